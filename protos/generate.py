@@ -1,0 +1,74 @@
+"""Makes gen/ out of protos/: messages, stubs, and types for both.
+
+    python protos/generate.py [--out DIR]
+
+The folder is removed first, so that a contract that is gone leaves nothing behind. One way only, grpc_tools.protoc, because
+buf's own generation names fields differently in the descriptors and a comparison of the two would never be clean.
+"""
+
+import argparse
+import shutil
+import sys
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+
+from google import rpc
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ROOT / "protos"
+# Where buf.yaml looks for Google's own contracts. Build output: the sources stay in their package.
+GOOGLEAPIS = ROOT / "build" / "googleapis"
+
+
+def copy_googleapis() -> Path:
+    """Copies google/rpc/*.proto of the installed googleapis-common-protos to where buf and protoc find them."""
+    target = GOOGLEAPIS / "google" / "rpc"
+    target.mkdir(parents=True, exist_ok=True)
+    installed = Path(next(iter(rpc.__path__)))
+    for name in ("status.proto", "error_details.proto", "code.proto"):
+        shutil.copyfile(installed / name, target / name)
+    return GOOGLEAPIS
+
+
+def generate(out: Path) -> None:
+    """Writes the generated Python of every contract below `out`. Raises SystemExit if protoc refuses one."""
+    googleapis = copy_googleapis()
+    shutil.rmtree(out / "lensmesh", ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
+    well_known = files("grpc_tools") / "_proto"
+    scripts = Path(sys.executable).parent
+    code = protoc.main(
+        [
+            "protoc",
+            f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
+            f"--proto_path={PROTOS}",
+            f"--proto_path={googleapis}",
+            f"--proto_path={well_known}",
+            f"--python_out={out}",
+            f"--grpc_python_out={out}",
+            f"--mypy_out=quiet:{out}",
+            f"--mypy_grpc_out=quiet:{out}",
+            *sources,
+        ]
+    )
+    if code:
+        raise SystemExit(code)
+    (out / "lensmesh" / "py.typed").touch()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "gen", help="where the Python goes (default: gen/)")
+    out = parser.parse_args().out
+    generate(out)
+    count = sum(1 for _ in (out / "lensmesh").rglob("*.py"))
+    sys.stdout.write(f"{count} modules in {out} (grpcio-tools {metadata.version('grpcio-tools')})\n")
+
+
+if __name__ == "__main__":
+    main()
