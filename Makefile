@@ -33,7 +33,7 @@ test: setup lint types check-gen  ## everything that CI checks
 lint: setup         ## ruff, buf lint, buf format, buf breaking
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python protos/check.py
+	$(BIN)/python -m protos.check
 
 types: setup        ## mypy --strict
 	$(BIN)/mypy
@@ -42,10 +42,10 @@ check-gen: setup    ## gen/ is what protos/ makes
 	$(BIN)/python -m pytest --quiet tests/contracts
 
 gen: setup          ## make gen/ from protos/
-	$(BIN)/python protos/generate.py
+	$(BIN)/python -m protos.generate
 
 docs: setup         ## write the reference pages that are made from code
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 lock: setup         ## pin every dependency, with hashes and without any address
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \

@@ -1,6 +1,6 @@
 """Checks the contracts with buf: lint, format, and that nothing breaks a client of the last release.
 
-    python protos/check.py
+    python -m protos.check
 
 `released.binpb` is the descriptor set of the last released contracts (`make release-contracts`). It is a file and not
 a Git reference, so that the check also works in a shallow clone and in an unpacked source archive.
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from generate import PROTOS, ROOT, copy_googleapis
+from protos.generate import PROTOS, ROOT, copy_googleapis
 
 RELEASED = PROTOS / "released.binpb"
 

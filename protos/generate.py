@@ -1,6 +1,6 @@
 """Makes gen/ out of protos/: messages, stubs, and types for both.
 
-    python protos/generate.py [--out DIR]
+    python -m protos.generate [--out DIR]
 
 The folder is removed first, so that a contract that is gone leaves nothing behind. One way only, grpc_tools.protoc,
 because buf's own generation names fields differently in the descriptors and a comparison would never be clean.
@@ -11,9 +11,9 @@ import shutil
 import sys
 from importlib import metadata
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
-from google import rpc
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,10 @@ def copy_googleapis() -> Path:
     """Copies google/rpc/*.proto of the installed googleapis-common-protos to where buf and protoc find them."""
     target = GOOGLEAPIS / "google" / "rpc"
     target.mkdir(parents=True, exist_ok=True)
-    installed = Path(next(iter(rpc.__path__)))
+    spec = find_spec("google.rpc")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("googleapis-common-protos is not installed: run `make setup`")
+    installed = Path(next(iter(spec.submodule_search_locations)))
     for name in ("status.proto", "error_details.proto", "code.proto"):
         shutil.copyfile(installed / name, target / name)
     return GOOGLEAPIS

@@ -31,7 +31,8 @@ def test_generated_code_is_what_the_contracts_make(tmp_path: Path) -> None:
 
 
 def test_contracts_pass_lint_format_and_compatibility() -> None:
-    done = subprocess.run([sys.executable, ROOT / "protos" / "check.py"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "protos.check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
