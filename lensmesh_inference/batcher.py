@@ -1,0 +1,220 @@
+"""Many callers' items, formed into batches for one device.
+
+Two lanes, interactive before bulk, bulk never starved; both bounded in items and bytes. A batch holds one group only
+(pictures or texts, one set of generation parameters). The batch is what is ready when the device becomes free: an
+idle device starts at once, a busy one lets the next batch gather. What is cancelled or late leaves before the device
+sees it. No torch, no gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError, Unavailable
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.lanes import Entry, Lane, LaneQueue, Seat
+
+__all__ = ["Answer", "Batcher", "Lane", "Seat"]
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+# After so many interactive batches in a row, one bulk batch goes: bulk keeps a fifth of a device that is wanted by
+# both.
+INTERACTIVE_BATCHES_IN_A_ROW = 4
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Out]):
+    """One item's output and where its time went."""
+
+    value: Out
+    queue_us: int
+    compute_us: int
+    batch_size: int
+
+
+class Batcher(Generic[In, Out]):
+    """One device's queue and thread.
+
+    `run` gets up to `max_batch` items of one group and returns as many outputs, in order; it is called in one thread
+    only. An output that is an exception fails its own item. Each lane holds at most `max_queue_items` and
+    `max_queue_bytes`.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[In]], Sequence[Out | LensmeshError]],
+        *,
+        name: str,
+        max_batch: int,
+        max_queue_items: int,
+        max_queue_bytes: int,
+    ) -> None:
+        self._run = run
+        self._name = name
+        self._max_batch = max_batch
+        self._lanes: dict[Lane, LaneQueue[In, Answer[Out]]] = {
+            lane: LaneQueue(name, max_queue_items, max_queue_bytes) for lane in Lane
+        }
+        self._wake = asyncio.Event()
+        self._interactive_in_a_row = 0
+        self._item_seconds = 0.0
+        self._thread: ThreadPoolExecutor | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start the device thread. Items submitted before wait for it."""
+        if self._task is None:
+            self._stopping = False
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"batch-{self._name}")
+            self._task = asyncio.create_task(self._loop(), name=f"batch-{self._name}")
+
+    async def stop(self) -> None:
+        """Finish the batch in the thread, fail what is queued with ``Unavailable``, and end the thread."""
+        self._stopping = True
+        self._wake.set()
+        task, thread, self._task = self._task, self._thread, None
+        if task is not None and thread is not None:
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.to_thread(thread.shutdown)
+        for lane in self._lanes.values():
+            for entry in lane.clear():
+                entry.fail(Unavailable(Reason.DRAINING, f"{self._name} stops: send it again."))
+
+    @property
+    def queued_items(self) -> int:
+        """Items that wait for the device, in both lanes."""
+        return sum(lane.queued_items for lane in self._lanes.values())
+
+    @property
+    def held_items(self) -> int:
+        """Items queued, in the device or promised a seat, in both lanes."""
+        return sum(lane.held_items for lane in self._lanes.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of `held_items`, as their submitters gave them."""
+        return sum(lane.held_bytes for lane in self._lanes.values())
+
+    def admit(self, lane: Lane, *, items: int, size_bytes: int) -> Seat:
+        """Promise room to a whole call before its items are decoded, or raise ``Overloaded`` at once.
+
+        Use the seat as a context manager around the call, and give it to each `submit`.
+        """
+        return self._lanes[lane].admit(items, size_bytes, self._predicted_wait_s())
+
+    async def room(self, lane: Lane = Lane.BULK) -> None:
+        """Wait until the lane is less than half full: streams read no further meanwhile, and leave half to unary calls.
+
+        Nothing can take the room between the return of this and an `admit` or `submit` that follows without an await.
+        """
+        await self._lanes[lane].room()
+
+    async def submit(
+        self,
+        item: In,
+        *,
+        lane: Lane,
+        size_bytes: int,
+        group: Hashable = None,
+        deadline: float | None = None,
+        seat: Seat | None = None,
+    ) -> Answer[Out]:
+        """Queue one item and wait for its answer. `deadline` is a time of the event loop's clock.
+
+        Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a seat),
+        ``DeadlineExceeded`` where the deadline passes before the device is free, ``InternalFault`` with reason
+        MODEL_FAILED where the model fails on this very item.
+        """
+        queue = self._lanes[lane]
+        if self._stopping:
+            raise Unavailable(Reason.DRAINING, f"{self._name} stops: send it again.")
+        own_seat = queue.admit(1, size_bytes, self._predicted_wait_s()) if seat is None else None
+        entry: Entry[In, Answer[Out]] = Entry(item, group, deadline, asyncio.get_running_loop().create_future())
+        queue.put(entry)
+        self._wake.set()
+        try:
+            return await entry.answer
+        finally:
+            queue.discard(entry)
+            if own_seat is not None:
+                own_seat.release()
+
+    def _predicted_wait_s(self) -> float:
+        return max(0.1, round(self.held_items * self._item_seconds, 3))
+
+    async def _loop(self) -> None:
+        while not self._stopping:
+            batch = self._take()
+            if not batch:
+                self._wake.clear()
+                await self._wake.wait()
+                # Let everybody who is ready now submit: one pass of the loop, not a wait.
+                await asyncio.sleep(0)
+                continue
+            await self._compute(batch)
+
+    def _take(self) -> list[Entry[In, Answer[Out]]]:
+        first, second = self._lanes[Lane.INTERACTIVE], self._lanes[Lane.BULK]
+        if self._interactive_in_a_row >= INTERACTIVE_BATCHES_IN_A_ROW and second.queued_items:
+            first, second = second, first
+        now = asyncio.get_running_loop().time()
+        for queue in (first, second):
+            for late in queue.drop_late(now):
+                late.fail(
+                    DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"Its deadline passed in the queue of {self._name}.")
+                )
+        if not first.queued_items:
+            first, second = second, first
+        group = first.oldest_group()
+        batch = first.take(group, self._max_batch)
+        # Seats that the chosen lane leaves empty cost nothing: the other lane's items of that group ride along.
+        batch += second.take(group, self._max_batch - len(batch))
+        self._interactive_in_a_row = self._interactive_in_a_row + 1 if first is self._lanes[Lane.INTERACTIVE] else 0
+        return batch
+
+    async def _compute(self, batch: list[Entry[In, Answer[Out]]]) -> None:
+        """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail."""
+        batch = [entry for entry in batch if not entry.answer.done()]
+        if not batch:
+            return
+        started = time.monotonic()
+        try:
+            outputs = await self._in_thread([entry.item for entry in batch])
+            if len(outputs) != len(batch):
+                raise RuntimeError(f"{self._name} returned {len(outputs)} outputs for {len(batch)} items")
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, the loop must live on
+            if len(batch) > 1:
+                _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
+                middle = len(batch) // 2
+                await self._compute(batch[:middle])
+                await self._compute(batch[middle:])
+                return
+            _log.exception("%s failed on one item", self._name)
+            batch[0].fail(
+                error
+                if isinstance(error, LensmeshError)
+                else InternalFault(Reason.MODEL_FAILED, f"{self._name} failed on this item; others are not concerned.")
+            )
+            return
+        seconds = time.monotonic() - started
+        self._item_seconds += 0.2 * (seconds / len(batch) - self._item_seconds)
+        for entry, output in zip(batch, outputs, strict=True):
+            if isinstance(output, LensmeshError):
+                entry.fail(output)
+            elif not entry.answer.done():
+                queue_us = int((started - entry.arrived) * 1e6)
+                entry.answer.set_result(Answer(output, queue_us, int(seconds * 1e6), len(batch)))
+
+    async def _in_thread(self, items: Sequence[In]) -> Sequence[Out | LensmeshError]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)

@@ -1,0 +1,66 @@
+"""Bounded threads for decoding and tokenizing: never on the event loop, never in the device's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.lanes import Lane
+
+T = TypeVar("T")
+
+
+class DecodePool:
+    """At most `threads` jobs at a time, interactive ones first. What waits here leaves at once when it is cancelled."""
+
+    def __init__(self, threads: int = 0, *, name: str = "decode") -> None:
+        self.threads = threads or cpu_count()
+        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=name)
+        self._free = self.threads
+        self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
+
+    async def run(self, function: Callable[..., T], *args: object, lane: Lane = Lane.INTERACTIVE) -> T:
+        """Call `function(*args)` in a thread and wait for it.
+
+        A job that has begun runs to its end even if cancelled.
+        """
+        await self._turn(lane)
+        job = asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+        # The thread is free when the job ends, not when its caller loses patience.
+        job.add_done_callback(lambda _: self._next())
+        return await asyncio.shield(job)
+
+    async def _turn(self, lane: Lane) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[lane].append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._next()
+            raise
+
+    def _next(self) -> None:
+        for lane in Lane:
+            while self._waiting[lane]:
+                turn = self._waiting[lane].popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    return
+        self._free += 1
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread has begun."""
+        return sum(not turn.done() for lane in self._waiting.values() for turn in lane)
+
+    async def close(self) -> None:
+        """End the threads after the jobs that they are in."""
+        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
