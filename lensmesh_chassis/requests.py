@@ -1,0 +1,47 @@
+"""What the services read alike out of their requests: pictures and priorities."""
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.reasons import Reason
+
+
+def image_content(image: common_pb2.Image, field: str) -> bytes:
+    """The encoded bytes of a picture; `field` is its dotted path ("images[3]").
+
+    Raises InvalidInput with reason IMAGE_MISSING where neither source is set, URI_NOT_ALLOWED for an address: no
+    service fetches anything, so `Limits.uri_schemes` is empty. Whether the bytes are a picture is for the decoder to say.
+    """
+    match image.WhichOneof("source"):
+        case "content":
+            return image.content
+        case "uri":
+            raise InvalidInput(
+                Reason.URI_NOT_ALLOWED,
+                f"{field}.uri: this service fetches no addresses, send the picture's bytes in {field}.content",
+                field=f"{field}.uri",
+            )
+        case _:
+            raise InvalidInput(
+                Reason.IMAGE_MISSING, f"{field} has no picture: set {field}.content to the bytes of a file", field=field
+            )
+
+
+def wants_bulk(priority: common_pb2.Priority.ValueType, *, streamed: bool, field: str = "options.priority") -> bool:
+    """Whether items go to the bulk lane; unspecified means so where requests are streamed.
+
+    Raises InvalidInput with reason OPTION_INVALID for a number that the contract does not know.
+    """
+    match priority:
+        case common_pb2.PRIORITY_UNSPECIFIED:
+            return streamed
+        case common_pb2.PRIORITY_INTERACTIVE:
+            return False
+        case common_pb2.PRIORITY_BULK:
+            return True
+        case _:
+            raise InvalidInput(
+                Reason.OPTION_INVALID,
+                f"{field} is {priority}: use PRIORITY_INTERACTIVE, PRIORITY_BULK or leave it out",
+                field=field,
+                metadata={"value": priority},
+            )
