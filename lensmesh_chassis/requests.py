@@ -9,7 +9,7 @@ def image_content(image: common_pb2.Image, field: str) -> bytes:
     """The encoded bytes of a picture; `field` is its dotted path ("images[3]").
 
     Raises InvalidInput with reason IMAGE_MISSING where neither source is set, URI_NOT_ALLOWED for an address: no
-    service fetches anything, so `Limits.uri_schemes` is empty. Whether the bytes are a picture is for the decoder to say.
+    service fetches anything, so `Limits.uri_schemes` is empty. Whether the bytes are a picture, the decoder says.
     """
     match image.WhichOneof("source"):
         case "content":
