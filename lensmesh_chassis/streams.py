@@ -1,0 +1,136 @@
+"""The one engine behind every bidirectional stream: bounded, answers as they are ready, drains, cleans up."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
+from typing import Any, Generic, TypeVar, cast
+
+from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, Unavailable
+from lensmesh_chassis.reasons import Reason
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def answer_as_ready(
+    items: AsyncIterator[T],
+    answer: Callable[[T], Awaitable[R]],
+    *,
+    size_of: Callable[[T], int],
+    max_items: int,
+    max_bytes: int,
+    draining: asyncio.Event,
+    max_group: int = 64,
+) -> AsyncIterator[list[R]]:
+    """Run `answer(item)` for many items at once and yield the answers as they are ready, in groups of 1 to `max_group`.
+
+    An item is in flight from being read until its answer is yielded. No item is read while `max_items` or at least `max_bytes`
+    (by `size_of`) are in flight, so a consumer that does not take answers stops the reading too. An item's size is known only
+    once it is read: the bytes in flight exceed `max_bytes` by less than one item.
+
+    However reading ends, what was read is answered first: at the end of `items` the iteration ends; an exception out of `items`
+    or `answer` is raised; once `draining` is set nothing more is read, and Unavailable with reason DRAINING is raised unless
+    `items` had ended. `answer` turns an item's own failure into an answer: what it raises ends the stream.
+
+    Closing or cancelling the iteration cancels all that runs and waits for it.
+    """
+    engine = _Engine(answer, size_of, max_items, max_bytes)
+    reader = asyncio.create_task(engine.read(items))
+    reader.add_done_callback(lambda _: engine.changed.set())
+    drain = asyncio.create_task(_stop_when(draining, reader))
+    try:
+        while not (reader.done() and engine.idle):
+            await engine.changed.wait()
+            engine.changed.clear()
+            if engine.failure is not None:
+                reader.cancel()
+            while group := engine.take(max_group):
+                yield group
+        if engine.failure is not None:
+            raise engine.failure
+        if reader.cancelled() and draining.is_set():
+            raise Unavailable(
+                Reason.DRAINING,
+                "the service is shutting down: send what has no answer again, on a new call",
+                retry_after_s=DEFAULT_RETRY_AFTER_S,
+            )
+        await reader  # raises what ended the reading
+    finally:
+        leftovers = [reader, drain, *engine.running]
+        for task in leftovers:
+            task.cancel()
+        await asyncio.gather(*leftovers, return_exceptions=True)
+
+
+async def _stop_when(draining: asyncio.Event, reader: "asyncio.Task[None]") -> None:
+    await draining.wait()
+    reader.cancel()
+
+
+class _Engine(Generic[T, R]):
+    """What is in flight: tasks that run, answers that wait to be yielded, and the room they leave."""
+
+    def __init__(
+        self,
+        answer: Callable[[T], Awaitable[R]],
+        size_of: Callable[[T], int],
+        max_items: int,
+        max_bytes: int,
+    ) -> None:
+        if max_items < 1 or max_bytes < 1:
+            raise ValueError("max_items and max_bytes must be at least 1")
+        self._answer, self._size_of = answer, size_of
+        self._max_items, self._max_bytes = max_items, max_bytes
+        self._items, self._bytes = 0, 0
+        self._ready: deque[tuple[R, int]] = deque()
+        self._room = asyncio.Event()
+        self.running: set[asyncio.Task[None]] = set()
+        self.changed = asyncio.Event()
+        self.failure: BaseException | None = None
+
+    @property
+    def idle(self) -> bool:
+        return not self.running and not self._ready
+
+    async def read(self, items: AsyncIterator[T]) -> None:
+        # A generator that is left in the middle has to be closed here, in its own task.
+        closing: Any = aclosing(items) if hasattr(items, "aclose") else nullcontext()
+        async with closing:
+            await self._wait_for_room()
+            async for item in items:
+                size = self._size_of(item)
+                self._items += 1
+                self._bytes += size
+                task = asyncio.create_task(self._run(item, size))
+                self.running.add(task)
+                await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        while self._items >= self._max_items or self._bytes >= self._max_bytes:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _run(self, item: T, size: int) -> None:
+        try:
+            self._ready.append((await self._answer(item), size))
+        except Exception as error:  # noqa: BLE001 - raised to the consumer once the other items are answered
+            self.failure = self.failure or error
+            self._release(size)
+        finally:
+            # Left before the consumer is woken: it looks at once, and would otherwise wait for a change that never comes.
+            self.running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            self.changed.set()
+
+    def take(self, most: int) -> list[R]:
+        group = []
+        while self._ready and len(group) < most:
+            result, size = self._ready.popleft()
+            self._release(size)
+            group.append(result)
+        return group
+
+    def _release(self, size: int) -> None:
+        self._items -= 1
+        self._bytes -= size
+        self._room.set()
