@@ -18,9 +18,9 @@ _log = logging.getLogger(__name__)
 class Canary(Generic[A]):
     """One model's canary.
 
-    `ask` sends a fixed input the way callers' inputs go; its first answer is the one that later ones are held against, by
-    `same`. `tell` is called with why the model cannot be trusted, and with "" once it answers as before. A model that is
-    only too busy to take the question is left alone.
+    `ask` sends a fixed input the way callers' inputs go; its first answer is the one that later ones are held
+    against, by `same`. `tell` is called with why the model cannot be trusted, and with "" once it answers as before.
+    A model that is only too busy to take the question is left alone.
     """
 
     def __init__(
