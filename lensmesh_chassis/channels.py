@@ -1,0 +1,144 @@
+"""The one factory of channels: balanced, retried, kept alive, limited, traced."""
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+
+from lensmesh_chassis import telemetry
+from lensmesh_chassis.credentials import ChannelSecurity, channel_credentials
+from lensmesh_chassis.forwarding import request_id_interceptors
+from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
+
+__all__ = ["ChannelSecurity", "open_channel", "remaining_s", "service_config"]
+
+# Half a mesh hop is what it takes to tell a caller that its time is up; below the floor a call is not worth sending.
+_MARGIN_S = 0.02
+_FLOOR_S = 0.001
+
+# A server sends GOAWAY to clients that ping faster than it allows: server_options() allows twice as fast.
+_KEEPALIVE_MS = 20_000
+_KEEPALIVE_TIMEOUT_MS = 10_000
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(//|[^0-9])|ipv[46]:|unix(-abstract)?:")
+
+_MethodOptions = descriptor_pb2.MethodOptions
+_REPEATABLE = (_MethodOptions.NO_SIDE_EFFECTS, _MethodOptions.IDEMPOTENT)
+
+
+def open_channel(
+    target: str,
+    *,
+    security: ChannelSecurity | None = None,
+    max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    health_check: str = "",
+    instrument: bool = True,
+    services: Sequence[ServiceDescriptor] | None = None,
+    tracer_provider: Any | None = None,
+) -> grpc.aio.Channel:
+    """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".
+
+    Calls go round robin over all addresses of the name. Methods that their contract declares free of side effects or idempotent
+    are sent again on UNAVAILABLE, within a budget. `health_check`: full name of the service whose grpc.health.v1 status decides
+    which replicas are used; "" asks none, which is what a status display needs (a checked channel cannot reach a sick replica).
+    `services`: descriptors whose methods may be sent again; None means all of lensmesh. `instrument`: pass the trace on, with
+    spans by `tracer_provider` (None: the process' own, if any). To be called on the event loop; the caller closes it.
+    """
+    limit = transport_bytes(max_message_bytes)
+    options: list[tuple[str, Any]] = [
+        ("grpc.service_config", service_config(services, health_check)),
+        ("grpc.enable_retries", 1),
+        # Room for the largest message and its frame: gRPC gives up retrying a request that does not fit (default 256 KiB).
+        ("grpc.per_rpc_retry_buffer_size", limit + 64 * 1024),
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # A replica that comes back is found within seconds, not after gRPC's two minutes of back-off.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+        # A TXT record of the name must not change how calls are made.
+        ("grpc.service_config_disable_resolution", 1),
+    ]
+    interceptors = list(request_id_interceptors())
+    if instrument:
+        interceptors[:0] = telemetry.client_interceptors(tracer_provider or telemetry.active_provider())
+    address = _dialled(target)
+    if security is not None and security.encrypted:
+        return grpc.aio.secure_channel(address, channel_credentials(security), options, interceptors=interceptors)
+    return grpc.aio.insecure_channel(address, options, interceptors=interceptors)
+
+
+def server_options(max_message_bytes: int) -> list[tuple[str, Any]]:
+    """The server's half of what open_channel agrees on."""
+    limit = transport_bytes(max_message_bytes)
+    return [
+        # Otherwise a second process on the same port is accepted in silence and takes half the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
+        ("grpc.keepalive_time_ms", 3 * _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    ]
+
+
+def service_config(services: Sequence[ServiceDescriptor] | None = None, health_check: str = "") -> str:
+    """gRPC's service config as JSON: round robin, health checks if asked for, retries of what may be repeated."""
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if health_check:
+        config["healthCheckConfig"] = {"serviceName": health_check}
+    methods = [
+        {"service": service.full_name, "method": method.name}
+        for service in (lensmesh_services() if services is None else services)
+        for method in service.methods
+        if method.GetOptions().idempotency_level in _REPEATABLE
+    ]
+    if methods:
+        config["methodConfig"] = [
+            {
+                "name": methods,
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+        # A mesh in trouble is not helped by four times the calls: each failure costs a token, ten successes earn one.
+        config["retryThrottling"] = {"maxTokens": 100, "tokenRatio": 0.1}
+    return json.dumps(config)
+
+
+@functools.cache
+def lensmesh_services() -> tuple[ServiceDescriptor, ...]:
+    """All services of the contracts."""
+    from lensmesh.caption.v1 import caption_pb2
+    from lensmesh.encoder.v1 import encoder_pb2
+    from lensmesh.router.v1 import router_pb2
+    from lensmesh.search.v1 import search_pb2
+
+    files = (caption_pb2, encoder_pb2, router_pb2, search_pb2)
+    return tuple(service for file in files for service in file.DESCRIPTOR.services_by_name.values())
+
+
+def remaining_s(context: Any, default_s: float) -> float:
+    """Seconds to give to a call made for this one: what its caller has left less a small margin, else `default_s`."""
+    left = context.time_remaining()
+    return default_s if left is None else max(_FLOOR_S, left - _MARGIN_S)
+
+
+def _dialled(target: str) -> str:
+    return target if _SCHEME.match(target) else f"dns:///{target}"

@@ -1,0 +1,127 @@
+"""Health, true from the first millisecond: one state, served by any number of servers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lensmesh_chassis.errors import NotFound
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import abort
+
+STARTING = "starting"
+DRAINING = "draining"
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class Health:
+    """Which services can do their work now, and why not. To be used on the event loop.
+
+    Services are known by their full names ("lensmesh.encoder.v1.EncoderService"). "" is all of them together: it is SERVING
+    while every one is. A service starts as not serving; once the process drains, nothing serves again.
+    """
+
+    def __init__(self) -> None:
+        # Service -> why it does not serve, "" while it does.
+        self._reasons: dict[str, str] = {}
+        self._draining = False
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def add(self, services: Iterable[str]) -> None:
+        """Make services known, as starting where nothing was said about them yet."""
+        for service in services:
+            self._reasons.setdefault(service, STARTING)
+        self._tell()
+
+    def started(self) -> None:
+        """Everything that still waits for the start to end serves now."""
+        for service, reason in self._reasons.items():
+            if reason == STARTING:
+                self.serving(service)
+
+    def serving(self, service: str) -> None:
+        """The service ("": each one) can do its work."""
+        self._set(service, "")
+
+    def not_serving(self, service: str, reason: str) -> None:
+        """The service ("": each one) cannot do its work; `reason` is shown to operators and must not be empty."""
+        if not reason:
+            raise ValueError("say why the service does not serve")
+        self._set(service, reason)
+
+    def drain(self) -> None:
+        """The process goes away: nothing serves from now on, whatever is said later."""
+        self._set("", DRAINING)
+        self._draining = True
+        self._tell()
+
+    def close(self) -> None:
+        """End every watch, so that a server with watchers can stop."""
+        self._closed = True
+        self._tell()
+
+    def reason(self) -> str:
+        """Why the process as a whole is not serving; "" while it is."""
+        if self._draining:
+            return DRAINING
+        if not self._reasons:
+            return STARTING
+        return next((reason for reason in self._reasons.values() if reason), "")
+
+    def is_serving(self, service: str = "") -> bool:
+        """What a check for `service` answers. An unknown one is not serving."""
+        return not (self.reason() if not service else self._reasons.get(service, STARTING))
+
+    def _set(self, service: str, reason: str) -> None:
+        if self._draining:
+            return
+        for name in [service] if service else list(self._reasons):
+            self._reasons[name] = reason
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def status(self, service: str) -> int:
+        """HealthCheckResponse.ServingStatus of `service`."""
+        if service and service not in self._reasons:
+            return _UNKNOWN
+        return _SERVING if self.is_serving(service) else _NOT_SERVING
+
+    async def watch(self, service: str) -> AsyncIterator[int]:
+        """The status now and after each change, until closed."""
+        last = None
+        while not self._closed:
+            changed, status = self._changed, self.status(service)
+            if status != last:
+                last = status
+                yield status
+                continue
+            await changed.wait()
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health publishes no types
+    """grpc.health.v1 over a Health.
+
+    Not the servicer of grpcio-health-checking: that one starts as SERVING and writes to watchers while it holds the lock that a
+    change of state needs, so a watcher that stops reading keeps everybody else on the old state.
+    """
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        status = self._health.status(request.service)
+        if status == _UNKNOWN:
+            await abort(context, NotFound(Reason.UNKNOWN, "this server has no such service"))
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for status in self._health.watch(request.service):
+            yield health_pb2.HealthCheckResponse(status=status)

@@ -1,0 +1,138 @@
+"""The servers of one process: bound, started, drained and stopped in the right order."""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from lensmesh_chassis import telemetry
+from lensmesh_chassis.addresses import Address, clear_stale_socket, explain_bind_failure, parse_address, parse_addresses
+from lensmesh_chassis.channels import server_options
+from lensmesh_chassis.credentials import server_credentials
+from lensmesh_chassis.health import Health, HealthServicer
+from lensmesh_chassis.interceptors import Gate, InFlight, in_order
+from lensmesh_chassis.logging import get_logger
+from lensmesh_chassis.metrics import CallMetrics, MetricsEndpoint, process_metrics
+from lensmesh_chassis.settings import ServiceSettings
+
+_log = get_logger(__name__)
+
+_HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+# After the last call has ended its status still has to leave, in seconds.
+_FLUSH_SECONDS = 2.0
+
+
+class Host:
+    """The gRPC server of a service, and beside it the health server and the metrics endpoint where they are set."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        health: Health,
+        draining: asyncio.Event,
+        registry: CollectorRegistry,
+        tracer_provider: Any | None,
+    ) -> None:
+        self._settings, self._health, self._draining, self._registry = settings, health, draining, registry
+        self._started = asyncio.Event()
+        self._in_flight = InFlight()
+        gate = Gate(health, self._started, draining, self._in_flight)
+        self.server = grpc.aio.server(
+            interceptors=in_order(telemetry.server_interceptors(tracer_provider), CallMetrics(registry), gate),
+            options=server_options(settings.max_message_bytes),
+        )
+        self._health_server: grpc.aio.Server | None = None
+        self._metrics: MetricsEndpoint | None = None
+        self.addresses: tuple[str, ...] = ()
+        self.health_address = ""
+        self.metrics_address = ""
+
+    async def start(self, services: Sequence[str]) -> None:
+        """Answer from now on: health and reflection fully, calls with UNAVAILABLE until `let_in`. Raises Unavailable."""
+        self._health.add(services)
+        servicer = HealthServicer(self._health)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, self.server)
+        reflection.enable_server_reflection((*services, _HEALTH_SERVICE, reflection.SERVICE_NAME), self.server)
+        credentials = server_credentials(self._settings)
+        wanted = parse_addresses(self._settings.listen)
+        self.addresses = tuple(str(_bind(self.server, one, credentials, "listen")) for one in wanted)
+        if self._settings.health_listen:
+            self._health_server = grpc.aio.server(options=server_options(self._settings.max_message_bytes))
+            health_pb2_grpc.add_HealthServicer_to_server(servicer, self._health_server)
+            at = parse_address(self._settings.health_listen)
+            self.health_address = str(_bind(self._health_server, at, None, "health_listen"))
+        if self._settings.metrics_listen:
+            process_metrics(self._registry)
+            self._metrics = MetricsEndpoint(self._registry, parse_address(self._settings.metrics_listen))
+            self.metrics_address = str(self._metrics.address)
+        await self.server.start()
+        if self._health_server is not None:
+            await self._health_server.start()
+        _write_ready_file(self._settings.ready_file, self.addresses, self.health_address, self.metrics_address)
+
+    def let_in(self) -> None:
+        """The service can work: calls come in."""
+        self._started.set()
+        self._health.started()
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING, let no new call in, and wait for those in flight, `drain_seconds` at most."""
+        self._health.drain()
+        self._draining.set()
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._in_flight.wait_idle()
+        except TimeoutError:
+            _log.warning("calls cut off at the end of the drain", count=self._in_flight.count)
+
+    async def stop(self) -> None:
+        """Close everything. Calls still in flight are cancelled and waited for."""
+        self._health.drain()
+        self._health.close()
+        grace = 0.0 if self._in_flight.count else _FLUSH_SECONDS
+        servers = [server for server in (self.server, self._health_server) if server is not None]
+        await asyncio.gather(*(server.stop(grace) for server in servers))
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.close)
+        _clean_up(self.addresses, self._settings.ready_file)
+
+
+def _bind(
+    server: grpc.aio.Server, wanted: Address, credentials: grpc.ServerCredentials | None, setting: str
+) -> Address:
+    if wanted.path:
+        clear_stale_socket(wanted)
+    try:
+        if credentials is not None and not wanted.path:
+            port = server.add_secure_port(str(wanted), credentials)
+        else:
+            port = server.add_insecure_port(str(wanted))
+    except RuntimeError as error:
+        raise explain_bind_failure(wanted, setting) from error
+    if not port:
+        raise explain_bind_failure(wanted, setting)
+    return wanted if wanted.path else Address(host=wanted.host, port=port)
+
+
+def _write_ready_file(name: str, addresses: Sequence[str], health: str, metrics: str) -> None:
+    if not name:
+        return
+    content = {"addresses": list(addresses), "health": health, "metrics": metrics, "pid": os.getpid()}
+    unfinished = Path(f"{name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(content), encoding="utf-8")
+    unfinished.replace(name)
+
+
+def _clean_up(addresses: Sequence[str], ready_file: str) -> None:
+    for address in map(parse_address, addresses):
+        if address.path:
+            Path(address.path).unlink(missing_ok=True)
+    if ready_file:
+        Path(ready_file).unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""What stands around every call, and in which order."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, LensmeshError, Unavailable
+from lensmesh_chassis.health import Health
+from lensmesh_chassis.logging import get_logger
+from lensmesh_chassis.metrics import CallMetrics
+from lensmesh_chassis.outcome import outcome
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.request import REQUEST_ID_KEY, accepted_request_id, request_id
+from lensmesh_chassis.shapes import Interceptor, Rpc, StreamCloser, rebuilt, streaming, unary
+from lensmesh_chassis.status import abort
+
+_log = get_logger(__name__)
+
+
+class RequestIds(Interceptor):
+    """Takes or makes the call's request id, and returns it in the trailing metadata."""
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
+        sent = next((value for key, value in rpc.metadata or () if key == REQUEST_ID_KEY), None)
+        # Each call has a task, and so a context, of its own: there is nothing to reset.
+        request_id.set(accepted_request_id(sent))
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id.get()),))
+        yield
+
+
+class AccessLog(Interceptor):
+    """One line for each call: debug where it went well, info where it did not."""
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
+        start, error = time.perf_counter(), None
+        try:
+            yield
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            code = outcome(error, context)
+            fine = code is grpc.StatusCode.OK or rpc.infrastructure
+            say = _log.debug if fine else _log.info
+            say(
+                "call",
+                method=rpc.method,
+                code=code.name,
+                details="" if code is grpc.StatusCode.OK else context.details() or "",
+                ms=round((time.perf_counter() - start) * 1000, 3),
+                peer=context.peer(),
+            )
+
+
+class InFlight:
+    """The calls that run now, health and reflection left out."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def enter(self) -> None:
+        self.count += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        self.count -= 1
+        if not self.count:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+
+class Gate(Interceptor):
+    """Lets calls in once the service has started and until it drains, and counts those inside.
+
+    `server.stop(grace)` of gRPC closes connections to calls that arrive meanwhile (grpc/grpc#37239): the chassis counts instead.
+    """
+
+    def __init__(self, health: Health, started: asyncio.Event, draining: asyncio.Event, in_flight: InFlight) -> None:
+        self._health, self._started, self._draining, self._in_flight = health, started, draining, in_flight
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
+        if rpc.infrastructure:
+            yield
+            return
+        if self._draining.is_set():
+            await abort(
+                context, _later(Reason.DRAINING, "the service is shutting down: send the call to another replica")
+            )
+        if not self._started.is_set():
+            await abort(
+                context, _later(Reason.NOT_READY, f"the service is not ready yet ({self._health.reason()}): try again")
+            )
+        self._in_flight.enter()
+        try:
+            yield
+        finally:
+            self._in_flight.leave()
+
+
+class Errors(Interceptor):
+    """Turns what a handler raises into a status. Innermost, so that all others see the abort with its final code."""
+
+    def adapt(self, rpc: Rpc, handler: Any) -> Any:
+        """Parse errors become typed ones: gRPC would answer UNKNOWN with the exception's text."""
+        parse = handler.request_deserializer
+
+        def deserialize(data: bytes) -> Any:
+            try:
+                return parse(data) if parse else data
+            except DecodeError:
+                return _Malformed()
+
+        if rpc.response_streaming:
+            run_streaming = streaming(handler)
+
+            async def respond(request: Any, context: Any) -> AsyncIterator[Any]:
+                async for response in run_streaming(_checked(rpc, request), context):
+                    yield response
+
+            return rebuilt(handler, respond, request_deserializer=deserialize)
+        run = unary(handler)
+
+        async def answer(request: Any, context: Any) -> Any:
+            return await run(_checked(rpc, request), context)
+
+        return rebuilt(handler, answer, request_deserializer=deserialize)
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
+        try:
+            yield
+        except (grpc.aio.AbortError, LensmeshError) as error:
+            if isinstance(error, LensmeshError):
+                await abort(context, error)
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Something inside was cancelled, not the call: gRPC would never answer it.
+            await abort(context, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets INTERNAL and the log gets the rest
+            await abort(context, error)
+
+
+class _Malformed:
+    """Stands for a message whose bytes are not what the contract says."""
+
+
+def _checked(rpc: Rpc, request: Any) -> Any:
+    return _checked_each(request) if rpc.request_streaming else _check(request)
+
+
+async def _checked_each(requests: Any) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _check(request)
+
+
+def _check(request: Any) -> Any:
+    if isinstance(request, _Malformed):
+        raise InvalidInput(
+            Reason.MESSAGE_MALFORMED,
+            "the request's bytes are no message of this method: generate the stubs from protos/ again",
+        )
+    return request
+
+
+def _later(reason: Reason, message: str) -> Unavailable:
+    return Unavailable(reason, message, retry_after_s=DEFAULT_RETRY_AFTER_S)
+
+
+def in_order(
+    telemetry: Sequence[grpc.aio.ServerInterceptor], metrics: CallMetrics, gate: Gate
+) -> list[grpc.aio.ServerInterceptor]:
+    """Outermost first. Errors is innermost: outside of it a failed call would be recorded as OK."""
+    return [StreamCloser(), *telemetry, RequestIds(), AccessLog(), metrics, gate, Errors()]

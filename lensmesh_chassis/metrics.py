@@ -1,0 +1,136 @@
+"""The usual gRPC server metrics, in a registry of this server, and the endpoint that shows them."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+
+from lensmesh_chassis.addresses import Address
+from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.outcome import outcome
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
+
+_METHOD = ("grpc_type", "grpc_service", "grpc_method")
+# From a cached answer to a long caption batch, in seconds.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_BYTES = tuple(float(2**exponent) for exponent in range(6, 28, 3))
+
+
+class _Method:
+    """The metrics of one method, looked up once."""
+
+    def __init__(self, metrics: "CallMetrics", labels: tuple[str, str, str]) -> None:
+        self.labels = labels
+        self.started = metrics.started.labels(*labels)
+        self.in_flight = metrics.in_flight.labels(*labels)
+        self.seconds = metrics.seconds.labels(*labels)
+        self.received = metrics.received.labels(*labels)
+        self.sent = metrics.sent.labels(*labels)
+        self.received_bytes = metrics.received_bytes.labels(*labels)
+        self.sent_bytes = metrics.sent_bytes.labels(*labels)
+
+
+class CallMetrics(Interceptor):
+    """Counts calls and messages. Only methods that the server has become labels: a caller cannot grow them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        r = registry
+        self.started = Counter("grpc_server_started_total", "Calls begun.", _METHOD, registry=r)
+        self.handled = Counter(
+            "grpc_server_handled_total", "Calls ended, by code.", (*_METHOD, "grpc_code"), registry=r
+        )
+        self.in_flight = Gauge("grpc_server_in_flight", "Calls that run now.", _METHOD, registry=r)
+        self.seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from a call's begin to its end.",
+            _METHOD,
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.received = Counter("grpc_server_msg_received_total", "Messages received.", _METHOD, registry=r)
+        self.sent = Counter("grpc_server_msg_sent_total", "Messages sent.", _METHOD, registry=r)
+        self.received_bytes = Histogram(
+            "grpc_server_msg_received_bytes", "Sizes of messages received.", _METHOD, buckets=_BYTES, registry=r
+        )
+        self.sent_bytes = Histogram(
+            "grpc_server_msg_sent_bytes", "Sizes of messages sent.", _METHOD, buckets=_BYTES, registry=r
+        )
+        self._methods: dict[str, _Method] = {}
+
+    def _of(self, rpc: Rpc) -> _Method:
+        method = self._methods.get(rpc.method)
+        if method is None:
+            method = self._methods[rpc.method] = _Method(self, (rpc.type, rpc.service, rpc.name))
+        return method
+
+    def adapt(self, rpc: Rpc, handler: Any) -> Any:
+        """The codecs see every message of every style of handler, and its size for nothing."""
+        method = self._of(rpc)
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+
+        def received(data: bytes) -> Any:
+            method.received.inc()
+            method.received_bytes.observe(len(data))
+            return parse(data) if parse else data
+
+        def sent(message: Any) -> Any:
+            data = serialize(message) if serialize else message
+            method.sent.inc()
+            method.sent_bytes.observe(len(data))
+            return data
+
+        run = streaming(handler) if rpc.response_streaming else unary(handler)
+        return rebuilt(handler, run, request_deserializer=received, response_serializer=sent)
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
+        method, start, error = self._of(rpc), time.perf_counter(), None
+        method.started.inc()
+        method.in_flight.inc()
+        try:
+            yield
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            method.in_flight.dec()
+            method.seconds.observe(time.perf_counter() - start)
+            self.handled.labels(*method.labels, outcome(error, context).name).inc()
+
+
+def process_metrics(registry: CollectorRegistry) -> None:
+    """Memory, CPU seconds and descriptors of this process, under the names that Prometheus clients share."""
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+
+
+class MetricsEndpoint:
+    """Serves a registry over HTTP from a thread of its own. `address` is where it listens."""
+
+    def __init__(self, registry: CollectorRegistry, wanted: Address) -> None:
+        try:
+            self._server, self._thread = start_http_server(wanted.port, wanted.host, registry)
+        except OSError as error:
+            raise Unavailable(
+                Reason.NOT_READY,
+                f"cannot serve metrics on {wanted}: {error.strerror or error}: change metrics_listen",
+                metadata={"address": wanted},
+            ) from error
+        self.address = Address(host=wanted.host, port=self._server.server_port)
+
+    def close(self) -> None:
+        """Stop serving; blocks for up to half a second."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

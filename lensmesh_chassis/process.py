@@ -1,0 +1,34 @@
+"""The process that answers, as GetInfo tells it."""
+
+import importlib.metadata
+import time
+from collections.abc import Callable
+
+import psutil
+
+from lensmesh.common.v1 import common_pb2
+
+
+def version() -> str:
+    """Release of lensmesh; "0.0.0" in a checkout that was never installed."""
+    try:
+        return importlib.metadata.version("lensmesh")
+    except importlib.metadata.PackageNotFoundError:
+        return "0.0.0"
+
+
+def server_info(instance: str, not_serving_reason: Callable[[], str]) -> Callable[[], common_pb2.ServerInfo]:
+    """A function that describes this process as it is when called: resident memory in bytes, why health is not serving."""
+    release, start, process = version(), time.time(), psutil.Process()
+
+    def describe() -> common_pb2.ServerInfo:
+        info = common_pb2.ServerInfo(
+            version=release,
+            instance=instance,
+            memory_bytes=process.memory_info().rss,
+            not_serving_reason=not_serving_reason(),
+        )
+        info.start_time.FromNanoseconds(int(start * 1e9))
+        return info
+
+    return describe

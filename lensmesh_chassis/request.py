@@ -1,0 +1,24 @@
+"""The request id: one name for a call in every log, error and hop."""
+
+import re
+import uuid
+from contextvars import ContextVar
+
+REQUEST_ID_KEY = "x-request-id"
+
+# "" outside a call.
+request_id: ContextVar[str] = ContextVar("lensmesh_request_id", default="")
+
+# What may stand in a log line and in metadata as it came. Anything else is replaced, not repaired.
+_ACCEPTABLE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+def new_request_id() -> str:
+    """A fresh random id of 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def accepted_request_id(sent: str | bytes | None) -> str:
+    """The caller's id where it is acceptable, a new one otherwise."""
+    text = sent.decode("ascii", "replace") if isinstance(sent, bytes) else sent
+    return text if text and _ACCEPTABLE.fullmatch(text) else new_request_id()

@@ -1,0 +1,197 @@
+"""The life of a service process: NOT_SERVING -> start -> SERVING -> signal -> NOT_SERVING -> drain -> stop."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol
+
+import grpc
+from prometheus_client import CollectorRegistry
+from typing_extensions import TypeVar
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis import telemetry
+from lensmesh_chassis.errors import LensmeshError
+from lensmesh_chassis.health import Health
+from lensmesh_chassis.host import Host
+from lensmesh_chassis.logging import configure_logging, get_logger
+from lensmesh_chassis.process import server_info, version
+from lensmesh_chassis.settings import ServiceSettings, shown
+
+__all__ = ["App", "Health", "RunningServer", "Runtime", "run", "running"]
+
+_log = get_logger(__name__)
+
+# Longest time that App.stop gets, in seconds.
+_STOP_SECONDS = 10.0
+_FORCED = 1
+
+S = TypeVar("S", bound=ServiceSettings, default=ServiceSettings)
+
+
+@dataclass
+class Runtime(Generic[S]):
+    """What the chassis gives to an App."""
+
+    settings: S
+    health: Health
+    draining: asyncio.Event
+    server_info: Callable[[], common_pb2.ServerInfo]
+    # For metrics of the App's own; shown by the same endpoint as the chassis'.
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+
+class App(Protocol):
+    """What a service implements."""
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        """Add the servicers; the full names of their services, for reflection and health. Nothing else happens here."""
+
+    async def start(self) -> None:
+        """Load, connect, warm up, while the server already answers health and refuses calls. When it returns, each service it did
+        not call not serving is SERVING. If it raises, the process ends with the error's message and exit code 1."""
+
+    async def stop(self) -> None:
+        """Release everything. Called once, after the last call ended, even where `start` failed."""
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server in this process, for tests. Addresses as a channel takes them; "" for an endpoint that is off."""
+
+    addresses: tuple[str, ...]
+    health_address: str
+    metrics_address: str
+    runtime: Runtime[Any]
+
+    @property
+    def address(self) -> str:
+        """The first address."""
+        return self.addresses[0]
+
+
+class _Service(Generic[S]):
+    """One App with its servers."""
+
+    def __init__(self, settings: S, build: Callable[[Runtime[S]], App], tracer_provider: Any | None) -> None:
+        health, draining, registry = Health(), asyncio.Event(), CollectorRegistry()
+        self.runtime: Runtime[S] = Runtime(
+            settings, health, draining, server_info(settings.instance, health.reason), registry
+        )
+        self.app = build(self.runtime)
+        self.host = Host(settings, health, draining, registry, tracer_provider)
+
+    async def start(self) -> None:
+        """The App is started once the servers answer. Raises what the App raises; to be stopped in any case."""
+        await self.host.start(self.app.register(self.host.server))
+        await self.app.start()
+        self.host.let_in()
+
+    async def stop(self, *, drain: bool) -> None:
+        try:
+            if drain:
+                await self.host.drain()
+        finally:
+            await self.host.stop()
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self.app.stop()
+            except TimeoutError:
+                _log.error("the service did not stop in time", seconds=_STOP_SECONDS)
+
+
+@asynccontextmanager
+async def running(
+    settings: S, build: Callable[[Runtime[S]], App], service: str, *, tracer_provider: Any | None = None
+) -> AsyncIterator[RunningServer]:
+    """Run a service inside this event loop, started when entered, drained and stopped when left. For tests.
+
+    Neither logging nor signals nor the global tracer provider are touched; `tracer_provider` gets the server's spans.
+    """
+    one = _Service(settings, build, tracer_provider)
+    try:
+        await one.start()
+        yield RunningServer(one.host.addresses, one.host.health_address, one.host.metrics_address, one.runtime)
+    finally:
+        await one.stop(drain=True)
+
+
+def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
+    """Run a service until SIGTERM or SIGINT, and drain; a second signal ends the process at once. Never returns: exits.
+
+    Exit codes: 0 after a drain, 1 where the service could not start or was forced. `service`: "encoder", for logs and traces.
+    """
+    configure_logging(settings.log_level, settings.log_format, service=service, instance=settings.instance)
+    _log.info("settings", version=version(), pid=os.getpid(), **{"settings": shown(settings)})
+    provider = telemetry.start_tracing(service, settings.instance)
+    try:
+        code = asyncio.run(_until_signal(settings, build, service, provider))
+    finally:
+        telemetry.stop_tracing(provider)
+    sys.exit(code)
+
+
+async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service: str, provider: Any | None) -> int:
+    asked = asyncio.Event()
+    _listen_for_signals(asked)
+    try:
+        one = _Service(settings, build, provider)
+    except LensmeshError as error:
+        _log.critical(f"{service} cannot start: {error.message}", reason=str(error.reason))
+        return 1
+    stopping = asyncio.create_task(asked.wait())
+    starting = asyncio.create_task(one.start())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            _log.info("asked to stop while starting")
+            starting.cancel()
+            await asyncio.wait({starting})
+        elif (error := starting.exception()) is not None:
+            _say_why(service, error)
+            return 1
+        else:
+            _log.info(
+                f"{service} answers",
+                addresses=one.host.addresses,
+                health=one.host.health_address,
+                metrics=one.host.metrics_address,
+                not_serving_reason=one.runtime.health.reason(),
+            )
+        await stopping
+        _log.info("draining", seconds=settings.drain_seconds)
+        return 0
+    finally:
+        stopping.cancel()
+        await one.stop(drain=starting.done() and not starting.cancelled() and starting.exception() is None)
+        _log.info(f"{service} stopped")
+
+
+def _say_why(service: str, error: BaseException) -> None:
+    if isinstance(error, LensmeshError):
+        _log.critical(f"{service} cannot start: {error.message}", reason=str(error.reason))
+    else:
+        _log.critical(f"{service} cannot start: unexpected {type(error).__name__}", exc_info=error)
+
+
+def _listen_for_signals(asked: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        asked.set()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            # Not through the loop: a loop that hangs is a reason to force.
+            signal.signal(each, force)
+
+    def force(_number: int, _frame: Any) -> None:
+        sys.stderr.write("second signal: calls in flight are dropped\n")
+        sys.stderr.flush()
+        os._exit(_FORCED)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, first)

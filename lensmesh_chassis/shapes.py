@@ -1,0 +1,170 @@
+"""One way to stand around a call of any of the four shapes, whichever style its handler is written in."""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from lensmesh_chassis.errors import InternalFault
+from lensmesh_chassis.reasons import Reason
+
+# Behaviours take (request or request iterator, context). Messages of every service pass here: their types are the stubs' matter.
+Unary = Callable[[Any, Any], Awaitable[Any]]
+Streaming = Callable[[Any, Any], AsyncIterator[Any]]
+
+_INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
+
+
+@dataclass(frozen=True)
+class Rpc:
+    """One call as interceptors see it before it runs."""
+
+    method: str  # "/package.Service/Method"
+    metadata: Any
+    request_streaming: bool
+    response_streaming: bool
+
+    @property
+    def service(self) -> str:
+        """Full name of the service."""
+        return self.method.rpartition("/")[0].lstrip("/")
+
+    @property
+    def name(self) -> str:
+        """The method alone."""
+        return self.method.rpartition("/")[2]
+
+    @property
+    def type(self) -> str:
+        """The shape by the name that metrics use."""
+        return (
+            ("bidi_stream" if self.response_streaming else "client_stream")
+            if self.request_streaming
+            else ("server_stream" if self.response_streaming else "unary")
+        )
+
+    @property
+    def infrastructure(self) -> bool:
+        """Health and reflection: answered while draining, and no matter of traces."""
+        return is_infrastructure(self.method)
+
+
+def is_infrastructure(method: str) -> bool:
+    """Whether the path belongs to health or reflection."""
+    return method.startswith(_INFRASTRUCTURE)
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Base of the chassis' interceptors: `around` is entered before a handler runs and left when it ended, however it ended."""
+
+    def around(self, rpc: Rpc, context: Any) -> AbstractAsyncContextManager[None]:
+        """What happens before and after. An exception of the handler passes through; closing a stream early is GeneratorExit."""
+        raise NotImplementedError
+
+    def adapt(self, _rpc: Rpc, handler: Any) -> Any:
+        """The handler to run instead of `handler`, of the same shape."""
+        return handler
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        rpc = Rpc(
+            handler_call_details.method,
+            handler_call_details.invocation_metadata,
+            handler.request_streaming,
+            handler.response_streaming,
+        )
+        handler = self.adapt(rpc, handler)
+        if rpc.response_streaming:
+            return rebuilt(handler, self._streaming(rpc, streaming(handler)))
+        return rebuilt(handler, self._unary(rpc, unary(handler)))
+
+    def _unary(self, rpc: Rpc, run: Unary) -> Unary:
+        async def unary_behaviour(request: Any, context: Any) -> Any:
+            async with self.around(rpc, context):
+                return await run(request, context)
+
+        return unary_behaviour
+
+    def _streaming(self, rpc: Rpc, run: Streaming) -> Streaming:
+        async def streaming_behaviour(request: Any, context: Any) -> AsyncIterator[Any]:
+            async with self.around(rpc, context), closing(run(request, context)) as responses:
+                async for response in responses:
+                    yield response
+
+        return streaming_behaviour
+
+
+def unary(handler: Any) -> Unary:
+    """The behaviour of a handler that answers one message."""
+    run = handler.stream_unary if handler.request_streaming else handler.unary_unary
+    return run if inspect.iscoroutinefunction(run) else _refuse
+
+
+def streaming(handler: Any) -> Streaming:
+    """The behaviour of a handler that answers a stream, always as an async generator function."""
+    run = handler.stream_stream if handler.request_streaming else handler.unary_stream
+    if inspect.isasyncgenfunction(run):
+        return run
+    if not inspect.iscoroutinefunction(run):
+        run = _refuse
+
+    async def generator(request: Any, context: Any) -> AsyncIterator[Any]:
+        # It writes by context.write(): nothing is left to yield.
+        await run(request, context)
+        for nothing in ():
+            yield nothing
+
+    return generator
+
+
+async def _refuse(_request: Any, _context: Any) -> Any:
+    """gRPC would run a plain function in a thread pool, out of reach of cancellation and context."""
+    raise InternalFault(
+        Reason.INTERNAL, "this method is not written as a coroutine or an async generator; services must be"
+    )
+
+
+def rebuilt(handler: Any, behaviour: Any, **changes: Any) -> Any:
+    """A handler of the same shape and codecs with another behaviour. `changes`: request_deserializer, response_serializer."""
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[handler.request_streaming, handler.response_streaming]
+    codecs = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    return make(behaviour, **(codecs | changes))
+
+
+def closing(generator: Any) -> Any:
+    """Close `generator` at the end of the block, in this task: what it holds is released now and not by the garbage collector."""
+    return aclosing(generator)
+
+
+class StreamCloser(grpc.aio.ServerInterceptor):
+    """Answers streams by context.write(), so that a cancelled call unwinds its generators at once, in its own task and context.
+
+    Left to itself gRPC drops a generator that waits at a `yield` for the garbage collector, which closes it later and elsewhere:
+    work goes on for a client that left, and OpenTelemetry cannot detach its context. To be the first in the list.
+    """
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler.response_streaming:
+            return handler
+        run = streaming(handler)
+
+        async def write_all(request: Any, context: Any) -> None:
+            async with closing(run(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+        return rebuilt(handler, write_all)
