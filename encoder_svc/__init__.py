@@ -1,0 +1,1 @@
+"""EncoderService: pictures and texts as vectors."""

@@ -1,0 +1,18 @@
+"""Start the encoder:
+
+``python -m encoder_svc``. Settings are environment variables with the prefix LENSMESH_ENCODER_.
+"""
+
+from encoder_svc.app import EncoderApp
+from encoder_svc.settings import EncoderSettings
+from lensmesh_chassis.server import run
+from lensmesh_chassis.settings import load_settings
+
+
+def main() -> None:
+    """Run until a signal."""
+    run(load_settings(EncoderSettings), EncoderApp, "encoder")
+
+
+if __name__ == "__main__":
+    main()

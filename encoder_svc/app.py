@@ -1,0 +1,45 @@
+"""The encoder as the chassis runs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+
+from encoder_svc.engine import Engine
+from encoder_svc.registry import open_models
+from encoder_svc.service import EncoderServicer
+from encoder_svc.settings import EncoderSettings
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.server import Runtime
+
+
+class EncoderApp:
+    """EncoderService with the models that its settings name."""
+
+    def __init__(self, runtime: Runtime[EncoderSettings]) -> None:
+        self._runtime = runtime
+        self._engine: Engine | None = None
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(EncoderServicer(self._runtime, self.engine), server)
+        return [encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name]
+
+    async def start(self) -> None:
+        # In a thread: health is asked, and answers, while gigabytes are read.
+        models = await asyncio.to_thread(open_models, self._runtime.settings)
+        self._engine = Engine(models, self._runtime.settings)
+        await self._engine.start()
+
+    async def stop(self) -> None:
+        if self._engine is not None:
+            await self._engine.stop()
+
+    def engine(self) -> Engine:
+        """The engine; raises NOT_READY before `start` has made it."""
+        if self._engine is None:
+            raise Unavailable(Reason.NOT_READY, "The models are being loaded: try again in a moment.", retry_after_s=1)
+        return self._engine

@@ -1,0 +1,62 @@
+"""A model that is none: vectors derived from the content's digest, for developing callers. Imports no torch.
+
+The numbers of one vector: SHAKE-256 of (the model's name, "/", the SHA-256 of the content), `dimension` times 4 bytes
+of it read as little-endian unsigned integers u, each as u / 2^31 - 1. So the same bytes always give the same vector,
+in any language.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, both_spaces
+from lensmesh_inference.devices import DeviceFacts, describe_cpu
+from lensmesh_inference.digest import content_digest
+from lensmesh_inference.images import ImageLimits, decode_image
+
+DIMENSIONS: Final[Mapping[str, int]] = {"mock": 512, "mock-768": 768}
+CONTEXT_WORDS: Final = 77
+
+
+class MockModel:
+    """Answers at once. Pictures are decoded all the same, so that bad ones fail as they would with a real model."""
+
+    def __init__(self, name: str) -> None:
+        # It has no weights: the digest is that of the rule by which it answers.
+        digest = content_digest(f"lensmesh-mock-1/{name}".encode())
+        self.facts: ModelFacts = ModelFacts(
+            name=name,
+            kind=Kind.MOCK,
+            weights_digest=digest,
+            spaces=both_spaces(
+                name, architecture="mock", dimension=DIMENSIONS[name], preprocessing="sha256", weights_digest=digest
+            ),
+            context_tokens=CONTEXT_WORDS,
+            backend="mock",
+            precision="float32",
+            requested_device="cpu",
+            image_bytes=32,
+        )
+
+    def prepare_image(self, content: bytes, limits: ImageLimits, field: str) -> Prepared:
+        decode_image(content, limits, field)
+        return Prepared("image", hashlib.sha256(content).digest())
+
+    def prepare_text(self, text: str) -> Prepared:
+        words = len(text.split())
+        return Prepared("text", hashlib.sha256(text.encode()).digest(), truncated=words > CONTEXT_WORDS)
+
+    def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector]:
+        return [self._vector(item.data) for item in batch]
+
+    def devices(self) -> Sequence[DeviceFacts]:
+        return [describe_cpu(1)]
+
+    def _vector(self, digest: bytes) -> Vector:
+        seed = self.facts.name.encode() + b"/" + digest
+        numbers = np.frombuffer(hashlib.shake_256(seed).digest(DIMENSIONS[self.facts.name] * 4), dtype="<u4")
+        return (numbers / 2.0**31 - 1).astype(np.float32)

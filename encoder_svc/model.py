@@ -1,0 +1,103 @@
+"""What the engine knows of a model: its spaces, and three functions. Knows no torch, no gRPC and no protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lensmesh_chassis.errors import LensmeshError
+from lensmesh_inference.devices import DeviceFacts
+from lensmesh_inference.digest import Json, space_id
+from lensmesh_inference.images import ImageLimits
+
+Vector: TypeAlias = npt.NDArray[np.float32]
+Modality: TypeAlias = Literal["image", "text"]
+
+
+class Kind(StrEnum):
+    """What a model is good for."""
+
+    LOCAL = "local"
+    DEMONSTRATION = "demonstration"
+    MOCK = "mock"
+
+
+@dataclass(frozen=True)
+class Space:
+    """One vector space: what can be compared with one another."""
+
+    id: str
+    model: str
+    weights_digest: str
+    dimension: int
+    normalized: bool
+    modalities: tuple[Modality, ...] = ("image", "text")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One item as the model takes it; `data` is whatever the model's own `prepare_*` made."""
+
+    modality: Modality
+    data: Any
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What does not change while a model is served. The first of `spaces` is the default one."""
+
+    name: str
+    kind: Kind
+    weights_digest: str
+    spaces: tuple[Space, ...]
+    context_tokens: int
+    backend: str
+    precision: str
+    requested_device: str
+    # Of one picture as the model takes it: what the queue holds of it.
+    image_bytes: int
+
+
+class EncoderModel(Protocol):
+    """A model. `prepare_*` run in any thread, `compute` in one thread at a time."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What it is."""
+
+    def prepare_image(self, content: bytes, limits: ImageLimits, field: str) -> Prepared:
+        """Decode and preprocess one encoded picture; raises ``InvalidInput`` for a bad one."""
+
+    def prepare_text(self, text: str) -> Prepared:
+        """Tokenize one text to the model's context, saying whether it was cut."""
+
+    def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector | LensmeshError]:
+        """Vectors as the model makes them, not normalized, for items of one modality, in their order."""
+
+    def devices(self) -> Sequence[DeviceFacts]:
+        """Where it runs, now."""
+
+
+def both_spaces(
+    name: str, *, architecture: Json, dimension: int, preprocessing: Json, weights_digest: str
+) -> tuple[Space, ...]:
+    """A model's unit-length space, which is its default, and its raw one."""
+
+    def space(normalized: bool) -> Space:
+        key = space_id(
+            architecture=architecture,
+            dimension=dimension,
+            normalized=normalized,
+            preprocessing=preprocessing,
+            quantization="none",
+            weights_digest=weights_digest,
+        )
+        return Space(key, name, weights_digest, dimension, normalized)
+
+    return space(True), space(False)

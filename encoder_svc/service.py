@@ -1,0 +1,166 @@
+"""EncoderService over an engine: validate, encode, translate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from encoder_svc.engine import Engine, Item, Job, Text
+from encoder_svc.settings import EncoderSettings
+from encoder_svc.translate import (
+    read_data_type,
+    read_picture,
+    read_stream_item,
+    write_error,
+    write_limits,
+    write_model,
+    write_result,
+)
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.errors import InvalidInput, NotBuilt
+from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.requests import wants_bulk
+from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_inference.batcher import Lane, Seat
+
+
+@dataclass(frozen=True)
+class _StreamItem:
+    """One item as read, and what holds for its stream."""
+
+    item: encoder_pb2.EncodeStreamItem
+    field: str
+    job: Job
+    options: encoder_pb2.EncodeOptions
+
+
+class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
+    """`engine` is called once a call is let in, which the chassis does after the app has started."""
+
+    def __init__(self, runtime: Runtime[EncoderSettings], engine: Callable[[], Engine]) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+        self._engine = engine
+
+    async def GetInfo(self, request: encoder_pb2.GetInfoRequest, context: Any) -> encoder_pb2.GetInfoResponse:
+        return encoder_pb2.GetInfoResponse(
+            models=[write_model(served) for served in self._engine().served],
+            limits=write_limits(self._settings),
+            server=self._runtime.server_info(),
+        )
+
+    async def EncodeImages(
+        self, request: encoder_pb2.EncodeImagesRequest, context: Any
+    ) -> encoder_pb2.EncodeImagesResponse:
+        check_message(request, self._settings.max_message_bytes)
+        check_items(len(request.images), self._settings.max_items, "images")
+
+        def reader(index: int) -> Callable[[], Item]:
+            return lambda: read_picture(request.images[index], f"images[{index}]")
+
+        readers = [reader(index) for index in range(len(request.images))]
+        return encoder_pb2.EncodeImagesResponse(results=await self._encode_all(readers, request.options, context))
+
+    async def EncodeTexts(
+        self, request: encoder_pb2.EncodeTextsRequest, context: Any
+    ) -> encoder_pb2.EncodeTextsResponse:
+        check_message(request, self._settings.max_message_bytes)
+        check_items(len(request.texts), self._settings.max_items, "texts")
+
+        def reader(index: int) -> Callable[[], Item]:
+            return lambda: Text(request.texts[index], f"texts[{index}]")
+
+        readers = [reader(index) for index in range(len(request.texts))]
+        return encoder_pb2.EncodeTextsResponse(results=await self._encode_all(readers, request.options, context))
+
+    async def EncodeStream(
+        self, request_iterator: AsyncIterator[encoder_pb2.EncodeStreamRequest], context: Any
+    ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
+        answers = answer_as_ready(
+            self._read_stream(request_iterator, context),
+            self._answer,
+            size_of=lambda one: one.item.ByteSize(),
+            max_items=self._settings.stream_items,
+            max_bytes=self._settings.stream_bytes,
+            draining=self._runtime.draining,
+        )
+        async for group in answers:
+            yield encoder_pb2.EncodeStreamResponse(results=group)
+
+    async def ClassifyImages(
+        self, request: encoder_pb2.ClassifyImagesRequest, context: Any
+    ) -> encoder_pb2.ClassifyImagesResponse:
+        raise NotBuilt(
+            Reason.NOT_IMPLEMENTED,
+            "ClassifyImages is not built yet: encode the pictures and one text a label, and compare the vectors.",
+            metadata={"field": "ClassifyImages"},
+        )
+
+    def _job(self, options: encoder_pb2.EncodeOptions, context: Any, *, streamed: bool) -> Job:
+        """Options fail the call: this raises before anything is decoded."""
+        read_data_type(options.data_type)
+        lane = Lane.BULK if wants_bulk(options.priority, streamed=streamed) else Lane.INTERACTIVE
+        left = context.time_remaining()
+        deadline = None if left is None else asyncio.get_running_loop().time() + left
+        return self._engine().job(options.space_id, lane, deadline)
+
+    async def _encode_all(
+        self, readers: Sequence[Callable[[], Item]], options: encoder_pb2.EncodeOptions, context: Any
+    ) -> list[encoder_pb2.EncodeResult]:
+        """Results in the order of the request;
+
+        an item that is bad fails alone. Refused as a whole where there is no room.
+        """
+        job = self._job(options, context, streamed=False)
+        results: list[encoder_pb2.EncodeResult | None] = [None] * len(readers)
+        items: dict[int, Item] = {}
+        for index, read in enumerate(readers):
+            try:
+                items[index] = read()
+            except InvalidInput as error:
+                results[index] = write_error(error)
+        with self._engine().admit(list(items.values()), job) as seat:
+            outcomes = await asyncio.gather(*(self._encode(item, job, options, seat) for item in items.values()))
+        for index, outcome in zip(items, outcomes, strict=True):
+            results[index] = outcome
+        return [result for result in results if result is not None]
+
+    async def _encode(
+        self, item: Item, job: Job, options: encoder_pb2.EncodeOptions, seat: Seat
+    ) -> encoder_pb2.EncodeResult:
+        try:
+            return write_result(await self._engine().encode(item, job, seat=seat), options)
+        except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
+            return write_error(error)
+
+    async def _read_stream(
+        self, requests: AsyncIterator[encoder_pb2.EncodeStreamRequest], context: Any
+    ) -> AsyncIterator[_StreamItem]:
+        options: encoder_pb2.EncodeOptions | None = None
+        async for request in requests:
+            check_message(request, self._settings.max_message_bytes)
+            if request.items:
+                check_items(len(request.items), self._settings.max_items, "items")
+            if options is None:
+                options = request.options
+                job = self._job(options, context, streamed=True)
+            elif request.HasField("options"):
+                raise InvalidInput(
+                    Reason.OPTIONS_REPEATED,
+                    "options stand in the first message of a stream only: open another stream for other options.",
+                    field="options",
+                )
+            for index, item in enumerate(request.items):
+                yield _StreamItem(item, f"items[{index}]", job, options)
+
+    async def _answer(self, one: _StreamItem) -> encoder_pb2.EncodeStreamResult:
+        try:
+            item = read_stream_item(one.item, one.field)
+            result = write_result(await self._engine().encode_when_room(item, one.job), one.options)
+        except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
+            result = write_error(error)
+        return encoder_pb2.EncodeStreamResult(ref=one.item.ref, result=result)

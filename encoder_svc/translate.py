@@ -1,0 +1,136 @@
+"""Between the contract's messages and the engine's own types."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from encoder_svc.engine import Encoded, Item, Picture, Served, Text
+from encoder_svc.model import Kind, Space
+from encoder_svc.settings import EncoderSettings
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh_chassis.errors import InternalFault, InvalidInput
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.requests import image_content
+from lensmesh_chassis.status import to_status
+
+_KINDS: Final = {
+    Kind.LOCAL: common_pb2.MODEL_KIND_LOCAL,
+    Kind.DEMONSTRATION: common_pb2.MODEL_KIND_DEMONSTRATION,
+    Kind.MOCK: common_pb2.MODEL_KIND_MOCK,
+}
+_MODALITIES: Final = {"image": common_pb2.MODALITY_IMAGE, "text": common_pb2.MODALITY_TEXT}
+# The contract names little-endian, whatever this machine is.
+_NUMBERS: Final = {common_pb2.DATA_TYPE_FLOAT32: "<f4", common_pb2.DATA_TYPE_FLOAT16: "<f2"}
+
+
+def read_data_type(data_type: common_pb2.DataType.ValueType) -> common_pb2.DataType.ValueType:
+    """FLOAT32 where unspecified; raises OPTION_INVALID for a number that the contract does not know."""
+    if data_type == common_pb2.DATA_TYPE_UNSPECIFIED:
+        return common_pb2.DATA_TYPE_FLOAT32
+    if data_type not in _NUMBERS:
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.data_type is {data_type}: use DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT16 or leave it out.",
+            field="options.data_type",
+            metadata={"value": data_type},
+        )
+    return data_type
+
+
+def read_picture(image: common_pb2.Image, field: str) -> Item:
+    """A picture; raises for one without bytes."""
+    return Picture(image_content(image, field), f"{field}.content")
+
+
+def read_stream_item(item: encoder_pb2.EncodeStreamItem, field: str) -> Item:
+    """A picture or a text; raises IMAGE_MISSING for an item that is neither."""
+    if item.WhichOneof("input") == "text":
+        return Text(item.text, f"{field}.text")
+    return read_picture(item.image, f"{field}.image")
+
+
+def write_result(encoded: Encoded, options: encoder_pb2.EncodeOptions) -> encoder_pb2.EncodeResult:
+    """One item's vector, in the numbers and the form that were asked for."""
+    data_type = read_data_type(options.data_type)
+    with np.errstate(over="ignore"):
+        numbers = encoded.vector.astype(_NUMBERS[data_type])
+    if not np.isfinite(numbers).all():
+        raise InternalFault(
+            Reason.MODEL_FAILED,
+            "A number of this vector is too large for FLOAT16: ask for FLOAT32 or the unit-length space.",
+        )
+    timing = encoded.timing
+    embedding = common_pb2.Embedding(space_id=encoded.space.id, data_type=data_type, dimension=len(numbers))
+    if options.readable:
+        embedding.floats.extend(numbers.tolist())
+    else:
+        embedding.data = numbers.tobytes()
+    return encoder_pb2.EncodeResult(
+        embedding=embedding,
+        truncated=encoded.truncated,
+        timings=common_pb2.Timings(
+            queue_us=timing.queue_us,
+            preprocess_us=timing.preprocess_us,
+            compute_us=timing.compute_us,
+            total_us=timing.total_us,
+            batch_size=timing.batch_size,
+        ),
+    )
+
+
+def write_error(error: Exception) -> encoder_pb2.EncodeResult:
+    """One item's failure."""
+    return encoder_pb2.EncodeResult(error=to_status(error))
+
+
+def write_limits(settings: EncoderSettings) -> common_pb2.Limits:
+    """What this service accepts."""
+    return common_pb2.Limits(
+        max_message_bytes=settings.max_message_bytes,
+        max_items=settings.max_items,
+        max_image_bytes=settings.max_image_bytes,
+        max_image_pixels=settings.max_image_pixels,
+        max_text_chars=settings.max_text_chars,
+    )
+
+
+def write_model(served: Served) -> encoder_pb2.ServedModel:
+    """One model as it is now."""
+    facts = served.model.facts
+    devices = [
+        common_pb2.Device(
+            id=device.id,
+            name=device.name,
+            threads=device.threads,
+            memory_total_bytes=device.memory_total,
+            memory_used_bytes=device.memory_used,
+        )
+        for device in served.model.devices()
+    ]
+    return encoder_pb2.ServedModel(
+        model=common_pb2.ModelInfo(
+            name=facts.name,
+            weights_digest=facts.weights_digest,
+            kind=_KINDS[facts.kind],
+            devices=devices,
+            requested_device=facts.requested_device,
+            backend=facts.backend,
+            precision=facts.precision,
+        ),
+        spaces=[_write_space(space) for space in facts.spaces],
+        context_tokens=facts.context_tokens,
+    )
+
+
+def _write_space(space: Space) -> common_pb2.VectorSpace:
+    return common_pb2.VectorSpace(
+        id=space.id,
+        model=space.model,
+        weights_digest=space.weights_digest,
+        dimension=space.dimension,
+        normalized=space.normalized,
+        modalities=[_MODALITIES[modality] for modality in space.modalities],
+    )
