@@ -1,1 +1,1 @@
-"""What every lensmesh service shares: life cycle, settings, errors, interceptors, telemetry, channels. Knows no service."""
+"""What every lensmesh service shares: life cycle, settings, errors, interceptors, telemetry and channels."""

@@ -16,7 +16,7 @@ MAX_UNIX_PATH_BYTES = 107
 
 @dataclass(frozen=True)
 class Address:
-    """One listening address. `path` is set for a unix socket, `host` and `port` otherwise; port 0 asks for a free one."""
+    """One listening address: `path` for a unix socket, else `host` and `port`, where port 0 asks for a free one."""
 
     host: str = ""
     port: int = 0
@@ -39,7 +39,8 @@ def parse_address(text: str) -> Address:
         size = len(os.fsencode(path))
         if size > MAX_UNIX_PATH_BYTES:
             raise ValueError(
-                f"the unix socket path {path} has {size} bytes and the system takes {MAX_UNIX_PATH_BYTES}: use a shorter folder"
+                f"the unix socket path {path} has {size} bytes and the system takes {MAX_UNIX_PATH_BYTES}: "
+                "use a folder with a shorter name"
             )
         return Address(path=path)
     host, colon, port = text.rpartition(":")
@@ -61,9 +62,9 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
 
 
 def clear_stale_socket(address: Address) -> None:
-    """Remove a socket file that nobody listens on any more. Raises Unavailable where somebody does, or where it is no socket.
+    """Remove a socket file that nobody listens on any more: gRPC itself would take it away from a living server too.
 
-    gRPC would take the file away from a server that still listens on it.
+    Raises Unavailable where somebody listens, or where the file is no socket.
     """
     path = Path(address.path)
     try:

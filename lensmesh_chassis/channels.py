@@ -43,17 +43,19 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".
 
-    Calls go round robin over all addresses of the name. Methods that their contract declares free of side effects or idempotent
-    are sent again on UNAVAILABLE, within a budget. `health_check`: full name of the service whose grpc.health.v1 status decides
-    which replicas are used; "" asks none, which is what a status display needs (a checked channel cannot reach a sick replica).
-    `services`: descriptors whose methods may be sent again; None means all of lensmesh. `instrument`: pass the trace on, with
-    spans by `tracer_provider` (None: the process' own, if any). To be called on the event loop; the caller closes it.
+    Calls go round robin over all addresses of the name. Methods that their contract declares free of side effects or
+    idempotent are sent again on UNAVAILABLE, within a budget. `health_check`: full name of the service whose
+    grpc.health.v1 status decides which replicas are used; "" asks none, which is what a status display needs (a checked
+    channel cannot reach a sick replica). `services`: descriptors whose methods may be sent again; None means all of
+    lensmesh. `instrument`: pass the trace on, with spans by `tracer_provider` (None: the process' own, if any). To be
+    called on the event loop; the caller closes it.
     """
     limit = transport_bytes(max_message_bytes)
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", service_config(services, health_check)),
         ("grpc.enable_retries", 1),
-        # Room for the largest message and its frame: gRPC gives up retrying a request that does not fit (default 256 KiB).
+        # Room for the largest message and its frame: gRPC gives up retrying a request that does not fit (default 256
+        # KiB).
         ("grpc.per_rpc_retry_buffer_size", limit + 64 * 1024),
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
@@ -87,7 +89,7 @@ def server_options(max_message_bytes: int) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
+        ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
         ("grpc.keepalive_time_ms", 3 * _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ]

@@ -14,8 +14,8 @@ from lensmesh_chassis.settings import ServiceSettings
 class ChannelSecurity:
     """How a channel is secured, by PEM files; all empty: plain text.
 
-    `ca_file` signs the server (empty with a certificate set: the system's authorities); `certificate_file` and `key_file` are
-    shown to a server that asks who calls (mutual TLS).
+    `ca_file` signs the server (empty with a certificate set: the system's authorities); `certificate_file` and
+    `key_file` are shown to a server that asks who calls (mutual TLS).
     """
 
     ca_file: str = ""
@@ -34,7 +34,9 @@ def peer_security(settings: ServiceSettings) -> ChannelSecurity:
 
 
 def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:
-    """Credentials by the settings' tls_ files; None for plain text. Raises PreconditionFailed for a file that cannot be read."""
+    """Credentials by the settings' tls_ files; None for plain text. Raises PreconditionFailed for a file that cannot be
+    read.
+    """
     if not settings.tls_certificate_file:
         return None
     key = _read(settings.tls_key_file, "tls_key_file")

@@ -37,8 +37,8 @@ class Violation:
 class LensmeshError(Exception):
     """Base of all errors that may reach a caller. Its message names the field, the limit and the fix.
 
-    `field` is short for one violation with the message as its description. Values in the message belong in `metadata` too.
-    `retry_after_s` says when trying again makes sense; None: not said.
+    `field` is short for one violation with the message as its description. Values in the message belong in `metadata`
+    too. `retry_after_s` says when trying again makes sense; None: not said.
     """
 
     def __init__(

@@ -21,8 +21,8 @@ _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 class Health:
     """Which services can do their work now, and why not. To be used on the event loop.
 
-    Services are known by their full names ("lensmesh.encoder.v1.EncoderService"). "" is all of them together: it is SERVING
-    while every one is. A service starts as not serving; once the process drains, nothing serves again.
+    Services are known by their full names ("lensmesh.encoder.v1.EncoderService"). "" is all of them together: it is
+    SERVING while every one is. A service starts as not serving; once the process drains, nothing serves again.
     """
 
     def __init__(self) -> None:
@@ -109,8 +109,8 @@ class Health:
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health publishes no types
     """grpc.health.v1 over a Health.
 
-    Not the servicer of grpcio-health-checking: that one starts as SERVING and writes to watchers while it holds the lock that a
-    change of state needs, so a watcher that stops reading keeps everybody else on the old state.
+    Not the servicer of grpcio-health-checking: that one starts as SERVING and writes to watchers while it holds the
+    lock that a change of state needs, so a watcher that stops reading keeps everybody else on the old state.
     """
 
     def __init__(self, health: Health) -> None:

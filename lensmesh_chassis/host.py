@@ -55,7 +55,7 @@ class Host:
         self.metrics_address = ""
 
     async def start(self, services: Sequence[str]) -> None:
-        """Answer from now on: health and reflection fully, calls with UNAVAILABLE until `let_in`. Raises Unavailable."""
+        """Answer from now on: health and reflection, and calls with UNAVAILABLE until `let_in`."""
         self._health.add(services)
         servicer = HealthServicer(self._health)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self.server)

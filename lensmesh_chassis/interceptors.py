@@ -83,7 +83,8 @@ class InFlight:
 class Gate(Interceptor):
     """Lets calls in once the service has started and until it drains, and counts those inside.
 
-    `server.stop(grace)` of gRPC closes connections to calls that arrive meanwhile (grpc/grpc#37239): the chassis counts instead.
+    `server.stop(grace)` of gRPC closes connections to calls that arrive meanwhile (grpc/grpc#37239): the chassis counts
+    instead.
     """
 
     def __init__(self, health: Health, started: asyncio.Event, draining: asyncio.Event, in_flight: InFlight) -> None:

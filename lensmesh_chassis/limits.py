@@ -32,8 +32,8 @@ def check_message(message: Message, max_bytes: int, field: str = "") -> None:
     if size > max_bytes:
         raise InvalidInput(
             Reason.MESSAGE_TOO_LARGE,
-            f"{field or 'the message'} has {size} bytes and the limit is {max_bytes}: send fewer or smaller items in one "
-            "message",
+            f"{field or 'the message'} has {size} bytes and the limit is {max_bytes}: send fewer or smaller items in "
+            "one message",
             field=field,
             metadata={"size_bytes": size, "limit_bytes": max_bytes},
         )

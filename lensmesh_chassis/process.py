@@ -18,7 +18,7 @@ def version() -> str:
 
 
 def server_info(instance: str, not_serving_reason: Callable[[], str]) -> Callable[[], common_pb2.ServerInfo]:
-    """A function that describes this process as it is when called: resident memory in bytes, why health is not serving."""
+    """A function that describes this process as it is at each call."""
     release, start, process = version(), time.time(), psutil.Process()
 
     def describe() -> common_pb2.ServerInfo:

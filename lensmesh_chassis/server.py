@@ -52,8 +52,11 @@ class App(Protocol):
         """Add the servicers; the full names of their services, for reflection and health. Nothing else happens here."""
 
     async def start(self) -> None:
-        """Load, connect, warm up, while the server already answers health and refuses calls. When it returns, each service it did
-        not call not serving is SERVING. If it raises, the process ends with the error's message and exit code 1."""
+        """Load, connect, warm up, while the server already answers health and refuses calls.
+
+        When it returns, each service that it did not call not serving is SERVING. If it raises, the process ends with
+        the error's message and exit code 1.
+        """
 
     async def stop(self) -> None:
         """Release everything. Called once, after the last call ended, even where `start` failed."""
@@ -123,10 +126,11 @@ async def running(
 def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
     """Run a service until SIGTERM or SIGINT, and drain; a second signal ends the process at once. Never returns: exits.
 
-    Exit codes: 0 after a drain, 1 where the service could not start or was forced. `service`: "encoder", for logs and traces.
+    Exit codes: 0 after a drain, 1 where the service could not start or was forced. `service` ("encoder") names it in
+    logs and traces.
     """
     configure_logging(settings.log_level, settings.log_format, service=service, instance=settings.instance)
-    _log.info("settings", version=version(), pid=os.getpid(), **{"settings": shown(settings)})
+    _log.info("settings", version=version(), pid=os.getpid(), settings=shown(settings))
     provider = telemetry.start_tracing(service, settings.instance)
     try:
         code = asyncio.run(_until_signal(settings, build, service, provider))

@@ -16,7 +16,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 from lensmesh_chassis.addresses import parse_address, parse_addresses
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
 
-# What Kubernetes adds for each Service of the namespace, https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+# What Kubernetes adds to every pod for each Service of the namespace, "Discovering services" in its documentation.
 _KUBERNETES = re.compile(
     r".*_SERVICE_HOST|.*_SERVICE_PORT(_[A-Z0-9_]+)?|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
 )
@@ -28,25 +28,25 @@ class SettingsError(SystemExit):
 
 
 class ServiceSettings(BaseSettings):
-    """What every service can be told. A subclass sets `model_config = SettingsConfigDict(env_prefix="LENSMESH_..._")`."""
+    """What every service can be told. A subclass sets `SettingsConfigDict(env_prefix="LENSMESH_ENCODER_")` or alike."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True, env_prefix="LENSMESH_")
 
     listen: str = Field(
         "127.0.0.1:50051",
-        description="Addresses to serve on, comma-separated: `host:port` (port 0: a free one) or `unix:/path`. TLS settings apply "
-        "to host:port; a unix socket is guarded by its folder's permissions.",
+        description="Addresses to serve on, comma-separated: `host:port` (port 0: a free one) or `unix:/path`. The tls "
+        "settings apply to host:port; a unix socket is guarded by its folder's permissions.",
     )
     health_listen: str = Field(
         "",
-        description="A second, plain-text `host:port` that answers grpc.health.v1 alone, for probes that speak neither TLS nor "
-        "unix sockets. Empty: none.",
+        description="A second, plain-text `host:port` that answers grpc.health.v1 alone, for probes that speak neither "
+        "TLS nor unix sockets. Empty: none.",
     )
     metrics_listen: str = Field("", description="`host:port` of the Prometheus endpoint. Empty: none.")
     ready_file: str = Field(
         "",
-        description="A file to write the bound addresses to, as JSON, once the server answers; for supervisors that asked for "
-        "port 0. Empty: none.",
+        description="A file to write the bound addresses to, as JSON, once the server answers; for supervisors that "
+        "asked for port 0. Empty: none.",
     )
     instance: str = Field(
         default_factory=socket.gethostname,
@@ -65,13 +65,15 @@ class ServiceSettings(BaseSettings):
         DEFAULT_MAX_MESSAGE_BYTES,
         ge=64 * 1024,
         le=1024 * 1024 * 1024,
-        description="Largest message either way, in bytes. The transport lets a quarter more pass, to answer with a typed error.",
+        description="Largest message either way, in bytes. The transport lets a quarter more pass, to answer with a typed "
+        "error.",
     )
     tls_certificate_file: str = Field("", description="PEM certificate chain of this server. Empty: plain text.")
     tls_key_file: str = Field("", description="PEM private key of that certificate.")
     tls_client_ca_file: str = Field(
         "",
-        description="PEM certificates that sign clients. If set, a client without such a certificate is refused (mutual TLS).",
+        description="PEM certificates that sign clients. If set, a client without such a certificate is refused (mutual "
+        "TLS).",
     )
     peer_ca_file: str = Field(
         "", description="PEM certificates that sign the services this one calls. Empty: they are called in plain text."

@@ -11,7 +11,8 @@ import grpc
 from lensmesh_chassis.errors import InternalFault
 from lensmesh_chassis.reasons import Reason
 
-# Behaviours take (request or request iterator, context). Messages of every service pass here: their types are the stubs' matter.
+# Behaviours take (request or request iterator, context). Messages of every service pass here: their types are the
+# stubs' matter.
 Unary = Callable[[Any, Any], Awaitable[Any]]
 Streaming = Callable[[Any, Any], AsyncIterator[Any]]
 
@@ -58,10 +59,14 @@ def is_infrastructure(method: str) -> bool:
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """Base of the chassis' interceptors: `around` is entered before a handler runs and left when it ended, however it ended."""
+    """Base of the chassis' interceptors: `around` is entered before a handler runs and left when it ended, however it
+    ended.
+    """
 
     def around(self, rpc: Rpc, context: Any) -> AbstractAsyncContextManager[None]:
-        """What happens before and after. An exception of the handler passes through; closing a stream early is GeneratorExit."""
+        """What happens before and after. An exception of the handler passes through; closing a stream early is
+        GeneratorExit.
+        """
         raise NotImplementedError
 
     def adapt(self, _rpc: Rpc, handler: Any) -> Any:
@@ -130,7 +135,9 @@ async def _refuse(_request: Any, _context: Any) -> Any:
 
 
 def rebuilt(handler: Any, behaviour: Any, **changes: Any) -> Any:
-    """A handler of the same shape and codecs with another behaviour. `changes`: request_deserializer, response_serializer."""
+    """A handler of the same shape and codecs with another behaviour. `changes`: request_deserializer,
+    response_serializer.
+    """
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -145,15 +152,19 @@ def rebuilt(handler: Any, behaviour: Any, **changes: Any) -> Any:
 
 
 def closing(generator: Any) -> Any:
-    """Close `generator` at the end of the block, in this task: what it holds is released now and not by the garbage collector."""
+    """Close `generator` at the end of the block, in this task: what it holds is released now and not by the garbage
+    collector.
+    """
     return aclosing(generator)
 
 
 class StreamCloser(grpc.aio.ServerInterceptor):
-    """Answers streams by context.write(), so that a cancelled call unwinds its generators at once, in its own task and context.
+    """Answers streams by context.write(), so that a cancelled call unwinds its generators at once, in its own task and
+    context.
 
-    Left to itself gRPC drops a generator that waits at a `yield` for the garbage collector, which closes it later and elsewhere:
-    work goes on for a client that left, and OpenTelemetry cannot detach its context. To be the first in the list.
+    Left to itself gRPC drops a generator that waits at a `yield` for the garbage collector, which closes it later and
+    elsewhere: work goes on for a client that left, and OpenTelemetry cannot detach its context. To be the first in the
+    list.
     """
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:

@@ -14,7 +14,8 @@ from lensmesh_chassis.request import request_id as current_request_id
 
 DOMAIN = "lensmesh"
 DETAILS_KEY = "grpc-status-details-bin"
-# gRPC refuses metadata at random above 8 KiB and always above 16 KiB; a percent-encoded message and the details share it.
+# gRPC refuses metadata at random above 8 KiB and always above 16 KiB; a percent-encoded message and the details share
+# it.
 MAX_MESSAGE_BYTES = 1000
 MAX_DETAILS_BYTES = 4096
 MAX_VIOLATIONS = 16
@@ -51,8 +52,8 @@ GRPC_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.S
 def to_status(error: BaseException, request_id: str = "") -> status_pb2.Status:
     """The status a caller gets for `error`, for a whole call or for one item of it.
 
-    A LensmeshError keeps its message and details (cut to 16 violations and 4 KiB); a peer's gRPC error is understood first.
-    Anything else is logged with its traceback and becomes INTERNAL with nothing but the request id.
+    A LensmeshError keeps its message and details (cut to 16 violations and 4 KiB); a peer's gRPC error is understood
+    first. Anything else is logged with its traceback and becomes INTERNAL with nothing but the request id.
     """
     request_id = request_id or current_request_id.get()
     if isinstance(error, grpc.RpcError):
@@ -76,7 +77,9 @@ def to_status(error: BaseException, request_id: str = "") -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> LensmeshError:
-    """The typed error that a status stands for. An unknown reason becomes Reason.UNKNOWN; its text stays in the metadata."""
+    """The typed error that a status stands for. An unknown reason becomes Reason.UNKNOWN; its text stays in the
+    metadata.
+    """
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in status.details:
         for known in (info, bad, retry):

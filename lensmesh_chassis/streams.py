@@ -25,13 +25,14 @@ async def answer_as_ready(
 ) -> AsyncIterator[list[R]]:
     """Run `answer(item)` for many items at once and yield the answers as they are ready, in groups of 1 to `max_group`.
 
-    An item is in flight from being read until its answer is yielded. No item is read while `max_items` or at least `max_bytes`
-    (by `size_of`) are in flight, so a consumer that does not take answers stops the reading too. An item's size is known only
-    once it is read: the bytes in flight exceed `max_bytes` by less than one item.
+    An item is in flight from being read until its answer is yielded. No item is read while `max_items` or at least
+    `max_bytes` (by `size_of`) are in flight, so a consumer that does not take answers stops the reading too. An item's
+    size is known only once it is read: the bytes in flight exceed `max_bytes` by less than one item.
 
-    However reading ends, what was read is answered first: at the end of `items` the iteration ends; an exception out of `items`
-    or `answer` is raised; once `draining` is set nothing more is read, and Unavailable with reason DRAINING is raised unless
-    `items` had ended. `answer` turns an item's own failure into an answer: what it raises ends the stream.
+    However reading ends, what was read is answered first: at the end of `items` the iteration ends; an exception out of
+    `items` or `answer` is raised; once `draining` is set nothing more is read, and Unavailable with reason DRAINING is
+    raised unless `items` had ended. `answer` turns an item's own failure into an answer: what it raises ends the
+    stream.
 
     Closing or cancelling the iteration cancels all that runs and waits for it.
     """
@@ -118,7 +119,8 @@ class _Engine(Generic[T, R]):
             self.failure = self.failure or error
             self._release(size)
         finally:
-            # Left before the consumer is woken: it looks at once, and would otherwise wait for a change that never comes.
+            # Left before the consumer is woken: it looks at once, and would otherwise wait for a change that never
+            # comes.
             self.running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
             self.changed.set()
 

@@ -17,7 +17,7 @@ _FLUSH_SECONDS = 5.0
 
 
 def start_tracing(service: str, instance: str) -> Any | None:
-    """Export spans of this process where OTEL_EXPORTER_OTLP_ENDPOINT is set; the provider, or None where tracing is off.
+    """Export this process' spans where OTEL_EXPORTER_OTLP_ENDPOINT is set: the provider, or None where it is not.
 
     Sampler, headers and batch sizes follow the standard OTEL_ variables.
     """
