@@ -1,11 +1,11 @@
 """The errors that lensmesh code raises. Only status.py knows which gRPC code each one becomes:
 
     LensmeshError               (abstract)
-     +-- InvalidInput           INVALID_ARGUMENT     the request is wrong whatever the state; `field` is a dotted path
+     +-- InvalidInput           INVALID_ARGUMENT     wrong whatever the state; `field` is a dotted path
      +-- NotFound               NOT_FOUND            a named collection or item is not there
      +-- AlreadyExists          ALREADY_EXISTS       the name is taken by something else
-     +-- PreconditionFailed     FAILED_PRECONDITION  right request, wrong state: other space, model not served, field not indexed
-     +-- Overloaded             RESOURCE_EXHAUSTED   queues are full, or a message exceeds the transport: see `retry_after_s`
+     +-- PreconditionFailed     FAILED_PRECONDITION  right in itself, wrong here: other space, field not indexed
+     +-- Overloaded             RESOURCE_EXHAUSTED   queues are full, or a message exceeds the transport
      +-- Unavailable            UNAVAILABLE          draining, starting, or a dependency is away: send again
      +-- NotBuilt               UNIMPLEMENTED        in the contract, not in this release
      +-- DeadlineExceeded       DEADLINE_EXCEEDED    the caller's time ran out before the work was done
@@ -16,14 +16,28 @@
 
 Any other exception is a bug: it becomes INTERNAL, and nothing of its text leaves the process.
 """
+# ruff: noqa: N818 - what went wrong reads better in an except clause than InvalidInputError; all end in LensmeshError.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lensmesh_chassis.reasons import Reason
 
 # What a caller is told to wait where the service has no better prediction.
 DEFAULT_RETRY_AFTER_S = 1.0
+
+_TEMPORARY = frozenset(
+    {
+        Reason.OVERLOADED,
+        Reason.DRAINING,
+        Reason.NOT_READY,
+        Reason.ENCODER_UNAVAILABLE,
+        Reason.CAPTIONER_UNAVAILABLE,
+        Reason.SEARCH_UNAVAILABLE,
+        Reason.STORE_UNAVAILABLE,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,8 @@ class LensmeshError(Exception):
     """Base of all errors that may reach a caller. Its message names the field, the limit and the fix.
 
     `field` is short for one violation with the message as its description. Values in the message belong in `metadata`
-    too. `retry_after_s` says when trying again makes sense; None: not said.
+    too. `retry_after_s` says when trying again makes sense; where it is not given, a reason that passes by itself
+    (OVERLOADED, DRAINING, NOT_READY, ..._UNAVAILABLE) gets one second, any other None.
     """
 
     def __init__(
@@ -58,6 +73,8 @@ class LensmeshError(Exception):
         self.message = message
         self.violations = (Violation(field, message), *violations) if field else tuple(violations)
         self.retry_after_s = retry_after_s
+        if retry_after_s is None and reason in _TEMPORARY:
+            self.retry_after_s = DEFAULT_RETRY_AFTER_S
         self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
 
 
@@ -78,23 +95,7 @@ class PreconditionFailed(LensmeshError):
 
 
 class Overloaded(LensmeshError):
-    """No room now. With reason OVERLOADED a caller is always told when to come back."""
-
-    def __init__(
-        self,
-        reason: Reason,
-        message: str,
-        *,
-        field: str = "",
-        violations: Sequence[Violation] = (),
-        retry_after_s: float | None = None,
-        metadata: Mapping[str, object] | None = None,
-    ) -> None:
-        if retry_after_s is None and reason is Reason.OVERLOADED:
-            retry_after_s = DEFAULT_RETRY_AFTER_S
-        super().__init__(
-            reason, message, field=field, violations=violations, retry_after_s=retry_after_s, metadata=metadata
-        )
+    """No room now."""
 
 
 class Unavailable(LensmeshError):
@@ -124,18 +125,6 @@ class InternalFault(LensmeshError):
 class UpstreamFault(LensmeshError):
     """A code without a class of its own, as a peer answered it. `code` is the number of the gRPC code."""
 
-    def __init__(
-        self,
-        reason: Reason,
-        message: str,
-        *,
-        field: str = "",
-        violations: Sequence[Violation] = (),
-        retry_after_s: float | None = None,
-        metadata: Mapping[str, object] | None = None,
-        code: int = 2,
-    ) -> None:
-        super().__init__(
-            reason, message, field=field, violations=violations, retry_after_s=retry_after_s, metadata=metadata
-        )
+    def __init__(self, reason: Reason, message: str, *, code: int = 2, **details: Any) -> None:
+        super().__init__(reason, message, **details)
         self.code = code

@@ -17,7 +17,7 @@ def _forwarded(details: Any) -> Any:
     if not current:
         return details
     metadata = grpc.aio.Metadata(*(details.metadata or ()))
-    if REQUEST_ID_KEY not in metadata:
+    if metadata.get(REQUEST_ID_KEY) is None:
         metadata.add(REQUEST_ID_KEY, current)
     return grpc.aio.ClientCallDetails(
         details.method, details.timeout, metadata, details.credentials, details.wait_for_ready

@@ -13,9 +13,9 @@ from lensmesh_chassis.status import abort
 STARTING = "starting"
 DRAINING = "draining"
 
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+_SERVING: int = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
+_UNKNOWN: int = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health:
@@ -106,7 +106,7 @@ class Health:
             await changed.wait()
 
 
-class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health publishes no types
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # grpc_health publishes no types
     """grpc.health.v1 over a Health.
 
     Not the servicer of grpcio-health-checking: that one starts as SERVING and writes to watchers while it holds the
@@ -116,12 +116,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # g
     def __init__(self, health: Health) -> None:
         self._health = health
 
-    async def Check(self, request: Any, context: Any) -> Any:
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
         status = self._health.status(request.service)
         if status == _UNKNOWN:
             await abort(context, NotFound(Reason.UNKNOWN, "this server has no such service"))
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - the contract's name
         async for status in self._health.watch(request.service):
             yield health_pb2.HealthCheckResponse(status=status)

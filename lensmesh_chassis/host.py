@@ -1,6 +1,7 @@
 """The servers of one process: bound, started, drained and stopped in the right order."""
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ from lensmesh_chassis import telemetry
 from lensmesh_chassis.addresses import Address, clear_stale_socket, explain_bind_failure, parse_address, parse_addresses
 from lensmesh_chassis.channels import server_options
 from lensmesh_chassis.credentials import server_credentials
+from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.health import Health, HealthServicer
 from lensmesh_chassis.interceptors import Gate, InFlight, in_order
 from lensmesh_chassis.logging import get_logger
 from lensmesh_chassis.metrics import CallMetrics, MetricsEndpoint, process_metrics
+from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings
 
 _log = get_logger(__name__)
@@ -55,14 +58,18 @@ class Host:
         self.metrics_address = ""
 
     async def start(self, services: Sequence[str]) -> None:
-        """Answer from now on: health and reflection, and calls with UNAVAILABLE until `let_in`."""
+        """Answer from now on: health and reflection, and calls with UNAVAILABLE until `let_in`.
+
+        Raises a LensmeshError that names the address, file or setting in the way; to be stopped in any case.
+        """
+        _remove(self._settings.ready_file)
         self._health.add(services)
         servicer = HealthServicer(self._health)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, self.server)
         reflection.enable_server_reflection((*services, _HEALTH_SERVICE, reflection.SERVICE_NAME), self.server)
         credentials = server_credentials(self._settings)
-        wanted = parse_addresses(self._settings.listen)
-        self.addresses = tuple(str(_bind(self.server, one, credentials, "listen")) for one in wanted)
+        for wanted in parse_addresses(self._settings.listen):
+            self.addresses += (str(_bind(self.server, wanted, credentials, "listen")),)
         if self._settings.health_listen:
             self._health_server = grpc.aio.server(options=server_options(self._settings.max_message_bytes))
             health_pb2_grpc.add_HealthServicer_to_server(servicer, self._health_server)
@@ -99,9 +106,15 @@ class Host:
         grace = 0.0 if self._in_flight.count else _FLUSH_SECONDS
         servers = [server for server in (self.server, self._health_server) if server is not None]
         await asyncio.gather(*(server.stop(grace) for server in servers))
+        # gRPC has told the handlers to end; what they clean up may still need the App.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._in_flight.wait_idle()
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.close)
-        _clean_up(self.addresses, self._settings.ready_file)
+        for path in (address.path for address in map(parse_address, self.addresses)):
+            _remove(path)
+        _remove(self._settings.ready_file)
 
 
 def _bind(
@@ -126,13 +139,15 @@ def _write_ready_file(name: str, addresses: Sequence[str], health: str, metrics:
         return
     content = {"addresses": list(addresses), "health": health, "metrics": metrics, "pid": os.getpid()}
     unfinished = Path(f"{name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    unfinished.replace(name)
+    try:
+        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        unfinished.replace(name)
+    except OSError as error:
+        raise PreconditionFailed(
+            Reason.OPTION_INVALID, f"ready_file {name!r} cannot be written: {error.strerror}", metadata={"file": name}
+        ) from error
 
 
-def _clean_up(addresses: Sequence[str], ready_file: str) -> None:
-    for address in map(parse_address, addresses):
-        if address.path:
-            Path(address.path).unlink(missing_ok=True)
-    if ready_file:
-        Path(ready_file).unlink(missing_ok=True)
+def _remove(path: str) -> None:
+    if path:
+        Path(path).unlink(missing_ok=True)

@@ -50,9 +50,10 @@ def configure_logging(level: str, format_: str, *, service: str, instance: str, 
         cache_logger_on_first_use=False,
     )
     render: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if format_ == "json"
-        else [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        # Plain tracebacks in both: the richer ones print local variables, which hold pictures, queries and secrets.
+        else [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

@@ -142,23 +142,20 @@ def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
 async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service: str, provider: Any | None) -> int:
     asked = asyncio.Event()
     _listen_for_signals(asked)
+    stopping = asyncio.create_task(asked.wait())
+    one: _Service[S] | None = None
+    serving = False
     try:
         one = _Service(settings, build, provider)
-    except LensmeshError as error:
-        _log.critical(f"{service} cannot start: {error.message}", reason=str(error.reason))
-        return 1
-    stopping = asyncio.create_task(asked.wait())
-    starting = asyncio.create_task(one.start())
-    try:
+        starting = asyncio.create_task(one.start())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             _log.info("asked to stop while starting")
             starting.cancel()
             await asyncio.wait({starting})
-        elif (error := starting.exception()) is not None:
-            _say_why(service, error)
-            return 1
         else:
+            starting.result()  # raises why it failed
+            serving = True
             _log.info(
                 f"{service} answers",
                 addresses=one.host.addresses,
@@ -166,20 +163,29 @@ async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service
                 metrics=one.host.metrics_address,
                 not_serving_reason=one.runtime.health.reason(),
             )
-        await stopping
-        _log.info("draining", seconds=settings.drain_seconds)
-        return 0
-    finally:
+            await stopping
+            _log.info("draining", seconds=settings.drain_seconds)
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the edge of the process: said, and told by the exit code
+        _say_why(f"{service} cannot start", error)
+        code = 1
+    try:
         stopping.cancel()
-        await one.stop(drain=starting.done() and not starting.cancelled() and starting.exception() is None)
-        _log.info(f"{service} stopped")
+        if one is not None:
+            await one.stop(drain=serving)
+    except Exception as error:  # noqa: BLE001 - as above
+        _say_why(f"{service} did not stop cleanly", error)
+        code = 1
+    _log.info(f"{service} stopped", exit_code=code)
+    return code
 
 
-def _say_why(service: str, error: BaseException) -> None:
+def _say_why(what: str, error: Exception) -> None:
+    """One line where the error is meant for people, a traceback where it is a bug."""
     if isinstance(error, LensmeshError):
-        _log.critical(f"{service} cannot start: {error.message}", reason=str(error.reason))
+        _log.critical(f"{what}: {error.message}", reason=str(error.reason))
     else:
-        _log.critical(f"{service} cannot start: unexpected {type(error).__name__}", exc_info=error)
+        _log.critical(f"{what}: unexpected {type(error).__name__}: {error}", exc_info=error)
 
 
 def _listen_for_signals(asked: asyncio.Event) -> None:

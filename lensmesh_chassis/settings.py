@@ -65,15 +65,15 @@ class ServiceSettings(BaseSettings):
         DEFAULT_MAX_MESSAGE_BYTES,
         ge=64 * 1024,
         le=1024 * 1024 * 1024,
-        description="Largest message either way, in bytes. The transport lets a quarter more pass, to answer with a typed "
-        "error.",
+        description="Largest message either way, in bytes. The transport lets a quarter more pass, to answer with a "
+        "typed error.",
     )
     tls_certificate_file: str = Field("", description="PEM certificate chain of this server. Empty: plain text.")
     tls_key_file: str = Field("", description="PEM private key of that certificate.")
     tls_client_ca_file: str = Field(
         "",
-        description="PEM certificates that sign clients. If set, a client without such a certificate is refused (mutual "
-        "TLS).",
+        description="PEM certificates that sign clients. If set, a client without such a certificate is refused "
+        "(mutual TLS).",
     )
     peer_ca_file: str = Field(
         "", description="PEM certificates that sign the services this one calls. Empty: they are called in plain text."

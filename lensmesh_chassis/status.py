@@ -1,11 +1,12 @@
 """Domain errors to google.rpc.Status and back: the only place that knows which code an error becomes."""
 
+import contextlib
 import logging
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped] # it publishes no types
 
 from lensmesh_chassis import errors
 from lensmesh_chassis.errors import LensmeshError, UpstreamFault, Violation
@@ -77,14 +78,14 @@ def to_status(error: BaseException, request_id: str = "") -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> LensmeshError:
-    """The typed error that a status stands for. An unknown reason becomes Reason.UNKNOWN; its text stays in the
-    metadata.
-    """
+    """The typed error that a status stands for. A reason not known here is Reason.UNKNOWN, its name in the metadata."""
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in status.details:
         for known in (info, bad, retry):
             if detail.Is(known.DESCRIPTOR):
-                detail.Unpack(known)
+                # A detail that cannot be read explains nothing; the code and the message still do.
+                with contextlib.suppress(DecodeError):
+                    detail.Unpack(known)
     metadata = dict(info.metadata)
     if not info.reason:
         reason = _REASONS.get(status.code, Reason.UNKNOWN)

@@ -4,9 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
-from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, Unavailable
+from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
 
 T = TypeVar("T")
@@ -26,13 +26,13 @@ async def answer_as_ready(
     """Run `answer(item)` for many items at once and yield the answers as they are ready, in groups of 1 to `max_group`.
 
     An item is in flight from being read until its answer is yielded. No item is read while `max_items` or at least
-    `max_bytes` (by `size_of`) are in flight, so a consumer that does not take answers stops the reading too. An item's
-    size is known only once it is read: the bytes in flight exceed `max_bytes` by less than one item.
+    `max_bytes` (by `size_of`) are in flight, so a consumer that takes no answers stops the reading too. An item's size
+    is known only once it is read: the bytes in flight exceed `max_bytes` by less than one item.
 
-    However reading ends, what was read is answered first: at the end of `items` the iteration ends; an exception out of
-    `items` or `answer` is raised; once `draining` is set nothing more is read, and Unavailable with reason DRAINING is
-    raised unless `items` had ended. `answer` turns an item's own failure into an answer: what it raises ends the
-    stream.
+    However reading ends, what was read is answered first. Then: at the end of `items` the iteration ends; an exception
+    out of `items` or `answer` is raised; once `draining` is set nothing more is read and, unless `items` had ended,
+    Unavailable with reason DRAINING is raised. `answer` turns an item's own failure into an answer: what it raises ends
+    the stream.
 
     Closing or cancelling the iteration cancels all that runs and waits for it.
     """
@@ -52,9 +52,7 @@ async def answer_as_ready(
             raise engine.failure
         if reader.cancelled() and draining.is_set():
             raise Unavailable(
-                Reason.DRAINING,
-                "the service is shutting down: send what has no answer again, on a new call",
-                retry_after_s=DEFAULT_RETRY_AFTER_S,
+                Reason.DRAINING, "the service is shutting down: send what has no answer again, on a new call"
             )
         await reader  # raises what ended the reading
     finally:
@@ -73,11 +71,7 @@ class _Engine(Generic[T, R]):
     """What is in flight: tasks that run, answers that wait to be yielded, and the room they leave."""
 
     def __init__(
-        self,
-        answer: Callable[[T], Awaitable[R]],
-        size_of: Callable[[T], int],
-        max_items: int,
-        max_bytes: int,
+        self, answer: Callable[[T], Awaitable[R]], size_of: Callable[[T], int], max_items: int, max_bytes: int
     ) -> None:
         if max_items < 1 or max_bytes < 1:
             raise ValueError("max_items and max_bytes must be at least 1")
@@ -92,47 +86,45 @@ class _Engine(Generic[T, R]):
 
     @property
     def idle(self) -> bool:
+        """Whether everything that was read has been yielded."""
         return not self.running and not self._ready
 
     async def read(self, items: AsyncIterator[T]) -> None:
-        # A generator that is left in the middle has to be closed here, in its own task.
+        """Start an answer for each item, while there is room."""
+        # A generator that is left in the middle has to be closed, and in the task that ran it.
         closing: Any = aclosing(items) if hasattr(items, "aclose") else nullcontext()
         async with closing:
-            await self._wait_for_room()
             async for item in items:
                 size = self._size_of(item)
                 self._items += 1
                 self._bytes += size
                 task = asyncio.create_task(self._run(item, size))
                 self.running.add(task)
-                await self._wait_for_room()
-
-    async def _wait_for_room(self) -> None:
-        while self._items >= self._max_items or self._bytes >= self._max_bytes:
-            self._room.clear()
-            await self._room.wait()
+                task.add_done_callback(self._ended)
+                while self._items >= self._max_items or self._bytes >= self._max_bytes:
+                    self._room.clear()
+                    await self._room.wait()
 
     async def _run(self, item: T, size: int) -> None:
-        try:
-            self._ready.append((await self._answer(item), size))
-        except Exception as error:  # noqa: BLE001 - raised to the consumer once the other items are answered
+        self._ready.append((await self._answer(item), size))
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self.running.discard(task)
+        if task.cancelled():
+            # By us, and nobody looks any more; or from within `answer`, and then an answer is missing.
+            self.failure = self.failure or asyncio.CancelledError("an answer was cancelled from within")
+        elif (error := task.exception()) is not None:
             self.failure = self.failure or error
-            self._release(size)
-        finally:
-            # Left before the consumer is woken: it looks at once, and would otherwise wait for a change that never
-            # comes.
-            self.running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            self.changed.set()
+        self.changed.set()
 
     def take(self, most: int) -> list[R]:
-        group = []
+        """Up to `most` answers that are ready; their room is free again."""
+        group: list[R] = []
         while self._ready and len(group) < most:
             result, size = self._ready.popleft()
-            self._release(size)
+            self._items -= 1
+            self._bytes -= size
             group.append(result)
+        if group:
+            self._room.set()
         return group
-
-    def _release(self, size: int) -> None:
-        self._items -= 1
-        self._bytes -= size
-        self._room.set()

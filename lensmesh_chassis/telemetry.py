@@ -62,7 +62,8 @@ def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterce
         return ()
     from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-    return (aio_server_interceptor(tracer_provider=provider, filter_=_traced),)
+    make: Any = aio_server_interceptor
+    return (make(tracer_provider=provider, filter_=_traced),)
 
 
 def client_interceptors(provider: Any | None) -> Sequence[grpc.aio.ClientInterceptor]:
@@ -71,7 +72,8 @@ def client_interceptors(provider: Any | None) -> Sequence[grpc.aio.ClientInterce
         return ()
     from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
-    return tuple(aio_client_interceptors(tracer_provider=provider, filter_=_traced))
+    make: Any = aio_client_interceptors
+    return tuple(make(tracer_provider=provider, filter_=_traced))
 
 
 def _traced(details: Any) -> bool:
