@@ -1,0 +1,16 @@
+"""Start the captioner: ``python -m caption_svc``. Settings are environment variables with the prefix
+LENSMESH_CAPTION_."""
+
+from caption_svc.app import CaptionApp
+from caption_svc.settings import CaptionSettings
+from lensmesh_chassis.server import run
+from lensmesh_chassis.settings import load_settings
+
+
+def main() -> None:
+    """Run until a signal."""
+    run(load_settings(CaptionSettings), CaptionApp, "caption")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The captioner as the chassis runs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import grpc
+
+from caption_svc.captioner import CaptionModel
+from caption_svc.service import CaptionerService
+from caption_svc.serving import Serving, load_models
+from caption_svc.settings import CaptionSettings
+from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
+from lensmesh_chassis.server import Runtime
+
+SERVICE = caption_pb2.DESCRIPTOR.services_by_name["CaptionerService"].full_name
+
+
+class CaptionApp:
+    """Loads the models at start; health follows their canaries.
+
+    `load` blocks and is called in a thread.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime[CaptionSettings],
+        load: Callable[[CaptionSettings], Sequence[CaptionModel]] = load_models,
+    ) -> None:
+        self._runtime = runtime
+        self._load = load
+        self.serving = Serving(runtime.settings, self._tell)
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        """Add the servicer."""
+        caption_pb2_grpc.add_CaptionerServiceServicer_to_server(CaptionerService(self.serving, self._runtime), server)
+        return [SERVICE]
+
+    async def start(self) -> None:
+        """Load, then caption once with each model."""
+        for model in await asyncio.to_thread(self._load, self._runtime.settings):
+            await self.serving.add(model)
+
+    async def stop(self) -> None:
+        """End all threads."""
+        await self.serving.stop()
+
+    def _tell(self, trouble: str) -> None:
+        if trouble:
+            self._runtime.health.not_serving(SERVICE, trouble)
+        else:
+            self._runtime.health.serving(SERVICE)

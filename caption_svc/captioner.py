@@ -1,0 +1,106 @@
+"""What a caption model is to the rest of the service. Knows no torch, no gRPC."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from PIL import Image
+
+from lensmesh_inference.devices import DeviceFacts
+
+
+class Kind(Enum):
+    """What kind of answers a model gives."""
+
+    LOCAL = "local"
+    DEMONSTRATION = "demonstration"
+    MOCK = "mock"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a served model tells about itself.
+
+    `weights_digest` is the hexadecimal SHA-256 of the tensors as loaded. `parity_cosine` compares its first
+    distribution over the vocabulary with that of the float32 reference at start; None where there is no reference.
+    """
+
+    name: str
+    weights_digest: str
+    kind: Kind
+    backend: str
+    precision: str
+    requested_device: str
+    parity_cosine: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What `Caption.model` says: the name, "@" and 12 digits of the digest."""
+        return f"{self.name}@{self.weights_digest[:12]}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one call's captions are generated. Pictures of equal plans share a batch.
+
+    `prompt_ids` are the prompt's tokens without special ones; `max_tokens` counts generated tokens, the end token
+    included.
+    """
+
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    beams: int
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One description; the fields are those of the contract's Caption."""
+
+    text: str
+    confidence: float
+    token_count: int
+    truncated: bool
+
+
+@dataclass
+class Job:
+    """One picture on its way through the model.
+
+    `pixels` is what `CaptionModel.prepare` made of it. `on_text` is called in the model's thread, after each step,
+    with the text so far that no later step changes. `abandoned` is set when nobody waits any more: generation leaves
+    the picture out from then on, and what it answers for it means nothing.
+    """
+
+    pixels: Any
+    plan: Plan
+    on_text: Callable[[str], None] | None = None
+    abandoned: threading.Event = field(default_factory=threading.Event)
+
+
+class CaptionModel(Protocol):
+    """A model that describes pictures."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What it is."""
+
+    @property
+    def input_bytes(self) -> int:
+        """Memory that one prepared picture holds while it waits."""
+
+    def devices(self) -> Sequence[DeviceFacts]:
+        """Where it runs, memory as of now."""
+
+    def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
+        """Check a call's parameters. Raises ``InvalidInput`` for a prompt that the model cannot begin with."""
+
+    def prepare(self, image: Image.Image, content: bytes) -> Any:
+        """Turn an upright RGB picture, decoded from `content`, into the model's input. Runs in the pool's threads."""
+
+    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
+        """Describe pictures of one plan, one answer for each, in order. Runs in the device's thread."""

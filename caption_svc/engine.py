@@ -1,0 +1,153 @@
+"""One served model: decoding beside it, its queue, its canary. Knows no gRPC and no protobuf."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from caption_svc.captioner import Caption, CaptionModel, Job, Plan
+from caption_svc.golden import golden_png
+from caption_svc.models.words import Deltas
+from lensmesh_inference.batcher import Batcher, Lane, Seat
+from lensmesh_inference.canary import Canary
+from lensmesh_inference.images import ImageLimits, decode_image
+from lensmesh_inference.pools import DecodePool
+
+
+@dataclass(frozen=True)
+class Described:
+    """A caption and where its time went, in microseconds."""
+
+    caption: Caption
+    queue_us: int
+    preprocess_us: int
+    compute_us: int
+    total_us: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """How much goes through a model at once: pictures in a batch, items and bytes in each lane."""
+
+    max_batch: int
+    max_items: int
+    max_bytes: int
+
+
+class Captioner:
+    """Describes pictures with one model."""
+
+    def __init__(self, model: CaptionModel, pool: DecodePool, images: ImageLimits, queue: QueueLimits) -> None:
+        self.model = model
+        self._pool = pool
+        self._images = images
+        self.batcher: Batcher[Job, Caption] = Batcher(
+            model.caption,
+            name=model.facts.name,
+            max_batch=queue.max_batch,
+            max_queue_items=queue.max_items,
+            max_queue_bytes=queue.max_bytes,
+        )
+
+    async def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
+        """`CaptionModel.plan`, off the event loop where there is something to tokenize."""
+        if not prompt:
+            return self.model.plan(prompt, max_tokens, beams)
+        return await self._pool.run(self.model.plan, prompt, max_tokens, beams)
+
+    def admit(self, sizes: list[int], lane: Lane) -> Seat:
+        """Room for a whole call, given the bytes of its encoded pictures; raises ``Overloaded`` where there is none."""
+        return self.batcher.admit(lane, items=len(sizes), size_bytes=sum(self._held(size) for size in sizes))
+
+    async def describe(
+        self,
+        content: bytes,
+        plan: Plan,
+        *,
+        lane: Lane,
+        field: str,
+        deadline: float | None = None,
+        seat: Seat | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Described:
+        """Decode one picture and describe it. `deadline` is a time of the event loop's clock.
+
+        Without a seat it waits for room in its lane, as streams do. `on_text` is called in another thread. Cancelling
+        stops it wherever it is: waiting, or between two tokens. Raises ``InvalidInput`` naming `field` for a bad
+        picture, and what `Batcher.submit` raises.
+        """
+        arrived = time.monotonic()
+        own_seat: Seat | None = None
+        if seat is None:
+            await self.batcher.room(lane)
+            seat = own_seat = self.admit([len(content)], lane)
+        job: Job | None = None
+        try:
+            pixels, preprocess_s = await self._pool.run(self._prepare, content, field, lane=lane)
+            job = Job(pixels, plan, on_text)
+            answer = await self.batcher.submit(
+                job, lane=lane, size_bytes=self._held(len(content)), group=plan, deadline=deadline, seat=seat
+            )
+        finally:
+            if job is not None:
+                job.abandoned.set()
+            if own_seat is not None:
+                own_seat.release()
+        total_us, preprocess_us = int((time.monotonic() - arrived) * 1e6), int(preprocess_s * 1e6)
+        # All that is neither preprocessing nor the model is waiting: for room, a thread, the device, the event loop.
+        queue_us = max(0, total_us - preprocess_us - answer.compute_us)
+        return Described(answer.value, queue_us, preprocess_us, answer.compute_us, total_us, answer.batch_size)
+
+    async def describe_by_word(
+        self, content: bytes, plan: Plan, *, lane: Lane, field: str, deadline: float | None = None
+    ) -> AsyncIterator[str | Described]:
+        """The caption piece by piece, leading spaces included, then the whole. The pieces joined are its text.
+
+        The picture rides in batches like any other; closing the iterator stops it between two tokens.
+        """
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        deltas = Deltas(pieces.put_nowait)
+
+        def on_text(text: str) -> None:
+            loop.call_soon_threadsafe(deltas.grow, text)
+
+        with self.admit([len(content)], lane) as seat:
+            task = asyncio.create_task(
+                self.describe(content, plan, lane=lane, field=field, deadline=deadline, seat=seat, on_text=on_text)
+            )
+            task.add_done_callback(lambda _: pieces.put_nowait(None))
+            try:
+                while (piece := await pieces.get()) is not None:
+                    yield piece
+                described = await task
+                deltas.grow(described.caption.text)
+                if not pieces.empty() and (last := pieces.get_nowait()):
+                    yield last
+                yield described
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def canary(self, tell: Callable[[str], None], *, every_s: float, timeout_s: float, max_tokens: int) -> Canary[str]:
+        """A canary that has a known picture described."""
+        content, plan = golden_png(), self.model.plan("", max_tokens, 1)
+
+        async def ask() -> str:
+            with self.admit([len(content)], Lane.INTERACTIVE) as seat:
+                described = await self.describe(content, plan, lane=Lane.INTERACTIVE, field="canary", seat=seat)
+            return described.caption.text
+
+        return Canary(ask, str.__eq__, tell, name=self.model.facts.name, every_s=every_s, timeout_s=timeout_s)
+
+    def _held(self, encoded_bytes: int) -> int:
+        return encoded_bytes + self.model.input_bytes
+
+    def _prepare(self, content: bytes, field: str) -> tuple[Any, float]:
+        started = time.monotonic()
+        pixels = self.model.prepare(decode_image(content, self._images, field), content)
+        return pixels, time.monotonic() - started

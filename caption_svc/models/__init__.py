@@ -1,0 +1,1 @@
+"""Caption models behind one protocol: BLIP by transformers, and a mock without torch."""

@@ -1,0 +1,159 @@
+"""Any BLIP captioner of transformers: the real ones and the bundled shapes model alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan
+from caption_svc.golden import golden_picture
+from caption_svc.models.beams import search_beams
+from caption_svc.models.generated import Generated
+from caption_svc.models.greedy import decode_greedily
+from caption_svc.models.vocabulary import Vocabulary
+from caption_svc.models.weights import Parts, load_parts
+from caption_svc.models.words import settled
+from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.devices import DeviceFacts, choose_device, choose_precision, describe_device
+from lensmesh_inference.digest import weights_digest
+
+# bfloat16 stays above 0.999 in models of any size; below this something computes something else.
+MIN_PARITY_COSINE = 0.99
+
+
+class BlipCaptioner:
+    """A loaded captioner on one device; a `CaptionModel`.
+
+    `caption` and `first_logits` belong to one thread, everything else may be called from any.
+    """
+
+    def __init__(self, parts: Parts, facts: ModelFacts, device: torch.device) -> None:
+        self.facts = facts
+        self._network = parts.network
+        self._image_processor = parts.image_processor
+        self._device = device
+        text: Any = parts.network.config.text_config
+        self._begin_id, self._end_id, self._pad_id = text.bos_token_id, text.sep_token_id, text.pad_token_id
+        self._positions: int = text.max_position_embeddings
+        self._vocabulary = Vocabulary(parts.tokenizer)
+        self.input_bytes: int = self.prepare(Image.new("RGB", (2, 2)), b"").nbytes
+
+    def devices(self) -> Sequence[DeviceFacts]:
+        """The one it was loaded on."""
+        return [describe_device(self._device)]
+
+    def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
+        """Tokenize the prompt; cut `max_tokens` to the positions that the decoder has left after it."""
+        ids = self._vocabulary.encode(prompt)
+        left = self._positions - len(ids)
+        if left < 1:
+            raise InvalidInput(
+                Reason.TEXT_TOO_LONG,
+                f"options.prompt has {len(ids)} tokens, {self.facts.name} takes {self._positions - 1}: shorten it.",
+                field="options.prompt",
+                metadata={"tokens": len(ids), "max_tokens": self._positions - 1},
+            )
+        return Plan(prompt, ids, min(max_tokens, left), beams)
+
+    def prepare(self, image: Image.Image, content: bytes) -> torch.Tensor:
+        """Pixels as the model's own processor makes them, shape (3, height, width), float32."""
+        pixels = self._image_processor(images=image, return_tensors="pt")["pixel_values"][0]
+        assert isinstance(pixels, torch.Tensor)
+        return pixels
+
+    @torch.inference_mode()
+    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
+        """Describe a batch of one plan."""
+        plan = jobs[0].plan
+        states = self._look([job.pixels for job in jobs])
+        start_ids = (self._begin_id, *plan.prompt_ids)
+        decoder = self._network.text_decoder
+        if plan.beams > 1:
+            answers = search_beams(
+                decoder,
+                states,
+                start_ids,
+                self._end_id,
+                self._pad_id,
+                plan.max_tokens,
+                plan.beams,
+                abandoned=lambda: all(job.abandoned.is_set() for job in jobs),
+            )
+        else:
+            answers = decode_greedily(
+                decoder,
+                states,
+                start_ids,
+                self._end_id,
+                plan.max_tokens,
+                watch=lambda row, answer: self._tell(jobs[row], answer),
+            )
+        return [
+            Caption(
+                self._vocabulary.text(plan, answer.words),
+                answer.confidence,
+                len(answer.tokens),
+                truncated=not answer.ended,
+            )
+            for answer in answers
+        ]
+
+    @torch.inference_mode()
+    def first_logits(self, image: Image.Image) -> torch.Tensor:
+        """Scores of the first token over the vocabulary, float32 on the CPU: what parity is measured on."""
+        begin = torch.tensor([[self._begin_id]], device=self._device)
+        states = self._look([self.prepare(image, b"")])
+        logits = self._network.text_decoder(input_ids=begin, encoder_hidden_states=states, is_decoder=True).logits
+        assert isinstance(logits, torch.Tensor)
+        return logits[0, -1].float().cpu()
+
+    def _look(self, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
+        batch = torch.stack(list(pixels)).to(self._device, self._network.dtype)
+        states = self._network.vision_model(pixel_values=batch).last_hidden_state
+        assert isinstance(states, torch.Tensor)
+        return states
+
+    def _tell(self, job: Job, answer: Generated) -> bool:
+        if job.on_text is not None:
+            job.on_text(settled(self._vocabulary.text(job.plan, answer.words)))
+        return not job.abandoned.is_set()
+
+
+def load_blip(folder: Path, *, name: str, kind: Kind, device: str, precision: str, threads: int) -> BlipCaptioner:
+    """Load a captioner from a folder onto a device and compare it with its own float32 answers there.
+
+    `device` and `precision` are as in settings: "auto" chooses; `threads` are the CPU's in one forward pass. Raises
+    ``NotFound`` or ``PreconditionFailed`` for a folder, device or precision that cannot be used.
+    """
+    torch.set_num_threads(threads)
+    parts = load_parts(folder)
+    chosen = choose_device(device)
+    dtype = choose_precision(chosen, precision)
+    facts = ModelFacts(
+        name=name,
+        weights_digest=weights_digest(parts.network.state_dict()),
+        kind=kind,
+        backend="torch",
+        precision=str(dtype).removeprefix("torch."),
+        requested_device=device,
+    )
+    picture = golden_picture()
+    reference = BlipCaptioner(parts, facts, torch.device("cpu")).first_logits(picture)
+    parts.network.to(device=chosen, dtype=dtype)
+    served = BlipCaptioner(parts, facts, chosen)
+    parity = torch.nn.functional.cosine_similarity(reference, served.first_logits(picture), dim=0).item()
+    if math.isnan(parity) or parity < MIN_PARITY_COSINE:
+        raise PreconditionFailed(
+            Reason.MODEL_FAILED,
+            f"{name} in {facts.precision} on {chosen} differs from float32: cosine {parity:.4f}. Set the precision to "
+            "float32.",
+        )
+    served.facts = replace(facts, parity_cosine=parity)
+    return served

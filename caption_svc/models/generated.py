@@ -1,0 +1,37 @@
+"""Tokens as they come out of a decoder, before they are words. Knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Generated:
+    """One picture's generated tokens, the end token included and the prompt left out.
+
+    `probabilities` holds the softmax probability of each token given those before it; `ended` says that the end token
+    came.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    ended: bool = False
+
+    def add(self, token: int, probability: float, end_token: int) -> None:
+        """Appends one token; nothing may follow the end token."""
+        self.tokens.append(token)
+        self.probabilities.append(probability)
+        self.ended = token == end_token
+
+    @property
+    def words(self) -> Sequence[int]:
+        """The tokens that become text."""
+        return self.tokens[:-1] if self.ended else self.tokens
+
+    @property
+    def confidence(self) -> float:
+        """Arithmetic mean of the probabilities, 0 to 1; 0 for no token at all."""
+        if not self.probabilities:
+            return 0.0
+        return min(1.0, sum(self.probabilities) / len(self.probabilities))

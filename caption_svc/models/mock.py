@@ -1,0 +1,75 @@
+"""A captioner without a model, for people who develop callers. Imports no torch.
+
+The words and the confidence come from the SHA-256 of the picture's bytes: always the same, different from picture to
+picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from PIL import Image
+
+from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan
+from lensmesh_inference.devices import DeviceFacts, describe_cpu
+from lensmesh_inference.digest import content_digest
+
+_COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "grey", "white", "black", "golden",
+            "silver", "turquoise", "crimson", "beige")  # fmt: skip
+_THINGS = ("boat", "lamp", "chair", "kettle", "bridge", "clock", "tree", "bicycle", "window", "basket", "mountain",
+           "guitar", "umbrella", "lantern", "suitcase", "teapot")  # fmt: skip
+_PLACES = ("beside", "behind", "above", "under", "in front of", "on top of", "near", "inside")
+
+
+class MockCaptioner:
+    """Answers derived from the content's digest; a `CaptionModel`."""
+
+    def __init__(self, name: str = "mock") -> None:
+        self.facts = ModelFacts(
+            name=name,
+            weights_digest=content_digest(b"lensmesh mock captioner, version 1"),
+            kind=Kind.MOCK,
+            backend="mock",
+            precision="",
+            requested_device="cpu",
+        )
+        self.input_bytes = hashlib.sha256().digest_size
+
+    def devices(self) -> Sequence[DeviceFacts]:
+        """The CPU."""
+        return [describe_cpu(1)]
+
+    def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
+        """A token is a word here."""
+        return Plan(prompt, (), max_tokens, beams)
+
+    def prepare(self, image: Image.Image, content: bytes) -> bytes:
+        """SHA-256 of the encoded picture, which was decoded so that a bad one fails as with a real model."""
+        return hashlib.sha256(content).digest()
+
+    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
+        """One caption for each digest."""
+        return [_caption(job) for job in jobs]
+
+
+def _caption(job: Job) -> Caption:
+    digest: bytes = job.pixels
+    words = (
+        f"a {_COLOURS[digest[0] % 16]} {_THINGS[digest[1] % 16]} {_PLACES[digest[2] % 8]} "
+        f"a {_COLOURS[digest[3] % 16]} {_THINGS[digest[4] % 16]}"
+    ).split()
+    # As with a real model, the end counts as a token.
+    truncated = len(words) + 1 > job.plan.max_tokens
+    words = words[: job.plan.max_tokens]
+    prompt = job.plan.prompt.split()
+    for count in range(1, len(words) + 1):
+        if job.on_text is None or job.abandoned.is_set():
+            break
+        job.on_text(" ".join([*prompt, *words[:count]]))
+    return Caption(
+        text=" ".join([*prompt, *words]),
+        confidence=0.5 + int.from_bytes(digest[5:7], "big") / 131_072,
+        token_count=len(words) + (not truncated),
+        truncated=truncated,
+    )

@@ -1,0 +1,115 @@
+"""From the names in the settings to loaded models. Imports torch only for a model that needs it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from caption_svc.captioner import CaptionModel, Kind
+from caption_svc.models.mock import MockCaptioner
+from caption_svc.models.weights import cached_folder, fetch_folder, has_weights
+from lensmesh_chassis.errors import NotFound, PreconditionFailed
+from lensmesh_chassis.reasons import Reason
+from lensmesh_shapes import CAPTIONER_DIR
+
+_FORMS = "auto, shapes, mock, ORG/NAME of a BLIP captioner on the hub, local-dir:/PATH or a path"
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_NEEDED = ("torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One model to load; `folder` is None for a mock and for weights that are yet to be fetched. `why` is for the
+    log."""
+
+    name: str
+    kind: Kind
+    folder: Path | None = None
+    why: str = "configured"
+
+
+def choose_models(names: str, real_model: str) -> list[Choice]:
+    """Takes the comma-separated names of the setting apart; "auto" becomes the best there is on this machine.
+
+    Raises ``PreconditionFailed`` for an empty list, a name that means nothing, or one that is there twice.
+    """
+    choices = [_choose(name, real_model) for name in (part.strip() for part in names.split(",")) if name]
+    if not choices:
+        raise _error(f"No model is configured: use one of {_FORMS}.")
+    seen: set[str] = set()
+    for choice in choices:
+        if choice.name in seen:
+            raise _error(f"{choice.name!r} would be served twice: leave one out.")
+        seen.add(choice.name)
+    return choices
+
+
+def load_model(choice: Choice, *, device: str, precision: str, threads: int, allow_download: bool) -> CaptionModel:
+    """Loads one model; takes seconds, so not on the event loop. Raises a ``LensmeshError`` that says what to do."""
+    if choice.kind is Kind.MOCK:
+        return MockCaptioner(choice.name)
+    missing = _missing_packages()
+    if missing:
+        raise _error(f"The model {choice.name!r} needs {missing}: install lensmesh[caption], or set the model to mock.")
+    folder = choice.folder or cached_folder(choice.name)
+    if folder is None:
+        if not allow_download:
+            raise NotFound(
+                Reason.MODEL_NOT_SERVED,
+                f"The weights of {choice.name!r} are not in the hub cache, and allow_download is off: run `hf download "
+                f"{choice.name}`, or set the model to a folder or to shapes.",
+            )
+        folder = fetch_folder(choice.name)
+    # Here and not above: the mock has to start without torch.
+    from caption_svc.models.blip import load_blip
+
+    return load_blip(folder, name=choice.name, kind=choice.kind, device=device, precision=precision, threads=threads)
+
+
+def _choose(name: str, real_model: str) -> Choice:
+    if name == "auto":
+        return _best(real_model)
+    if name == "mock":
+        return Choice(name, Kind.MOCK)
+    if name == "shapes":
+        return Choice(name, Kind.DEMONSTRATION, CAPTIONER_DIR)
+    folder = _folder(name)
+    if folder is not None:
+        if not folder.is_dir():
+            raise _error(f"{name!r} is no folder: give one with config.json and weights of a BLIP captioner.")
+        return Choice(name, Kind.LOCAL, folder)
+    if not _HUB_NAME.fullmatch(name):
+        raise _error(f"{name!r} names no model: use one of {_FORMS}.")
+    return Choice(name, Kind.LOCAL)
+
+
+def _folder(name: str) -> Path | None:
+    if name.startswith("local-dir:"):
+        return Path(name.removeprefix("local-dir:")).expanduser()
+    return Path(name).expanduser() if name.startswith(("/", "./", "../", "~")) else None
+
+
+def _best(real_model: str) -> Choice:
+    """What "auto" means here: the real model, else shapes, else mock, with the reason why not the one before."""
+    missing = _missing_packages()
+    if missing:
+        return Choice(
+            "mock", Kind.MOCK, why=f"auto: {missing} not installed, so no model can run (lensmesh[caption] has them)"
+        )
+    folder = _folder(real_model) or cached_folder(real_model)
+    if folder is not None and has_weights(folder):
+        return Choice(real_model, Kind.LOCAL, folder, why=f"auto: its weights are in {folder}")
+    why = f"auto: no weights of {real_model} on this machine (`hf download {real_model}` fetches them)"
+    if has_weights(CAPTIONER_DIR):
+        return Choice("shapes", Kind.DEMONSTRATION, CAPTIONER_DIR, why=f"{why}; this one knows drawn scenes only")
+    return Choice("mock", Kind.MOCK, why=f"{why}, and the shapes pack is missing too")
+
+
+def _missing_packages() -> str:
+    return " and ".join(name for name in _NEEDED if find_spec(name) is None)
+
+
+def _error(message: str) -> PreconditionFailed:
+    return PreconditionFailed(Reason.OPTION_INVALID, message, field="model")

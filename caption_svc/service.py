@@ -1,0 +1,142 @@
+"""CaptionerService: validate, ask the domain, translate."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from caption_svc.engine import Described
+from caption_svc.options import Order, read_options
+from caption_svc.serving import Serving
+from caption_svc.settings import CaptionSettings
+from caption_svc.translate import caption_message, limits_message, model_message, result_message
+from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
+from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.requests import image_content
+from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.shapes import closing
+from lensmesh_chassis.status import to_status
+from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_inference.batcher import Seat
+
+# One picture of a stream with its dotted path in its message.
+_Item = tuple[caption_pb2.CaptionStreamItem, str]
+
+
+class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
+    """The contract over the models that `serving` has."""
+
+    def __init__(self, serving: Serving, runtime: Runtime[CaptionSettings]) -> None:
+        self._serving = serving
+        self._runtime = runtime
+        self._settings = runtime.settings
+
+    async def GetInfo(self, request: caption_pb2.GetInfoRequest, context: Any) -> caption_pb2.GetInfoResponse:
+        return caption_pb2.GetInfoResponse(
+            models=[model_message(served) for served in self._serving.served.values()],
+            limits=limits_message(self._settings),
+            server=self._runtime.server_info(),
+        )
+
+    async def CaptionImages(
+        self, request: caption_pb2.CaptionImagesRequest, context: Any
+    ) -> caption_pb2.CaptionImagesResponse:
+        check_message(request, self._settings.max_message_bytes)
+        check_items(len(request.images), self._settings.max_items, "images")
+        order = await read_options(request.options, self._serving, self._settings)
+        with order.captioner.admit([len(image.content) for image in request.images], order.lane) as seat:
+            results = await asyncio.gather(
+                *(
+                    self._result(image, f"images[{index}]", order, context, seat)
+                    for index, image in enumerate(request.images)
+                )
+            )
+        return caption_pb2.CaptionImagesResponse(results=results)
+
+    async def CaptionStream(
+        self, request_iterator: AsyncIterator[caption_pb2.CaptionStreamRequest], context: Any
+    ) -> AsyncIterator[caption_pb2.CaptionStreamResponse]:
+        orders: list[Order] = []
+
+        async def items() -> AsyncIterator[_Item]:
+            async for request in request_iterator:
+                check_message(request, self._settings.max_message_bytes)
+                if not orders:
+                    orders.append(await read_options(request.options, self._serving, self._settings, streamed=True))
+                elif request.HasField("options"):
+                    raise InvalidInput(
+                        Reason.OPTIONS_REPEATED,
+                        "options stand in a stream's first message only: open another stream for other options",
+                        field="options",
+                    )
+                if request.items:
+                    check_items(len(request.items), self._settings.max_items, "items")
+                for index, item in enumerate(request.items):
+                    yield item, f"items[{index}].image"
+
+        async def answer(item: _Item) -> caption_pb2.CaptionStreamResult:
+            message, field = item
+            result = await self._result(message.image, field, orders[0], context, None)
+            return caption_pb2.CaptionStreamResult(ref=message.ref, result=result)
+
+        answers = answer_as_ready(
+            items(),
+            answer,
+            size_of=lambda item: item[0].ByteSize(),
+            max_items=self._settings.stream_items,
+            max_bytes=self._settings.stream_bytes,
+            draining=self._runtime.draining,
+        )
+        async with closing(answers):
+            async for group in answers:
+                yield caption_pb2.CaptionStreamResponse(results=group)
+
+    async def StreamCaption(
+        self, request: caption_pb2.StreamCaptionRequest, context: Any
+    ) -> AsyncIterator[caption_pb2.StreamCaptionResponse]:
+        check_message(request, self._settings.max_message_bytes)
+        order = await read_options(request.options, self._serving, self._settings, most_beams=1)
+        pieces = order.captioner.describe_by_word(
+            image_content(request.image, "image"),
+            order.plan,
+            lane=order.lane,
+            field="image",
+            deadline=_deadline(context),
+        )
+        async with closing(pieces):
+            async for piece in pieces:
+                if isinstance(piece, Described):
+                    whole = caption_message(piece, order.captioner.model.facts.label)
+                    yield caption_pb2.StreamCaptionResponse(caption=whole)
+                else:
+                    yield caption_pb2.StreamCaptionResponse(delta=piece)
+
+    async def _result(
+        self, image: common_pb2.Image, field: str, order: Order, context: Any, seat: Seat | None
+    ) -> caption_pb2.CaptionResult:
+        """One picture's answer, be it its error; without a seat it waits for room."""
+        arrived = time.monotonic()
+        try:
+            described = await order.captioner.describe(
+                image_content(image, field),
+                order.plan,
+                lane=order.lane,
+                field=field,
+                deadline=_deadline(context),
+                seat=seat,
+            )
+        except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what nobody foresaw
+            total_us = int((time.monotonic() - arrived) * 1e6)
+            return caption_pb2.CaptionResult(error=to_status(error), timings=common_pb2.Timings(total_us=total_us))
+        return result_message(described, order.captioner.model.facts.label)
+
+
+def _deadline(context: Any) -> float | None:
+    """The caller's deadline as a time of the event loop's clock; None where it set none."""
+    left = context.time_remaining()
+    return None if left is None else asyncio.get_running_loop().time() + left
