@@ -57,9 +57,7 @@ _RELATION = re.compile(
     rf"^(?P<one>.+?) (?:(?:is|are) )?(?P<relation>{'|'.join(sorted(RELATION_OF, key=len)[::-1])})"
     r" (?P<other>.+)$"
 )
-_TRAILING = re.compile(
-    rf"^(?P<one>.+?) with (?P<other>.+?) (?P<where>{'|'.join(sorted(TRAILING_OF, key=len)[::-1])})$"
-)
+_TRAILING = re.compile(rf"^(?P<one>.+?) with (?P<other>.+?) (?P<where>{'|'.join(sorted(TRAILING_OF, key=len)[::-1])})$")
 
 
 def _group_words(group: Group, count: str, size: str | None) -> str:

@@ -82,9 +82,7 @@ def is_held_out(facts: Facts) -> bool:
 
 def sample_group(rng: np.random.Generator) -> Group:
     """A group with every fact drawn evenly."""
-    count, size, colour, shape = (
-        int(rng.integers(len(choices))) for choices in (COUNTS, SIZES, COLOURS, SHAPES)
-    )
+    count, size, colour, shape = (int(rng.integers(len(choices))) for choices in (COUNTS, SIZES, COLOURS, SHAPES))
     return Group(COUNTS[count], SIZES[size], COLOURS[colour], SHAPES[shape])
 
 

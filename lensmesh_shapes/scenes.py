@@ -36,10 +36,7 @@ GRIDS = {
 
 def _arc(radius: float, start: float, stop: float, steps: int, centre: Point) -> list[Point]:
     angles = (start + (stop - start) * step / steps for step in range(steps + 1))
-    return [
-        (centre[0] + radius * math.cos(angle), centre[1] + radius * math.sin(angle))
-        for angle in angles
-    ]
+    return [(centre[0] + radius * math.cos(angle), centre[1] + radius * math.sin(angle)) for angle in angles]
 
 
 def _outlines() -> dict[str, list[Point]]:
@@ -95,9 +92,7 @@ def _place_group(group: Group, panel: Box, spread: Point, rng: np.random.Generat
     low, high = DIAMETERS[group.size or "large"]
     diameter = low + (high - low) * rng.random()
     pitch = diameter + 0.01
-    grids = [
-        grid for grid in GRIDS[group.count] if grid[0] * pitch <= width and grid[1] * pitch <= height
-    ]
+    grids = [grid for grid in GRIDS[group.count] if grid[0] * pitch <= width and grid[1] * pitch <= height]
     columns, rows = grids[int(rng.integers(len(grids)))]
     step_x = min(pitch * (1 + 0.3 * rng.random()), width / columns)
     step_y = min(pitch * (1 + 0.3 * rng.random()), height / rows)
@@ -143,6 +138,7 @@ def layout(scene: Scene) -> tuple[Placed, ...]:
 
 def _background(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
     """A pale plain, graded, striped or chequered ground, [size_px, size_px, 3] in 0..255."""
+    pattern: NDArray[np.floating]
     base = rng.uniform(175, 250) + rng.uniform(-14, 14, 3)
     kind, strength = int(rng.integers(5)), rng.uniform(5, 13)
     angle, period, phase = rng.uniform(0, math.pi), rng.uniform(0.06, 0.3), rng.uniform(0, 1)

@@ -1,0 +1,39 @@
+"""`python -m lensmesh_shapes.train clip|captioner`: makes the pack's two models."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from lensmesh_shapes.loop import Plan
+
+
+def main() -> None:
+    """Parse the command line and train one model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=("clip", "captioner"))
+    parser.add_argument("--folder", type=Path, help="checkpoints and the model (resumed if there)")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--eager", action="store_true", help="do without torch.compile")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    folder = options.folder or Path("training") / options.model
+    plan = Plan(options.steps, options.batch, options.rate, folder, options.seed)
+    if options.model == "clip":
+        from lensmesh_shapes.train_clip import train_clip
+
+        train_clip(plan, compiled=not options.eager)
+    else:
+        from lensmesh_shapes.train_captioner import train_captioner
+
+        train_captioner(plan, compiled=not options.eager)
+
+
+if __name__ == "__main__":
+    main()
