@@ -1,0 +1,280 @@
+"""The typed asynchronous client of a lensmesh router."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from numpy.typing import ArrayLike
+
+from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh.router.v1 import router_pb2
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.channels import ChannelSecurity
+from lensmesh_chassis.errors import InvalidInput, LensmeshError
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import from_status
+from lensmesh_client import batches, bulk_input, mesh, requests, translate, translate_mesh
+from lensmesh_client.bulk import BulkIngest, Persistence
+from lensmesh_client.connection import Connection
+from lensmesh_client.filters import FilterLike, parse_filter
+from lensmesh_client.images import ImageLike, image_bytes, listed
+from lensmesh_client.types import (
+    CaptionResult,
+    Captions,
+    Embeddings,
+    IngestItem,
+    IngestResult,
+    Priority,
+    SearchResult,
+)
+from lensmesh_client.window import Window
+
+DEFAULT_TARGET = "127.0.0.1:50050"
+MIB = 1024 * 1024
+
+
+class Client:
+    """Asks one router. Every method raises LensmeshError's subclasses, and nothing else of gRPC's.
+
+    `target` is "host:port" or "unix:/path"; a DNS name of several routers is spread over all of them. `security` holds
+    the certificates for TLS (None: plain text). `timeout_s` is each call's deadline, in seconds, and can be given to
+    every method; None sets none. The channel opens with the first call, in the event loop that makes it, so a client
+    may be made anywhere, a notebook's cell included.
+
+        async with Client() as client:
+            await client.ingest("cat.jpg")
+            found = await client.search(text="a cat")
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        security: ChannelSecurity | None = None,
+        timeout_s: float | None = 30.0,
+        max_message_bytes: int = 32 * MIB,
+    ) -> None:
+        self._connection = Connection(target, security, timeout_s, max_message_bytes)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def target(self) -> str:
+        """Where the router is."""
+        return self._connection.target
+
+    async def close(self) -> None:
+        """Ends running calls; the next call opens a new channel."""
+        await self._connection.close()
+
+    async def status(self, *, timeout_s: float | None = None) -> mesh.MeshStatus:
+        """Every service behind the router: address, health, models, memory, limits."""
+        answer = await self._connection.call(
+            self._connection.router.GetStatus, router_pb2.GetStatusRequest(), timeout_s
+        )
+        return translate_mesh.status(answer)
+
+    async def ingest(
+        self,
+        item: IngestItem | ImageLike,
+        *,
+        collection: str = "",
+        captions: Captions | str = Captions.BEST_EFFORT,
+        prompt: str = "",
+        max_tokens: int = 0,
+        spaces: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> IngestResult:
+        """Makes one picture findable; returns when it is durable.
+
+        `collection` "" is the service's default; one that does not exist is made. `prompt` and `max_tokens` steer the
+        generated caption, `spaces` names the vector spaces to fill (empty: all that are served). Raises what failed.
+        """
+        item = item if isinstance(item, IngestItem) else IngestItem(item)
+        message = await asyncio.to_thread(bulk_input.message, item)
+        options = requests.ingest_options(collection, captions, prompt, max_tokens, spaces, None)
+        request = router_pb2.IngestRequest(options=options, item=message)
+        answer = await self._connection.call(self._connection.router.Ingest, request, timeout_s)
+        return translate.ingested(answer.item, 0, item.ref)
+
+    async def ingest_many(
+        self,
+        items: AsyncIterable[IngestItem | ImageLike] | Iterable[IngestItem | ImageLike],
+        *,
+        collection: str = "",
+        captions: Captions | str = Captions.BEST_EFFORT,
+        prompt: str = "",
+        max_tokens: int = 0,
+        spaces: Sequence[str] = (),
+        priority: Priority | str | None = None,
+        window_items: int = 512,
+        window_bytes: int = 64 * MIB,
+        attempts: int = 3,
+        patience_s: float = 60.0,
+        timeout_s: float | None = None,
+        on_resume: Callable[[LensmeshError, int], None] | None = None,
+    ) -> AsyncGenerator[IngestResult]:
+        """Makes pictures findable, without end; yields each one's result once, as it becomes final, in any order.
+
+        The input is read no further ahead than `window_items` items or `window_bytes` bytes without an answer that has
+        been taken; messages are cut to the server's limits. A bad item fails alone, as an `IngestResult` with `error`.
+
+        A stream that breaks or drains is opened again, and what has no answer is sent again: nothing is stored twice.
+        This goes on until `patience_s` seconds have passed without one answer; then the last error is raised, and what
+        had no result may be ingested again. An item that is refused for the moment (its error has `retry_after_s`) is
+        sent up to `attempts` times. The first connection must succeed. Items of one id are stored in the order given.
+
+        `timeout_s` limits the whole, None sets no limit. `on_resume(error, count)` is told of each broken stream and of
+        how many items are sent again. A plain iterable is stepped in a thread, and pictures given as paths are read
+        there. An error raised by the input comes after the answers to what it gave before.
+        """
+        limits = await self._connection.limits(refresh=True)
+        window = Window(window_items, window_bytes)
+        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        bulk = BulkIngest(
+            self._connection,
+            requests.ingest_options(collection, captions, prompt, max_tokens, spaces, priority),
+            window,
+            Persistence(patience_s, attempts, deadline, on_resume),
+        )
+        results = bulk.run(lambda: bulk_input.feed(items, limits, window, bulk.settle))
+        try:
+            async for result in results:
+                yield result
+        finally:
+            await results.aclose()
+
+    async def search(
+        self,
+        text: str | None = None,
+        *,
+        image: ImageLike | None = None,
+        item_id: str | None = None,
+        embedding: ArrayLike | None = None,
+        space_id: str = "",
+        collection: str = "",
+        space: str = "",
+        filter: FilterLike | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        min_score: float | None = None,
+        exact: bool = False,
+        with_vectors: bool = False,
+        timeout_s: float | None = None,
+    ) -> SearchResult:
+        """Finds the nearest items; give exactly one of `text`, `image`, `item_id` and `embedding`.
+
+        `embedding` is a vector of shape (d,) of the space `space_id` (`Embeddings.space_id`). `space` is the
+        collection's name for the space to look in, "" its first. `filter` is a contract's Filter, or "key=value",
+        "key>=3" and so on, or several of these, all of which must hold. Scores are cosine similarities, -1 to 1;
+        `min_score` leaves out what is below. `exact` compares with every item instead of asking the index. `limit` is
+        at most Limits.max_hits.
+        """
+        query = await asyncio.to_thread(requests.query, text, image, item_id, embedding, space_id, space)
+        request = router_pb2.SearchRequest(
+            collection=collection,
+            queries=[query],
+            filter=None if filter is None else parse_filter(filter),
+            limit=limit,
+            offset=offset,
+            min_score=min_score,
+            tuning=search_pb2.SearchTuning(exact=True) if exact else None,
+            read=search_pb2.ReadOptions(view=search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC),
+        )
+        answer = await self._connection.call(self._connection.router.Search, request, timeout_s)
+        return SearchResult(tuple(translate.hit(hit) for hit in answer.hits), answer.encode_us, answer.store_us)
+
+    async def embed(
+        self,
+        *,
+        texts: Iterable[str] | str | None = None,
+        images: Iterable[ImageLike] | ImageLike | None = None,
+        space_id: str = "",
+        priority: Priority | str | None = None,
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        """Vectors of texts or of pictures: float32, shape (n, d), in the order given; `errors` tells of bad items.
+
+        `space_id` "" is the mesh's default space. Cut to the server's limits, four calls at a time; `timeout_s` holds
+        for each call.
+        """
+        limits = await self._connection.limits()
+        options = encoder_pb2.EncodeOptions(
+            space_id=space_id,
+            data_type=common_pb2.DATA_TYPE_FLOAT32,
+            priority=requests.priority(priority),
+        )
+        connection = self._connection
+
+        async def encode_texts(chunk: list[str]) -> Sequence[encoder_pb2.EncodeResult]:
+            request = encoder_pb2.EncodeTextsRequest(texts=chunk, options=options)
+            return (await connection.call(connection.encoder.EncodeTexts, request, timeout_s)).results
+
+        async def encode_images(chunk: list[bytes]) -> Sequence[encoder_pb2.EncodeResult]:
+            request = encoder_pb2.EncodeImagesRequest(images=requests.images(chunk), options=options)
+            return (await connection.call(connection.encoder.EncodeImages, request, timeout_s)).results
+
+        if texts is not None and images is None:
+            words = [texts] if isinstance(texts, str) else list(texts)
+            return translate.embeddings(await batches.answers(words, _text, encode_texts, limits, "texts"))
+        if images is not None and texts is None:
+            pictures = listed(images)
+            return translate.embeddings(await batches.answers(pictures, image_bytes, encode_images, limits, "images"))
+        raise InvalidInput(Reason.QUERY_INVALID, "embed takes exactly one of texts and images", field="images")
+
+    async def caption(
+        self,
+        images: Iterable[ImageLike] | ImageLike,
+        *,
+        prompt: str = "",
+        max_tokens: int = 0,
+        beams: int = 0,
+        model: str = "",
+        priority: Priority | str | None = None,
+        timeout_s: float | None = None,
+    ) -> list[CaptionResult]:
+        """Pictures in words, in the order given, one result for each; a bad picture has its `error`.
+
+        `max_tokens` 0 and `beams` 0 are the service's defaults (30, and greedy); `model` names the only one that will
+        do.
+        """
+        limits = await self._connection.limits()
+        options = caption_pb2.CaptionOptions(
+            prompt=prompt,
+            max_tokens=max_tokens,
+            beam_count=beams,
+            model=model,
+            priority=requests.priority(priority),
+        )
+        connection = self._connection
+
+        async def describe(chunk: list[bytes]) -> Sequence[caption_pb2.CaptionResult]:
+            request = caption_pb2.CaptionImagesRequest(images=requests.images(chunk), options=options)
+            return (await connection.call(connection.captioner.CaptionImages, request, timeout_s)).results
+
+        pictures = listed(images)
+        answers = await batches.answers(pictures, image_bytes, describe, limits, "images")
+        return [_captioned(answer) for answer in answers]
+
+
+def _text(text: str, field: str) -> str:
+    return text
+
+
+def _captioned(answer: caption_pb2.CaptionResult | LensmeshError) -> CaptionResult:
+    if isinstance(answer, LensmeshError):
+        return CaptionResult(error=answer)
+    if answer.WhichOneof("outcome") == "caption":
+        return CaptionResult(caption=translate.caption(answer.caption), timings=translate.timings(answer.timings))
+    return CaptionResult(error=from_status(answer.error), timings=translate.timings(answer.timings))

@@ -1,0 +1,97 @@
+"""One channel to a router, its stubs, deadlines and typed errors."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
+
+import grpc
+
+from lensmesh.caption.v1 import caption_pb2_grpc
+from lensmesh.encoder.v1 import encoder_pb2_grpc
+from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh_chassis.channels import ChannelSecurity, open_channel
+from lensmesh_chassis.errors import LensmeshError, Unavailable
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import from_rpc_error
+from lensmesh_client import mesh, translate_mesh
+
+Q = TypeVar("Q", contravariant=True)
+R = TypeVar("R", covariant=True)
+
+
+class Unary(Protocol[Q, R]):
+    """A unary method of an asynchronous stub."""
+
+    def __call__(self, request: Q, /, *, timeout: float | None = None) -> Awaitable[R]: ...
+
+
+class Connection:
+    """The channel is opened by the first call, in the event loop that makes it."""
+
+    def __init__(
+        self, target: str, security: ChannelSecurity | None, timeout_s: float | None, max_message_bytes: int
+    ) -> None:
+        self.target = target
+        self._security = security
+        self._timeout_s = timeout_s
+        self._max_message_bytes = max_message_bytes
+        self._channel: grpc.aio.Channel | None = None
+        self._limits: mesh.Limits | None = None
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """Opened where it is not yet."""
+        if self._channel is None:
+            self._channel = open_channel(
+                self.target, security=self._security, max_message_bytes=self._max_message_bytes, instrument=False
+            )
+        return self._channel
+
+    @property
+    def router(self) -> router_pb2_grpc.RouterServiceAsyncStub:
+        """Whole jobs."""
+        return router_pb2_grpc.RouterServiceStub(self.channel)
+
+    @property
+    def encoder(self) -> encoder_pb2_grpc.EncoderServiceAsyncStub:
+        """The encoders behind the router."""
+        return encoder_pb2_grpc.EncoderServiceStub(self.channel)
+
+    @property
+    def captioner(self) -> caption_pb2_grpc.CaptionerServiceAsyncStub:
+        """The captioners behind the router."""
+        return caption_pb2_grpc.CaptionerServiceStub(self.channel)
+
+    async def call(self, method: Unary[Q, R], request: Q, timeout_s: float | None = None) -> R:
+        """One unary call with a deadline. Raises LensmeshError only."""
+        try:
+            return await method(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
+        except grpc.RpcError as error:
+            raise self.explain(error) from error
+
+    def explain(self, error: grpc.RpcError) -> LensmeshError:
+        """The typed error; one that says where nobody answered, and how somebody would."""
+        typed = from_rpc_error(error)
+        if isinstance(typed, Unavailable) and typed.reason is Reason.UNKNOWN:
+            return Unavailable(
+                typed.reason,
+                f"no lensmesh router answers at {self.target} ({typed.message}). "
+                "`lensmesh up` starts a mesh on this machine; another address is given by target.",
+                retry_after_s=typed.retry_after_s,
+                metadata=typed.metadata,
+            )
+        return typed
+
+    async def limits(self, *, refresh: bool = False) -> mesh.Limits:
+        """What the router accepts; asked once, and again on `refresh`."""
+        if self._limits is None or refresh:
+            answer = await self.call(self.router.GetStatus, router_pb2.GetStatusRequest())
+            self._limits = translate_mesh.limits(answer.limits)
+        return self._limits
+
+    async def close(self) -> None:
+        """Ends running calls."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()

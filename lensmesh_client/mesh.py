@@ -1,0 +1,131 @@
+"""What a mesh consists of, as its router sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Health(StrEnum):
+    """A replica's answer to grpc.health.v1, and one more."""
+
+    UNKNOWN = "unknown"
+    SERVING = "serving"
+    NOT_SERVING = "not serving"
+    UNREACHABLE = "unreachable"
+
+
+class ModelKind(StrEnum):
+    """What a model is good for."""
+
+    UNKNOWN = "unknown"
+    LOCAL = "local"
+    REMOTE = "remote"
+    DEMONSTRATION = "demonstration"
+    """The bundled models, which know drawn scenes only."""
+    MOCK = "mock"
+    """No model: answers derived from the content's digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may hold. 0: does not apply."""
+
+    max_message_bytes: int = 0
+    max_items: int = 0
+    max_image_bytes: int = 0
+    max_image_pixels: int = 0
+    max_text_chars: int = 0
+    max_metadata_bytes: int = 0
+    max_page_size: int = 0
+    max_hits: int = 0
+    max_offset: int = 0
+    max_caption_tokens: int = 0
+    uri_schemes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The process that answered."""
+
+    version: str = ""
+    instance: str = ""
+    start_time: datetime | None = None
+    memory_bytes: int = 0
+    """Resident."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One processor that a model runs on."""
+
+    id: str
+    name: str = ""
+    threads: int = 0
+    memory_total_bytes: int = 0
+    memory_used_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model of a model service."""
+
+    name: str
+    kind: ModelKind
+    backend: str = ""
+    precision: str = ""
+    requested_device: str = ""
+    devices: tuple[Device, ...] = ()
+    weights_digest: str = ""
+    parity_cosine: float | None = None
+    """Lowest cosine to the float32 reference, from the check at start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What vectors can be compared with one another."""
+
+    id: str
+    model: str
+    dimension: int
+    normalized: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One replica of one service."""
+
+    name: str
+    """Full name: "lensmesh.encoder.v1.EncoderService"."""
+    address: str
+    health: Health
+    reason: str = ""
+    """Why, where it is not serving."""
+    models: tuple[Model, ...] = ()
+    spaces: tuple[Space, ...] = ()
+    store: str = ""
+    server: Server = Server()
+    limits: Limits = Limits()
+
+    @property
+    def kind(self) -> str:
+        """ "encoder", "caption", "search"."""
+        parts = self.name.split(".")
+        return parts[1] if len(parts) > 2 else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class MeshStatus:
+    """Every service behind a router, the unreachable ones included."""
+
+    services: tuple[Service, ...]
+    limits: Limits
+    """What the router accepts: the tightest of what lies behind it."""
+    server: Server
+    """The router itself."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether every service known is serving."""
+        return bool(self.services) and all(service.health is Health.SERVING for service in self.services)

@@ -1,0 +1,93 @@
+"""What the client's arguments become on the wire. Wrong combinations raise InvalidInput before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike
+
+from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
+from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.reasons import Reason
+from lensmesh_client import translate
+from lensmesh_client.images import ImageLike, image_bytes
+from lensmesh_client.types import Captions, Priority
+
+
+def priority(value: Priority | str | None) -> common_pb2.Priority.ValueType:
+    """The contract's enum value. Raises InvalidInput for a word it does not know."""
+    if value is None:
+        return common_pb2.PRIORITY_UNSPECIFIED
+    try:
+        return translate.PRIORITIES[Priority(value)]
+    except ValueError as error:
+        raise _unknown("priority", value, Priority) from error
+
+
+def captions(value: Captions | str) -> router_pb2.CaptionPolicy.ValueType:
+    """The contract's enum value. Raises InvalidInput for a word it does not know."""
+    try:
+        return translate.POLICIES[Captions(value)]
+    except ValueError as error:
+        raise _unknown("captions", value, Captions) from error
+
+
+def _unknown(name: str, value: object, words: type[Captions] | type[Priority]) -> InvalidInput:
+    return InvalidInput(
+        Reason.OPTION_INVALID, f"{name} is {str(value)!r}: use one of {', '.join(words)}", field=f"options.{name}"
+    )
+
+
+def ingest_options(
+    collection: str,
+    policy: Captions | str,
+    prompt: str,
+    max_tokens: int,
+    spaces: Sequence[str],
+    who: Priority | str | None,
+) -> router_pb2.IngestOptions:
+    """For one call or one stream."""
+    steered = prompt or max_tokens
+    return router_pb2.IngestOptions(
+        collection=collection,
+        captions=captions(policy),
+        caption_options=caption_pb2.CaptionOptions(prompt=prompt, max_tokens=max_tokens) if steered else None,
+        priority=priority(who),
+        spaces=spaces,
+    )
+
+
+def query(
+    text: str | None,
+    image: ImageLike | None,
+    item_id: str | None,
+    embedding: ArrayLike | None,
+    space_id: str,
+    space: str,
+) -> router_pb2.Query:
+    """The one thing to be near to. Reads the picture, so it belongs into a thread."""
+    named = {"text": text, "image": image, "item_id": item_id, "embedding": embedding}
+    given = [name for name, value in named.items() if value is not None]
+    if len(given) != 1:
+        raise InvalidInput(
+            Reason.QUERY_INVALID,
+            f"search takes exactly one of {', '.join(named)}; given: {', '.join(given) or 'none'}",
+            field="queries",
+        )
+    message = router_pb2.Query(space=space)
+    if text is not None:
+        message.text = text
+    if image is not None:
+        message.image.content = image_bytes(image)
+    if item_id is not None:
+        message.item_id = item_id
+    if embedding is not None:
+        message.embedding.CopyFrom(translate.embedding(embedding, space_id))
+    return message
+
+
+def images(contents: Sequence[bytes]) -> list[common_pb2.Image]:
+    """One Image message for each file."""
+    return [common_pb2.Image(content=content) for content in contents]

@@ -1,0 +1,177 @@
+"""Between the contracts' messages and the client's own classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import numpy as np
+from google.protobuf import json_format, struct_pb2, timestamp_pb2
+from numpy.typing import ArrayLike
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh.router.v1 import router_pb2
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import InvalidInput, LensmeshError
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import from_status
+from lensmesh_client import types
+
+OUTCOMES = {
+    search_pb2.UPSERT_OUTCOME_CREATED: types.Outcome.CREATED,
+    search_pb2.UPSERT_OUTCOME_UPDATED: types.Outcome.UPDATED,
+    search_pb2.UPSERT_OUTCOME_UNCHANGED: types.Outcome.UNCHANGED,
+}
+POLICIES = {
+    types.Captions.BEST_EFFORT: router_pb2.CAPTION_POLICY_BEST_EFFORT,
+    types.Captions.REQUIRED: router_pb2.CAPTION_POLICY_REQUIRED,
+    types.Captions.NONE: router_pb2.CAPTION_POLICY_NONE,
+}
+PRIORITIES = {
+    None: common_pb2.PRIORITY_UNSPECIFIED,
+    types.Priority.INTERACTIVE: common_pb2.PRIORITY_INTERACTIVE,
+    types.Priority.BULK: common_pb2.PRIORITY_BULK,
+}
+# Beyond it a double no longer tells neighbouring integers apart.
+LARGEST_INTEGER = 2**53
+
+
+def embedding(vector: ArrayLike, space_id: str) -> common_pb2.Embedding:
+    """A vector of shape (d,) as float32 little-endian bytes."""
+    numbers = np.asarray(vector, dtype="<f4")
+    if numbers.ndim != 1:
+        raise InvalidInput(
+            Reason.VECTOR_INVALID,
+            f"embedding has shape {numbers.shape}: give one vector, shape (d,)",
+            field="embedding",
+        )
+    return common_pb2.Embedding(
+        space_id=space_id, data_type=common_pb2.DATA_TYPE_FLOAT32, dimension=len(numbers), data=numbers.tobytes()
+    )
+
+
+def vector(message: common_pb2.Embedding) -> types.Vectors:
+    """float32, shape (d,), writable; (0,) where the numbers were not asked for."""
+    if message.floats:
+        return np.array(message.floats, dtype=np.float32)
+    kind = "<f2" if message.data_type == common_pb2.DATA_TYPE_FLOAT16 else "<f4"
+    return np.frombuffer(message.data, dtype=kind).astype(np.float32)
+
+
+def struct(values: Mapping[str, object]) -> struct_pb2.Struct:
+    """Metadata as the contracts carry it. Raises InvalidInput for what JSON's doubles cannot hold."""
+    _check_value(values, "metadata")
+    message = struct_pb2.Struct()
+    try:
+        json_format.ParseDict(dict(values), message)
+    except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidInput(
+            Reason.METADATA_INVALID, f"metadata holds what JSON cannot: {error}", field="metadata"
+        ) from error
+    return message
+
+
+def _check_value(value: object, path: str) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_value(inner, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _check_value(inner, f"{path}[{index}]")
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_INTEGER:
+        raise InvalidInput(
+            Reason.METADATA_INVALID, f"{path} is an integer beyond 2**53: send it as a string", field=path
+        )
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(Reason.METADATA_INVALID, f"{path} is {value}: numbers must be finite", field=path)
+
+
+def plain(value: struct_pb2.Value) -> object:
+    """A Value as Python has it; whole numbers as int."""
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return {key: plain(inner) for key, inner in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [plain(inner) for inner in value.list_value.values]
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() and abs(number) <= LARGEST_INTEGER else number
+    if kind == "bool_value":
+        return value.bool_value
+    return value.string_value if kind == "string_value" else None
+
+
+def moment(message: timestamp_pb2.Timestamp) -> datetime:
+    """With time zone UTC."""
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def caption(message: common_pb2.Caption) -> types.Caption:
+    """As received."""
+    return types.Caption(message.text, message.confidence, message.token_count, message.truncated, message.model)
+
+
+def timings(message: common_pb2.Timings) -> types.Timings:
+    """As received."""
+    return types.Timings(
+        message.queue_us, message.preprocess_us, message.compute_us, message.total_us, message.batch_size
+    )
+
+
+def ingested(item: router_pb2.IngestedItem, index: int, ref: str) -> types.IngestResult:
+    """A durable item."""
+    return types.IngestResult(
+        index=index,
+        ref=ref,
+        id=item.id,
+        outcome=OUTCOMES.get(item.outcome),
+        caption=caption(item.caption) if item.HasField("caption") else None,
+        caption_error=from_status(item.caption_error) if item.HasField("caption_error") else None,
+        encode=timings(item.encode),
+        describe=timings(item.describe),
+        store_us=item.store_us,
+    )
+
+
+def hit(message: search_pb2.Hit) -> types.Hit:
+    """As received."""
+    item = message.item
+    return types.Hit(
+        id=item.id,
+        score=message.score,
+        caption=caption(item.caption) if item.HasField("caption") else None,
+        metadata={key: plain(value) for key, value in item.metadata.fields.items()},
+        image_uri=item.image_uri,
+        content_digest=item.content_digest.hex(),
+        create_time=moment(item.create_time) if item.HasField("create_time") else None,
+        update_time=moment(item.update_time) if item.HasField("update_time") else None,
+        vectors={name: vector(value) for name, value in item.vectors.items() if value.data or value.floats},
+    )
+
+
+def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> types.Embeddings:
+    """Answers in the order of the input; rows without a vector are NaN."""
+    rows: list[types.Vectors | None] = []
+    errors: dict[int, LensmeshError] = {}
+    truncated: list[bool] = []
+    times: list[types.Timings] = []
+    space_id = ""
+    for index, answer in enumerate(answers):
+        row = None
+        if isinstance(answer, LensmeshError):
+            errors[index] = answer
+        elif answer.WhichOneof("outcome") == "embedding":
+            row, space_id = vector(answer.embedding), answer.embedding.space_id
+        else:
+            errors[index] = from_status(answer.error)
+        rows.append(row)
+        truncated.append(not isinstance(answer, LensmeshError) and answer.truncated)
+        times.append(types.Timings() if isinstance(answer, LensmeshError) else timings(answer.timings))
+    dimension = next((len(row) for row in rows if row is not None), 0)
+    vectors = np.full((len(rows), dimension), np.nan, dtype=np.float32)
+    for index, row in enumerate(rows):
+        if row is not None:
+            vectors[index] = row
+    return types.Embeddings(vectors, space_id, errors, tuple(truncated), tuple(times))

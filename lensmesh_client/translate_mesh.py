@@ -1,0 +1,88 @@
+"""GetStatus's answer as the client's own classes."""
+
+from __future__ import annotations
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh.router.v1 import router_pb2
+from lensmesh_client import mesh
+from lensmesh_client.translate import moment
+
+HEALTHS = {
+    router_pb2.HEALTH_SERVING: mesh.Health.SERVING,
+    router_pb2.HEALTH_NOT_SERVING: mesh.Health.NOT_SERVING,
+    router_pb2.HEALTH_UNREACHABLE: mesh.Health.UNREACHABLE,
+}
+KINDS = {
+    common_pb2.MODEL_KIND_LOCAL: mesh.ModelKind.LOCAL,
+    common_pb2.MODEL_KIND_REMOTE: mesh.ModelKind.REMOTE,
+    common_pb2.MODEL_KIND_DEMONSTRATION: mesh.ModelKind.DEMONSTRATION,
+    common_pb2.MODEL_KIND_MOCK: mesh.ModelKind.MOCK,
+}
+
+
+def limits(message: common_pb2.Limits) -> mesh.Limits:
+    """As received."""
+    return mesh.Limits(
+        max_message_bytes=message.max_message_bytes,
+        max_items=message.max_items,
+        max_image_bytes=message.max_image_bytes,
+        max_image_pixels=message.max_image_pixels,
+        max_text_chars=message.max_text_chars,
+        max_metadata_bytes=message.max_metadata_bytes,
+        max_page_size=message.max_page_size,
+        max_hits=message.max_hits,
+        max_offset=message.max_offset,
+        max_caption_tokens=message.max_caption_tokens,
+        uri_schemes=tuple(message.uri_schemes),
+    )
+
+
+def server(message: common_pb2.ServerInfo) -> mesh.Server:
+    """As received."""
+    return mesh.Server(
+        version=message.version,
+        instance=message.instance,
+        start_time=moment(message.start_time) if message.HasField("start_time") else None,
+        memory_bytes=message.memory_bytes,
+    )
+
+
+def model(message: common_pb2.ModelInfo) -> mesh.Model:
+    """As received."""
+    return mesh.Model(
+        name=message.name,
+        kind=KINDS.get(message.kind, mesh.ModelKind.UNKNOWN),
+        backend=message.backend,
+        precision=message.precision,
+        requested_device=message.requested_device,
+        devices=tuple(
+            mesh.Device(device.id, device.name, device.threads, device.memory_total_bytes, device.memory_used_bytes)
+            for device in message.devices
+        ),
+        weights_digest=message.weights_digest,
+        parity_cosine=message.parity_cosine if message.HasField("parity_cosine") else None,
+    )
+
+
+def service(message: router_pb2.ServiceStatus) -> mesh.Service:
+    """As received."""
+    return mesh.Service(
+        name=message.name,
+        address=message.address,
+        health=HEALTHS.get(message.health, mesh.Health.UNKNOWN),
+        reason=message.reason,
+        models=tuple(model(each) for each in message.models),
+        spaces=tuple(mesh.Space(each.id, each.model, each.dimension, each.normalized) for each in message.spaces),
+        store=message.store,
+        server=server(message.server),
+        limits=limits(message.limits),
+    )
+
+
+def status(message: router_pb2.GetStatusResponse) -> mesh.MeshStatus:
+    """As received."""
+    return mesh.MeshStatus(
+        services=tuple(service(each) for each in message.services),
+        limits=limits(message.limits),
+        server=server(message.server),
+    )

@@ -1,0 +1,175 @@
+"""What goes in and what comes out: small frozen classes, numpy arrays for vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lensmesh_chassis.errors import LensmeshError
+from lensmesh_client.images import ImageLike
+
+Vectors = NDArray[np.float32]
+
+
+class Captions(StrEnum):
+    """What an ingested picture's generated caption is worth."""
+
+    BEST_EFFORT = "best-effort"
+    """Store without one if none can be had, and say so in `IngestResult.caption_error`."""
+    REQUIRED = "required"
+    """Refuse the item then."""
+    NONE = "none"
+    """Ask for none."""
+
+
+class Priority(StrEnum):
+    """Who waits for whom in a model's queue."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class Outcome(StrEnum):
+    """What storing an item did."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A description of one picture."""
+
+    text: str
+    confidence: float = 0.0
+    """Mean probability of the generated tokens, 0 to 1; comparable within one model only."""
+    token_count: int = 0
+    truncated: bool = False
+    """The text ends because the token limit was reached."""
+    model: str = ""
+    """Who wrote it; empty for a caption that a caller gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where one item's time went in one service, in microseconds."""
+
+    queue_us: int = 0
+    preprocess_us: int = 0
+    """Decoding, orienting, resizing; tokenizing."""
+    compute_us: int = 0
+    """In the model, with the whole batch."""
+    total_us: int = 0
+    batch_size: int = 0
+    """Items in that batch; 0 where no model ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestItem:
+    """One picture to make findable."""
+
+    image: ImageLike
+    """Encoded bytes, a path, or a PIL image (sent as PNG)."""
+    id: str = ""
+    """Empty: the hexadecimal SHA-256 of the picture's bytes, so that the same picture is stored once."""
+    ref: str = ""
+    """Echoed in the answer, for the caller's own matching."""
+    metadata: Mapping[str, object] | None = None
+    """Kept with it: JSON values. Integers beyond 2**53 go as strings."""
+    caption: str = ""
+    """Used instead of a generated one."""
+    image_uri: str = ""
+    """Where the picture lies; kept, never fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What became of one item: it is durable, or `error` says why not."""
+
+    index: int
+    """Position in the input, from 0."""
+    ref: str = ""
+    id: str = ""
+    outcome: Outcome | None = None
+    caption: Caption | None = None
+    caption_error: LensmeshError | None = None
+    """Why there is no caption, under `Captions.BEST_EFFORT`."""
+    encode: Timings = Timings()
+    describe: Timings = Timings()
+    store_us: int = 0
+    error: LensmeshError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is durable."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One item found."""
+
+    id: str
+    score: float
+    """Cosine similarity, -1 to 1."""
+    caption: Caption | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    image_uri: str = ""
+    content_digest: str = ""
+    """Hexadecimal SHA-256 of the picture's bytes."""
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
+    """By space name, float32 of shape (d,); empty unless asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits, best first, and where the time went."""
+
+    hits: tuple[Hit, ...]
+    encode_us: int = 0
+    store_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Vectors of one space, in the order of the input."""
+
+    vectors: Vectors
+    """float32, shape (n, d). The row of a failed input is NaN."""
+    space_id: str
+    """Vectors of different spaces must never be compared."""
+    errors: Mapping[int, LensmeshError]
+    """By position in the input; empty where all went well."""
+    truncated: tuple[bool, ...]
+    """Whether a text was cut to the model's context."""
+    timings: tuple[Timings, ...]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def checked(self) -> Vectors:
+        """`vectors`, or the first failed input's error."""
+        for index in sorted(self.errors):
+            raise self.errors[index]
+        return self.vectors
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
+        """What `numpy.asarray(embeddings)` calls; raises as `checked` does."""
+        return np.array(self.checked(), dtype=dtype, copy=copy)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionResult:
+    """One picture's caption, or why there is none. Exactly one of the two is set."""
+
+    caption: Caption | None = None
+    error: LensmeshError | None = None
+    timings: Timings = Timings()

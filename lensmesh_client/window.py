@@ -1,0 +1,138 @@
+"""What a bulk ingest has read from its caller and not answered yet: bounded in items and bytes, by id in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from lensmesh.router.v1 import router_pb2
+
+# Messages are filled so far where items are at hand: enough for throughput, little enough to keep answers flowing.
+GROUP_ITEMS = 32
+GROUP_BYTES = 4 * 1024 * 1024
+# Tag and length of one item within its message.
+ITEM_OVERHEAD_BYTES = 16
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One item on its way. `message.ref` is its position in the input; `ref` is the caller's own."""
+
+    index: int
+    ref: str
+    message: router_pb2.IngestItem
+    size_bytes: int
+    attempts: int = 0
+
+    @property
+    def key(self) -> str:
+        """What it is stored under: two items of one key are never on their way together, so that none overtakes."""
+        return self.message.id or self.message.content_digest.hex()
+
+
+class Window:
+    """Every entry is in exactly one place: waiting to be sent, sent, or waiting to be sent again later."""
+
+    def __init__(self, max_items: int, max_bytes: int) -> None:
+        self._max_items, self._max_bytes = max_items, max_bytes
+        self._ready: deque[Entry] = deque()
+        self._sent: dict[str, Entry] = {}
+        self._later: dict[str, asyncio.TimerHandle] = {}
+        self._held: dict[str, Entry] = {}
+        self._keys: set[str] = set()
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self.work = asyncio.Event()
+        """Set whenever there may be something to send, or nothing more to come."""
+        self.exhausted = False
+        """The caller's input has ended."""
+
+    @property
+    def finished(self) -> bool:
+        """All has been read and answered."""
+        return self.exhausted and not (self._ready or self._sent or self._later)
+
+    @property
+    def nothing_to_send(self) -> bool:
+        """Neither now nor after a timer nor from the caller."""
+        return self.exhausted and not self._ready and not self._later
+
+    async def admit(self, entry: Entry, *, send: bool = True) -> None:
+        """Waits for room; one entry larger than all the room goes alone. What is not to be sent only takes its room."""
+        while self._held and (
+            len(self._held) >= self._max_items
+            or self._bytes + entry.size_bytes > self._max_bytes
+            or entry.key in self._keys
+        ):
+            self._room.clear()
+            await self._room.wait()
+        self._held[entry.message.ref] = entry
+        self._keys.add(entry.key)
+        self._bytes += entry.size_bytes
+        if send:
+            self._ready.append(entry)
+            self.work.set()
+
+    def release(self, entry: Entry) -> None:
+        """Its final answer has been taken by the caller."""
+        del self._held[entry.message.ref]
+        self._keys.discard(entry.key)
+        self._bytes -= entry.size_bytes
+        self._room.set()
+
+    def end_of_input(self) -> None:
+        """Nothing more will be admitted."""
+        self.exhausted = True
+        self.work.set()
+
+    async def something_to_do(self) -> bool:
+        """Waits until a stream is needed (True) or all is done (False)."""
+        while not (self._ready or self._later or self.finished):
+            self.work.clear()
+            await self.work.wait()
+        return not self.finished
+
+    def take(self, max_items: int, max_bytes: int) -> list[Entry]:
+        """The next message's entries, marked as sent; empty where none is ready."""
+        group: list[Entry] = []
+        size, most = 0, min(max_items or GROUP_ITEMS, GROUP_ITEMS)
+        room = min(max_bytes or GROUP_BYTES, GROUP_BYTES)
+        while self._ready and len(group) < most:
+            entry = self._ready[0]
+            if group and size + entry.size_bytes > room:
+                break
+            self._ready.popleft()
+            self._sent[entry.message.ref] = entry
+            entry.attempts += 1
+            group.append(entry)
+            size += entry.size_bytes
+        if not self._ready:
+            self.work.clear()
+        return group
+
+    def answered(self, ref: str) -> Entry | None:
+        """The sent entry of that ref, taken out; None for one that was not asked or has its answer."""
+        return self._sent.pop(ref, None)
+
+    def send_again(self, entry: Entry, delay_s: float) -> None:
+        """After a delay, unless the window is closed before."""
+
+        def due() -> None:
+            del self._later[entry.message.ref]
+            self._ready.append(entry)
+            self.work.set()
+
+        self._later[entry.message.ref] = asyncio.get_running_loop().call_later(delay_s, due)
+
+    def unsend(self) -> int:
+        """The stream ended: what was sent and not answered waits again, oldest first. Tells how many wait."""
+        self._ready = deque(sorted([*self._sent.values(), *self._ready], key=lambda entry: entry.index))
+        self._sent.clear()
+        return len(self._ready)
+
+    def close(self) -> None:
+        """Stops the timers."""
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
