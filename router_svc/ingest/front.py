@@ -1,0 +1,69 @@
+"""Ingest and IngestStream: options settled first, then items as they come."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from lensmesh.router.v1 import router_pb2
+from router_svc.ingest.items import Incoming, Intake
+from router_svc.ingest.mesh import Mesh, Waits
+from router_svc.ingest.session import Session, failed
+from router_svc.ingest.terms import Asked, check_options, settle
+from router_svc.stream import StreamLimits, answers
+
+
+class Ingestion:
+    """Makes pictures findable."""
+
+    def __init__(self, mesh: Mesh, streams: StreamLimits) -> None:
+        self._mesh = mesh
+        self._streams = streams
+
+    async def one(self, request: router_pb2.IngestRequest, deadline: float | None) -> router_pb2.IngestedItem:
+        """The durable item. Raises what became of it otherwise; nothing waits for a service that is away."""
+        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, prefix="item.")
+        waits = Waits.of_a_call()
+        check_options(request.options)
+        [incoming] = await intake.read([request.item])
+        if incoming.error is not None:
+            raise incoming.error
+        asked = await self._settle(request.options, waits, deadline, streamed=False)
+        async with Session(self._mesh, asked, waits, prefix="item.", deadline=deadline) as session:
+            return await session.ingest(incoming)
+
+    async def many(
+        self,
+        first: router_pb2.IngestStreamRequest,
+        rest: AsyncIterator[router_pb2.IngestStreamRequest],
+        deadline: float | None,
+    ) -> AsyncGenerator[list[router_pb2.IngestResult], None]:
+        """Groups of answers, as they become final. Raises what concerns the whole stream."""
+        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing)
+        waits = Waits.of_a_stream(self._mesh.settings)
+        check_options(first.options)
+        asked = await self._settle(first.options, waits, deadline, streamed=True)
+        async with Session(self._mesh, asked, waits, deadline=deadline) as session:
+
+            async def answer(incoming: Incoming) -> router_pb2.IngestResult:
+                try:
+                    return router_pb2.IngestResult(ref=incoming.item.ref, item=await session.ingest(incoming))
+                except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
+                    return failed(incoming.item.ref, error)
+
+            groups = answers(
+                first, rest, self._streams, answer=answer, size_of=lambda incoming: incoming.size, prepare=intake.read
+            )
+            async with aclosing(groups):
+                async for group in groups:
+                    yield group
+
+    async def _settle(
+        self, options: router_pb2.IngestOptions, waits: Waits, deadline: float | None, *, streamed: bool
+    ) -> Asked:
+        catalog, fleet = self._mesh.catalog, self._mesh.encoders.fleet
+        name = catalog.name(options.collection)
+        collection = await catalog.ensure(name, patience=waits.store, deadline=deadline)
+        return await fleet.patiently(
+            lambda: settle(options, collection, self._mesh.directory, streamed=streamed),
+            waits.encoder,
+            deadline=deadline,
+        )

@@ -1,0 +1,168 @@
+"""Pictures as they come in: looked at, named, and put in line behind their own kind."""
+
+import asyncio
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis.errors import InvalidInput, LensmeshError
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.requests import image_content
+from router_svc.ingest.plan import Wanted
+
+MAX_ID_BYTES = 256
+DIGEST_BYTES = 32
+# Below it, hashing takes less time than handing over to a thread.
+INLINE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One picture that is read. Exactly one of `wanted` and `error` is set."""
+
+    item: router_pb2.IngestItem
+    wanted: Wanted | None
+    error: LensmeshError | None
+    turn: "Turn"
+
+    @property
+    def size(self) -> int:
+        """Bytes it holds while it is in flight."""
+        return self.item.ByteSize()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an item waits for, and what waits for it."""
+
+    after: tuple[asyncio.Future[None], ...]
+    done: asyncio.Future[None]
+
+    async def come(self) -> None:
+        """Returns when it is this item's turn."""
+        for earlier in self.after:
+            # The earlier item's end is not to be cancelled by whoever waits for it.
+            await asyncio.shield(earlier)
+
+    def end(self) -> None:
+        """Lets the next one begin."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class Turns:
+    """The order within one stream.
+
+    Items of one id follow one another, so that they are written in the order of the stream. Items of one content wait
+    for the first of them, and then find its vectors in the store instead of computing them again.
+    """
+
+    def __init__(self) -> None:
+        self._last_of_id: dict[str, asyncio.Future[None]] = {}
+        self._first_of_content: dict[bytes, asyncio.Future[None]] = {}
+
+    def take(self, wanted: Wanted | None) -> Turn:
+        """The turn of the next item. To be called in the order of the stream."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if wanted is None:
+            return Turn((), done)
+        after = [
+            earlier
+            for earlier in (self._last_of_id.get(wanted.id), self._first_of_content.get(wanted.digest))
+            if earlier is not None and not earlier.done()
+        ]
+        self._last_of_id[wanted.id] = done
+        self._first_of_content.setdefault(wanted.digest, done)
+        done.add_done_callback(lambda _: self._forget(wanted, done))
+        return Turn(tuple(dict.fromkeys(after)), done)
+
+    def _forget(self, wanted: Wanted, done: asyncio.Future[None]) -> None:
+        if self._last_of_id.get(wanted.id) is done:
+            del self._last_of_id[wanted.id]
+        if self._first_of_content.get(wanted.digest) is done:
+            del self._first_of_content[wanted.digest]
+
+
+class Intake:
+    """Reads the items of one call or stream."""
+
+    def __init__(self, max_image_bytes: int, hashing: Executor, prefix: str = "") -> None:
+        self._max_image_bytes = max_image_bytes
+        self._hashing = hashing
+        self._prefix = prefix
+        self._turns = Turns()
+
+    async def read(self, items: Sequence[router_pb2.IngestItem]) -> list[Incoming]:
+        """The items of one message, in order; a bad one carries its error."""
+        read = await asyncio.gather(*(self._look_at(item) for item in items))
+        return [
+            Incoming(
+                item,
+                found if isinstance(found, Wanted) else None,
+                None if isinstance(found, Wanted) else found,
+                self._turns.take(found if isinstance(found, Wanted) else None),
+            )
+            for item, found in zip(items, read, strict=True)
+        ]
+
+    async def _look_at(self, item: router_pb2.IngestItem) -> Wanted | LensmeshError:
+        try:
+            content = image_content(item.image, f"{self._prefix}image")
+            self._check_size(len(content))
+            digest = await self._digest(content)
+            self._check_digest(item.content_digest, digest)
+            check_id(item.id, f"{self._prefix}id")
+        except InvalidInput as error:
+            return error
+        return Wanted(item.id or digest.hex(), digest, item.metadata, item.caption, item.image_uri or item.image.uri)
+
+    async def _digest(self, content: bytes) -> bytes:
+        if len(content) <= INLINE_BYTES:
+            return hashlib.sha256(content).digest()
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, lambda: hashlib.sha256(content).digest())
+
+    def _check_size(self, size: int) -> None:
+        field = f"{self._prefix}image.content"
+        if size == 0:
+            raise InvalidInput(Reason.IMAGE_EMPTY, f"{field} is empty: send the bytes of an image file", field=field)
+        if size > self._max_image_bytes:
+            raise InvalidInput(
+                Reason.IMAGE_TOO_LARGE,
+                f"{field} has {size} bytes and the limit is {self._max_image_bytes}: send a smaller file",
+                field=field,
+                metadata={"size_bytes": size, "max_image_bytes": self._max_image_bytes},
+            )
+
+    def _check_digest(self, told: bytes, real: bytes) -> None:
+        field = f"{self._prefix}content_digest"
+        if told and len(told) != DIGEST_BYTES:
+            raise InvalidInput(
+                Reason.DIGEST_INVALID,
+                f"{field} has {len(told)} bytes: a SHA-256 has {DIGEST_BYTES}; send it raw, or leave it out",
+                field=field,
+                metadata={"size_bytes": len(told)},
+            )
+        if told and told != real:
+            raise InvalidInput(
+                Reason.DIGEST_MISMATCH,
+                f"{field} is {told.hex()}, and the picture's bytes have {real.hex()}: send both again",
+                field=field,
+                metadata={"told": told.hex(), "computed": real.hex()},
+            )
+
+
+def check_id(item_id: str, field: str) -> None:
+    """Refuses an Item.id that no store takes. Raises InvalidInput with reason ITEM_ID_INVALID; empty is fine."""
+    size = len(item_id.encode())
+    if size > MAX_ID_BYTES:
+        raise InvalidInput(
+            Reason.ITEM_ID_INVALID,
+            f"{field} has {size} bytes of UTF-8 and the limit is {MAX_ID_BYTES}: shorten it",
+            field=field,
+            metadata={"size_bytes": size, "limit_bytes": MAX_ID_BYTES},
+        )
+    if any(unicodedata.category(character) == "Cc" for character in item_id):
+        raise InvalidInput(Reason.ITEM_ID_INVALID, f"{field} has control characters: use printable ones", field=field)

@@ -1,0 +1,136 @@
+"""What the store has of some pictures already."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from google.protobuf import struct_pb2
+
+from lensmesh.search.v1 import search_pb2
+from router_svc.ingest.plan import Plan, StoredItem, Terms, Wanted, plan
+from router_svc.peers.fleet import Patience
+from router_svc.peers.stores import Stores
+from router_svc.peers.together import together
+
+# One item of each content is enough; a picture stored under thousands of ids is not read to its end.
+MAX_PAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is to be done for one picture, and the stored items it takes something from."""
+
+    plan: Plan
+    own: search_pb2.Item | None
+    """The item of its id, without the vectors' numbers."""
+    givers: Mapping[str, search_pb2.Item]
+    """By Item.id, with their vectors: all that the plan names."""
+
+
+class Lookup:
+    """Asks the store of one collection about batches of pictures."""
+
+    def __init__(
+        self, stores: Stores, collection: str, terms: Terms, *, patience: Patience, deadline: float | None
+    ) -> None:
+        self._stores = stores
+        self._collection = collection
+        self._terms = terms
+        self._patience = patience
+        self._deadline = deadline
+
+    async def run(self, batch: Sequence[Wanted]) -> list[Found]:
+        """One finding per picture, in order. Raises what the store raises."""
+        own, alike = await self._both(batch)
+        plans = [self._plan(wanted, own, alike) for wanted in batch]
+        ids = sorted({giver for made in plans if not made.unchanged for giver in _givers(made)})
+        givers = await self._get(ids, search_pb2.ITEM_VIEW_FULL) if ids else {}
+        found: list[Found] = []
+        for wanted, made in zip(batch, plans, strict=True):
+            if not made.unchanged and not all(_still_gives(made, giver, givers.get(giver)) for giver in _givers(made)):
+                # Deleted or replaced between the two questions.
+                made = plan(wanted, self._terms, None, ())
+            found.append(Found(made, own.get(wanted.id), givers))
+        return found
+
+    async def _both(
+        self, batch: Sequence[Wanted]
+    ) -> tuple[dict[str, search_pb2.Item], dict[bytes, list[search_pb2.Item]]]:
+        own: dict[str, search_pb2.Item] = {}
+        alike: dict[bytes, list[search_pb2.Item]] = {}
+
+        async def ask_own() -> None:
+            own.update(await self._get([wanted.id for wanted in batch], search_pb2.ITEM_VIEW_BASIC))
+
+        async def ask_alike() -> None:
+            alike.update(await self._alike({wanted.digest for wanted in batch}))
+
+        await together([ask_own(), ask_alike()])
+        return own, alike
+
+    def _plan(
+        self, wanted: Wanted, own: Mapping[str, search_pb2.Item], alike: Mapping[bytes, Sequence[search_pb2.Item]]
+    ) -> Plan:
+        mine = own.get(wanted.id)
+        others = [stored_item(item) for item in alike.get(wanted.digest, ()) if item.id != wanted.id]
+        return plan(wanted, self._terms, stored_item(mine) if mine is not None else None, others)
+
+    async def _get(self, ids: Sequence[str], view: search_pb2.ItemView.ValueType) -> dict[str, search_pb2.Item]:
+        request = search_pb2.GetItemsRequest(
+            collection=self._collection, ids=ids, read=search_pb2.ReadOptions(view=view)
+        )
+        answer = await self._stores.call(
+            lambda stub, timeout_s: stub.GetItems(request, timeout=timeout_s),
+            patience=self._patience,
+            deadline=self._deadline,
+        )
+        return {item.id: item for item in answer.items}
+
+    async def _alike(self, digests: set[bytes]) -> dict[bytes, list[search_pb2.Item]]:
+        """Stored items of these contents, without the vectors' numbers."""
+        values = struct_pb2.ListValue(
+            values=[struct_pb2.Value(string_value=digest.hex()) for digest in sorted(digests)]
+        )
+        request = search_pb2.ListItemsRequest(
+            collection=self._collection,
+            filter=search_pb2.Filter(condition=search_pb2.Condition(field="$content_digest", one_of=values)),
+            read=search_pb2.ReadOptions(view=search_pb2.ITEM_VIEW_BASIC),
+        )
+        found: dict[bytes, list[search_pb2.Item]] = {}
+        for _ in range(MAX_PAGES):
+            page = await self._stores.call(
+                lambda stub, timeout_s: stub.ListItems(request, timeout=timeout_s),
+                patience=self._patience,
+                deadline=self._deadline,
+            )
+            for item in page.items:
+                found.setdefault(item.content_digest, []).append(item)
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        return found
+
+
+def stored_item(item: search_pb2.Item) -> StoredItem:
+    """A stored item as the plan sees it."""
+    return StoredItem(
+        id=item.id,
+        digest=item.content_digest,
+        metadata=item.metadata,
+        spaces=frozenset(item.vectors),
+        caption=item.caption.text if item.HasField("caption") else None,
+        caption_model=item.caption.model,
+        image_uri=item.image_uri,
+    )
+
+
+def _givers(made: Plan) -> set[str]:
+    return {*made.take.values(), *([made.caption_from] if made.caption_from else [])}
+
+
+def _still_gives(made: Plan, giver: str, item: search_pb2.Item | None) -> bool:
+    names = [name for name, taken_from in made.take.items() if taken_from == giver]
+    return (
+        item is not None
+        and all(name in item.vectors for name in names)
+        and (made.caption_from != giver or item.HasField("caption"))
+    )

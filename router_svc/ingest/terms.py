@@ -1,0 +1,140 @@
+"""What a call or a stream asks for all its items, read once, before any of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh.router.v1 import router_pb2
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import InvalidInput, PreconditionFailed, Unavailable
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.requests import wants_bulk
+from router_svc.directory import Directory
+from router_svc.ingest.plan import Terms
+
+MAX_BEAMS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """IngestOptions, checked and settled."""
+
+    collection: str
+    terms: Terms
+    space_ids: Mapping[str, str]
+    """NamedSpace.name to VectorSpace.id of every space to fill."""
+    caption_is_required: bool
+    caption_options: caption_pb2.CaptionOptions
+    encode_options: Mapping[str, encoder_pb2.EncodeOptions]
+    """By VectorSpace.id."""
+
+
+def check_options(options: router_pb2.IngestOptions) -> None:
+    """Refuses what no service is needed to refuse. Raises InvalidInput with reason OPTION_INVALID."""
+    wants_bulk(options.priority, streamed=True)
+    wants_bulk(options.caption_options.priority, streamed=True, field="options.caption_options.priority")
+    if options.captions not in router_pb2.CaptionPolicy.values():
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.captions is {options.captions}: use one of CaptionPolicy's values or leave it out",
+            field="options.captions",
+            metadata={"value": options.captions},
+        )
+    if options.caption_options.beam_count > MAX_BEAMS:
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.caption_options.beam_count is {options.caption_options.beam_count} and the limit is {MAX_BEAMS}",
+            field="options.caption_options.beam_count",
+            metadata={"limit": MAX_BEAMS},
+        )
+
+
+async def settle(
+    options: router_pb2.IngestOptions, collection: search_pb2.Collection, directory: Directory, *, streamed: bool
+) -> Asked:
+    """The options as they apply to `collection` and to what the mesh serves now.
+
+    Raises InvalidInput (SPACE_UNKNOWN), PreconditionFailed (SPACE_NOT_SERVED, MODEL_NOT_SERVED) and Unavailable where
+    nobody has told yet what it serves.
+    """
+    named = {space.name: space.space for space in collection.spaces}
+    names = tuple(dict.fromkeys(options.spaces))
+    for index, name in enumerate(options.spaces):
+        if name not in named:
+            raise InvalidInput(
+                Reason.SPACE_UNKNOWN,
+                f"options.spaces[{index}] is {name!r}, and the collection {collection.name!r} has: {', '.join(named)}",
+                field=f"options.spaces[{index}]",
+                metadata={"space": name, "collection": collection.name},
+            )
+    if names:
+        for name in names:
+            await directory.encoders(named[name].id)
+    else:
+        names = await _served(list(collection.spaces), directory)
+    asks_captions = options.captions != router_pb2.CAPTION_POLICY_NONE
+    priority = (
+        common_pb2.PRIORITY_BULK if wants_bulk(options.priority, streamed=streamed) else common_pb2.PRIORITY_INTERACTIVE
+    )
+    caption_options = caption_pb2.CaptionOptions()
+    caption_options.CopyFrom(options.caption_options)
+    if caption_options.priority == common_pb2.PRIORITY_UNSPECIFIED:
+        caption_options.priority = priority
+    if asks_captions:
+        await _check_captioner(caption_options, directory)
+    space_ids = {name: named[name].id for name in names}
+    return Asked(
+        collection.name,
+        Terms(names, asks_captions, caption_options.model, caption_options.prompt),
+        space_ids,
+        options.captions == router_pb2.CAPTION_POLICY_REQUIRED,
+        caption_options,
+        {
+            space_id: encoder_pb2.EncodeOptions(
+                data_type=common_pb2.DATA_TYPE_FLOAT32, priority=priority, space_id=space_id
+            )
+            for space_id in space_ids.values()
+        },
+    )
+
+
+async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: Directory) -> tuple[str, ...]:
+    """Names of the spaces that pictures can be placed in by an encoder of this mesh."""
+    names: list[str] = []
+    refusal: PreconditionFailed | Unavailable | None = None
+    for named in spaces:
+        if named.space.modalities and common_pb2.MODALITY_IMAGE not in named.space.modalities:
+            continue
+        try:
+            await directory.encoders(named.space.id)
+        except (PreconditionFailed, Unavailable) as error:
+            # Somebody who has not told yet may serve it: that is said before a refusal for good.
+            refusal = error if refusal is None or isinstance(error, Unavailable) else refusal
+        else:
+            names.append(named.name)
+    if names:
+        return tuple(names)
+    if refusal is not None:
+        raise refusal
+    raise PreconditionFailed(
+        Reason.SPACE_NOT_SERVED,
+        "the collection has no space for pictures: its spaces hold texts only",
+    )
+
+
+async def _check_captioner(options: caption_pb2.CaptionOptions, directory: Directory) -> None:
+    """A model that nobody runs and a length that nobody writes fail the call; a captioner that is away does not."""
+    try:
+        await directory.captioners(options.model)
+    except Unavailable:
+        return
+    limit = directory.max_caption_tokens()
+    if limit and options.max_tokens > limit:
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.caption_options.max_tokens is {options.max_tokens} and the limit is {limit}",
+            field="options.caption_options.max_tokens",
+            metadata={"limit": limit},
+        )

@@ -1,0 +1,81 @@
+"""Batches of items into the store, one transaction each; a bad one is left out and the rest is written."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import InternalFault, LensmeshError, Violation
+from lensmesh_chassis.reasons import Reason
+from router_svc.peers.faults import item_indexes, repath
+from router_svc.peers.fleet import Patience
+from router_svc.peers.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one item that is durable now."""
+
+    outcome: search_pb2.UpsertOutcome.ValueType
+    store_us: int
+    """How long the transaction took, in microseconds."""
+
+
+class Writer:
+    """Writes into one collection."""
+
+    def __init__(
+        self, stores: Stores, collection: str, *, prefix: str, patience: Patience, deadline: float | None
+    ) -> None:
+        self._stores = stores
+        self._collection = collection
+        self._prefix = prefix
+        self._patience = patience
+        self._deadline = deadline
+
+    async def run(self, items: Sequence[search_pb2.Item]) -> list[Written | LensmeshError]:
+        """What became of each item, in order. Raises what concerns no single item: nothing is known to be written."""
+        outcomes: dict[int, Written | LensmeshError] = {}
+        left = list(range(len(items)))
+        while left:
+            try:
+                written = await self._upsert([items[index] for index in left])
+            except LensmeshError as error:
+                bad = {position for position in item_indexes(error) if position < len(left)}
+                if not bad:
+                    raise
+                for position in bad:
+                    outcomes[left[position]] = self._own(error, position)
+                left = [index for position, index in enumerate(left) if position not in bad]
+            else:
+                outcomes.update(zip(left, written, strict=True))
+                left = []
+        return [outcomes[index] for index in range(len(items))]
+
+    async def _upsert(self, items: Sequence[search_pb2.Item]) -> list[Written]:
+        request = search_pb2.UpsertItemsRequest(collection=self._collection, items=items)
+        started = asyncio.get_running_loop().time()
+        answer = await self._stores.call(
+            lambda stub, timeout_s: stub.UpsertItems(request, timeout=timeout_s),
+            patience=self._patience,
+            deadline=self._deadline,
+        )
+        store_us = int((asyncio.get_running_loop().time() - started) * 1e6)
+        if len(answer.results) != len(items):
+            raise InternalFault(
+                Reason.INTERNAL, f"the search service answered {len(answer.results)} of {len(items)} items"
+            )
+        return [Written(result.outcome, store_us) for result in answer.results]
+
+    def _own(self, error: LensmeshError, position: int) -> LensmeshError:
+        """What the error of a batch says of one of its items, in the words of the item's own fields."""
+        own = [violation for violation in error.violations if violation.field.startswith(f"items[{position}]")]
+        alone = len(own) == len(error.violations)
+        message = error.message if alone else own[0].description
+        narrowed = type(error)(
+            error.reason,
+            message,
+            violations=[Violation(violation.field, violation.description) for violation in own],
+            metadata=error.metadata if alone else None,
+        )
+        return repath(narrowed, lambda _: self._prefix.rstrip("."))

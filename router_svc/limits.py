@@ -1,0 +1,76 @@
+"""What the router accepts: its own limits, and what lies behind it where it cannot cut."""
+
+from collections.abc import Iterable, Sequence
+
+from lensmesh.common.v1 import common_pb2
+from router_svc.peers.kinds import Kind
+from router_svc.peers.replica import Replica
+from router_svc.peers.roster import Roster
+from router_svc.settings import RouterSettings
+
+_TIGHTEST = (
+    "max_message_bytes",
+    "max_items",
+    "max_image_bytes",
+    "max_image_pixels",
+    "max_text_chars",
+    "max_metadata_bytes",
+    "max_page_size",
+    "max_hits",
+    "max_offset",
+    "max_caption_tokens",
+)
+
+
+def tightest(limits: Sequence[common_pb2.Limits]) -> common_pb2.Limits:
+    """What all of `limits` accept.
+
+    A 0 does not apply and so does not count; a scheme counts if every service that takes pictures accepts it.
+    """
+    joined = common_pb2.Limits()
+    for name in _TIGHTEST:
+        told = [value for value in (getattr(one, name) for one in limits) if value]
+        if told:
+            setattr(joined, name, min(told))
+    takes_pictures = [set(one.uri_schemes) for one in limits if one.max_image_bytes]
+    joined.uri_schemes.extend(sorted(set.intersection(*takes_pictures)) if takes_pictures else [])
+    return joined
+
+
+class JoinedLimits:
+    """Limits as callers of the router see them."""
+
+    def __init__(self, settings: RouterSettings, roster: Roster) -> None:
+        self._settings = settings
+        self._roster = roster
+
+    def of(self, kind: Kind) -> common_pb2.Limits:
+        """For one service's contract passed on.
+
+        The router cuts batches of the model services, so the items are its own; what search does in one transaction is
+        never cut.
+        """
+        told = list(_told(self._roster.replicas(kind)))
+        own = common_pb2.Limits(max_message_bytes=self._settings.max_message_bytes)
+        joined = tightest([own, *told])
+        if kind is not Kind.SEARCH:
+            joined.max_items = self._settings.max_items
+            joined.max_message_bytes = own.max_message_bytes
+        return joined
+
+    def of_all(self, replicas: Sequence[Replica]) -> common_pb2.Limits:
+        """For RouterService, given every replica behind it."""
+        own = common_pb2.Limits(
+            max_message_bytes=self._settings.max_message_bytes, max_image_bytes=self._settings.max_image_bytes
+        )
+        told = list(_told(replicas))
+        joined = tightest([*told, own])
+        joined.max_items = self._settings.max_items
+        if not self._roster.targets(Kind.ENCODER):
+            # Ingest needs one: without, no scheme is accepted, whatever the captioner takes.
+            del joined.uri_schemes[:]
+        return joined
+
+
+def _told(replicas: Iterable[Replica]) -> Iterable[common_pb2.Limits]:
+    return (replica.info.limits for replica in replicas if replica.info)

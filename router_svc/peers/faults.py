@@ -1,0 +1,101 @@
+"""Errors of the services behind the router, as the router's own callers should read them."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+
+from lensmesh_chassis.errors import (
+    Cancelled,
+    LensmeshError,
+    Overloaded,
+    PreconditionFailed,
+    Unavailable,
+    UpstreamFault,
+    Violation,
+)
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import from_rpc_error
+from router_svc.peers.kinds import Kind
+
+E = TypeVar("E", bound=LensmeshError)
+
+# What another replica, or the same one a moment later, may well take.
+_TOO_LARGE = {Reason.MESSAGE_TOO_LARGE, Reason.RESPONSE_TOO_LARGE}
+# The directory was a moment behind the replica's models.
+_MISLED = {Reason.SPACE_NOT_SERVED, Reason.MODEL_NOT_SERVED}
+# A path into a batch as a peer sees it, at the beginning of a field or of a word of a message.
+_ITEM_PATH = re.compile(r"(?<![\w.\]])(?:images|texts|items)\[(\d+)\](\.?)")
+RETRY_S = 2.0
+
+
+def from_peer(error: grpc.RpcError) -> LensmeshError:
+    """The typed error of a failed call."""
+    return from_rpc_error(error)
+
+
+def is_away(error: LensmeshError) -> bool:
+    """Whether the replica did not do the work because it is gone or going, and another may."""
+    return isinstance(error, Unavailable | Cancelled)
+
+
+def is_busy(error: LensmeshError) -> bool:
+    """Whether the replica has too much to do now."""
+    return isinstance(error, Overloaded) and error.reason not in _TOO_LARGE
+
+
+def is_misled(error: LensmeshError) -> bool:
+    """Whether the replica no longer serves what it was chosen for."""
+    return isinstance(error, PreconditionFailed) and error.reason in _MISLED
+
+
+def unavailable(kind: Kind, targets: Sequence[str], cause: LensmeshError | None = None) -> Unavailable:
+    """That no service of `kind` took the work. That its own backing store is away stays said as it was."""
+    if cause is not None and cause.reason is Reason.STORE_UNAVAILABLE:
+        return Unavailable(
+            cause.reason, cause.message, retry_after_s=cause.retry_after_s or RETRY_S, metadata=cause.metadata
+        )
+    where = ", ".join(targets)
+    if not targets:
+        return Unavailable(
+            kind.unavailable,
+            f"no {kind.noun} is configured for this router",
+            metadata={"service": kind.service},
+        )
+    return Unavailable(
+        kind.unavailable,
+        f"no {kind.noun} answers at {where}; send again later",
+        retry_after_s=(cause.retry_after_s if cause else None) or RETRY_S,
+        metadata={"service": kind.service, "targets": where},
+    )
+
+
+def repath(error: E, to: Callable[[int], str]) -> E:
+    """The same error with every path into a peer's batch ("images[3].content") led back to the caller's request.
+
+    `to` gives the caller's path of the peer's item by its index; where that is empty, paths begin with the item's own
+    fields. What names no item stays as it is.
+    """
+
+    def one(match: re.Match[str]) -> str:
+        path = to(int(match.group(1)))
+        return path + match.group(2) if path else ""
+
+    def led(text: str) -> str:
+        return _ITEM_PATH.sub(one, text)
+
+    keywords: dict[str, Any] = {
+        "violations": [Violation(led(violation.field), led(violation.description)) for violation in error.violations],
+        "retry_after_s": error.retry_after_s,
+        "metadata": {key: led(value) for key, value in error.metadata.items()},
+    }
+    if isinstance(error, UpstreamFault):
+        keywords["code"] = error.code
+    return type(error)(error.reason, led(error.message), **keywords)
+
+
+def item_indexes(error: LensmeshError) -> set[int]:
+    """The items of a peer's batch that an error names."""
+    found = (_ITEM_PATH.match(violation.field) for violation in error.violations)
+    return {int(match.group(1)) for match in found if match}

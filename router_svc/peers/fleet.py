@@ -1,0 +1,196 @@
+"""Gives calls to the services of one kind: to the least busy, to another where one is lost, and later where all are."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import grpc
+import structlog
+
+from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
+from lensmesh_chassis.reasons import Reason
+from router_svc.peers.faults import from_peer, is_away, is_busy, is_misled, unavailable
+from router_svc.peers.kinds import Kind
+
+log = structlog.get_logger(__name__)
+S = TypeVar("S")
+R = TypeVar("R")
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+SHUN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one piece of work may wait for somebody to take it."""
+
+    away_s: float = 0.0
+    """While every service that could is gone."""
+    busy_s: float = 0.0
+    """While every service that could has too much to do."""
+    since_loss: bool = False
+    """Count `away_s` from when the last service went away, not from the first try: only the first to notice waits."""
+
+
+@dataclass(slots=True)
+class Peer(Generic[S]):
+    """One target: a channel that balances over its replicas, and the calls that are with it."""
+
+    target: str
+    stub: S
+    in_flight: int = 0
+    shunned_until: float = float("-inf")
+    """Loop time before which others are tried first, because it was away a moment ago."""
+
+    @contextlib.contextmanager
+    def holding(self, weight: int) -> Iterator[None]:
+        """Counts `weight` items as given to this target."""
+        self.in_flight += weight
+        try:
+            yield
+        finally:
+            self.in_flight -= weight
+
+
+class Fleet(Generic[S]):
+    """All targets of one kind of service."""
+
+    def __init__(self, kind: Kind, peers: Sequence[Peer[S]], *, draining: asyncio.Event, call_s: float) -> None:
+        self.kind = kind
+        self._peers = {peer.target: peer for peer in peers}
+        self._draining = draining
+        self._call_s = call_s
+        self._turn = 0
+        self._lost_at: float | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every configured target, in order."""
+        return tuple(self._peers)
+
+    async def call(
+        self,
+        send: Callable[[S, float], Awaitable[R]],
+        targets: Sequence[str],
+        *,
+        deadline: float | None = None,
+        weight: int = 1,
+    ) -> R:
+        """The answer of the first of `targets` that does the work.
+
+        `send(stub, timeout_s)` makes the call; `deadline` is the caller's, in loop time. Raises what the service said
+        if it refused the work itself, DeadlineExceeded, Overloaded where all that could have too much to do, and otherwise
+        Unavailable with the kind's reason.
+        """
+        busy: LensmeshError | None = None
+        away: LensmeshError | None = None
+        misled: LensmeshError | None = None
+        for peer in self._order(targets):
+            try:
+                with peer.holding(weight):
+                    answer = await send(peer.stub, self._timeout(deadline))
+            except grpc.RpcError as rpc_error:
+                error = self._read(rpc_error, deadline)
+                if is_busy(error):
+                    busy = error
+                elif is_away(error):
+                    away = error
+                    peer.shunned_until = asyncio.get_running_loop().time() + SHUN_S
+                    log.info("peer_lost", kind=self.kind.noun, target=peer.target, reason=error.reason)
+                elif is_misled(error):
+                    misled = error
+                else:
+                    raise error from rpc_error
+            else:
+                self._lost_at = None
+                return answer
+        if busy is not None:
+            raise busy
+        if away is not None or misled is None:
+            raise unavailable(self.kind, targets, away)
+        raise misled
+
+    async def stream(
+        self,
+        open_stream: Callable[[S, float], AsyncIterable[R]],
+        targets: Sequence[str],
+        *,
+        deadline: float | None = None,
+    ) -> AsyncIterator[R]:
+        """The pieces of a streamed answer, from the first of `targets` that sends one. Errors as of `call`."""
+        pieces: AsyncIterator[R]
+
+        async def begin(stub: S, timeout_s: float) -> R | None:
+            nonlocal pieces
+            pieces = aiter(open_stream(stub, timeout_s))
+            return await anext(pieces, None)
+
+        first = await self.call(begin, targets, deadline=deadline)
+        if first is None:
+            return
+        yield first
+        try:
+            async for piece in pieces:
+                yield piece
+        except grpc.RpcError as rpc_error:
+            error = self._read(rpc_error, deadline)
+            raise (unavailable(self.kind, targets, error) if is_away(error) else error) from rpc_error
+
+    async def patiently(
+        self, attempt: Callable[[], Awaitable[R]], patience: Patience, *, deadline: float | None = None
+    ) -> R:
+        """What `attempt` returns, tried again while it raises that nobody can take the work now and patience lasts.
+
+        While the router drains nothing waits: the try that follows is the last.
+        """
+        loop = asyncio.get_running_loop()
+        started, pause = loop.time(), FIRST_PAUSE_S
+        while True:
+            try:
+                return await attempt()
+            except LensmeshError as error:
+                now = loop.time()
+                if is_busy(error):
+                    give_up, wait = started + patience.busy_s, error.retry_after_s or pause
+                elif is_away(error) and self._peers:
+                    if self._lost_at is None:
+                        self._lost_at = now
+                    give_up, wait = (self._lost_at if patience.since_loss else started) + patience.away_s, pause
+                else:
+                    raise
+                wait = min(wait, LONGEST_PAUSE_S) * random.uniform(0.8, 1.2)
+                if self._draining.is_set() or now + wait > min(give_up, deadline or give_up):
+                    raise
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._draining.wait()
+
+    def _order(self, targets: Sequence[str]) -> list[Peer[S]]:
+        """The targets by how little they have to do, those that were just away last; equal ones take turns."""
+        self._turn += 1
+        now = asyncio.get_running_loop().time()
+        peers = [self._peers[target] for target in targets]
+        start = self._turn % max(1, len(peers))
+        return sorted(peers[start:] + peers[:start], key=lambda peer: (peer.shunned_until > now, peer.in_flight))
+
+    def _timeout(self, deadline: float | None) -> float:
+        if deadline is None:
+            return self._call_s
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "the call's deadline passed before its work was done")
+        return min(self._call_s, left)
+
+    def _read(self, rpc_error: grpc.RpcError, deadline: float | None) -> LensmeshError:
+        error = from_peer(rpc_error)
+        if isinstance(error, DeadlineExceeded) and (
+            deadline is None or asyncio.get_running_loop().time() < deadline - 0.05
+        ):
+            # The caller has time left: it is the service that hangs.
+            return Unavailable(self.kind.unavailable, f"the {self.kind.noun} did not answer in time", retry_after_s=1.0)
+        return error

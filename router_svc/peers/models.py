@@ -1,0 +1,167 @@
+"""The model services as the rest of the router uses them: lists in, one result per item out, in order."""
+
+from collections.abc import Callable, Sequence
+
+from google.rpc import status_pb2
+
+from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from router_svc.directory import Directory, Serving
+from router_svc.peers.batches import BatchCalls
+from router_svc.peers.fleet import Fleet, Patience
+
+NO_PATIENCE = Patience()
+
+
+def image_bytes(image: common_pb2.Image) -> int:
+    """About what a picture takes in a message."""
+    return len(image.content) + len(image.uri) + 32
+
+
+def text_bytes(text: str) -> int:
+    """At most what a text takes in a message."""
+    return 4 * len(text) + 8
+
+
+class Encoders:
+    """All encoders of the mesh."""
+
+    def __init__(self, fleet: Fleet[encoder_pb2_grpc.EncoderServiceAsyncStub], directory: Directory) -> None:
+        self.fleet = fleet
+        self._directory = directory
+        self._images: BatchCalls[
+            encoder_pb2_grpc.EncoderServiceAsyncStub, common_pb2.Image, encoder_pb2.EncodeResult
+        ] = BatchCalls(fleet, size_of=image_bytes, refuse=_no_vector)
+        self._texts: BatchCalls[encoder_pb2_grpc.EncoderServiceAsyncStub, str, encoder_pb2.EncodeResult] = BatchCalls(
+            fleet, size_of=text_bytes, refuse=_no_vector
+        )
+        self._classifications: BatchCalls[
+            encoder_pb2_grpc.EncoderServiceAsyncStub, common_pb2.Image, encoder_pb2.Classification
+        ] = BatchCalls(fleet, size_of=image_bytes, refuse=lambda status: encoder_pb2.Classification(error=status))
+
+    async def images(
+        self,
+        images: Sequence[common_pb2.Image],
+        options: encoder_pb2.EncodeOptions,
+        *,
+        path_of: Callable[[int], str],
+        patience: Patience = NO_PATIENCE,
+        deadline: float | None = None,
+    ) -> list[encoder_pb2.EncodeResult]:
+        """One result per picture, in the space of the options or the default one. Errors as of BatchCalls.run."""
+
+        async def send(
+            stub: encoder_pb2_grpc.EncoderServiceAsyncStub, batch: Sequence[common_pb2.Image], timeout_s: float
+        ) -> Sequence[encoder_pb2.EncodeResult]:
+            request = encoder_pb2.EncodeImagesRequest(images=batch, options=chosen)
+            return (await stub.EncodeImages(request, timeout=timeout_s)).results
+
+        chosen = encoder_pb2.EncodeOptions()
+        chosen.CopyFrom(options)
+        return await self._images.run(
+            images,
+            find=lambda: self._find(chosen),
+            send=send,
+            path_of=path_of,
+            patience=patience,
+            deadline=deadline,
+        )
+
+    async def texts(
+        self,
+        texts: Sequence[str],
+        options: encoder_pb2.EncodeOptions,
+        *,
+        path_of: Callable[[int], str],
+        patience: Patience = NO_PATIENCE,
+        deadline: float | None = None,
+    ) -> list[encoder_pb2.EncodeResult]:
+        """One result per text, as `images`."""
+
+        async def send(
+            stub: encoder_pb2_grpc.EncoderServiceAsyncStub, batch: Sequence[str], timeout_s: float
+        ) -> Sequence[encoder_pb2.EncodeResult]:
+            request = encoder_pb2.EncodeTextsRequest(texts=batch, options=chosen)
+            return (await stub.EncodeTexts(request, timeout=timeout_s)).results
+
+        chosen = encoder_pb2.EncodeOptions()
+        chosen.CopyFrom(options)
+        return await self._texts.run(
+            texts, find=lambda: self._find(chosen), send=send, path_of=path_of, patience=patience, deadline=deadline
+        )
+
+    async def classify(
+        self, request: encoder_pb2.ClassifyImagesRequest, *, path_of: Callable[[int], str], deadline: float | None
+    ) -> list[encoder_pb2.Classification]:
+        """One result per picture of the request."""
+
+        async def send(
+            stub: encoder_pb2_grpc.EncoderServiceAsyncStub, batch: Sequence[common_pb2.Image], timeout_s: float
+        ) -> Sequence[encoder_pb2.Classification]:
+            part = encoder_pb2.ClassifyImagesRequest(
+                images=batch,
+                labels=request.labels,
+                template=request.template,
+                priority=request.priority,
+                space_id=chosen.space_id,
+            )
+            return (await stub.ClassifyImages(part, timeout=timeout_s)).results
+
+        chosen = encoder_pb2.EncodeOptions(space_id=request.space_id)
+        return await self._classifications.run(
+            request.images, find=lambda: self._find(chosen), send=send, path_of=path_of, deadline=deadline
+        )
+
+    async def space(self, space_id: str) -> str:
+        """`space_id`, or the default's where it is empty. Errors as of Directory.encoders."""
+        chosen = space_id or (await self._directory.default_space()).id
+        await self._directory.encoders(chosen)
+        return chosen
+
+    async def _find(self, options: encoder_pb2.EncodeOptions) -> Serving:
+        if not options.space_id:
+            # Said to every encoder, so that all parts of a batch lie in one space.
+            options.space_id = (await self._directory.default_space()).id
+        return await self._directory.encoders(options.space_id)
+
+
+class Captioners:
+    """All captioners of the mesh."""
+
+    def __init__(self, fleet: Fleet[caption_pb2_grpc.CaptionerServiceAsyncStub], directory: Directory) -> None:
+        self.fleet = fleet
+        self.directory = directory
+        self._images: BatchCalls[
+            caption_pb2_grpc.CaptionerServiceAsyncStub, common_pb2.Image, caption_pb2.CaptionResult
+        ] = BatchCalls(fleet, size_of=image_bytes, refuse=lambda status: caption_pb2.CaptionResult(error=status))
+
+    async def images(
+        self,
+        images: Sequence[common_pb2.Image],
+        options: caption_pb2.CaptionOptions,
+        *,
+        path_of: Callable[[int], str],
+        patience: Patience = NO_PATIENCE,
+        deadline: float | None = None,
+    ) -> list[caption_pb2.CaptionResult]:
+        """One result per picture, by the model of the options or the default one. Errors as of BatchCalls.run."""
+
+        async def send(
+            stub: caption_pb2_grpc.CaptionerServiceAsyncStub, batch: Sequence[common_pb2.Image], timeout_s: float
+        ) -> Sequence[caption_pb2.CaptionResult]:
+            request = caption_pb2.CaptionImagesRequest(images=batch, options=options)
+            return (await stub.CaptionImages(request, timeout=timeout_s)).results
+
+        return await self._images.run(
+            images,
+            find=lambda: self.directory.captioners(options.model),
+            send=send,
+            path_of=path_of,
+            patience=patience,
+            deadline=deadline,
+        )
+
+
+def _no_vector(status: status_pb2.Status) -> encoder_pb2.EncodeResult:
+    return encoder_pb2.EncodeResult(error=status)

@@ -1,0 +1,53 @@
+"""RouterService: validate, hand over, translate."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh_chassis.limits import check_items, check_message
+from router_svc.deadline import deadline_of
+from router_svc.ingest.front import Ingestion
+from router_svc.search import Searching
+from router_svc.settings import RouterSettings
+from router_svc.status import MeshStatus
+
+
+class RouterServicer(router_pb2_grpc.RouterServiceServicer):
+    """The public face of the mesh."""
+
+    def __init__(
+        self, settings: RouterSettings, status: MeshStatus, ingestion: Ingestion, searching: Searching
+    ) -> None:
+        self._settings = settings
+        self._status = status
+        self._ingestion = ingestion
+        self._searching = searching
+
+    async def GetStatus(self, request: router_pb2.GetStatusRequest, context: Any) -> router_pb2.GetStatusResponse:
+        return await self._status.get()
+
+    async def Ingest(self, request: router_pb2.IngestRequest, context: Any) -> router_pb2.IngestResponse:
+        check_message(request, self._settings.max_message_bytes)
+        return router_pb2.IngestResponse(item=await self._ingestion.one(request, deadline_of(context)))
+
+    async def IngestStream(self, request_iterator: Any, context: Any) -> AsyncIterator[router_pb2.IngestStreamResponse]:
+        rest = aiter(request_iterator)
+        first = await anext(rest, None)
+        if first is None:
+            return
+        groups = self._ingestion.many(first, rest, deadline_of(context))
+        async with aclosing(groups):
+            async for group in groups:
+                yield router_pb2.IngestStreamResponse(results=group)
+
+    async def Search(self, request: router_pb2.SearchRequest, context: Any) -> router_pb2.SearchResponse:
+        check_message(request, self._settings.max_message_bytes)
+        return await self._searching.one(request, deadline_of(context))
+
+    async def BatchSearch(self, request: router_pb2.BatchSearchRequest, context: Any) -> router_pb2.BatchSearchResponse:
+        check_message(request, self._settings.max_message_bytes)
+        check_items(len(request.searches), self._settings.max_items, "searches")
+        return router_pb2.BatchSearchResponse(
+            results=await self._searching.many(request.searches, deadline_of(context))
+        )

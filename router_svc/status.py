@@ -1,0 +1,56 @@
+"""RouterService.GetStatus: the whole mesh at one glance."""
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis.server import Runtime
+from router_svc.limits import JoinedLimits
+from router_svc.peers.kinds import Kind
+from router_svc.peers.replica import Condition, Info, Replica
+from router_svc.peers.roster import Roster
+from router_svc.settings import RouterSettings
+
+_HEALTH = {
+    Condition.SERVING: router_pb2.HEALTH_SERVING,
+    Condition.NOT_SERVING: router_pb2.HEALTH_NOT_SERVING,
+    Condition.UNREACHABLE: router_pb2.HEALTH_UNREACHABLE,
+}
+
+
+class MeshStatus:
+    """Asks every replica now, and tells what each said."""
+
+    def __init__(self, roster: Roster, limits: JoinedLimits, runtime: Runtime[RouterSettings]) -> None:
+        self._roster = roster
+        self._limits = limits
+        self._runtime = runtime
+
+    async def get(self) -> router_pb2.GetStatusResponse:
+        """Every replica of every service, the unreachable ones included, in the order of the settings."""
+        await self._roster.refresh()
+        replicas = [replica for kind in Kind for replica in self._roster.replicas(kind)]
+        return router_pb2.GetStatusResponse(
+            services=[_status(replica) for replica in replicas],
+            limits=self._limits.of_all(replicas),
+            server=self._runtime.server_info(),
+        )
+
+
+def _status(replica: Replica) -> router_pb2.ServiceStatus:
+    status = router_pb2.ServiceStatus(
+        name=replica.kind.service,
+        address=replica.address.address,
+        health=_HEALTH[replica.condition],
+        reason=replica.reason,
+    )
+    if replica.info and replica.condition is not Condition.UNREACHABLE:
+        _fill(status, replica.info)
+    return status
+
+
+def _fill(status: router_pb2.ServiceStatus, info: Info) -> None:
+    status.models.extend([served.model for served in info.served] or info.models)
+    spaces: dict[str, common_pb2.VectorSpace] = {space.id: space for served in info.served for space in served.spaces}
+    status.spaces.extend(spaces.values())
+    status.store = info.store
+    status.server.CopyFrom(info.server)
+    status.limits.CopyFrom(info.limits)

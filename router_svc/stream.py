@@ -1,0 +1,103 @@
+"""What all streams of the router share: options once, items counted, bytes bounded, answers as they are ready."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.streams import answer_as_ready
+from router_svc.budget import Budget, Share
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What one message and one stream may hold, and what all streams may together."""
+
+    max_items: int
+    max_message_bytes: int
+    in_flight_items: int
+    in_flight_bytes: int
+    all_streams: Budget
+    draining: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Generic[T]):
+    item: T
+    size: int
+    taken: int
+
+
+async def answers(
+    first: Any,
+    rest: AsyncIterator[Any],
+    limits: StreamLimits,
+    *,
+    answer: Callable[[T], Awaitable[R]],
+    size_of: Callable[[T], int],
+    prepare: Callable[[Sequence[Any]], Awaitable[Sequence[T]]],
+) -> AsyncGenerator[list[R], None]:
+    """Groups of answers to all items of a stream, as they become ready.
+
+    `prepare` turns the items of one message, in order, into what `answer` takes. Raises OPTIONS_REPEATED,
+    TOO_MANY_ITEMS and MESSAGE_TOO_LARGE once what was read before is answered, and DRAINING.
+    """
+    async with limits.all_streams.share() as share:
+
+        async def finish(read: _Read[T]) -> R:
+            try:
+                return await answer(read.item)
+            finally:
+                share.give(read.taken)
+
+        groups: Any = answer_as_ready(
+            _items(first, rest, limits, prepare, size_of, share),
+            finish,
+            size_of=lambda read: read.size,
+            max_items=limits.in_flight_items,
+            max_bytes=limits.in_flight_bytes,
+            draining=limits.draining,
+        )
+        async with aclosing(groups):
+            async for group in groups:
+                yield group
+
+
+async def _items(
+    first: Any,
+    rest: AsyncIterator[Any],
+    limits: StreamLimits,
+    prepare: Callable[[Sequence[Any]], Awaitable[Sequence[T]]],
+    size_of: Callable[[T], int],
+    share: Share,
+) -> AsyncIterator[_Read[T]]:
+    message, is_first = first, True
+    while True:
+        if not is_first and message.HasField("options"):
+            raise InvalidInput(
+                Reason.OPTIONS_REPEATED,
+                "options stand in the first message of a stream and hold for all of it: leave them out here",
+                field="options",
+            )
+        check_message(message, limits.max_message_bytes)
+        if message.items:
+            check_items(len(message.items), limits.max_items, "items")
+            for item in await prepare(message.items):
+                size = size_of(item)
+                yield _Read(item, size, await share.take(size))
+        try:
+            message, is_first = await anext(rest), False
+        except StopAsyncIteration:
+            return
+
+
+async def as_they_are(items: Sequence[T]) -> Sequence[T]:
+    """A `prepare` that changes nothing."""
+    return items
