@@ -1,0 +1,1 @@
+"""SearchService: collections of items that are found by their vectors, captions and metadata."""

@@ -1,0 +1,15 @@
+"""Start search: ``python -m search_svc``. Settings are environment variables with the prefix LENSMESH_SEARCH_."""
+
+from lensmesh_chassis.server import run
+from lensmesh_chassis.settings import load_settings
+from search_svc.app import SearchApp
+from search_svc.settings import SearchSettings
+
+
+def main() -> None:
+    """Run until a signal."""
+    run(load_settings(SearchSettings), SearchApp, "search")
+
+
+if __name__ == "__main__":
+    main()

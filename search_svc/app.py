@@ -1,0 +1,47 @@
+"""The search service, put together."""
+
+from collections.abc import Sequence
+
+import grpc
+
+from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.server import Runtime
+from search_svc.postgres import PostgresStore
+from search_svc.postgres.database import Database
+from search_svc.service import SearchServicer
+from search_svc.settings import SearchSettings
+from search_svc.store import Store
+from search_svc.threads import Threads
+from search_svc.watch import StoreWatch
+
+SERVICE: str = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
+
+
+def make_store(settings: SearchSettings) -> Store:
+    """The store that the settings name; nothing is connected yet."""
+    database = Database(
+        settings.store_url.get_secret_value(), pool_size=settings.pool_size, connect_s=settings.store_connect_seconds
+    )
+    return PostgresStore(database, hnsw_ef=settings.hnsw_ef)
+
+
+class SearchApp:
+    """SearchService over one store. Starts without it too: it then says why it does not serve, and recovers alone."""
+
+    def __init__(self, runtime: Runtime[SearchSettings]) -> None:
+        self._store = make_store(runtime.settings)
+        self._threads = Threads()
+        self._watch = StoreWatch(self._store, runtime.health, SERVICE, runtime.settings.store_check_seconds)
+        self._servicer = SearchServicer(self._store, self._threads, runtime.settings, runtime.server_info)
+
+    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+        search_pb2_grpc.add_SearchServiceServicer_to_server(self._servicer, server)
+        return [SERVICE]
+
+    async def start(self) -> None:
+        await self._watch.start()
+
+    async def stop(self) -> None:
+        await self._watch.stop()
+        await self._store.close()
+        self._threads.stop()

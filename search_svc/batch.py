@@ -1,0 +1,52 @@
+"""Several searches in one call: a few at a time, each failing alone."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import LensmeshError, Unavailable
+from lensmesh_chassis.status import to_status
+from search_svc.wire.pages import Room, too_large
+
+
+async def answer_batch(
+    searches: Sequence[search_pb2.SearchRequest],
+    answer: Callable[[search_pb2.SearchRequest], Awaitable[search_pb2.SearchResponse]],
+    *,
+    parallel: int,
+    max_message_bytes: int,
+) -> search_pb2.BatchSearchResponse:
+    """One result per search, in order.
+
+    Raises:
+        InvalidInput: RESPONSE_TOO_LARGE; the work that is left is not done.
+        Unavailable: the store is away, which is no single search's fault.
+    """
+    response = search_pb2.BatchSearchResponse(results=[search_pb2.BatchSearchResult() for _ in searches])
+    room = Room(max_message_bytes)
+    largest_hit = 1
+    waiting = iter(range(len(searches)))
+
+    async def worker() -> None:
+        nonlocal largest_hit
+        for place in waiting:
+            result = response.results[place]
+            try:
+                result.response.CopyFrom(await answer(searches[place]))
+                result.response.SetInParent()
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - a bad search fails alone; to_status logs what is no LensmeshError
+                result.error.CopyFrom(to_status(error))
+            largest_hit = max([largest_hit, *(hit.ByteSize() + 8 for hit in result.response.hits)])
+            if not room.take(result):
+                limit = max_message_bytes // (len(searches) * largest_hit)
+                raise too_large("limit", limit, max_message_bytes, "send fewer searches in one call")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(parallel, len(searches))):
+                group.create_task(worker())
+    except* LensmeshError as errors:
+        raise errors.exceptions[0] from None
+    return response

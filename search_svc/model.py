@@ -1,0 +1,233 @@
+"""What a store keeps and finds. Knows neither gRPC nor protobuf nor any database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+# One-dimensional, finite; float16 or float32 as its space stores it.
+Numbers: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
+
+
+class StoredAs(StrEnum):
+    """How a space keeps its numbers."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+
+
+class FieldType(StrEnum):
+    """What the values of an indexed metadata field are."""
+
+    KEYWORD = "keyword"
+    NUMBER = "number"
+    BOOL = "bool"
+    TIME = "time"
+
+
+@dataclass(frozen=True)
+class VectorSpace:
+    """Vectors that can be compared with one another. `id` alone decides; the rest describes."""
+
+    id: str
+    model: str
+    weights_digest: str
+    dimension: int
+    normalized: bool
+    modalities: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Hnsw:
+    """A graph of neighbours: links per node, candidates while building."""
+
+    m: int = 16
+    ef_construction: int = 128
+
+
+@dataclass(frozen=True)
+class NamedSpace:
+    """One kind of vector of a collection; `hnsw` None means no index, every search exact."""
+
+    name: str
+    space: VectorSpace
+    stored_as: StoredAs
+    hnsw: Hnsw | None
+
+
+@dataclass(frozen=True)
+class FieldIndex:
+    """One metadata path that is filtered and counted often."""
+
+    path: tuple[str, ...]
+    type: FieldType
+
+    @property
+    def name(self) -> str:
+        """The path as callers write it."""
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a collection is made of."""
+
+    name: str
+    spaces: tuple[NamedSpace, ...]
+    field_indexes: tuple[FieldIndex, ...]
+
+    def same_as(self, other: "Definition") -> bool:
+        """Whether both keep and find the same: neither a model's name matters nor the order of field indexes."""
+
+        def kept(definition: "Definition") -> object:
+            spaces = [
+                (named.name, named.space.id, named.space.dimension, named.space.normalized, named.stored_as, named.hnsw)
+                for named in definition.spaces
+            ]
+            return definition.name, spaces, frozenset(definition.field_indexes)
+
+        return kept(self) == kept(other)
+
+    def space(self, name: str) -> NamedSpace | None:
+        """The space of that name; the first for an empty name."""
+        if not name:
+            return self.spaces[0]
+        return next((named for named in self.spaces if named.name == name), None)
+
+    def field_index(self, path: tuple[str, ...]) -> FieldIndex | None:
+        """The index on that metadata path."""
+        return next((index for index in self.field_indexes if index.path == path), None)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A collection as its store knows it. `key` is the store's own name of this very one: made anew under the same
+    name, a collection has another key."""
+
+    key: str
+    definition: Definition
+    create_time: datetime
+
+
+@dataclass(frozen=True)
+class CountedCollection:
+    """A collection and how many items it has."""
+
+    collection: Collection
+    item_count: int
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One description; see common.proto."""
+
+    text: str
+    confidence: float
+    token_count: int
+    truncated: bool
+    model: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item, checked: vectors belong to their spaces and are as stored, metadata is the JSON text of an object."""
+
+    id: str
+    vectors: Mapping[str, Numbers] = field(default_factory=dict)
+    caption: Caption | None = None
+    metadata: str = "{}"
+    image_uri: str = ""
+    content_digest: bytes = b""
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """An item as it comes back. `vectors` holds None instead of the numbers unless they were asked for."""
+
+    id: str
+    vectors: Mapping[str, Numbers | None] = field(default_factory=dict)
+    caption: Caption | None = None
+    metadata: str = "{}"
+    image_uri: str = ""
+    content_digest: bytes = b""
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+
+
+class View(StrEnum):
+    """How much of each item is read."""
+
+    ID = "id"
+    BASIC = "basic"
+    FULL = "full"
+
+
+class Outcome(StrEnum):
+    """What became of one item."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class Upserted:
+    """What became of one item, and when it last changed."""
+
+    id: str
+    outcome: Outcome
+    update_time: datetime
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items read; `cut` when more were asked for than `max_bytes` let through."""
+
+    items: tuple[StoredItem, ...]
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a walk; `next_after` is where the next one begins, None after the last."""
+
+    items: tuple[StoredItem, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One item found; score is the cosine similarity, -1 to 1; rank 1 is the best of all, offset included."""
+
+    item: StoredItem
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Hits, best first; `cut` when more were found than `max_bytes` let through."""
+
+    hits: tuple[Hit, ...]
+    cut: bool
+
+
+@dataclass(frozen=True)
+class FacetCount:
+    """How many items have one value."""
+
+    value: str | float | bool
+    count: int
+
+
+@dataclass(frozen=True)
+class Facet:
+    """Most frequent values of one field, and how many items have none of them."""
+
+    path: tuple[str, ...]
+    counts: tuple[FacetCount, ...]
+    other_count: int

@@ -1,0 +1,107 @@
+"""Making, finding and removing collections."""
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from lensmesh_chassis.errors import AlreadyExists
+from lensmesh_chassis.reasons import Reason
+from search_svc.model import Collection, CountedCollection, Definition
+from search_svc.postgres.tables import (
+    create_statements,
+    definition_from_json,
+    definition_to_json,
+    items_table,
+    vectors_table,
+)
+
+_COLUMNS = "key, name, definition, create_time"
+# With the hash of the name: one maker or remover of a collection at a time.
+_LOCK = 0x6C656E73
+
+
+async def create(connection: asyncpg.Connection, definition: Definition) -> CountedCollection:
+    """Makes it in the caller's transaction, or answers what is there if that is the same."""
+    await _lock(connection, definition.name)
+    there = await find(connection, definition.name)
+    if there is not None:
+        if not there.definition.same_as(definition):
+            raise AlreadyExists(
+                Reason.COLLECTION_EXISTS,
+                f"the collection {definition.name} exists with another definition"
+                f" ({_difference(there.definition, definition)}): take another name, or delete it first",
+                field="collection.name",
+                metadata={"collection": definition.name},
+            )
+        return await counted(connection, there)
+    row = await connection.fetchrow(
+        f"INSERT INTO lensmesh.collections (name, definition, create_time) VALUES ($1, $2, now()) RETURNING {_COLUMNS}",
+        definition.name,
+        definition_to_json(definition),
+    )
+    made = _collection(row)
+    for statement in create_statements(made.key, definition):
+        await connection.execute(statement)
+    return CountedCollection(made, 0)
+
+
+async def find(connection: asyncpg.Connection, name: str) -> Collection | None:
+    """The collection of that name, if there is one."""
+    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM lensmesh.collections WHERE name = $1", name)
+    return _collection(row) if row else None
+
+
+async def page(connection: asyncpg.Connection, *, after: str, count: int) -> Sequence[CountedCollection]:
+    """Collections by name."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM lensmesh.collections WHERE name > $1 ORDER BY name LIMIT $2", after, count
+    )
+    return [await counted(connection, _collection(row)) for row in rows]
+
+
+async def counted(connection: asyncpg.Connection, collection: Collection) -> CountedCollection:
+    """The collection with its count, which is always counted and never estimated."""
+    items = await connection.fetchval(f"SELECT count(*) FROM {items_table(collection.key)}")
+    return CountedCollection(collection, items)
+
+
+async def remove(connection: asyncpg.Connection, name: str) -> int:
+    """Removes it and tells how many items went with it; 0 where there is none."""
+    await _lock(connection, name)
+    collection = await find(connection, name)
+    if collection is None:
+        return 0
+    tables = [items_table(collection.key)]
+    tables += [vectors_table(collection.key, position) for position, _ in enumerate(collection.definition.spaces)]
+    # Writers that are at it finish first and count.
+    await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+    items: int = await connection.fetchval(f"SELECT count(*) FROM {tables[0]}")
+    await connection.execute(f"DROP TABLE {', '.join(tables)}")
+    await connection.execute("DELETE FROM lensmesh.collections WHERE name = $1", name)
+    return items
+
+
+async def _lock(connection: asyncpg.Connection, name: str) -> None:
+    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _LOCK, name)
+
+
+def _collection(row: asyncpg.Record) -> Collection:
+    return Collection(str(row["key"]), definition_from_json(row["name"], row["definition"]), row["create_time"])
+
+
+def _difference(there: Definition, wanted: Definition) -> str:
+    """The first thing in which two definitions differ, in words."""
+    if [named.name for named in there.spaces] != [named.name for named in wanted.spaces]:
+        return f"its spaces are {', '.join(named.name for named in there.spaces)}"
+    for old, new in zip(there.spaces, wanted.spaces, strict=True):
+        if old.space.id != new.space.id:
+            return f"{old.name} is of the space {old.space.id}, not {new.space.id}"
+        if (old.space.dimension, old.space.normalized) != (new.space.dimension, new.space.normalized):
+            return f"{old.name} has {old.space.dimension} dimensions, normalized {old.space.normalized}"
+        if old.stored_as != new.stored_as:
+            return f"{old.name} is stored as {old.stored_as}"
+        if old.hnsw != new.hnsw:
+            return f"{old.name} is indexed by {old.hnsw or 'nothing'}"
+    return (
+        f"its field indexes are {', '.join(f'{index.name} ({index.type})' for index in there.field_indexes) or 'none'}"
+    )

@@ -1,0 +1,72 @@
+"""What the database's errors mean to a caller. Their own texts stay here: they may name hosts, users and values."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from lensmesh_chassis.errors import LensmeshError, Unavailable
+from lensmesh_chassis.reasons import Reason
+
+RETRY_AFTER_S = 1.0
+# The server is not there, does not let anyone in now, or cannot work now.
+_AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientResourcesError,
+)
+_COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class Collision(Unavailable):
+    """Two transactions stood in each other's way; either alone would have passed."""
+
+
+def unavailable(why: str) -> Unavailable:
+    """The store cannot be used now."""
+    return Unavailable(Reason.STORE_UNAVAILABLE, f"{why}: try again shortly", retry_after_s=RETRY_AFTER_S)
+
+
+def translate(error: BaseException) -> LensmeshError | None:
+    """The error that a caller gets for one of the database; None if it is a bug of ours."""
+    if isinstance(error, ValueError):
+        # The driver's word for a parameter it cannot encode, though it calls that an interface error too.
+        return None
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return unavailable("the database refuses this service's user or password")
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return unavailable("the database that the store URL names does not exist")
+    if isinstance(error, asyncpg.TooManyConnectionsError):
+        return unavailable("the database has no connection left")
+    if isinstance(error, asyncpg.InsufficientResourcesError):
+        return unavailable("the database has no disk or memory left")
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return unavailable("the database takes no writes now")
+    if isinstance(error, _COLLISIONS):
+        return Collision(
+            Reason.STORE_UNAVAILABLE, "other writers kept standing in the way: try again", retry_after_s=RETRY_AFTER_S
+        )
+    if isinstance(error, _AWAY):
+        return unavailable("the database is not reachable")
+    return None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the driver raises inside comes out as `translate` says; a bug of ours comes out as it is."""
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        meaning = translate(error)
+        if meaning is None:
+            raise
+        raise meaning from None

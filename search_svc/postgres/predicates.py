@@ -1,0 +1,167 @@
+"""Filters as SQL. Values and paths travel as parameters; the text is made of our own words alone.
+
+SQL has three truth values and the contract two: a test on a missing field may come out as NULL here, which WHERE takes
+for false. AND and OR keep that; only NOT has to say IS NOT TRUE.
+"""
+
+import json
+from collections.abc import Sequence
+
+from search_svc.filters import (
+    TIME_FIELDS,
+    All,
+    Equals,
+    Exists,
+    FieldPath,
+    Filter,
+    Not,
+    NumberRange,
+    Scalar,
+    Some,
+    TimeRange,
+)
+from search_svc.model import Definition, FieldType
+from search_svc.times import parse_time
+
+# Own fields as JSON values; an empty digest is no digest.
+_OWN = {
+    "$id": "to_jsonb(i.id)",
+    "$caption": "to_jsonb(i.caption_text)",
+    "$content_digest": "to_jsonb(encode(nullif(i.content_digest, ''), 'hex'))",
+    "$create_time": "i.create_time",
+    "$update_time": "i.update_time",
+}
+
+
+class Parameters:
+    """Numbered parameters of one statement; equal ones of the same type are sent once."""
+
+    def __init__(self, first: Sequence[object] = ()) -> None:
+        self.values: list[object] = list(first)
+        self._seen: dict[tuple[str, object], str] = {}
+
+    def add(self, value: object, sql_type: str) -> str:
+        """The parameter's place in the statement: $3::text."""
+        key = (sql_type, tuple(value) if isinstance(value, list) else value)
+        if key not in self._seen:
+            self.values.append(value)
+            self._seen[key] = f"${len(self.values)}::{sql_type}"
+        return self._seen[key]
+
+
+class Predicate:
+    """Compiles filters on a collection's items, which the statement calls `i`."""
+
+    def __init__(self, definition: Definition, parameters: Parameters) -> None:
+        self._definition = definition
+        self._parameters = parameters
+
+    def sql(self, tree: Filter) -> str:
+        """A condition that is TRUE for the items that pass, FALSE or NULL for the others."""
+        match tree:
+            case All(inner):
+                return " AND ".join(f"({self.sql(one)})" for one in inner) or "TRUE"
+            case Some(inner):
+                return " OR ".join(f"({self.sql(one)})" for one in inner) or "FALSE"
+            case Not(one):
+                return f"({self.sql(one)}) IS NOT TRUE"
+            case Exists(path):
+                return self._exists(path)
+            case Equals(path, values):
+                return self._own_equals(path[0], values) if path[0] in _OWN else self._equals(path, values)
+            case NumberRange():
+                return self._number_range(tree)
+            case TimeRange():
+                return self._time_range(tree)
+
+    def value(self, path: FieldPath) -> str:
+        """The JSON value of a field; NULL where there is none. Steps do not lead into lists."""
+        if path[0] in _OWN:
+            return _OWN[path[0]]
+        return "i.metadata" + "".join(f" -> {self._parameters.add(level, 'text')}" for level in path)
+
+    def _exists(self, path: FieldPath) -> str:
+        if path[0] in _OWN:
+            return f"({_OWN[path[0]]}) IS NOT NULL"
+        return f"jsonb_typeof({self.value(path)}) <> 'null'"
+
+    def _equals(self, path: FieldPath, values: tuple[Scalar, ...]) -> str:
+        if not values:
+            return "FALSE"
+        # Containment of a scalar is what the contract asks: same type, 1 like 1.0, in the value or in the list it is.
+        field = self.value(path)
+        if len(values) == 1:
+            test = f"({field}) @> {self._parameters.add(to_json(values[0]), 'jsonb')}"
+        else:
+            test = f"({field}) @> ANY({self._parameters.add([to_json(value) for value in values], 'jsonb[]')})"
+        numbers = [value for value in values if isinstance(value, float)]
+        if len(numbers) == len(values) and self._indexed(path, FieldType.NUMBER):
+            return f"{self._between('number', field, 'float8', min(numbers), max(numbers))} AND {test}"
+        return test
+
+    def _own_equals(self, name: str, values: tuple[Scalar, ...]) -> str:
+        texts = [value for value in values if isinstance(value, str)]
+        if name in TIME_FIELDS:
+            moments = [moment for moment in map(parse_time, texts) if moment is not None]
+            return f"{_OWN[name]} = ANY({self._parameters.add(moments, 'timestamptz[]')})"
+        if name == "$content_digest":
+            digests = [digest for digest in map(_from_hex, texts) if digest]
+            return f"i.content_digest <> '' AND i.content_digest = ANY({self._parameters.add(digests, 'bytea[]')})"
+        column = "i.id" if name == "$id" else "i.caption_text"
+        return f"{column} = ANY({self._parameters.add(texts, 'text[]')})"
+
+    def _number_range(self, test: NumberRange) -> str:
+        if test.path[0] in TIME_FIELDS:
+            return "FALSE"
+        field = self.value(test.path)
+        exact = f"EXISTS (SELECT FROM lensmesh.numbers({field}) AS n WHERE {self._bounds('n', test, 'float8')})"
+        if not self._indexed(test.path, FieldType.NUMBER):
+            return exact
+        return f"{self._between('number', field, 'float8', *_outer(test))} AND {exact}"
+
+    def _time_range(self, test: TimeRange) -> str:
+        if test.path[0] in TIME_FIELDS:
+            return self._bounds(_OWN[test.path[0]], test, "timestamptz")
+        field = self.value(test.path)
+        exact = f"EXISTS (SELECT FROM lensmesh.times({field}) AS t WHERE {self._bounds('t', test, 'timestamptz')})"
+        if not self._indexed(test.path, FieldType.TIME):
+            return exact
+        return f"{self._between('time', field, 'timestamptz', *_outer(test))} AND {exact}"
+
+    def _bounds(self, what: str, test: NumberRange | TimeRange, sql_type: str) -> str:
+        bounds = ((">=", test.at_least), (">", test.above), ("<=", test.at_most), ("<", test.below))
+        add = self._parameters.add
+        return (
+            " AND ".join(f"{what} {sign} {add(bound, sql_type)}" for sign, bound in bounds if bound is not None)
+            or "TRUE"
+        )
+
+    def _between(self, kind: str, field: str, sql_type: str, low: object, high: object) -> str:
+        """What must hold if any element lies between: the index on least and greatest answers it."""
+        add = self._parameters.add
+        parts = [f"lensmesh.{kind}_min({field}) <= {add(high, sql_type)}" if high is not None else ""]
+        parts.append(f"lensmesh.{kind}_max({field}) >= {add(low, sql_type)}" if low is not None else "")
+        return " AND ".join(part for part in parts if part) or "TRUE"
+
+    def _indexed(self, path: FieldPath, field_type: FieldType) -> bool:
+        index = self._definition.field_index(path)
+        return index is not None and index.type is field_type
+
+
+def to_json(value: Scalar) -> str:
+    """A scalar as JSON text."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _outer(test: NumberRange | TimeRange) -> tuple[object, object]:
+    low = test.above if test.at_least is None else test.at_least
+    high = test.below if test.at_most is None else test.at_most
+    return low, high
+
+
+def _from_hex(text: str) -> bytes:
+    """Bytes of a hexadecimal text of either case; none if it is no such text."""
+    try:
+        return bytes.fromhex(text) if text.isalnum() else b""
+    except ValueError:
+        return b""

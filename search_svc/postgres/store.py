@@ -1,0 +1,184 @@
+"""The Store on PostgreSQL: each method is one transaction."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import asyncpg
+
+from lensmesh_chassis.errors import NotFound
+from lensmesh_chassis.reasons import Reason
+from search_svc.filters import Filter
+from search_svc.model import (
+    Collection,
+    CountedCollection,
+    Definition,
+    Facet,
+    FieldIndex,
+    Hits,
+    Item,
+    Items,
+    Page,
+    Upserted,
+    View,
+)
+from search_svc.postgres import collections, facets, reading, searching, writing
+from search_svc.postgres.database import Database
+from search_svc.postgres.faults import unavailable
+from search_svc.postgres.predicates import Parameters, Predicate
+from search_svc.postgres.tables import items_table
+from search_svc.store import Query, StaleCollection
+
+T = TypeVar("T")
+Work = Callable[[asyncpg.Connection], Awaitable[T]]
+_ATTEMPTS = 3
+
+
+class PostgresStore:
+    """See `Store`. Definitions never change, so they are remembered; a table that is gone tells that one is stale.
+
+    Args:
+        database: where to.
+        hnsw_ef: candidates an index looks at where a search does not say.
+    """
+
+    def __init__(self, database: Database, *, hnsw_ef: int) -> None:
+        self._database = database
+        self._hnsw_ef = hnsw_ef
+        self._known: dict[str, Collection] = {}
+
+    async def open(self) -> None:
+        self._known.clear()
+        await self._database.open()
+
+    async def check(self) -> None:
+        await self._database.check()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    def describe(self) -> str:
+        ready = self._database.ready
+        return f"postgresql {ready.server}, pgvector {ready.pgvector}" if ready else "postgresql"
+
+    async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
+        return await self._run(lambda c: collections.create(c, definition), timeout_s, write=True)
+
+    async def find_collection(self, name: str, *, timeout_s: float) -> Collection:
+        if name not in self._known:
+            collection = await self._run(lambda c: collections.find(c, name), timeout_s)
+            if collection is None:
+                raise NotFound(
+                    Reason.COLLECTION_NOT_FOUND,
+                    f"there is no collection {name!r}: create it first",
+                    field="collection",
+                    metadata={"collection": name},
+                )
+            self._known[name] = collection
+        return self._known[name]
+
+    async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
+        return await self._with(collection, lambda c: collections.counted(c, collection), timeout_s)
+
+    async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
+        return await self._run(lambda c: collections.page(c, after=after, count=count), timeout_s)
+
+    async def delete_collection(self, name: str, *, timeout_s: float) -> int:
+        self._known.pop(name, None)
+        return await self._run(lambda c: collections.remove(c, name), timeout_s, write=True)
+
+    async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
+        return await self._with(collection, lambda c: writing.upsert(c, collection, items), timeout_s, write=True)
+
+    async def get_items(
+        self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
+    ) -> Items:
+        async def work(connection: asyncpg.Connection) -> Items:
+            keys = await reading.keys_of_ids(connection, collection, ids)
+            return await reading.read_keys(connection, collection, keys, view=view, max_bytes=max_bytes)
+
+        return await self._with(collection, work, timeout_s)
+
+    async def list_items(
+        self,
+        collection: Collection,
+        *,
+        filter: Filter | None,
+        after: str,
+        count: int,
+        view: View,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> Page:
+        parameters = Parameters()
+        condition = "TRUE" if filter is None else Predicate(collection.definition, parameters).sql(filter)
+        statement = (
+            f"SELECT i.key, i.id FROM {items_table(collection.key)} AS i"
+            f" WHERE i.id > {parameters.add(after, 'text')} AND ({condition})"
+            f" ORDER BY i.id LIMIT {parameters.add(count + 1, 'bigint')}"
+        )
+
+        async def work(connection: asyncpg.Connection) -> Page:
+            keys = [(row["key"], row["id"]) for row in await connection.fetch(statement, *parameters.values)]
+            items = await reading.read_keys(connection, collection, keys[:count], view=view, max_bytes=max_bytes)
+            more = items.cut or len(keys) > count
+            return Page(items.items, items.items[-1].id if more else None)
+
+        return await self._with(collection, work, timeout_s)
+
+    def position(self, item_id: str) -> str:
+        return item_id
+
+    async def delete_ids(self, collection: Collection, ids: Sequence[str], *, timeout_s: float) -> int:
+        return await self._with(collection, lambda c: writing.delete_ids(c, collection, ids), timeout_s, write=True)
+
+    async def delete_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
+        return await self._with(
+            collection, lambda c: writing.delete_matching(c, collection, filter), timeout_s, write=True
+        )
+
+    async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
+        settings = searching.scan_settings(query, self._hnsw_ef)
+        return await self._with(
+            collection, lambda c: searching.search(c, collection, query), timeout_s, settings=settings
+        )
+
+    async def count_facets(
+        self,
+        collection: Collection,
+        fields: Sequence[FieldIndex],
+        *,
+        filter: Filter | None,
+        limit: int,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> list[Facet]:
+        async def work(connection: asyncpg.Connection) -> list[Facet]:
+            found: list[Facet] = []
+            size = 0
+            for field in fields:
+                found.append(await facets.count(connection, collection, field, tree=filter, limit=limit))
+                size += sum(len(str(counted.value)) for counted in found[-1].counts)
+                if size > max_bytes:
+                    break
+            return found
+
+        return await self._with(collection, work, timeout_s)
+
+    async def _with(
+        self, collection: Collection, work: Work[T], timeout_s: float, *, write: bool = False, settings: str = ""
+    ) -> T:
+        """Work on one collection's own tables."""
+        try:
+            return await self._database.run(work, timeout_s=timeout_s, write=write, settings=settings)
+        except asyncpg.UndefinedTableError:
+            self._known.pop(collection.definition.name, None)
+            raise StaleCollection from None
+
+    async def _run(self, work: Work[T], timeout_s: float, *, write: bool = False) -> T:
+        """Work that looks at several collections, one of which may go meanwhile."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._database.run(work, timeout_s=timeout_s, write=write)
+            except asyncpg.UndefinedTableError:
+                continue
+        raise unavailable("the database is not prepared, or lost its schema")

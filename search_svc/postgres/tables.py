@@ -1,0 +1,134 @@
+"""Names and definitions of the tables.
+
+Every collection has a table of its own for its items, and every space one for its vectors, so that columns and indexes
+have exact types, one collection never slows another, and a change of metadata rewrites no vector:
+
+    lensmesh.collections                name, definition
+    lensmesh.items_7                    collection 7: key, id, metadata, caption, ...
+    lensmesh.vectors_7_0                its first space: key, vector halfvec(512)
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs, VectorSpace
+
+SCHEMA = "lensmesh"
+# Columns of an item besides its key and id, in the order that writing and reading share.
+CONTENT = (
+    "metadata",
+    "caption_text",
+    "caption_confidence",
+    "caption_token_count",
+    "caption_truncated",
+    "caption_model",
+    "image_uri",
+    "content_digest",
+)
+CONTENT_TYPES = ("jsonb", "text", "real", "bigint", "boolean", "text", "text", "bytea")
+
+
+def items_table(key: str) -> str:
+    """Table of a collection's items."""
+    return f"{SCHEMA}.items_{int(key)}"
+
+
+def vectors_table(key: str, position: int) -> str:
+    """Table of the vectors of a collection's space at that position."""
+    return f"{SCHEMA}.vectors_{int(key)}_{position}"
+
+
+def vector_type(named: NamedSpace) -> str:
+    """Type of a vector column, found by the search path wherever the extension lies."""
+    name = "halfvec" if named.stored_as is StoredAs.FLOAT16 else "vector"
+    return f"{name}({int(named.space.dimension)})"
+
+
+def path_literal(path: tuple[str, ...]) -> str:
+    """The JSON value at a metadata path, for definitions: they take no parameters, so all but letters is escaped."""
+    escaped = ("".join(c if c.isascii() and c.isalnum() else f"\\+{ord(c):06x}" for c in level) for level in path)
+    return "metadata" + "".join(f" -> U&'{level}'::text" for level in escaped)
+
+
+def create_statements(key: str, definition: Definition) -> Iterator[str]:
+    """What makes an empty collection."""
+    items = items_table(key)
+    # Ids in byte order: pages and ties sort the same whatever the database's locale.
+    yield f"""
+        CREATE TABLE {items} (
+            key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            id text COLLATE "C" NOT NULL UNIQUE,
+            metadata jsonb NOT NULL,
+            caption_text text,
+            caption_confidence real,
+            caption_token_count bigint,
+            caption_truncated boolean,
+            caption_model text,
+            image_uri text NOT NULL,
+            content_digest bytea NOT NULL,
+            create_time timestamptz NOT NULL,
+            update_time timestamptz NOT NULL
+        )"""
+    # The same content under another id is looked up at every ingest.
+    yield f"CREATE INDEX ON {items} (content_digest) WHERE content_digest <> ''"
+    for index in definition.field_indexes:
+        yield _field_index(items, index)
+    for position, named in enumerate(definition.spaces):
+        vectors = vectors_table(key, position)
+        yield f"""
+            CREATE TABLE {vectors} (
+                key bigint PRIMARY KEY REFERENCES {items} ON DELETE CASCADE,
+                vector {vector_type(named)} NOT NULL
+            )"""
+        if named.hnsw:
+            operators = "halfvec_cosine_ops" if named.stored_as is StoredAs.FLOAT16 else "vector_cosine_ops"
+            options = f"m = {int(named.hnsw.m)}, ef_construction = {int(named.hnsw.ef_construction)}"
+            yield f"CREATE INDEX ON {vectors} USING hnsw (vector {operators}) WITH ({options})"
+
+
+def _field_index(items: str, index: FieldIndex) -> str:
+    """Lists rule out a plain index on the value: containment serves equality, least and greatest serve ranges."""
+    value = f"({path_literal(index.path)})"
+    if index.type in (FieldType.KEYWORD, FieldType.BOOL):
+        return f"CREATE INDEX ON {items} USING gin ({value} jsonb_path_ops)"
+    kind = "number" if index.type is FieldType.NUMBER else "time"
+    return f"CREATE INDEX ON {items} ({SCHEMA}.{kind}_min({value}), {SCHEMA}.{kind}_max({value}))"
+
+
+def definition_to_json(definition: Definition) -> str:
+    """A definition as `lensmesh.collections` keeps it."""
+    spaces = [
+        {
+            "name": named.name,
+            "stored_as": named.stored_as.value,
+            "hnsw": named.hnsw and {"m": named.hnsw.m, "ef_construction": named.hnsw.ef_construction},
+            "space": {
+                "id": named.space.id,
+                "model": named.space.model,
+                "weights_digest": named.space.weights_digest,
+                "dimension": named.space.dimension,
+                "normalized": named.space.normalized,
+                "modalities": list(named.space.modalities),
+            },
+        }
+        for named in definition.spaces
+    ]
+    indexes = [{"path": list(index.path), "type": index.type.value} for index in definition.field_indexes]
+    return json.dumps({"spaces": spaces, "field_indexes": indexes})
+
+
+def definition_from_json(name: str, text: str) -> Definition:
+    """A definition as it was kept."""
+    kept: dict[str, Any] = json.loads(text)
+    spaces = tuple(
+        NamedSpace(
+            name=entry["name"],
+            space=VectorSpace(**{**entry["space"], "modalities": tuple(entry["space"]["modalities"])}),
+            stored_as=StoredAs(entry["stored_as"]),
+            hnsw=Hnsw(**entry["hnsw"]) if entry["hnsw"] else None,
+        )
+        for entry in kept["spaces"]
+    )
+    indexes = tuple(FieldIndex(tuple(entry["path"]), FieldType(entry["type"])) for entry in kept["field_indexes"])
+    return Definition(name, spaces, indexes)

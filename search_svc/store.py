@@ -1,0 +1,150 @@
+"""What every store promises. The same tests run against each implementation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from search_svc.filters import Filter
+from search_svc.model import (
+    Collection,
+    CountedCollection,
+    Definition,
+    Facet,
+    FieldIndex,
+    Hits,
+    Item,
+    Items,
+    NamedSpace,
+    Numbers,
+    Page,
+    Upserted,
+    View,
+)
+
+
+class StaleCollection(Exception):  # noqa: N818 - not an error of the caller's: look the collection up again
+    """The collection that was looked up is gone, or another stands under its name by now."""
+
+
+class StoreRefused(Exception):  # noqa: N818 - read as a sentence where it is caught
+    """The store is reachable but must not be used: a newer schema, say. The message is for the operator."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One search in one space: near `vector`, or near the vector of item `item_id`, which is then no hit itself."""
+
+    space: NamedSpace
+    vector: Numbers | None
+    item_id: str
+    filter: Filter | None
+    limit: int
+    offset: int
+    min_score: float | None
+    exact: bool
+    # Candidates an index looks at; None leaves it to the store.
+    hnsw_ef: int | None
+    view: View
+    # Stop reading items beyond about so many bytes.
+    max_bytes: int
+
+
+class Store(Protocol):
+    """Collections and their items.
+
+    Methods with `timeout_s` raise `Unavailable` (STORE_UNAVAILABLE) while the store cannot be reached, and
+    `DeadlineExceeded` after that many seconds; those that take a `Collection` raise `StaleCollection` once it is gone.
+    """
+
+    async def open(self) -> None:
+        """Connects and brings the schema up to date. May be called again: after a failure, and while open.
+
+        Raises:
+            Unavailable: not reachable now.
+            StoreRefused: reachable, but not to be used as it is; nothing was changed.
+        """
+
+    async def check(self) -> None:
+        """Cheap: raises as `open` does unless the store answers and is ready."""
+
+    async def close(self) -> None:
+        """Gives everything back."""
+
+    def describe(self) -> str:
+        """ "postgresql 18.4, pgvector 0.8.5"; the kind alone before the first contact."""
+
+    async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
+        """Makes it, or answers what is there if that has the same definition.
+
+        Raises:
+            AlreadyExists: COLLECTION_EXISTS, the name is taken by another definition.
+        """
+
+    async def find_collection(self, name: str, *, timeout_s: float) -> Collection:
+        """May answer from memory; what it answers may be stale.
+
+        Raises:
+            NotFound: COLLECTION_NOT_FOUND.
+        """
+
+    async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
+        """The collection with its count."""
+
+    async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
+        """Up to `count` collections by name, beginning behind the name `after`."""
+
+    async def delete_collection(self, name: str, *, timeout_s: float) -> int:
+        """Removes it with all its items, and tells how many; 0 if there is none."""
+
+    async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
+        """Writes items (no id twice), whole, and returns when they are durable; results in the order of `items`."""
+
+    async def get_items(
+        self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
+    ) -> Items:
+        """Those that exist, in the order asked for, up to about `max_bytes` of content."""
+
+    async def list_items(
+        self,
+        collection: Collection,
+        *,
+        filter: Filter | None,
+        after: str,
+        count: int,
+        view: View,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> Page:
+        """The next `count` items behind the position `after` ("" is the beginning), fewer if `max_bytes` is reached."""
+
+    def position(self, item_id: str) -> str:
+        """The position right behind an item, for `list_items`."""
+
+    async def delete_ids(self, collection: Collection, ids: Sequence[str], *, timeout_s: float) -> int:
+        """Removes items and tells how many there were."""
+
+    async def delete_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
+        """Removes the items that a filter chooses and tells how many there were."""
+
+    async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
+        """The nearest items, best first, equal scores by id. Fewer than `limit` means that there are no more.
+
+        Raises:
+            NotFound: ITEM_NOT_FOUND, `query.item_id` names no item.
+            PreconditionFailed: ITEM_WITHOUT_VECTOR, it has none in this space.
+        """
+
+    async def count_facets(
+        self,
+        collection: Collection,
+        fields: Sequence[FieldIndex],
+        *,
+        filter: Filter | None,
+        limit: int,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> list[Facet]:
+        """For each field its most frequent values of the index's type, and how many items have none of those.
+
+        Stops, with fewer facets than fields, when the values exceed `max_bytes`.
+        """

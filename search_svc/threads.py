@@ -1,0 +1,27 @@
+"""Where large messages are taken apart and put together: beside the event loop, not on it."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+# Below this a hand-over costs more than the work: some hundred microseconds of translation.
+SMALL_BYTES = 32 * 1024
+
+
+class Threads:
+    """A few named threads."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search-translate")
+
+    async def run(self, work: Callable[[], T], size_bytes: int) -> T:
+        """Does `work`, here if it is small, in a thread if it is not."""
+        if size_bytes < SMALL_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def stop(self) -> None:
+        """Ends the threads; what they do is finished first."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

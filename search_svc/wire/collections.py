@@ -1,0 +1,175 @@
+"""Collections between the contract and the domain."""
+
+import re
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.reasons import Reason
+from search_svc.filters import parse_metadata_path
+from search_svc.model import (
+    CountedCollection,
+    Definition,
+    FieldIndex,
+    FieldType,
+    Hnsw,
+    NamedSpace,
+    StoredAs,
+    VectorSpace,
+)
+from search_svc.wire.findings import Findings
+from search_svc.wire.vectors import DATA_TYPES, STORED_AS
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_SPACE_NAME = re.compile(r"[a-z0-9_]{1,63}")
+_INDEXED_DIMENSIONS = {StoredAs.FLOAT32: 2_000, StoredAs.FLOAT16: 4_000}
+_STORED_DIMENSIONS = 16_000
+_MAX_SPACES = 32
+_MAX_FIELD_INDEXES = 64
+_MAX_SPACE_TEXT = 1_000
+_FIELD_TYPES = {
+    search_pb2.FIELD_TYPE_KEYWORD: FieldType.KEYWORD,
+    search_pb2.FIELD_TYPE_NUMBER: FieldType.NUMBER,
+    search_pb2.FIELD_TYPE_BOOL: FieldType.BOOL,
+    search_pb2.FIELD_TYPE_TIME: FieldType.TIME,
+}
+_WIRE_FIELD_TYPES = {field_type: wire for wire, field_type in _FIELD_TYPES.items()}
+
+
+def is_collection_name(name: str) -> bool:
+    """Whether a collection may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
+def read_definition(collection: search_pb2.Collection) -> Definition:
+    """A checked definition, with the defaults filled in.
+
+    Raises:
+        InvalidInput: COLLECTION_INVALID, with every field that is wrong.
+    """
+    findings = Findings()
+    if not is_collection_name(collection.name):
+        _invalid(
+            findings,
+            "collection.name",
+            "must be 1 to 63 of a-z, 0-9, - and _, beginning with a letter",
+            collection.name,
+        )
+    if not 1 <= len(collection.spaces) <= _MAX_SPACES:
+        _invalid(findings, "collection.spaces", f"has {len(collection.spaces)} spaces: name 1 to {_MAX_SPACES}")
+    if len(collection.field_indexes) > _MAX_FIELD_INDEXES:
+        _invalid(findings, "collection.field_indexes", f"has more than {_MAX_FIELD_INDEXES} fields")
+    findings.check()
+    spaces = [_space(space, f"collection.spaces[{i}]", findings) for i, space in enumerate(collection.spaces)]
+    _no_name_twice([space.name for space in collection.spaces], "collection.spaces", "name", findings)
+    indexes = [
+        _index(index, f"collection.field_indexes[{i}]", findings) for i, index in enumerate(collection.field_indexes)
+    ]
+    _no_name_twice([index.field for index in collection.field_indexes], "collection.field_indexes", "field", findings)
+    findings.check()
+    return Definition(
+        collection.name, tuple(space for space in spaces if space), tuple(index for index in indexes if index)
+    )
+
+
+def _space(named: search_pb2.NamedSpace, field: str, findings: Findings) -> NamedSpace | None:
+    if not _SPACE_NAME.fullmatch(named.name):
+        _invalid(findings, f"{field}.name", "must be 1 to 63 of a-z, 0-9 and _", named.name)
+    space = named.space
+    texts = {"id": space.id, "model": space.model, "weights_digest": space.weights_digest}
+    for name, text in texts.items():
+        if len(text) > _MAX_SPACE_TEXT or "\x00" in text:
+            _invalid(
+                findings, f"{field}.space.{name}", f"has a NUL character or more than {_MAX_SPACE_TEXT} characters"
+            )
+    if not space.id:
+        _invalid(findings, f"{field}.space.id", "is empty: copy the VectorSpace that the encoder tells in GetInfo")
+    if named.index.stored_as not in (0, *STORED_AS):
+        _invalid(findings, f"{field}.index.stored_as", f"is {named.index.stored_as}: use FLOAT16 or FLOAT32")
+        return None
+    stored_as = STORED_AS.get(named.index.stored_as, StoredAs.FLOAT16)
+    flat = named.index.WhichOneof("kind") == "flat"
+    limit = _STORED_DIMENSIONS if flat else _INDEXED_DIMENSIONS[stored_as]
+    if not 1 <= space.dimension <= limit:
+        how = "stored without index" if flat else f"indexed as {stored_as.name}"
+        hint = (
+            "" if flat else f" (FLOAT16: {_INDEXED_DIMENSIONS[StoredAs.FLOAT16]:,}; FlatIndex: {_STORED_DIMENSIONS:,})"
+        )
+        _invalid(
+            findings,
+            f"{field}.space.dimension",
+            f"is {space.dimension}, and a vector {how} has 1 to {limit:,} dimensions{hint}",
+        )
+    hnsw = None if flat else _hnsw(named.index.hnsw, f"{field}.index.hnsw", findings)
+    kept = VectorSpace(
+        **texts, dimension=space.dimension, normalized=space.normalized, modalities=tuple(space.modalities)
+    )
+    return NamedSpace(named.name, kept, stored_as, hnsw)
+
+
+def _hnsw(index: search_pb2.HnswIndex, field: str, findings: Findings) -> Hnsw:
+    hnsw = Hnsw(m=index.m or Hnsw.m, ef_construction=index.ef_construction or Hnsw.ef_construction)
+    if not 2 <= hnsw.m <= 100:
+        _invalid(findings, f"{field}.m", f"is {hnsw.m}: use 2 to 100, or 0 for {Hnsw.m}")
+    elif not max(4, 2 * hnsw.m) <= hnsw.ef_construction <= 1_000:
+        _invalid(
+            findings,
+            f"{field}.ef_construction",
+            f"is {hnsw.ef_construction}: use 4 to 1,000, and at least twice m, here {2 * hnsw.m}",
+        )
+    return hnsw
+
+
+def _index(index: search_pb2.FieldIndex, field: str, findings: Findings) -> FieldIndex | None:
+    field_type = _FIELD_TYPES.get(index.type)
+    if field_type is None:
+        _invalid(findings, f"{field}.type", "is not set: say KEYWORD, NUMBER, BOOL or TIME")
+    try:
+        path = parse_metadata_path(index.field)
+    except ValueError as error:
+        _invalid(findings, f"{field}.field", str(error), index.field)
+        return None
+    return FieldIndex(path, field_type) if field_type else None
+
+
+def _no_name_twice(names: list[str], field: str, part: str, findings: Findings) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            _invalid(findings, f"{field}[{i}].{part}", f"{name!r} stands here twice")
+
+
+def _invalid(findings: Findings, field: str, description: str, value: str | None = None) -> None:
+    told = "" if value is None else f", and is {value[:80]!r}"
+    findings.invalid(Reason.COLLECTION_INVALID, field, description + told)
+
+
+def write_collection(counted: CountedCollection) -> search_pb2.Collection:
+    """A collection as callers see it."""
+    definition = counted.collection.definition
+    message = search_pb2.Collection(name=definition.name, item_count=counted.item_count)
+    message.create_time.CopyFrom(timestamp(counted.collection.create_time))
+    for named in definition.spaces:
+        space = message.spaces.add(name=named.name)
+        space.space.id = named.space.id
+        space.space.model = named.space.model
+        space.space.weights_digest = named.space.weights_digest
+        space.space.dimension = named.space.dimension
+        space.space.normalized = named.space.normalized
+        space.space.modalities.extend(named.space.modalities)  # type: ignore[arg-type]  # numbers as they were sent
+        space.index.stored_as = DATA_TYPES[named.stored_as]
+        if named.hnsw:
+            space.index.hnsw.m = named.hnsw.m
+            space.index.hnsw.ef_construction = named.hnsw.ef_construction
+        else:
+            space.index.flat.SetInParent()
+    for index in definition.field_indexes:
+        message.field_indexes.add(field=index.name, type=_WIRE_FIELD_TYPES[index.type])
+    return message
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """An aware time as protobuf has it."""
+    result = Timestamp()
+    result.FromDatetime(moment)
+    return result

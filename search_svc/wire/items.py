@@ -1,0 +1,191 @@
+"""Items between the contract and the domain."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.reasons import Reason
+from search_svc.model import Caption, Definition, Item, Numbers, StoredItem, View
+from search_svc.wire.collections import timestamp
+from search_svc.wire.findings import Findings
+from search_svc.wire.structs import MetadataError, json_to_struct, struct_to_json
+from search_svc.wire.vectors import STORED_AS, read_vector, write_vector
+
+MAX_ID_BYTES = 256
+_DIGEST_BYTES = 32
+_VIEWS = {
+    search_pb2.ITEM_VIEW_UNSPECIFIED: View.BASIC,
+    search_pb2.ITEM_VIEW_BASIC: View.BASIC,
+    search_pb2.ITEM_VIEW_FULL: View.FULL,
+    search_pb2.ITEM_VIEW_ID: View.ID,
+}
+
+
+def check_id(item_id: str, field: str, findings: Findings) -> None:
+    """1 to 256 bytes without control characters."""
+    if not item_id or len(item_id.encode()) > MAX_ID_BYTES or any(unicodedata.category(c) == "Cc" for c in item_id):
+        findings.invalid(
+            Reason.ITEM_ID_INVALID, field, f"must be 1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters"
+        )
+
+
+def check_ids(ids: Sequence[str], field: str) -> None:
+    """Raises InvalidInput with ITEM_ID_INVALID, naming each that no item can have."""
+    findings = Findings()
+    for i, item_id in enumerate(ids):
+        check_id(item_id, f"{field}[{i}]", findings)
+    findings.check()
+
+
+def read_items(
+    messages: Sequence[search_pb2.Item], definition: Definition, *, max_metadata_bytes: int, max_text_chars: int
+) -> list[Item]:
+    """Checked items.
+
+    Raises:
+        InvalidInput: naming every bad item and field.
+        PreconditionFailed: SPACE_MISMATCH, if nothing else is wrong.
+    """
+    findings = Findings()
+    first: dict[str, int] = {}
+    items = []
+    for i, message in enumerate(messages):
+        field = f"items[{i}]"
+        check_id(message.id, f"{field}.id", findings)
+        if first.setdefault(message.id, i) != i:
+            findings.invalid(
+                Reason.ITEM_ID_DUPLICATE, f"{field}.id", f"is also the id of items[{first[message.id]}]", id=message.id
+            )
+        if message.content_digest and len(message.content_digest) != _DIGEST_BYTES:
+            findings.invalid(
+                Reason.DIGEST_INVALID,
+                f"{field}.content_digest",
+                f"has {len(message.content_digest)} bytes, and a SHA-256 has {_DIGEST_BYTES}",
+            )
+        _check_text(message.image_uri, f"{field}.image_uri", max_text_chars, findings)
+        items.append(
+            Item(
+                id=message.id,
+                vectors=_vectors(message, definition, field, findings),
+                caption=_caption(message, field, max_text_chars, findings),
+                metadata=_metadata(message, f"{field}.metadata", max_metadata_bytes, findings),
+                image_uri=message.image_uri,
+                content_digest=message.content_digest,
+            )
+        )
+    findings.check()
+    return items
+
+
+def _vectors(message: search_pb2.Item, definition: Definition, field: str, findings: Findings) -> dict[str, Numbers]:
+    vectors = {}
+    for name, embedding in message.vectors.items():
+        named = definition.space(name) if name else None
+        if named is None:
+            known = ", ".join(space.name for space in definition.spaces)
+            findings.invalid(
+                Reason.SPACE_UNKNOWN,
+                f"{field}.vectors.{name[:80]}",
+                f"the collection {definition.name} has no space of this name: it has {known}",
+            )
+            continue
+        numbers = read_vector(embedding, named, f"{field}.vectors.{name}", findings)
+        if numbers is not None:
+            vectors[name] = numbers
+    return vectors
+
+
+def _caption(message: search_pb2.Item, field: str, max_text_chars: int, findings: Findings) -> Caption | None:
+    if not message.HasField("caption"):
+        return None
+    caption = message.caption
+    _check_text(caption.text, f"{field}.caption.text", max_text_chars, findings)
+    _check_text(caption.model, f"{field}.caption.model", max_text_chars, findings)
+    if not 0 <= caption.confidence <= 1:
+        findings.invalid(
+            Reason.METADATA_INVALID, f"{field}.caption.confidence", f"is {caption.confidence}, and goes from 0 to 1"
+        )
+    return Caption(caption.text, caption.confidence, caption.token_count, caption.truncated, caption.model)
+
+
+def _check_text(text: str, field: str, max_text_chars: int, findings: Findings) -> None:
+    if "\x00" in text:
+        findings.invalid(Reason.TEXT_INVALID, field, "contains a NUL character")
+    if len(text) > max_text_chars:
+        findings.invalid(Reason.TEXT_TOO_LONG, field, f"has {len(text)} characters, and the limit is {max_text_chars}")
+
+
+def _metadata(message: search_pb2.Item, field: str, max_bytes: int, findings: Findings) -> str:
+    try:
+        text = struct_to_json(message.metadata)
+    except MetadataError as error:
+        findings.invalid(Reason.METADATA_INVALID, field, str(error))
+        return "{}"
+    size = len(text.encode())
+    if size > max_bytes:
+        findings.invalid(
+            Reason.METADATA_TOO_LARGE, field, f"has {size} bytes as JSON, and the limit is {max_bytes}", size_bytes=size
+        )
+    return text
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How items come back, checked."""
+
+    view: View
+    data_type: common_pb2.DataType.ValueType
+    readable: bool
+
+
+def read_options(options: search_pb2.ReadOptions) -> Reading:
+    """How items come back.
+
+    Raises:
+        InvalidInput: OPTION_INVALID, a number that the contract does not know.
+    """
+    view = _VIEWS.get(options.view)
+    if view is None:
+        raise InvalidInput(
+            Reason.OPTION_INVALID, f"read.view is {options.view}: use BASIC, FULL or ID", field="read.view"
+        )
+    if options.data_type and options.data_type not in STORED_AS:
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"read.data_type is {options.data_type}: use FLOAT32 or FLOAT16",
+            field="read.data_type",
+        )
+    return Reading(view, options.data_type, options.readable)
+
+
+def write_item(item: StoredItem, definition: Definition, reading: Reading, message: search_pb2.Item) -> None:
+    """Fills a message with as much of an item as was read."""
+    message.id = item.id
+    for named in definition.spaces:
+        if named.name in item.vectors:
+            embedding = message.vectors[named.name]
+            write_vector(embedding, named, item.vectors[named.name], reading.data_type, readable=reading.readable)
+    if item.caption is not None:
+        message.caption.text = item.caption.text
+        message.caption.confidence = item.caption.confidence
+        message.caption.token_count = item.caption.token_count
+        message.caption.truncated = item.caption.truncated
+        message.caption.model = item.caption.model
+        message.caption.SetInParent()
+    if item.metadata != "{}":
+        json_to_struct(item.metadata, message.metadata)
+    message.image_uri = item.image_uri
+    message.content_digest = item.content_digest
+    if item.create_time is not None:
+        message.create_time.CopyFrom(timestamp(item.create_time))
+    if item.update_time is not None:
+        message.update_time.CopyFrom(timestamp(item.update_time))
+
+
+def content_bytes(items: Sequence[StoredItem]) -> int:
+    """About how many bytes of work it is to write these items."""
+    numbers = sum(v.nbytes for item in items for v in item.vectors.values() if v is not None)
+    return numbers + sum(len(item.metadata) + 64 for item in items)
