@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import grpc
 
@@ -28,10 +27,10 @@ from lensmesh_client.types import IngestResult
 from lensmesh_client.window import Entry, Window
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
-LOCAL_DETAILS = "Internal error from Core"
-LATE_STATUS_TURNS, LATE_STATUS_TURN_S = 50, 0.01
-
-StreamCall: TypeAlias = "grpc.aio.StreamStreamCall[router_pb2.IngestStreamRequest, router_pb2.IngestStreamResponse]"
+# What grpc.aio says, in place of the server's own status, when a write meets a stream that the server has just ended.
+WRITE_MET_THE_END = "Internal error from Core"
+# Long enough for a refusal to arrive before the first write that could hide it.
+CAUTION_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +54,6 @@ def resumable(error: LensmeshError) -> bool:
     return isinstance(error, Unavailable | Cancelled | InternalFault | UpstreamFault)
 
 
-async def _servers_own(call: StreamCall, error: grpc.RpcError) -> grpc.RpcError:
-    """The status that the server ended the stream with.
-
-    A write that meets a stream just ended makes grpc.aio say INTERNAL; the real status comes a moment later and takes
-    its place.
-    """
-    for _ in range(LATE_STATUS_TURNS):
-        code, details = await call.code(), await call.details()
-        if (code, details) != (grpc.StatusCode.INTERNAL, LOCAL_DETAILS):
-            return grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), details)
-        await asyncio.sleep(LATE_STATUS_TURN_S)
-    return error
-
-
 class BulkIngest:
     """Sends a window's entries and turns answers into results."""
 
@@ -81,6 +66,8 @@ class BulkIngest:
         self._persistence = persistence
         self._results: asyncio.Queue[tuple[Entry, IngestResult] | None] = asyncio.Queue()
         self._answers = 0
+        self._cautious = False
+        """The last stream's end was hidden by a write: were it a refusal, the next one should show it."""
 
     async def run(self, feed: Callable[[], Coroutine[None, None, None]]) -> AsyncGenerator[IngestResult]:
         """Results as they become final. `feed` admits the caller's items; its error is raised after their answers."""
@@ -123,7 +110,9 @@ class BulkIngest:
             if error is None:
                 if not waiting:
                     continue
-                error = Unavailable(Reason.DRAINING, "the server ended the stream before it had answered all")
+                error = Unavailable(
+                    Reason.DRAINING, "the server ended the stream before it had answered all", retry_after_s=0
+                )
             if self._answers > answers:
                 broken_since, failures = None, 0
             broken_since = loop.time() if broken_since is None else broken_since
@@ -144,7 +133,7 @@ class BulkIngest:
         remaining = self._remaining_s()
         if remaining == 0.0:
             return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "the ingest was not done within timeout_s")
-        call: StreamCall | None = None
+        call: grpc.aio.StreamStreamCall[router_pb2.IngestStreamRequest, router_pb2.IngestStreamResponse] | None = None
         try:
             limits = await self._connection.limits(refresh=refresh_limits)
             requests = self._requests(limits.max_items, limits.max_message_bytes)
@@ -153,7 +142,11 @@ class BulkIngest:
                 for result in response.results:
                     self._receive(result)
         except grpc.RpcError as error:
-            return self._connection.explain(error if call is None else await _servers_own(call, error))
+            typed = self._connection.explain(error)
+            self._cautious = isinstance(typed, InternalFault) and typed.message == WRITE_MET_THE_END
+            if self._cautious:
+                return Unavailable(Reason.UNKNOWN, "the stream broke while items were being sent")
+            return typed
         except LensmeshError as error:
             return error
         finally:
@@ -163,6 +156,8 @@ class BulkIngest:
 
     async def _requests(self, max_items: int, max_bytes: int) -> AsyncIterator[router_pb2.IngestStreamRequest]:
         yield router_pb2.IngestStreamRequest(options=self._options)
+        if self._cautious:
+            await asyncio.sleep(CAUTION_S)
         while not self._window.nothing_to_send:
             group = self._window.take(max_items, max_bytes)
             if group:

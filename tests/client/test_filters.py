@@ -1,0 +1,57 @@
+"""Readable filters, as the contracts have them."""
+
+import pytest
+from google.protobuf import json_format
+
+from lensmesh.search.v1 import search_pb2
+from lensmesh_client import parse_filter
+from lensmesh_client.errors import InvalidInput, Reason
+
+
+def condition(**test: object) -> dict[str, object]:
+    return {"condition": test}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("artist=Monet", condition(field="artist", equals="Monet")),
+        ("title = Water Lilies", condition(field="title", equals="Water Lilies")),
+        ("year=1870", condition(field="year", equals=1870.0)),
+        ('year="1870"', condition(field="year", equals="1870")),
+        ("sold=true", condition(field="sold", equals=True)),
+        ("camera.iso>=400", condition(field="camera.iso", range={"atLeast": 400.0})),
+        ("iso>400", condition(field="iso", range={"above": 400.0})),
+        ("iso<=400", condition(field="iso", range={"atMost": 400.0})),
+        ("iso<400", condition(field="iso", range={"below": 400.0})),
+        (
+            "$create_time>=2024-01-01T00:00:00Z",
+            condition(field="$create_time", range={"atLeast": "2024-01-01T00:00:00Z"}),
+        ),
+        ('colour=["red", "blue"]', condition(field="colour", oneOf=["red", "blue"])),
+        ("artist!=Monet", {"not": condition(field="artist", equals="Monet")}),
+        ("artist=*", condition(field="artist", exists=True)),
+        ("artist!=*", condition(field="artist", exists=False)),
+        ("formula=a=b", condition(field="formula", equals="a=b")),
+        ("artist=", condition(field="artist", equals="")),
+        ('{"any": {"filters": []}}', {"any": {}}),
+        (["a=1", "b=2"], {"all": {"filters": [condition(field="a", equals=1.0), condition(field="b", equals=2.0)]}}),
+        ([], {"all": {}}),
+    ],
+)
+def test_forms(text: str | list[str], expected: dict[str, object]) -> None:
+    assert json_format.MessageToDict(parse_filter(text)) == expected
+
+
+def test_a_contracts_filter_passes() -> None:
+    given = search_pb2.Filter(any=search_pb2.FilterList())
+    assert parse_filter(given) is given
+
+
+@pytest.mark.parametrize(
+    "text", ["Monet", "=3", "a>true", "a>=[1]", "a={}", "a=null", "a>*", '{"nonsense": 1}', "{", ""]
+)
+def test_what_is_no_filter_says_the_forms(text: str) -> None:
+    with pytest.raises(InvalidInput, match="key=value") as caught:
+        parse_filter(text)
+    assert caught.value.reason is Reason.FILTER_INVALID
