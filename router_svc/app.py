@@ -26,6 +26,7 @@ from router_svc.peers.kinds import Kind
 from router_svc.peers.models import Captioners, Encoders
 from router_svc.peers.roster import Roster
 from router_svc.peers.stores import Stores
+from router_svc.peers.stubs import CaptionerStub, EncoderStub, SearchStub
 from router_svc.search import Searching
 from router_svc.search_proxy import SearchProxy
 from router_svc.service import RouterServicer
@@ -63,9 +64,9 @@ class RouterApp:
             default_space=settings.default_space,
             own_limits=CallLimits(settings.max_items, settings.max_message_bytes),
         )
-        encoders = Encoders(self._fleet(Kind.ENCODER, encoder_pb2_grpc.EncoderServiceStub), directory)
-        captioners = Captioners(self._fleet(Kind.CAPTIONER, caption_pb2_grpc.CaptionerServiceStub), directory)
-        stores = Stores(self._fleet(Kind.SEARCH, search_pb2_grpc.SearchServiceStub))
+        encoders = Encoders(self._fleet(Kind.ENCODER, EncoderStub), directory)
+        captioners = Captioners(self._fleet(Kind.CAPTIONER, CaptionerStub), directory)
+        stores = Stores(self._fleet(Kind.SEARCH, SearchStub))
         catalog = Catalog(
             stores, directory, default=settings.default_collection, believed_s=settings.collection_cache_seconds
         )

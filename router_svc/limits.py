@@ -66,9 +66,8 @@ class JoinedLimits:
         told = list(_told(replicas))
         joined = tightest([*told, own])
         joined.max_items = self._settings.max_items
-        if not self._roster.targets(Kind.ENCODER):
-            # Ingest needs one: without, no scheme is accepted, whatever the captioner takes.
-            del joined.uri_schemes[:]
+        # An item's id and digest come from the picture's bytes, and the router fetches none.
+        del joined.uri_schemes[:]
         return joined
 
 

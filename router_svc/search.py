@@ -141,7 +141,7 @@ class Searching:
         return from_store(error, search.prefix)
 
     async def _prepare(self, searches: Sequence[_Search], deadline: float | None) -> None:
-        """Checks all and encodes texts and pictures: one batch for each space and kind. A bad search keeps its error."""
+        """Checks all and encodes what is to encode: one batch for each space and kind. A bad search keeps its error."""
         started = asyncio.get_running_loop().time()
         batches: dict[tuple[str, str], list[_Query]] = {}
         for search in searches:

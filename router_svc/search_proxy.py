@@ -12,7 +12,8 @@ from lensmesh_chassis.server import Runtime
 from router_svc.deadline import deadline_of
 from router_svc.limits import JoinedLimits
 from router_svc.peers.kinds import Kind
-from router_svc.peers.stores import Stores, Stub
+from router_svc.peers.stores import Stores
+from router_svc.peers.stubs import SearchStub
 from router_svc.settings import RouterSettings
 
 Q = TypeVar("Q", bound=Message)
@@ -81,7 +82,7 @@ class SearchProxy(search_pb2_grpc.SearchServiceServicer):
         return await self._pass(lambda stub: stub.CountFacets, request, context)
 
     async def _pass(
-        self, method: Callable[[Stub], grpc.aio.UnaryUnaryMultiCallable[Q, A]], request: Q, context: Any
+        self, method: Callable[[SearchStub], grpc.aio.UnaryUnaryMultiCallable[Q, A]], request: Q, context: Any
     ) -> A:
         check_message(request, self._settings.max_message_bytes)
         return await self._stores.call(

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import grpc
-import structlog
 
 from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
+from lensmesh_chassis.logging import get_logger
 from lensmesh_chassis.reasons import Reason
 from router_svc.peers.faults import from_peer, is_away, is_busy, is_misled, unavailable
 from router_svc.peers.kinds import Kind
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 S = TypeVar("S")
 R = TypeVar("R")
 
@@ -83,8 +83,8 @@ class Fleet(Generic[S]):
         """The answer of the first of `targets` that does the work.
 
         `send(stub, timeout_s)` makes the call; `deadline` is the caller's, in loop time. Raises what the service said
-        if it refused the work itself, DeadlineExceeded, Overloaded where all that could have too much to do, and otherwise
-        Unavailable with the kind's reason.
+        if it refused the work itself, DeadlineExceeded, Overloaded where all that could have too much to do, and
+        otherwise Unavailable with the kind's reason.
         """
         busy: LensmeshError | None = None
         away: LensmeshError | None = None
@@ -100,7 +100,7 @@ class Fleet(Generic[S]):
                 elif is_away(error):
                     away = error
                     peer.shunned_until = asyncio.get_running_loop().time() + SHUN_S
-                    log.info("peer_lost", kind=self.kind.noun, target=peer.target, reason=error.reason)
+                    log.info("peer is away", kind=self.kind.noun, target=peer.target, reason=str(error.reason))
                 elif is_misled(error):
                     misled = error
                 else:

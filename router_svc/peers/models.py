@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 
 from google.rpc import status_pb2
 
-from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
+from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
-from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh.encoder.v1 import encoder_pb2
 from router_svc.directory import Directory, Serving
 from router_svc.peers.batches import BatchCalls
 from router_svc.peers.fleet import Fleet, Patience
+from router_svc.peers.stubs import CaptionerStub, EncoderStub
 
 NO_PATIENCE = Patience()
 
@@ -27,18 +28,18 @@ def text_bytes(text: str) -> int:
 class Encoders:
     """All encoders of the mesh."""
 
-    def __init__(self, fleet: Fleet[encoder_pb2_grpc.EncoderServiceAsyncStub], directory: Directory) -> None:
+    def __init__(self, fleet: Fleet[EncoderStub], directory: Directory) -> None:
         self.fleet = fleet
         self._directory = directory
-        self._images: BatchCalls[
-            encoder_pb2_grpc.EncoderServiceAsyncStub, common_pb2.Image, encoder_pb2.EncodeResult
-        ] = BatchCalls(fleet, size_of=image_bytes, refuse=_no_vector)
-        self._texts: BatchCalls[encoder_pb2_grpc.EncoderServiceAsyncStub, str, encoder_pb2.EncodeResult] = BatchCalls(
+        self._images: BatchCalls[EncoderStub, common_pb2.Image, encoder_pb2.EncodeResult] = BatchCalls(
+            fleet, size_of=image_bytes, refuse=_no_vector
+        )
+        self._texts: BatchCalls[EncoderStub, str, encoder_pb2.EncodeResult] = BatchCalls(
             fleet, size_of=text_bytes, refuse=_no_vector
         )
-        self._classifications: BatchCalls[
-            encoder_pb2_grpc.EncoderServiceAsyncStub, common_pb2.Image, encoder_pb2.Classification
-        ] = BatchCalls(fleet, size_of=image_bytes, refuse=lambda status: encoder_pb2.Classification(error=status))
+        self._classifications: BatchCalls[EncoderStub, common_pb2.Image, encoder_pb2.Classification] = BatchCalls(
+            fleet, size_of=image_bytes, refuse=lambda status: encoder_pb2.Classification(error=status)
+        )
 
     async def images(
         self,
@@ -52,7 +53,7 @@ class Encoders:
         """One result per picture, in the space of the options or the default one. Errors as of BatchCalls.run."""
 
         async def send(
-            stub: encoder_pb2_grpc.EncoderServiceAsyncStub, batch: Sequence[common_pb2.Image], timeout_s: float
+            stub: EncoderStub, batch: Sequence[common_pb2.Image], timeout_s: float
         ) -> Sequence[encoder_pb2.EncodeResult]:
             request = encoder_pb2.EncodeImagesRequest(images=batch, options=chosen)
             return (await stub.EncodeImages(request, timeout=timeout_s)).results
@@ -79,9 +80,7 @@ class Encoders:
     ) -> list[encoder_pb2.EncodeResult]:
         """One result per text, as `images`."""
 
-        async def send(
-            stub: encoder_pb2_grpc.EncoderServiceAsyncStub, batch: Sequence[str], timeout_s: float
-        ) -> Sequence[encoder_pb2.EncodeResult]:
+        async def send(stub: EncoderStub, batch: Sequence[str], timeout_s: float) -> Sequence[encoder_pb2.EncodeResult]:
             request = encoder_pb2.EncodeTextsRequest(texts=batch, options=chosen)
             return (await stub.EncodeTexts(request, timeout=timeout_s)).results
 
@@ -97,7 +96,7 @@ class Encoders:
         """One result per picture of the request."""
 
         async def send(
-            stub: encoder_pb2_grpc.EncoderServiceAsyncStub, batch: Sequence[common_pb2.Image], timeout_s: float
+            stub: EncoderStub, batch: Sequence[common_pb2.Image], timeout_s: float
         ) -> Sequence[encoder_pb2.Classification]:
             part = encoder_pb2.ClassifyImagesRequest(
                 images=batch,
@@ -129,12 +128,12 @@ class Encoders:
 class Captioners:
     """All captioners of the mesh."""
 
-    def __init__(self, fleet: Fleet[caption_pb2_grpc.CaptionerServiceAsyncStub], directory: Directory) -> None:
+    def __init__(self, fleet: Fleet[CaptionerStub], directory: Directory) -> None:
         self.fleet = fleet
         self.directory = directory
-        self._images: BatchCalls[
-            caption_pb2_grpc.CaptionerServiceAsyncStub, common_pb2.Image, caption_pb2.CaptionResult
-        ] = BatchCalls(fleet, size_of=image_bytes, refuse=lambda status: caption_pb2.CaptionResult(error=status))
+        self._images: BatchCalls[CaptionerStub, common_pb2.Image, caption_pb2.CaptionResult] = BatchCalls(
+            fleet, size_of=image_bytes, refuse=lambda status: caption_pb2.CaptionResult(error=status)
+        )
 
     async def images(
         self,
@@ -148,7 +147,7 @@ class Captioners:
         """One result per picture, by the model of the options or the default one. Errors as of BatchCalls.run."""
 
         async def send(
-            stub: caption_pb2_grpc.CaptionerServiceAsyncStub, batch: Sequence[common_pb2.Image], timeout_s: float
+            stub: CaptionerStub, batch: Sequence[common_pb2.Image], timeout_s: float
         ) -> Sequence[caption_pb2.CaptionResult]:
             request = caption_pb2.CaptionImagesRequest(images=batch, options=options)
             return (await stub.CaptionImages(request, timeout=timeout_s)).results

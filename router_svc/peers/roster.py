@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 
-import structlog
-
 from lensmesh_chassis.channels import ChannelSecurity
+from lensmesh_chassis.logging import get_logger
 from router_svc.peers.kinds import Kind
 from router_svc.peers.replica import Condition, Probe, Replica
 from router_svc.peers.targets import Address, resolve
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Roster:

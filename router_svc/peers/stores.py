@@ -3,11 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from lensmesh.search.v1 import search_pb2_grpc
 from router_svc.peers.faults import unavailable
 from router_svc.peers.fleet import Fleet, Patience
+from router_svc.peers.stubs import SearchStub
 
-Stub = search_pb2_grpc.SearchServiceAsyncStub
 R = TypeVar("R")
 NO_PATIENCE = Patience()
 
@@ -15,12 +14,12 @@ NO_PATIENCE = Patience()
 class Stores:
     """All search services of the mesh: each of them does any call, since one store is behind all."""
 
-    def __init__(self, fleet: Fleet[Stub]) -> None:
+    def __init__(self, fleet: Fleet[SearchStub]) -> None:
         self.fleet = fleet
 
     async def call(
         self,
-        send: Callable[[Stub, float], Awaitable[R]],
+        send: Callable[[SearchStub, float], Awaitable[R]],
         *,
         patience: Patience = NO_PATIENCE,
         deadline: float | None = None,

@@ -1,0 +1,159 @@
+"""Pictures come in, once, with what is asked for."""
+
+import hashlib
+
+from google.protobuf import struct_pb2
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh.router.v1 import router_pb2
+from lensmesh.search.v1 import search_pb2
+from tests.router.conftest import Mesh, item
+from tests.router.fakes import SPACE, vector
+
+
+def struct(**fields: str) -> struct_pb2.Struct:
+    made = struct_pb2.Struct()
+    made.update(fields)
+    return made
+
+
+async def test_pictures_are_stored_with_vector_caption_and_digest(mesh: Mesh) -> None:
+    results = await mesh.ingest(*(item(f"p{n}", metadata=struct(n=str(n))) for n in range(50)))
+    assert len(results) == 50
+    assert {result.item.outcome for result in results.values()} == {search_pb2.UPSERT_OUTCOME_CREATED}
+    done = results["p7"].item
+    digest = hashlib.sha256(b"p7").digest()
+    assert done.id == digest.hex()
+    assert done.caption.text == "a picture of p7"
+    assert (done.encode.total_us, done.describe.total_us) == (10, 20)
+    assert done.store_us > 0
+    stored = mesh.stored()[digest.hex()]
+    assert stored.vectors["image"] == vector(b"p7", SPACE)
+    assert stored.content_digest == digest
+    assert stored.metadata == struct(n="7")
+    assert stored.caption.model == "teller@000000000000"
+    assert [space.name for space in mesh.search.collections["default"].spaces] == ["image"]
+    assert {options.priority for options in mesh.encoder.options} == {common_pb2.PRIORITY_BULK}
+
+
+async def test_one_picture_is_ingested_by_a_call(mesh: Mesh) -> None:
+    answer = await mesh.router.Ingest(
+        router_pb2.IngestRequest(options=router_pb2.IngestOptions(collection="cats"), item=item("p", id="mine"))
+    )
+    assert answer.item.id == "mine"
+    assert "mine" in mesh.stored("cats")
+    assert {options.priority for options in mesh.encoder.options} == {common_pb2.PRIORITY_INTERACTIVE}
+
+
+async def test_what_is_there_is_unchanged_and_no_model_runs(mesh: Mesh) -> None:
+    pictures = [item(f"p{n}", metadata=struct(a="b"), id=f"id{n}") for n in range(10)]
+    await mesh.ingest(*pictures)
+    encoded, described, written = len(mesh.encoder.images), len(mesh.captioner.images), len(mesh.search.writes)
+    again = await mesh.ingest(*pictures)
+    assert {result.item.outcome for result in again.values()} == {search_pb2.UPSERT_OUTCOME_UNCHANGED}
+    assert again["p3"].item.caption.text == "a picture of p3"
+    assert (len(mesh.encoder.images), len(mesh.captioner.images), len(mesh.search.writes)) == (
+        encoded,
+        described,
+        written,
+    )
+
+
+async def test_the_same_content_under_another_id_takes_vectors_and_caption(mesh: Mesh) -> None:
+    await mesh.ingest(item("p", id="first"))
+    [result] = (await mesh.ingest(item("p", id="second", metadata=struct(who="other")))).values()
+    assert result.item.outcome == search_pb2.UPSERT_OUTCOME_CREATED
+    assert (len(mesh.encoder.images), len(mesh.captioner.images)) == (1, 1)
+    assert mesh.stored()["second"].vectors["image"] == vector(b"p", SPACE)
+    assert mesh.stored()["second"].caption.text == "a picture of p"
+
+
+async def test_one_content_under_many_ids_of_one_stream_is_encoded_once(mesh: Mesh) -> None:
+    results = await mesh.ingest(*(item(f"r{n}", b"same", id=f"id{n}") for n in range(20)))
+    assert {result.item.outcome for result in results.values()} == {search_pb2.UPSERT_OUTCOME_CREATED}
+    assert len(mesh.stored()) == 20
+    assert mesh.encoder.images == [b"same"]
+    assert mesh.captioner.images == [b"same"]
+
+
+async def test_changed_metadata_is_written_without_a_model(mesh: Mesh) -> None:
+    await mesh.ingest(item("p", id="x", image_uri="s3://a", metadata=struct(a="1")))
+    [result] = (await mesh.ingest(item("p", id="x", metadata=struct(a="2")))).values()
+    assert result.item.outcome == search_pb2.UPSERT_OUTCOME_UPDATED
+    assert mesh.stored()["x"].metadata == struct(a="2")
+    assert mesh.stored()["x"].vectors["image"] == vector(b"p", SPACE)
+    assert mesh.stored()["x"].image_uri == "s3://a"
+    assert (len(mesh.encoder.images), len(mesh.captioner.images)) == (1, 1)
+
+
+async def test_another_picture_under_the_same_id_replaces_it(mesh: Mesh) -> None:
+    await mesh.ingest(item("p", b"one", id="x"))
+    [result] = (await mesh.ingest(item("p", b"two", id="x"))).values()
+    assert result.item.outcome == search_pb2.UPSERT_OUTCOME_UPDATED
+    assert mesh.stored()["x"].vectors["image"] == vector(b"two", SPACE)
+    assert mesh.stored()["x"].caption.text == "a picture of two"
+
+
+async def test_a_missing_caption_is_filled_in(mesh: Mesh) -> None:
+    await mesh.ingest(item("p"), captions=router_pb2.CAPTION_POLICY_NONE)
+    [stored] = mesh.stored().values()
+    assert not stored.HasField("caption")
+    assert mesh.captioner.images == []
+    [result] = (await mesh.ingest(item("p"))).values()
+    assert result.item.outcome == search_pb2.UPSERT_OUTCOME_UPDATED
+    assert result.item.caption.text == "a picture of p"
+    assert len(mesh.encoder.images) == 1
+
+
+async def test_the_callers_caption_is_used_instead(mesh: Mesh) -> None:
+    [result] = (await mesh.ingest(item("p", caption="my words"))).values()
+    assert (result.item.caption.text, result.item.caption.model) == ("my words", "")
+    assert mesh.captioner.images == []
+    [again] = (await mesh.ingest(item("p", caption="my words"))).values()
+    assert again.item.outcome == search_pb2.UPSERT_OUTCOME_UNCHANGED
+    [other] = (await mesh.ingest(item("p", caption="other words"))).values()
+    assert other.item.outcome == search_pb2.UPSERT_OUTCOME_UPDATED
+
+
+async def test_items_of_one_id_are_written_in_the_order_of_the_stream(mesh: Mesh) -> None:
+    mesh.encoder.faults.delay_s = 0.02
+    results = await mesh.ingest(*(item(f"r{n}", f"content {n}".encode(), id="same") for n in range(8)))
+    assert all(result.HasField("item") for result in results.values())
+    assert mesh.stored()["same"].vectors["image"] == vector(b"content 7", SPACE)
+    assert mesh.search.writes == [["same"]] * 8
+
+
+async def test_the_very_same_item_twice_in_one_stream_is_written_once(mesh: Mesh) -> None:
+    results = await mesh.ingest(item("a", b"p"), item("b", b"p"))
+    assert results["a"].item.outcome == search_pb2.UPSERT_OUTCOME_CREATED
+    assert results["b"].item.outcome == search_pb2.UPSERT_OUTCOME_UNCHANGED
+    assert len(mesh.search.writes) == 1
+
+
+async def test_only_the_spaces_asked_for_are_filled(unstarted: Mesh) -> None:
+    from tests.router.fakes import OTHER_SPACE, FakeEncoder
+
+    unstarted.encoders.append(FakeEncoder(OTHER_SPACE))
+    mesh = await unstarted.start()
+    mesh.search.make("both", ("image", SPACE), ("second", OTHER_SPACE))
+    await mesh.ingest(item("a"), collection="both", spaces=["second"])
+    [stored] = mesh.stored("both").values()
+    assert set(stored.vectors) == {"second"}
+    await mesh.ingest(item("a"), collection="both")
+    [stored] = mesh.stored("both").values()
+    assert stored.vectors["image"] == vector(b"a", SPACE)
+    assert stored.vectors["second"] == vector(b"a", OTHER_SPACE)
+    assert [len(encoder.images) for encoder in mesh.encoders] == [1, 1]
+
+
+async def test_a_collection_deleted_under_a_stream_is_made_again(mesh: Mesh) -> None:
+    async def messages():  # type: ignore[no-untyped-def]  # the stub takes any iterator
+        yield router_pb2.IngestStreamRequest(items=[item("a")])
+        while not mesh.stored():
+            await __import__("asyncio").sleep(0.01)
+        del mesh.search.collections["default"], mesh.search.items["default"]
+        yield router_pb2.IngestStreamRequest(items=[item("b")])
+
+    refs = [result.ref async for answer in mesh.router.IngestStream(messages()) for result in answer.results]
+    assert sorted(refs) == ["a", "b"]
+    assert [stored.caption.text for stored in mesh.stored().values()] == ["a picture of b"]
