@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -162,10 +162,10 @@ def _is_cut(content: bytes) -> bool:
     if content.startswith(b"BM"):
         return len(content) < 26 or len(content) < int.from_bytes(content[2:6], "little")
     if content.startswith((b"II*\0", b"MM\0*")):
-        order = "little" if content.startswith(b"II") else "big"
-        return len(content) < 8 or len(content) <= int.from_bytes(
-            content[4:8], "little" if order == "little" else "big"
-        )
+        order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
+        directory = int.from_bytes(content[4:8], order)
+        tags = int.from_bytes(content[directory : directory + 2], order)
+        return len(content) < directory + 2 + 12 * tags
     return False
 
 

@@ -1,0 +1,53 @@
+"""Devices and precision: what is there is used, what is not there is said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_inference.devices import choose_device, choose_precision, cpu_has_bfloat16, describe_cpu, describe_device
+
+
+def test_auto_takes_cuda_where_torch_sees_it() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("requested", ["cuda:99", "tpu", "meta", "cpu:x"])
+def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall(requested: str) -> None:
+    with pytest.raises(PreconditionFailed, match="auto"):
+        choose_device(requested)
+
+
+def test_precision_by_hardware() -> None:
+    expected = torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+    assert choose_precision(torch.device("cpu"), "auto") == expected
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_an_explicit_precision_is_obeyed(precision: str) -> None:
+    assert choose_precision(torch.device("cpu"), precision) == getattr(torch, precision)
+
+
+def test_an_unknown_precision_is_an_error() -> None:
+    with pytest.raises(PreconditionFailed, match="bfloat16"):
+        choose_precision(torch.device("cpu"), "int8")
+
+
+def test_the_cpu_describes_itself() -> None:
+    facts = describe_device(torch.device("cpu"))
+    assert (facts.id, facts.threads) == ("cpu", torch.get_num_threads())
+    assert facts.name
+    assert 0 < facts.memory_used < facts.memory_total
+    assert describe_cpu(3).threads == 3
+
+
+def test_none_of_the_shared_modules_needs_torch() -> None:
+    modules = ("images", "batcher", "pools", "devices", "digest", "canary")
+    imports = ", ".join(f"lensmesh_inference.{module}" for module in modules)
+    code = f"import sys, {imports}; sys.exit('torch' in sys.modules or 'grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
