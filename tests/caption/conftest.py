@@ -1,0 +1,86 @@
+"""The tiny BLIP in a hub-shaped folder, pictures, and real servers around models."""
+
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from caption_svc.app import CaptionApp
+from caption_svc.captioner import CaptionModel
+from caption_svc.settings import CaptionSettings
+from lensmesh.caption.v1 import caption_pb2_grpc
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.server import RunningServer, running
+from lensmesh_shapes import draw, held_out_scenes
+from tests.caption.fakes import TINY, FakeModel, save_tiny_blip
+
+
+@pytest.fixture(scope="session")
+def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as HF_HUB_CACHE names it, with the tiny model in it as `hf download` leaves it there."""
+    cache, commit = tmp_path_factory.mktemp("hub"), "0123456789abcdef0123456789abcdef01234567"
+    repository = cache / ("models--" + TINY.replace("/", "--"))
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    save_tiny_blip(repository / "snapshots" / commit)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(hub_cache: Path) -> Path:
+    return next(hub_cache.glob("*/snapshots/*"))
+
+
+def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[bytes]:
+    """Sixteen PNG files of different scenes."""
+    return [encoded(draw(scene, 96)) for scene in held_out_scenes(16)]
+
+
+@dataclass(frozen=True)
+class Client:
+    """A server with a stub for it."""
+
+    stub: "caption_pb2_grpc.CaptionerServiceAsyncStub"  # known to type checkers only
+    server: RunningServer
+    app: CaptionApp
+
+
+@pytest.fixture
+def fake() -> FakeModel:
+    return FakeModel()
+
+
+Serve = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts servers: `await serve(model="mock")`, or `await serve(fake, max_batch=2)` with a model made here."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*models: CaptionModel, **changes: Any) -> Client:
+            settings = CaptionSettings(**({"listen": "127.0.0.1:0", "threads": 1, "canary_seconds": 0} | changes))
+            apps: list[CaptionApp] = []
+
+            def build(runtime: Any) -> CaptionApp:
+                app = CaptionApp(runtime, lambda _: models) if models else CaptionApp(runtime)
+                apps.append(app)
+                return app
+
+            server = await stack.enter_async_context(running(settings, build, "caption"))
+            channel = await stack.enter_async_context(open_channel(server.address))
+            return Client(caption_pb2_grpc.CaptionerServiceStub(channel), server, apps[0])
+
+        yield start

@@ -1,0 +1,134 @@
+"""The service's captions are those that transformers' own generate() gives on the same weights, batched and alone."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
+from lensmesh_shapes import CAPTIONER_DIR
+
+hub: Any = transformers
+
+
+class Reference:
+    """transformers alone, used as its documentation shows, one picture at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = hub.BlipForConditionalGeneration.from_pretrained(folder).eval()
+        self.processor = hub.BlipProcessor.from_pretrained(folder)
+        self.processor.image_processor = hub.AutoImageProcessor.from_pretrained(folder, backend="pil")
+
+    def caption(self, content: bytes, prompt: str, max_tokens: int, beams: int) -> common_pb2.Caption:
+        """What the service should say, confidence from the scores that generate() itself reports."""
+        with Image.open(io.BytesIO(content)) as picture:
+            inputs = self.processor(picture.convert("RGB"), prompt or None, return_tensors="pt")
+        answer = self.model.generate(
+            **inputs,
+            num_beams=beams,
+            do_sample=False,
+            max_new_tokens=max_tokens,
+            return_dict_in_generate=True,
+            output_logits=True,
+            output_scores=True,
+        )
+        beams_taken = answer.beam_indices if beams > 1 else None
+        scores = self.model.text_decoder.compute_transition_scores(
+            answer.sequences, answer.logits, beams_taken, normalize_logits=True
+        )[0]
+        ids = answer.sequences[0]
+        generated = ids[len(inputs["input_ids"][0]) - 1 :] if prompt else ids[1:]
+        end = self.model.config.text_config.sep_token_id
+        count = (generated == end).nonzero()[0].item() + 1 if end in generated else len(generated)
+        text = self.processor.decode(ids, skip_special_tokens=True)
+        return common_pb2.Caption(
+            text=self.processor.tokenizer.clean_up_tokenization(text),
+            confidence=scores[:count].exp().mean().item(),
+            token_count=count,
+            truncated=end not in generated,
+        )
+
+
+@pytest.fixture(scope="module", params=["tiny", "shapes"])
+def folder(request: pytest.FixtureRequest, tiny_folder: Path) -> Path:
+    return tiny_folder if request.param == "tiny" else CAPTIONER_DIR
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Reference:
+    torch.set_num_threads(1)
+    return Reference(folder)
+
+
+# Words that both vocabularies have.
+PROMPTS = ["", "a red", "two small blue"]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("prompt", PROMPTS)
+async def test_batched_and_alone_as_transformers(
+    serve: Any, folder: Path, reference: Reference, pictures: list[bytes], prompt: str, beams: int
+) -> None:
+    client = await serve(model=f"local-dir:{folder}")
+    options = caption_pb2.CaptionOptions(prompt=prompt, max_tokens=20, beam_count=beams)
+    images = [common_pb2.Image(content=content) for content in pictures]
+    together = await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=images, options=options))
+    assert max(result.timings.batch_size for result in together.results) > 1
+    for image, batched in zip(images, together.results, strict=True):
+        expected = reference.caption(image.content, prompt, 20, beams)
+        request = caption_pb2.CaptionImagesRequest(images=[image], options=options)
+        alone = (await client.stub.CaptionImages(request)).results[0]
+        assert alone.timings.batch_size == 1
+        for got in (batched.caption, alone.caption):
+            assert got.text == expected.text
+            assert got.token_count == expected.token_count
+            assert got.truncated == expected.truncated
+            assert got.confidence == pytest.approx(expected.confidence, abs=1e-4)
+    if folder != CAPTIONER_DIR:
+        # The test is worth something only while the pictures differ in what is said of them.
+        assert len({result.caption.text for result in together.results}) >= 5
+        assert len({result.caption.token_count for result in together.results}) >= 2
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+async def test_word_by_word_is_the_same_caption(
+    serve: Any, folder: Path, reference: Reference, pictures: list[bytes], prompt: str
+) -> None:
+    client = await serve(model=str(folder))
+    for content in pictures[:6]:
+        request = caption_pb2.StreamCaptionRequest(
+            image=common_pb2.Image(content=content),
+            options=caption_pb2.CaptionOptions(prompt=prompt, max_tokens=12),
+        )
+        answers = [answer async for answer in client.stub.StreamCaption(request)]
+        expected = reference.caption(content, prompt, 12, 1)
+        assert "".join(answer.delta for answer in answers) == expected.text
+        assert answers[-1].WhichOneof("piece") == "caption"
+        assert answers[-1].caption.text == expected.text
+        assert answers[-1].caption.confidence == pytest.approx(expected.confidence, abs=1e-4)
+
+
+async def test_a_stream_of_many_says_the_same(
+    serve: Any, folder: Path, reference: Reference, pictures: list[bytes]
+) -> None:
+    client = await serve(model=str(folder), max_batch=5)
+    options = caption_pb2.CaptionOptions(max_tokens=20)
+    items = [
+        caption_pb2.CaptionStreamItem(ref=str(index), image=common_pb2.Image(content=content))
+        for index, content in enumerate(pictures)
+    ]
+    requests = [
+        caption_pb2.CaptionStreamRequest(options=options, items=items[:7]),
+        caption_pb2.CaptionStreamRequest(items=items[7:]),
+    ]
+    texts = {
+        result.ref: result.result.caption.text
+        async for answer in client.stub.CaptionStream(iter(requests))
+        for result in answer.results
+    }
+    assert texts == {str(index): reference.caption(content, "", 20, 1).text for index, content in enumerate(pictures)}
