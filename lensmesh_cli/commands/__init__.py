@@ -1,0 +1,1 @@
+"""One module for each sub-command; `register` adds it to the application."""

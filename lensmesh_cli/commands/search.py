@@ -1,0 +1,93 @@
+"""`lensmesh search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lensmesh_cli.console import EXIT_CODES, Exit, fail, note, out, print_json
+from lensmesh_cli.options import (
+    DEFAULT_TARGET,
+    CaFile,
+    CertificateFile,
+    Collection,
+    Connect,
+    Json,
+    KeyFile,
+    Target,
+    Timeout,
+)
+
+EPILOG = (
+    'Example: lensmesh search "a red circle" --filter year>=2020 --html found.html\n\n'
+    'Filters: key=value, key!=value, key>=3, key>3, key<=3, key<3, key=\\["a", "b"], key=* (is there), or a Filter of '
+    "the contract as JSON. Several must all hold.\n\n" + EXIT_CODES
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(epilog=EPILOG)(search)
+
+
+def search(
+    text: Annotated[str | None, typer.Argument(help="What the picture shows, in words.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Pictures like this one.", exists=True, dir_okay=False)] = None,
+    like: Annotated[str | None, typer.Option(help="Pictures like the stored item of this id.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Most hits.", min=1)] = 10,
+    filters: Annotated[list[str] | None, typer.Option("--filter", "-f", help="A condition, repeatable.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Leave out hits below this cosine similarity.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every item, not by the index.")] = False,
+    collection: Collection = "",
+    space: Annotated[str, typer.Option(help="The collection's space to look in; empty: its first.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.", dir_okay=False)] = None,
+    json_output: Json = False,
+    target: Target = DEFAULT_TARGET,
+    ca_file: CaFile = "",
+    certificate_file: CertificateFile = "",
+    key_file: KeyFile = "",
+    timeout: Timeout = 30.0,
+) -> None:
+    """Finds pictures by words, by a picture, or by a stored item. Scores are cosine similarities."""
+    if sum(value is not None for value in (text, image, like)) != 1:
+        fail("give exactly one of TEXT, --image and --like", Exit.USAGE)
+    from lensmesh_cli import hits
+    from lensmesh_client import parse_filter
+
+    chosen = parse_filter(filters) if filters else None
+    connect = Connect(target, ca_file, certificate_file, key_file, timeout)
+    found = connect.run(
+        lambda client: client.search(
+            text,
+            image=image,
+            item_id=like,
+            limit=limit,
+            filter=chosen,
+            min_score=min_score,
+            exact=exact,
+            collection=collection,
+            space=space,
+        )
+    )
+    if json_output:
+        print_json(
+            {
+                "hits": [hits.as_json(hit) for hit in found.hits],
+                "encode_us": found.encode_us,
+                "store_us": found.store_us,
+            }
+        )
+    elif found.hits:
+        out.print(hits.table(found.hits))
+    else:
+        note("nothing found")
+    if html is not None:
+        from lensmesh_cli.page import Page, Section
+
+        asked = f"“{text}”" if text is not None else f"like {image or like}"
+        page = Page("lensmesh search", f"{len(found.hits)} pictures for {asked}")
+        page.add(Section(asked, picture=image, hits=found.hits), hits.local_file)
+        page.write(html)
+        note(f"page: {html}")

@@ -1,0 +1,67 @@
+"""`lensmesh up`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lensmesh_cli.console import EXIT_CODES, Exit, fail, note
+
+EPILOG = (
+    "Example: lensmesh up --model ViT-B-32/laion2b_s34b_b79k --caption-model Salesforce/blip-image-captioning-base\n\n"
+    "Every other setting of a service is an environment variable: see docs/settings.md.\n\n" + EXIT_CODES
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(epilog=EPILOG)(up)
+
+
+def up(
+    data: Annotated[
+        Path, typer.Option(help="Folder of the database and the logs.", envvar="LENSMESH_DATA", file_okay=False)
+    ] = Path("lensmesh-data"),
+    host: Annotated[str, typer.Option(help="Where to listen. 0.0.0.0: reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The router's port; encoder, captioner and search take the next three.", max=65532)
+    ] = 50050,
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Let the system choose all four.")] = False,
+    model: Annotated[
+        str, typer.Option(help="The encoder's: auto, shapes, mock, ARCH/TAG, hf-hub:ORG/NAME, local-dir:/PATH.")
+    ] = "",
+    caption_model: Annotated[
+        str, typer.Option(help="The captioner's: auto, shapes, mock, ORG/NAME, local-dir:/PATH.")
+    ] = "",
+    mock: Annotated[bool, typer.Option("--mock", help="No models: made-up answers, at once, without torch.")] = False,
+    store_url: Annotated[
+        str,
+        typer.Option(
+            envvar="LENSMESH_SEARCH_STORE_URL", help="A PostgreSQL with pgvector of your own, not an embedded one."
+        ),
+    ] = "",
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the addresses here, as JSON, once the mesh serves.", dir_okay=False)
+    ] = None,
+) -> None:
+    """A whole mesh on this machine: four services and a PostgreSQL, kept running until Ctrl-C."""
+    if mock and (model or caption_model):
+        fail("--mock goes without --model and --caption-model", Exit.USAGE)
+    from lensmesh_cli.local import check_parts, run_until_signal
+    from lensmesh_cli.supervisor import MeshOptions
+
+    missing = check_parts(mock=mock, embedded=not store_url)
+    if missing:
+        fail(missing, Exit.FAILED)
+    options = MeshOptions(
+        data=data,
+        host=host,
+        port=0 if free_ports else port,
+        model="mock" if mock else model,
+        caption_model="mock" if mock else caption_model,
+        store_url=store_url,
+    )
+    note("starting the mesh; Ctrl-C ends it")
+    raise typer.Exit(int(run_until_signal(options, ready_file)))

@@ -1,0 +1,66 @@
+"""Search hits as a table, as JSON, and as the page's cards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from lensmesh_client import Hit
+
+METADATA_SHOWN = 60
+
+
+def table(hits: Sequence[Hit], title: str = "") -> Table:
+    """Rank, score, name, caption, metadata."""
+    rows = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
+    rows.add_column("", justify="right", style="dim")
+    rows.add_column("score", justify="right", style="cyan")
+    rows.add_column("picture", overflow="fold")
+    rows.add_column("caption", overflow="fold")
+    rows.add_column("metadata", style="dim", overflow="fold")
+    for rank, hit in enumerate(hits, 1):
+        said = json.dumps(hit.metadata, ensure_ascii=False) if hit.metadata else ""
+        rows.add_row(
+            str(rank), f"{hit.score:.3f}", Text(name_of(hit)), Text(caption_of(hit)), Text(said[:METADATA_SHOWN])
+        )
+    return rows
+
+
+def name_of(hit: Hit) -> str:
+    """The file's name where it is known, else the beginning of the id."""
+    name = unquote(urlsplit(hit.image_uri).path).rsplit("/", 1)[-1]
+    return name or (hit.id[:16] + "…" if len(hit.id) > 20 else hit.id)
+
+
+def caption_of(hit: Hit) -> str:
+    """The caption's text, "" for none."""
+    return hit.caption.text if hit.caption else ""
+
+
+def local_file(hit: Hit) -> Path | None:
+    """The picture, where its address is a file of this machine."""
+    parts = urlsplit(hit.image_uri)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        return None
+    path = Path(unquote(parts.path))
+    return path if path.is_file() else None
+
+
+def as_json(hit: Hit) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "id": hit.id,
+        "score": hit.score,
+        "caption": hit.caption.text if hit.caption else None,
+        "caption_confidence": hit.caption.confidence if hit.caption else None,
+        "metadata": hit.metadata,
+        "image_uri": hit.image_uri,
+        "content_digest": hit.content_digest,
+    }

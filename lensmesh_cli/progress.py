@@ -1,0 +1,76 @@
+"""A progress bar with what an ingest's watcher wants to know; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+PLAIN_EVERY_S = 10.0
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.0f} images/s", "cyan")
+
+
+class Bar:
+    """Counts images and errors. `step()` for each answer."""
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        self.done = self.errors = 0
+        self._total = total
+        self._console = console
+        self._began = self._said = time.monotonic()
+        self._progress: Progress | None = None
+        if console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TextColumn("{task.fields[errors]}"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=console,
+            )
+            self._task = self._progress.add_task(what, total=total, errors="")
+
+    def __enter__(self) -> Self:
+        self._began = self._said = time.monotonic()
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was entered."""
+        return time.monotonic() - self._began
+
+    def step(self, *, ok: bool) -> None:
+        """One more answer."""
+        self.done += 1
+        self.errors += not ok
+        if self._progress is not None:
+            errors = f"[red]{self.errors} failed[/]" if self.errors else ""
+            self._progress.update(self._task, completed=self.done, errors=errors)
+        elif time.monotonic() - self._said > PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            rate = self.done / self.seconds
+            left = (self._total - self.done) / rate
+            count = f"{self.done} of {self._total} images, {rate:.1f} images/s"
+            self.say(f"{count}, {self.errors} failed, about {left:.0f} s left")
+
+    def say(self, message: str) -> None:
+        """A line above the bar."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)

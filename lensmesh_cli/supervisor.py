@@ -1,0 +1,215 @@
+"""A whole mesh on this machine: a database and four services, each a process of its own, kept running and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lensmesh_cli.managed import Managed, Say, Spec, StartError
+
+ORDER = ("database", "encoder", "caption", "search", "router")
+PORTS = {"router": 0, "encoder": 1, "caption": 2, "search": 3}
+"""Added to the first port."""
+LOCK_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """What to start and where."""
+
+    data: Path
+    """Folder of the database, the logs and the lock; made where it is missing."""
+    host: str = "127.0.0.1"
+    port: int = 50050
+    """The router's; the others follow. 0: free ports."""
+    model: str = ""
+    caption_model: str = ""
+    store_url: str = ""
+    """A PostgreSQL of the caller's own; empty: an embedded one in `data`."""
+    environment: Mapping[str, str] | None = None
+    """More settings of the services."""
+
+
+class DataFolderError(Exception):
+    """Another mesh uses the data folder."""
+
+
+class Supervisor:
+    """Started when entered; drained in reverse order when left. `say` is told what happens, in words."""
+
+    def __init__(self, options: MeshOptions, say: Say) -> None:
+        self._options = options
+        self._say = say
+        self._data = options.data.expanduser().resolve()
+        self._lock: int | None = None
+        self.processes: dict[str, Managed] = {}
+
+    @property
+    def router(self) -> str:
+        """ "host:port" of the router."""
+        return self.address("router")
+
+    def address(self, name: str) -> str:
+        """ "host:port" of a service."""
+        return str(self.processes[name].ready["addresses"][0])
+
+    def addresses(self) -> dict[str, str]:
+        """By name, the database's URI included."""
+        found = {name: self.address(name) for name in ORDER if name in self.processes and name != "database"}
+        if "database" in self.processes:
+            found["database"] = str(self.processes["database"].ready["uri"])
+        return found
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Callers first: the router, then what it calls, then the database."""
+        for names in (("router",), ("search", "caption", "encoder"), ("database",)):
+            running = [self.processes[name] for name in names if name in self.processes]
+            await asyncio.gather(*(process.stop() for process in running))
+        self._unlock()
+
+    async def kill(self) -> None:
+        """At once, without a drain. The database is stopped in good order: it is quick, and it holds data."""
+        services = [process for name, process in self.processes.items() if name != "database"]
+        await asyncio.gather(*(process.kill() for process in services))
+        if "database" in self.processes:
+            await self.processes["database"].stop()
+        self._unlock()
+
+    async def start(self) -> None:
+        """Until all serve. Raises StartError and DataFolderError; to be stopped in any case."""
+        for folder in (self._data, self._data / "logs", self._data / "run"):
+            folder.mkdir(parents=True, exist_ok=True)
+        await self._take_lock()
+        store = self._options.store_url
+        database = None if store else asyncio.create_task(self._add(self._database()))
+        models = [
+            asyncio.create_task(self._add(self._service("encoder", {"MODEL": self._options.model}))),
+            asyncio.create_task(self._add(self._service("caption", {"MODEL": self._options.caption_model}))),
+        ]
+        tasks = [*models, *([database] if database else [])]
+        try:
+            if database is not None:
+                store = str((await database)["uri"])
+            search = asyncio.create_task(self._add(self._service("search", {"STORE_URL": store})))
+            tasks.append(search)
+            await asyncio.gather(*models, search)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        targets = {f"{name.upper()}_TARGETS": self.address(name) for name in ("encoder", "caption", "search")}
+        await self._add(self._service("router", targets))
+
+    async def _add(self, spec: Spec) -> Mapping[str, Any]:
+        with contextlib.suppress(FileNotFoundError):
+            spec.log_file.replace(spec.log_file.with_suffix(".old.log"))
+        fds = () if self._lock is None else (self._lock,)
+        self.processes[spec.name] = Managed(spec, self._say, fds)
+        return await self.processes[spec.name].start()
+
+    def _database(self) -> Spec:
+        ready = self._data / "run" / "database.json"
+        return Spec(
+            name="database",
+            module="lensmesh_cli.database",
+            arguments=(str(self._data / "postgres"), str(ready)),
+            ready_file=ready,
+            log_file=self._data / "logs" / "database.log",
+            # After a crash the old server's processes may still hold its memory for a moment.
+            attempts=5,
+        )
+
+    def _service(self, name: str, settings: Mapping[str, str]) -> Spec:
+        prefix = f"LENSMESH_{name.upper()}_"
+        port = self._options.port + PORTS[name] if self._options.port else 0
+        ready = self._data / "run" / f"{name}.json"
+        own = {"LISTEN": f"{self._options.host}:{port}", "READY_FILE": str(ready), "LOG_FORMAT": "console", **settings}
+        return Spec(
+            name=name,
+            module=f"{name}_svc",
+            environment={
+                # Colours belong on a terminal; these logs are files.
+                "NO_COLOR": "1",
+                **(self._options.environment or {}),
+                **{prefix + key: value for key, value in own.items() if value},
+            },
+            ready_file=ready,
+            log_file=self._data / "logs" / f"{name}.log",
+            serving=serves,
+            pin=lambda ready: {f"{prefix}LISTEN": ",".join(ready["addresses"])},
+        )
+
+    async def _take_lock(self) -> None:
+        """One mesh for each folder. The children hold the lock too, so that none is left of the last mesh."""
+        path = self._data / "lock"
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                holder = os.pread(self._lock, 100, 0).decode() or "another process"
+                if _alive(holder) or asyncio.get_running_loop().time() > deadline:
+                    os.close(self._lock)
+                    self._lock = None
+                    raise DataFolderError(
+                        f"the data folder {self._data} is in use by the mesh of process {holder}: stop that one, or "
+                        "name another folder with --data"
+                    ) from None
+                await asyncio.sleep(0.2)
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+async def serves(ready: Mapping[str, Any]) -> bool:
+    """Whether grpc.health.v1 at the first address says SERVING."""
+    health = ready.get("health") or ready["addresses"][0]
+    async with grpc.aio.insecure_channel(str(health)) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+__all__: Sequence[str] = ("DataFolderError", "MeshOptions", "StartError", "Supervisor")
