@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import remaining_s
-from lensmesh_chassis.errors import InvalidInput, NotFound
+from lensmesh_chassis.errors import InvalidInput, NotFound, PreconditionFailed
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
 from search_svc.batch import answer_batch
@@ -252,19 +252,19 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> T:
         """Does `work` with the collection of that name, again if it was replaced meanwhile."""
         _check_named(name, field)
-        if is_collection_name(name):
-            for _ in range(_LOOKUPS):
-                collection = await self._store.find_collection(name, timeout_s=self._left(context))
-                try:
-                    return await work(collection)
-                except StaleCollection:
-                    continue
-        raise NotFound(
-            Reason.COLLECTION_NOT_FOUND,
-            f"there is no collection {name[:80]!r}: create it first",
-            field=field,
-            metadata={"collection": name},
-        )
+        if not is_collection_name(name):
+            raise _no_collection(name)
+        collection = await self._store.find_collection(name, fresh=False, timeout_s=self._left(context))
+        for _ in range(_LOOKUPS):
+            try:
+                return await work(collection)
+            except (StaleCollection, InvalidInput, NotFound, PreconditionFailed) as error:
+                # What was remembered may be another collection than the one that bears the name by now.
+                now = await self._store.find_collection(name, fresh=True, timeout_s=self._left(context))
+                if now.key == collection.key and not isinstance(error, StaleCollection):
+                    raise
+                collection = now
+        raise _no_collection(name)
 
     def _left(self, context: Any) -> float:
         return remaining_s(context, self._settings.call_seconds)
@@ -273,3 +273,11 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 def _check_named(name: str, field: str) -> None:
     if not name:
         raise InvalidInput(Reason.COLLECTION_INVALID, f"{field} is empty: name a collection", field=field)
+
+
+def _no_collection(name: str) -> NotFound:
+    return NotFound(
+        Reason.COLLECTION_NOT_FOUND,
+        f"there is no collection {name[:80]!r}: create it first",
+        metadata={"collection": name},
+    )

@@ -80,8 +80,8 @@ class Store(Protocol):
             AlreadyExists: COLLECTION_EXISTS, the name is taken by another definition.
         """
 
-    async def find_collection(self, name: str, *, timeout_s: float) -> Collection:
-        """May answer from memory; what it answers may be stale.
+    async def find_collection(self, name: str, *, fresh: bool, timeout_s: float) -> Collection:
+        """May answer from memory, and so what is stale, unless `fresh`.
 
         Raises:
             NotFound: COLLECTION_NOT_FOUND.

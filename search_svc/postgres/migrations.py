@@ -10,7 +10,7 @@ from search_svc.store import StoreRefused
 
 # Any number that no other program on the same database is likely to lock.
 _LOCK = 0x6C656E73
-MIN_SERVER = 160000
+MIN_SERVER = 16
 MIN_PGVECTOR = (0, 8)
 
 
@@ -29,9 +29,10 @@ async def prepare(connection: asyncpg.Connection, steps: Sequence[Step]) -> Read
     Raises:
         StoreRefused: server or extension too old or missing, no right to create them, or a schema newer than `steps`.
     """
-    server = connection.get_server_version()
-    if server.major * 10000 < MIN_SERVER:
-        raise StoreRefused(f"PostgreSQL {server.major} is too old: {MIN_SERVER // 10000} or newer is needed")
+    # "18.4 (Debian 18.4-1)": the driver's own reading takes the 4 for a third part.
+    server = str(await connection.fetchval("SHOW server_version")).split()[0]
+    if connection.get_server_version().major < MIN_SERVER:
+        raise StoreRefused(f"PostgreSQL {server} is too old: {MIN_SERVER} or newer is needed")
     if await schema_version(connection) != steps[-1].version:
         try:
             await _migrate(connection, steps)
@@ -52,7 +53,7 @@ async def prepare(connection: asyncpg.Connection, steps: Sequence[Step]) -> Read
         raise StoreRefused("the extension vector was dropped from the database: run CREATE EXTENSION vector")
     if tuple(int(part) for part in row["extversion"].split(".")[:2]) < MIN_PGVECTOR:
         raise StoreRefused(f"pgvector {row['extversion']} is too old: run ALTER EXTENSION vector UPDATE (0.8 or newer)")
-    return Ready(f"{server.major}.{server.minor}", row["extversion"], row["nspname"])
+    return Ready(server, row["extversion"], row["nspname"])
 
 
 async def schema_version(connection: asyncpg.Connection) -> int:

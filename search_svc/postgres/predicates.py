@@ -5,7 +5,7 @@ for false. AND and OR keep that; only NOT has to say IS NOT TRUE.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable
 
 from search_svc.filters import (
     TIME_FIELDS,
@@ -36,13 +36,13 @@ _OWN = {
 class Parameters:
     """Numbered parameters of one statement; equal ones of the same type are sent once."""
 
-    def __init__(self, first: Sequence[object] = ()) -> None:
-        self.values: list[object] = list(first)
+    def __init__(self) -> None:
+        self.values: list[object] = []
         self._seen: dict[tuple[str, object], str] = {}
 
     def add(self, value: object, sql_type: str) -> str:
         """The parameter's place in the statement: $3::text."""
-        key = (sql_type, tuple(value) if isinstance(value, list) else value)
+        key = (sql_type, value if isinstance(value, Hashable) else id(value))
         if key not in self._seen:
             self.values.append(value)
             self._seen[key] = f"${len(self.values)}::{sql_type}"

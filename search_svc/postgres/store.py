@@ -63,17 +63,18 @@ class PostgresStore:
     async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
         return await self._run(lambda c: collections.create(c, definition), timeout_s, write=True)
 
-    async def find_collection(self, name: str, *, timeout_s: float) -> Collection:
-        if name not in self._known:
+    async def find_collection(self, name: str, *, fresh: bool, timeout_s: float) -> Collection:
+        if fresh or name not in self._known:
+            self._known.pop(name, None)
             collection = await self._run(lambda c: collections.find(c, name), timeout_s)
             if collection is None:
                 raise NotFound(
                     Reason.COLLECTION_NOT_FOUND,
                     f"there is no collection {name!r}: create it first",
-                    field="collection",
                     metadata={"collection": name},
                 )
             self._known[name] = collection
+            return collection
         return self._known[name]
 
     async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:

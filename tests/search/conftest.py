@@ -1,0 +1,84 @@
+"""One real server for the session, one database for each test, and the service on top."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from lensmesh.search.v1 import search_pb2_grpc
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.server import RunningServer, running
+from search_svc.app import SearchApp, make_store
+from search_svc.settings import SearchSettings
+from search_svc.store import Store
+from tests.search.servers import PostgresForTests
+from tests.search.support import Stub
+
+_numbers = itertools.count()
+Serve = Callable[..., AbstractAsyncContextManager[tuple[Stub, RunningServer]]]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresForTests]:
+    """A server that tests share and leave running."""
+    server = PostgresForTests()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+async def database_url(postgres: PostgresForTests) -> str:
+    """An empty database."""
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres.url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()
+    # Not dropped: the server's folder goes as a whole.
+    return postgres.database(name)
+
+
+@pytest.fixture(params=["postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """An empty store of each kind: every test that takes it, or what is made of it, holds for all of them."""
+    kinds = {"postgresql": "database_url"}
+    url: str = request.getfixturevalue(kinds[request.param])
+    return url
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    """An open store."""
+    made = make_store(settings_for(store_url))
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def serve(store_url: str) -> Serve:
+    """Starts the service on the store, with settings as given: `async with serve(max_items=3) as (stub, server)`."""
+
+    @asynccontextmanager
+    async def start(**options: Any) -> AsyncIterator[tuple[Stub, RunningServer]]:
+        async with (
+            running(settings_for(store_url, **options), SearchApp, "search") as server,
+            open_channel(server.address) as channel,
+        ):
+            yield search_pb2_grpc.SearchServiceStub(channel), server
+
+    return start
+
+
+@pytest.fixture
+async def stub(serve: Serve) -> AsyncIterator[Stub]:
+    """The service with its defaults."""
+    async with serve() as (made, _):
+        yield made
+
+
+def settings_for(url: str, **options: Any) -> SearchSettings:
+    """Settings with a free port."""
+    return SearchSettings(**{"listen": "127.0.0.1:0", "store_url": url, **options})
