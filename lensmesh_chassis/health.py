@@ -95,15 +95,17 @@ class Health:
         return _SERVING if self.is_serving(service) else _NOT_SERVING
 
     async def watch(self, service: str) -> AsyncIterator[int]:
-        """The status now and after each change, until closed."""
+        """The status now and after each change, until closed; the last one is told before the end."""
         last = None
-        while not self._closed:
+        while True:
             changed, status = self._changed, self.status(service)
             if status != last:
                 last = status
                 yield status
-                continue
-            await changed.wait()
+            elif self._closed:
+                return
+            else:
+                await changed.wait()
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # grpc_health publishes no types

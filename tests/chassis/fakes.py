@@ -141,6 +141,7 @@ class FakeApp:
         self.hold_start: asyncio.Event | None = None
         self.not_serving_at_start = ""
         self.log: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         self.shapes.add_to(server)
@@ -159,6 +160,8 @@ class FakeApp:
 
     async def stop(self) -> None:
         self.log.append("stop")
+        for task in self.tasks:
+            task.cancel()
 
 
 def call(channel: grpc.aio.Channel, method: str, texts: Sequence[str] = ("a",), **options: Any) -> Any:

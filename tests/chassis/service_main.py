@@ -1,0 +1,46 @@
+"""A service process for tests: the fake service behind `run`, its faults set by arguments."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic_settings import SettingsConfigDict
+
+from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.server import Runtime, run
+from lensmesh_chassis.settings import ServiceSettings, load_settings
+from tests.chassis.fakes import FakeApp
+
+
+class FakeSettings(ServiceSettings):
+    """With a prefix of its own."""
+
+    model_config = SettingsConfigDict(env_prefix="LENSMESH_FAKE_")
+
+
+def build(runtime: Runtime[Any]) -> FakeApp:
+    """The App as the first argument wants it."""
+    app = FakeApp(runtime)
+    match sys.argv[1:]:
+        case ["refuses"]:
+            app.start_fault = Unavailable(Reason.STORE_UNAVAILABLE, "the database at db:5432 does not answer: start it")
+        case ["breaks"]:
+            app.start_fault = ValueError("a bug")
+        case ["hangs"]:
+            app.hold_start = asyncio.Event()
+        case ["holds", file]:
+            app.shapes.hold = asyncio.Event()
+            app.tasks.append(asyncio.create_task(_open_when(Path(file), app.shapes.hold)))
+    return app
+
+
+async def _open_when(file: Path, hold: asyncio.Event) -> None:
+    while not file.exists():
+        await asyncio.sleep(0.02)
+    hold.set()
+
+
+if __name__ == "__main__":
+    run(load_settings(FakeSettings), build, "fake")

@@ -1,0 +1,249 @@
+"""Real processes: start, signals, drain, exit codes, what is said."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import from_rpc_error
+from tests.chassis.fakes import SHAPES, call, finish
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60.0
+
+
+@dataclass
+class Process:
+    """A running service process and where it listens."""
+
+    process: asyncio.subprocess.Process
+    ready: Path
+
+    async def addresses(self) -> dict[str, Any]:
+        async with asyncio.timeout(PATIENCE):
+            while not self.ready.exists():
+                if self.process.returncode is not None:
+                    pytest.fail(f"ended with {self.process.returncode}: {await self.said()}")
+                await asyncio.sleep(0.02)
+        content: dict[str, Any] = json.loads(self.ready.read_text())
+        return content
+
+    async def said(self) -> str:
+        assert self.process.stderr is not None
+        return (await self.process.stderr.read()).decode()
+
+    async def ended(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
+
+
+@asynccontextmanager
+async def process(folder: Path, *arguments: str, **variables: str) -> AsyncIterator[Process]:
+    """The fake service as a process of its own; killed at the end if it still runs."""
+    ready = folder / "ready.json"
+    environment = {
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
+        "PATH": os.environ["PATH"],
+        "LENSMESH_FAKE_LISTEN": "127.0.0.1:0",
+        "LENSMESH_FAKE_READY_FILE": str(ready),
+    }
+    environment |= {f"LENSMESH_FAKE_{name}": value for name, value in variables.items()}
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.chassis.service_main",
+        *arguments,
+        env=environment,
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Process(started, ready)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            started.kill()
+        await started.wait()
+
+
+async def health_of(channel: grpc.aio.Channel, service: str = "") -> int:
+    answer = await health_pb2_grpc.HealthStub(channel).Check(
+        health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE
+    )
+    status: int = answer.status
+    return status
+
+
+async def until_serving(channel: grpc.aio.Channel) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while await health_of(channel) != health_pb2.HealthCheckResponse.SERVING:
+            await asyncio.sleep(0.02)
+
+
+async def in_flight(address: str) -> int:
+    """Calls of the fake service that are inside, as its metrics tell."""
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE).read())
+    lines = [line for line in text.decode().splitlines() if line.startswith("grpc_server_in_flight{")]
+    return sum(int(float(line.split()[-1])) for line in lines if SHAPES in line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_under_load_drains(tmp_path: Path, number: signal.Signals) -> None:
+    """Calls in flight finish, health and new calls are told what is going on, nothing is lost, exit code 0."""
+    go_on = tmp_path / "go-on"
+    async with process(tmp_path, "holds", str(go_on), METRICS_LISTEN="127.0.0.1:0", DRAIN_SECONDS="60") as one:
+        found = await one.addresses()
+        assert found["pid"] == one.process.pid
+        async with open_channel(found["addresses"][0]) as channel:
+            await until_serving(channel)
+            held = [
+                asyncio.create_task(finish(call(channel, method, [str(n)])))
+                for n in range(10)
+                for method in ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
+            ]
+            async with asyncio.timeout(PATIENCE):
+                while await in_flight(found["metrics"]) < 40:
+                    await asyncio.sleep(0.02)
+            one.process.send_signal(number)
+            async with asyncio.timeout(PATIENCE):
+                while await health_of(channel) != health_pb2.HealthCheckResponse.NOT_SERVING:
+                    await asyncio.sleep(0.01)
+            assert await health_of(channel, SHAPES) == health_pb2.HealthCheckResponse.NOT_SERVING
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await finish(call(channel, "UnaryUnary"))
+            refused = from_rpc_error(caught.value)
+            assert isinstance(refused, Unavailable)
+            assert refused.reason is Reason.DRAINING
+            assert refused.retry_after_s is not None
+            assert not any(task.done() for task in held)
+            go_on.touch()
+            answers = await asyncio.wait_for(asyncio.gather(*held), PATIENCE)
+        assert [answer[-1] for answer in answers] == [str(n) for n in range(10) for _ in range(4)]
+        assert await one.ended() == 0
+        assert not one.ready.exists()
+        assert "fake stopped" in await one.said()
+
+
+async def test_a_second_signal_forces(tmp_path: Path) -> None:
+    async with process(tmp_path, "holds", str(tmp_path / "never"), DRAIN_SECONDS="600") as one:
+        found = await one.addresses()
+        async with open_channel(found["addresses"][0]) as channel:
+            await until_serving(channel)
+            held = call(channel, "UnaryStream")
+            await held.read()
+            one.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(PATIENCE):
+                while await health_of(channel) != health_pb2.HealthCheckResponse.NOT_SERVING:
+                    await asyncio.sleep(0.01)
+            one.process.send_signal(signal.SIGTERM)
+            assert await one.ended() == 1
+            with pytest.raises(grpc.aio.AioRpcError):
+                await finish(held)
+        assert "second signal" in await one.said()
+
+
+async def test_the_drain_ends_at_its_limit(tmp_path: Path) -> None:
+    async with process(tmp_path, "holds", str(tmp_path / "never"), DRAIN_SECONDS="0.2") as one:
+        found = await one.addresses()
+        async with open_channel(found["addresses"][0]) as channel:
+            await until_serving(channel)
+            held = call(channel, "UnaryStream")
+            await held.read()
+            one.process.send_signal(signal.SIGTERM)
+            assert await one.ended() == 0
+            with pytest.raises(grpc.aio.AioRpcError):
+                await finish(held)
+        assert "cut off" in await one.said()
+
+
+async def test_a_watcher_does_not_keep_the_process(tmp_path: Path) -> None:
+    async with process(tmp_path, DRAIN_SECONDS="600") as one:
+        found = await one.addresses()
+        async with open_channel(found["addresses"][0]) as channel:
+            await until_serving(channel)
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            one.process.send_signal(signal.SIGTERM)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await one.ended() == 0
+
+
+async def test_a_signal_while_starting_stops_the_start(tmp_path: Path) -> None:
+    async with process(tmp_path, "hangs") as one:
+        found = await one.addresses()
+        async with open_channel(found["addresses"][0]) as channel:
+            assert await health_of(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await finish(call(channel, "UnaryUnary"))
+            assert from_rpc_error(caught.value).reason is Reason.NOT_READY
+        one.process.send_signal(signal.SIGTERM)
+        assert await one.ended() == 0
+
+
+async def test_a_start_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
+    async with process(tmp_path, "refuses") as one:
+        assert await one.ended() == 1
+        said = await one.said()
+    critical = [line for line in said.splitlines() if "critical" in line]
+    assert len(critical) == 1
+    assert "fake cannot start: the database at db:5432 does not answer: start it" in critical[0]
+    assert "Traceback" not in said
+
+
+async def test_a_bug_in_the_start_shows_its_traceback(tmp_path: Path) -> None:
+    async with process(tmp_path, "breaks") as one:
+        assert await one.ended() == 1
+        assert "Traceback" in await one.said()
+
+
+async def test_a_port_in_use_is_named_with_its_fix(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with process(tmp_path, LISTEN=address) as one:
+            assert await one.ended() == 1
+            said = await one.said()
+    assert f"cannot listen on {address}: the port is in use" in said
+    assert "Traceback" not in said
+
+
+async def test_a_wrong_setting_ends_the_start_with_its_name(tmp_path: Path) -> None:
+    async with process(tmp_path, DRAIN_SECOND="3") as one:
+        assert await one.ended() == 1
+        said = await one.said()
+    assert said.strip().splitlines() == [
+        "LENSMESH_FAKE_DRAIN_SECOND is no setting: did you mean LENSMESH_FAKE_DRAIN_SECONDS? "
+        "Remove it or correct its name."
+    ]
+
+
+async def test_logs_are_json_and_begin_with_the_settings(tmp_path: Path) -> None:
+    async with process(tmp_path, INSTANCE="replica-1", LOG_LEVEL="debug") as one:
+        found = await one.addresses()
+        async with open_channel(found["addresses"][0]) as channel:
+            await until_serving(channel)
+            await finish(call(channel, "UnaryUnary", metadata=(("x-request-id", "call-9"),)))
+        one.process.send_signal(signal.SIGTERM)
+        assert await one.ended() == 0
+        events = [json.loads(line) for line in (await one.said()).splitlines()]
+    assert events[0]["event"] == "settings"
+    assert events[0]["settings"]["instance"] == "replica-1"
+    assert all({"timestamp", "level", "event", "service", "instance"} <= event.keys() for event in events)
+    called = next(event for event in events if event["event"] == "call" and event["method"].endswith("UnaryUnary"))
+    assert called["code"] == "OK"
+    assert called["request_id"] == "call-9"
