@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT_FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PROJECT_FILE["project"]
 # Distribution -> a line of our own code that only makes sense if it is really used.
 USED = {
     "grpcio": r"^\s*(import grpc|from grpc)\b",
@@ -35,10 +36,9 @@ def declared() -> set[str]:
 def test_package_is_declared_and_used(name: str) -> None:
     assert name in declared()
     pattern = re.compile(USED[name], re.MULTILINE)
+    packages = PROJECT_FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     sources = [
-        path
-        for path in ROOT.glob("*/**/*.py")
-        if path.relative_to(ROOT).parts[0] not in {".venv", "gen", "tests", "build"}
+        path for folder in [*packages, "protos"] for path in (ROOT / folder).rglob("*.py") if folder != "gen/lensmesh"
     ]
     assert any(pattern.search(path.read_text()) for path in sources), f"nothing imports {name}"
 
