@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 
 from encoder_svc.engine import Engine
+from encoder_svc.model import EncoderModel
 from encoder_svc.registry import open_models
 from encoder_svc.service import EncoderServicer
 from encoder_svc.settings import EncoderSettings
@@ -18,10 +19,15 @@ from lensmesh_chassis.server import Runtime
 
 
 class EncoderApp:
-    """EncoderService with the models that its settings name."""
+    """EncoderService with the models that its settings name; `open_models` loads them, and blocks."""
 
-    def __init__(self, runtime: Runtime[EncoderSettings]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime[EncoderSettings],
+        open_models: Callable[[EncoderSettings], Sequence[EncoderModel]] = open_models,
+    ) -> None:
         self._runtime = runtime
+        self._open_models = open_models
         self._engine: Engine | None = None
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
@@ -30,7 +36,7 @@ class EncoderApp:
 
     async def start(self) -> None:
         # In a thread: health is asked, and answers, while gigabytes are read.
-        models = await asyncio.to_thread(open_models, self._runtime.settings)
+        models = await asyncio.to_thread(self._open_models, self._runtime.settings)
         self._engine = Engine(models, self._runtime.settings)
         await self._engine.start()
 

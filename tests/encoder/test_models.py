@@ -1,0 +1,197 @@
+"""From a name in a setting to a model: every form, every trap, and what `auto` means."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from encoder_svc.locate import Located, locate
+from encoder_svc.model import EncoderModel, Kind
+from encoder_svc.openclip import OpenClipModel
+from encoder_svc.registry import open_model, open_models
+from encoder_svc.settings import EncoderSettings
+from encoder_svc.sources import Form, parse_source, split_names
+from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_inference.digest import weights_digest
+from lensmesh_inference.images import ImageLimits
+from tests.encoder.helpers import png
+from tests.encoder.tiny import CONFIGS, PREPROCESS, write_config, write_folder
+
+SETTINGS = EncoderSettings(precision="float32", allow_download=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "architecture", "where"),
+    [
+        ("mock", Form.MOCK, "", ""),
+        ("mock-768", Form.MOCK, "", ""),
+        ("shapes", Form.SHAPES, "", ""),
+        ("ViT-B-32/laion2b_s34b_b79k", Form.TAG, "ViT-B-32", "laion2b_s34b_b79k"),
+        ("hf-hub:org/name", Form.HUB, "", "org/name"),
+        ("local-dir:/models/x", Form.FOLDER, "", "/models/x"),
+        ("ViT-B-32@/models/x.pt", Form.CHECKPOINT, "ViT-B-32", "/models/x.pt"),
+        ("ViT-B-32/random", Form.RANDOM, "ViT-B-32", ""),
+    ],
+)
+def test_names(name: str, form: Form, architecture: str, where: str) -> None:
+    source = parse_source(name)
+    assert (source.form, source.architecture, source.where) == (form, architecture, where)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "", "/x", "x/", "local-dir:", "hf-hub:", "@/x", "ViT-B-32@"])
+def test_a_name_without_weights_is_refused_and_never_random(name: str) -> None:
+    with pytest.raises(PreconditionFailed, match="ARCH/TAG"):
+        parse_source(name)
+
+
+def test_several_names() -> None:
+    assert split_names(" shapes, mock ,") == ["shapes", "mock"]
+    for wrong in ("", " , ", "mock,shapes,mock"):
+        with pytest.raises(PreconditionFailed):
+            split_names(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("NoSuchArch/x", "architecture"),
+        ("ViT-B-32/no_such_tag", "laion2b_s34b_b79k"),
+        ("ViT-B-32/laion2b_s34b_b79k", "not on this machine"),
+        ("hf-hub:lensmesh/no-such-model", "not on this machine"),
+        ("local-dir:/nowhere", "open_clip_config.json"),
+        ("ViT-B-32@/nowhere.pt", "no file"),
+        ("NoSuchArch/random", "architecture"),
+    ],
+)
+def test_what_cannot_be_served_says_why(name: str, said: str) -> None:
+    with pytest.raises(PreconditionFailed, match=said):
+        open_model(name, SETTINGS)
+
+
+def test_folders_that_lack_something(tmp_path: Path) -> None:
+    write_config(tmp_path / "bare", CONFIGS["clip"], PREPROCESS["clip"])
+    with pytest.raises(PreconditionFailed, match="no weights"):
+        open_model(f"local-dir:{tmp_path / 'bare'}", SETTINGS)
+    folder = write_folder(tmp_path / "broken")
+    (folder / "open_clip_config.json").write_text("{}")
+    with pytest.raises(PreconditionFailed, match="model_cfg"):
+        open_model(f"local-dir:{folder}", SETTINGS)
+    folder = write_folder(tmp_path / "other")
+    write_config(folder, {**CONFIGS["clip"], "embed_dim": 25}, PREPROCESS["clip"])
+    with pytest.raises(PreconditionFailed, match="cannot be loaded"):
+        open_model(f"local-dir:{folder}", SETTINGS)
+
+
+def space(model: EncoderModel) -> str:
+    return model.facts.spaces[0].id
+
+
+def test_the_space_is_the_models_and_not_the_files(tmp_path: Path) -> None:
+    one = open_model(f"local-dir:{write_folder(tmp_path / 'one')}", SETTINGS)
+    copy = open_model(f"local-dir:{write_folder(tmp_path / 'copy')}", SETTINGS)
+    other = open_model(f"local-dir:{write_folder(tmp_path / 'other', seed=2)}", SETTINGS)
+    assert space(one) == space(copy)
+    assert one.facts.weights_digest == weights_digest(load_file(tmp_path / "one" / "open_clip_model.safetensors"))
+    assert space(one) != space(other)
+    squash = {**PREPROCESS["clip"], "resize_mode": "squash"}
+    write_config(tmp_path / "copy", CONFIGS["clip"], squash)
+    squashed = open_model(f"local-dir:{tmp_path / 'copy'}", SETTINGS)
+    assert squashed.facts.weights_digest == one.facts.weights_digest
+    assert space(squashed) != space(one)
+
+
+def test_the_seeded_model_has_a_golden_space(tmp_path: Path) -> None:
+    write_config(tmp_path, CONFIGS["clip"], PREPROCESS["clip"])
+    model = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False)
+    # Numbers that no random generator has a say in.
+    tensors = {
+        name: torch.arange(tensor.numel(), dtype=torch.float32).remainder(97).div(1000).reshape(tensor.shape)
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(tensors, tmp_path / "open_clip_model.safetensors")
+    facts = open_model(f"local-dir:{tmp_path}", SETTINGS).facts
+    assert [facts.weights_digest, *(one.id for one in facts.spaces)] == ["digest", "unit", "raw"]
+
+
+def test_checkpoints_load_safely(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    state = open_clip.create_model("RN50").state_dict()
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "trained.pt")
+    save_file(state, tmp_path / "plain.safetensors")
+    trained = open_model(f"RN50@{tmp_path / 'trained.pt'}", SETTINGS)
+    plain = open_model(f"RN50@{tmp_path / 'plain.safetensors'}", SETTINGS)
+    assert space(trained) == space(plain)
+    assert trained.facts.name == f"RN50@{tmp_path / 'trained.pt'}"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (str(tmp_path / "owned"),)
+
+    torch.save({"state_dict": state, "evil": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(PreconditionFailed, match="cannot be loaded"):
+        open_model(f"RN50@{tmp_path / 'evil.pt'}", SETTINGS)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_quick_gelu_is_corrected_where_the_tag_tells_and_warned_of_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "open_clip_model.safetensors"
+    weights.write_bytes(b"")
+
+    def found(repository: str, *names: str) -> Path:
+        return weights
+
+    monkeypatch.setattr("encoder_svc.locate.cached_on_hub", found)
+    located: Located = locate(parse_source("ViT-B-32/openai"), allow_download=False)
+    assert located.quick_gelu
+    assert located.model_config == locate(parse_source("ViT-B-32-quickgelu/openai"), allow_download=False).model_config
+    assert "QuickGELU" in caplog.text
+    assert not locate(parse_source("ViT-B-32/laion2b_s34b_b79k"), allow_download=False).quick_gelu
+    caplog.clear()
+    openai = tmp_path / "openai.pt"
+    openai.write_bytes(b"")
+    locate(parse_source(f"ViT-B-32@{openai}"), allow_download=False)
+    assert "ViT-B-32-quickgelu" in caplog.text
+
+
+def test_random_weights_only_by_name_and_the_same_every_time(caplog: pytest.LogCaptureFixture) -> None:
+    source = parse_source("ViT-B-32/random")
+    assert locate(source, allow_download=False).random
+    assert "random weights" in caplog.text
+
+
+def test_auto_takes_the_real_model_where_it_is_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    name = f"local-dir:{write_folder(tmp_path / 'real')}"
+    (model,) = open_models(SETTINGS.model_copy(update={"real_model": name}))
+    assert (model.facts.name, model.facts.kind) == (name, Kind.LOCAL)
+    assert f"model auto: {name}" in caplog.text
+
+
+def test_auto_takes_the_shapes_pack_where_the_real_weights_are_missing(caplog: pytest.LogCaptureFixture) -> None:
+    # allow_download is for models that are named: auto asks no network whatever it says.
+    (model,) = open_models(EncoderSettings(allow_download=True, real_model="hf-hub:lensmesh/no-such-model"))
+    assert (model.facts.name, model.facts.kind) == ("shapes", Kind.DEMONSTRATION)
+    assert model.facts.requested_device == "auto"
+    assert "drawn scenes only" in caplog.text
+    assert "not on this machine" in caplog.text
+
+
+def test_a_model_that_answers_nan_fails_the_item(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "nan")
+    file = folder / "open_clip_model.safetensors"
+    tensors = load_file(file)
+    tensors["visual.proj"][:] = float("nan")
+    save_file(tensors, file)
+    model = open_model(f"local-dir:{folder}", SETTINGS)
+    assert isinstance(model, OpenClipModel)
+    (output,) = model.compute([model.prepare_image(png(), ImageLimits(), "image")])
+    assert isinstance(output, Exception)
+    (text,) = model.compute([model.prepare_text("a cat")])
+    assert not isinstance(text, Exception)
