@@ -8,7 +8,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, PreconditionFailed, Unavailable
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import wants_bulk
 from router_svc.directory import Directory
@@ -128,8 +128,10 @@ async def _check_captioner(options: caption_pb2.CaptionOptions, directory: Direc
     """A model that nobody runs and a length that nobody writes fail the call; a captioner that is away does not."""
     try:
         await directory.captioners(options.model)
-    except Unavailable:
-        return
+    except LensmeshError as error:
+        if error.reason is Reason.CAPTIONER_UNAVAILABLE:
+            return
+        raise
     limit = directory.max_caption_tokens()
     if limit and options.max_tokens > limit:
         raise InvalidInput(

@@ -50,25 +50,31 @@ def is_misled(error: LensmeshError) -> bool:
     return isinstance(error, PreconditionFailed) and error.reason in _MISLED
 
 
-def unavailable(kind: Kind, targets: Sequence[str], cause: LensmeshError | None = None) -> Unavailable:
+def unavailable(kind: Kind, targets: Sequence[str], cause: LensmeshError | None = None) -> LensmeshError:
     """That no service of `kind` took the work. That its own backing store is away stays said as it was."""
-    if cause is not None and cause.reason is Reason.STORE_UNAVAILABLE:
-        return Unavailable(
-            cause.reason, cause.message, retry_after_s=cause.retry_after_s or RETRY_S, metadata=cause.metadata
-        )
-    where = ", ".join(targets)
     if not targets:
-        return Unavailable(
-            kind.unavailable,
-            f"no {kind.noun} is configured for this router",
-            metadata={"service": kind.service},
-        )
+        return not_configured(kind)
+    if cause is not None and cause.reason is Reason.STORE_UNAVAILABLE:
+        return cause
+    where = ", ".join(targets)
     return Unavailable(
         kind.unavailable,
         f"no {kind.noun} answers at {where}; send again later",
         retry_after_s=(cause.retry_after_s if cause else None) or RETRY_S,
         metadata={"service": kind.service, "targets": where},
     )
+
+
+def not_configured(kind: Kind) -> PreconditionFailed:
+    """That this router has no service of `kind` at all: sending again will not help."""
+    error = PreconditionFailed(
+        kind.unavailable,
+        f"no {kind.noun} is configured for this router: its setting {kind.setting} names none",
+        metadata={"service": kind.service, "setting": kind.setting},
+    )
+    # The reason is one that is worth a retry elsewhere, so the error comes with a delay unless told otherwise.
+    error.retry_after_s = None
+    return error
 
 
 def repath(error: E, to: Callable[[int], str]) -> E:

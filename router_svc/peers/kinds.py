@@ -6,13 +6,14 @@ from lensmesh_chassis.reasons import Reason
 
 
 class Kind(Enum):
-    """One kind of service: its full gRPC name, what people call it, and the reason to give when none answers."""
+    """One kind of service: its gRPC name, what people call it, the reason where none answers, the router's setting."""
 
-    ENCODER = ("lensmesh.encoder.v1.EncoderService", "encoder", Reason.ENCODER_UNAVAILABLE)
-    CAPTIONER = ("lensmesh.caption.v1.CaptionerService", "captioner", Reason.CAPTIONER_UNAVAILABLE)
-    SEARCH = ("lensmesh.search.v1.SearchService", "search service", Reason.SEARCH_UNAVAILABLE)
+    ENCODER = ("lensmesh.encoder.v1.EncoderService", "encoder", Reason.ENCODER_UNAVAILABLE, "encoder_targets")
+    CAPTIONER = ("lensmesh.caption.v1.CaptionerService", "captioner", Reason.CAPTIONER_UNAVAILABLE, "caption_targets")
+    SEARCH = ("lensmesh.search.v1.SearchService", "search service", Reason.SEARCH_UNAVAILABLE, "search_targets")
 
-    def __init__(self, service: str, noun: str, unavailable: Reason) -> None:
+    def __init__(self, service: str, noun: str, unavailable: Reason, setting: str) -> None:
         self.service = service
         self.noun = noun
         self.unavailable = unavailable
+        self.setting = setting

@@ -375,7 +375,9 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         space = leg.space or collection.spaces[0].name
         if leg.HasField("item_id"):
             if leg.item_id not in self.items[collection.name]:
-                raise NotFound(Reason.ITEM_NOT_FOUND, f"legs[0].item_id: no item {leg.item_id!r}", field="legs[0].item_id")
+                raise NotFound(
+                    Reason.ITEM_NOT_FOUND, f"legs[0].item_id: no item {leg.item_id!r}", field="legs[0].item_id"
+                )
             asked = self.items[collection.name][leg.item_id].vectors[space]
         else:
             asked = leg.embedding

@@ -1,14 +1,15 @@
 """Pictures come in, once, with what is asked for."""
 
 import hashlib
+from collections.abc import AsyncIterator
 
 from google.protobuf import struct_pb2
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from tests.router.conftest import Mesh, item
-from tests.router.fakes import SPACE, vector
+from tests.router.conftest import Mesh, item, until
+from tests.router.fakes import OTHER_SPACE, SPACE, FakeEncoder, vector
 
 
 def struct(**fields: str) -> struct_pb2.Struct:
@@ -131,8 +132,6 @@ async def test_the_very_same_item_twice_in_one_stream_is_written_once(mesh: Mesh
 
 
 async def test_only_the_spaces_asked_for_are_filled(unstarted: Mesh) -> None:
-    from tests.router.fakes import OTHER_SPACE, FakeEncoder
-
     unstarted.encoders.append(FakeEncoder(OTHER_SPACE))
     mesh = await unstarted.start()
     mesh.search.make("both", ("image", SPACE), ("second", OTHER_SPACE))
@@ -147,10 +146,9 @@ async def test_only_the_spaces_asked_for_are_filled(unstarted: Mesh) -> None:
 
 
 async def test_a_collection_deleted_under_a_stream_is_made_again(mesh: Mesh) -> None:
-    async def messages():  # type: ignore[no-untyped-def]  # the stub takes any iterator
+    async def messages() -> AsyncIterator[router_pb2.IngestStreamRequest]:
         yield router_pb2.IngestStreamRequest(items=[item("a")])
-        while not mesh.stored():
-            await __import__("asyncio").sleep(0.01)
+        await until(lambda: bool(mesh.stored()), "the first is stored")
         del mesh.search.collections["default"], mesh.search.items["default"]
         yield router_pb2.IngestStreamRequest(items=[item("b")])
 

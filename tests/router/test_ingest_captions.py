@@ -1,0 +1,81 @@
+"""What a missing captioner means is the caller's decision."""
+
+import asyncio
+
+import pytest
+
+from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis.errors import Overloaded
+from lensmesh_chassis.reasons import Reason
+from tests.router.conftest import Mesh, error_of, item, reason_of, retry_s
+
+
+async def test_best_effort_stores_without_and_says_so(mesh: Mesh) -> None:
+    await mesh.host(mesh.captioner).kill()
+    results = await mesh.ingest(*(item(f"p{n}") for n in range(5)))
+    for result in results.values():
+        assert reason_of(result.item.caption_error) == Reason.CAPTIONER_UNAVAILABLE
+        assert not result.item.HasField("caption")
+    assert len(mesh.stored()) == 5
+
+
+async def test_what_was_stored_without_gets_its_caption_later(mesh: Mesh) -> None:
+    await mesh.host(mesh.captioner).kill()
+    await mesh.ingest(item("p"))
+    await mesh.host(mesh.captioner).start()
+
+    for _ in range(100):
+        [result] = (await mesh.ingest(item("p"))).values()
+        if result.item.HasField("caption"):
+            break
+        await asyncio.sleep(0.1)
+    [stored] = mesh.stored().values()
+    assert stored.caption.text == "a picture of p"
+    assert len(mesh.encoder.images) == 1
+
+
+async def test_required_refuses_with_a_time_to_come_back(mesh: Mesh) -> None:
+    await mesh.host(mesh.captioner).kill()
+    results = await mesh.ingest(item("a"), item("b"), captions=router_pb2.CAPTION_POLICY_REQUIRED)
+    for result in results.values():
+        assert reason_of(result.error) == Reason.CAPTIONER_UNAVAILABLE
+        assert retry_s(result.error)
+        assert mesh.host(mesh.captioner).address in result.error.message
+    assert mesh.stored() == {}
+
+
+async def test_none_asks_for_none(mesh: Mesh) -> None:
+    await mesh.host(mesh.captioner).kill()
+    [result] = (await mesh.ingest(item("p"), captions=router_pb2.CAPTION_POLICY_NONE)).values()
+    assert not result.item.HasField("caption_error")
+    assert not result.item.HasField("caption")
+
+
+@pytest.mark.parametrize("policy", [router_pb2.CAPTION_POLICY_BEST_EFFORT, router_pb2.CAPTION_POLICY_REQUIRED])
+async def test_a_picture_that_leaves_the_model_speechless(mesh: Mesh, policy: router_pb2.CaptionPolicy) -> None:
+    results = await mesh.ingest(item("mute one"), item("fine"), captions=policy)
+    assert results["fine"].item.caption.text == "a picture of fine"
+    if policy == router_pb2.CAPTION_POLICY_REQUIRED:
+        assert reason_of(results["mute one"].error) == Reason.CAPTION_REQUIRED
+        assert retry_s(results["mute one"].error) is None
+        assert len(mesh.stored()) == 1
+    else:
+        assert reason_of(results["mute one"].item.caption_error) == Reason.MODEL_FAILED
+        assert len(mesh.stored()) == 2
+
+
+async def test_a_router_without_captioners(unstarted: Mesh) -> None:
+    mesh = await unstarted.start(caption_targets="")
+    results = await mesh.ingest(item("p"))
+    assert reason_of(results["p"].item.caption_error) == Reason.CAPTIONER_UNAVAILABLE
+    required = router_pb2.IngestOptions(captions=router_pb2.CAPTION_POLICY_REQUIRED)
+    error = await error_of(mesh.router.Ingest(router_pb2.IngestRequest(options=required, item=item("q"))))
+    assert error.reason is Reason.CAPTION_REQUIRED
+    assert "caption_targets" in error.message
+    assert error.retry_after_s is None
+
+
+async def test_a_busy_captioner_is_waited_for(mesh: Mesh) -> None:
+    mesh.captioner.faults.fail_next = [Overloaded(Reason.OVERLOADED, "full", retry_after_s=0.1) for _ in range(3)]
+    results = await mesh.ingest(*(item(f"p{n}") for n in range(5)))
+    assert all(result.item.HasField("caption") for result in results.values())

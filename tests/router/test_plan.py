@@ -1,0 +1,95 @@
+"""What one picture still needs, for every state the store can be in."""
+
+from dataclasses import replace
+
+import pytest
+
+from router_svc.ingest.plan import CaptionSource, StoredItem, Terms, Wanted, plan
+
+DIGEST = b"d" * 32
+TERMS = Terms(("image", "second"), captions=True)
+WANTED = Wanted("me", DIGEST, {"a": 1})
+OWN = StoredItem("me", DIGEST, {"a": 1}, frozenset(("image", "second")), "a cat", "teller@1", "s3://p")
+OTHER = replace(OWN, id="other")
+
+
+def test_nothing_there_needs_everything() -> None:
+    made = plan(WANTED, TERMS, None, ())
+    assert not made.unchanged
+    assert (made.encode, dict(made.take), made.caption) == (("image", "second"), {}, CaptionSource.MODEL)
+
+
+def test_all_there_needs_nothing() -> None:
+    made = plan(WANTED, TERMS, OWN, [OTHER])
+    assert made.unchanged
+    assert (made.encode, made.caption) == ((), CaptionSource.STORED)
+
+
+CHANGES = {
+    "metadata": (replace(WANTED, metadata={}), TERMS, OWN),
+    "a caller's caption": (replace(WANTED, caption="mine"), TERMS, OWN),
+    "an address": (replace(WANTED, image_uri="s3://q"), TERMS, OWN),
+    "a missing vector": (WANTED, TERMS, replace(OWN, spaces=frozenset(("image",)))),
+    "a missing caption": (WANTED, TERMS, replace(OWN, caption=None, caption_model="")),
+    "a caption somebody wrote": (WANTED, TERMS, replace(OWN, caption_model="")),
+    "another caption model": (WANTED, replace(TERMS, caption_model="poet"), OWN),
+    "another prompt": (WANTED, replace(TERMS, caption_prompt="an oil painting of"), OWN),
+    "another picture": (WANTED, TERMS, replace(OWN, digest=b"e" * 32)),
+    "a written caption that nobody asks for": (WANTED, replace(TERMS, captions=False), replace(OWN, caption_model="")),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_each_difference_is_written(name: str) -> None:
+    wanted, terms, own = CHANGES[name]
+    assert not plan(wanted, terms, own, ()).unchanged
+
+
+SAME = {
+    "the same caption again": (replace(WANTED, caption="mine"), TERMS, replace(OWN, caption="mine", caption_model="")),
+    "the same address": (replace(WANTED, image_uri="s3://p"), TERMS, OWN),
+    "no captions asked for, one there": (WANTED, replace(TERMS, captions=False), OWN),
+    "no captions asked for, none there": (
+        WANTED,
+        replace(TERMS, captions=False),
+        replace(OWN, caption=None, caption_model=""),
+    ),
+    "the model that wrote it": (WANTED, replace(TERMS, caption_model="teller"), OWN),
+    "the prompt it begins with": (WANTED, replace(TERMS, caption_prompt="A cat"), OWN),
+    "fewer spaces asked for": (WANTED, replace(TERMS, spaces=("image",)), OWN),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SAME))
+def test_what_makes_no_difference_is_unchanged(name: str) -> None:
+    wanted, terms, own = SAME[name]
+    assert plan(wanted, terms, own, ()).unchanged
+
+
+def test_another_items_vectors_and_caption_are_taken() -> None:
+    made = plan(WANTED, TERMS, None, [replace(OTHER, spaces=frozenset(("image",)))])
+    assert not made.unchanged
+    assert (made.encode, dict(made.take)) == (("second",), {"image": "other"})
+    assert (made.caption, made.caption_from) == (CaptionSource.STORED, "other")
+
+
+def test_another_items_spaces_that_nobody_asked_for_stay_there() -> None:
+    made = plan(WANTED, replace(TERMS, spaces=("image",)), None, [OTHER])
+    assert dict(made.take) == {"image": "other"}
+
+
+def test_a_caption_that_somebody_wrote_for_another_item_is_not_taken() -> None:
+    made = plan(WANTED, TERMS, None, [replace(OTHER, caption_model="")])
+    assert made.caption is CaptionSource.MODEL
+
+
+def test_changed_metadata_keeps_everything_that_belongs_to_the_picture() -> None:
+    made = plan(replace(WANTED, metadata={"b": 2}), replace(TERMS, spaces=("image",)), OWN, ())
+    assert dict(made.take) == {"image": "me", "second": "me"}
+    assert (made.caption_from, made.keep_uri) == ("me", "s3://p")
+
+
+def test_another_picture_keeps_nothing() -> None:
+    made = plan(replace(WANTED, digest=b"e" * 32), TERMS, OWN, ())
+    assert (made.encode, dict(made.take), made.keep_uri) == (("image", "second"), {}, "")
+    assert made.caption is CaptionSource.MODEL
