@@ -19,7 +19,7 @@ from lensmesh_chassis.server import RunningServer, running
 from lensmesh_chassis.status import from_rpc_error
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
-from tests.router.fakes import FakeCaptioner, FakeEncoder, FakeSearch, Host
+from tests.router.fakes import Fake, FakeCaptioner, FakeEncoder, FakeSearch, Host
 
 QUICK: dict[str, Any] = {
     "listen": "127.0.0.1:0",
@@ -56,7 +56,8 @@ class Mesh:
         return self.hosts[id(fake)]
 
     async def start(self, **settings: Any) -> "Mesh":
-        for fake in (*self.encoders, self.captioner, self.search):
+        fakes: list[Fake] = [*self.encoders, self.captioner, self.search]
+        for fake in fakes:
             host = self.hosts[id(fake)] = Host(fake)
             await host.start()
             self._stack.push_async_callback(host.kill)

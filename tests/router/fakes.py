@@ -140,7 +140,7 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
                 results=[self._text(index, text, space) for index, text in enumerate(request.texts)]
             )
 
-    async def EncodeStream(self, request_iterator: Any, context: Any) -> Any:
+    def EncodeStream(self, request_iterator: Any, context: Any) -> Any:
         raise NotBuilt(Reason.NOT_IMPLEMENTED, "the router makes batch calls", metadata={"field": "EncodeStream"})
 
     async def ClassifyImages(self, request: Any, context: Any) -> Any:
@@ -209,7 +209,7 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
                 results=[self._describe(index, image) for index, image in enumerate(request.images)]
             )
 
-    async def CaptionStream(self, request_iterator: Any, context: Any) -> Any:
+    def CaptionStream(self, request_iterator: Any, context: Any) -> Any:
         raise NotBuilt(Reason.NOT_IMPLEMENTED, "the router makes batch calls", metadata={"field": "CaptionStream"})
 
     async def StreamCaption(self, request: caption_pb2.StreamCaptionRequest, context: Any) -> AsyncIterator[Any]:

@@ -52,7 +52,9 @@ async def test_none_asks_for_none(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("policy", [router_pb2.CAPTION_POLICY_BEST_EFFORT, router_pb2.CAPTION_POLICY_REQUIRED])
-async def test_a_picture_that_leaves_the_model_speechless(mesh: Mesh, policy: router_pb2.CaptionPolicy) -> None:
+async def test_a_picture_that_leaves_the_model_speechless(
+    mesh: Mesh, policy: router_pb2.CaptionPolicy.ValueType
+) -> None:
     results = await mesh.ingest(item("mute one"), item("fine"), captions=policy)
     assert results["fine"].item.caption.text == "a picture of fine"
     if policy == router_pb2.CAPTION_POLICY_REQUIRED:

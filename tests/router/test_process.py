@@ -20,8 +20,7 @@ def answered(stub: router_pb2_grpc.RouterServiceStub) -> router_pb2.GetStatusRes
     for _ in range(600):
         try:
             return stub.GetStatus(router_pb2.GetStatusRequest(), timeout=60)
-        except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.UNAVAILABLE
+        except grpc.RpcError:
             time.sleep(0.1)
     raise AssertionError("it never answered")
 

@@ -1,5 +1,7 @@
 """Searches in words, in pictures, by item and by vector."""
 
+from typing import Any
+
 import pytest
 from google.protobuf import struct_pb2
 
@@ -13,11 +15,11 @@ from tests.router.conftest import Mesh, error_of, item
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeEncoder, vector
 
 
-def search(*queries: router_pb2.Query, **fields: object) -> router_pb2.SearchRequest:
+def search(*queries: router_pb2.Query, **fields: Any) -> router_pb2.SearchRequest:
     return router_pb2.SearchRequest(queries=queries, **fields)
 
 
-def text(words: str, **fields: object) -> router_pb2.Query:
+def text(words: str, **fields: Any) -> router_pb2.Query:
     return router_pb2.Query(text=words, **fields)
 
 

