@@ -1,5 +1,6 @@
 """TLS and mutual TLS out of PEM files, for servers and for channels."""
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | No
         return None
     key = _read(settings.tls_key_file, "tls_key_file")
     chain = _read(settings.tls_certificate_file, "tls_certificate_file")
+    _check_pair(settings.tls_certificate_file, settings.tls_key_file, "tls_certificate_file", "tls_key_file")
     ca = _read(settings.tls_client_ca_file, "tls_client_ca_file") if settings.tls_client_ca_file else None
     return grpc.ssl_server_credentials([(key, chain)], root_certificates=ca, require_client_auth=ca is not None)
 
@@ -51,7 +53,21 @@ def channel_credentials(security: ChannelSecurity) -> grpc.ChannelCredentials:
     if not security.certificate_file:
         return grpc.ssl_channel_credentials(ca)
     key, chain = _read(security.key_file, "key_file"), _read(security.certificate_file, "certificate_file")
+    _check_pair(security.certificate_file, security.key_file, "certificate_file", "key_file")
     return grpc.ssl_channel_credentials(ca, key, chain)
+
+
+def _check_pair(certificate: str, key: str, *names: str) -> None:
+    """gRPC itself says no more than that it could not listen, or connect."""
+    try:
+        # An empty password: asking for one on the terminal would hang a service.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        raise PreconditionFailed(
+            Reason.OPTION_INVALID,
+            f"{names[0]} {certificate!r} and {names[1]} {key!r} do not belong together or cannot be used: {error.reason}",
+            metadata={"certificate": certificate, "key": key},
+        ) from error
 
 
 def _read(path: str, setting: str) -> bytes:

@@ -1,9 +1,10 @@
 """What stands around every call, and in which order."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -11,7 +12,6 @@ from google.protobuf.message import DecodeError
 
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.health import Health
-from lensmesh_chassis.logging import get_logger
 from lensmesh_chassis.metrics import CallMetrics
 from lensmesh_chassis.outcome import outcome
 from lensmesh_chassis.reasons import Reason
@@ -19,7 +19,7 @@ from lensmesh_chassis.request import REQUEST_ID_KEY, accepted_request_id, reques
 from lensmesh_chassis.shapes import Interceptor, Rpc, StreamCloser, rebuilt, streaming, unary
 from lensmesh_chassis.status import abort
 
-_log = get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class RequestIds(Interceptor):
@@ -39,7 +39,12 @@ class AccessLog(Interceptor):
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
+        if not _log.isEnabledFor(logging.INFO):
+            yield
+            return
         start, error = time.perf_counter(), None
+        # Asked now: once the call is over there is no peer any more, and gRPC crashes.
+        peer = context.peer()
         try:
             yield
         except BaseException as caught:
@@ -48,14 +53,16 @@ class AccessLog(Interceptor):
         finally:
             code = outcome(error, context)
             fine = code is grpc.StatusCode.OK or rpc.infrastructure
-            say = _log.debug if fine else _log.info
-            say(
+            _log.log(
+                logging.DEBUG if fine else logging.INFO,
                 "call",
-                method=rpc.method,
-                code=code.name,
-                details="" if code is grpc.StatusCode.OK else context.details() or "",
-                ms=round((time.perf_counter() - start) * 1000, 3),
-                peer=context.peer(),
+                extra={
+                    "method": rpc.method,
+                    "code": code.name,
+                    "details": context.details() or "",
+                    "ms": round((time.perf_counter() - start) * 1000, 3),
+                    "peer": peer,
+                },
             )
 
 
@@ -127,8 +134,10 @@ class Errors(Interceptor):
             run_streaming = streaming(handler)
 
             async def respond(request: Any, context: Any) -> AsyncIterator[Any]:
-                async for response in run_streaming(_checked(rpc, request), context):
-                    yield response
+                responses: Any = run_streaming(_checked(rpc, request), context)
+                async with aclosing(responses):
+                    async for response in responses:
+                        yield response
 
             return rebuilt(handler, respond, request_deserializer=deserialize)
         run = unary(handler)

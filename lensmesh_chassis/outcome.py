@@ -7,12 +7,16 @@ import grpc
 
 from lensmesh_chassis.status import GRPC_CODES
 
+# At its deadline a caller resets the call, which gets here before the deadline does: that travels as a time-out,
+# rounded up.
+_DEADLINE_SLACK_S = 0.25
+
 
 def outcome(error: BaseException | None, context: Any) -> grpc.StatusCode:
     """The code the caller sees, given what came out of the handler. A stream that was closed early was cancelled."""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         remaining = context.time_remaining()
-        late = remaining is not None and remaining <= 0
+        late = remaining is not None and remaining <= _DEADLINE_SLACK_S
         return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
     code = context.code()
     if isinstance(code, int):

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -97,7 +98,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _streaming(self, rpc: Rpc, run: Streaming) -> Streaming:
         async def streaming_behaviour(request: Any, context: Any) -> AsyncIterator[Any]:
-            async with self.around(rpc, context), closing(run(request, context)) as responses:
+            responses: Any = run(request, context)
+            async with self.around(rpc, context), aclosing(responses):
                 async for response in responses:
                     yield response
 
@@ -151,21 +153,39 @@ def rebuilt(handler: Any, behaviour: Any, **changes: Any) -> Any:
     return make(behaviour, **(codecs | changes))
 
 
-def closing(generator: Any) -> Any:
-    """Close `generator` at the end of the block, in this task: what it holds is released now and not by the garbage
-    collector.
-    """
-    return aclosing(generator)
+# The generators of this call that must be closed with it, innermost last.
+_opened: ContextVar[list[Any]] = ContextVar("lensmesh_opened_streams")
 
 
 class StreamCloser(grpc.aio.ServerInterceptor):
-    """Answers streams by context.write(), so that a cancelled call unwinds its generators at once, in its own task and
-    context.
+    """Answers streams by context.write(), so that a cancelled call unwinds its generators at once, in its own task.
 
     Left to itself gRPC drops a generator that waits at a `yield` for the garbage collector, which closes it later and
-    elsewhere: work goes on for a client that left, and OpenTelemetry cannot detach its context. To be the first in the
-    list.
+    in another task: work goes on for a client that left, OpenTelemetry cannot detach its context, and what then asks
+    the context for its peer crashes the process, since the call under it is gone. To be the first in the list.
     """
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler.response_streaming:
+            return handler
+        run: Any = streaming(handler)
+
+        async def write_all(request: Any, context: Any) -> None:
+            opened: list[Any] = [run(request, context)]
+            _opened.set(opened)
+            try:
+                async for response in opened[0]:
+                    await context.write(response)
+            finally:
+                for generator in reversed(opened):
+                    await generator.aclose()
+
+        return rebuilt(handler, write_all)
+
+
+class StreamAnchor(grpc.aio.ServerInterceptor):
+    """Lets the StreamCloser close what is inside an interceptor that does not close it, as OpenTelemetry's."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = await continuation(handler_call_details)
@@ -173,9 +193,10 @@ class StreamCloser(grpc.aio.ServerInterceptor):
             return handler
         run = streaming(handler)
 
-        async def write_all(request: Any, context: Any) -> None:
-            async with closing(run(request, context)) as responses:
-                async for response in responses:
-                    await context.write(response)
+        async def anchored(request: Any, context: Any) -> AsyncIterator[Any]:
+            responses = run(request, context)
+            _opened.get().append(responses)
+            async for response in responses:
+                yield response
 
-        return rebuilt(handler, write_all)
+        return rebuilt(handler, anchored)

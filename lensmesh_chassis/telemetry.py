@@ -9,7 +9,7 @@ import grpc
 from opentelemetry import trace
 
 from lensmesh_chassis.process import version
-from lensmesh_chassis.shapes import is_infrastructure
+from lensmesh_chassis.shapes import StreamAnchor, is_infrastructure
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 # Longest wait at exit for the last spans to leave, in seconds.
@@ -63,7 +63,7 @@ def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterce
     from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
     make: Any = aio_server_interceptor
-    return (make(tracer_provider=provider, filter_=_traced),)
+    return (make(tracer_provider=provider, filter_=_traced), StreamAnchor())
 
 
 def client_interceptors(provider: Any | None) -> Sequence[grpc.aio.ClientInterceptor]:

@@ -1,0 +1,134 @@
+"""Traces: right parents, right statuses, nothing for health, nothing at all where tracing is off."""
+
+import asyncio
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client import CollectorRegistry
+
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.health import Health
+from lensmesh_chassis.interceptors import Errors, Gate, InFlight, in_order
+from lensmesh_chassis.metrics import CallMetrics
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.shapes import StreamCloser
+from lensmesh_chassis.telemetry import active_provider, client_interceptors, server_interceptors, start_tracing
+from tests.chassis.conftest import Serve
+from tests.chassis.fakes import METHODS, SHAPES, call, finish
+
+
+class Traced:
+    """A provider whose spans can be read."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+
+    async def spans(self, count: int) -> list[ReadableSpan]:
+        """As soon as there are so many."""
+        async with asyncio.timeout(30):
+            while len(self.exporter.get_finished_spans()) < count:
+                await asyncio.sleep(0.01)
+        return list(self.exporter.get_finished_spans())
+
+
+@pytest.fixture
+def traced() -> Iterator[Traced]:
+    one = Traced()
+    yield one
+    one.provider.shutdown()
+
+
+def of_kind(spans: list[ReadableSpan], kind: SpanKind) -> ReadableSpan:
+    return next(span for span in spans if span.kind is kind)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_call_is_one_client_and_one_server_span(serve: Serve, traced: Traced, method: str) -> None:
+    async with serve(tracer_provider=traced.provider) as served:
+        await finish(call(served.channel, method))
+        spans = await traced.spans(2)
+    client, server = of_kind(spans, SpanKind.CLIENT), of_kind(spans, SpanKind.SERVER)
+    assert len(spans) == 2
+    assert server.parent is not None
+    assert client.context is not None
+    assert server.parent.span_id == client.context.span_id
+    assert server.name == f"/{SHAPES}/{method}"
+    assert server.status.status_code is not StatusCode.ERROR
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (InvalidInput(Reason.NO_ITEMS, "no items"), grpc.StatusCode.INVALID_ARGUMENT),
+        (ValueError("a bug"), grpc.StatusCode.INTERNAL),
+    ],
+)
+async def test_the_span_of_a_failed_call_says_so(
+    serve: Serve, traced: Traced, method: str, fault: Exception, code: grpc.StatusCode
+) -> None:
+    async with serve(tracer_provider=traced.provider) as served:
+        served.app.shapes.fault = fault
+        with pytest.raises(grpc.aio.AioRpcError):
+            await finish(call(served.channel, method))
+        spans = await traced.spans(2)
+    for span in spans:
+        assert span.attributes is not None
+        assert span.attributes["rpc.grpc.status_code"] == code.value[0]
+    assert of_kind(spans, SpanKind.CLIENT).status.status_code is StatusCode.ERROR
+    # Where the caller is at fault, the semantic conventions leave the server's span unset.
+    ours = code is grpc.StatusCode.INTERNAL
+    assert of_kind(spans, SpanKind.SERVER).status.status_code is (StatusCode.ERROR if ours else StatusCode.UNSET)
+
+
+async def test_a_cancelled_stream_leaves_no_noise(
+    serve: Serve, traced: Traced, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(tracer_provider=traced.provider) as served:
+        rpc = call(served.channel, "UnaryStream", ["forever"])
+        async for _ in rpc:
+            break
+        await asyncio.wait_for(served.app.shapes.entered.wait(), 30)
+        rpc.cancel()
+        await asyncio.wait_for(served.app.shapes.closed.wait(), 30)
+    assert not [record for record in caplog.records if "detach" in record.getMessage()]
+
+
+async def test_health_makes_no_span(serve: Serve, traced: Traced) -> None:
+    async with serve(tracer_provider=traced.provider) as served:
+        health = health_pb2_grpc.HealthStub(served.channel)
+        await health.Check(health_pb2.HealthCheckRequest())
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        await watch.read()
+        watch.cancel()
+        await finish(call(served.channel, "UnaryUnary"))
+        spans = await traced.spans(2)
+    assert {span.name for span in spans} == {f"/{SHAPES}/UnaryUnary"}
+
+
+def test_without_a_collector_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert start_tracing("fake", "test") is None
+    assert active_provider() is None
+    assert server_interceptors(None) == ()
+    assert client_interceptors(None) == ()
+
+
+async def test_the_order_of_the_interceptors(traced: Traced) -> None:
+    """Telemetry sees the call before all others, Errors is next to the handler."""
+    telemetry = server_interceptors(traced.provider)
+    started, draining = asyncio.Event(), asyncio.Event()
+    gate = Gate(Health(), started, draining, InFlight())
+    names = [type(one) for one in in_order(telemetry, CallMetrics(CollectorRegistry()), gate)]
+    assert names[:2] == [StreamCloser, type(telemetry[0])]
+    assert names[-1] is Errors
+    assert names.index(CallMetrics) < names.index(Gate) < names.index(Errors)
