@@ -26,11 +26,20 @@ def table(hits: Sequence[Hit], title: str = "") -> Table:
     rows.add_column("caption", overflow="fold")
     rows.add_column("metadata", style="dim", overflow="fold")
     for rank, hit in enumerate(hits, 1):
-        said = json.dumps(hit.metadata, ensure_ascii=False) if hit.metadata else ""
-        rows.add_row(
-            str(rank), f"{hit.score:.3f}", Text(name_of(hit)), Text(caption_of(hit)), Text(said[:METADATA_SHOWN])
-        )
+        rows.add_row(str(rank), f"{hit.score:.3f}", Text(name_of(hit)), Text(caption_of(hit)), Text(said_of(hit)))
     return rows
+
+
+def said_of(hit: Hit, longest: int = METADATA_SHOWN) -> str:
+    """The metadata, for reading: "year 1870, colours red blue"."""
+    words = ", ".join(f"{key} {_readable(value)}" for key, value in hit.metadata.items())
+    return words if len(words) <= longest else words[: longest - 1] + "…"
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(_readable(each) for each in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def name_of(hit: Hit) -> str:

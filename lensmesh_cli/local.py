@@ -135,8 +135,8 @@ def write_ready(path: Path, mesh: Supervisor) -> None:
     draft.replace(path)
 
 
-def announce(mesh: Supervisor, status: MeshStatus) -> None:
-    """Addresses, models, memory, and what to type next."""
+def announce(mesh: Supervisor, status: MeshStatus, *, hints: bool = True) -> None:
+    """Addresses, models, memory; with `hints` also what the models know and what to type next."""
     from rich.table import Table
 
     from lensmesh_cli.commands.status import megabytes
@@ -150,10 +150,15 @@ def announce(mesh: Supervisor, status: MeshStatus) -> None:
     }
     for name in ("router", "encoder", "caption", "search", "database"):
         if name in mesh.processes:
-            where = mesh.addresses()[name]
+            where = "unix socket" if name == "database" else mesh.address(name)
             rows.add_row(name, where, models.get(name, ""), megabytes(mesh.processes[name].memory_bytes()))
     err.print(rows)
+    if not hints:
+        return
     say_what_models_know(status)
+    database = mesh.addresses().get("database")
+    if database:
+        note(f"database: {database}")
     note(
         f"try it:\n  lensmesh status --target {mesh.router}\n"
         f"  lensmesh ingest FOLDER --target {mesh.router}\n"

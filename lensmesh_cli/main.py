@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-import click
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, err, print_json
@@ -54,25 +53,12 @@ _add_commands()
 
 def main() -> None:
     """The console script. Never shows a traceback unless LENSMESH_DEBUG is set."""
-    if os.environ.get("LENSMESH_DEBUG"):
-        app()
-        return
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = _say("interrupted", Exit.INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        code = Exit.USAGE
-    except KeyboardInterrupt:
-        code = _say("interrupted", Exit.INTERRUPTED)
-    except BrokenPipeError:
-        # `lensmesh search ... | head`: nobody reads on. Python must not complain of it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.DONE
-    except Exception as error:  # noqa: BLE001  # a user gets a message, whatever happened
-        code = _explain(error)
-    sys.exit(int(code or 0))
+        app()
+    except Exception as error:
+        if os.environ.get("LENSMESH_DEBUG"):
+            raise
+        sys.exit(int(_explain(error)))
 
 
 def _explain(error: Exception) -> Exit:

@@ -83,7 +83,10 @@ class Connect:
             async with self.client() as client:
                 return await work(client)
 
-        return asyncio.run(run())
+        try:
+            return asyncio.run(run())
+        except KeyboardInterrupt:
+            fail("interrupted", Exit.INTERRUPTED)
 
 
 def state_folder() -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -12,12 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from lensmesh_cli.hits import caption_of, name_of
+from lensmesh_cli.hits import caption_of, name_of, said_of
 
 if TYPE_CHECKING:
     from lensmesh_client import Hit
 
 THUMBNAIL_PX = 240
+METADATA_SHOWN = 120
 
 Picture: TypeAlias = "Path | bytes"
 PictureOf: TypeAlias = "Callable[[Hit], Picture | None]"
@@ -117,7 +117,7 @@ def _card(hit: Hit, picture: Picture | None, verdict: Callable[[Hit], bool | Non
     mark = "" if right is None else ' class="right"' if right else ' class="wrong"'
     source = "" if picture is None else thumbnail(picture)
     image = f'<img alt="{escape(caption_of(hit))}" src="{source}">' if source else ""
-    said = json.dumps(hit.metadata, ensure_ascii=False) if hit.metadata else ""
+    said = said_of(hit, METADATA_SHOWN)
     return (
         f'<figure{mark}><span class="frame">{image}<span class="score">{hit.score:.3f}</span></span>'
         f"<figcaption>{escape(caption_of(hit))}<small>{escape(name_of(hit))}</small>"

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def caption(
-    files: Annotated[list[Path], typer.Argument(help="Pictures.", exists=True, dir_okay=False, metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(help="Pictures.", exists=True, dir_okay=False, metavar="FILE")],
     prompt: Annotated[str, typer.Option(help="Words the caption begins with.")] = "",
     max_tokens: Annotated[int, typer.Option(help="Longest caption; 0: the service's default.", min=0)] = 0,
     beams: Annotated[int, typer.Option(help="Beams of the search; 0: greedy.", min=0, max=8)] = 0,

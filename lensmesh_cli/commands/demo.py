@@ -1,6 +1,49 @@
-"""placeholder"""
+"""`lensmesh demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from lensmesh_cli.console import EXIT_CODES, Exit, fail
+from lensmesh_cli.options import Json
 
-def register(app: typer.Typer) -> None: ...
+EPILOG = (
+    "Example: lensmesh demo --images ~/Pictures --count 200\n\n"
+    "The last line of standard output is JSON: images, seconds, images_per_second, recall_at_1, caption_accuracy, "
+    "errors, html.\n\n" + EXIT_CODES
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(epilog=EPILOG)(demo)
+
+
+def demo(
+    images: Annotated[
+        Path | None, typer.Option(help="A folder of your own pictures, instead of drawn scenes.", exists=True)
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 500,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep pictures and database in ./lensmesh-demo.")] = False,
+    json_output: Json = False,
+    html: Annotated[Path, typer.Option(help="The page with what was found.", dir_okay=False)] = Path(
+        "lensmesh-demo.html"
+    ),
+    model: Annotated[str, typer.Option(help="The encoder's model, as in `lensmesh up`.")] = "shapes",
+    caption_model: Annotated[str, typer.Option(help="The captioner's model.")] = "shapes",
+    mock: Annotated[bool, typer.Option("--mock", help="No models: made-up answers, nothing to check.")] = False,
+) -> None:
+    """The main job on this machine: starts a mesh, streams pictures in, finds them again, checks the answers."""
+    from lensmesh_cli.demo.run import DemoOptions, run_demo
+    from lensmesh_cli.local import check_parts
+
+    missing = check_parts(mock=mock, embedded=True)
+    if missing:
+        fail(missing)
+    if not html.resolve().parent.is_dir():
+        fail(f"there is no folder {html.resolve().parent}", Exit.USAGE)
+    names = ("mock", "mock") if mock else (model, caption_model)
+    raise typer.Exit(int(run_demo(DemoOptions(images, count, keep, json_output, html, *names))))

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def embed(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH")],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, FILE.npy or FILE.jsonl.")],
     space_id: Annotated[str, typer.Option(help="The only vector space that will do.")] = "",
     json_output: Json = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,21 +34,29 @@ EPILOG = (
 ERRORS_SHOWN = 10
 
 
+class CaptionChoice(StrEnum):
+    """Mirrors lensmesh_client.Captions, which is imported only when the command runs."""
+
+    BEST_EFFORT = "best-effort"
+    REQUIRED = "required"
+    NONE = "none"
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(epilog=EPILOG)(ingest)
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH")],
     collection: Collection = "",
     metadata: Annotated[
         Path | None,
         typer.Option(help='JSON lines {"path": ..., other keys}: kept with the picture of that path or name.'),
     ] = None,
     captions: Annotated[
-        str, typer.Option(help="best-effort: store without one if none can be had; required; none.")
-    ] = "best-effort",
+        CaptionChoice, typer.Option(help="best-effort: store without one if none can be had; required: refuse then.")
+    ] = CaptionChoice.BEST_EFFORT,
     journal: Annotated[
         Path | None, typer.Option(help="Where to remember what is stored; by default in the user's state folder.")
     ] = None,
@@ -62,9 +71,7 @@ def ingest(
     """Makes pictures findable: streams them in, and remembers what is stored."""
     from lensmesh_cli.files import Metadata, pictures
     from lensmesh_cli.journal import Journal, default_path
-    from lensmesh_client.requests import captions as checked
 
-    checked(captions)
     about = Metadata(metadata)
     files = pictures(paths)
     if not files:
@@ -77,7 +84,7 @@ def ingest(
         run = Run(files, about, kept)
         if run.skipped:
             note(f"{run.skipped} of {len(files)} are stored by a run before ({where}); --fresh sends them again")
-        connect.run(lambda client: run.ingest(client, collection, captions, quiet=json_output))
+        connect.run(lambda client: run.ingest(client, collection, captions.value, quiet=json_output))
         if not run.failures:
             kept.finished()
     _report(run, json_output=json_output)

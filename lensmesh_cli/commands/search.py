@@ -54,9 +54,12 @@ def search(
     if sum(value is not None for value in (text, image, like)) != 1:
         fail("give exactly one of TEXT, --image and --like", Exit.USAGE)
     from lensmesh_cli import hits
-    from lensmesh_client import parse_filter
+    from lensmesh_client import LensmeshError, parse_filter
 
-    chosen = parse_filter(filters) if filters else None
+    try:
+        chosen = parse_filter(filters) if filters else None
+    except LensmeshError as error:
+        fail(error.message, Exit.USAGE)
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
     found = connect.run(
         lambda client: client.search(

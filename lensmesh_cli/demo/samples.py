@@ -1,0 +1,90 @@
+"""The pictures of a demo: drawn scenes whose facts are known, or somebody's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lensmesh_shapes.facts import Facts, Scene
+
+SIDES_PX = (96, 640)
+SUFFIXES = ("jpg", "png", "webp")
+QUALITY = 85
+# Scenes that no training has seen, and not those of the model card either.
+SCENE_SEED = 77
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture of the demo."""
+
+    path: Path
+    metadata: dict[str, object]
+    scene: Scene | None = None
+    """What was drawn; None for a picture of the user's own."""
+
+    @property
+    def facts(self) -> Facts | None:
+        """The truth, where it is known."""
+        return None if self.scene is None else self.scene.facts
+
+    @property
+    def words(self) -> str:
+        """The truth in plain English, "" where it is not known."""
+        from lensmesh_shapes import caption
+
+        return "" if self.scene is None else caption(self.scene.facts)
+
+
+def draw_scenes(count: int, folder: Path) -> list[Sample]:
+    """Scenes of distinct facts as JPEG, PNG and WebP files of mixed sizes; the same ones every time."""
+    import numpy as np
+
+    from lensmesh_shapes import draw, held_out_scenes
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(SCENE_SEED)
+    samples = []
+    for number, scene in enumerate(held_out_scenes(count, SCENE_SEED)):
+        side = int(rng.integers(SIDES_PX[0], SIDES_PX[1] + 1))
+        suffix = SUFFIXES[number % len(SUFFIXES)]
+        path = folder / f"scene{number:04d}.{suffix}"
+        draw(scene, side).save(path, quality=QUALITY)
+        samples.append(Sample(path, _said(scene, side, suffix), scene))
+    return samples
+
+
+def _said(scene: Scene, side: int, suffix: str) -> dict[str, object]:
+    groups = [group for group in (scene.facts.first, scene.facts.second) if group is not None]
+    return {
+        "format": suffix,
+        "side_px": side,
+        "colours": [group.colour for group in groups],
+        "shapes": [group.shape for group in groups],
+        "objects": sum(group.count for group in groups),
+    }
+
+
+def own_pictures(folder: Path, count: int) -> list[Sample]:
+    """The first `count` pictures of a folder and what is below it."""
+    from lensmesh_cli.files import pictures
+
+    return [
+        Sample(
+            path, {"format": path.suffix.lower().lstrip("."), "folder": path.parent.name, "bytes": path.stat().st_size}
+        )
+        for path in pictures([folder])[:count]
+    ]
+
+
+def redrawn(sample: Sample, folder: Path) -> Path:
+    """Another drawing of the same facts: other places, other background, no stored file."""
+    from lensmesh_shapes import Scene, draw
+
+    if sample.scene is None:
+        return sample.path
+    path = folder / "asked.png"
+    draw(Scene(sample.scene.facts, sample.scene.seed + 1), 320).save(path)
+    return path

@@ -1,0 +1,114 @@
+"""The demo's four kinds of search, each printed as a table and put on the page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lensmesh_cli.demo.samples import Sample, redrawn
+from lensmesh_cli.page import Section
+
+if TYPE_CHECKING:
+    from lensmesh_client import Client, Hit, IngestResult
+
+SHOWN = 6
+SMALLEST_PX = 300
+
+
+class Searches:
+    """Searches over what was just stored."""
+
+    def __init__(
+        self, client: Client, collection: str, samples: Sequence[Sample], results: Sequence[IngestResult], folder: Path
+    ) -> None:
+        self._client = client
+        self._collection = collection
+        self._folder = folder
+        self._stored = [result for result in results if result.ok]
+        self._samples = {result.id: samples[result.index] for result in self._stored}
+
+    def picture_of(self, hit: Hit) -> Path | None:
+        """The hit's file."""
+        sample = self._samples.get(hit.id)
+        return None if sample is None else sample.path
+
+    async def sections(self) -> AsyncIterator[Section]:
+        """By text, by picture, more like this, with a filter."""
+        if not self._stored:
+            return
+        chosen = self._chosen()
+        for result, title in zip(chosen[:2], ("by text", "by text, said another way"), strict=False):
+            words = self._words(result, plain=title == "by text")
+            if words:
+                yield await self._by_text(title, words, result)
+        yield await self._by_picture(chosen[-1])
+        yield await self._more_like_this(chosen[0])
+        yield await self._filtered(chosen[0])
+
+    def _chosen(self) -> list[IngestResult]:
+        """Some far apart, those of two groups first: they have more to say."""
+        facts = {result.id: self._samples[result.id].facts for result in self._stored}
+        rich = [result for result in self._stored if (known := facts[result.id]) and known.second] or self._stored
+        step = max(len(rich) // 3, 1)
+        return rich[::step][:3]
+
+    def _known(self, result: IngestResult) -> bool:
+        return self._samples[result.id].facts is not None
+
+    def _words(self, result: IngestResult, *, plain: bool) -> str:
+        sample = self._samples[result.id]
+        if sample.facts is None:
+            # Of one's own pictures only the captioner's word is known.
+            return (result.caption.text if result.caption else "") if plain else ""
+        if plain:
+            return sample.words
+        import numpy as np
+
+        from lensmesh_shapes.captions import sample_wording
+
+        return sample_wording(sample.facts.mirrored(), np.random.default_rng(3))
+
+    def _same_as(self, result: IngestResult) -> Callable[[Hit], bool | None] | None:
+        if not self._known(result):
+            return None
+        # The rest is near, not wrong: only the right one is marked.
+        return lambda hit: True if hit.id == result.id else None
+
+    async def _by_text(self, title: str, words: str, result: IngestResult) -> Section:
+        found = await self._client.search(words, collection=self._collection, limit=SHOWN)
+        return Section(f"“{words}”", found.hits, f"search {title}", verdict=self._same_as(result))
+
+    async def _by_picture(self, result: IngestResult) -> Section:
+        asked = redrawn(self._samples[result.id], self._folder)
+        found = await self._client.search(image=asked, collection=self._collection, limit=SHOWN)
+        note = "search by picture"
+        if self._known(result):
+            note += f": another drawing of {self._samples[result.id].words}, never stored"
+        return Section("like this picture", found.hits, note, picture=asked, verdict=self._same_as(result))
+
+    async def _more_like_this(self, result: IngestResult) -> Section:
+        sample = self._samples[result.id]
+        found = await self._client.search(item_id=result.id, collection=self._collection, limit=SHOWN)
+        return Section(
+            "more like this", found.hits, f"nearest to the stored item {sample.path.name}", picture=sample.path
+        )
+
+    async def _filtered(self, result: IngestResult) -> Section:
+        sample = self._samples[result.id]
+        words, conditions = self._condition(sample, result)
+        found = await self._client.search(
+            words or None,
+            item_id=None if words else result.id,
+            collection=self._collection,
+            filter=conditions,
+            limit=SHOWN,
+        )
+        title = f"“{words}”" if words else f"like {sample.path.name}"
+        return Section(f"{title} where {' and '.join(conditions)}", found.hits, "search with a filter")
+
+    def _condition(self, sample: Sample, result: IngestResult) -> tuple[str, list[str]]:
+        if sample.facts is None:
+            return (result.caption.text if result.caption else ""), [f"format={sample.metadata['format']}"]
+        group = sample.facts.first
+        return f"a {group.colour} {group.shape}", ["format=png", f"side_px>={SMALLEST_PX}"]
