@@ -65,7 +65,8 @@ def _check_pair(certificate: str, key: str, *names: str) -> None:
     except ssl.SSLError as error:
         raise PreconditionFailed(
             Reason.OPTION_INVALID,
-            f"{names[0]} {certificate!r} and {names[1]} {key!r} do not belong together or cannot be used: {error.reason}",
+            f"{names[0]} {certificate!r} and {names[1]} {key!r} do not belong together or cannot be used "
+            f"({error.reason})",
             metadata={"certificate": certificate, "key": key},
         ) from error
 

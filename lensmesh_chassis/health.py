@@ -118,12 +118,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # gr
     def __init__(self, health: Health) -> None:
         self._health = health
 
-    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the contract's name
+    async def Check(self, request: Any, context: Any) -> Any:
         status = self._health.status(request.service)
         if status == _UNKNOWN:
             await abort(context, NotFound(Reason.UNKNOWN, "this server has no such service"))
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - the contract's name
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         async for status in self._health.watch(request.service):
             yield health_pb2.HealthCheckResponse(status=status)

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped] # it publishes no types
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from lensmesh_chassis import errors
 from lensmesh_chassis.errors import LensmeshError, UpstreamFault, Violation

@@ -1,7 +1,7 @@
 """A service with a method of every shape and style, whose faults are attributes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -28,7 +28,8 @@ METHODS = {
 
 def settings(**changes: Any) -> ServiceSettings:
     """Settings of a server on a free port that does not keep a test waiting."""
-    return ServiceSettings(**({"listen": "127.0.0.1:0", "instance": "test", "drain_seconds": 10.0} | changes))
+    values: dict[str, Any] = {"listen": "127.0.0.1:0", "instance": "test", "drain_seconds": 10.0}
+    return ServiceSettings(**(values | changes))
 
 
 class Shapes:
@@ -118,17 +119,29 @@ class Encoder(encoder_pb2_grpc.EncoderServiceServicer):
         self.faults: list[BaseException] = []
         self.calls = 0
 
-    async def GetInfo(self, _request: Any, _context: Any) -> encoder_pb2.GetInfoResponse:  # noqa: N802
+    async def GetInfo(self, _request: Any, _context: Any) -> encoder_pb2.GetInfoResponse:
         self.calls += 1
         if self.faults:
             raise self.faults.pop(0)
         return encoder_pb2.GetInfoResponse(server=self.runtime.server_info())
 
-    async def EncodeImages(self, _request: Any, _context: Any) -> encoder_pb2.EncodeImagesResponse:  # noqa: N802
+    async def EncodeImages(self, _request: Any, _context: Any) -> encoder_pb2.EncodeImagesResponse:
         self.calls += 1
         if self.faults:
             raise self.faults.pop(0)
         return encoder_pb2.EncodeImagesResponse()
+
+    async def EncodeTexts(self, _request: Any, _context: Any) -> encoder_pb2.EncodeTextsResponse:
+        return encoder_pb2.EncodeTextsResponse()
+
+    async def ClassifyImages(self, _request: Any, _context: Any) -> encoder_pb2.ClassifyImagesResponse:
+        return encoder_pb2.ClassifyImagesResponse()
+
+    async def EncodeStream(
+        self, requests: AsyncIterator[encoder_pb2.EncodeStreamRequest], _context: Any
+    ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
+        async for _ in requests:
+            yield encoder_pb2.EncodeStreamResponse()
 
 
 class FakeApp:
@@ -162,6 +175,16 @@ class FakeApp:
         self.log.append("stop")
         for task in self.tasks:
             task.cancel()
+
+
+async def until(check: Callable[[], bool | Awaitable[bool]], minutes: float = 1) -> None:
+    """Wait for a state."""
+    async with asyncio.timeout(60 * minutes):
+        while True:
+            answer = check()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.01)
 
 
 def call(channel: grpc.aio.Channel, method: str, texts: Sequence[str] = ("a",), **options: Any) -> Any:

@@ -11,7 +11,7 @@ from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime, run
 from lensmesh_chassis.settings import ServiceSettings, load_settings
-from tests.chassis.fakes import FakeApp
+from tests.chassis.fakes import FakeApp, until
 
 
 class FakeSettings(ServiceSettings):
@@ -37,8 +37,7 @@ def build(runtime: Runtime[Any]) -> FakeApp:
 
 
 async def _open_when(file: Path, hold: asyncio.Event) -> None:
-    while not file.exists():
-        await asyncio.sleep(0.02)
+    await until(file.exists, minutes=10)
     hold.set()
 
 

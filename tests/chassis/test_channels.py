@@ -17,7 +17,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import request_id
 from lensmesh_chassis.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
-from tests.chassis.fakes import ENCODER, METHODS, SHAPES, call, finish
+from tests.chassis.fakes import ENCODER, METHODS, call, finish
 
 AWAY = Unavailable(Reason.STORE_UNAVAILABLE, "away for a moment")
 
@@ -174,7 +174,7 @@ class Context:
 
 @pytest.mark.parametrize(("left", "low", "high"), [(None, 30, 30), (10.0, 9.5, 10), (0.0, 0, 0.01), (0.005, 0, 0.01)])
 def test_what_is_left_of_the_deadline(left: float | None, low: float, high: float) -> None:
-    assert low <= remaining_s(Context(left), 30) <= high  # type: ignore[arg-type] # a stand-in
+    assert low <= remaining_s(Context(left), 30) <= high
 
 
 async def test_the_deadline_arrives(served: Served) -> None:
@@ -184,4 +184,3 @@ async def test_the_deadline_arrives(served: Served) -> None:
     assert left is not None
     assert 0 < left <= 51
     assert none is None
-    assert SHAPES

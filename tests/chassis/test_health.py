@@ -16,7 +16,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime, running
 from lensmesh_chassis.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
-from tests.chassis.fakes import ENCODER, SHAPES, FakeApp, call, finish, settings
+from tests.chassis.fakes import ENCODER, SHAPES, FakeApp, call, finish, settings, until
 
 SERVING: int = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -26,6 +26,10 @@ UNKNOWN: int = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 async def check(channel: grpc.aio.Channel, service: str = "") -> Any:
     answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
     return answer.status
+
+
+async def answers(channel: grpc.aio.Channel, status: int) -> bool:
+    return bool(await check(channel) == status)
 
 
 def test_nothing_serves_before_it_said_so() -> None:
@@ -93,9 +97,7 @@ async def test_health_answers_while_the_service_starts(tmp_path: Path) -> None:
 
     serving = asyncio.create_task(serve())
     async with open_channel(address) as channel:
-        async with asyncio.timeout(30):
-            while not apps or "start" not in apps[0].log:
-                await asyncio.sleep(0.01)
+        await until(lambda: bool(apps) and "start" in apps[0].log)
         for service in ("", ENCODER, SHAPES):
             assert await check(channel, service) == NOT_SERVING
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -105,9 +107,7 @@ async def test_health_answers_while_the_service_starts(tmp_path: Path) -> None:
         assert refused.reason is Reason.NOT_READY
         assert "starting" in refused.message
         go_on.set()
-        async with asyncio.timeout(30):
-            while await check(channel) != SERVING:
-                await asyncio.sleep(0.01)
+        await until(lambda: answers(channel, SERVING))
         assert await finish(call(channel, "UnaryUnary")) == ["a"]
     ended.set()
     await serving
@@ -169,9 +169,7 @@ async def test_a_client_with_health_checks_avoids_a_sick_service(served: Served)
     async with open_channel(served.server.address, health_check=SHAPES) as channel:
         assert await finish(call(channel, "UnaryUnary", timeout=30)) == ["a"]
         health.not_serving(SHAPES, "the canary failed")
-        async with asyncio.timeout(30):
-            while channel.get_state() is grpc.ChannelConnectivity.READY:
-                await asyncio.sleep(0.01)
+        await until(lambda: channel.get_state() is not grpc.ChannelConnectivity.READY)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await finish(call(channel, "UnaryUnary", timeout=30))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -4,12 +4,13 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import PreconditionFailed, Unavailable
-from lensmesh_chassis.server import running
+from lensmesh_chassis.server import Runtime, running
 from tests.chassis.conftest import Serve
 from tests.chassis.fakes import FakeApp, call, finish, settings
 
@@ -47,13 +48,20 @@ async def test_a_second_server_on_one_port_is_refused(serve: Serve) -> None:
     """gRPC's own default shares the port in silence."""
     async with serve() as served:
         apps: list[FakeApp] = []
+
+        def build(runtime: Runtime[Any]) -> FakeApp:
+            apps.append(FakeApp(runtime))
+            return apps[0]
+
         with pytest.raises(Unavailable, match=f"{served.server.address}: the port is in use.*listen"):
-            async with running(
-                settings(listen=served.server.address), lambda runtime: apps.append(FakeApp(runtime)) or apps[0], "fake"
-            ):
+            async with running(settings(listen=served.server.address), build, "fake"):
                 raise AssertionError("it must not start")
         assert apps[0].log == ["stop"]
         assert await finish(call(served.channel, "UnaryUnary")) == ["a"]
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 async def test_one_taken_address_of_two_leaves_nothing_behind(serve: Serve, tmp_path: Path) -> None:
@@ -61,7 +69,7 @@ async def test_one_taken_address_of_two_leaves_nothing_behind(serve: Serve, tmp_
         with pytest.raises(Unavailable):
             async with running(settings(listen=f"unix:{tmp_path}/s,{served.server.address}"), FakeApp, "fake"):
                 raise AssertionError("it must not start")
-    assert not list(tmp_path.iterdir())
+    assert names_in(tmp_path) == []
 
 
 async def test_the_ready_file_tells_what_was_bound(serve: Serve, tmp_path: Path) -> None:
@@ -75,7 +83,7 @@ async def test_the_ready_file_tells_what_was_bound(serve: Serve, tmp_path: Path)
             "pid": os.getpid(),
         }
         assert ":0" not in "".join(served.server.addresses)
-    assert not list(tmp_path.iterdir())
+    assert names_in(tmp_path) == []
 
 
 async def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

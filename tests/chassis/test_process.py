@@ -22,7 +22,7 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
-from tests.chassis.fakes import SHAPES, call, finish
+from tests.chassis.fakes import SHAPES, call, finish, until
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
@@ -36,11 +36,9 @@ class Process:
     ready: Path
 
     async def addresses(self) -> dict[str, Any]:
-        async with asyncio.timeout(PATIENCE):
-            while not self.ready.exists():
-                if self.process.returncode is not None:
-                    pytest.fail(f"ended with {self.process.returncode}: {await self.said()}")
-                await asyncio.sleep(0.02)
+        await until(lambda: self.ready.exists() or self.process.returncode is not None)
+        if self.process.returncode is not None:
+            pytest.fail(f"ended with {self.process.returncode}: {await self.said()}")
         content: dict[str, Any] = json.loads(self.ready.read_text())
         return content
 
@@ -88,17 +86,19 @@ async def health_of(channel: grpc.aio.Channel, service: str = "") -> int:
     return status
 
 
+async def says(channel: grpc.aio.Channel, status: int) -> bool:
+    return await health_of(channel) == status
+
+
 async def until_serving(channel: grpc.aio.Channel) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while await health_of(channel) != health_pb2.HealthCheckResponse.SERVING:
-            await asyncio.sleep(0.02)
+    await until(lambda: says(channel, health_pb2.HealthCheckResponse.SERVING))
 
 
-async def in_flight(address: str) -> int:
-    """Calls of the fake service that are inside, as its metrics tell."""
+async def entered(address: str, count: int) -> bool:
+    """Whether so many calls of the fake service are inside, as its metrics tell."""
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE).read())
     lines = [line for line in text.decode().splitlines() if line.startswith("grpc_server_in_flight{")]
-    return sum(int(float(line.split()[-1])) for line in lines if SHAPES in line)
+    return sum(int(float(line.split()[-1])) for line in lines if SHAPES in line) == count
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -115,13 +115,9 @@ async def test_a_signal_under_load_drains(tmp_path: Path, number: signal.Signals
                 for n in range(10)
                 for method in ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
             ]
-            async with asyncio.timeout(PATIENCE):
-                while await in_flight(found["metrics"]) < 40:
-                    await asyncio.sleep(0.02)
+            await until(lambda: entered(found["metrics"], 40))
             one.process.send_signal(number)
-            async with asyncio.timeout(PATIENCE):
-                while await health_of(channel) != health_pb2.HealthCheckResponse.NOT_SERVING:
-                    await asyncio.sleep(0.01)
+            await until(lambda: says(channel, health_pb2.HealthCheckResponse.NOT_SERVING))
             assert await health_of(channel, SHAPES) == health_pb2.HealthCheckResponse.NOT_SERVING
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await finish(call(channel, "UnaryUnary"))
@@ -146,9 +142,7 @@ async def test_a_second_signal_forces(tmp_path: Path) -> None:
             held = call(channel, "UnaryStream")
             await held.read()
             one.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(PATIENCE):
-                while await health_of(channel) != health_pb2.HealthCheckResponse.NOT_SERVING:
-                    await asyncio.sleep(0.01)
+            await until(lambda: says(channel, health_pb2.HealthCheckResponse.NOT_SERVING))
             one.process.send_signal(signal.SIGTERM)
             assert await one.ended() == 1
             with pytest.raises(grpc.aio.AioRpcError):

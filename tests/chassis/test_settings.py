@@ -1,6 +1,5 @@
 """Settings: read, refused with a name and a fix, frozen, shown without secrets, described."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,10 +20,9 @@ class ProbeSettings(ServiceSettings):
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for setting in describe(ProbeSettings):
         monkeypatch.delenv(setting.env, raising=False)
-    yield
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
@@ -115,7 +113,7 @@ def test_settings_that_do_not_fit_together(monkeypatch: pytest.MonkeyPatch, vari
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        ProbeSettings().max_items = 3
+        ProbeSettings().__setattr__("max_items", 3)
 
 
 def test_secrets_are_hidden_where_settings_are_shown() -> None:

@@ -5,11 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import (  # type: ignore[import-untyped] # it publishes no types
-    code_pb2,
-    error_details_pb2,
-    status_pb2,
-)
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lensmesh_chassis.errors import InvalidInput, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.streams import answer_as_ready
+from tests.chassis.fakes import until
 
 FOREVER = 60.0
 
@@ -83,10 +84,11 @@ def run(check: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(FOREVER):
-        while not condition():
-            await asyncio.sleep(0)
+async def collect(groups: AsyncIterator[list[int]], into: list[int], pause: float | None = None) -> None:
+    async for group in groups:
+        into += group
+        if pause is not None:
+            await asyncio.sleep(pause)
 
 
 async def others_gone() -> None:
@@ -134,11 +136,9 @@ def test_draining_answers_all_that_was_read(
             draining.set()
 
         task = asyncio.create_task(drain())
+        groups = engine(source, work, max_items=max_items, draining=draining)
         with pytest.raises(Unavailable) as caught:
-            async for group in engine(source, work, max_items=max_items, draining=draining):
-                answered += group
-                if slow_consumer:
-                    await asyncio.sleep(0.001)
+            await collect(groups, answered, 0.001 if slow_consumer else None)
         assert caught.value.reason is Reason.DRAINING
         assert sorted(answered) == sorted(work.started)
         assert source.closed
@@ -196,8 +196,7 @@ async def test_a_fault_of_the_source_comes_after_the_answers() -> None:
     source = Source(20, fault=InvalidInput(Reason.OPTIONS_REPEATED, "options stand in the first message"))
     answered: list[int] = []
     with pytest.raises(InvalidInput) as caught:
-        async for group in engine(source, Work(lambda _: 7)):
-            answered += group
+        await collect(engine(source, Work(lambda _: 7)), answered)
     assert caught.value.reason is Reason.OPTIONS_REPEATED
     assert sorted(answered) == list(range(20))
 
@@ -207,8 +206,7 @@ async def test_a_fault_of_the_work_comes_after_the_other_answers() -> None:
     work.faults[1] = RuntimeError("a bug")
     answered: list[int] = []
     with pytest.raises(RuntimeError, match="a bug"):
-        async for group in engine(source, work):
-            answered += group
+        await collect(engine(source, work), answered)
     assert answered == [0, 2]
     assert source.closed
 
@@ -218,8 +216,7 @@ async def test_a_cancellation_inside_the_work_is_no_lost_answer() -> None:
     work.faults[2] = asyncio.CancelledError()
     answered: list[int] = []
     with pytest.raises(asyncio.CancelledError):
-        async for group in engine(Source(4, pause=True), work):
-            answered += group
+        await collect(engine(Source(4, pause=True), work), answered)
     assert sorted(answered) == [0, 1, 3]
 
 
@@ -241,8 +238,7 @@ async def test_drained_from_the_start_nothing_is_read() -> None:
     work = Work()
     answered: list[int] = []
     with pytest.raises(Unavailable):
-        async for group in engine(source, work, draining=draining):
-            answered += group
+        await collect(engine(source, work, draining=draining), answered)
     assert sorted(answered) == sorted(work.started)
 
 

@@ -20,7 +20,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import StreamCloser
 from lensmesh_chassis.telemetry import active_provider, client_interceptors, server_interceptors, start_tracing
 from tests.chassis.conftest import Serve
-from tests.chassis.fakes import METHODS, SHAPES, call, finish
+from tests.chassis.fakes import METHODS, SHAPES, call, finish, until
 
 
 class Traced:
@@ -33,9 +33,7 @@ class Traced:
 
     async def spans(self, count: int) -> list[ReadableSpan]:
         """As soon as there are so many."""
-        async with asyncio.timeout(30):
-            while len(self.exporter.get_finished_spans()) < count:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(self.exporter.get_finished_spans()) >= count)
         return list(self.exporter.get_finished_spans())
 
 
