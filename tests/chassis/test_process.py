@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import Unavailable
@@ -51,22 +52,24 @@ class Process:
 
 
 @asynccontextmanager
-async def process(folder: Path, *arguments: str, **variables: str) -> AsyncIterator[Process]:
+async def process(
+    folder: Path, *arguments: str, environment: Mapping[str, str] | None = None, **variables: str
+) -> AsyncIterator[Process]:
     """The fake service as a process of its own; killed at the end if it still runs."""
     ready = folder / "ready.json"
-    environment = {
+    complete = {
         "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
         "PATH": os.environ["PATH"],
         "LENSMESH_FAKE_LISTEN": "127.0.0.1:0",
         "LENSMESH_FAKE_READY_FILE": str(ready),
     }
-    environment |= {f"LENSMESH_FAKE_{name}": value for name, value in variables.items()}
+    complete |= {f"LENSMESH_FAKE_{name}": value for name, value in variables.items()} | dict(environment or {})
     started = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.chassis.service_main",
         *arguments,
-        env=environment,
+        env=complete,
         cwd=ROOT,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -241,3 +244,47 @@ async def test_logs_are_json_and_begin_with_the_settings(tmp_path: Path) -> None
     called = next(event for event in events if event["event"] == "call" and event["method"].endswith("UnaryUnary"))
     assert called["code"] == "OK"
     assert called["request_id"] == "call-9"
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """As much of an OTLP collector as an exporter needs."""
+
+    def __init__(self) -> None:
+        self.services: set[str] = set()
+        self.spans: set[str] = set()
+
+    async def Export(self, request: Any, _context: Any) -> Any:
+        for resource in request.resource_spans:
+            names = {one.key: one.value.string_value for one in resource.resource.attributes}
+            self.services.add(f"{names['service.name']}@{names['service.instance.id']}")
+            self.spans |= {span.name for scope in resource.scope_spans for span in scope.spans}
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+async def test_spans_reach_the_collector_that_is_named(tmp_path: Path) -> None:
+    collector, server = Collector(), grpc.aio.server()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+    async with process(tmp_path, environment=otel, INSTANCE="replica-1") as one:
+        found = await one.addresses()
+        async with open_channel(found["addresses"][0]) as channel:
+            await until_serving(channel)
+            await finish(call(channel, "UnaryUnary"))
+        one.process.send_signal(signal.SIGTERM)
+        assert await one.ended() == 0
+    await server.stop(0)
+    assert collector.services == {"lensmesh-fake@replica-1"}
+    assert collector.spans == {f"/{SHAPES}/UnaryUnary"}
+
+
+async def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path) -> None:
+    otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    async with process(tmp_path, environment=otel) as one:
+        found = await one.addresses()
+        async with open_channel(found["addresses"][0]) as channel:
+            await until_serving(channel)
+            assert await finish(call(channel, "UnaryUnary")) == ["a"]
+        one.process.send_signal(signal.SIGTERM)
+        assert await one.ended() == 0
