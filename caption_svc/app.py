@@ -12,6 +12,7 @@ from caption_svc.service import CaptionerService
 from caption_svc.serving import Serving, load_models
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
 
 SERVICE = caption_pb2.DESCRIPTOR.services_by_name["CaptionerService"].full_name
@@ -31,10 +32,13 @@ class CaptionApp:
         self._runtime = runtime
         self._load = load
         self.serving = Serving(runtime.settings, self._tell)
+        self._fetcher = Fetcher(runtime.settings.fetch_policy(runtime.settings.max_image_bytes))
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         """Add the servicer."""
-        caption_pb2_grpc.add_CaptionerServiceServicer_to_server(CaptionerService(self.serving, self._runtime), server)
+        caption_pb2_grpc.add_CaptionerServiceServicer_to_server(
+            CaptionerService(self.serving, self._runtime, self._fetcher), server
+        )
         return [SERVICE]
 
     async def start(self) -> None:
@@ -45,6 +49,7 @@ class CaptionApp:
     async def stop(self) -> None:
         """End all threads."""
         await self.serving.stop()
+        await self._fetcher.aclose()
 
     def _tell(self, trouble: str) -> None:
         if trouble:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ class Captioner:
 
     async def describe_by_word(
         self, content: bytes, plan: Plan, *, lane: Lane, field: str, deadline: float | None = None
-    ) -> AsyncIterator[str | Described]:
+    ) -> AsyncGenerator[str | Described, None]:
         """The caption piece by piece, leading spaces included, then the whole. The pieces joined are its text.
 
         The picture rides in batches like any other; closing the iterator stops it between two tokens.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from caption_svc.engine import Described
@@ -15,11 +16,11 @@ from caption_svc.translate import caption_message, limits_message, model_message
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content
 from lensmesh_chassis.server import Runtime
-from lensmesh_chassis.shapes import closing
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.streams import answer_as_ready
 from lensmesh_inference.batcher import Seat
@@ -31,10 +32,11 @@ _Item = tuple[caption_pb2.CaptionStreamItem, str]
 class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
     """The contract over the models that `serving` has."""
 
-    def __init__(self, serving: Serving, runtime: Runtime[CaptionSettings]) -> None:
+    def __init__(self, serving: Serving, runtime: Runtime[CaptionSettings], fetcher: Fetcher) -> None:
         self._serving = serving
         self._runtime = runtime
         self._settings = runtime.settings
+        self._fetcher = fetcher
 
     async def GetInfo(self, request: caption_pb2.GetInfoRequest, context: Any) -> caption_pb2.GetInfoResponse:
         return caption_pb2.GetInfoResponse(
@@ -84,7 +86,7 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
             result = await self._result(message.image, field, orders[0], context, None)
             return caption_pb2.CaptionStreamResult(ref=message.ref, result=result)
 
-        answers = answer_as_ready(
+        answers: Any = answer_as_ready(
             items(),
             answer,
             size_of=lambda item: item[0].ByteSize(),
@@ -92,7 +94,7 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
             max_bytes=self._settings.stream_bytes,
             draining=self._runtime.draining,
         )
-        async with closing(answers):
+        async with aclosing(answers):
             async for group in answers:
                 yield caption_pb2.CaptionStreamResponse(results=group)
 
@@ -102,13 +104,13 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
         check_message(request, self._settings.max_message_bytes)
         order = await read_options(request.options, self._serving, self._settings, most_beams=1)
         pieces = order.captioner.describe_by_word(
-            image_content(request.image, "image"),
+            await image_content(request.image, "image", self._fetcher),
             order.plan,
             lane=order.lane,
             field="image",
             deadline=_deadline(context),
         )
-        async with closing(pieces):
+        async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, Described):
                     whole = caption_message(piece, order.captioner.model.facts.label)
@@ -123,7 +125,7 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
         arrived = time.monotonic()
         try:
             described = await order.captioner.describe(
-                image_content(image, field),
+                await image_content(image, field, self._fetcher),
                 order.plan,
                 lane=order.lane,
                 field=field,

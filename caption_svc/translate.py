@@ -72,6 +72,7 @@ def limits_message(settings: CaptionSettings) -> common_pb2.Limits:
         max_image_pixels=settings.max_image_pixels,
         max_text_chars=settings.max_text_chars,
         max_caption_tokens=settings.max_caption_tokens,
+        uri_schemes=settings.fetch_policy(settings.max_image_bytes).schemes,
     )
 
 

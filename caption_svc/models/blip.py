@@ -155,5 +155,5 @@ def load_blip(folder: Path, *, name: str, kind: Kind, device: str, precision: st
             f"{name} in {facts.precision} on {chosen} differs from float32: cosine {parity:.4f}. Set the precision to "
             "float32.",
         )
-    served.facts = replace(facts, parity_cosine=parity)
+    served.facts = replace(facts, parity_cosine=min(1.0, parity))
     return served

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lensmesh_chassis.errors import NotFound, PreconditionFailed
+from lensmesh_chassis.errors import LensmeshError, NotFound, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 
 _SMALL_FILES = ["*.json", "*.txt"]
@@ -76,6 +76,19 @@ def load_parts(folder: Path) -> Parts:
         raise NotFound(
             Reason.MODEL_NOT_SERVED, f"{folder} is no model folder: it needs config.json and {' or '.join(_WEIGHTS)}."
         )
+    try:
+        return _load(folder)
+    except LensmeshError:
+        raise
+    except Exception as error:
+        # transformers, torch and safetensors each raise what they please, some of it many lines long.
+        why = (str(error).strip().splitlines() or [""])[0]
+        raise PreconditionFailed(
+            Reason.MODEL_NOT_SERVED, f"{folder} cannot be loaded: {type(error).__name__}: {why[:300]}"
+        ) from error
+
+
+def _load(folder: Path) -> Parts:
     import torch
     import transformers
 

@@ -44,8 +44,8 @@ def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
 
 @pytest.fixture(scope="session")
 def pictures() -> list[bytes]:
-    """Sixteen PNG files of different scenes."""
-    return [encoded(draw(scene, 96)) for scene in held_out_scenes(16)]
+    """Eight PNG files of different scenes."""
+    return [encoded(draw(scene, 96)) for scene in held_out_scenes(8)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""StreamCaption as a person watches it: pieces come while the model still works, and it stops when nobody watches."""
+
+import asyncio
+import threading
+from typing import Any
+
+import grpc
+import pytest
+
+from caption_svc.captioner import Caption, Job, Kind
+from caption_svc.models.blip import BlipCaptioner, load_blip
+from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import from_rpc_error
+from tests.caption.conftest import Serve
+from tests.caption.test_stream import queue, until
+
+
+class SlowModel:
+    """The tiny BLIP, one step at a time: each word waits for `step`."""
+
+    def __init__(self, model: BlipCaptioner) -> None:
+        self.model = model
+        self.facts = model.facts
+        self.input_bytes = model.input_bytes
+        self.devices, self.plan, self.prepare = model.devices, model.plan, model.prepare
+        self.step = threading.Semaphore(0)
+        self.steps = 0
+
+    def caption(self, jobs: list[Job]) -> list[Caption]:
+        for job in jobs:
+            if job.on_text is not None:
+                self._slow_down(job)
+        return self.model.caption(jobs)
+
+    def _slow_down(self, job: Job) -> None:
+        told = job.on_text
+        assert told is not None
+
+        def on_text(text: str) -> None:
+            self.steps += 1
+            told(text)
+            assert self.step.acquire(timeout=30)
+
+        job.on_text = on_text
+
+
+@pytest.fixture
+def slow(tiny_folder: Any) -> SlowModel:
+    return SlowModel(load_blip(tiny_folder, name="slow", kind=Kind.LOCAL, device="cpu", precision="float32", threads=1))
+
+
+def request(content: bytes) -> caption_pb2.StreamCaptionRequest:
+    return caption_pb2.StreamCaptionRequest(
+        image=common_pb2.Image(content=content), options=caption_pb2.CaptionOptions(prompt="a red", max_tokens=20)
+    )
+
+
+async def test_the_first_word_comes_before_the_last_is_made(
+    serve: Serve, slow: SlowModel, pictures: list[bytes]
+) -> None:
+    client = await serve(slow)
+    call = client.stub.StreamCaption(request(pictures[1]))
+    first = await anext(aiter(call))
+    assert first.delta.startswith("a")
+    assert slow.steps == 1
+    for _ in range(40):
+        slow.step.release()
+    rest = [answer async for answer in call]
+    assert first.delta + "".join(answer.delta for answer in rest) == rest[-1].caption.text
+    assert rest[-1].caption.token_count == slow.steps > 2
+
+
+async def test_generation_stops_between_tokens_when_the_client_leaves(
+    serve: Serve, slow: SlowModel, pictures: list[bytes]
+) -> None:
+    client = await serve(slow)
+    call = client.stub.StreamCaption(request(pictures[1]))
+    await anext(aiter(call))
+    call.cancel()
+    await until(lambda: queue(client).held_items == 0)
+    slow.step.release()
+    slow.step.release()
+    # The device is free again: another caption gets through, with no step more of the abandoned one.
+    answer = await client.stub.CaptionImages(
+        caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=pictures[0])])
+    )
+    assert answer.results[0].caption.token_count > 0
+    assert slow.steps <= 2
+
+
+async def test_two_watchers_share_the_device(serve: Serve, slow: SlowModel, pictures: list[bytes]) -> None:
+    client = await serve(slow)
+    for _ in range(200):
+        slow.step.release()
+
+    async def watch(content: bytes) -> str:
+        answers = [answer async for answer in client.stub.StreamCaption(request(content))]
+        assert "".join(answer.delta for answer in answers) == answers[-1].caption.text
+        return answers[-1].caption.text
+
+    texts = await asyncio.gather(*(watch(content) for content in pictures[:4]))
+    assert list(texts) == [await watch(content) for content in pictures[:4]]
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (common_pb2.Image(), Reason.IMAGE_MISSING),
+        (common_pb2.Image(content=b"no picture"), Reason.IMAGE_UNDECODABLE),
+        (common_pb2.Image(uri="http://a/b.png"), Reason.URI_NOT_ALLOWED),
+    ],
+)
+async def test_a_bad_picture_fails_the_call(serve: Serve, image: common_pb2.Image, reason: Reason) -> None:
+    client = await serve(model="mock")
+    with pytest.raises(grpc.RpcError) as caught:
+        [answer async for answer in client.stub.StreamCaption(caption_pb2.StreamCaptionRequest(image=image))]
+    assert from_rpc_error(caught.value).reason is reason
