@@ -14,6 +14,7 @@ from encoder_svc.service import EncoderServicer
 from encoder_svc.settings import EncoderSettings
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime
 
@@ -29,9 +30,13 @@ class EncoderApp:
         self._runtime = runtime
         self._open_models = open_models
         self._engine: Engine | None = None
+        settings = runtime.settings
+        self._fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
-        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(EncoderServicer(self._runtime, self.engine), server)
+        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(
+            EncoderServicer(self._runtime, self.engine, self._fetcher), server
+        )
         return [encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name]
 
     async def start(self) -> None:
@@ -43,6 +48,7 @@ class EncoderApp:
     async def stop(self) -> None:
         if self._engine is not None:
             await self._engine.stop()
+        await self._fetcher.aclose()
 
     def engine(self) -> Engine:
         """The engine; raises NOT_READY before `start` has made it."""

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import open_clip
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.pretrained import download_pretrained_from_hf
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 
 import lensmesh_shapes
 from encoder_svc.sources import Form, Source, cached_on_hub, model_error
@@ -67,8 +69,8 @@ def _on_hub(source: Source, allow_download: bool) -> Located:
         if not allow_download:
             raise model_error(_not_here(source))
         try:
-            config = Path(open_clip.download_pretrained_from_hf(source.where, filename=HF_CONFIG_NAME))
-            weights = Path(open_clip.download_pretrained_from_hf(source.where))
+            config = Path(download_pretrained_from_hf(source.where, filename=HF_CONFIG_NAME))
+            weights = Path(download_pretrained_from_hf(source.where))
         except Exception as error:
             raise model_error(f"{source.name} cannot be fetched: {error}") from error
     if config.parent != weights.parent:
@@ -137,16 +139,16 @@ def make_tokenizer(located: Located, *, allow_download: bool) -> Any:
         return open_clip.get_tokenizer(located.create_name)
     place = str(located.tokenizer_folder or name)
     arguments = {
-        "context_length": text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+        "context_length": text.get("context_length", DEFAULT_CONTEXT_LENGTH),
         "tokenizer_mode": text.get("tokenizer_mode"),
         **text.get("tokenizer_kwargs", {}),
     }
     try:
-        return open_clip.tokenizer.HFTokenizer(place, **arguments, local_files_only=True)
+        return HFTokenizer(place, **arguments, local_files_only=True)
     except OSError as error:
         if located.tokenizer_folder is not None or not allow_download:
             raise model_error(f"The tokenizer {place} is not on this machine: {error}") from error
-        return open_clip.tokenizer.HFTokenizer(place, **arguments)
+        return HFTokenizer(place, **arguments)
 
 
 def _architecture(source: Source) -> dict[str, Any]:

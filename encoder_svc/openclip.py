@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import open_clip
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from encoder_svc.locate import Located, locate, make_tokenizer
 from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, both_spaces
@@ -103,7 +104,7 @@ def load(source: Source, *, device: str, precision: str, threads: int, allow_dow
     if model is not reference:
         model.load_state_dict(reference.state_dict())
     model = model.to(chosen).eval()
-    transform = open_clip.image_transform_v2(open_clip.PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     facts = _facts(source, located, model, tokenizer, digest, device, dtype)
     _log.info("%s: %s on %s, digest %s", source.name, facts.precision, chosen, digest[:12])
     return OpenClipModel(facts, model, transform, tokenizer, chosen, dtype)

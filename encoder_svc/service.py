@@ -20,6 +20,7 @@ from encoder_svc.translate import (
 )
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import InvalidInput, NotBuilt
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import wants_bulk
@@ -41,10 +42,11 @@ class _StreamItem:
 class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     """`engine` is called once a call is let in, which the chassis does after the app has started."""
 
-    def __init__(self, runtime: Runtime[EncoderSettings], engine: Callable[[], Engine]) -> None:
+    def __init__(self, runtime: Runtime[EncoderSettings], engine: Callable[[], Engine], fetcher: Fetcher) -> None:
         self._runtime = runtime
         self._settings = runtime.settings
         self._engine = engine
+        self._fetcher = fetcher
 
     async def GetInfo(self, request: encoder_pb2.GetInfoRequest, context: Any) -> encoder_pb2.GetInfoResponse:
         return encoder_pb2.GetInfoResponse(
@@ -59,11 +61,12 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         check_message(request, self._settings.max_message_bytes)
         check_items(len(request.images), self._settings.max_items, "images")
 
-        def reader(index: int) -> Callable[[], Item]:
-            return lambda: read_picture(request.images[index], f"images[{index}]")
-
-        readers = [reader(index) for index in range(len(request.images))]
-        return encoder_pb2.EncodeImagesResponse(results=await self._encode_all(readers, request.options, context))
+        job = self._job(request.options, context, streamed=False)
+        items = await asyncio.gather(
+            *(read_picture(image, f"images[{index}]", self._fetcher) for index, image in enumerate(request.images)),
+            return_exceptions=True,
+        )
+        return encoder_pb2.EncodeImagesResponse(results=await self._encode_all(items, job, request.options))
 
     async def EncodeTexts(
         self, request: encoder_pb2.EncodeTextsRequest, context: Any
@@ -71,11 +74,9 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         check_message(request, self._settings.max_message_bytes)
         check_items(len(request.texts), self._settings.max_items, "texts")
 
-        def reader(index: int) -> Callable[[], Item]:
-            return lambda: Text(request.texts[index], f"texts[{index}]")
-
-        readers = [reader(index) for index in range(len(request.texts))]
-        return encoder_pb2.EncodeTextsResponse(results=await self._encode_all(readers, request.options, context))
+        job = self._job(request.options, context, streamed=False)
+        items = [Text(text, f"texts[{index}]") for index, text in enumerate(request.texts)]
+        return encoder_pb2.EncodeTextsResponse(results=await self._encode_all(items, job, request.options))
 
     async def EncodeStream(
         self, request_iterator: AsyncIterator[encoder_pb2.EncodeStreamRequest], context: Any
@@ -109,25 +110,16 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         return self._engine().job(options.space_id, lane, deadline)
 
     async def _encode_all(
-        self, readers: Sequence[Callable[[], Item]], options: encoder_pb2.EncodeOptions, context: Any
+        self, read: Sequence[Item | BaseException], job: Job, options: encoder_pb2.EncodeOptions
     ) -> list[encoder_pb2.EncodeResult]:
-        """Results in the order of the request;
+        """Results in the order of the request; an item that could not be read, or is bad, fails alone.
 
-        an item that is bad fails alone. Refused as a whole where there is no room.
+        Refused as a whole where there is no room.
         """
-        job = self._job(options, context, streamed=False)
-        results: list[encoder_pb2.EncodeResult | None] = [None] * len(readers)
-        items: dict[int, Item] = {}
-        for index, read in enumerate(readers):
-            try:
-                items[index] = read()
-            except InvalidInput as error:
-                results[index] = write_error(error)
-        with self._engine().admit(list(items.values()), job) as seat:
-            outcomes = await asyncio.gather(*(self._encode(item, job, options, seat) for item in items.values()))
-        for index, outcome in zip(items, outcomes, strict=True):
-            results[index] = outcome
-        return [result for result in results if result is not None]
+        items = [item for item in read if not isinstance(item, BaseException)]
+        with self._engine().admit(items, job) as seat:
+            outcomes = iter(await asyncio.gather(*(self._encode(item, job, options, seat) for item in items)))
+        return [write_error(item) if isinstance(item, BaseException) else next(outcomes) for item in read]
 
     async def _encode(
         self, item: Item, job: Job, options: encoder_pb2.EncodeOptions, seat: Seat
@@ -159,7 +151,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def _answer(self, one: _StreamItem) -> encoder_pb2.EncodeStreamResult:
         try:
-            item = read_stream_item(one.item, one.field)
+            item = await read_stream_item(one.item, one.field, self._fetcher)
             result = write_result(await self._engine().encode_when_room(item, one.job), one.options)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
             result = write_error(error)

@@ -5,11 +5,11 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from lensmesh_chassis.settings import ServiceSettings
+from lensmesh_chassis.fetching import FetchSettings
 from lensmesh_inference.images import ImageLimits
 
 
-class EncoderSettings(ServiceSettings):
+class EncoderSettings(FetchSettings):
     """What the encoder serves, on what, and how much of it at a time."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_ENCODER_", frozen=True)

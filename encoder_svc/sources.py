@@ -58,7 +58,7 @@ def parse_source(name: str) -> Source:
     architecture, _, tag = name.rpartition("/")
     if architecture and tag == "random":
         return Source(name, Form.RANDOM, architecture)
-    if architecture and tag:
+    if architecture and tag and not at:
         return Source(name, Form.TAG, architecture, tag)
     raise model_error(
         f"{name!r} names no weights, and a model without weights answers noise: use one of {_FORMS}."

@@ -12,6 +12,7 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content
 from lensmesh_chassis.status import to_status
@@ -40,16 +41,16 @@ def read_data_type(data_type: common_pb2.DataType.ValueType) -> common_pb2.DataT
     return data_type
 
 
-def read_picture(image: common_pb2.Image, field: str) -> Item:
+async def read_picture(image: common_pb2.Image, field: str, fetcher: Fetcher) -> Item:
     """A picture; raises for one without bytes."""
-    return Picture(image_content(image, field), f"{field}.content")
+    return Picture(await image_content(image, field, fetcher), f"{field}.{image.WhichOneof('source')}")
 
 
-def read_stream_item(item: encoder_pb2.EncodeStreamItem, field: str) -> Item:
+async def read_stream_item(item: encoder_pb2.EncodeStreamItem, field: str, fetcher: Fetcher) -> Item:
     """A picture or a text; raises IMAGE_MISSING for an item that is neither."""
     if item.WhichOneof("input") == "text":
         return Text(item.text, f"{field}.text")
-    return read_picture(item.image, f"{field}.image")
+    return await read_picture(item.image, f"{field}.image", fetcher)
 
 
 def write_result(encoded: Encoded, options: encoder_pb2.EncodeOptions) -> encoder_pb2.EncodeResult:
@@ -81,7 +82,7 @@ def write_result(encoded: Encoded, options: encoder_pb2.EncodeOptions) -> encode
     )
 
 
-def write_error(error: Exception) -> encoder_pb2.EncodeResult:
+def write_error(error: BaseException) -> encoder_pb2.EncodeResult:
     """One item's failure."""
     return encoder_pb2.EncodeResult(error=to_status(error))
 
@@ -94,6 +95,7 @@ def write_limits(settings: EncoderSettings) -> common_pb2.Limits:
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
         max_text_chars=settings.max_text_chars,
+        uri_schemes=settings.fetch_policy(settings.max_image_bytes).schemes,
     )
 
 

@@ -14,8 +14,11 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import Field, field_validator
+
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.settings import ServiceSettings
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,6 +44,40 @@ class FetchPolicy:
     private: bool = False
     max_bytes: int = 20 * 1024**2
     timeout_s: float = 10.0
+
+
+class FetchSettings(ServiceSettings):
+    """Settings of a service that takes pictures."""
+
+    uri_schemes: str = Field(
+        default="",
+        description="Schemes of Image.uri that are fetched, comma-separated: https, http. Empty: none.",
+    )
+    uri_hosts: str = Field(
+        default="",
+        description="Hosts that may be fetched from, comma-separated; .example.org means all names below. Empty: any.",
+    )
+    uri_private: bool = Field(
+        default=False,
+        description="Whether addresses inside private networks may be fetched; off where callers are not trusted.",
+    )
+    uri_timeout_seconds: float = Field(default=10.0, gt=0, description="Longest time to fetch one picture.")
+
+    @field_validator("uri_schemes")
+    @classmethod
+    def _schemes_are_known(cls, value: str) -> str:
+        if unknown := _listed(value) - {"http", "https"}:
+            raise ValueError(f"{', '.join(sorted(unknown))}: only http and https can be fetched")
+        return value
+
+    def fetch_policy(self, max_bytes: int) -> FetchPolicy:
+        """The policy that these settings make; `max_bytes` is the largest picture."""
+        hosts = _listed(self.uri_hosts)
+        return FetchPolicy(_listed(self.uri_schemes), hosts, self.uri_private, max_bytes, self.uri_timeout_seconds)
+
+
+def _listed(value: str) -> frozenset[str]:
+    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
 
 
 def is_public(address: IPAddress) -> bool:

@@ -2,24 +2,21 @@
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 
 
-def image_content(image: common_pb2.Image, field: str) -> bytes:
-    """The encoded bytes of a picture; `field` is its dotted path ("images[3]").
+async def image_content(image: common_pb2.Image, field: str, fetcher: Fetcher) -> bytes:
+    """The encoded bytes of a picture, fetched if it is given by address; `field` is its dotted path ("images[3]").
 
-    Raises InvalidInput with reason IMAGE_MISSING where neither source is set, URI_NOT_ALLOWED for an address: no
-    service fetches anything, so `Limits.uri_schemes` is empty. Whether the bytes are a picture, the decoder says.
+    Raises InvalidInput with reason IMAGE_MISSING where neither source is set, and what `Fetcher.fetch` raises.
+    Whether the bytes are a picture, the decoder says.
     """
     match image.WhichOneof("source"):
         case "content":
             return image.content
         case "uri":
-            raise InvalidInput(
-                Reason.URI_NOT_ALLOWED,
-                f"{field}.uri: this service fetches no addresses, send the picture's bytes in {field}.content",
-                field=f"{field}.uri",
-            )
+            return await fetcher.fetch(image.uri, f"{field}.uri")
         case _:
             raise InvalidInput(
                 Reason.IMAGE_MISSING, f"{field} has no picture: set {field}.content to the bytes of a file", field=field

@@ -11,6 +11,7 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
 from router_svc.budget import Budget
 from router_svc.caption import CaptionerProxy
@@ -49,6 +50,7 @@ class RouterApp:
         self._channels: list[grpc.aio.Channel] = []
         # Two are enough: hashing is faster than any network that brings the bytes.
         self._hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="digest")
+        self._fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
         self._roster = Roster(
             self._targets,
             security=self._security,
@@ -79,12 +81,12 @@ class RouterApp:
             all_streams=Budget(settings.all_in_flight_bytes),
             draining=runtime.draining,
         )
-        mesh = Mesh(settings, encoders, captioners, stores, directory, catalog, self._hashing)
+        mesh = Mesh(settings, encoders, captioners, stores, directory, catalog, self._hashing, self._fetcher)
         router = RouterServicer(
             settings,
             MeshStatus(roster, limits, runtime),
             Ingestion(mesh, streams),
-            Searching(encoders, stores, catalog),
+            Searching(encoders, stores, catalog, self._fetcher),
         )
         router_pb2_grpc.add_RouterServiceServicer_to_server(router, server)
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(
@@ -106,6 +108,7 @@ class RouterApp:
         for channel in self._channels:
             await channel.close()
         self._hashing.shutdown(wait=False)
+        await self._fetcher.aclose()
 
     def _fleet(self, kind: Kind, stub: Callable[[grpc.aio.Channel], S]) -> Fleet[S]:
         peers = []

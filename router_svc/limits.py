@@ -66,8 +66,8 @@ class JoinedLimits:
         told = list(_told(replicas))
         joined = tightest([*told, own])
         joined.max_items = self._settings.max_items
-        # An item's id and digest come from the picture's bytes, and the router fetches none.
-        del joined.uri_schemes[:]
+        # Pictures to ingest and to search by are fetched here, and go on as bytes.
+        joined.uri_schemes[:] = self._settings.fetch_policy(self._settings.max_image_bytes).schemes
         return joined
 
 

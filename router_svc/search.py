@@ -9,6 +9,7 @@ from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status, to_status
 from router_svc.catalog import Catalog
@@ -30,6 +31,8 @@ class _Search:
     """By index of the query."""
     spaces: dict[int, str] = field(default_factory=dict)
     """NamedSpace.name, by index of the query."""
+    fetched: dict[int, common_pb2.Image] = field(default_factory=dict)
+    """Pictures given by address, by index of the query."""
     encode_us: int = 0
     error: LensmeshError | None = None
 
@@ -56,14 +59,19 @@ class _Query:
     def query(self) -> router_pb2.Query:
         return self.search.request.queries[self.index]
 
+    @property
+    def image(self) -> common_pb2.Image:
+        return self.search.fetched.get(self.index, self.query.image)
+
 
 class Searching:
     """Answers RouterService.Search and BatchSearch."""
 
-    def __init__(self, encoders: Encoders, stores: Stores, catalog: Catalog) -> None:
+    def __init__(self, encoders: Encoders, stores: Stores, catalog: Catalog, fetcher: Fetcher) -> None:
         self._encoders = encoders
         self._stores = stores
         self._catalog = catalog
+        self._fetcher = fetcher
 
     async def one(self, request: router_pb2.SearchRequest, deadline: float | None) -> router_pb2.SearchResponse:
         """The hits of one search. Raises why there are none."""
@@ -149,6 +157,9 @@ class Searching:
                 check_search(search.request, search.prefix)
                 for query in self._to_encode(search):
                     space_id = await self._space(query, deadline)
+                    if uri := query.query.image.uri:
+                        content = await self._fetcher.fetch(uri, f"{query.path}.uri")
+                        search.fetched[query.index] = common_pb2.Image(content=content)
                     batches.setdefault((space_id, query.kind), []).append(query)
             except LensmeshError as error:
                 search.error = error
@@ -203,7 +214,7 @@ class Searching:
                 )
             else:
                 results = await self._encoders.images(
-                    [query.query.image for query in queries], options, path_of=path_of, deadline=deadline
+                    [query.image for query in queries], options, path_of=path_of, deadline=deadline
                 )
         except LensmeshError as error:
             for query in queries:

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from lensmesh_chassis.settings import ServiceSettings
+from lensmesh_chassis.fetching import FetchSettings
 from router_svc.peers.kinds import Kind
 from router_svc.peers.targets import parse_targets
 
 MIB = 1 << 20
 
 
-class RouterSettings(ServiceSettings):
+class RouterSettings(FetchSettings):
     """Where the mesh lies, what one caller may hold, and how long work waits for a service that is away."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_ROUTER_", frozen=True)

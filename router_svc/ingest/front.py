@@ -20,7 +20,7 @@ class Ingestion:
 
     async def one(self, request: router_pb2.IngestRequest, deadline: float | None) -> router_pb2.IngestedItem:
         """The durable item. Raises what became of it otherwise; nothing waits for a service that is away."""
-        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, prefix="item.")
+        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, self._mesh.fetcher, prefix="item.")
         waits = Waits.of_a_call()
         check_options(request.options)
         [incoming] = await intake.read([request.item])
@@ -37,7 +37,7 @@ class Ingestion:
         deadline: float | None,
     ) -> AsyncGenerator[list[router_pb2.IngestResult], None]:
         """Groups of answers, as they become final. Raises what concerns the whole stream."""
-        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing)
+        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, self._mesh.fetcher)
         waits = Waits.of_a_stream(self._mesh.settings)
         check_options(first.options)
         asked = await self._settle(first.options, waits, deadline, streamed=True)

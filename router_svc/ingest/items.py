@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content
 from router_svc.ingest.plan import Wanted
@@ -89,9 +90,10 @@ class Turns:
 class Intake:
     """Reads the items of one call or stream."""
 
-    def __init__(self, max_image_bytes: int, hashing: Executor, prefix: str = "") -> None:
+    def __init__(self, max_image_bytes: int, hashing: Executor, fetcher: Fetcher, prefix: str = "") -> None:
         self._max_image_bytes = max_image_bytes
         self._hashing = hashing
+        self._fetcher = fetcher
         self._prefix = prefix
         self._turns = Turns()
 
@@ -105,19 +107,27 @@ class Intake:
                 None if isinstance(found, Wanted) else found,
                 self._turns.take(found if isinstance(found, Wanted) else None),
             )
-            for item, found in zip(items, read, strict=True)
+            for item, found in read
         ]
 
-    async def _look_at(self, item: router_pb2.IngestItem) -> Wanted | LensmeshError:
+    async def _look_at(self, item: router_pb2.IngestItem) -> tuple[router_pb2.IngestItem, Wanted | LensmeshError]:
+        """The item, with its picture's bytes where they had to be fetched, and what it wants or why not."""
+        uri = item.image.uri
         try:
-            content = image_content(item.image, f"{self._prefix}image")
+            content = await image_content(item.image, f"{self._prefix}image", self._fetcher)
+            if uri:
+                # Fetched once, here: whoever encodes and captions it gets the very bytes that the digest is of.
+                fetched = router_pb2.IngestItem()
+                fetched.CopyFrom(item)
+                fetched.image.content = content
+                item = fetched
             self._check_size(len(content))
             digest = await self._digest(content)
             self._check_digest(item.content_digest, digest)
             check_id(item.id, f"{self._prefix}id")
-        except InvalidInput as error:
-            return error
-        return Wanted(item.id or digest.hex(), digest, item.metadata, item.caption, item.image_uri or item.image.uri)
+        except LensmeshError as error:
+            return item, error
+        return item, Wanted(item.id or digest.hex(), digest, item.metadata, item.caption, item.image_uri or uri)
 
     async def _digest(self, content: bytes) -> bytes:
         if len(content) <= INLINE_BYTES:

