@@ -3,12 +3,15 @@
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.settings import ServiceSettings
+
+if TYPE_CHECKING:  # a client that opens channels needs no settings classes, nor what they are made with
+    from lensmesh_chassis.settings import ServiceSettings
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,12 @@ class ChannelSecurity:
         return bool(self.ca_file or self.certificate_file)
 
 
-def peer_security(settings: ServiceSettings) -> ChannelSecurity:
+def peer_security(settings: "ServiceSettings") -> ChannelSecurity:
     """How this service secures the channels to the services it calls."""
     return ChannelSecurity(settings.peer_ca_file, settings.peer_certificate_file, settings.peer_key_file)
 
 
-def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:
+def server_credentials(settings: "ServiceSettings") -> grpc.ServerCredentials | None:
     """Credentials by the settings' tls_ files; None for plain text. Raises PreconditionFailed for a file that cannot be
     read.
     """

@@ -80,7 +80,8 @@ class RunningServer:
 class _Service(Generic[S]):
     """One App with its servers."""
 
-    def __init__(self, settings: S, build: Callable[[Runtime[S]], App], tracer_provider: Any | None) -> None:
+    def __init__(self, settings: S, build: Callable[[Runtime[S]], App], name: str, tracer_provider: Any | None) -> None:
+        self._name = name
         health, draining, registry = Health(), asyncio.Event(), CollectorRegistry()
         self.runtime: Runtime[S] = Runtime(
             settings, health, draining, server_info(settings.instance, health.reason), registry
@@ -104,7 +105,7 @@ class _Service(Generic[S]):
                 async with asyncio.timeout(_STOP_SECONDS):
                     await self.app.stop()
             except TimeoutError:
-                _log.error("the service did not stop in time", seconds=_STOP_SECONDS)
+                _log.error(f"{self._name} did not stop in time", seconds=_STOP_SECONDS)
 
 
 @asynccontextmanager
@@ -115,7 +116,7 @@ async def running(
 
     Neither logging nor signals nor the global tracer provider are touched; `tracer_provider` gets the server's spans.
     """
-    one = _Service(settings, build, tracer_provider)
+    one = _Service(settings, build, service, tracer_provider)
     try:
         await one.start()
         yield RunningServer(one.host.addresses, one.host.health_address, one.host.metrics_address, one.runtime)
@@ -146,7 +147,7 @@ async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service
     one: _Service[S] | None = None
     serving = False
     try:
-        one = _Service(settings, build, provider)
+        one = _Service(settings, build, service, provider)
         starting = asyncio.create_task(one.start())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():

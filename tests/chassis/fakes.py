@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.request import request_id
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.settings import ServiceSettings
+from lensmesh_chassis.streams import answer_as_ready
 
 SHAPES = "lensmesh.test.v1.Shapes"
 ENCODER = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
@@ -118,6 +120,10 @@ class Encoder(encoder_pb2_grpc.EncoderServiceServicer):
         self.runtime = runtime
         self.faults: list[BaseException] = []
         self.calls = 0
+        # For the stream: refs that are being answered, how many were read, and what keeps the answers back.
+        self.running: set[str] = set()
+        self.read = 0
+        self.hold: asyncio.Event | None = None
 
     async def GetInfo(self, _request: Any, _context: Any) -> encoder_pb2.GetInfoResponse:
         self.calls += 1
@@ -140,8 +146,34 @@ class Encoder(encoder_pb2_grpc.EncoderServiceServicer):
     async def EncodeStream(
         self, requests: AsyncIterator[encoder_pb2.EncodeStreamRequest], _context: Any
     ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
-        async for _ in requests:
-            yield encoder_pb2.EncodeStreamResponse()
+        groups: Any = answer_as_ready(
+            self._items(requests),
+            self._answer,
+            size_of=lambda item: item.ByteSize(),
+            max_items=32,
+            max_bytes=1_000_000,
+            draining=self.runtime.draining,
+        )
+        async with aclosing(groups):
+            async for group in groups:
+                yield encoder_pb2.EncodeStreamResponse(results=group)
+
+    async def _items(
+        self, requests: AsyncIterator[encoder_pb2.EncodeStreamRequest]
+    ) -> AsyncIterator[encoder_pb2.EncodeStreamItem]:
+        async for request in requests:
+            for item in request.items:
+                self.read += 1
+                yield item
+
+    async def _answer(self, item: encoder_pb2.EncodeStreamItem) -> encoder_pb2.EncodeStreamResult:
+        self.running.add(item.ref)
+        try:
+            if self.hold is not None:
+                await self.hold.wait()
+            return encoder_pb2.EncodeStreamResult(ref=item.ref)
+        finally:
+            self.running.discard(item.ref)
 
 
 class FakeApp:

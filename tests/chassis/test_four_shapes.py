@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from lensmesh_chassis.errors import InternalFault, InvalidInput, Overloaded
+from lensmesh_chassis.errors import InternalFault, InvalidInput, Overloaded, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import REQUEST_ID_KEY
 from lensmesh_chassis.status import from_rpc_error
@@ -54,6 +54,23 @@ async def test_overload_says_when_to_come_back(served: Served, method: str) -> N
     typed = from_rpc_error(await failure(call(served.channel, method)))
     assert isinstance(typed, Overloaded)
     assert typed.retry_after_s == 2.5
+
+
+@every_shape
+async def test_the_largest_error_still_arrives_whole(served: Served, method: str) -> None:
+    """Trailers that are too large would turn the whole status into RESOURCE_EXHAUSTED."""
+    violations = [Violation(f"items[{n}].metadata", "\N{SNOWMAN}" * 300) for n in range(1000)]
+    served.app.shapes.fault = InvalidInput(
+        Reason.METADATA_INVALID,
+        "\N{SNOWMAN}" * 5000,
+        violations=violations,
+        metadata={f"key{n}": "\N{SNOWMAN}" * 300 for n in range(100)},
+    )
+    error = from_rpc_error(await failure(call(served.channel, method)))
+    assert isinstance(error, InvalidInput)
+    assert error.reason is Reason.METADATA_INVALID
+    assert error.violations[0] == violations[0]
+    assert error.message.endswith("...")
 
 
 @every_shape

@@ -263,7 +263,8 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 async def test_spans_reach_the_collector_that_is_named(tmp_path: Path) -> None:
     collector, server = Collector(), grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    add: Any = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    add(collector, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
