@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lensmesh_cli.console import Exit, err, note, out, print_json
+from lensmesh_cli.console import Exit, err, fail, note, out, print_json
 from lensmesh_cli.demo.figures import GOOD_ENOUGH, Figures, caption_accuracy, recall_at_1, time_shares
 from lensmesh_cli.demo.samples import Sample, draw_scenes, own_pictures
 from lensmesh_cli.demo.searches import Searches
@@ -45,32 +45,30 @@ class DemoOptions:
 
 def run_demo(options: DemoOptions) -> Exit:
     """Runs it; the exit code tells whether all went well."""
-    with ExitStack() as stack:
-        if options.keep:
-            folder = Path("lensmesh-demo")
-        else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lensmesh-demo-")))
-        mesh = MeshOptions(folder / "data", port=0, model=options.model, caption_model=options.caption_model)
-        demo = Demo(options, folder)
+    folder = Path("lensmesh-demo") if options.keep else Path(tempfile.mkdtemp(prefix="lensmesh-demo-"))
+    mesh = MeshOptions(folder / "data", port=0, model=options.model, caption_model=options.caption_model)
+    demo = Demo(options, folder)
 
-        async def whole(asked: asyncio.Event, forced: asyncio.Event) -> Exit:
-            # Drawing takes as long as the mesh takes to start.
-            demo.drawing = asyncio.create_task(asyncio.to_thread(demo.prepare))
-            try:
-                await supervised(mesh, asked, forced, demo.show)
-            except Interrupted:
-                return Exit.INTERRUPTED
-            return Exit.DONE if demo.figures.good else Exit.FAILED
-
+    async def whole(asked: asyncio.Event, forced: asyncio.Event) -> Exit:
+        # Drawing takes as long as the mesh takes to start.
+        demo.drawing = asyncio.create_task(asyncio.to_thread(demo.prepare))
         try:
-            code = with_signals(whole)
-        except (StartError, DataFolderError) as error:
-            note(f"error: {error}")
-            return Exit.FAILED
-    if code is Exit.INTERRUPTED:
-        return code
+            await supervised(mesh, asked, forced, demo.show)
+        except Interrupted:
+            return Exit.INTERRUPTED
+        return Exit.DONE if demo.figures.good else Exit.FAILED
+
+    try:
+        code = with_signals(whole)
+    except (StartError, DataFolderError) as error:
+        # The folder stays: its logs tell more.
+        fail(str(error))
     if options.keep:
         note(f"kept: pictures in {folder / 'pictures'}; serve them again with: lensmesh up --data {folder / 'data'}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    if code is Exit.INTERRUPTED:
+        return code
     if not options.quiet:
         _verdict(demo.figures, options)
     print_json(demo.figures.line())

@@ -1,0 +1,147 @@
+"""ingest, search, embed, caption and status against a mesh of mocks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from tests.cli.meshes import Mesh, draw_pictures
+
+
+def test_ingest_and_search(mesh: Mesh, tmp_path: Path) -> None:
+    paths = draw_pictures(tmp_path / "in" / "deep", 12, start=100)
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    (tmp_path / "in" / ".hidden.png").write_bytes(b"no picture")
+    about = tmp_path / "about.jsonl"
+    lines = [{"path": paths[0].name, "year": 1870}, {"path": f"deep/{paths[1].name}", "year": 1900, "tags": ["a", "b"]}]
+    about.write_text("\n".join(json.dumps(line) for line in lines))
+    stored = mesh.json("ingest", tmp_path / "in", "--collection", "one", "--metadata", about)
+    assert (stored["stored"], stored["outcomes"], stored["failed"]) == (12, {"created": 12}, 0)
+
+    found = mesh.json("search", "--image", paths[0], "--collection", "one", "-n", "3")["hits"]
+    assert len(found) == 3
+    assert found[0]["score"] == pytest.approx(1.0, abs=1e-3)
+    assert found[0]["metadata"] == {"year": 1870}
+    assert found[0]["image_uri"] == paths[0].as_uri()
+    assert found[0]["caption"]
+
+    like = mesh.json("search", "--like", found[0]["id"], "--collection", "one", "--exact")["hits"]
+    assert len(like) == 10
+    assert found[0]["id"] not in {hit["id"] for hit in like}
+
+    late = mesh.json("search", "words", "--collection", "one", "-f", "year>=1880", "-f", 'tags=["b", "c"]')["hits"]
+    assert [hit["metadata"]["year"] for hit in late] == [1900]
+
+    page = tmp_path / "found.html"
+    shown = mesh.run("search", "words", "--collection", "one", "--html", page)
+    assert shown.returncode == 0
+    assert paths[0].name in mesh.run("search", "--image", paths[0], "--collection", "one").stdout
+    html = page.read_text()
+    assert html.count("data:image/jpeg;base64,") == 10
+    assert "<script" not in html
+    assert "http" not in html
+
+
+def test_a_bad_picture_fails_alone(mesh: Mesh, tmp_path: Path) -> None:
+    draw_pictures(tmp_path, 3, start=200)
+    (tmp_path / "bad.jpg").write_bytes(b"nonsense")
+    stored = mesh.json("ingest", tmp_path, "--collection", "bad", code=1)
+    assert (stored["stored"], stored["failed"]) == (3, 1)
+    assert stored["errors"][0]["reason"] == "IMAGE_UNDECODABLE"
+    said = mesh.run("ingest", tmp_path, "--collection", "bad")
+    assert said.returncode == 1
+    assert "bad.jpg" in said.stderr
+    assert "3 of 4 are stored" in said.stderr
+
+
+def test_a_run_that_broke_off_goes_on(mesh: Mesh, tmp_path: Path) -> None:
+    paths = draw_pictures(tmp_path / "in", 6, start=300)
+    journal = tmp_path / "journal.jsonl"
+    first = mesh.json("ingest", *paths[:4], "--collection", "two", "--journal", journal)
+    assert first["stored"] == 4
+    # As if the power had gone in the middle of a line.
+    journal.write_text(journal.read_text() + '{"path": "/half/a')
+    paths[0].write_bytes(paths[5].read_bytes())
+    second = mesh.json("ingest", *paths, "--collection", "two", "--journal", journal)
+    assert second["skipped"] == 3
+    assert second["stored"] == 3
+    third = mesh.json("ingest", *paths, "--collection", "two", "--journal", journal)
+    assert (third["stored"], third["skipped"]) == (0, 6)
+    fresh = mesh.json("ingest", *paths, "--collection", "two", "--journal", journal, "--fresh")
+    assert fresh["outcomes"] == {"unchanged": 6}
+
+
+def test_a_finished_run_leaves_no_journal(mesh: Mesh, tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "in", 2, start=400)
+    assert mesh.json("ingest", tmp_path / "in", "--collection", "three")["outcomes"] == {"created": 2}
+    again = mesh.json("ingest", tmp_path / "in", "--collection", "three")
+    assert (again["outcomes"], again["skipped"]) == ({"unchanged": 2}, 0)
+
+
+def test_captions_can_be_left_out(mesh: Mesh, tmp_path: Path) -> None:
+    paths = draw_pictures(tmp_path, 1, start=450)
+    mesh.json("ingest", tmp_path, "--collection", "silent", "--captions", "none")
+    assert mesh.json("search", "--image", paths[0], "--collection", "silent")["hits"][0]["caption"] is None
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+def test_embed(mesh: Mesh, tmp_path: Path, suffix: str) -> None:
+    paths = draw_pictures(tmp_path / "in", 5, start=500)
+    bad = tmp_path / "in" / "a-bad.jpg"
+    bad.write_bytes(b"nonsense")
+    output = tmp_path / f"vectors{suffix}"
+    told = mesh.json("embed", tmp_path / "in", "-o", output, code=1)
+    assert (told["vectors"], told["dimension"]) == (5, 512)
+    assert told["errors"][0]["path"] == str(bad)
+    names, vectors = READERS[suffix](output)
+    assert names == [str(path) for path in paths]
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+
+
+def _npy(path: Path) -> tuple[list[str], np.ndarray]:
+    return path.with_suffix(".paths.txt").read_text().splitlines(), np.load(path)
+
+
+def _jsonl(path: Path) -> tuple[list[str], np.ndarray]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row["path"] for row in rows], np.array([row["vector"] for row in rows])
+
+
+def _parquet(path: Path) -> tuple[list[str], np.ndarray]:
+    table = pyarrow.parquet.read_table(path)
+    return table["path"].to_pylist(), np.array(table["vector"].to_pylist())
+
+
+READERS = {".npy": _npy, ".jsonl": _jsonl, ".parquet": _parquet}
+
+
+def test_caption(mesh: Mesh, tmp_path: Path) -> None:
+    paths = draw_pictures(tmp_path, 2, start=600)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"nonsense")
+    first, second, third = mesh.json("caption", *paths, bad, code=1)
+    assert first["caption"]
+    assert first["caption"] != second["caption"]
+    assert third["error"]["reason"] == "IMAGE_UNDECODABLE"
+    assert first["caption"] in mesh.run("caption", paths[0]).stdout
+
+
+def test_status_tells_memory_of_every_service(mesh: Mesh) -> None:
+    status = mesh.json("status")
+    assert status["serving"] is True
+    assert {service["kind"] for service in status["services"]} == {"encoder", "caption", "search"}
+    encoder = next(service for service in status["services"] if service["kind"] == "encoder")
+    assert encoder["models"][0]["kind"] == "mock"
+    # The bounds of this project: mocks and the services without models are small.
+    assert 10 < encoder["memory_mb"] <= 150
+    assert all(10 < service["memory_mb"] <= 200 for service in [*status["services"], status["router"]])
+    shown = mesh.run("status").stdout
+    assert all(word in shown for word in ("router", "encoder", "caption", "search", "mock", " MB"))
+
+
+def test_an_unknown_collection_is_code_1(mesh: Mesh) -> None:
+    done = mesh.run("search", "a", "--collection", "nowhere")
+    assert done.returncode == 1
+    assert "COLLECTION_NOT_FOUND" in done.stderr

@@ -1,0 +1,72 @@
+"""What anybody sees first: help, versions, exit codes, messages without stack traces."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from lensmesh_cli.main import app
+from tests.cli.meshes import environment, lensmesh
+
+COMMANDS = ("up", "demo", "doctor", "ingest", "search", "embed", "caption", "status", "version")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    assert f"Example: lensmesh {command}" in shown.output
+    if command != "version":
+        assert "Exit codes: 0 done" in shown.output
+
+
+def test_help_lists_every_command() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"})
+    assert all(f" {command} " in shown.output for command in COMMANDS)
+
+
+def test_starting_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'transformers', 'grpc', 'numpy', 'PIL'}"
+    code = f"import sys, lensmesh_cli.main; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout.strip() == "[]"
+
+
+def test_version() -> None:
+    shown = CliRunner().invoke(app, ["version", "--json"])
+    assert set(json.loads(shown.output)) == {"lensmesh", "python", "grpcio"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serch",),
+        ("search",),
+        ("search", "a", "--like", "b"),
+        ("search", "a", "--filter", "nonsense"),
+        ("search", "a", "--certificate-file", "x.pem"),
+        ("search", "a", "--ca-file", "/nowhere/ca.pem"),
+        ("ingest", "/nowhere/at/all"),
+        ("ingest", "/tmp", "--captions", "perhaps"),
+        ("embed", "/tmp", "-o", "vectors.txt"),
+        ("caption", "/nowhere.jpg"),
+        ("up", "--mock", "--model", "shapes"),
+        ("demo", "--count", "0"),
+    ],
+)
+def test_wrong_usage_is_code_2(arguments: tuple[str, ...]) -> None:
+    done = lensmesh(*arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+@pytest.mark.parametrize("arguments", [("search", "a"), ("status",), ("search", "a", "--json")])
+def test_no_mesh_is_code_3_and_says_how_to_start_one(arguments: tuple[str, ...]) -> None:
+    done = lensmesh(*arguments, "--target", "127.0.0.1:1")
+    assert done.returncode == 3
+    assert "lensmesh up" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

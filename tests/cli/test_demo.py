@@ -1,0 +1,70 @@
+"""The demo's flow on mocks: what it found cannot be right, everything else must be."""
+
+import json
+from pathlib import Path
+
+from lensmesh_cli.demo.figures import Figures, caption_accuracy, time_shares
+from lensmesh_cli.demo.samples import draw_scenes
+from lensmesh_client import Caption, IngestResult, Timings
+from tests.cli.meshes import draw_pictures, lensmesh
+
+
+def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = lensmesh("demo", "--mock", "--count", "30", "--html", page)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert list(told) == [
+        "images", "seconds", "images_per_second", "recall_at_1", "caption_accuracy", "errors", "html",
+    ]  # fmt: skip
+    assert (told["images"], told["errors"], told["recall_at_1"]) == (30, 0, None)
+    assert told["html"] == str(page)
+    html = page.read_text()
+    assert html.count("data:image/jpeg;base64,") >= 24
+    assert "Where the time went" in html
+    assert "<script" not in html
+    for words in ("search by text", "search by picture", "more like this", "search with a filter"):
+        assert words in done.stdout
+
+
+def test_own_pictures_with_a_bad_one(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "in", 8)
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"nonsense")
+    done = lensmesh(
+        "demo", "--mock", "--json", "--images", tmp_path / "in", "--html", tmp_path / "page.html", TMPDIR=str(tmp_path)
+    )
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert (told["images"], told["errors"]) == (8, 1)
+    # Its folder went with it.
+    assert not list(tmp_path.glob("lensmesh-demo-*"))
+
+
+def test_scenes_are_of_three_kinds_and_many_sizes_and_always_the_same(tmp_path: Path) -> None:
+    one, two = draw_scenes(9, tmp_path / "one"), draw_scenes(9, tmp_path / "two")
+    assert {sample.path.suffix for sample in one} == {".jpg", ".png", ".webp"}
+    assert len({str(sample.metadata["side_px"]) for sample in one}) > 5
+    assert [a.path.read_bytes() for a in one] == [b.path.read_bytes() for b in two]
+    assert all(sample.words for sample in one)
+
+
+def test_captions_are_measured_against_the_truth(tmp_path: Path) -> None:
+    samples = draw_scenes(4, tmp_path)
+    wordings = [samples[0].words, samples[1].words.upper(), "a red house", ""]
+    results = [IngestResult(index, id=str(index), caption=Caption(text)) for index, text in enumerate(wordings)]
+    assert caption_accuracy(samples, results) == 0.5
+
+
+def test_batches_are_shared_out_and_transactions_counted_once() -> None:
+    timings = Timings(queue_us=1_000, preprocess_us=2_000, compute_us=8_000, total_us=11_000, batch_size=4)
+    results = [IngestResult(index, encode=timings, describe=timings, store_us=6_000) for index in range(4)]
+    shares = dict(time_shares(results))
+    assert shares == {"decode": 4.0, "queue": 2.0, "encode": 2.0, "caption": 2.0, "store": 1.5}
+    assert time_shares([]) == []
+
+
+def test_what_counts_as_good() -> None:
+    assert Figures(images=1).good
+    assert not Figures(images=1, errors=1).good
+    assert Figures(recall_at_1=0.97, caption_accuracy=0.99).good
+    assert not Figures(recall_at_1=0.5, caption_accuracy=0.99).good

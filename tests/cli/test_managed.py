@@ -1,0 +1,95 @@
+"""One process under supervision: ready, restarted where it was, drained, killed where it does not listen."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lensmesh_cli.managed import Managed, Spec, StartError, how_it_ended
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for a state."""
+    async with asyncio.timeout(120):
+        while not condition():  # noqa: ASYNC110  # the state is another process's
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    """What the supervisor tells its user."""
+    return []
+
+
+@pytest.fixture
+def make(tmp_path: Path, said: list[str]) -> Callable[..., Managed]:
+    """A process with faults."""
+    ready = tmp_path / "ready.json"
+    root = str(Path(__file__).resolve().parents[2])
+
+    def build(*faults: str, **more: float) -> Managed:
+        spec = Spec(
+            name="fake",
+            module="tests.cli.fake_service",
+            arguments=(str(ready), *faults),
+            ready_file=ready,
+            log_file=tmp_path / "fake.log",
+            environment={"PYTHONPATH": root},
+            pin=lambda told: {"FAKE_LISTEN": told["addresses"][0]},
+            **more,  # type: ignore[arg-type]  # start_s, drain_s
+        )
+        return Managed(spec, said.append)
+
+    return build
+
+
+async def test_it_comes_back_where_it_was(make: Callable[..., Managed], said: list[str]) -> None:
+    process = make()
+    first = await process.start()
+    pid = process.pid
+    assert pid is not None
+    assert process.memory_bytes() > 1_000_000
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: process.pid not in {None, pid} and "fake serves again" in said)
+    assert process.ready["addresses"] == first["addresses"]
+    assert process.ready["pid"] != first["pid"]
+    assert process.restarts == 1
+    assert said[0] == "fake was killed by SIGKILL; it is started again in 0.5 s"
+    await process.stop()
+    assert process.pid is None
+
+
+async def test_one_that_cannot_start_says_why(make: Callable[..., Managed]) -> None:
+    process = make("fails")
+    with pytest.raises(StartError, match="the model is missing: fetch it") as caught:
+        await process.start()
+    assert "ended with code 1" in str(caught.value)
+    assert "fake.log" in str(caught.value)
+    await process.stop()
+
+
+async def test_one_that_does_not_drain_is_killed(make: Callable[..., Managed], said: list[str]) -> None:
+    process = make("stubborn", drain_s=0.3)
+    await process.start()
+    await process.stop()
+    assert process.pid is None
+    assert "did not end within 0.3 s" in said[-1]
+
+
+async def test_stopping_is_no_crash(make: Callable[..., Managed], said: list[str]) -> None:
+    process = make()
+    await process.start()
+    await process.stop()
+    await process.stop()
+    assert said == []
+    assert process.restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(0, "ended with code 0"), (-9, "was killed by SIGKILL"), (-200, "was killed by signal 200")]
+)
+def test_how_it_ended(code: int, words: str) -> None:
+    assert how_it_ended(code) == words

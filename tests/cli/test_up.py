@@ -1,0 +1,116 @@
+"""A mesh under stress: crashes, Ctrl-C, a second mesh on the same folder, a supervisor that is killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lensmesh_client import IngestItem, SyncClient
+from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh, mock_mesh, until
+
+NAMES = ("database", "encoder", "caption", "search", "router")
+
+
+@pytest.fixture
+def pids(mesh: Mesh) -> dict[str, int]:
+    """Of every process of the shared mesh."""
+    until(lambda: all(mesh.pid(name) for name in NAMES), "every process has its ready file")
+    return {name: mesh.pid(name) for name in NAMES}
+
+
+def test_an_encoder_killed_during_an_ingest_of_500(mesh: Mesh, pids: dict[str, int], tmp_path: Path) -> None:
+    paths = draw_pictures(tmp_path, 500, start=1_000)
+    with SyncClient(mesh.target, timeout_s=120) as client:
+        results = []
+        for result in client.ingest_many((IngestItem(path) for path in paths), collection="killed"):
+            results.append(result)
+            if len(results) == 60:
+                os.kill(pids["encoder"], signal.SIGKILL)
+        assert sorted(result.index for result in results) == list(range(500))
+        assert [result.error for result in results if not result.ok] == []
+        assert len({result.id for result in results}) == 500
+        until(lambda: mesh.pid("encoder") not in {0, pids["encoder"]}, "the encoder is back")
+        until(lambda: client.status().serving, "the mesh serves again")
+        encoder = next(service for service in client.status().services if service.kind == "encoder")
+        assert encoder.address == mesh.addresses["encoder"]
+        # Every one is stored, once.
+        hits = client.search("anything", collection="killed", limit=1000, exact=True).hits
+        assert {hit.id for hit in hits} == {result.id for result in results}
+        assert len(hits) == 500
+    assert "encoder was killed by SIGKILL; it is started again" in mesh.said()
+
+
+def test_a_database_killed_comes_back(mesh: Mesh, pids: dict[str, int], tmp_path: Path) -> None:
+    draw_pictures(tmp_path, 2, start=2_000)
+    assert mesh.json("ingest", tmp_path, "--collection", "crash")["stored"] == 2
+    server = psutil.Process(int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0]))
+    server.kill()
+    until(lambda: mesh.pid("database") not in {0, pids["database"]}, "the database is back")
+    with SyncClient(mesh.target, timeout_s=60) as client:
+        until(lambda: client.status().serving, "search serves again")
+        assert len(client.search("anything", collection="crash").hits) == 2
+
+
+def test_a_second_mesh_on_the_same_folder_is_refused(mesh: Mesh) -> None:
+    done = lensmesh("up", "--mock", "--free-ports", "--data", mesh.data)
+    assert done.returncode == 1
+    assert f"in use by the mesh of process {mesh.process.pid}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
+    with mock_mesh(tmp_path) as mesh:
+        processes = [psutil.Process(mesh.pid(name)) for name in NAMES]
+        postgres = int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0])
+        os.killpg(mesh.process.pid, signal.SIGINT)
+        assert mesh.process.wait(120) == 0
+        assert "draining" in mesh.said()
+        assert not (tmp_path / "ready.json").exists()
+    assert not any(_runs(process.pid) for process in processes)
+    assert not _runs(postgres)
+    for name in ("encoder", "caption", "search", "router"):
+        assert "draining" in (mesh.data / "logs" / f"{name}.log").read_text()
+
+
+def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
+    with mock_mesh(tmp_path) as mesh:
+        pids = [mesh.pid(name) for name in NAMES]
+        pids.append(int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0]))
+        mesh.process.kill()
+        until(lambda: not any(_runs(pid) for pid in pids), "its children end")
+
+
+def test_a_model_nobody_knows_ends_it_with_the_reason(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "lensmesh_cli", "up", "--free-ports", "--data", str(tmp_path / "data"),
+            "--model", "local-dir:/nowhere", "--caption-model", "mock",
+        ],
+        env=environment(), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "/nowhere" in done.stderr
+    assert "encoder.log" in done.stderr
+
+
+def test_a_port_in_use_ends_it_with_the_reason(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        # The captioner's, two above the router's.
+        port = taken.getsockname()[1] - 2
+        done = lensmesh("up", "--mock", "--port", str(port), "--data", tmp_path / "data")
+    assert done.returncode == 1
+    assert "the port is in use" in done.stderr
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
