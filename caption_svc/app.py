@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -14,6 +13,7 @@ from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
+from lensmesh_inference.background import in_daemon_thread
 
 SERVICE = caption_pb2.DESCRIPTOR.services_by_name["CaptionerService"].full_name
 
@@ -43,7 +43,7 @@ class CaptionApp:
 
     async def start(self) -> None:
         """Load, then caption once with each model."""
-        for model in await asyncio.to_thread(self._load, self._runtime.settings):
+        for model in await in_daemon_thread(self._load, self._runtime.settings):
             await self.serving.add(model)
 
     async def stop(self) -> None:

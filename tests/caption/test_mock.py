@@ -18,7 +18,7 @@ async def test_answers_depend_on_the_content_alone(serve: Serve, pictures: list[
 
 
 async def test_the_words_of_one_picture_never_change(serve: Serve) -> None:
-    """Callers' own tests may rely on them: a BMP file of four red pixels."""
+    """Callers' own tests may rely on them: a BMP file of 2 x 2 pixels."""
     header = bytes.fromhex(
         "424d4600000000000000360000002800000002000000020000000100180000000000100000000000000000000000"
     )
@@ -26,7 +26,7 @@ async def test_the_words_of_one_picture_never_change(serve: Serve) -> None:
     client = await serve(model="mock")
     image = common_pb2.Image(content=content)
     caption = (await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=[image]))).results[0].caption
-    assert caption.text == "GOLDEN"
+    assert caption.text == "a red bicycle beside a silver clock"
     assert caption.model.startswith("mock@")
 
 

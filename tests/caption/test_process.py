@@ -30,7 +30,11 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def process(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     """`python -m caption_svc` with these settings: its address, and the file its log goes to."""
     ready, log = folder / "ready.json", folder / "log.txt"
-    own = {"LENSMESH_CAPTION_LISTEN": "127.0.0.1:0", "LENSMESH_CAPTION_READY_FILE": str(ready)}
+    own = {
+        "LENSMESH_CAPTION_LISTEN": "127.0.0.1:0",
+        "LENSMESH_CAPTION_READY_FILE": str(ready),
+        "LENSMESH_CAPTION_THREADS": "1",
+    }
     with log.open("wb") as output:
         service = subprocess.Popen(
             [sys.executable, "-m", "caption_svc"], env=environment(own | settings), stderr=output, cwd=folder
@@ -43,14 +47,14 @@ def process(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[str, Pa
             yield json.loads(ready.read_text())["addresses"][0], log
         finally:
             service.terminate()
-            assert service.wait(30) == 0, log.read_text()
+            assert service.wait(120) == 0, log.read_text()
 
 
 async def models(address: str, content: bytes) -> tuple[list[common_pb2.ModelInfo], common_pb2.Caption]:
     """What it serves, and the default's caption, once it has started."""
     async with open_channel(address, health_check="lensmesh.caption.v1.CaptionerService") as channel:
         stub = caption_pb2_grpc.CaptionerServiceStub(channel)
-        info = await stub.GetInfo(caption_pb2.GetInfoRequest(), wait_for_ready=True, timeout=120)
+        info = await stub.GetInfo(caption_pb2.GetInfoRequest(), wait_for_ready=True, timeout=400)
         request = caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=content)])
         return list(info.models), (await stub.CaptionImages(request)).results[0].caption
 
@@ -95,7 +99,7 @@ def test_a_model_that_is_not_there_ends_the_process_with_its_fix(tmp_path: Path)
         "HF_HUB_CACHE": str(tmp_path),
     }
     ended = subprocess.run(
-        [sys.executable, "-m", "caption_svc"], env=environment(settings), capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "caption_svc"], env=environment(settings), capture_output=True, text=True, timeout=400
     )
     assert ended.returncode == 1
     assert "nobody/nothing" in ended.stderr
@@ -130,6 +134,6 @@ def test_the_mock_imports_no_torch(tmp_path: Path) -> None:
         """
     )
     run = [sys.executable, "-c", script]
-    ended = subprocess.run(run, env=environment({}), capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    ended = subprocess.run(run, env=environment({}), capture_output=True, text=True, timeout=400, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert len(ended.stdout.split()) > 5
