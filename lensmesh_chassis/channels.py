@@ -40,6 +40,7 @@ def open_channel(
     instrument: bool = True,
     services: Sequence[ServiceDescriptor] | None = None,
     tracer_provider: Any | None = None,
+    authority: str = "",
 ) -> grpc.aio.Channel:
     """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".
 
@@ -71,6 +72,8 @@ def open_channel(
         # A TXT record of the name must not change how calls are made.
         ("grpc.service_config_disable_resolution", 1),
     ]
+    if authority:
+        options += [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
     interceptors = list(request_id_interceptors())
     if instrument:
         interceptors[:0] = telemetry.client_interceptors(tracer_provider or telemetry.active_provider())
