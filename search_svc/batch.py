@@ -24,11 +24,9 @@ async def answer_batch(
     """
     response = search_pb2.BatchSearchResponse(results=[search_pb2.BatchSearchResult() for _ in searches])
     room = Room(max_message_bytes)
-    largest_hit = 1
     waiting = iter(range(len(searches)))
 
     async def worker() -> None:
-        nonlocal largest_hit
         for place in waiting:
             result = response.results[place]
             try:
@@ -38,10 +36,11 @@ async def answer_batch(
                 raise
             except Exception as error:  # noqa: BLE001 - a bad search fails alone; to_status logs what is no LensmeshError
                 result.error.CopyFrom(to_status(error))
-            largest_hit = max([largest_hit, *(hit.ByteSize() + 8 for hit in result.response.hits)])
+            for hit in result.response.hits:
+                room.measure(hit)
             if not room.take(result):
-                limit = max_message_bytes // (len(searches) * largest_hit)
-                raise too_large("limit", limit, max_message_bytes, "send fewer searches in one call")
+                fits = room.fits(len(searches))
+                raise too_large("limit", fits, max_message_bytes, "send fewer searches in one call")
 
     try:
         async with asyncio.TaskGroup() as group:

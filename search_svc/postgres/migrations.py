@@ -58,7 +58,12 @@ async def prepare(connection: asyncpg.Connection, steps: Sequence[Step]) -> Read
 
 async def schema_version(connection: asyncpg.Connection) -> int:
     """Version of the schema that is there; 0 where there is none."""
-    if await connection.fetchval("SELECT to_regclass('lensmesh.schema_version')") is None:
+    # From the catalog as it is now: to_regclass may answer from what this connection remembers.
+    there = await connection.fetchval(
+        "SELECT count(*) FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname = 'lensmesh' AND relname = 'schema_version'"
+    )
+    if not there:
         return 0
     return int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM lensmesh.schema_version"))
 

@@ -25,7 +25,8 @@ CREATE FUNCTION lensmesh.numbers(value jsonb) RETURNS SETOF double precision
 CREATE FUNCTION lensmesh.parse_time(value text) RETURNS timestamptz
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $$ SELECT CASE WHEN value ~ '^{PATTERN}$' AND pg_input_is_valid(left(value, 10), 'date')
-        THEN (left(value, 10) || ' ' || substr(value, 12, 5) || substring(value FROM '(?:[Zz]|[+-][0-9:]{{5}})$'))::timestamptz
+        THEN (left(value, 10) || ' ' || substr(value, 12, 5)
+              || substring(value FROM '(?:[Zz]|[+-][0-9:]{{5}})$'))::timestamptz
             -- Added, since PostgreSQL reads no fraction of a leap second.
             + substr(value, 18, 2)::int * interval '1 second'
             + rpad(left(coalesce(substring(value FROM '\.([0-9]+)'), '0'), 6), 6, '0')::int * interval '1 microsecond'

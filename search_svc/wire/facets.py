@@ -54,7 +54,6 @@ def write_facets(facets: Sequence[Facet], asked: int, max_message_bytes: int) ->
     fits = len(facets) == asked
     for facet in facets:
         message = response.facets.add(field=".".join(facet.path), other_count=facet.other_count)
-        fits = room.take(message) and fits
         for counted in facet.counts:
             count = message.counts.add(count=counted.count)
             # bool first: it is a number too.
@@ -64,9 +63,9 @@ def write_facets(facets: Sequence[Facet], asked: int, max_message_bytes: int) ->
                 count.value.string_value = counted.value
             else:
                 count.value.number_value = counted.value
-            fits = room.take(count) and fits
+            room.measure(count)
+        # Taken when it is complete: the counts are within it.
+        fits = room.take(message) and fits
     if not fits:
-        # Certain for the values seen: as if each were as large as the largest.
-        limit = max_message_bytes // (asked * (room.largest + 8))
-        raise too_large("limit", limit, max_message_bytes, "ask for fewer fields")
+        raise too_large("limit", room.fits(asked), max_message_bytes, "ask for fewer fields")
     return response

@@ -50,20 +50,22 @@ class Room:
     """How much of a message is left while elements are added to it."""
 
     def __init__(self, max_message_bytes: int) -> None:
-        self._left = max_message_bytes - _REST_BYTES
-        self.largest = 0
+        self._all = max_message_bytes - _REST_BYTES
+        self._left = self._all
+        self._largest = 0
 
     def take(self, element: Message) -> bool:
         """Whether the element still fits; what fits is counted."""
-        size = element.ByteSize() + _ELEMENT_BYTES
-        self.largest = max(self.largest, size)
-        self._left -= size
+        self._left -= element.ByteSize() + _ELEMENT_BYTES
         return self._left >= 0
 
-    def take_bytes(self, size: int) -> bool:
-        """As `take`, for what has been measured."""
-        self._left -= size + _ELEMENT_BYTES
-        return self._left >= 0
+    def measure(self, element: Message) -> None:
+        """Tells `fits` of an element of a list that is taken as a whole."""
+        self._largest = max(self._largest, element.ByteSize() + _ELEMENT_BYTES)
+
+    def fits(self, lists: int) -> int:
+        """How many elements each of some lists could have, were all as large as the largest that was measured."""
+        return max(0, self._all - 4 * _ELEMENT_BYTES * lists) // (lists * max(1, self._largest))
 
 
 def too_large(field: str, fits: int, max_message_bytes: int, instead: str) -> InvalidInput:

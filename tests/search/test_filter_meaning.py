@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from search_svc.app import make_store
@@ -18,6 +18,13 @@ from tests.search.conftest import settings_for
 from tests.search.evaluate import metadata_of, passes
 from tests.search.support import definition
 
+INDEXES = {
+    "k": FieldType.KEYWORD,
+    "n": FieldType.NUMBER,
+    "b": FieldType.BOOL,
+    "t": FieldType.TIME,
+    "k.n": FieldType.NUMBER,
+}
 BASE = datetime(2026, 1, 31, 12, tzinfo=UTC)
 times = st.builds(lambda hours: BASE + timedelta(hours=hours), st.integers(-2, 2))
 offsets = st.sampled_from(["Z", "z", "+00:00", "-03:30", "+15:59"])
@@ -88,15 +95,8 @@ async def chosen(store: Store, collection: Collection, tree: Filter) -> set[str]
 
 
 async def compare(store: Store, all_metadata: list[dict[str, Any]], trees: list[Filter], indexed: bool) -> None:
-    indexes = {
-        "k": FieldType.KEYWORD,
-        "n": FieldType.NUMBER,
-        "b": FieldType.BOOL,
-        "t": FieldType.TIME,
-        "k.n": FieldType.NUMBER,
-    }
-    name = "indexed" if indexed else "plain"
-    made = await store.create_collection(definition(name, indexes=indexes if indexed else {}), timeout_s=60)
+    name, indexes = ("indexed", INDEXES) if indexed else ("plain", {})
+    made = await store.create_collection(definition(name, indexes=indexes), timeout_s=60)
     collection = made.collection
     items = items_of(all_metadata)
     await store.delete_matching(collection, All(()), timeout_s=60)
@@ -108,7 +108,11 @@ async def compare(store: Store, all_metadata: list[dict[str, Any]], trees: list[
 
 # The same examples every time: a test that fails now and then helps nobody.
 thorough = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    phases=[Phase.explicit, Phase.generate],
 )
 cases = given(st.lists(metadata, min_size=1, max_size=8), st.lists(filters, min_size=1, max_size=6))
 
@@ -135,21 +139,14 @@ async def test_indexes_change_no_answer(
         await store.close()
 
 
-@settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+odd_times = st.from_regex(
+    r"\A(0000|0001|2024|2025|9999)-(02|12|00|13)-(28|29|30|31|00)[Tt ](00|23|24):(00|59):(00|59|60)"
+    r"(\.[0-9]{1,9})?([Zz]|[+-](00|15|16):(00|59|60))\n?\Z"
 )
-@given(
-    st.lists(
-        st.from_regex(
-            r"\A(0000|0001|2024|2025|9999)-(02|12|00|13)-(28|29|30|31|00)[Tt ](00|23|24):(00|59):(00|59|60)(\.[0-9]{1,9})?"
-            r"([Zz]|[+-](00|15|16):(00|59|60))\n?\Z"
-        )
-        | time_texts()
-        | strings,
-        min_size=20,
-        max_size=60,
-    )
-)
+
+
+@settings(thorough, max_examples=30)
+@given(st.lists(odd_times | time_texts() | strings, min_size=50, max_size=100))
 async def test_python_and_postgresql_read_the_same_times(store: Store, database_url: str, texts: list[str]) -> None:
     connection = await asyncpg.connect(database_url)
     try:

@@ -1,0 +1,106 @@
+"""The schema: made, kept, brought up to date, and refused where it is newer."""
+
+import asyncpg
+import pytest
+
+from lensmesh_chassis.server import running
+from search_svc.app import SERVICE, SearchApp, make_store
+from search_svc.postgres.migrations import prepare, schema_version
+from search_svc.postgres.steps import STEPS, Step
+from search_svc.store import StoreRefused
+from tests.search.conftest import settings_for
+from tests.search.support import definition, until
+
+_EVERYTHING = """
+    SELECT string_agg(concat(nspname, '.', relname, ':', relkind), ',' ORDER BY nspname, relname)
+    FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+"""
+
+
+async def test_from_nothing_and_again(other_database_url: str) -> None:
+    connection = await asyncpg.connect(other_database_url)
+    assert await schema_version(connection) == 0
+    ready = await prepare(connection, STEPS)
+    assert ready.server.startswith("18.")
+    assert ready.pgvector.startswith("0.8")
+    assert await schema_version(connection) == STEPS[-1].version
+    before = await connection.fetchval(_EVERYTHING)
+    assert await prepare(connection, STEPS) == ready
+    assert await connection.fetchval(_EVERYTHING) == before
+    await connection.close()
+
+
+async def test_steps_are_numbered_without_gaps() -> None:
+    assert [step.version for step in STEPS] == list(range(1, len(STEPS) + 1))
+
+
+async def test_an_older_schema_is_brought_up_to_date(database_url: str) -> None:
+    store = make_store(settings_for(database_url))
+    await store.open()
+    await store.create_collection(definition(), timeout_s=60)
+    await store.close()
+    connection = await asyncpg.connect(database_url)
+    next_step = Step(len(STEPS) + 1, "one more column", "ALTER TABLE lensmesh.collections ADD COLUMN note text")
+    await prepare(connection, (*STEPS, next_step))
+    assert await connection.fetchval("SELECT count(note) FROM lensmesh.collections") == 0
+    assert await schema_version(connection) == next_step.version
+    await connection.close()
+
+
+async def test_a_step_that_fails_changes_nothing(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await prepare(connection, STEPS)
+    before = await connection.fetchval(_EVERYTHING)
+    bad = Step(len(STEPS) + 1, "half of it", "CREATE TABLE lensmesh.half (); SELECT no_such_function()")
+    with pytest.raises(asyncpg.UndefinedFunctionError):
+        await prepare(connection, (*STEPS, bad))
+    assert await connection.fetchval(_EVERYTHING) == before
+    assert await schema_version(connection) == STEPS[-1].version
+    await connection.close()
+
+
+async def test_a_newer_schema_is_refused_and_unchanged(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    newer = Step(len(STEPS) + 1, "from the future", "CREATE TABLE lensmesh.future ()")
+    await prepare(connection, (*STEPS, newer))
+    before = await connection.fetchval(_EVERYTHING)
+    store = make_store(settings_for(database_url))
+    with pytest.raises(StoreRefused, match="version 2, and this release knows versions up to 1"):
+        await store.open()
+    await store.close()
+    async with running(settings_for(database_url, store_check_seconds=0.1), SearchApp, "search") as server:
+        assert "schema version 2" in server.runtime.health.reason()
+        assert await connection.fetchval(_EVERYTHING) == before
+        assert await schema_version(connection) == newer.version
+        # Taken back, as an operator would from a backup: the service recovers by itself.
+        await connection.execute("DROP SCHEMA lensmesh CASCADE")
+
+        async def serves() -> bool:
+            return server.runtime.health.is_serving(SERVICE)
+
+        await until(serves)
+    await connection.close()
+
+
+async def test_a_schema_taken_away_is_made_again(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    store = make_store(settings_for(database_url))
+    await store.open()
+    await connection.execute("DROP SCHEMA lensmesh CASCADE")
+    await store.check()
+    assert (await store.create_collection(definition(), timeout_s=60)).item_count == 0
+    await store.close()
+    await connection.close()
+
+
+async def test_a_user_without_rights_is_told_what_to_grant(other_database_url: str) -> None:
+    admin = await asyncpg.connect(other_database_url)
+    await admin.execute("DROP ROLE IF EXISTS plain_user")
+    await admin.execute("CREATE ROLE plain_user LOGIN")
+    store = make_store(settings_for(other_database_url.replace("postgres:@", "plain_user:@")))
+    with pytest.raises(StoreRefused, match="grant it CREATE"):
+        await store.open()
+    await store.close()
+    assert await schema_version(admin) == 0
+    await admin.close()
