@@ -16,7 +16,9 @@ def transport_bytes(max_message_bytes: int) -> int:
 def check_items(count: int, limit: int, field: str) -> None:
     """Refuse an empty or an overlong list. Raises InvalidInput with reason NO_ITEMS or TOO_MANY_ITEMS."""
     if count == 0:
-        raise InvalidInput(Reason.NO_ITEMS, f"{field} is empty: send 1 to {limit} items", field=field)
+        raise InvalidInput(
+            Reason.NO_ITEMS, f"{field} is empty: send 1 to {limit} items", field=field, metadata={"limit": limit}
+        )
     if count > limit:
         raise InvalidInput(
             Reason.TOO_MANY_ITEMS,
