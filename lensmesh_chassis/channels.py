@@ -49,8 +49,8 @@ def open_channel(
     grpc.health.v1 status decides which replicas are used; "" asks none, which is what a status display needs (a checked
     channel cannot reach a sick replica). `services`: descriptors whose methods may be sent again; None means all of
     lensmesh. `instrument`: pass the trace on, with spans by `tracer_provider` (None: the process' own, if any).
-    `authority`: the name that the server's certificate is made for, where `target` is one address of it. To be called on
-    the event loop; the caller closes it.
+    `authority`: the name that the server's certificate is made for, where `target` is one address of it. To be called
+    on the event loop; the caller closes it.
     """
     limit = transport_bytes(max_message_bytes)
     options: list[tuple[str, Any]] = [
