@@ -1,7 +1,7 @@
 """What the tests of search say often."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -41,12 +41,12 @@ def named_space(name: str = "image", dimension: int = 4, **options: Any) -> sear
 
 
 def collection(
-    name: str = "pictures", *spaces: search_pb2.NamedSpace, indexes: dict[str, int] | None = None
+    name: str = "pictures", *spaces: search_pb2.NamedSpace, indexes: Mapping[str, Any] | None = None
 ) -> search_pb2.Collection:
     """A collection; one space of four dimensions unless others are given."""
     message = search_pb2.Collection(name=name, spaces=spaces or [named_space()])
     for field, field_type in (indexes or {}).items():
-        message.field_indexes.add(field=field, type=field_type)  # type: ignore[arg-type]  # a number of the enum
+        message.field_indexes.add(field=field, type=field_type)
     return message
 
 

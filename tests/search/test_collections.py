@@ -158,7 +158,7 @@ async def test_a_collection_made_anew_elsewhere_is_noticed(serve: Serve) -> None
 
 async def test_unknown_collections(stub: Stub) -> None:
     for name in ("nothing", "Not A Name", "a\x00", "x" * 100):
-        calls = [
+        calls: list[Any] = [
             stub.GetCollection(search_pb2.GetCollectionRequest(name=name)),
             stub.UpsertItems(search_pb2.UpsertItemsRequest(collection=name, items=[item("a")])),
             stub.GetItems(search_pb2.GetItemsRequest(collection=name, ids=["a"])),

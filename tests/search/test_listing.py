@@ -1,5 +1,7 @@
 """Walking through a collection, and removing what a filter chooses."""
 
+from typing import Any
+
 import grpc
 
 from lensmesh.search.v1 import search_pb2
@@ -59,7 +61,7 @@ async def test_page_tokens_belong_to_one_list(stub: Stub) -> None:
     await create(stub, collection("other"))
     await upsert(stub, *(item(f"{i}", metadata={"n": i}) for i in range(5)))
     token = (await page(stub, page_size=2)).next_page_token
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"page_token": "nonsense"},
         {"page_token": "é"},
         {"page_token": token[:-2]},

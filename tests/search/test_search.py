@@ -220,7 +220,7 @@ async def test_an_answer_too_large_says_which_limit_fits(stub: Stub, serve: Serv
         fits = int(error.metadata["fits"])
         batch = search_pb2.BatchSearchRequest(searches=[search_request([1, 0, 0, 0], limit=fits)] * 3)
         assert [len(result.response.hits) for result in (await small.BatchSearch(batch)).results] == [fits] * 3
-        lots = search_pb2.BatchSearchRequest(searches=[search_request([1, 0, 0, 0])] * 900)
+        lots = search_pb2.BatchSearchRequest(searches=[search_request([1, 0, 0, 0])] * 700)
         error = await refused(small.BatchSearch(lots), INVALID, Reason.RESPONSE_TOO_LARGE, "limit")
         assert "fewer searches" in error.message
 
