@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import open_clip
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
@@ -19,6 +19,7 @@ from encoder_svc.sources import Form, Source, cached_on_hub, model_error
 
 _SUFFIXES: Final = (".pt", ".pth", ".bin", ".safetensors")
 _log = logging.getLogger(__name__)
+Cache: TypeAlias = Callable[..., Path | None]
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,20 @@ class Located:
     random: bool = False
 
 
-def locate(source: Source, *, allow_download: bool) -> Located:
-    """Find a model on this machine, or fetch it where that is allowed. Raises ``PreconditionFailed`` with the fix."""
+def locate(source: Source, *, allow_download: bool, cached: Cache = cached_on_hub) -> Located:
+    """Find a model on this machine, or fetch it where that is allowed. Raises ``PreconditionFailed`` with the fix.
+
+    `cached` looks into the hub's cache: a repository and some of its files in, the first that is there out.
+    """
     match source.form:
         case Form.SHAPES:
             return _in_folder(source, Path(lensmesh_shapes.CLIP_DIR))
         case Form.FOLDER:
             return _in_folder(source, Path(source.where))
         case Form.HUB:
-            return _on_hub(source, allow_download)
+            return _on_hub(source, allow_download, cached)
         case Form.TAG:
-            return _by_tag(source, allow_download)
+            return _by_tag(source, allow_download, cached)
         case Form.CHECKPOINT:
             return _by_checkpoint(source)
         case Form.RANDOM:
@@ -62,8 +66,8 @@ def _in_folder(source: Source, folder: Path) -> Located:
     return Located(f"local-dir:{folder}", None, _read_config(config), tokenizer_folder=folder)
 
 
-def _on_hub(source: Source, allow_download: bool) -> Located:
-    files = [cached_on_hub(source.where, name) for name in (HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)]
+def _on_hub(source: Source, allow_download: bool, cached: Cache) -> Located:
+    files = [cached(source.where, name) for name in (HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)]
     config, weights = files[0], files[1] or files[2]
     if config is None or weights is None:
         if not allow_download:
@@ -80,13 +84,13 @@ def _on_hub(source: Source, allow_download: bool) -> Located:
     return Located(f"local-dir:{config.parent}", None, _read_config(config))
 
 
-def _by_tag(source: Source, allow_download: bool) -> Located:
+def _by_tag(source: Source, allow_download: bool, cached: Cache) -> Located:
     model_config = _architecture(source)
     facts = open_clip.get_pretrained_cfg(source.architecture, source.where)
     if not facts:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(source.architecture)) or "none"
         raise model_error(f"{source.name}: open_clip knows no such weights of {source.architecture}; it knows: {tags}.")
-    weights = cached_weights(facts)
+    weights = cached_weights(facts, cached)
     if weights is None:
         if not allow_download:
             raise model_error(_not_here(source))
@@ -116,13 +120,13 @@ def _by_checkpoint(source: Source) -> Located:
     return Located(source.architecture, str(path), model_config)
 
 
-def cached_weights(facts: Mapping[str, Any]) -> Path | None:
+def cached_weights(facts: Mapping[str, Any], cached: Cache) -> Path | None:
     """The file of one of open_clip's pretrained tags, if this machine has it. Asks no network."""
     if facts.get("hf_hub"):
         repository, _, filename = str(facts["hf_hub"]).rpartition("/")
         filename = filename or HF_WEIGHTS_NAME
         safe = HF_SAFE_WEIGHTS_NAME if filename == HF_WEIGHTS_NAME else str(Path(filename).with_suffix(".safetensors"))
-        return cached_on_hub(repository, safe, filename)
+        return cached(repository, safe, filename)
     if facts.get("url"):
         # open_clip's own cache for what lies on no hub.
         path = Path("~/.cache/clip").expanduser() / Path(str(facts["url"])).name

@@ -2,7 +2,8 @@
 
 What each kind of picture becomes: the first frame of an animation or of a multi-page file; 16-bit grey scaled to 8
 bits (not clipped); CMYK converted; transparency dropped, not blended, as open_clip's own ``convert("RGB")`` does, so
-that vectors agree with those that open_clip computes from the same file; EXIF orientation applied.
+that vectors agree with those that open_clip computes from the same file; EXIF orientation applied. All of it before
+any resizing: open_clip's transform, given a palette picture, would resize the palette's indices.
 """
 
 from __future__ import annotations

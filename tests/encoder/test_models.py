@@ -157,20 +157,17 @@ def test_random_weights_only_by_name_and_the_same_every_time(
 
 
 def test_quick_gelu_is_corrected_where_the_tag_tells_and_warned_of_elsewhere(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    weights = tmp_path / "open_clip_model.safetensors"
-    weights.write_bytes(b"")
+    def by_tag(name: str) -> Located:
+        return locate(parse_source(name), allow_download=False, cached=lambda *_: tmp_path / "weights.safetensors")
 
-    def found(repository: str, *names: str) -> Path:
-        return weights
-
-    monkeypatch.setattr("encoder_svc.locate.cached_on_hub", found)
-    located: Located = locate(parse_source("ViT-B-32/openai"), allow_download=False)
+    located = by_tag("ViT-B-32/openai")
     assert located.quick_gelu
-    assert located.model_config == locate(parse_source("ViT-B-32-quickgelu/openai"), allow_download=False).model_config
     assert "QuickGELU" in caplog.text
-    assert not locate(parse_source("ViT-B-32/laion2b_s34b_b79k"), allow_download=False).quick_gelu
+    assert located.model_config == by_tag("ViT-B-32-quickgelu/openai").model_config
+    assert not by_tag("ViT-B-32-quickgelu/openai").quick_gelu
+    assert not by_tag("ViT-B-32/laion2b_s34b_b79k").quick_gelu
     caplog.clear()
     openai = tmp_path / "openai.pt"
     openai.write_bytes(b"")

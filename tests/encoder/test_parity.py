@@ -44,12 +44,20 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def direct(name: str, pictures: list[Path], pretrained: str | None = None, **options: Any) -> tuple[Vectors, Vectors]:
-    """Image and text vectors as open_clip's documentation computes them, in float32, one by one."""
+    """Image and text vectors as open_clip's documentation computes them, in float32, one by one.
+
+    Pictures are made RGB before they are resized: open_clip's transform would resize a palette's indices.
+    """
+
+    def load(path: Path) -> Image.Image:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+
     model, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained, **options)
     tokenizer = open_clip.get_tokenizer(name)
     model.eval()
     with torch.no_grad():
-        images = [model.encode_image(preprocess(Image.open(path)).unsqueeze(0), normalize=True) for path in pictures]
+        images = [model.encode_image(preprocess(load(path)).unsqueeze(0), normalize=True) for path in pictures]
         texts = [model.encode_text(tokenizer([text]), normalize=True) for text in TEXTS]
     return torch.cat(images).numpy(), torch.cat(texts).numpy()
 
