@@ -10,7 +10,8 @@ from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
-from lensmesh_chassis.channels import ChannelSecurity, open_channel
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.credentials import peer_security
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
 from router_svc.budget import Budget
@@ -46,7 +47,7 @@ class RouterApp:
         self._runtime = runtime
         self._settings = settings = runtime.settings
         self._targets = settings.targets()
-        self._security = ChannelSecurity(settings.peer_ca_file, settings.peer_certificate_file, settings.peer_key_file)
+        self._security = peer_security(settings)
         self._channels: list[grpc.aio.Channel] = []
         # Two are enough: hashing is faster than any network that brings the bytes.
         self._hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="digest")
@@ -87,6 +88,7 @@ class RouterApp:
             MeshStatus(roster, limits, runtime),
             Ingestion(mesh, streams),
             Searching(encoders, stores, catalog, self._fetcher),
+            runtime.draining,
         )
         router_pb2_grpc.add_RouterServiceServicer_to_server(router, server)
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(

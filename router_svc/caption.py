@@ -5,7 +5,6 @@ from typing import Any
 
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.status import to_status
@@ -17,7 +16,7 @@ from router_svc.peers.fleet import Patience
 from router_svc.peers.kinds import Kind
 from router_svc.peers.models import Captioners, image_bytes
 from router_svc.settings import RouterSettings
-from router_svc.stream import StreamLimits, answers, as_they_are
+from router_svc.stream import StreamLimits, answers, as_they_are, first_message
 
 
 class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
@@ -75,7 +74,7 @@ class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[caption_pb2.CaptionStreamResponse]:
         rest = aiter(request_iterator)
-        first = await anext(rest, None)
+        first = await first_message(rest, self._streams.draining)
         if first is None:
             return
         async with _StreamWork(self._settings, self._captioners, first.options, deadline_of(context)) as work:
@@ -132,7 +131,7 @@ class _StreamWork:
     async def answer(self, item: caption_pb2.CaptionStreamItem) -> caption_pb2.CaptionStreamResult:
         try:
             result = await self._images.submit(item.image)
-        except LensmeshError as error:
+        except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
             result = caption_pb2.CaptionResult(error=to_status(error))
         return caption_pb2.CaptionStreamResult(ref=item.ref, result=result)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from lensmesh_chassis.errors import InvalidInput, LensmeshError
+from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime
@@ -18,7 +18,7 @@ from router_svc.peers.fleet import Patience
 from router_svc.peers.kinds import Kind
 from router_svc.peers.models import Encoders, image_bytes, text_bytes
 from router_svc.settings import RouterSettings
-from router_svc.stream import StreamLimits, answers, as_they_are
+from router_svc.stream import StreamLimits, answers, as_they_are, first_message
 
 
 class EncoderProxy(encoder_pb2_grpc.EncoderServiceServicer):
@@ -81,7 +81,7 @@ class EncoderProxy(encoder_pb2_grpc.EncoderServiceServicer):
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
         rest = aiter(request_iterator)
-        first = await anext(rest, None)
+        first = await first_message(rest, self._streams.draining)
         if first is None:
             return
         async with _StreamWork(self._settings, self._encoders, first.options, deadline_of(context)) as work:
@@ -154,7 +154,7 @@ class _StreamWork:
                     raise InvalidInput(
                         Reason.IMAGE_MISSING, "the item has neither image nor text: set one", field="image"
                     )
-        except LensmeshError as error:
+        except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
             result = encoder_pb2.EncodeResult(error=to_status(error))
         return encoder_pb2.EncodeStreamResult(ref=item.ref, result=result)
 

@@ -1,5 +1,6 @@
 """RouterService: validate, hand over, translate."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -11,18 +12,25 @@ from router_svc.ingest.front import Ingestion
 from router_svc.search import Searching
 from router_svc.settings import RouterSettings
 from router_svc.status import MeshStatus
+from router_svc.stream import first_message
 
 
 class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     """The public face of the mesh."""
 
     def __init__(
-        self, settings: RouterSettings, status: MeshStatus, ingestion: Ingestion, searching: Searching
+        self,
+        settings: RouterSettings,
+        status: MeshStatus,
+        ingestion: Ingestion,
+        searching: Searching,
+        draining: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._status = status
         self._ingestion = ingestion
         self._searching = searching
+        self._draining = draining
 
     async def GetStatus(self, request: router_pb2.GetStatusRequest, context: Any) -> router_pb2.GetStatusResponse:
         return await self._status.get()
@@ -33,7 +41,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
 
     async def IngestStream(self, request_iterator: Any, context: Any) -> AsyncIterator[router_pb2.IngestStreamResponse]:
         rest = aiter(request_iterator)
-        first = await anext(rest, None)
+        first = await first_message(rest, self._draining)
         if first is None:
             return
         groups = self._ingestion.many(first, rest, deadline_of(context))

@@ -17,47 +17,50 @@ class RouterSettings(FetchSettings):
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_ROUTER_", frozen=True)
 
-    listen: str = Field("127.0.0.1:50050", description="Addresses to serve on, comma-separated")
+    listen: str = Field("127.0.0.1:50050", description="Addresses to serve on, comma-separated.")
 
     encoder_targets: str = Field(
         "127.0.0.1:50051",
         description="Encoders, comma-separated: host:port (a name may have several addresses) or unix:/path; empty for "
-        "none. The first one's default model is the mesh's default",
+        "none. The first one's default model is the mesh's default.",
     )
-    caption_targets: str = Field("127.0.0.1:50052", description="Captioners, likewise")
-    search_targets: str = Field("127.0.0.1:50053", description="Search services of one store, likewise")
+    caption_targets: str = Field("127.0.0.1:50052", description="Captioners, likewise.")
+    search_targets: str = Field("127.0.0.1:50053", description="Search services of one store, likewise.")
 
-    default_collection: str = Field("default", description="Collection of a request that names none")
+    default_collection: str = Field("default", description="Collection of a request that names none.")
     default_space: str = Field(
-        "", description="VectorSpace.id of a request that names none; empty: the first encoder's"
+        "", description="VectorSpace.id of a request that names none; empty: the first encoder's."
     )
 
-    max_items: int = Field(256, ge=1, description="Items in one call or one stream message")
-    max_image_bytes: int = Field(20 * MIB, ge=1, description="Size of one encoded picture")
+    max_items: int = Field(256, ge=1, description="Items in one call or one stream message.")
+    max_image_bytes: int = Field(20 * MIB, ge=1, description="Size of one encoded picture.")
 
     stream_in_flight_bytes: int = Field(
-        16 * MIB, ge=1, description="Bytes of one stream that are read and not yet answered"
+        8 * MIB,
+        ge=1,
+        description="Bytes of one stream that are read and not yet answered: more keeps more encoders busy and takes "
+        "some ten times as much memory.",
     )
     stream_in_flight_items: int = Field(
-        1024, ge=1, description="Items of one stream that are read and not yet answered"
+        1024, ge=1, description="Items of one stream that are read and not yet answered."
     )
     all_in_flight_bytes: int = Field(
-        48 * MIB, ge=1, description="Bytes of all streams that are read and not yet answered"
+        12 * MIB, ge=1, description="Bytes of all streams that are read and not yet answered."
     )
-    batch_items: int = Field(32, ge=1, description="Items in one batch call that the router makes for a stream")
-    batch_bytes: int = Field(8 * MIB, ge=1, description="Bytes in one such call")
-    batch_calls: int = Field(4, ge=1, description="Such calls of one stream at a time")
+    batch_items: int = Field(32, ge=1, description="Items in one batch call that the router makes for a stream.")
+    batch_bytes: int = Field(8 * MIB, ge=1, description="Bytes in one such call.")
+    batch_calls: int = Field(4, ge=1, description="Such calls of one stream at a time.")
 
     wait_seconds: float = Field(
-        60, ge=0, description="How long a stream's item waits until an encoder or the store takes it"
+        60, ge=0, description="How long a stream's item waits until an encoder or the store takes it."
     )
-    caption_wait_seconds: float = Field(5, ge=0, description="How long ingest waits for a captioner that went away")
+    caption_wait_seconds: float = Field(5, ge=0, description="How long ingest waits for a captioner that went away.")
     call_seconds: float = Field(
-        600, gt=0, description="Longest call to a service behind the router, where the caller sets no deadline"
+        600, gt=0, description="Longest call to a service behind the router, where the caller sets no deadline."
     )
-    probe_seconds: float = Field(1.5, gt=0, description="How long a replica has to tell its health and what it serves")
-    refresh_seconds: float = Field(5, gt=0, description="How often every replica is asked what it serves")
-    collection_cache_seconds: float = Field(5, ge=0, description="How long a collection's definition is believed")
+    probe_seconds: float = Field(1.5, gt=0, description="How long a replica has to tell its health and what it serves.")
+    refresh_seconds: float = Field(5, gt=0, description="How often every replica is asked what it serves.")
+    collection_cache_seconds: float = Field(5, ge=0, description="How long a collection's definition is believed.")
 
     @field_validator("encoder_targets", "caption_targets", "search_targets")
     @classmethod

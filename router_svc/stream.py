@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, Unavailable
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.streams import answer_as_ready
@@ -33,6 +33,25 @@ class _Read(Generic[T]):
     item: T
     size: int
     taken: int
+
+
+async def first_message(messages: AsyncIterator[T], draining: asyncio.Event) -> T | None:
+    """The first message of a stream, None if there is none. Raises Unavailable (DRAINING) if it comes too late."""
+    reading = asyncio.ensure_future(anext(messages, None))
+    stopping = asyncio.create_task(draining.wait())
+    try:
+        await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            return reading.result()
+        raise Unavailable(
+            Reason.DRAINING,
+            "the router is shutting down: send everything again, on a new call",
+            retry_after_s=DEFAULT_RETRY_AFTER_S,
+        )
+    finally:
+        for task in (reading, stopping):
+            task.cancel()
+        await asyncio.gather(reading, stopping, return_exceptions=True)
 
 
 async def answers(

@@ -66,7 +66,9 @@ class Probe:
         if self._address.failure:
             return self._answer(Condition.UNREACHABLE, self._address.failure)
         if self._channel is None:
-            self._channel = open_channel(self._address.address, security=self._security, instrument=False)
+            self._channel = open_channel(
+                self._address.address, security=self._security, instrument=False, authority=self._address.host
+            )
         health, info = await asyncio.gather(
             self._health(self._channel), self._get_info(self._channel), return_exceptions=True
         )

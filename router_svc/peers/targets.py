@@ -17,8 +17,8 @@ class Address:
 
     @property
     def host(self) -> str:
-        """The name that a certificate of this replica is made for; empty for a unix socket."""
-        return "" if self.target.startswith("unix:") else self.target.rpartition(":")[0].strip("[]")
+        """The name that a certificate of this replica is made for; empty where the target is an address itself."""
+        return "" if self.target == self.address else self.target.rpartition(":")[0]
 
     @property
     def is_ipv6(self) -> bool:

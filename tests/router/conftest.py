@@ -1,25 +1,22 @@
 """A router in front of small fake services."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
 
 from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.server import RunningServer, running
-from lensmesh_chassis.status import from_rpc_error
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from tests.router.fakes import Fake, FakeCaptioner, FakeEncoder, FakeSearch, Host
+from tests.router.helpers import request
 
 QUICK: dict[str, Any] = {
     "listen": "127.0.0.1:0",
@@ -40,6 +37,8 @@ class Mesh:
         self.captioner = FakeCaptioner()
         self.search = FakeSearch()
         self.hosts: dict[int, Host] = {}
+        self.host_settings: dict[str, Any] = {}
+        self.host_name = "127.0.0.1"
         self.server: RunningServer
         self.router: Any
         self.encoder_service: Any
@@ -55,16 +54,20 @@ class Mesh:
         """Where a fake lives."""
         return self.hosts[id(fake)]
 
+    def target(self, fake: Any) -> str:
+        """What the router is told of a fake's place."""
+        return f"{self.host_name}:{self.host(fake).address.rpartition(':')[2]}"
+
     async def start(self, **settings: Any) -> "Mesh":
         fakes: list[Fake] = [*self.encoders, self.captioner, self.search]
         for fake in fakes:
-            host = self.hosts[id(fake)] = Host(fake)
+            host = self.hosts[id(fake)] = Host(fake, **self.host_settings)
             await host.start()
             self._stack.push_async_callback(host.kill)
         chosen = {
-            "encoder_targets": ",".join(self.host(fake).address for fake in self.encoders),
-            "caption_targets": self.host(self.captioner).address,
-            "search_targets": self.host(self.search).address,
+            "encoder_targets": ",".join(map(self.target, self.encoders)),
+            "caption_targets": self.target(self.captioner),
+            "search_targets": self.target(self.search),
         }
         router = running(RouterSettings(**(QUICK | chosen | settings)), RouterApp, "router")
         self.server = await self._stack.enter_async_context(router)
@@ -92,61 +95,6 @@ class Mesh:
                 assert result.ref not in results, "answered twice"
                 results[result.ref] = result
         return results
-
-
-def item(ref: str, content: bytes | None = None, **fields: Any) -> router_pb2.IngestItem:
-    """One picture; its content is its ref unless given."""
-    made = router_pb2.IngestItem(ref=ref, **fields)
-    made.image.content = ref.encode() if content is None else content
-    return made
-
-
-def request(items: Iterable[router_pb2.IngestItem], **options: Any) -> router_pb2.IngestStreamRequest:
-    """One message of a stream."""
-    return router_pb2.IngestStreamRequest(
-        options=router_pb2.IngestOptions(**options) if options else None, items=list(items)
-    )
-
-
-def reason_of(status: status_pb2.Status) -> str:
-    """ErrorInfo.reason of a status."""
-    info = error_details_pb2.ErrorInfo()
-    assert any(detail.Unpack(info) for detail in status.details if detail.Is(info.DESCRIPTOR))
-    return str(info.reason)
-
-
-def retry_s(status: status_pb2.Status) -> float | None:
-    """RetryInfo of a status."""
-    retry = error_details_pb2.RetryInfo()
-    for detail in status.details:
-        if detail.Unpack(retry):
-            return float(retry.retry_delay.ToTimedelta().total_seconds())
-    return None
-
-
-def fields_of(status: status_pb2.Status) -> list[str]:
-    """Paths that a status complains about."""
-    bad = error_details_pb2.BadRequest()
-    for detail in status.details:
-        if detail.Unpack(bad):
-            return [violation.field for violation in bad.field_violations]
-    return []
-
-
-async def error_of(call: Awaitable[Any]) -> LensmeshError:
-    """The typed error that a call fails with."""
-    with pytest.raises(grpc.RpcError) as caught:
-        await call
-    return from_rpc_error(caught.value)
-
-
-async def until(true: Callable[[], bool], what: str) -> None:
-    """Waits for a state, far longer than it needs."""
-    for _ in range(3000):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail(f"never came: {what}")
 
 
 @pytest.fixture

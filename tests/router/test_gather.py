@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from router_svc.gather import Gatherer
-from tests.router.conftest import until
+from tests.router.helpers import until
 
 
 class Calls:

@@ -8,8 +8,9 @@ from google.protobuf import struct_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from tests.router.conftest import Mesh, item, until
+from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeEncoder, vector
+from tests.router.helpers import item, until
 
 
 def struct(**fields: str) -> struct_pb2.Struct:

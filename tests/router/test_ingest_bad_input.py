@@ -12,8 +12,9 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from tests.router.conftest import Mesh, error_of, fields_of, item, reason_of, request
+from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE
+from tests.router.helpers import error_of, fields_of, item, reason_of, request
 
 
 def refused() -> struct_pb2.Struct:

@@ -7,7 +7,8 @@ import pytest
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
-from tests.router.conftest import Mesh, error_of, item, reason_of, retry_s
+from tests.router.conftest import Mesh
+from tests.router.helpers import error_of, item, reason_of, retry_s
 
 
 async def test_best_effort_stores_without_and_says_so(mesh: Mesh) -> None:

@@ -10,8 +10,9 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import DeadlineExceeded, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
-from tests.router.conftest import Mesh, error_of, item, reason_of, request, retry_s, until
+from tests.router.conftest import Mesh
 from tests.router.fakes import FakeEncoder
+from tests.router.helpers import error_of, item, reason_of, request, retry_s, until
 
 
 async def test_an_encoder_lost_and_back_costs_no_item(mesh: Mesh) -> None:
@@ -178,6 +179,19 @@ async def test_draining_answers_what_was_read(mesh: Mesh) -> None:
     assert isinstance(error, Unavailable)
     assert error.reason is Reason.DRAINING
     assert sorted(answered) == [f"p{n}" for n in range(10)]
+
+
+async def test_a_stream_that_has_sent_nothing_does_not_hold_up_draining(mesh: Mesh) -> None:
+    for method in (
+        mesh.router.IngestStream,
+        mesh.encoder_service.EncodeStream,
+        mesh.captioner_service.CaptionStream,
+    ):
+        stream = method()
+        await stream.wait_for_connection()
+        mesh.server.runtime.draining.set()
+        assert (await error_of(stream.read())).reason is Reason.DRAINING
+        mesh.server.runtime.draining.clear()
 
 
 async def test_a_draining_router_waits_for_nobody(mesh: Mesh) -> None:

@@ -1,0 +1,169 @@
+"""An encoder and a captioner that behave by the contracts."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotBuilt, PreconditionFailed
+from lensmesh_chassis.limits import check_items
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import to_status
+from tests.router.faults import SPACE, Faults, vector
+
+
+class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
+    """Encodes by digest. A picture that begins with "bad" is none."""
+
+    name = "lensmesh.encoder.v1.EncoderService"
+
+    def __init__(self, *spaces: common_pb2.VectorSpace, max_items: int = 256) -> None:
+        self.spaces = spaces or (SPACE,)
+        self.max_items = max_items
+        self.faults = Faults()
+        self.images: list[bytes] = []
+        self.texts: list[str] = []
+        self.options: list[encoder_pb2.EncodeOptions] = []
+        self.request_ids: list[str] = []
+        self.time_left_s: list[float] = []
+        self.item_errors: dict[bytes, list[LensmeshError]] = {}
+        """Errors that an item's next tries have."""
+
+    def add(self, server: grpc.aio.Server) -> None:
+        encoder_pb2_grpc.add_EncoderServiceServicer_to_server(self, server)
+
+    async def GetInfo(self, request: Any, context: Any) -> encoder_pb2.GetInfoResponse:
+        return encoder_pb2.GetInfoResponse(
+            models=[
+                encoder_pb2.ServedModel(
+                    model=common_pb2.ModelInfo(name=space.model, kind=common_pb2.MODEL_KIND_MOCK),
+                    spaces=[space],
+                    context_tokens=77,
+                )
+                for space in self.spaces
+            ],
+            limits=common_pb2.Limits(
+                max_items=self.max_items,
+                max_message_bytes=32 << 20,
+                max_image_bytes=20 << 20,
+                max_image_pixels=50_000_000,
+                max_text_chars=10_000,
+            ),
+            server=common_pb2.ServerInfo(version="1", instance="fake-encoder"),
+        )
+
+    async def EncodeImages(self, request: encoder_pb2.EncodeImagesRequest, context: Any) -> Any:
+        check_items(len(request.images), self.max_items, "images")
+        self._note(request.options, context)
+        async with self.faults.call(len(request.images)):
+            space = self._space(request.options)
+            self.images += [image.content for image in request.images]
+            return encoder_pb2.EncodeImagesResponse(
+                results=[self._image(index, image, space) for index, image in enumerate(request.images)]
+            )
+
+    async def EncodeTexts(self, request: encoder_pb2.EncodeTextsRequest, context: Any) -> Any:
+        check_items(len(request.texts), self.max_items, "texts")
+        self._note(request.options, context)
+        async with self.faults.call(len(request.texts)):
+            space = self._space(request.options)
+            self.texts += request.texts
+            return encoder_pb2.EncodeTextsResponse(
+                results=[self._text(index, text, space) for index, text in enumerate(request.texts)]
+            )
+
+    def EncodeStream(self, request_iterator: Any, context: Any) -> Any:
+        raise NotBuilt(Reason.NOT_IMPLEMENTED, "the router makes batch calls", metadata={"field": "EncodeStream"})
+
+    async def ClassifyImages(self, request: Any, context: Any) -> Any:
+        raise NotBuilt(Reason.NOT_IMPLEMENTED, "ClassifyImages is not built yet", metadata={"field": "ClassifyImages"})
+
+    def _note(self, options: encoder_pb2.EncodeOptions, context: Any) -> None:
+        self.options.append(options)
+        self.request_ids += [value for key, value in context.invocation_metadata() if key == "x-request-id"]
+        self.time_left_s.append(context.time_remaining())
+
+    def _space(self, options: encoder_pb2.EncodeOptions) -> common_pb2.VectorSpace:
+        for space in self.spaces:
+            if options.space_id in ("", space.id):
+                return space
+        raise PreconditionFailed(Reason.SPACE_NOT_SERVED, f"not served: {options.space_id}")
+
+    def _image(self, index: int, image: common_pb2.Image, space: common_pb2.VectorSpace) -> encoder_pb2.EncodeResult:
+        field_path = f"images[{index}].content"
+        if errors := self.item_errors.get(image.content):
+            return encoder_pb2.EncodeResult(error=to_status(errors.pop(0)))
+        if image.content.startswith(b"bad"):
+            error = InvalidInput(Reason.IMAGE_UNDECODABLE, f"{field_path} is no picture", field=field_path)
+            return encoder_pb2.EncodeResult(error=to_status(error))
+        return self._result(image.content, space)
+
+    def _text(self, index: int, text: str, space: common_pb2.VectorSpace) -> encoder_pb2.EncodeResult:
+        if not text:
+            error = InvalidInput(Reason.TEXT_EMPTY, f"texts[{index}] is empty", field=f"texts[{index}]")
+            return encoder_pb2.EncodeResult(error=to_status(error))
+        return self._result(text.encode(), space)
+
+    @staticmethod
+    def _result(content: bytes, space: common_pb2.VectorSpace) -> encoder_pb2.EncodeResult:
+        return encoder_pb2.EncodeResult(
+            embedding=vector(content, space), timings=common_pb2.Timings(compute_us=5, total_us=10, batch_size=1)
+        )
+
+
+class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
+    """Describes by the content's bytes. A picture that begins with "mute" has no description."""
+
+    name = "lensmesh.caption.v1.CaptionerService"
+
+    def __init__(self, max_items: int = 64) -> None:
+        self.max_items = max_items
+        self.faults = Faults()
+        self.images: list[bytes] = []
+
+    def add(self, server: grpc.aio.Server) -> None:
+        caption_pb2_grpc.add_CaptionerServiceServicer_to_server(self, server)
+
+    async def GetInfo(self, request: Any, context: Any) -> caption_pb2.GetInfoResponse:
+        return caption_pb2.GetInfoResponse(
+            models=[common_pb2.ModelInfo(name="teller", weights_digest="0" * 64)],
+            limits=common_pb2.Limits(
+                max_items=self.max_items, max_message_bytes=32 << 20, max_image_bytes=10 << 20, max_caption_tokens=100
+            ),
+            server=common_pb2.ServerInfo(version="1", instance="fake-captioner"),
+        )
+
+    async def CaptionImages(self, request: caption_pb2.CaptionImagesRequest, context: Any) -> Any:
+        check_items(len(request.images), self.max_items, "images")
+        async with self.faults.call(len(request.images)):
+            self.images += [image.content for image in request.images]
+            return caption_pb2.CaptionImagesResponse(
+                results=[self._describe(index, image) for index, image in enumerate(request.images)]
+            )
+
+    def CaptionStream(self, request_iterator: Any, context: Any) -> Any:
+        raise NotBuilt(Reason.NOT_IMPLEMENTED, "the router makes batch calls", metadata={"field": "CaptionStream"})
+
+    async def StreamCaption(self, request: caption_pb2.StreamCaptionRequest, context: Any) -> AsyncIterator[Any]:
+        async with self.faults.call(1):
+            for word in ("a", " fake"):
+                yield caption_pb2.StreamCaptionResponse(delta=word)
+            yield caption_pb2.StreamCaptionResponse(caption=self._describe(0, request.image).caption)
+
+    def _describe(self, index: int, image: common_pb2.Image) -> caption_pb2.CaptionResult:
+        if image.content.startswith(b"mute"):
+            path = f"images[{index}].content"
+            error = InvalidInput(Reason.MODEL_FAILED, f"{path} left the model speechless", field=path)
+            return caption_pb2.CaptionResult(error=to_status(error))
+        return caption_pb2.CaptionResult(
+            caption=common_pb2.Caption(
+                text=f"a picture of {image.content.decode(errors='replace')[:20]}",
+                confidence=0.5,
+                token_count=4,
+                model="teller@000000000000",
+            ),
+            timings=common_pb2.Timings(total_us=20, batch_size=1),
+        )

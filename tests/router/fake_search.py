@@ -1,0 +1,191 @@
+"""A store in memory that behaves by the contract."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotFound, PreconditionFailed
+from lensmesh_chassis.limits import check_items
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import to_status
+from tests.router.faults import Faults
+
+
+class FakeSearch(search_pb2_grpc.SearchServiceServicer):
+    """A store in memory. An item whose metadata has "refuse" is refused by name."""
+
+    name = "lensmesh.search.v1.SearchService"
+
+    def __init__(self, max_items: int = 1000) -> None:
+        self.max_items = max_items
+        self.faults = Faults()
+        self.collections: dict[str, search_pb2.Collection] = {}
+        self.items: dict[str, dict[str, search_pb2.Item]] = {}
+        self.writes: list[list[str]] = []
+        self.searches: list[search_pb2.SearchRequest] = []
+
+    def add(self, server: grpc.aio.Server) -> None:
+        search_pb2_grpc.add_SearchServiceServicer_to_server(self, server)
+
+    def make(self, name: str, *spaces: tuple[str, common_pb2.VectorSpace]) -> None:
+        """A collection that is there already."""
+        self.collections[name] = search_pb2.Collection(
+            name=name, spaces=[search_pb2.NamedSpace(name=space_name, space=space) for space_name, space in spaces]
+        )
+        self.items[name] = {}
+
+    async def GetInfo(self, request: Any, context: Any) -> search_pb2.GetInfoResponse:
+        return search_pb2.GetInfoResponse(
+            store="memory 1",
+            limits=common_pb2.Limits(
+                max_items=self.max_items,
+                max_message_bytes=32 << 20,
+                max_metadata_bytes=65536,
+                max_page_size=1000,
+                max_hits=1000,
+                max_offset=10000,
+            ),
+            server=common_pb2.ServerInfo(version="1", instance="fake-search"),
+        )
+
+    async def CreateCollection(self, request: search_pb2.CreateCollectionRequest, context: Any) -> Any:
+        async with self.faults.call(1):
+            if request.collection.name.startswith("9"):
+                raise InvalidInput(Reason.COLLECTION_INVALID, "a name begins with a letter", field="collection.name")
+            made = self.collections.setdefault(request.collection.name, request.collection)
+            self.items.setdefault(made.name, {})
+            return search_pb2.CreateCollectionResponse(collection=made)
+
+    async def GetCollection(self, request: search_pb2.GetCollectionRequest, context: Any) -> Any:
+        async with self.faults.call(1):
+            return search_pb2.GetCollectionResponse(collection=self._collection(request.name))
+
+    async def ListCollections(self, request: Any, context: Any) -> search_pb2.ListCollectionsResponse:
+        return search_pb2.ListCollectionsResponse(collections=list(self.collections.values()))
+
+    async def DeleteCollection(self, request: search_pb2.DeleteCollectionRequest, context: Any) -> Any:
+        self.collections.pop(request.name, None)
+        return search_pb2.DeleteCollectionResponse(deleted_count=len(self.items.pop(request.name, {})))
+
+    async def UpsertItems(self, request: search_pb2.UpsertItemsRequest, context: Any) -> Any:
+        check_items(len(request.items), self.max_items, "items")
+        async with self.faults.call(len(request.items)):
+            self._collection(request.collection)
+            self._refuse_bad(request.items)
+            there = self.items[request.collection]
+            results = []
+            for item in request.items:
+                outcome = search_pb2.UPSERT_OUTCOME_CREATED
+                if item.id in there:
+                    same = there[item.id] == item
+                    outcome = search_pb2.UPSERT_OUTCOME_UNCHANGED if same else search_pb2.UPSERT_OUTCOME_UPDATED
+                there[item.id] = item
+                results.append(search_pb2.UpsertResult(id=item.id, outcome=outcome))
+            self.writes.append([item.id for item in request.items])
+            return search_pb2.UpsertItemsResponse(results=results)
+
+    async def GetItems(self, request: search_pb2.GetItemsRequest, context: Any) -> Any:
+        async with self.faults.call(len(request.ids)):
+            self._collection(request.collection)
+            there = self.items[request.collection]
+            return search_pb2.GetItemsResponse(
+                items=[seen(there[item_id], request.read) for item_id in request.ids if item_id in there],
+                missing_ids=[item_id for item_id in request.ids if item_id not in there],
+            )
+
+    async def DeleteItems(self, request: search_pb2.DeleteItemsRequest, context: Any) -> Any:
+        there = self.items[request.collection]
+        return search_pb2.DeleteItemsResponse(
+            deleted_count=sum(there.pop(item_id, None) is not None for item_id in request.ids.ids)
+        )
+
+    async def ListItems(self, request: search_pb2.ListItemsRequest, context: Any) -> Any:
+        async with self.faults.call(1):
+            self._collection(request.collection)
+            assert request.filter.condition.field == "$content_digest"
+            digests = {value.string_value for value in request.filter.condition.one_of.values}
+            return search_pb2.ListItemsResponse(
+                items=[
+                    seen(item, request.read)
+                    for item in self.items[request.collection].values()
+                    if item.content_digest.hex() in digests
+                ]
+            )
+
+    async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
+        async with self.faults.call(1):
+            return self._search(request)
+
+    async def BatchSearch(self, request: search_pb2.BatchSearchRequest, context: Any) -> Any:
+        async with self.faults.call(len(request.searches)):
+            results = []
+            for index, search in enumerate(request.searches):
+                try:
+                    results.append(search_pb2.BatchSearchResult(response=self._search(search)))
+                except LensmeshError as error:
+                    path = f"searches[{index}]."
+                    named = type(error)(error.reason, error.message, field=path + error.violations[0].field)
+                    results.append(search_pb2.BatchSearchResult(error=to_status(named)))
+            return search_pb2.BatchSearchResponse(results=results)
+
+    async def CountFacets(self, request: Any, context: Any) -> search_pb2.CountFacetsResponse:
+        return search_pb2.CountFacetsResponse(facets=[search_pb2.Facet(field=name) for name in request.fields])
+
+    def _collection(self, name: str) -> search_pb2.Collection:
+        if name not in self.collections:
+            raise NotFound(Reason.COLLECTION_NOT_FOUND, f"no collection {name!r}", metadata={"collection": name})
+        return self.collections[name]
+
+    @staticmethod
+    def _refuse_bad(items: Sequence[search_pb2.Item]) -> None:
+        bad = [index for index, item in enumerate(items) if "refuse" in item.metadata.fields]
+        if bad:
+            index = bad[0]
+            raise InvalidInput(
+                Reason.METADATA_INVALID, f"items[{index}].metadata is refused", field=f"items[{index}].metadata"
+            )
+
+    def _search(self, request: search_pb2.SearchRequest) -> search_pb2.SearchResponse:
+        self.searches.append(request)
+        collection = self._collection(request.collection)
+        [leg] = request.legs
+        space = leg.space or collection.spaces[0].name
+        if leg.HasField("item_id"):
+            if leg.item_id not in self.items[collection.name]:
+                raise NotFound(
+                    Reason.ITEM_NOT_FOUND, f"legs[0].item_id: no item {leg.item_id!r}", field="legs[0].item_id"
+                )
+            asked = self.items[collection.name][leg.item_id].vectors[space]
+        else:
+            asked = leg.embedding
+        wanted = next(named.space for named in collection.spaces if named.name == space)
+        if asked.space_id != wanted.id:
+            raise PreconditionFailed(
+                Reason.SPACE_MISMATCH, f"legs[0].embedding is of {asked.space_id}", field="legs[0].embedding"
+            )
+        hits = [
+            search_pb2.Hit(item=seen(item, request.read), score=cosine(asked, item.vectors[space]))
+            for item in self.items[collection.name].values()
+            if space in item.vectors and item.id != leg.item_id
+        ]
+        hits.sort(key=lambda hit: -hit.score)
+        return search_pb2.SearchResponse(hits=hits[: request.limit or 10])
+
+
+def cosine(one: common_pb2.Embedding, other: common_pb2.Embedding) -> float:
+    """Of two vectors of unit length."""
+    return float(np.frombuffer(one.data, "<f4") @ np.frombuffer(other.data, "<f4"))
+
+
+def seen(item: search_pb2.Item, read: search_pb2.ReadOptions) -> search_pb2.Item:
+    """An item in the view that was asked for."""
+    view = search_pb2.Item()
+    view.CopyFrom(item)
+    if read.view != search_pb2.ITEM_VIEW_FULL:
+        for embedding in view.vectors.values():
+            embedding.ClearField("data")
+    return view
