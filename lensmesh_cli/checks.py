@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-TORCH_S = 120.0
+TORCH_S = 300.0
 # ViT-B-32 (0.6 GB) and BLIP base (1 GB), with the vectors of a million pictures and room to work.
 FREE_DISK_BYTES = 5 * 10**9
 LITTLE_DISK_BYTES = 10**9
@@ -196,7 +196,7 @@ def disk(data: Path, port: int) -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     found = f"{free / 1e9:.1f} GB free for {data}"
-    if not os.access(folder, os.W_OK):
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         return Finding("disk", Grade.FAIL, f"{folder} cannot be written", "name another folder with --data")
     if free < LITTLE_DISK_BYTES:
         return Finding("disk", Grade.FAIL, found, "free some space, or name another folder with --data")

@@ -63,7 +63,7 @@ def test_a_run_that_broke_off_goes_on(mesh: Mesh, tmp_path: Path) -> None:
     assert first["stored"] == 4
     # As if the power had gone in the middle of a line.
     journal.write_text(journal.read_text() + '{"path": "/half/a')
-    paths[0].write_bytes(paths[5].read_bytes())
+    paths[0].write_bytes(draw_pictures(tmp_path / "other", 1, start=350)[0].read_bytes())
     second = mesh.json("ingest", *paths, "--collection", "two", "--journal", journal)
     assert second["skipped"] == 3
     assert second["stored"] == 3

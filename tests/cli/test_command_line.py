@@ -57,13 +57,13 @@ def test_version() -> None:
     ],
 )
 def test_wrong_usage_is_code_2(arguments: tuple[str, ...]) -> None:
-    done = lensmesh(*arguments)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 2, done.output
     assert done.stderr.strip()
+    assert done.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [("search", "a"), ("status",), ("search", "a", "--json")])
+@pytest.mark.parametrize("arguments", [("search", "a"), ("status", "--json")])
 def test_no_mesh_is_code_3_and_says_how_to_start_one(arguments: tuple[str, ...]) -> None:
     done = lensmesh(*arguments, "--target", "127.0.0.1:1")
     assert done.returncode == 3

@@ -4,8 +4,6 @@ import json
 import socket
 from pathlib import Path
 
-import pytest
-
 from lensmesh_cli import checks
 from lensmesh_cli.checks import Finding, Grade
 from tests.cli.meshes import lensmesh
@@ -36,7 +34,7 @@ def test_a_folder_that_cannot_hold_data(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     assert checks.disk(tmp_path, 0).grade is Grade.OK
-    assert checks.disk(file / "below", 0).grade is not Grade.OK
+    assert checks.disk(file / "below", 0).grade is Grade.FAIL
 
 
 def test_a_check_that_breaks_is_a_finding() -> None:
@@ -47,8 +45,3 @@ def test_a_check_that_breaks_is_a_finding() -> None:
     found = strange(Path(), 0)
     assert (found.name, found.grade) == ("strange", Grade.FAIL)
     assert "unheard of" in found.found
-
-
-@pytest.mark.parametrize("check", checks.CHECKS)
-def test_every_check_says_something(check: checks.Check, tmp_path: Path) -> None:
-    assert check(tmp_path, 0).found
