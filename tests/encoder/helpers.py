@@ -130,7 +130,7 @@ class Process:
 
 
 @contextmanager
-def encoder_process(folder: Path, seconds: float = 240, **settings: str) -> Iterator[Process]:
+def encoder_process(folder: Path, seconds: float = 600, **settings: str) -> Iterator[Process]:
     """Start ``python -m encoder_svc`` on a free port and wait until it answers."""
     ready, log = folder / "ready.json", folder / "log"
     environment = {
@@ -159,7 +159,7 @@ async def info_of(address: str) -> encoder_pb2.GetInfoResponse:
     """GetInfo, as soon as the service has loaded its models."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
-        async with asyncio.timeout(240):
+        async with asyncio.timeout(600):
             while True:
                 try:
                     return await stub.GetInfo(encoder_pb2.GetInfoRequest())

@@ -25,6 +25,9 @@ from lensmesh_chassis.status import from_rpc_error
 from tests.encoder.helpers import HeldModel, failure, image, png, serving, until, vector
 
 FLOAT16 = common_pb2.DATA_TYPE_FLOAT16
+# Enum values that the contract does not know, as a newer caller may send them.
+UNKNOWN_TYPE = encoder_pb2.EncodeOptions(data_type=9)  # type: ignore[arg-type]  # a number where the stubs want a name
+UNKNOWN_PRIORITY = encoder_pb2.EncodeOptions(priority=9)  # type: ignore[arg-type]  # a number where the stubs want a name
 
 
 async def test_get_info_is_complete() -> None:
@@ -57,7 +60,9 @@ async def test_the_mocks_numbers_and_spaces_are_golden() -> None:
     async with serving(model="mock,mock-768") as served:
         info = await served.stub.GetInfo(encoder_pb2.GetInfoRequest())
         raw = info.models[0].spaces[1].id
-        request = encoder_pb2.EncodeTextsRequest(texts=["a red square"], options={"space_id": raw})
+        request = encoder_pb2.EncodeTextsRequest(
+            texts=["a red square"], options=encoder_pb2.EncodeOptions(space_id=raw)
+        )
         response = await served.stub.EncodeTexts(request)
     assert [space.id for model in info.models for space in model.spaces] == [
         "vs1-79565ba3e00efe0bf5f662c3bc4aad31",
@@ -149,7 +154,7 @@ async def test_float16_and_readable_floats_are_the_same_vector() -> None:
 async def test_the_raw_space_is_served_when_asked_for() -> None:
     async with serving() as served:
         unit, raw = (await served.stub.GetInfo(encoder_pb2.GetInfoRequest())).models[0].spaces
-        request = encoder_pb2.EncodeImagesRequest(images=[image()], options={"space_id": raw.id})
+        request = encoder_pb2.EncodeImagesRequest(images=[image()], options=encoder_pb2.EncodeOptions(space_id=raw.id))
         embedding = (await served.stub.EncodeImages(request)).results[0].embedding
         default = (await served.stub.EncodeImages(encoder_pb2.EncodeImagesRequest(images=[image()]))).results[0]
     assert (embedding.space_id, default.embedding.space_id) == (raw.id, unit.id)
@@ -161,7 +166,9 @@ async def test_the_raw_space_is_served_when_asked_for() -> None:
 async def test_one_address_carries_several_models() -> None:
     async with serving(model="mock, mock-768") as served:
         info = await served.stub.GetInfo(encoder_pb2.GetInfoRequest())
-        request = encoder_pb2.EncodeTextsRequest(texts=["x"], options={"space_id": info.models[1].spaces[0].id})
+        request = encoder_pb2.EncodeTextsRequest(
+            texts=["x"], options=encoder_pb2.EncodeOptions(space_id=info.models[1].spaces[0].id)
+        )
         assert (await served.stub.EncodeTexts(request)).results[0].embedding.dimension == 768
 
 
@@ -179,8 +186,8 @@ async def test_counts_and_options_fail_the_call() -> None:
             await refused(texts(encoder_pb2.EncodeTextsRequest(texts=["x"] * 4))),
             await refused(pictures(encoder_pb2.EncodeImagesRequest())),
             await refused(pictures(encoder_pb2.EncodeImagesRequest(images=[image()] * 4))),
-            await refused(texts(encoder_pb2.EncodeTextsRequest(texts=["x"], options={"data_type": 9}))),  # type: ignore[arg-type]  # what the contract does not know
-            await refused(texts(encoder_pb2.EncodeTextsRequest(texts=["x"], options={"priority": 9}))),  # type: ignore[arg-type]  # likewise
+            await refused(texts(encoder_pb2.EncodeTextsRequest(texts=["x"], options=UNKNOWN_TYPE))),
+            await refused(texts(encoder_pb2.EncodeTextsRequest(texts=["x"], options=UNKNOWN_PRIORITY))),
         ]
     assert [error.reason for error in errors] == [
         Reason.NO_ITEMS,
@@ -196,7 +203,9 @@ async def test_counts_and_options_fail_the_call() -> None:
 async def test_a_space_that_is_not_served_is_refused_naming_those_that_are() -> None:
     async with serving() as served:
         spaces = (await served.stub.GetInfo(encoder_pb2.GetInfoRequest())).models[0].spaces
-        request = encoder_pb2.EncodeTextsRequest(texts=["x"], options={"space_id": "vs1-of-another-model"})
+        request = encoder_pb2.EncodeTextsRequest(
+            texts=["x"], options=encoder_pb2.EncodeOptions(space_id="vs1-of-another-model")
+        )
         error = await refused(served.stub.EncodeTexts(request))
     assert isinstance(error, PreconditionFailed)
     assert error.reason is Reason.SPACE_NOT_SERVED
@@ -251,7 +260,9 @@ async def test_a_full_queue_refuses_the_whole_call_and_says_when_to_come_back() 
         first = asyncio.ensure_future(served.stub.EncodeTexts(ten))
         await until(lambda: served.engine.served[0].batcher.held_items == 4)
         error = await refused(served.stub.EncodeTexts(ten))
-        bulk = encoder_pb2.EncodeTextsRequest(texts=["y"], options={"priority": common_pb2.PRIORITY_BULK})
+        bulk = encoder_pb2.EncodeTextsRequest(
+            texts=["y"], options=encoder_pb2.EncodeOptions(priority=common_pb2.PRIORITY_BULK)
+        )
         second = asyncio.ensure_future(served.stub.EncodeTexts(bulk))
         await until(lambda: served.engine.served[0].batcher.held_items == 5)
         model.free.set()

@@ -60,12 +60,9 @@ async def test_memory_with_the_shapes_pack(tmp_path: Path) -> None:
 
 async def test_a_model_of_the_hubs_cache_offline(tmp_path: Path) -> None:
     write_hub(tmp_path / "hub", "lensmesh-test/tiny-clip")
-    settings = {
-        "LENSMESH_ENCODER_MODEL": "hf-hub:lensmesh-test/tiny-clip",
-        "HF_HUB_CACHE": str(tmp_path / "hub"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    with encoder_process(tmp_path, **settings) as process:
+    name = "hf-hub:lensmesh-test/tiny-clip"
+    cache = str(tmp_path / "hub")
+    with encoder_process(tmp_path, LENSMESH_ENCODER_MODEL=name, HF_HUB_CACHE=cache, HF_HUB_OFFLINE="1") as process:
         info = await work(process.address)
     model = info.models[0]
     assert model.model.name == "hf-hub:lensmesh-test/tiny-clip"
@@ -156,7 +153,7 @@ def test_a_model_that_cannot_be_served_ends_the_process_with_one_clear_line(tmp_
         "LENSMESH_ENCODER_MODEL": "ViT-B-32",
     }
     ran = subprocess.run(
-        [sys.executable, "-m", "encoder_svc"], env=environment, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, "-m", "encoder_svc"], env=environment, capture_output=True, text=True, check=False, timeout=600
     )
     assert ran.returncode == 1
     assert "names no weights" in ran.stderr
