@@ -16,12 +16,14 @@ from lensmesh_chassis.errors import (
     Violation,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.status import DETAILS_KEY
 from router_svc.peers.kinds import Kind
 
 E = TypeVar("E", bound=LensmeshError)
 
-# What another replica, or the same one a moment later, may well take.
+# Codes of calls that something on the way ended: no service of the mesh uses them without details.
+_TORN = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.DATA_LOSS}
+# No replica takes these, now or later.
 _TOO_LARGE = {Reason.MESSAGE_TOO_LARGE, Reason.RESPONSE_TOO_LARGE}
 # The directory was a moment behind the replica's models.
 _MISLED = {Reason.SPACE_NOT_SERVED, Reason.MODEL_NOT_SERVED}
@@ -30,9 +32,13 @@ _ITEM_PATH = re.compile(r"(?<![\w.\]])(?:images|texts|items)\[(\d+)\](\.?)")
 RETRY_S = 2.0
 
 
-def from_peer(error: grpc.RpcError) -> LensmeshError:
-    """The typed error of a failed call."""
-    return from_rpc_error(error)
+def is_broken(error: grpc.RpcError) -> bool:
+    """Whether the connection or something on the way failed, rather than a service that says what it means.
+
+    A service of the mesh ends its calls with details; a torn stream or a proxy's own trouble comes without.
+    """
+    trailing: Any = error.trailing_metadata() or ()
+    return error.code() in _TORN and not any(key == DETAILS_KEY for key, _ in trailing)
 
 
 def is_away(error: LensmeshError) -> bool:

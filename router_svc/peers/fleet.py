@@ -12,7 +12,8 @@ import grpc
 from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.logging import get_logger
 from lensmesh_chassis.reasons import Reason
-from router_svc.peers.faults import from_peer, is_away, is_busy, is_misled, unavailable
+from lensmesh_chassis.status import from_rpc_error
+from router_svc.peers.faults import is_away, is_broken, is_busy, is_misled, unavailable
 from router_svc.peers.kinds import Kind
 
 log = get_logger(__name__)
@@ -187,7 +188,11 @@ class Fleet(Generic[S]):
         return min(self._call_s, left)
 
     def _read(self, rpc_error: grpc.RpcError, deadline: float | None) -> LensmeshError:
-        error = from_peer(rpc_error)
+        if is_broken(rpc_error):
+            return Unavailable(
+                self.kind.unavailable, f"the connection to the {self.kind.noun} broke", retry_after_s=1.0
+            )
+        error = from_rpc_error(rpc_error)
         if isinstance(error, DeadlineExceeded) and (
             deadline is None or asyncio.get_running_loop().time() < deadline - 0.05
         ):

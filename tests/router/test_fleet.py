@@ -1,0 +1,198 @@
+"""Who gets a call, who gets it next, and how long it waits."""
+
+import asyncio
+from collections.abc import Callable
+
+import grpc
+import pytest
+
+from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, LensmeshError, Overloaded, Unavailable
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import DETAILS_KEY, GRPC_CODES, to_status
+from router_svc.peers.fleet import Fleet, Patience, Peer
+from router_svc.peers.kinds import Kind
+
+
+def rpc_error(error: LensmeshError) -> grpc.aio.AioRpcError:
+    """What a stub raises where a service of the mesh raised `error`."""
+    status = to_status(error)
+    details = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
+    return grpc.aio.AioRpcError(GRPC_CODES[status.code], grpc.aio.Metadata(), details, status.message)
+
+
+def bare(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    """What a stub raises where nobody of the mesh said anything."""
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "text from within")
+
+
+AWAY = bare(grpc.StatusCode.UNAVAILABLE)
+BUSY = rpc_error(Overloaded(Reason.OVERLOADED, "full", retry_after_s=0.05))
+WRONG = rpc_error(InvalidInput(Reason.IMAGE_EMPTY, "empty", field="images[0]"))
+
+
+class Service:
+    """A stub that raises what it is given, one by one, and then answers its name."""
+
+    def __init__(self, name: str, *errors: grpc.RpcError) -> None:
+        self.name = name
+        self.errors = list(errors)
+        self.calls = 0
+        self.gate: asyncio.Event | None = None
+        self.timeouts: list[float] = []
+
+    async def work(self, timeout_s: float) -> str:
+        self.calls += 1
+        self.timeouts.append(timeout_s)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.name
+
+
+def fleet_of(*services: Service, draining: asyncio.Event | None = None) -> Fleet[Service]:
+    peers = [Peer(service.name, service) for service in services]
+    return Fleet(Kind.ENCODER, peers, draining=draining or asyncio.Event(), call_s=60)
+
+
+async def ask(fleet: Fleet[Service], patience: Patience | None = None, deadline: float | None = None) -> str:
+    def attempt() -> asyncio.Future[str]:
+        return asyncio.ensure_future(
+            fleet.call(lambda service, timeout_s: service.work(timeout_s), fleet.targets, deadline=deadline)
+        )
+
+    return await fleet.patiently(attempt, patience or Patience(), deadline=deadline)
+
+
+async def test_equals_take_turns() -> None:
+    a, b, c = Service("a"), Service("b"), Service("c")
+    fleet = fleet_of(a, b, c)
+    for _ in range(9):
+        await ask(fleet)
+    assert [service.calls for service in (a, b, c)] == [3, 3, 3]
+
+
+async def test_the_least_busy_gets_the_next() -> None:
+    a, b = Service("a"), Service("b")
+    a.gate = asyncio.Event()
+    fleet = fleet_of(a, b)
+    held = [asyncio.create_task(ask(fleet)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [await ask(fleet) for _ in range(4)] == ["b"] * 4
+    a.gate.set()
+    assert "a" in await asyncio.gather(*held)
+
+
+TORN = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED]
+
+
+@pytest.mark.parametrize("code", TORN)
+async def test_another_does_a_lost_ones_work_and_the_lost_one_rests(code: grpc.StatusCode) -> None:
+    a, b = Service("a", *[bare(code)] * 5), Service("b")
+    fleet = fleet_of(a, b)
+    assert [await ask(fleet) for _ in range(6)] == ["b"] * 6
+    assert a.calls == 1
+
+
+async def test_a_refusal_is_final() -> None:
+    a, b = Service("a", WRONG), Service("b", WRONG)
+    with pytest.raises(InvalidInput) as caught:
+        await ask(fleet_of(a, b), Patience(away_s=10, busy_s=10))
+    assert caught.value.violations[0].field == "images[0]"
+    assert a.calls + b.calls == 1
+
+
+async def test_all_lost_says_who_and_nothing_from_within() -> None:
+    with pytest.raises(Unavailable) as caught:
+        await ask(fleet_of(Service("one:1", AWAY), Service("two:2", AWAY)))
+    assert caught.value.reason is Reason.ENCODER_UNAVAILABLE
+    assert "one:1" in caught.value.message
+    assert "two:2" in caught.value.message
+    assert "text from within" not in caught.value.message
+    assert caught.value.retry_after_s
+
+
+async def test_busy_is_said_before_lost() -> None:
+    with pytest.raises(Overloaded) as caught:
+        await ask(fleet_of(Service("a", AWAY), Service("b", BUSY)))
+    assert caught.value.retry_after_s == pytest.approx(0.05)
+
+
+WAITS: dict[str, tuple[grpc.RpcError, Patience]] = {
+    "away": (AWAY, Patience(away_s=30)),
+    "busy": (BUSY, Patience(busy_s=30)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WAITS))
+async def test_patience_outlasts_what_passes(name: str) -> None:
+    error, patience = WAITS[name]
+    service = Service("a", error, error, error)
+    assert await ask(fleet_of(service), patience) == "a"
+    assert service.calls == 4
+
+
+@pytest.mark.parametrize("name", sorted(WAITS))
+async def test_patience_for_one_is_none_for_the_other(name: str) -> None:
+    error, patience = WAITS[name]
+    other = Patience(away_s=patience.busy_s, busy_s=patience.away_s)
+    service = Service("a", error)
+    with pytest.raises(LensmeshError):
+        await ask(fleet_of(service), other)
+    assert service.calls == 1
+
+
+async def test_only_the_first_to_notice_a_loss_waits_for_its_end() -> None:
+    service = Service("a", *[AWAY] * 1000)
+    fleet = fleet_of(service)
+    patience = Patience(away_s=0.3, since_loss=True)
+    with pytest.raises(Unavailable):
+        await ask(fleet, patience)
+    assert service.calls > 1
+    service.calls = 0
+    with pytest.raises(Unavailable):
+        await ask(fleet, patience)
+    assert service.calls == 1
+
+
+async def test_draining_ends_a_wait_with_one_last_try() -> None:
+    draining = asyncio.Event()
+    service = Service("a", *[AWAY] * 1000)
+    waiting = asyncio.create_task(ask(fleet_of(service, draining=draining), Patience(away_s=600)))
+    await asyncio.sleep(0.05)
+    before = service.calls
+    draining.set()
+    with pytest.raises(Unavailable):
+        await waiting
+    assert service.calls <= before + 1
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_the_deadline_is_passed_on_and_no_call_begins_after_it() -> None:
+    service = Service("a")
+    fleet = fleet_of(service)
+    await ask(fleet, deadline=now() + 5)
+    assert 0 < service.timeouts[0] <= 5
+    await ask(fleet)
+    assert service.timeouts[1] == 60
+    with pytest.raises(DeadlineExceeded):
+        await ask(fleet, deadline=now() - 1)
+    assert service.calls == 2
+
+
+LATE: dict[str, tuple[Callable[[], float | None], type[LensmeshError]]] = {
+    "the caller's time is up": (lambda: now() + 0.01, DeadlineExceeded),
+    "the service hangs": (lambda: now() + 100, Unavailable),
+    "the service hangs, and the caller would wait for ever": (lambda: None, Unavailable),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LATE))
+async def test_whose_deadline_it_was(name: str) -> None:
+    deadline, kind = LATE[name]
+    with pytest.raises(kind):
+        await ask(fleet_of(Service("a", bare(grpc.StatusCode.DEADLINE_EXCEEDED))), deadline=deadline())
