@@ -103,7 +103,7 @@ def _best(real_model: str) -> Choice:
         return Choice(real_model, Kind.LOCAL, folder, why=f"auto: its weights are in {folder}")
     why = f"auto: no weights of {real_model} on this machine (`hf download {real_model}` fetches them)"
     if has_weights(CAPTIONER_DIR):
-        return Choice("shapes", Kind.DEMONSTRATION, CAPTIONER_DIR, why=f"{why}; this one knows drawn scenes only")
+        return Choice("shapes", Kind.DEMONSTRATION, CAPTIONER_DIR, why=why)
     return Choice("mock", Kind.MOCK, why=f"{why}, and the shapes pack is missing too")
 
 

@@ -71,7 +71,8 @@ async def serve() -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(*models: CaptionModel, **changes: Any) -> Client:
-            settings = CaptionSettings(**({"listen": "127.0.0.1:0", "threads": 1, "canary_seconds": 0} | changes))
+            values: dict[str, Any] = {"listen": "127.0.0.1:0", "threads": 1, "canary_seconds": 0}
+            settings = CaptionSettings(**(values | changes))
             apps: list[CaptionApp] = []
 
             def build(runtime: Any) -> CaptionApp:

@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+import transformers
 
 from caption_svc.captioner import Caption, Job
 from caption_svc.models.mock import MockCaptioner
@@ -67,12 +68,13 @@ END, POSITIONS = WORDS.index("[SEP]"), 48
 def save_tiny_blip(folder: Path) -> None:
     """Random, but loud enough that every picture gets a caption of its own, some ending early and some cut."""
     torch.manual_seed(5)
+    hub: Any = transformers
     text = {"vocab_size": len(WORDS) + 1, "max_position_embeddings": POSITIONS, "bos_token_id": len(WORDS)}
     special = {"sep_token_id": END, "pad_token_id": 0, "eos_token_id": 2}
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     vision = {"image_size": 32, "patch_size": 8, "initializer_range": 0.2}
-    model = BlipForConditionalGeneration(
-        BlipConfig(text_config=text | special | size, vision_config=vision | size)
+    model = hub.BlipForConditionalGeneration(
+        hub.BlipConfig(text_config=text | special | size, vision_config=vision | size)
     ).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -83,8 +85,8 @@ def save_tiny_blip(folder: Path) -> None:
         for embedding in (embeddings.word_embeddings, embeddings.position_embeddings):
             embedding.weight.mul_(25)
     model.save_pretrained(folder)
-    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)})
-    BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    tokenizer = hub.BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)})
+    hub.BlipProcessor(hub.BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
 
 
 class FakeModel(MockCaptioner):

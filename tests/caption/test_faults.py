@@ -109,7 +109,7 @@ async def test_health_follows_the_canary(serve: Serve, fake: FakeModel) -> None:
         stub = health_pb2_grpc.HealthStub(channel)
 
         async def status() -> int:
-            return (await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))).status
+            return int((await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))).status)
 
         async def reaches(wanted: int) -> None:
             async with asyncio.timeout(30):

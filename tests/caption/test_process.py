@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from tests.caption.fakes import TINY
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: dict[str, str]) -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "gen")])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | dict(settings)
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | settings
 
 
 @contextmanager
-def process(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+def process(folder: Path, settings: dict[str, str]) -> Iterator[tuple[str, Path]]:
     """`python -m caption_svc` with these settings: its address, and the file its log goes to."""
     ready, log = folder / "ready.json", folder / "log.txt"
     own = {
