@@ -150,6 +150,7 @@ async def test_only_the_first_to_notice_a_loss_waits_for_its_end() -> None:
     with pytest.raises(Unavailable):
         await ask(fleet, patience)
     assert service.calls > 1
+    await asyncio.sleep(0.4)
     service.calls = 0
     with pytest.raises(Unavailable):
         await ask(fleet, patience)
