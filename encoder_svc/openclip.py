@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -24,6 +25,9 @@ from lensmesh_inference.images import ImageLimits, decode_image
 _PRECISIONS: Final = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 # SimpleTokenizer remembers every word it ever saw: strangers' words must not fill the memory.
 _MAX_REMEMBERED_WORDS: Final = 50_000
+# open_clip's tokenizer needs the square of a word's length: 10,000 random letters without a space cost it 6 s. No
+# context is as long as what a thousand letters leave.
+_LONG_WORD: Final = re.compile(r"(\S{1000})\S+")
 _RANDOM_SEED: Final = 0
 _log = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class OpenClipModel:
 
     def prepare_text(self, text: str) -> Prepared:
         context = self.facts.context_tokens
+        text, shortened = _LONG_WORD.subn(r"\1", text)
         with self._tokenizing:
             tokens = self._tokenizer([text], context_length=context)[0]
             longer = self._tokenizer([text], context_length=context + 1)[0]
@@ -67,7 +72,7 @@ class OpenClipModel:
         else:
             padding = getattr(getattr(self._tokenizer, "tokenizer", None), "pad_token_id", None) or 0
             cut = bool((tokens != longer[:context]).any()) or int(longer[context]) != padding
-        return Prepared("text", tokens, truncated=cut)
+        return Prepared("text", tokens, truncated=cut or bool(shortened))
 
     def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector | LensmeshError]:
         stacked = torch.stack([item.data for item in batch])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import random
+import string
 from pathlib import Path
 
 import open_clip
@@ -208,3 +210,12 @@ def test_a_model_that_answers_nan_fails_the_item(tmp_path: Path) -> None:
     assert isinstance(output, Exception)
     (text,) = model.compute([model.prepare_text("a cat")])
     assert not isinstance(text, Exception)
+
+
+def test_an_endless_word_is_cut_before_it_costs_seconds_and_tokens_stay_open_clips_own(tmp_path: Path) -> None:
+    model = open_model(f"local-dir:{write_folder(tmp_path / 'clip')}", SETTINGS)
+    letters = "".join(random.Random(4).choices(string.ascii_lowercase, k=1500))
+    prepared = model.prepare_text(f"a cat {letters} and a dog")
+    assert prepared.truncated
+    assert prepared.data.tolist() == open_clip.get_tokenizer("ViT-B-32")([f"a cat {letters} and a dog"])[0].tolist()
+    assert not model.prepare_text("a cat and a dog").truncated
