@@ -9,22 +9,27 @@ import torch
 
 from lensmesh_shapes.loop import Plan
 
+STEPS = {"clip": 750, "captioner": 500}
+RATES = {"clip": 2e-3, "captioner": 1.5e-3}
+
 
 def main() -> None:
     """Parse the command line and train one model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", choices=("clip", "captioner"))
     parser.add_argument("--folder", type=Path, help="checkpoints and the model (resumed if there)")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, help=f"of {STEPS} unless given")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--rate", type=float, help=f"the highest, of {RATES} unless given")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--eager", action="store_true", help="do without torch.compile")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     folder = options.folder or Path("training") / options.model
-    plan = Plan(options.steps, options.batch, options.rate, folder, options.seed)
+    steps = options.steps or STEPS[options.model]
+    rate = options.rate or RATES[options.model]
+    plan = Plan(steps, options.batch, rate, folder, options.seed)
     if options.model == "clip":
         from lensmesh_shapes.train_clip import train_clip
 
