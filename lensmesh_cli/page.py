@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from lensmesh_client import Hit
 
 THUMBNAIL_PX = 240
-METADATA_SHOWN = 120
+METADATA_SHOWN = 60
+WAITING = "queue"
+"""The part that is no work: drawn pale, and not what the other bars are measured by."""
 
 Picture: TypeAlias = "Path | bytes"
 PictureOf: TypeAlias = "Callable[[Hit], Picture | None]"
@@ -119,8 +121,9 @@ def _card(hit: Hit, picture: Picture | None, verdict: Callable[[Hit], bool | Non
     image = f'<img alt="{escape(caption_of(hit))}" src="{source}">' if source else ""
     said = said_of(hit, METADATA_SHOWN)
     return (
-        f'<figure{mark}><span class="frame">{image}<span class="score">{hit.score:.3f}</span></span>'
-        f"<figcaption>{escape(caption_of(hit))}<small>{escape(name_of(hit))}</small>"
+        f'<figure{mark}><span class="frame">{image}</span>'
+        f'<figcaption><span class="score">{hit.score:.3f}</span>{escape(caption_of(hit))}'
+        f"<small>{escape(name_of(hit))}</small>"
         + (f"<small>{escape(said)}</small>" if said else "")
         + "</figcaption></figure>"
     )

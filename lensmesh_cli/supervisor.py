@@ -151,6 +151,9 @@ class Supervisor:
             name=name,
             module=f"{name}_svc",
             environment={
+                # Waiting OpenMP threads spin. Two model services share these cores, and each would burn what the other
+                # needs: a tenth of the throughput, or less, was left where a third process was busy too.
+                "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
                 # Colours belong on a terminal; these logs are files.
                 "NO_COLOR": "1",
                 **(self._options.environment or {}),
