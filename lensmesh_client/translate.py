@@ -142,7 +142,8 @@ def hit(message: search_pb2.Hit) -> types.Hit:
         id=item.id,
         score=message.score,
         caption=caption(item.caption) if item.HasField("caption") else None,
-        metadata={key: plain(value) for key, value in item.metadata.fields.items()},
+        # The contract's maps have no order of their own.
+        metadata={key: plain(value) for key, value in sorted(item.metadata.fields.items())},
         image_uri=item.image_uri,
         content_digest=item.content_digest.hex(),
         create_time=moment(item.create_time) if item.HasField("create_time") else None,
