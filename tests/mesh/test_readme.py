@@ -15,7 +15,8 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 def compiled(source: str) -> CodeType:
     """Code that may await at its top level, as in a notebook's cell."""
-    return compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code: CodeType = compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return code
 
 
 async def test_the_python_example_runs(mesh: dict[str, str], tmp_path: Path) -> None:
