@@ -9,7 +9,7 @@ import torch
 
 from lensmesh_shapes.loop import Plan
 
-STEPS = {"clip": 750, "captioner": 500}
+STEPS = {"clip": 750, "captioner": 900}
 RATES = {"clip": 2e-3, "captioner": 1.5e-3}
 
 

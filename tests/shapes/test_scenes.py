@@ -80,11 +80,11 @@ def test_held_out_scenes_are_fixed_distinct_and_never_sampled_for_training() -> 
 
 def test_drawing_is_cheap() -> None:
     scenes = held_out_scenes(100)
-    began = time.perf_counter()
+    began = time.process_time()
     for scene in scenes:
         draw(scene, 64)
-    # About a millisecond each on an idle core; the margin is for a busy machine.
-    assert time.perf_counter() - began < 2
+    # About a millisecond of processor time each; the margin is for slow machines.
+    assert time.process_time() - began < 2
 
 
 def test_scenes_and_captions_need_no_torch() -> None:
