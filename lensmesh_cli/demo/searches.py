@@ -95,20 +95,32 @@ class Searches:
         )
 
     async def _filtered(self, result: IngestResult) -> Section:
+        if not self._known(result):
+            return await self._filtered_own(result)
+        # The words of a picture that passes the filter: what is nearest without it may not.
+        passing = (one for one in self._stored if self._passes(self._samples[one.id]))
+        result = next(passing, result)
+        words, conditions = self._samples[result.id].words, ["format=png", f"side_px>={SMALLEST_PX}"]
+        found = await self._client.search(words, collection=self._collection, filter=conditions, limit=SHOWN)
+        title = f"“{words}” where {' and '.join(conditions)}"
+        return Section(title, found.hits, "search with a filter", verdict=self._same_as(result))
+
+    async def _filtered_own(self, result: IngestResult) -> Section:
+        """One's own pictures have no known words but the captioner's, and no metadata but the file's."""
         sample = self._samples[result.id]
-        words, conditions = self._condition(sample, result)
+        words = result.caption.text if result.caption else ""
+        condition = f"format={sample.metadata['format']}"
         found = await self._client.search(
             words or None,
             item_id=None if words else result.id,
             collection=self._collection,
-            filter=conditions,
+            filter=condition,
             limit=SHOWN,
         )
         title = f"“{words}”" if words else f"like {sample.path.name}"
-        return Section(f"{title} where {' and '.join(conditions)}", found.hits, "search with a filter")
+        return Section(f"{title} where {condition}", found.hits, "search with a filter")
 
-    def _condition(self, sample: Sample, result: IngestResult) -> tuple[str, list[str]]:
-        if sample.facts is None:
-            return (result.caption.text if result.caption else ""), [f"format={sample.metadata['format']}"]
-        group = sample.facts.first
-        return f"a {group.colour} {group.shape}", ["format=png", f"side_px>={SMALLEST_PX}"]
+    @staticmethod
+    def _passes(sample: Sample) -> bool:
+        side = sample.metadata["side_px"]
+        return sample.metadata["format"] == "png" and isinstance(side, int) and side >= SMALLEST_PX
