@@ -103,11 +103,7 @@ def run_until_signal(options: MeshOptions, ready_file: Path | None) -> Exit:
     """`lensmesh up`: serves until asked to end. The exit code tells whether it drained in good order."""
 
     async def serve(mesh: Supervisor) -> None:
-        from lensmesh_client import Client
-
-        async with Client(mesh.router) as client:
-            status = await client.status()
-        announce(mesh, status)
+        announce(mesh, await _status(mesh))
         if ready_file is not None:
             write_ready(ready_file, mesh)
         await asyncio.Event().wait()
@@ -128,6 +124,17 @@ def run_until_signal(options: MeshOptions, ready_file: Path | None) -> Exit:
             ready_file.unlink(missing_ok=True)
 
 
+async def _status(mesh: Supervisor) -> MeshStatus | None:
+    """None where the router speaks TLS only: the certificates to ask it with are its callers'."""
+    from lensmesh_client import Client, LensmeshError
+
+    async with Client(mesh.router) as client:
+        try:
+            return await client.status()
+        except LensmeshError:
+            return None
+
+
 def write_ready(path: Path, mesh: Supervisor) -> None:
     """The addresses by name, as JSON, in one step."""
     draft = path.with_name(path.name + ".draft")
@@ -135,7 +142,7 @@ def write_ready(path: Path, mesh: Supervisor) -> None:
     draft.replace(path)
 
 
-def announce(mesh: Supervisor, status: MeshStatus, *, hints: bool = True) -> None:
+def announce(mesh: Supervisor, status: MeshStatus | None, *, hints: bool = True) -> None:
     """Addresses, models, memory; with `hints` also what the models know and what to type next."""
     from rich.table import Table
 
@@ -146,7 +153,7 @@ def announce(mesh: Supervisor, status: MeshStatus, *, hints: bool = True) -> Non
         rows.add_column(name, justify="right" if name == "memory" else "left", overflow="fold")
     models = {
         service.kind: service.store or ", ".join(f"{model.name} ({model.kind})" for model in service.models)
-        for service in status.services
+        for service in (status.services if status else ())
     }
     for name in ("router", "encoder", "caption", "search", "database"):
         if name in mesh.processes:
@@ -155,7 +162,8 @@ def announce(mesh: Supervisor, status: MeshStatus, *, hints: bool = True) -> Non
     err.print(rows)
     if not hints:
         return
-    say_what_models_know(status)
+    if status is not None:
+        say_what_models_know(status)
     database = mesh.addresses().get("database")
     if database:
         note(f"database: {database}")

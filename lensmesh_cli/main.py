@@ -53,6 +53,8 @@ _add_commands()
 
 def main() -> None:
     """The console script. Never shows a traceback unless LENSMESH_DEBUG is set."""
+    # gRPC tells of every connection that a restarted service drops; the command says what matters itself.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         app()
     except Exception as error:

@@ -20,6 +20,7 @@ from lensmesh_cli.managed import Managed, Say, Spec, StartError
 ORDER = ("database", "encoder", "caption", "search", "router")
 PORTS = {"router": 0, "encoder": 1, "caption": 2, "search": 3}
 """Added to the first port."""
+LOCAL = "127.0.0.1"
 LOCK_PATIENCE_S = 10.0
 
 
@@ -30,6 +31,7 @@ class MeshOptions:
     data: Path
     """Folder of the database, the logs and the lock; made where it is missing."""
     host: str = "127.0.0.1"
+    """Where the router listens; what lies behind it is for this machine alone."""
     port: int = 50050
     """The router's; the others follow. 0: free ports."""
     model: str = ""
@@ -61,7 +63,8 @@ class Supervisor:
 
     def address(self, name: str) -> str:
         """ "host:port" of a service."""
-        return str(self.processes[name].ready["addresses"][0])
+        bound = str(self.processes[name].ready["addresses"][0])
+        return bound.replace("0.0.0.0:", f"{LOCAL}:").replace("[::]:", f"{LOCAL}:")
 
     def addresses(self) -> dict[str, str]:
         """By name, the database's URI included."""
@@ -146,7 +149,11 @@ class Supervisor:
         prefix = f"LENSMESH_{name.upper()}_"
         port = self._options.port + PORTS[name] if self._options.port else 0
         ready = self._data / "run" / f"{name}.json"
-        own = {"LISTEN": f"{self._options.host}:{port}", "READY_FILE": str(ready), "LOG_FORMAT": "console", **settings}
+        host = self._options.host if name == "router" else LOCAL
+        own = {"LISTEN": f"{host}:{port}", "READY_FILE": str(ready), "LOG_FORMAT": "console", **settings}
+        if os.environ.get(f"{prefix}TLS_CERTIFICATE_FILE"):
+            # Health is asked in plain text.
+            own["HEALTH_LISTEN"] = f"{LOCAL}:0"
         return Spec(
             name=name,
             module=f"{name}_svc",

@@ -24,7 +24,7 @@ def up(
     data: Annotated[
         Path, typer.Option(help="Folder of the database and the logs.", envvar="LENSMESH_DATA", file_okay=False)
     ] = Path("lensmesh-data"),
-    host: Annotated[str, typer.Option(help="Where to listen. 0.0.0.0: reachable from other machines.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Where the router listens. 0.0.0.0: for other machines.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="The router's port; encoder, captioner and search take the next three.", max=65532)
     ] = 50050,

@@ -81,14 +81,14 @@ class Mesh:
 
 
 @contextlib.contextmanager
-def mock_mesh(folder: Path, *arguments: str) -> Iterator[Mesh]:
-    """Starts one on free ports and ends it as Ctrl-C would."""
+def mock_mesh(folder: Path, **settings: str) -> Iterator[Mesh]:
+    """Starts one on free ports, with more settings in its environment, and ends it as Ctrl-C would."""
     ready, log = folder / "ready.json", folder / "up.log"
     command = [sys.executable, "-m", "lensmesh_cli", "up", "--mock", "--free-ports", "--data", str(folder / "data")]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--ready-file", str(ready), *arguments],
-            env=environment(),
+            [*command, "--ready-file", str(ready)],
+            env=environment(**settings),
             stdout=output,
             stderr=output,
             # As a shell does: Ctrl-C goes to a whole group.

@@ -1,13 +1,16 @@
 """ingest, search, embed, caption and status against a mesh of mocks."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 
-from tests.cli.meshes import Mesh, draw_pictures
+from tests.cli.meshes import Mesh, draw_pictures, environment, until
 
 
 def test_ingest_and_search(mesh: Mesh, tmp_path: Path) -> None:
@@ -71,6 +74,28 @@ def test_a_run_that_broke_off_goes_on(mesh: Mesh, tmp_path: Path) -> None:
     assert (third["stored"], third["skipped"]) == (0, 6)
     fresh = mesh.json("ingest", *paths, "--collection", "two", "--journal", journal, "--fresh")
     assert fresh["outcomes"] == {"unchanged": 6}
+
+
+def test_ctrl_c_ends_a_run_and_the_next_goes_on(mesh: Mesh, tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "in", 600, start=3_000)
+    journal = tmp_path / "journal.jsonl"
+    arguments = ("ingest", str(tmp_path / "in"), "--collection", "broken-off", "--journal", str(journal))
+    broken = subprocess.Popen(
+        [sys.executable, "-m", "lensmesh_cli", *arguments],
+        env=environment(LENSMESH_TARGET=mesh.target),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: journal.exists() and journal.stat().st_size > 0, "something is stored")
+    broken.send_signal(signal.SIGINT)
+    _, said = broken.communicate(timeout=120)
+    assert broken.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    after = mesh.json(*arguments)
+    assert after["skipped"] > 0
+    assert after["skipped"] + after["stored"] == 600
 
 
 def test_a_finished_run_leaves_no_journal(mesh: Mesh, tmp_path: Path) -> None:

@@ -5,10 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh, mock_mesh, until
@@ -83,6 +89,39 @@ def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
         pids.append(int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0]))
         mesh.process.kill()
         until(lambda: not any(_runs(pid) for pid in pids), "its children end")
+
+
+def test_a_router_with_tls(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    with mock_mesh(
+        tmp_path, LENSMESH_ROUTER_TLS_CERTIFICATE_FILE=str(certificate), LENSMESH_ROUTER_TLS_KEY_FILE=str(key)
+    ) as mesh:
+        assert mesh.run("status").returncode == 3
+        assert mesh.json("status", "--ca-file", certificate)["serving"] is True
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, secret = folder / "router.pem", folder / "router.key"
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate, secret
 
 
 def test_a_model_nobody_knows_ends_it_with_the_reason(tmp_path: Path) -> None:
