@@ -164,7 +164,9 @@ class Image(_message.Message):
     content: _builtins.bytes
     """The encoded file as it is: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF. At most Limits.max_image_bytes."""
     uri: _builtins.str
-    """An http(s) or object-store address. Refused with reason URI_NOT_ALLOWED unless Limits.uri_schemes names its scheme."""
+    """An http or https address on the public internet. Refused with reason URI_NOT_ALLOWED unless Limits.uri_schemes names its scheme;
+    fetched with a limit of time and of Limits.max_image_bytes, redirects followed with the same checks.
+    """
     def __init__(
         self,
         *,

@@ -117,7 +117,9 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def limits(self) -> _common_pb2.Limits:
-        """What the router itself accepts: the tightest of what lies behind it."""
+        """What the router itself accepts: the tightest of what lies behind it, but for what it does itself: it cuts batches (max_items) and
+        fetches pictures by address (uri_schemes).
+        """
 
     @_builtins.property
     def server(self) -> _common_pb2.ServerInfo:
