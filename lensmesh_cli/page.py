@@ -51,11 +51,13 @@ class Page:
     shares_note: str = ""
     footer: str = ""
     """HTML."""
+    metadata: bool = True
+    """Whether a card shows it."""
     _sections: list[str] = field(default_factory=list)
 
     def add(self, section: Section, picture_of: PictureOf) -> None:
         """One more search; `picture_of` finds a hit's picture."""
-        cards = "".join(_card(hit, picture_of(hit), section.verdict) for hit in section.hits)
+        cards = "".join(_card(hit, picture_of(hit), section.verdict, self.metadata) for hit in section.hits)
         asked = "" if section.picture is None else f'<img alt="" src="{thumbnail(section.picture)}">'
         note = f"<p>{escape(section.note)}</p>" if section.note else ""
         self._sections.append(
@@ -84,9 +86,11 @@ class Page:
     def _bars(self) -> str:
         if not self.shares:
             return ""
-        longest = max(value for _, value in self.shares) or 1.0
+        longest = max((value for label, value in self.shares if label != WAITING), default=0.0) or 1.0
         rows = "".join(
-            f'<span>{escape(label)}</span><div style="width:{100 * value / longest:.1f}%"></div><em>{value:.1f} ms</em>'
+            f"<span>{escape(label)}</span>"
+            f'<div{" class=waiting" if label == WAITING else ""} style="width:{min(100, 100 * value / longest):.1f}%">'
+            f"</div><em>{value:.1f} ms</em>"
             for label, value in self.shares
         )
         return (
@@ -114,12 +118,12 @@ def thumbnail(picture: Picture) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _card(hit: Hit, picture: Picture | None, verdict: Callable[[Hit], bool | None] | None) -> str:
+def _card(hit: Hit, picture: Picture | None, verdict: Callable[[Hit], bool | None] | None, metadata: bool) -> str:
     right = None if verdict is None else verdict(hit)
     mark = "" if right is None else ' class="right"' if right else ' class="wrong"'
     source = "" if picture is None else thumbnail(picture)
     image = f'<img alt="{escape(caption_of(hit))}" src="{source}">' if source else ""
-    said = said_of(hit, METADATA_SHOWN)
+    said = said_of(hit, METADATA_SHOWN) if metadata else ""
     return (
         f'<figure{mark}><span class="frame">{image}</span>'
         f'<figcaption><span class="score">{hit.score:.3f}</span>{escape(caption_of(hit))}'

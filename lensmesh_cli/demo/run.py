@@ -210,4 +210,5 @@ class Demo:
             shares_note="Milliseconds for each image; a batch's model time is divided among its images. The parts "
             "overlap, and waiting is not work.",
             footer=footer,
+            metadata=False,
         )

@@ -22,6 +22,7 @@ def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:
     html = page.read_text()
     assert html.count("data:image/jpeg;base64,") >= 24
     assert "Where the time went" in html
+    assert html.count("<div class=waiting ") == 1
     assert "<script" not in html
     for words in ("search by text", "search by picture", "more like this", "search with a filter"):
         assert words in done.stdout
