@@ -83,6 +83,18 @@ def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
         assert "draining" in (mesh.data / "logs" / f"{name}.log").read_text()
 
 
+def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
+    with mock_mesh(tmp_path) as mesh:
+        pids = [mesh.pid(name) for name in NAMES]
+        # One that cannot drain.
+        os.kill(mesh.pid("caption"), signal.SIGSTOP)
+        os.killpg(mesh.process.pid, signal.SIGINT)
+        until(lambda: "once more to force" in mesh.said(), "it drains")
+        os.killpg(mesh.process.pid, signal.SIGINT)
+        assert mesh.process.wait(120) == 1
+    assert not any(_runs(pid) for pid in pids)
+
+
 def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
     with mock_mesh(tmp_path) as mesh:
         pids = [mesh.pid(name) for name in NAMES]
