@@ -29,8 +29,8 @@ from lensmesh_client.window import Entry, Window
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 # What grpc.aio says, in place of the server's own status, when a write meets a stream that the server has just ended.
 WRITE_MET_THE_END = "Internal error from Core"
-# Long enough for a refusal to arrive before the first write that could hide it.
-CAUTION_S = 0.1
+# Time for a refusal to arrive before the first write that could hide it; doubled each time it was not enough.
+FIRST_CAUTION_S, LONGEST_CAUTION_S = 0.1, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class BulkIngest:
         self._persistence = persistence
         self._results: asyncio.Queue[tuple[Entry, IngestResult] | None] = asyncio.Queue()
         self._answers = 0
-        self._cautious = False
-        """The last stream's end was hidden by a write: were it a refusal, the next one should show it."""
+        self._caution_s = 0.0
+        """Above 0 where the last stream's end was hidden by a write: were it a refusal, the next one should show it."""
 
     async def run(self, feed: Callable[[], Coroutine[None, None, None]]) -> AsyncGenerator[IngestResult]:
         """Results as they become final. `feed` admits the caller's items; its error is raised after their answers."""
@@ -143,9 +143,10 @@ class BulkIngest:
                     self._receive(result)
         except grpc.RpcError as error:
             typed = self._connection.explain(error)
-            self._cautious = isinstance(typed, InternalFault) and typed.message == WRITE_MET_THE_END
-            if self._cautious:
+            if isinstance(typed, InternalFault) and typed.message == WRITE_MET_THE_END:
+                self._caution_s = min(max(FIRST_CAUTION_S, 2 * self._caution_s), LONGEST_CAUTION_S)
                 return Unavailable(Reason.UNKNOWN, "the stream broke while items were being sent")
+            self._caution_s = 0.0
             return typed
         except LensmeshError as error:
             return error
@@ -156,8 +157,8 @@ class BulkIngest:
 
     async def _requests(self, max_items: int, max_bytes: int) -> AsyncIterator[router_pb2.IngestStreamRequest]:
         yield router_pb2.IngestStreamRequest(options=self._options)
-        if self._cautious:
-            await asyncio.sleep(CAUTION_S)
+        if self._caution_s:
+            await asyncio.sleep(self._caution_s)
         while not self._window.nothing_to_send:
             group = self._window.take(max_items, max_bytes)
             if group:

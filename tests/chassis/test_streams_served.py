@@ -16,10 +16,17 @@ from tests.chassis.conftest import Served
 from tests.chassis.fakes import FakeApp, settings, until
 
 
-async def thousand() -> AsyncIterator[encoder_pb2.EncodeStreamRequest]:
-    for start in range(0, 1000, 10):
+async def thousand(count: int = 1000) -> AsyncIterator[encoder_pb2.EncodeStreamRequest]:
+    for start in range(0, count, 10):
         items = [encoder_pb2.EncodeStreamItem(ref=str(n), text="a") for n in range(start, start + 10)]
         yield encoder_pb2.EncodeStreamRequest(items=items)
+
+
+async def forty_and_a_pause() -> AsyncIterator[encoder_pb2.EncodeStreamRequest]:
+    """More than the server takes, all of it sent: a write that meets the end of its stream hides the status."""
+    async for request in thousand(40):
+        yield request
+    await asyncio.Event().wait()
 
 
 async def read_all(rpc: Any, answered: list[str]) -> None:
@@ -88,7 +95,7 @@ async def test_a_drain_answers_what_was_read_and_says_so() -> None:
         assert encoder.hold is not None
         opening = asyncio.create_task(open_after(encoder.hold, server.runtime.draining))
         channel = grpc.aio.insecure_channel(server.address)
-        rpc = encoder_pb2_grpc.EncoderServiceStub(channel).EncodeStream(thousand())
+        rpc = encoder_pb2_grpc.EncoderServiceStub(channel).EncodeStream(forty_and_a_pause())
         reading = asyncio.create_task(read_all(rpc, answered))
         await until(lambda: len(encoder.running) == 32)
     # Left: the server drained while the stream ran.

@@ -221,7 +221,9 @@ async def test_a_refused_call_is_raised_at_once(client: Client, router: FakeRout
     with pytest.raises(PreconditionFailed) as caught:
         await all_of(client.ingest_many(pictures(3)))
     assert caught.value.reason is Reason.SPACE_MISMATCH
-    assert router.streams == 1
+    assert not router.stored
+    # One, or a few where a write met the stream's end and gRPC told of that instead of the refusal.
+    assert router.streams <= 5
 
 
 async def test_patience_ends(client: Client, router: FakeRouter) -> None:
