@@ -77,7 +77,8 @@ def test_a_run_that_broke_off_goes_on(mesh: Mesh, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_a_run_and_the_next_goes_on(mesh: Mesh, tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "in", 600, start=3_000)
+    # Many: the run must not be over before the signal comes.
+    draw_pictures(tmp_path / "in", 4_000, start=3_000)
     journal = tmp_path / "journal.jsonl"
     arguments = ("ingest", str(tmp_path / "in"), "--collection", "broken-off", "--journal", str(journal))
     broken = subprocess.Popen(
@@ -95,7 +96,7 @@ def test_ctrl_c_ends_a_run_and_the_next_goes_on(mesh: Mesh, tmp_path: Path) -> N
     assert "Traceback" not in said
     after = mesh.json(*arguments)
     assert after["skipped"] > 0
-    assert after["skipped"] + after["stored"] == 600
+    assert after["skipped"] + after["stored"] == 4_000
 
 
 def test_a_finished_run_leaves_no_journal(mesh: Mesh, tmp_path: Path) -> None:

@@ -1,0 +1,19 @@
+"""What all tests share: a temporary folder of their own."""
+
+import shutil
+import tempfile
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each run a folder that no other run touches.
+
+    pytest's default lies below one folder per user, which every run closes to other users as it starts. PostgreSQL
+    under root runs as another user, and would lose its files in the middle of a test that began earlier.
+    """
+    if config.option.basetemp is None:
+        folder = tempfile.mkdtemp(prefix="lensmesh-tests-")
+        config.option.basetemp = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
