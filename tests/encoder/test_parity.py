@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +102,18 @@ async def test_every_kind_of_tower(kind: str, tmp_path: Path, pictures: list[Pat
 
 
 async def test_vit_b_32_at_full_size(tmp_path: Path, pictures: list[Path]) -> None:
+    """Random weights in a folder as the hub has it."""
     torch.manual_seed(5)
-    weights = tmp_path / "vit-b-32.safetensors"
-    save_file(
-        {name: tensor.half() for name, tensor in open_clip.create_model("ViT-B-32").state_dict().items()}, weights
-    )
-    async with serving(model=f"ViT-B-32@{weights}", precision="float32") as served:
+    weights = open_clip.create_model("ViT-B-32").state_dict()
+    save_file({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "open_clip_model.safetensors")
+    preprocess = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    described = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": preprocess}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
+    name = f"local-dir:{tmp_path}"
+    async with serving(model=name, precision="float32") as served:
         ours = await served_vectors(served, pictures[:3])
     assert ours[0].shape == (3, 512)
-    assert lowest_cosine(ours, direct("ViT-B-32", pictures[:3], pretrained=str(weights))) >= 0.999_99
+    assert lowest_cosine(ours, direct(name, pictures[:3])) >= 0.999_99
 
 
 async def test_bfloat16(tmp_path: Path, pictures: list[Path]) -> None:
