@@ -101,6 +101,10 @@ class Batcher(Generic[In, Out]):
         """Items queued, in the device or promised a seat, in both lanes."""
         return sum(lane.held_items for lane in self._lanes.values())
 
+    def queued_in(self, lane: Lane) -> int:
+        """Items of one lane that wait for the device."""
+        return self._lanes[lane].queued_items
+
     @property
     def held_bytes(self) -> int:
         """Bytes of `held_items`, as their submitters gave them."""

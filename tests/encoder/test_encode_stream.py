@@ -14,6 +14,7 @@ from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
+from lensmesh_inference.batcher import Lane
 from tests.encoder.helpers import HeldModel, Served, failure, image, serving, until, vector
 
 Item = encoder_pb2.EncodeStreamItem
@@ -183,7 +184,7 @@ async def test_an_interactive_call_overtakes_a_stream() -> None:
         stream = served.stub.EncodeStream(send())
         await until(lambda: served.engine.served[0].batcher.queued_items >= 20)
         call = asyncio.ensure_future(served.stub.EncodeTexts(encoder_pb2.EncodeTextsRequest(texts=["now"])))
-        await until(lambda: served.engine.served[0].batcher.held_items >= 33)
+        await until(lambda: served.engine.served[0].batcher.queued_in(Lane.INTERACTIVE) == 1)
         computed = model.computed
         model.free.set()
         await call
