@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # protoc finds its plugins, and tests find buf, where they are installed.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup demo up test lint types check-gen gen docs lock wheel release-contracts clean
+.PHONY: help setup demo up test tools test-tools need-go lint types check-gen gen docs lock wheel release-contracts clean
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -29,6 +29,21 @@ up: setup           ## the mesh on this machine
 
 test: setup lint types  ## everything that CI checks
 	$(BIN)/python -m pytest $(ARGS)
+
+# Real programs to look with and to test against, built from Go modules whose versions and hashes deploy/tools/ pins.
+TOOLS := $(abspath .tools)/bin
+GO_BUILD = cd deploy/tools/$(1) && GOFLAGS=-buildvcs=false go build -trimpath -o $(TOOLS)/ $(2)
+
+tools: need-go      ## Jaeger and grpcurl in .tools/bin, from their sources (needs Go)
+	mkdir -p $(TOOLS)
+	$(call GO_BUILD,jaeger,github.com/jaegertracing/jaeger/cmd/jaeger)
+	$(call GO_BUILD,grpcurl,github.com/fullstorydev/grpcurl/cmd/grpcurl)
+
+test-tools: tools   ## the same, and the Kubernetes API server and kubectl that tests talk to
+	$(call GO_BUILD,kubernetes,k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl)
+
+need-go:
+	@command -v go >/dev/null || { echo "Go is not on this machine: install it from go.dev, then run this again"; exit 1; }
 
 lint: setup         ## ruff, buf lint, buf format, buf breaking
 	$(BIN)/ruff check .
