@@ -84,10 +84,13 @@ def open_channel(
     return grpc.aio.insecure_channel(address, options, interceptors=interceptors)
 
 
-def server_options(max_message_bytes: int) -> list[tuple[str, Any]]:
-    """The server's half of what open_channel agrees on."""
+def server_options(max_message_bytes: int, max_connection_age_s: float = 0.0) -> list[tuple[str, Any]]:
+    """The server's half of what open_channel agrees on; a connection's age in seconds, 0 for any."""
     limit = transport_bytes(max_message_bytes)
+    # Calls and streams that are on an old connection end there in their own time: gRPC's grace is endless by default.
+    ageing = [("grpc.max_connection_age_ms", int(max_connection_age_s * 1000))] if max_connection_age_s else []
     return [
+        *ageing,
         # Otherwise a second process on the same port is accepted in silence and takes half the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", limit),

@@ -13,6 +13,10 @@ from lensmesh_chassis.status import abort
 STARTING = "starting"
 DRAINING = "draining"
 
+LIVE = "live"
+"""A name that is SERVING whenever the process answers at all: for whoever restarts processes that do not, such as a
+liveness probe. A service that only waits, for its store or for its weights, must not be restarted for that."""
+
 _SERVING: int = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN: int = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -22,7 +26,8 @@ class Health:
     """Which services can do their work now, and why not. To be used on the event loop.
 
     Services are known by their full names ("lensmesh.encoder.v1.EncoderService"). "" is all of them together: it is
-    SERVING while every one is. A service starts as not serving; once the process drains, nothing serves again.
+    SERVING while every one is. A service starts as not serving; once the process drains, nothing serves again. `LIVE`
+    is none of them.
     """
 
     def __init__(self) -> None:
@@ -90,6 +95,8 @@ class Health:
 
     def status(self, service: str) -> int:
         """HealthCheckResponse.ServingStatus of `service`."""
+        if service == LIVE:
+            return _SERVING
         if service and service not in self._reasons:
             return _UNKNOWN
         return _SERVING if self.is_serving(service) else _NOT_SERVING

@@ -49,7 +49,7 @@ class Host:
         gate = Gate(health, self._started, draining, self._in_flight)
         self.server = grpc.aio.server(
             interceptors=in_order(telemetry.server_interceptors(tracer_provider), CallMetrics(registry), gate),
-            options=server_options(settings.max_message_bytes),
+            options=server_options(settings.max_message_bytes, settings.max_connection_age_seconds),
         )
         self._health_server: grpc.aio.Server | None = None
         self._metrics: MetricsEndpoint | None = None

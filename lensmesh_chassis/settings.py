@@ -68,6 +68,12 @@ class ServiceSettings(BaseSettings):
         description="Largest message either way, in bytes. The transport lets a quarter more pass, to answer with a "
         "typed error.",
     )
+    max_connection_age_seconds: float = Field(
+        0,
+        ge=0,
+        description="Age at which a client's connection is closed, once the calls on it have ended. The client "
+        "connects anew, asks the name service again and so finds replicas that were added. 0: never.",
+    )
     tls_certificate_file: str = Field("", description="PEM certificate chain of this server. Empty: plain text.")
     tls_key_file: str = Field("", description="PEM private key of that certificate.")
     tls_client_ca_file: str = Field(

@@ -44,10 +44,12 @@ class Shapes:
         self.cancelled = asyncio.Event()
         self.closed = asyncio.Event()
         self.request_ids: list[str] = []
+        self.peers: list[str] = []
         self.remaining: list[float | None] = []
 
     async def _work(self, context: Any) -> None:
         self.request_ids.append(request_id.get())
+        self.peers.append(context.peer())
         self.remaining.append(context.time_remaining())
         self.entered.set()
         try:

@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import NotFound, Unavailable
-from lensmesh_chassis.health import Health
+from lensmesh_chassis.health import LIVE, Health
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime, running
 from lensmesh_chassis.status import from_rpc_error
@@ -61,6 +61,17 @@ def test_what_was_said_during_the_start_holds_after_it() -> None:
     health.not_serving("b", "no weights")
     health.started()
     assert (health.status("a"), health.status("b")) == (SERVING, NOT_SERVING)
+
+
+def test_a_process_that_answers_is_live_whatever_its_services_are() -> None:
+    """What a liveness probe asks: a store that is away is no reason to restart a service."""
+    health = Health()
+    assert health.status(LIVE) == SERVING
+    health.add(["a"])
+    health.not_serving("a", "the database is away")
+    assert (health.status(LIVE), health.status("")) == (SERVING, NOT_SERVING)
+    health.drain()
+    assert (health.status(LIVE), health.status("")) == (SERVING, NOT_SERVING)
 
 
 def test_a_drain_is_final() -> None:
