@@ -11,6 +11,7 @@ from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
 from search_svc.batch import answer_batch
 from search_svc.model import Collection, Outcome
+from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
 from search_svc.store import StaleCollection, Store
 from search_svc.threads import Threads
@@ -253,7 +254,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         """Does `work` with the collection of that name, again if it was replaced meanwhile."""
         _check_named(name, field)
         if not is_collection_name(name):
-            raise _no_collection(name)
+            raise no_collection(name)
         collection = await self._store.find_collection(name, fresh=False, timeout_s=self._left(context))
         for _ in range(_LOOKUPS):
             try:
@@ -264,7 +265,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 if now.key == collection.key and not isinstance(error, StaleCollection):
                     raise
                 collection = now
-        raise _no_collection(name)
+        raise no_collection(name)
 
     def _left(self, context: Any) -> float:
         return remaining_s(context, self._settings.call_seconds)
@@ -273,11 +274,3 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 def _check_named(name: str, field: str) -> None:
     if not name:
         raise InvalidInput(Reason.COLLECTION_INVALID, f"{field} is empty: name a collection", field=field)
-
-
-def _no_collection(name: str) -> NotFound:
-    return NotFound(
-        Reason.COLLECTION_NOT_FOUND,
-        f"there is no collection {name[:80]!r}: create it first",
-        metadata={"collection": name},
-    )

@@ -4,16 +4,9 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from lensmesh_chassis.errors import AlreadyExists
-from lensmesh_chassis.reasons import Reason
+from search_svc.definitions import check_same, definition_from_json, definition_to_json
 from search_svc.model import Collection, CountedCollection, Definition
-from search_svc.postgres.tables import (
-    create_statements,
-    definition_from_json,
-    definition_to_json,
-    items_table,
-    vectors_table,
-)
+from search_svc.postgres.tables import create_statements, items_table, vectors_table
 
 _COLUMNS = "key, name, definition, create_time"
 # With the hash of the name: one maker or remover of a collection at a time.
@@ -25,14 +18,7 @@ async def create(connection: asyncpg.Connection, definition: Definition) -> Coun
     await _lock(connection, definition.name)
     there = await find(connection, definition.name)
     if there is not None:
-        if not there.definition.same_as(definition):
-            raise AlreadyExists(
-                Reason.COLLECTION_EXISTS,
-                f"the collection {definition.name} exists with another definition"
-                f" ({_difference(there.definition, definition)}): take another name, or delete it first",
-                field="collection.name",
-                metadata={"collection": definition.name},
-            )
+        check_same(there.definition, definition)
         return await counted(connection, there)
     row = await connection.fetchrow(
         f"INSERT INTO lensmesh.collections (name, definition, create_time) VALUES ($1, $2, now()) RETURNING {_COLUMNS}",
@@ -87,21 +73,3 @@ async def _lock(connection: asyncpg.Connection, name: str) -> None:
 
 def _collection(row: asyncpg.Record) -> Collection:
     return Collection(str(row["key"]), definition_from_json(row["name"], row["definition"]), row["create_time"])
-
-
-def _difference(there: Definition, wanted: Definition) -> str:
-    """The first thing in which two definitions differ, in words."""
-    if [named.name for named in there.spaces] != [named.name for named in wanted.spaces]:
-        return f"its spaces are {', '.join(named.name for named in there.spaces)}"
-    for old, new in zip(there.spaces, wanted.spaces, strict=True):
-        if old.space.id != new.space.id:
-            return f"{old.name} is of the space {old.space.id}, not {new.space.id}"
-        if (old.space.dimension, old.space.normalized) != (new.space.dimension, new.space.normalized):
-            return f"{old.name} has {old.space.dimension} dimensions, normalized {old.space.normalized}"
-        if old.stored_as != new.stored_as:
-            return f"{old.name} is stored as {old.stored_as}"
-        if old.hnsw != new.hnsw:
-            return f"{old.name} is indexed by {old.hnsw or 'nothing'}"
-    return (
-        f"its field indexes are {', '.join(f'{index.name} ({index.type})' for index in there.field_indexes) or 'none'}"
-    )

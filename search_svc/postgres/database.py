@@ -7,11 +7,11 @@ from typing import TypeVar
 import asyncpg
 from pgvector.asyncpg import register_vector
 
-from lensmesh_chassis.errors import DeadlineExceeded, Unavailable
-from lensmesh_chassis.reasons import Reason
-from search_svc.postgres.faults import Collision, translated, unavailable
+from lensmesh_chassis.errors import Unavailable
+from search_svc.postgres.faults import Collision, translated
 from search_svc.postgres.migrations import Ready, prepare, schema_version
 from search_svc.postgres.steps import STEPS
+from search_svc.refusals import too_late, unavailable
 from search_svc.store import StoreRefused
 
 T = TypeVar("T")
@@ -115,20 +115,20 @@ class Database:
                 connection = await self._pool.acquire()
                 left_ms = int(1000 * (deadline - asyncio.get_running_loop().time()))
                 if left_ms <= 0:
-                    raise _too_late()
+                    raise too_late()
                 # One round trip. Our own numbers only: no caller's value gets here.
                 await connection.execute(f"{_begin(write)}; SET LOCAL statement_timeout = {left_ms}; {settings}")
                 result = await work(connection)
                 await connection.execute("COMMIT")
                 return result
         except asyncpg.QueryCanceledError:
-            raise _too_late() from None
+            raise too_late() from None
         except TimeoutError:
             if connection is not None:
                 # It did not answer the server-side timeout: waiting for it to cancel would take as long again.
                 connection.terminate()
             if scope.expired():
-                raise _too_late() from None
+                raise too_late() from None
             raise unavailable("the database does not answer") from None
         finally:
             if connection is not None:
@@ -170,10 +170,4 @@ def _begin(write: bool) -> str:
     return (
         "BEGIN ISOLATION LEVEL READ COMMITTED;"
         " SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
-    )
-
-
-def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded(
-        Reason.DEADLINE_EXCEEDED, "the store did not finish within the call's deadline: give it longer, or ask for less"
     )

@@ -7,8 +7,8 @@ import asyncpg
 
 from lensmesh_chassis.errors import LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
+from search_svc.refusals import RETRY_AFTER_S, unavailable
 
-RETRY_AFTER_S = 1.0
 # The server is not there, does not let anyone in now, or cannot work now.
 _AWAY = (
     OSError,
@@ -29,11 +29,6 @@ _COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 class Collision(Unavailable):
     """Two transactions stood in each other's way; either alone would have passed."""
-
-
-def unavailable(why: str) -> Unavailable:
-    """The store cannot be used now."""
-    return Unavailable(Reason.STORE_UNAVAILABLE, f"{why}: try again shortly", retry_after_s=RETRY_AFTER_S)
 
 
 def translate(error: BaseException) -> LensmeshError | None:

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from lensmesh_chassis.errors import NotFound, PreconditionFailed
-from lensmesh_chassis.reasons import Reason
 from search_svc.model import Collection, Hit, Hits
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.reading import read_keys
 from search_svc.postgres.tables import items_table, vector_type, vectors_table
 from search_svc.postgres.writing import to_database
+from search_svc.refusals import no_item, no_vector
 from search_svc.store import Query
 
 # pgvector's own limit of hnsw.ef_search; more hits than that come from going on with the scan.
@@ -61,19 +60,9 @@ async def _near(connection: asyncpg.Connection, collection: Collection, query: Q
         query.item_id,
     )
     if row is None:
-        raise NotFound(
-            Reason.ITEM_NOT_FOUND,
-            f"the collection {collection.definition.name} has no item {query.item_id!r}",
-            field="legs[0].item_id",
-            metadata={"item_id": query.item_id, "collection": collection.definition.name},
-        )
+        raise no_item(collection.definition.name, query.item_id)
     if row["vector"] is None:
-        raise PreconditionFailed(
-            Reason.ITEM_WITHOUT_VECTOR,
-            f"the item {query.item_id!r} has no vector {query.space.name}: give it one, or name another space",
-            field="legs[0].item_id",
-            metadata={"item_id": query.item_id, "space": query.space.name},
-        )
+        raise no_vector(query.item_id, query.space.name)
     return _Near(row["vector"], row["key"])
 
 

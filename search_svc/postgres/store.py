@@ -5,8 +5,6 @@ from typing import TypeVar
 
 import asyncpg
 
-from lensmesh_chassis.errors import NotFound
-from lensmesh_chassis.reasons import Reason
 from search_svc.filters import Filter
 from search_svc.model import (
     Collection,
@@ -23,9 +21,9 @@ from search_svc.model import (
 )
 from search_svc.postgres import collections, facets, reading, searching, writing
 from search_svc.postgres.database import Database
-from search_svc.postgres.faults import unavailable
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import items_table
+from search_svc.refusals import no_collection, unavailable
 from search_svc.store import Query, StaleCollection
 
 T = TypeVar("T")
@@ -68,11 +66,7 @@ class PostgresStore:
             self._known.pop(name, None)
             collection = await self._run(lambda c: collections.find(c, name), timeout_s)
             if collection is None:
-                raise NotFound(
-                    Reason.COLLECTION_NOT_FOUND,
-                    f"there is no collection {name!r}: create it first",
-                    metadata={"collection": name},
-                )
+                raise no_collection(name)
             self._known[name] = collection
             return collection
         return self._known[name]

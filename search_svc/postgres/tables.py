@@ -8,11 +8,9 @@ have exact types, one collection never slows another, and a change of metadata r
     lensmesh.vectors_7_0                its first space: key, vector halfvec(512)
 """
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
-from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs, VectorSpace
+from search_svc.model import Definition, FieldIndex, FieldType, NamedSpace, StoredAs
 
 SCHEMA = "lensmesh"
 # Columns of an item besides its key and id, in the order that writing and reading share.
@@ -94,41 +92,3 @@ def _field_index(items: str, index: FieldIndex) -> str:
         return f"CREATE INDEX ON {items} USING gin ({value} jsonb_path_ops)"
     kind = "number" if index.type is FieldType.NUMBER else "time"
     return f"CREATE INDEX ON {items} ({SCHEMA}.{kind}_min({value}), {SCHEMA}.{kind}_max({value}))"
-
-
-def definition_to_json(definition: Definition) -> str:
-    """A definition as `lensmesh.collections` keeps it."""
-    spaces = [
-        {
-            "name": named.name,
-            "stored_as": named.stored_as.value,
-            "hnsw": named.hnsw and {"m": named.hnsw.m, "ef_construction": named.hnsw.ef_construction},
-            "space": {
-                "id": named.space.id,
-                "model": named.space.model,
-                "weights_digest": named.space.weights_digest,
-                "dimension": named.space.dimension,
-                "normalized": named.space.normalized,
-                "modalities": list(named.space.modalities),
-            },
-        }
-        for named in definition.spaces
-    ]
-    indexes = [{"path": list(index.path), "type": index.type.value} for index in definition.field_indexes]
-    return json.dumps({"spaces": spaces, "field_indexes": indexes})
-
-
-def definition_from_json(name: str, text: str) -> Definition:
-    """A definition as it was kept."""
-    kept: dict[str, Any] = json.loads(text)
-    spaces = tuple(
-        NamedSpace(
-            name=entry["name"],
-            space=VectorSpace(**{**entry["space"], "modalities": tuple(entry["space"]["modalities"])}),
-            stored_as=StoredAs(entry["stored_as"]),
-            hnsw=Hnsw(**entry["hnsw"]) if entry["hnsw"] else None,
-        )
-        for entry in kept["spaces"]
-    )
-    indexes = tuple(FieldIndex(tuple(entry["path"]), FieldType(entry["type"])) for entry in kept["field_indexes"])
-    return Definition(name, spaces, indexes)

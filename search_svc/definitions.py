@@ -1,0 +1,77 @@
+"""Definitions of collections, as every store keeps and compares them."""
+
+import json
+from typing import Any
+
+from lensmesh_chassis.errors import AlreadyExists
+from lensmesh_chassis.reasons import Reason
+from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs, VectorSpace
+
+
+def definition_to_json(definition: Definition) -> str:
+    """A definition, all but its name, as stores keep it."""
+    spaces = [
+        {
+            "name": named.name,
+            "stored_as": named.stored_as.value,
+            "hnsw": named.hnsw and {"m": named.hnsw.m, "ef_construction": named.hnsw.ef_construction},
+            "space": {
+                "id": named.space.id,
+                "model": named.space.model,
+                "weights_digest": named.space.weights_digest,
+                "dimension": named.space.dimension,
+                "normalized": named.space.normalized,
+                "modalities": list(named.space.modalities),
+            },
+        }
+        for named in definition.spaces
+    ]
+    indexes = [{"path": list(index.path), "type": index.type.value} for index in definition.field_indexes]
+    return json.dumps({"spaces": spaces, "field_indexes": indexes})
+
+
+def definition_from_json(name: str, text: str) -> Definition:
+    """A definition as it was kept."""
+    kept: dict[str, Any] = json.loads(text)
+    spaces = tuple(
+        NamedSpace(
+            name=entry["name"],
+            space=VectorSpace(**{**entry["space"], "modalities": tuple(entry["space"]["modalities"])}),
+            stored_as=StoredAs(entry["stored_as"]),
+            hnsw=Hnsw(**entry["hnsw"]) if entry["hnsw"] else None,
+        )
+        for entry in kept["spaces"]
+    )
+    indexes = tuple(FieldIndex(tuple(entry["path"]), FieldType(entry["type"])) for entry in kept["field_indexes"])
+    return Definition(name, spaces, indexes)
+
+
+def check_same(there: Definition, wanted: Definition) -> None:
+    """Raises AlreadyExists (COLLECTION_EXISTS) unless what is there keeps and finds the same as what is wanted."""
+    if there.same_as(wanted):
+        return
+    raise AlreadyExists(
+        Reason.COLLECTION_EXISTS,
+        f"the collection {wanted.name} exists with another definition"
+        f" ({_difference(there, wanted)}): take another name, or delete it first",
+        field="collection.name",
+        metadata={"collection": wanted.name},
+    )
+
+
+def _difference(there: Definition, wanted: Definition) -> str:
+    """The first thing in which two definitions differ, in words."""
+    if [named.name for named in there.spaces] != [named.name for named in wanted.spaces]:
+        return f"its spaces are {', '.join(named.name for named in there.spaces)}"
+    for old, new in zip(there.spaces, wanted.spaces, strict=True):
+        if old.space.id != new.space.id:
+            return f"{old.name} is of the space {old.space.id}, not {new.space.id}"
+        if (old.space.dimension, old.space.normalized) != (new.space.dimension, new.space.normalized):
+            return f"{old.name} has {old.space.dimension} dimensions, normalized {old.space.normalized}"
+        if old.stored_as != new.stored_as:
+            return f"{old.name} is stored as {old.stored_as}"
+        if old.hnsw != new.hnsw:
+            return f"{old.name} is indexed by {old.hnsw or 'nothing'}"
+    return (
+        f"its field indexes are {', '.join(f'{index.name} ({index.type})' for index in there.field_indexes) or 'none'}"
+    )
