@@ -59,8 +59,9 @@ check-gen: setup    ## gen/ is what protos/ makes, and the contracts keep their 
 gen: setup          ## make gen/ from protos/
 	$(BIN)/python -m protos.generate
 
-docs: setup         ## write the reference pages that are made from code
+docs: setup         ## write the reference pages and the deployment files that are made from code
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m deploy.generate
 
 lock: setup         ## pin every dependency, with hashes and without any address
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \

@@ -1,0 +1,122 @@
+"""Where calls come in: by mutual TLS from the mesh, in plain text from the service beside, by TLS from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lensmesh_cli.sidecars import routes
+from lensmesh_cli.sidecars.clusters import http2
+from lensmesh_cli.sidecars.model import Edge, Egress, Inbound, Place, Sidecar
+from lensmesh_cli.sidecars.secrets import public_side, server_side
+
+_FILTERS = "type.googleapis.com/envoy.extensions.filters."
+_LOGGED = {
+    "time": "%START_TIME%",
+    "listener": "%ROUTE_NAME%",
+    "method": "%REQ(:PATH)%",
+    "grpc_status": "%GRPC_STATUS%",
+    "why": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "ms": "%DURATION%",
+    "upstream": "%UPSTREAM_HOST%",
+    "caller": "%DOWNSTREAM_PEER_URI_SAN%",
+    "traceparent": "%REQ(TRACEPARENT)%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+}
+
+
+def inbound_listener(sidecar: Sidecar, inbound: Inbound) -> dict[str, Any]:
+    """Mutual TLS, for the named callers alone, to the service beside."""
+    name = f"inbound_{inbound.service}"
+    chain = {
+        "transport_socket": server_side(sidecar, inbound.callers),
+        "filters": [_http(name, routes.to_the_one_beside(name))],
+    }
+    return _listener(name, inbound.listen, chain)
+
+
+def egress_listener(egress: Egress) -> dict[str, Any]:
+    """Plain text from the service beside, over the loopback, to the replicas of another one."""
+    name = f"egress_{egress.service}"
+    return _listener(name, egress.listen, {"filters": [_http(name, routes.balanced(egress.service, name))]})
+
+
+def edge_listener(sidecar: Sidecar, edge: Edge) -> dict[str, Any]:
+    """TLS from outside, to the routers."""
+    name = "edge"
+    chain = {
+        "transport_socket": public_side(sidecar),
+        "filters": [_http(name, routes.balanced("router", name), outside=True)],
+    }
+    return _listener(name, edge.listen, chain)
+
+
+def metrics_listener(listen: Place, cluster: str) -> dict[str, Any]:
+    """Two of Envoy's own pages, and none of those that change it."""
+    paths = [
+        {"match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+         "route": {"cluster": cluster}}
+        for path in ("/ready", "/stats/prometheus")
+    ]  # fmt: skip
+    return _listener("metrics", listen, {"filters": [_http("metrics", paths, logged=False)]})
+
+
+def _listener(name: str, listen: Place, chain: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "address": {"socket_address": {"address": listen.host, "port_value": listen.port}},
+        "per_connection_buffer_limit_bytes": 1024 * 1024,
+        "filter_chains": [chain],
+    }
+
+
+def _http(name: str, table: list[dict[str, Any]], *, outside: bool = False, logged: bool = True) -> dict[str, Any]:
+    manager: dict[str, Any] = {
+        "@type": f"{_FILTERS}network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        # What a stranger writes into Envoy's own headers does not count.
+        "use_remote_address": outside,
+        "http2_protocol_options": http2(
+            max_concurrent_streams=1_000 if outside else 10_000,
+            connection_keepalive={"interval": "60s", "timeout": "20s"},
+        ),
+        "request_headers_timeout": "10s",
+        # A stream may wait as long as its caller likes; keepalive finds those whose caller is gone.
+        "stream_idle_timeout": "0s",
+        # Both ids are the mesh's own: the chassis makes what is missing.
+        "generate_request_id": False,
+        "preserve_external_request_id": True,
+        "server_header_transformation": "PASS_THROUGH",
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{_FILTERS}http.router.v3.Router", "suppress_envoy_headers": True},
+            }
+        ],
+        "route_config": {
+            "name": name,
+            "virtual_hosts": [
+                {
+                    "name": name,
+                    "domains": ["*"],
+                    "request_body_buffer_limit": routes.BUFFER_BYTES,
+                    "routes": [{"name": name, **route} for route in table],
+                }
+            ],
+        },
+    }
+    if logged:
+        manager["access_log"] = [_log_of_failures()]
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+
+
+def _log_of_failures() -> dict[str, Any]:
+    """One line of JSON for each call that did not end well; the services log the rest, and Envoy counts all."""
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "filter": {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}},
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            "log_format": {"json_format": _LOGGED},
+        },
+    }

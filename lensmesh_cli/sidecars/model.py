@@ -1,0 +1,107 @@
+"""What one Envoy does, in the mesh's own words; bootstrap.py says it in Envoy's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INBOUND, EGRESS = 1000, 2000
+"""Added to a service's port: where its Envoy takes mutual TLS, and where a caller's Envoy takes plain calls for it."""
+PORTS = {"router": 50050, "encoder": 50051, "caption": 50052, "search": 50053}
+"""The services' own defaults."""
+CALLS: dict[str, tuple[str, ...]] = {
+    "router": ("encoder", "caption", "search"),
+    "encoder": (),
+    "caption": (),
+    "search": (),
+}
+"""The arrows between the services: who calls whom."""
+CALLERS_OF_ROUTER = ("edge", "client")
+"""Who may call a router: the Envoy at the edge, and clients inside that were given this identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose identities count: `spiffe://DOMAIN/ns/NAMESPACE/sa/NAME`, the usual name of a service account."""
+
+    domain: str = "lensmesh.local"
+    namespace: str = "lensmesh"
+
+    def id(self, name: str) -> str:
+        """The identity of a service or a client."""
+        return f"spiffe://{self.domain}/ns/{self.namespace}/sa/{name}"
+
+    def callers(self, service: str) -> tuple[str, ...]:
+        """Every identity that may call `service`."""
+        names = [caller for caller, called in CALLS.items() if service in called]
+        return tuple(self.id(name) for name in names or CALLERS_OF_ROUTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A host and a port. The host is an address or a name; a name may have several addresses."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """From "host:port"."""
+        host, _, port = text.rpartition(":")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """Calls from outside to the service beside this Envoy."""
+
+    service: str
+    listen: Place
+    to: Place
+    """Where the service takes plain text."""
+    callers: tuple[str, ...]
+    """SPIFFE ids that may call; nobody else gets through the handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """Calls of the service beside this Envoy to another service of the mesh."""
+
+    service: str
+    listen: Place
+    replicas: tuple[Place, ...]
+    """The other Envoys' inbound places."""
+    identity: str
+    """SPIFFE id that every replica must show; "" for plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Calls from outside the mesh with plain TLS, balanced over the routers."""
+
+    listen: Place
+    routers: tuple[Place, ...]
+    identity: str
+    """SPIFFE id of the routers' Envoys; "" where routers take plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """One Envoy process."""
+
+    name: str
+    certificates: str
+    """Folder of tls.crt, tls.key and ca.crt: this Envoy's identity and whom it trusts. Watched: a swap is noticed."""
+    configuration: str
+    """Folder where Envoy finds identity.yaml and trust.yaml, which lead to the certificates."""
+    inbound: Inbound | None = None
+    egress: tuple[Egress, ...] = ()
+    edge: Edge | None = None
+    edge_certificates: str = ""
+    """Folder of the certificate that the edge shows to the world; public.yaml leads there."""
+    admin: Place | str | None = None
+    """Envoy's own pages, for this machine alone: a port of the loopback, or the path of a unix socket."""
+    metrics: Place | None = None
+    """Prometheus' figures at /stats/prometheus, and readiness at /ready."""

@@ -1,0 +1,83 @@
+"""Which call may be sent again, and what no proxy should answer for: read from the contracts themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+
+from lensmesh_chassis.channels import lensmesh_services
+from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
+
+BUFFER_BYTES = transport_bytes(DEFAULT_MAX_MESSAGE_BYTES) + 64 * 1024
+"""A request is kept until it is answered, so that it can be sent again; the channels of the mesh keep as much. What is
+larger passes, but once only."""
+LONGEST_STREAM = "86400s"
+"""A stream sticks to one replica. Clients go on with a new one where this one ends, and lose nothing."""
+
+_HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+_REPEATABLE = (descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT)
+
+# Before the request has left, any call may be tried elsewhere.
+_NOTHING_SENT = "connect-failure,refused-stream,reset-before-request"
+# Not RESOURCE_EXHAUSTED: a mesh that has too much to do is not helped by more. Not DEADLINE_EXCEEDED: no time is left.
+_AWAY = f"{_NOTHING_SENT},reset,unavailable"
+
+
+def balanced(service: str, cluster: str) -> list[dict[str, Any]]:
+    """Routes to the replicas of `service`, each call to one of them and to another where that one is away.
+
+    Watching health ends here: it would tell of one replica, and its caller would give up all the others with it. The
+    answer UNIMPLEMENTED (HTTP 404 in gRPC's terms) makes gRPC's own clients go on without; Envoy checks health itself.
+    """
+    watch = {"match": {"path": _HEALTH_WATCH}, "direct_response": {"status": 404}}
+    contracts = lensmesh_services() if service == "router" else (contract(service),)
+    once = [
+        {"match": {"path": f"/{each.full_name}/{name}"}, "route": _to(cluster, _NOTHING_SENT)}
+        for each in contracts
+        for name in _sent_once(each)
+    ]
+    again = [{"match": {"prefix": f"/{each.full_name}/"}, "route": _to(cluster, _AWAY)} for each in contracts]
+    return [watch, *once, *again, {"match": {"prefix": "/"}, "route": _to(cluster, _NOTHING_SENT)}]
+
+
+def to_the_one_beside(cluster: str) -> list[dict[str, Any]]:
+    """A route to the service that this Envoy stands beside. If it is away, the caller's Envoy tries elsewhere."""
+    return [{"match": {"prefix": "/"}, "route": _route(cluster)}]
+
+
+def contract(service: str) -> ServiceDescriptor:
+    """The contract of "router", "encoder", "caption" or "search"."""
+    return next(each for each in lensmesh_services() if each.file.package == f"lensmesh.{service}.v1")
+
+
+def _sent_once(service: ServiceDescriptor) -> Iterator[str]:
+    """Methods that the contract does not let repeat, and streams of requests: nobody knows how much of one was done."""
+    for method in service.methods:
+        if method.client_streaming or method.GetOptions().idempotency_level not in _REPEATABLE:
+            yield method.name
+
+
+def _to(cluster: str, retry_on: str) -> dict[str, Any]:
+    policy = {
+        "retry_on": retry_on,
+        "num_retries": 3,
+        "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"},
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                },
+            }
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+    return {**_route(cluster), "retry_policy": policy}
+
+
+def _route(cluster: str) -> dict[str, Any]:
+    # Envoy's own limit of 15 s for a whole answer would end every stream; deadlines are gRPC's.
+    return {"cluster": cluster, "timeout": "0s", "max_stream_duration": {"max_stream_duration": LONGEST_STREAM}}
