@@ -16,6 +16,7 @@ CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024
 # Services answer pings that come twice as often with GOAWAY: lensmesh_chassis/channels.py.
 _KEEPALIVE = {"interval": "30s", "timeout": "10s"}
 
+_DNS = "type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster"
 _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -82,8 +83,6 @@ def _cluster(name: str, places: tuple[Place, ...]) -> dict[str, Any]:
     ]
     cluster: dict[str, Any] = {
         "name": name,
-        # A name, that of a headless Kubernetes service, has an address for each replica: all of them are used.
-        "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": "2s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
         "typed_extension_protocol_options": {
@@ -96,7 +95,11 @@ def _cluster(name: str, places: tuple[Place, ...]) -> dict[str, Any]:
         },
     }
     if named:
-        cluster |= {"dns_refresh_rate": "2s", "dns_lookup_family": "ALL"}
+        # A name, that of a headless Kubernetes service, has an address for each replica: all of them are used.
+        names = {"@type": _DNS, "dns_refresh_rate": "2s", "dns_lookup_family": "ALL"}
+        cluster["cluster_type"] = {"name": "envoy.clusters.dns", "typed_config": names}
+    else:
+        cluster["type"] = "STATIC"
     return cluster
 
 
