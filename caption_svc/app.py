@@ -11,6 +11,7 @@ from caption_svc.service import CaptionerService
 from caption_svc.serving import Serving, load_models
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
+from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
 from lensmesh_inference.background import in_daemon_thread
@@ -31,7 +32,7 @@ class CaptionApp:
     ) -> None:
         self._runtime = runtime
         self._load = load
-        self.serving = Serving(runtime.settings, self._tell)
+        self.serving = Serving(runtime.settings, self._tell, EngineMetrics(runtime.registry))
         self._fetcher = Fetcher(runtime.settings.fetch_policy(runtime.settings.max_image_bytes))
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from caption_svc.captioner import Caption, CaptionModel, Job, Plan
 from caption_svc.golden import golden_png
 from caption_svc.models.words import Deltas
+from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_inference.batcher import Batcher, Lane, Seat
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.images import ImageLimits, decode_image
@@ -41,7 +42,9 @@ class QueueLimits:
 class Captioner:
     """Describes pictures with one model."""
 
-    def __init__(self, model: CaptionModel, pool: DecodePool, images: ImageLimits, queue: QueueLimits) -> None:
+    def __init__(
+        self, model: CaptionModel, pool: DecodePool, images: ImageLimits, queue: QueueLimits, metrics: EngineMetrics
+    ) -> None:
         self.model = model
         self._pool = pool
         self._images = images
@@ -51,7 +54,9 @@ class Captioner:
             max_batch=queue.max_batch,
             max_queue_items=queue.max_items,
             max_queue_bytes=queue.max_bytes,
+            observer=metrics.observe(model.facts.name, [lane.name.lower() for lane in Lane]),
         )
+        metrics.watch(self.batcher)
 
     async def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
         """`CaptionModel.plan`, off the event loop where there is something to tokenize."""
@@ -88,6 +93,7 @@ class Captioner:
         job: Job | None = None
         try:
             pixels, preprocess_s = await self._pool.run(self._prepare, content, field, lane=lane)
+            self.batcher.observer.prepared(preprocess_s)
             job = Job(pixels, plan, on_text)
             answer = await self.batcher.submit(
                 job, lane=lane, size_bytes=self._held(len(content)), group=plan, deadline=deadline, seat=seat

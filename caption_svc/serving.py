@@ -11,6 +11,7 @@ from caption_svc.captioner import CaptionModel, Kind
 from caption_svc.engine import Captioner, QueueLimits
 from caption_svc.models.sources import choose_models, load_model
 from caption_svc.settings import CaptionSettings
+from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.canary import Canary
@@ -34,8 +35,9 @@ class Serving:
     `tell` is called with why captions cannot be trusted, and with "" once they can again.
     """
 
-    def __init__(self, settings: CaptionSettings, tell: Callable[[str], None]) -> None:
+    def __init__(self, settings: CaptionSettings, tell: Callable[[str], None], metrics: EngineMetrics) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._tell = tell
         self._troubles: dict[str, str] = {}
         self._pool = DecodePool(settings.decode_threads)
@@ -45,13 +47,14 @@ class Serving:
         """Start the model's queue, and have it caption the canary's picture, so that no caller is the first."""
         name, settings = model.facts.name, self._settings
         queue = QueueLimits(settings.max_batch, settings.max_queue_items, settings.max_queue_bytes)
-        captioner = Captioner(model, self._pool, settings.image_limits, queue)
+        captioner = Captioner(model, self._pool, settings.image_limits, queue, self._metrics)
         canary = captioner.canary(
             lambda trouble: self._hear(name, trouble),
             every_s=settings.canary_seconds,
             timeout_s=settings.canary_timeout_seconds,
             max_tokens=settings.usual_caption_tokens,
         )
+        self._metrics.watch_canary(name, canary)
         self.served[name] = Served(captioner, canary)
         await captioner.batcher.start()
         _log.info("%s is warm and says of the canary's picture: %s", name, await canary.start())

@@ -13,6 +13,7 @@ from encoder_svc.registry import open_models
 from encoder_svc.service import EncoderServicer
 from encoder_svc.settings import EncoderSettings
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
@@ -30,6 +31,7 @@ class EncoderApp:
         self._runtime = runtime
         self._open_models = open_models
         self._engine: Engine | None = None
+        self._metrics = EngineMetrics(runtime.registry)
         settings = runtime.settings
         self._fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
 
@@ -42,7 +44,7 @@ class EncoderApp:
     async def start(self) -> None:
         # In a thread: health is asked, and answers, while gigabytes are read.
         models = await asyncio.to_thread(self._open_models, self._runtime.settings)
-        self._engine = Engine(models, self._runtime.settings)
+        self._engine = Engine(models, self._runtime.settings, self._metrics)
         await self._engine.start()
 
     async def stop(self) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from encoder_svc.model import EncoderModel, Prepared, Space, Vector
 from encoder_svc.settings import EncoderSettings
+from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batcher import Batcher, Lane, Seat
@@ -73,7 +74,7 @@ class Job:
 class Served:
     """One model, its queue and its device's thread."""
 
-    def __init__(self, model: EncoderModel, settings: EncoderSettings) -> None:
+    def __init__(self, model: EncoderModel, settings: EncoderSettings, metrics: EngineMetrics) -> None:
         self.model = model
         self.batcher: Batcher[Prepared, Vector] = Batcher(
             model.compute,
@@ -81,7 +82,9 @@ class Served:
             max_batch=settings.max_batch,
             max_queue_items=settings.max_queue_items,
             max_queue_bytes=settings.max_queue_bytes,
+            observer=metrics.observe(model.facts.name, [lane.name.lower() for lane in Lane]),
         )
+        metrics.watch(self.batcher)
 
     def size_of(self, item: Item) -> int:
         """Bytes that an item holds until it is answered, decoded and not yet decoded."""
@@ -93,11 +96,11 @@ class Served:
 class Engine:
     """All models of the process and the pool that decodes for them."""
 
-    def __init__(self, models: Sequence[EncoderModel], settings: EncoderSettings) -> None:
+    def __init__(self, models: Sequence[EncoderModel], settings: EncoderSettings, metrics: EngineMetrics) -> None:
         self._settings = settings
         self._limits = settings.image_limits
         self.pool = DecodePool(settings.decode_threads)
-        self.served = [Served(model, settings) for model in models]
+        self.served = [Served(model, settings, metrics) for model in models]
 
     async def start(self) -> None:
         """Start the device threads; one text and one picture through each model, so that no caller is the first."""
@@ -150,6 +153,7 @@ class Engine:
         arrived = time.monotonic() if arrived is None else arrived
         self._check(item)
         prepared, preprocess_s = await self.pool.run(self._prepare, item, job, lane=job.lane)
+        job.served.batcher.observer.prepared(preprocess_s)
         before_queue_s = time.monotonic() - arrived
         answer = await job.served.batcher.submit(
             prepared,

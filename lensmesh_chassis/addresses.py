@@ -98,16 +98,20 @@ def explain_bind_failure(address: Address, setting: str) -> Unavailable:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
             probe.listen(1)
-    except socket.gaierror:
-        return _cannot_listen(address, f"the host name is unknown: change {setting}")
     except OSError as error:
-        why = {
-            errno.EADDRINUSE: f"the port is in use: stop the other process (`ss -ltnp` names it) or change {setting}",
-            errno.EADDRNOTAVAIL: f"this machine has no such address: change {setting}",
-            errno.EACCES: f"the port needs privileges: choose one above 1023 by {setting}",
-        }.get(error.errno or 0, f"{error.strerror}: change {setting}")
-        return _cannot_listen(address, why)
+        return _cannot_listen(address, why_not_bound(error, setting))
     return _cannot_listen(address, f"the port was in use a moment ago: start again or change {setting}")
+
+
+def why_not_bound(error: OSError, setting: str) -> str:
+    """What an operating system's refusal to listen means, and what to do. `setting` names what to change."""
+    if isinstance(error, socket.gaierror):
+        return f"the host name is unknown: change {setting}"
+    return {
+        errno.EADDRINUSE: f"the port is in use: stop the other process (`ss -ltnp` names it) or change {setting}",
+        errno.EADDRNOTAVAIL: f"this machine has no such address: change {setting}",
+        errno.EACCES: f"the port needs privileges: choose one above 1023 by {setting}",
+    }.get(error.errno or 0, f"{error.strerror}: change {setting}")
 
 
 def _cannot_listen(address: Address, why: str) -> Unavailable:

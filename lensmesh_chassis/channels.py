@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
 from lensmesh_chassis import telemetry
+from lensmesh_chassis.client_metrics import ClientMetrics
 from lensmesh_chassis.credentials import ChannelSecurity, channel_credentials
 from lensmesh_chassis.forwarding import request_id_interceptors
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
@@ -41,6 +42,7 @@ def open_channel(
     services: Sequence[ServiceDescriptor] | None = None,
     tracer_provider: Any | None = None,
     authority: str = "",
+    metrics: ClientMetrics | None = None,
 ) -> grpc.aio.Channel:
     """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".
 
@@ -49,8 +51,8 @@ def open_channel(
     grpc.health.v1 status decides which replicas are used; "" asks none, which is what a status display needs (a checked
     channel cannot reach a sick replica). `services`: descriptors whose methods may be sent again; None means all of
     lensmesh. `instrument`: pass the trace on, with spans by `tracer_provider` (None: the process' own, if any).
-    `authority`: the name that the server's certificate is made for, where `target` is one address of it. To be called
-    on the event loop; the caller closes it.
+    `authority`: the name that the server's certificate is made for, where `target` is one address of it. `metrics`
+    counts the calls. To be called on the event loop; the caller closes it.
     """
     limit = transport_bytes(max_message_bytes)
     options: list[tuple[str, Any]] = [
@@ -78,6 +80,9 @@ def open_channel(
     interceptors = list(request_id_interceptors())
     if instrument:
         interceptors[:0] = telemetry.client_interceptors(tracer_provider or telemetry.active_provider())
+    if metrics is not None:
+        # Innermost: the span that is current then is the call's own.
+        interceptors += metrics.interceptors()
     address = _dialled(target)
     if security is not None and security.encrypted:
         return grpc.aio.secure_channel(address, channel_credentials(security), options, interceptors=interceptors)

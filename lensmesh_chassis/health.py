@@ -70,6 +70,10 @@ class Health:
         self._closed = True
         self._tell()
 
+    def services(self) -> tuple[str, ...]:
+        """The full names of all services."""
+        return tuple(self._reasons)
+
     def reason(self) -> str:
         """Why the process as a whole is not serving; "" while it is."""
         if self._draining:

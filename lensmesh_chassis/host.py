@@ -21,7 +21,8 @@ from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.health import Health, HealthServicer
 from lensmesh_chassis.interceptors import Gate, InFlight, in_order
 from lensmesh_chassis.logging import get_logger
-from lensmesh_chassis.metrics import CallMetrics, MetricsEndpoint, process_metrics
+from lensmesh_chassis.metrics import CallMetrics, MetricsEndpoint
+from lensmesh_chassis.process_metrics import LoopLag
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings
 
@@ -53,6 +54,7 @@ class Host:
         )
         self._health_server: grpc.aio.Server | None = None
         self._metrics: MetricsEndpoint | None = None
+        self._lag = LoopLag(registry)
         self.addresses: tuple[str, ...] = ()
         self.health_address = ""
         self.metrics_address = ""
@@ -76,7 +78,7 @@ class Host:
             at = parse_address(self._settings.health_listen)
             self.health_address = str(_bind(self._health_server, at, None, "health_listen"))
         if self._settings.metrics_listen:
-            process_metrics(self._registry)
+            self._lag.start()
             self._metrics = MetricsEndpoint(self._registry, parse_address(self._settings.metrics_listen))
             self.metrics_address = str(self._metrics.address)
         await self.server.start()
@@ -110,6 +112,7 @@ class Host:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_SECONDS):
                 await self._in_flight.wait_idle()
+        await self._lag.stop()
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.close)
         for path in (address.path for address in map(parse_address, self.addresses)):

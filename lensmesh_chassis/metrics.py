@@ -5,25 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    start_http_server,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from lensmesh_chassis.addresses import Address
+from lensmesh_chassis.addresses import Address, why_not_bound
 from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.exemplars import exemplar
 from lensmesh_chassis.outcome import outcome
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
 
-_METHOD = ("grpc_type", "grpc_service", "grpc_method")
+METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 # From a cached answer to a long caption batch, in seconds.
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _BYTES = tuple(float(2**exponent) for exponent in range(6, 28, 3))
 
 
@@ -46,25 +39,25 @@ class CallMetrics(Interceptor):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         r = registry
-        self.started = Counter("grpc_server_started_total", "Calls begun.", _METHOD, registry=r)
+        self.started = Counter("grpc_server_started_total", "Calls begun.", METHOD_LABELS, registry=r)
         self.handled = Counter(
-            "grpc_server_handled_total", "Calls ended, by code.", (*_METHOD, "grpc_code"), registry=r
+            "grpc_server_handled_total", "Calls ended, by code.", (*METHOD_LABELS, "grpc_code"), registry=r
         )
-        self.in_flight = Gauge("grpc_server_in_flight", "Calls that run now.", _METHOD, registry=r)
+        self.in_flight = Gauge("grpc_server_in_flight", "Calls that run now.", METHOD_LABELS, registry=r)
         self.seconds = Histogram(
             "grpc_server_handling_seconds",
             "Time from a call's begin to its end.",
-            _METHOD,
-            buckets=_SECONDS,
+            METHOD_LABELS,
+            buckets=CALL_SECONDS,
             registry=r,
         )
-        self.received = Counter("grpc_server_msg_received_total", "Messages received.", _METHOD, registry=r)
-        self.sent = Counter("grpc_server_msg_sent_total", "Messages sent.", _METHOD, registry=r)
+        self.received = Counter("grpc_server_msg_received_total", "Messages received.", METHOD_LABELS, registry=r)
+        self.sent = Counter("grpc_server_msg_sent_total", "Messages sent.", METHOD_LABELS, registry=r)
         self.received_bytes = Histogram(
-            "grpc_server_msg_received_bytes", "Sizes of messages received.", _METHOD, buckets=_BYTES, registry=r
+            "grpc_server_msg_received_bytes", "Sizes of messages received.", METHOD_LABELS, buckets=_BYTES, registry=r
         )
         self.sent_bytes = Histogram(
-            "grpc_server_msg_sent_bytes", "Sizes of messages sent.", _METHOD, buckets=_BYTES, registry=r
+            "grpc_server_msg_sent_bytes", "Sizes of messages sent.", METHOD_LABELS, buckets=_BYTES, registry=r
         )
         self._methods: dict[str, _Method] = {}
 
@@ -96,6 +89,7 @@ class CallMetrics(Interceptor):
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
         method, start, error = self._of(rpc), time.perf_counter(), None
+        at = exemplar()
         method.started.inc()
         method.in_flight.inc()
         try:
@@ -105,14 +99,8 @@ class CallMetrics(Interceptor):
             raise
         finally:
             method.in_flight.dec()
-            method.seconds.observe(time.perf_counter() - start)
+            method.seconds.observe(time.perf_counter() - start, at)
             self.handled.labels(*method.labels, outcome(error, context).name).inc()
-
-
-def process_metrics(registry: CollectorRegistry) -> None:
-    """Memory, CPU seconds and descriptors of this process, under the names that Prometheus clients share."""
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
 
 
 class MetricsEndpoint:
@@ -124,7 +112,7 @@ class MetricsEndpoint:
         except OSError as error:
             raise Unavailable(
                 Reason.NOT_READY,
-                f"cannot serve metrics on {wanted}: {error.strerror or error}: change metrics_listen",
+                f"cannot serve metrics on {wanted}: {why_not_bound(error, 'metrics_listen')}",
                 metadata={"address": wanted},
             ) from error
         self.address = Address(host=wanted.host, port=self._server.server_port)

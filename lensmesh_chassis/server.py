@@ -20,6 +20,7 @@ from lensmesh_chassis.health import Health
 from lensmesh_chassis.host import Host
 from lensmesh_chassis.logging import configure_logging, get_logger
 from lensmesh_chassis.process import server_info, version
+from lensmesh_chassis.process_metrics import describe_process
 from lensmesh_chassis.settings import ServiceSettings, shown
 
 __all__ = ["App", "Health", "RunningServer", "Runtime", "run", "running"]
@@ -86,6 +87,7 @@ class _Service(Generic[S]):
         self.runtime: Runtime[S] = Runtime(
             settings, health, draining, server_info(settings.instance, health.reason), registry
         )
+        describe_process(registry, name, health, settings.restarts)
         self.app = build(self.runtime)
         self.host = Host(settings, health, draining, registry, tracer_provider)
 

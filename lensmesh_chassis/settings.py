@@ -43,6 +43,9 @@ class ServiceSettings(BaseSettings):
         "TLS nor unix sockets. Empty: none.",
     )
     metrics_listen: str = Field("", description="`host:port` of the Prometheus endpoint. Empty: none.")
+    restarts: int = Field(
+        0, ge=0, description="How often a supervisor has started this service again, for the metrics; it sets this."
+    )
     ready_file: str = Field(
         "",
         description="A file to write the bound addresses to, as JSON, once the server answers; for supervisors that "

@@ -43,6 +43,8 @@ class Spec:
     """Asked again and again with what the ready file says; None: the file itself says it all."""
     pin: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
     """Environment that brings a restarted process to the address where it was."""
+    restarts: str = ""
+    """Name of the environment variable that tells a process how often it was started again; "": none."""
     start_s: float = 300.0
     attempts: int = 1
     """Starts that may fail before the first success."""
@@ -187,6 +189,8 @@ class Managed:
             delay = min(FIRST_DELAY_S * 2**failures, LONGEST_DELAY_S)
             failures += 1
             self.restarts += 1
+            if self.spec.restarts:
+                self._environment[self.spec.restarts] = str(self.restarts)
             self._say(f"{self.spec.name} {how_it_ended(code)}; it is started again in {delay:g} s")
             await asyncio.sleep(delay)
             await self._spawn()

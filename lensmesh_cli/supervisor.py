@@ -150,7 +150,13 @@ class Supervisor:
         port = self._options.port + PORTS[name] if self._options.port else 0
         ready = self._data / "run" / f"{name}.json"
         host = self._options.host if name == "router" else LOCAL
-        own = {"LISTEN": f"{host}:{port}", "READY_FILE": str(ready), "LOG_FORMAT": "console", **settings}
+        own = {
+            "LISTEN": f"{host}:{port}",
+            "METRICS_LISTEN": os.environ.get(f"{prefix}METRICS_LISTEN") or f"{LOCAL}:0",
+            "READY_FILE": str(ready),
+            "LOG_FORMAT": "console",
+            **settings,
+        }
         if os.environ.get(f"{prefix}TLS_CERTIFICATE_FILE"):
             # Health is asked in plain text.
             own["HEALTH_LISTEN"] = f"{LOCAL}:0"
@@ -169,7 +175,11 @@ class Supervisor:
             ready_file=ready,
             log_file=self._data / "logs" / f"{name}.log",
             serving=serves,
-            pin=lambda ready: {f"{prefix}LISTEN": ",".join(ready["addresses"])},
+            pin=lambda ready: {
+                f"{prefix}LISTEN": ",".join(ready["addresses"]),
+                f"{prefix}METRICS_LISTEN": ready["metrics"],
+            },
+            restarts=f"{prefix}RESTARTS",
         )
 
     async def _take_lock(self) -> None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError, Unavailable
+from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.lanes import Entry, Lane, LaneQueue, Seat
+from lensmesh_inference.observer import BatchObserver, Unobserved
 
 __all__ = ["Answer", "Batcher", "Lane", "Seat"]
 
@@ -47,7 +48,7 @@ class Batcher(Generic[In, Out]):
 
     `run` gets up to `max_batch` items of one group and returns as many outputs, in order; it is called in one thread
     only. An output that is an exception fails its own item. Each lane holds at most `max_queue_items` and
-    `max_queue_bytes`.
+    `max_queue_bytes`. `observer` is told what happens, for whoever counts it.
     """
 
     def __init__(
@@ -58,16 +59,20 @@ class Batcher(Generic[In, Out]):
         max_batch: int,
         max_queue_items: int,
         max_queue_bytes: int,
+        observer: BatchObserver | None = None,
     ) -> None:
         self._run = run
         self._name = name
         self._max_batch = max_batch
+        self._limits = (max_queue_items, max_queue_bytes)
+        self.observer = observer or Unobserved()
         self._lanes: dict[Lane, LaneQueue[In, Answer[Out]]] = {
             lane: LaneQueue(name, max_queue_items, max_queue_bytes) for lane in Lane
         }
         self._wake = asyncio.Event()
         self._interactive_in_a_row = 0
         self._item_seconds = 0.0
+        self._running_since: float | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -92,6 +97,11 @@ class Batcher(Generic[In, Out]):
                 entry.fail(Unavailable(Reason.DRAINING, f"{self._name} stops: send it again."))
 
     @property
+    def name(self) -> str:
+        """The model's."""
+        return self._name
+
+    @property
     def queued_items(self) -> int:
         """Items that wait for the device, in both lanes."""
         return sum(lane.queued_items for lane in self._lanes.values())
@@ -110,12 +120,36 @@ class Batcher(Generic[In, Out]):
         """Bytes of `held_items`, as their submitters gave them."""
         return sum(lane.held_bytes for lane in self._lanes.values())
 
+    def lane_depths(self) -> Iterator[tuple[str, int, int, int]]:
+        """For each lane: its name, items held, those of them queued, bytes held."""
+        for lane, queue in self._lanes.items():
+            yield lane.name.lower(), queue.held_items, queue.queued_items, queue.held_bytes
+
+    def limits(self) -> tuple[int, int]:
+        """Items and bytes that each lane may hold."""
+        return self._limits
+
+    @property
+    def expected_wait_s(self) -> float:
+        """Seconds until an item that came now would be answered, by what items took lately."""
+        return self.held_items * self._item_seconds
+
+    @property
+    def running_s(self) -> float:
+        """How long the batch in the device has run, in seconds; 0 when idle."""
+        since = self._running_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def admit(self, lane: Lane, *, items: int, size_bytes: int) -> Seat:
         """Promise room to a whole call before its items are decoded, or raise ``Overloaded`` at once.
 
         Use the seat as a context manager around the call, and give it to each `submit`.
         """
-        return self._lanes[lane].admit(items, size_bytes, self._predicted_wait_s())
+        try:
+            return self._lanes[lane].admit(items, size_bytes, self._predicted_wait_s())
+        except Overloaded:
+            self.observer.refused(lane)
+            raise
 
     async def room(self, lane: Lane = Lane.BULK) -> None:
         """Wait until the lane is less than half full: streams read no further meanwhile, and leave half to unary calls.
@@ -143,19 +177,21 @@ class Batcher(Generic[In, Out]):
         queue = self._lanes[lane]
         if self._stopping:
             raise Unavailable(Reason.DRAINING, f"{self._name} stops: send it again.")
-        own_seat = queue.admit(1, size_bytes, self._predicted_wait_s()) if seat is None else None
+        own_seat = self.admit(lane, items=1, size_bytes=size_bytes) if seat is None else None
         entry: Entry[In, Answer[Out]] = Entry(item, group, deadline, asyncio.get_running_loop().create_future())
         queue.put(entry)
         self._wake.set()
         try:
-            return await entry.answer
+            answer = await entry.answer
+            self.observer.waited(lane, answer.queue_us / 1e6)
+            return answer
         finally:
             queue.discard(entry)
             if own_seat is not None:
                 own_seat.release()
 
     def _predicted_wait_s(self) -> float:
-        return max(0.1, round(self.held_items * self._item_seconds, 3))
+        return max(0.1, round(self.expected_wait_s, 3))
 
     async def _loop(self) -> None:
         while not self._stopping:
@@ -173,8 +209,11 @@ class Batcher(Generic[In, Out]):
         if self._interactive_in_a_row >= INTERACTIVE_BATCHES_IN_A_ROW and second.queued_items:
             first, second = second, first
         now = asyncio.get_running_loop().time()
-        for queue in (first, second):
-            for late in queue.drop_late(now):
+        for lane, queue in self._lanes.items():
+            dropped = queue.drop_late(now)
+            if dropped:
+                self.observer.late(lane, len(dropped))
+            for late in dropped:
                 late.fail(
                     DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"Its deadline passed in the queue of {self._name}.")
                 )
@@ -192,18 +231,20 @@ class Batcher(Generic[In, Out]):
         batch = [entry for entry in batch if not entry.answer.done()]
         if not batch:
             return
-        started = time.monotonic()
+        started = self._running_since = time.monotonic()
         try:
             outputs = await self._in_thread([entry.item for entry in batch])
             if len(outputs) != len(batch):
                 raise RuntimeError(f"{self._name} returned {len(outputs)} outputs for {len(batch)} items")
         except Exception as error:  # noqa: BLE001 - whatever a model raises, the loop must live on
             if len(batch) > 1:
+                self.observer.batch_failed()
                 _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
                 middle = len(batch) // 2
                 await self._compute(batch[:middle])
                 await self._compute(batch[middle:])
                 return
+            self.observer.poisoned()
             _log.exception("%s failed on one item", self._name)
             batch[0].fail(
                 error
@@ -211,7 +252,10 @@ class Batcher(Generic[In, Out]):
                 else InternalFault(Reason.MODEL_FAILED, f"{self._name} failed on this item; others are not concerned.")
             )
             return
+        finally:
+            self._running_since = None
         seconds = time.monotonic() - started
+        self.observer.computed(len(batch), seconds)
         self._item_seconds += 0.2 * (seconds / len(batch) - self._item_seconds)
         for entry, output in zip(batch, outputs, strict=True):
             if isinstance(output, LensmeshError):

@@ -49,6 +49,11 @@ class Canary(Generic[A]):
         """Seconds since the last one that passed; None before the first."""
         return None if self._passed is None else time.monotonic() - self._passed
 
+    @property
+    def passes(self) -> bool:
+        """Whether it passed when it last got an answer or none in time; False before the first."""
+        return self._passed is not None and not self._failing
+
     async def start(self) -> A:
         """Ask for the first time, then on the timer (never, where `every_s` is 0). Raises what the model raises."""
         self._known = await self._ask()

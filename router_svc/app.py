@@ -11,6 +11,7 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.client_metrics import ClientMetrics
 from lensmesh_chassis.credentials import peer_security
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
@@ -22,6 +23,7 @@ from router_svc.directory import Directory
 from router_svc.encoder import EncoderProxy
 from router_svc.ingest.front import Ingestion
 from router_svc.ingest.mesh import Mesh
+from router_svc.ingest.meter import IngestMeter
 from router_svc.limits import JoinedLimits
 from router_svc.peers.fleet import Fleet, Peer
 from router_svc.peers.kinds import Kind
@@ -49,6 +51,7 @@ class RouterApp:
         self._targets = settings.targets()
         self._security = peer_security(settings)
         self._channels: list[grpc.aio.Channel] = []
+        self._calls = ClientMetrics(runtime.registry)
         # Two are enough: hashing is faster than any network that brings the bytes.
         self._hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="digest")
         self._fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
@@ -86,7 +89,7 @@ class RouterApp:
         router = RouterServicer(
             settings,
             MeshStatus(roster, limits, runtime),
-            Ingestion(mesh, streams),
+            Ingestion(mesh, streams, IngestMeter(runtime.registry, lambda: streams.all_streams.held)),
             Searching(encoders, stores, catalog, self._fetcher),
             runtime.draining,
         )
@@ -120,6 +123,7 @@ class RouterApp:
                 security=self._security,
                 max_message_bytes=self._settings.max_message_bytes,
                 health_check=kind.service,
+                metrics=self._calls,
             )
             self._channels.append(channel)
             peers.append(Peer(target, stub(channel)))

@@ -6,6 +6,7 @@ import grpc
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.server import Runtime
+from search_svc.metered import MeteredStore
 from search_svc.postgres import PostgresStore
 from search_svc.postgres.database import Database
 from search_svc.service import SearchServicer
@@ -29,7 +30,7 @@ class SearchApp:
     """SearchService over one store. Starts without it too: it then says why it does not serve, and recovers alone."""
 
     def __init__(self, runtime: Runtime[SearchSettings]) -> None:
-        self._store = make_store(runtime.settings)
+        self._store = MeteredStore(make_store(runtime.settings), runtime.registry)
         self._threads = Threads()
         self._watch = StoreWatch(self._store, runtime.health, SERVICE, runtime.settings.store_check_seconds)
         self._servicer = SearchServicer(self._store, self._threads, runtime.settings, runtime.server_info)

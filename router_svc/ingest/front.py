@@ -6,6 +6,7 @@ from contextlib import aclosing
 from lensmesh.router.v1 import router_pb2
 from router_svc.ingest.items import Incoming, Intake
 from router_svc.ingest.mesh import Mesh, Waits
+from router_svc.ingest.meter import IngestMeter
 from router_svc.ingest.session import Session, failed
 from router_svc.ingest.terms import Asked, check_options, settle
 from router_svc.stream import StreamLimits, answers
@@ -14,21 +15,17 @@ from router_svc.stream import StreamLimits, answers
 class Ingestion:
     """Makes pictures findable."""
 
-    def __init__(self, mesh: Mesh, streams: StreamLimits) -> None:
+    def __init__(self, mesh: Mesh, streams: StreamLimits, meter: IngestMeter) -> None:
         self._mesh = mesh
+        self._meter = meter
         self._streams = streams
 
     async def one(self, request: router_pb2.IngestRequest, deadline: float | None) -> router_pb2.IngestedItem:
         """The durable item. Raises what became of it otherwise; nothing waits for a service that is away."""
-        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, self._mesh.fetcher, prefix="item.")
-        waits = Waits.of_a_call()
-        check_options(request.options)
-        [incoming] = await intake.read([request.item])
-        if incoming.error is not None:
-            raise incoming.error
-        asked = await self._settle(request.options, waits, deadline, streamed=False)
-        async with Session(self._mesh, asked, waits, prefix="item.", deadline=deadline) as session:
-            return await session.ingest(incoming)
+        with self._meter.item() as durable:
+            done = await self._one(request, deadline)
+            durable(done)
+            return done
 
     async def many(
         self,
@@ -45,7 +42,10 @@ class Ingestion:
 
             async def answer(incoming: Incoming) -> router_pb2.IngestResult:
                 try:
-                    return router_pb2.IngestResult(ref=incoming.item.ref, item=await session.ingest(incoming))
+                    with self._meter.item() as durable:
+                        done = await session.ingest(incoming)
+                        durable(done)
+                    return router_pb2.IngestResult(ref=incoming.item.ref, item=done)
                 except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
                     return failed(incoming.item.ref, error)
 
@@ -55,6 +55,17 @@ class Ingestion:
             async with aclosing(groups):
                 async for group in groups:
                     yield group
+
+    async def _one(self, request: router_pb2.IngestRequest, deadline: float | None) -> router_pb2.IngestedItem:
+        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, self._mesh.fetcher, prefix="item.")
+        waits = Waits.of_a_call()
+        check_options(request.options)
+        [incoming] = await intake.read([request.item])
+        if incoming.error is not None:
+            raise incoming.error
+        asked = await self._settle(request.options, waits, deadline, streamed=False)
+        async with Session(self._mesh, asked, waits, prefix="item.", deadline=deadline) as session:
+            return await session.ingest(incoming)
 
     async def _settle(
         self, options: router_pb2.IngestOptions, waits: Waits, deadline: float | None, *, streamed: bool

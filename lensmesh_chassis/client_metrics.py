@@ -1,0 +1,90 @@
+"""The usual gRPC client metrics, for the channels of one process."""
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from lensmesh_chassis.exemplars import exemplar
+from lensmesh_chassis.metrics import CALL_SECONDS, METHOD_LABELS
+
+
+class ClientMetrics:
+    """Counts the calls that this process makes. Labels are methods of our own contracts: nobody outside grows them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        r = registry
+        self.started = Counter("grpc_client_started_total", "Calls made.", METHOD_LABELS, registry=r)
+        self.handled = Counter(
+            "grpc_client_handled_total", "Calls made that ended, by code.", (*METHOD_LABELS, "grpc_code"), registry=r
+        )
+        self.seconds = Histogram(
+            "grpc_client_handling_seconds",
+            "Time from making a call to its end.",
+            METHOD_LABELS,
+            buckets=CALL_SECONDS,
+            registry=r,
+        )
+        self._methods: dict[Any, tuple[tuple[str, str, str], Any, Any]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def interceptors(self) -> tuple[grpc.aio.ClientInterceptor, ...]:
+        """One for each shape: gRPC puts a class that has several shapes under the first only."""
+        return (_UnaryUnary(self), _UnaryStream(self), _StreamUnary(self), _StreamStream(self))
+
+    async def watched(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
+        """Make the call, and count it when it ends, however it ends."""
+        labels, started, seconds = self._of(details.method, shape)
+        started.inc()
+        begun, at = time.perf_counter(), exemplar()
+        call = await continuation(details, request)
+
+        async def count() -> None:
+            self.handled.labels(*labels, (await call.code()).name).inc()
+
+        def ended(_: Any) -> None:
+            seconds.observe(time.perf_counter() - begun, at)
+            # The code of a call that has ended is there at once, but gRPC tells it to a coroutine only.
+            task = asyncio.get_running_loop().create_task(count())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+        call.add_done_callback(ended)
+        return call
+
+    def _of(self, method: str | bytes, shape: str) -> tuple[tuple[str, str, str], Any, Any]:
+        known = self._methods.get(method)
+        if known is None:
+            text = method.decode() if isinstance(method, bytes) else method
+            service, _, name = text.lstrip("/").rpartition("/")
+            labels = (shape, service, name)
+            known = (labels, self.started.labels(*labels), self.seconds.labels(*labels))
+            self._methods[method] = known
+        return known
+
+
+class _Shaped:
+    def __init__(self, metrics: ClientMetrics) -> None:
+        self._metrics = metrics
+
+
+class _UnaryUnary(_Shaped, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._metrics.watched("unary", continuation, client_call_details, request)
+
+
+class _UnaryStream(_Shaped, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._metrics.watched("server_stream", continuation, client_call_details, request)
+
+
+class _StreamUnary(_Shaped, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._metrics.watched("client_stream", continuation, client_call_details, request_iterator)
+
+
+class _StreamStream(_Shaped, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._metrics.watched("bidi_stream", continuation, client_call_details, request_iterator)

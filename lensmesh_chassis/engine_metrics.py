@@ -1,0 +1,186 @@
+"""What the model services tell of their engines. Labels are models and lanes, both settled when a process starts."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from lensmesh_chassis.exemplars import exemplar
+
+_MODEL = ("model",)
+_LANE = ("model", "lane")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Engine(Protocol):
+    """One model's queue and device as they are now. Read from the thread of a scrape, so it only reads numbers."""
+
+    @property
+    def name(self) -> str: ...
+
+    def lane_depths(self) -> Iterable[tuple[str, int, int, int]]:
+        """For each lane: its name, items admitted and not answered, those of them that wait for the device, bytes."""
+
+    def limits(self) -> tuple[int, int]:
+        """Items and bytes that each lane may hold."""
+
+    @property
+    def expected_wait_s(self) -> float: ...
+
+    @property
+    def running_s(self) -> float: ...
+
+
+class Canary(Protocol):
+    """A model's canary as it is now."""
+
+    @property
+    def age_s(self) -> float | None: ...
+
+    @property
+    def passes(self) -> bool: ...
+
+
+class EngineObserver:
+    """One model's events; every metric is looked up once, when the model is loaded."""
+
+    def __init__(self, metrics: "EngineMetrics", model: str, lanes: Sequence[str]) -> None:
+        self._batch_items = metrics.batch_items.labels(model)
+        self._forward = metrics.forward_seconds.labels(model)
+        self._prepare = metrics.prepare_seconds.labels(model)
+        self._failed_batches = metrics.failed_batches.labels(model)
+        self._poison = metrics.poison_items.labels(model)
+        self._queue = [metrics.queue_seconds.labels(model, lane) for lane in lanes]
+        self._refused = [metrics.refused.labels(model, lane) for lane in lanes]
+        self._late = [metrics.late_items.labels(model, lane) for lane in lanes]
+
+    def prepared(self, seconds: float) -> None:
+        """One item is decoded, or tokenized."""
+        self._prepare.observe(seconds, exemplar())
+
+    def computed(self, items: int, seconds: float) -> None:
+        """A batch went through the model."""
+        self._batch_items.observe(items)
+        self._forward.observe(seconds, exemplar())
+
+    def waited(self, lane: int, seconds: float) -> None:
+        """One item got its answer, having waited so long for the device."""
+        self._queue[lane].observe(seconds, exemplar())
+
+    def batch_failed(self) -> None:
+        """A batch raised."""
+        self._failed_batches.inc()
+
+    def poisoned(self) -> None:
+        """An item broke the model all alone."""
+        self._poison.inc()
+
+    def refused(self, lane: int) -> None:
+        """A call found the lane full."""
+        self._refused[lane].inc()
+
+    def late(self, lane: int, items: int) -> None:
+        """Items were dropped, because their deadline passed in the queue."""
+        self._late[lane].inc(items)
+
+
+class EngineMetrics(Collector):
+    """The engines of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        r = registry
+        self.batch_items = Histogram(
+            "lensmesh_engine_batch_items", "Items in one batch.", _MODEL, buckets=_ITEMS, registry=r
+        )
+        self.forward_seconds = Histogram(
+            "lensmesh_engine_forward_seconds",
+            "Time of one batch in the model.",
+            _MODEL,
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.prepare_seconds = Histogram(
+            "lensmesh_engine_prepare_seconds",
+            "Time to decode and transform one picture, or tokenize one text.",
+            _MODEL,
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.queue_seconds = Histogram(
+            "lensmesh_engine_queue_seconds",
+            "Time that one item, ready for the device, waited for it.",
+            _LANE,
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.failed_batches = Counter(
+            "lensmesh_engine_failed_batches_total",
+            "Batches that raised; they are halved and tried again.",
+            _MODEL,
+            registry=r,
+        )
+        self.poison_items = Counter(
+            "lensmesh_engine_poison_items_total", "Items on which the model failed even alone.", _MODEL, registry=r
+        )
+        self.refused = Counter(
+            "lensmesh_engine_refused_total", "Calls and items refused because the lane was full.", _LANE, registry=r
+        )
+        self.late_items = Counter(
+            "lensmesh_engine_late_items_total",
+            "Items dropped because their deadline passed in the queue.",
+            _LANE,
+            registry=r,
+        )
+        self._engines: list[Engine] = []
+        self._canaries: dict[str, Canary] = {}
+        r.register(self)
+
+    def observe(self, model: str, lanes: Sequence[str]) -> EngineObserver:
+        """The observer of one model; `lanes` by their numbers."""
+        return EngineObserver(self, model, lanes)
+
+    def watch(self, engine: Engine) -> None:
+        """Show an engine's queue from now on."""
+        self._engines = [*self._engines, engine]
+
+    def watch_canary(self, model: str, canary: Canary) -> None:
+        """Show a model's canary from now on."""
+        self._canaries = {**self._canaries, model: canary}
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges, read now."""
+        queue = _gauge(
+            "queue_items", "Items admitted and not yet answered: in decoding, waiting, in the device.", _LANE
+        )
+        waiting = _gauge("waiting_items", "Those of them that are ready and wait for the device.", _LANE)
+        held = _gauge("queue_bytes", "Bytes of the items admitted and not yet answered.", _LANE)
+        item_limit = _gauge("queue_limit_items", "Most items that each lane admits.", _MODEL)
+        byte_limit = _gauge("queue_limit_bytes", "Most bytes that each lane admits.", _MODEL)
+        wait = _gauge("predicted_wait_seconds", "Time until an item that came now would be answered.", _MODEL)
+        running = _gauge("batch_running_seconds", "How long the batch in the device has run; 0 when idle.", _MODEL)
+        for engine in self._engines:
+            model = (engine.name,)
+            for lane, items, ready, size in engine.lane_depths():
+                queue.add_metric((engine.name, lane), items)
+                waiting.add_metric((engine.name, lane), ready)
+                held.add_metric((engine.name, lane), size)
+            items_limit, bytes_limit = engine.limits()
+            item_limit.add_metric(model, items_limit)
+            byte_limit.add_metric(model, bytes_limit)
+            wait.add_metric(model, engine.expected_wait_s)
+            running.add_metric(model, engine.running_s)
+        age = _gauge("canary_age_seconds", "Time since the canary last passed.", _MODEL)
+        passes = _gauge("canary_ok", "Whether the canary passed when last asked: 1 or 0.", _MODEL)
+        for name, canary in self._canaries.items():
+            passed_s: Any = canary.age_s
+            if passed_s is not None:
+                age.add_metric((name,), passed_s)
+                passes.add_metric((name,), float(canary.passes))
+        yield from (queue, waiting, held, item_limit, byte_limit, wait, running, age, passes)
+
+
+def _gauge(name: str, text: str, labels: Sequence[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"lensmesh_engine_{name}", text, labels=labels)

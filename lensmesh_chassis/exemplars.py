@@ -1,0 +1,11 @@
+"""From a bucket of a histogram to one call that fell into it: the trace that was current, where it is sampled."""
+
+from opentelemetry import trace
+
+
+def exemplar() -> dict[str, str] | None:
+    """Labels that name the current span; None outside of a span, and for one that no collector will ever see."""
+    context = trace.get_current_span().get_span_context()
+    if not (context.is_valid and context.trace_flags.sampled):
+        return None
+    return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}

@@ -1,0 +1,172 @@
+"""Any store, with each of its operations timed and its errors counted."""
+
+import time
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from lensmesh_chassis.errors import LensmeshError
+from lensmesh_chassis.exemplars import exemplar
+from lensmesh_chassis.reasons import Reason
+from search_svc.filters import Filter
+from search_svc.model import (
+    Collection,
+    CountedCollection,
+    Definition,
+    Facet,
+    FieldIndex,
+    Hits,
+    Item,
+    Items,
+    Page,
+    Upserted,
+    View,
+)
+from search_svc.store import Query, StaleCollection, Store, StoreRefused
+
+T = TypeVar("T")
+
+OPERATIONS = (
+    "open",
+    "check",
+    "create_collection",
+    "find_collection",
+    "count_items",
+    "list_collections",
+    "delete_collection",
+    "upsert",
+    "get_items",
+    "list_items",
+    "delete_ids",
+    "delete_matching",
+    "search",
+    "count_facets",
+)
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class MeteredStore:
+    """See `Store`. Labels are the operations and reasons of this code: no collection's name, no caller's word."""
+
+    def __init__(self, store: Store, registry: CollectorRegistry) -> None:
+        self._store = store
+        seconds = Histogram(
+            "lensmesh_store_operation_seconds",
+            "Time of one operation of the store, whatever came of it.",
+            ("operation",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._seconds = {operation: seconds.labels(operation) for operation in OPERATIONS}
+        self._errors = Counter(
+            "lensmesh_store_errors_total",
+            "Operations that raised, by reason as callers see it; STALE is a collection that was made anew meanwhile, "
+            "REFUSED a store that must not be used, UNEXPECTED a defect.",
+            ("operation", "reason"),
+            registry=registry,
+        )
+        for operation in OPERATIONS:
+            # There from the start, so that the first one is seen as an increase.
+            self._errors.labels(operation, str(Reason.STORE_UNAVAILABLE))
+
+    async def open(self) -> None:
+        await self._timed("open", self._store.open())
+
+    async def check(self) -> None:
+        await self._timed("check", self._store.check())
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    def describe(self) -> str:
+        return self._store.describe()
+
+    async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
+        return await self._timed("create_collection", self._store.create_collection(definition, timeout_s=timeout_s))
+
+    async def find_collection(self, name: str, *, fresh: bool, timeout_s: float) -> Collection:
+        found = self._store.find_collection(name, fresh=fresh, timeout_s=timeout_s)
+        return await self._timed("find_collection", found)
+
+    async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
+        return await self._timed("count_items", self._store.count_items(collection, timeout_s=timeout_s))
+
+    async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
+        page = self._store.list_collections(after=after, count=count, timeout_s=timeout_s)
+        return await self._timed("list_collections", page)
+
+    async def delete_collection(self, name: str, *, timeout_s: float) -> int:
+        return await self._timed("delete_collection", self._store.delete_collection(name, timeout_s=timeout_s))
+
+    async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
+        return await self._timed("upsert", self._store.upsert(collection, items, timeout_s=timeout_s))
+
+    async def get_items(
+        self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
+    ) -> Items:
+        items = self._store.get_items(collection, ids, view=view, max_bytes=max_bytes, timeout_s=timeout_s)
+        return await self._timed("get_items", items)
+
+    async def list_items(
+        self,
+        collection: Collection,
+        *,
+        filter: Filter | None,
+        after: str,
+        count: int,
+        view: View,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> Page:
+        page = self._store.list_items(
+            collection, filter=filter, after=after, count=count, view=view, max_bytes=max_bytes, timeout_s=timeout_s
+        )
+        return await self._timed("list_items", page)
+
+    def position(self, item_id: str) -> str:
+        return self._store.position(item_id)
+
+    async def delete_ids(self, collection: Collection, ids: Sequence[str], *, timeout_s: float) -> int:
+        return await self._timed("delete_ids", self._store.delete_ids(collection, ids, timeout_s=timeout_s))
+
+    async def delete_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
+        deleted = self._store.delete_matching(collection, filter, timeout_s=timeout_s)
+        return await self._timed("delete_matching", deleted)
+
+    async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
+        return await self._timed("search", self._store.search(collection, query, timeout_s=timeout_s))
+
+    async def count_facets(
+        self,
+        collection: Collection,
+        fields: Sequence[FieldIndex],
+        *,
+        filter: Filter | None,
+        limit: int,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> list[Facet]:
+        facets = self._store.count_facets(
+            collection, fields, filter=filter, limit=limit, max_bytes=max_bytes, timeout_s=timeout_s
+        )
+        return await self._timed("count_facets", facets)
+
+    async def _timed(self, operation: str, work: Awaitable[T]) -> T:
+        begun = time.perf_counter()
+        try:
+            return await work
+        except LensmeshError as error:
+            self._errors.labels(operation, str(error.reason)).inc()
+            raise
+        except StaleCollection:
+            self._errors.labels(operation, "STALE").inc()
+            raise
+        except StoreRefused:
+            self._errors.labels(operation, "REFUSED").inc()
+            raise
+        except Exception:
+            self._errors.labels(operation, "UNEXPECTED").inc()
+            raise
+        finally:
+            self._seconds[operation].observe(time.perf_counter() - begun, exemplar())
