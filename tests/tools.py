@@ -27,6 +27,7 @@ HOW = {
     "promtool": "install Debian's prometheus",
     "buildah": "install Debian's buildah",
     "debootstrap": "install Debian's debootstrap",
+    "jq": "install Debian's jq",
 }
 
 

@@ -1,77 +1,17 @@
 """TLS and mutual TLS: who gets in, who does not, and which file is wrong."""
 
-import datetime
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.credentials import peer_security
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.server import running
+from tests.certificates import Authority
 from tests.chassis.fakes import FakeApp, call, settings
-
-
-@dataclass
-class Pair:
-    """Files of one certificate and its key."""
-
-    certificate: str
-    key: str
-
-
-class Authority:
-    """Signs certificates for 127.0.0.1."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir()
-        self._folder, self._name = folder, name
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        own = _certificate(name, name, self._key.public_key(), self._key, ca=True)
-        self.file = str(folder / "ca.pem")
-        Path(self.file).write_bytes(own.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str) -> Pair:
-        """A certificate and key, in files."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(name, self._name, key.public_key(), self._key, ca=False)
-        pair = Pair(str(self._folder / f"{name}.pem"), str(self._folder / f"{name}.key"))
-        Path(pair.certificate).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        Path(pair.key).write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return pair
-
-
-def _certificate(
-    subject: str, issuer: str, key: ec.EllipticCurvePublicKey, signer: ec.EllipticCurvePrivateKey, *, ca: bool
-) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-    )
-    if not ca:
-        import ipaddress
-
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return builder.sign(signer, hashes.SHA256())
 
 
 @pytest.fixture

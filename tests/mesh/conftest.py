@@ -32,14 +32,14 @@ def database() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def running_mesh(database: str, **fetching: Any) -> AsyncIterator[dict[str, str]]:
+async def running_mesh(database: str, model: str = "mock", **fetching: Any) -> AsyncIterator[dict[str, str]]:
     """Addresses of four running services: router, encoder, caption, search. `fetching`: their uri_ settings."""
     async with AsyncExitStack() as stack:
         encoder = await stack.enter_async_context(
-            running(EncoderSettings(listen=FREE, model="mock", **fetching), EncoderApp, "encoder")
+            running(EncoderSettings(listen=FREE, model=model, **fetching), EncoderApp, "encoder")
         )
         caption = await stack.enter_async_context(
-            running(CaptionSettings(listen=FREE, model="mock", **fetching), CaptionApp, "caption")
+            running(CaptionSettings(listen=FREE, model=model, **fetching), CaptionApp, "caption")
         )
         search = await stack.enter_async_context(
             running(SearchSettings(listen=FREE, store_url=SecretStr(database)), SearchApp, "search")
