@@ -79,7 +79,7 @@ def open_channel(
         options += [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
     interceptors = list(request_id_interceptors())
     if instrument:
-        interceptors[:0] = telemetry.client_interceptors(tracer_provider or telemetry.active_provider())
+        interceptors[:0] = telemetry.client_interceptors(tracer_provider or telemetry.active_provider(), target)
     if metrics is not None:
         # Innermost: the span that is current then is the call's own.
         interceptors += metrics.interceptors()

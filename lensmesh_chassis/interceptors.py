@@ -10,12 +10,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.metrics import CallMetrics
 from lensmesh_chassis.outcome import outcome
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import REQUEST_ID_KEY, accepted_request_id, request_id
+from lensmesh_chassis.request import REQUEST_ID_KEY, TRACE_ID_KEY, accepted_request_id, request_id
 from lensmesh_chassis.shapes import Interceptor, Rpc, StreamCloser, rebuilt, streaming, unary
 from lensmesh_chassis.status import abort
 
@@ -23,14 +24,17 @@ _log = logging.getLogger(__name__)
 
 
 class RequestIds(Interceptor):
-    """Takes or makes the call's request id, and returns it in the trailing metadata."""
+    """Takes or makes the call's request id; returns it in the trailing metadata, with the trace's where one is kept."""
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
         sent = next((value for key, value in rpc.metadata or () if key == REQUEST_ID_KEY), None)
         # Each call has a task, and so a context, of its own: there is nothing to reset.
         request_id.set(accepted_request_id(sent))
-        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id.get()),))
+        trailing = [(REQUEST_ID_KEY, request_id.get())]
+        if trace_id := spans.trace_id():
+            trailing.append((TRACE_ID_KEY, trace_id))
+        context.set_trailing_metadata(tuple(trailing))
         yield
 
 

@@ -44,6 +44,8 @@ class Runtime(Generic[S]):
     server_info: Callable[[], common_pb2.ServerInfo]
     # For metrics of the App's own; shown by the same endpoint as the chassis'.
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    # Whose spans the App's own are; None: nothing is traced.
+    tracer_provider: Any | None = None
 
 
 class App(Protocol):
@@ -85,7 +87,7 @@ class _Service(Generic[S]):
         self._name = name
         health, draining, registry = Health(), asyncio.Event(), CollectorRegistry()
         self.runtime: Runtime[S] = Runtime(
-            settings, health, draining, server_info(settings.instance, health.reason), registry
+            settings, health, draining, server_info(settings.instance, health.reason), registry, tracer_provider
         )
         describe_process(registry, name, health, settings.restarts)
         self.app = build(self.runtime)

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -153,16 +152,12 @@ def rebuilt(handler: Any, behaviour: Any, **changes: Any) -> Any:
     return make(behaviour, **(codecs | changes))
 
 
-# The generators of this call that must be closed with it, innermost last.
-_opened: ContextVar[list[Any]] = ContextVar("lensmesh_opened_streams")
-
-
 class StreamCloser(grpc.aio.ServerInterceptor):
     """Answers streams by context.write(), so that a cancelled call unwinds its generators at once, in its own task.
 
     Left to itself gRPC drops a generator that waits at a `yield` for the garbage collector, which closes it later and
-    in another task: work goes on for a client that left, OpenTelemetry cannot detach its context, and what then asks
-    the context for its peer crashes the process, since the call under it is gone. To be the first in the list.
+    in another task: work goes on for a client that left, its span cannot end in its own context, and what then asks the
+    context for its peer crashes the process, since the call under it is gone. To be the first in the list.
     """
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -172,31 +167,8 @@ class StreamCloser(grpc.aio.ServerInterceptor):
         run: Any = streaming(handler)
 
         async def write_all(request: Any, context: Any) -> None:
-            opened: list[Any] = [run(request, context)]
-            _opened.set(opened)
-            try:
-                async for response in opened[0]:
+            async with aclosing(run(request, context)) as responses:
+                async for response in responses:
                     await context.write(response)
-            finally:
-                for generator in reversed(opened):
-                    await generator.aclose()
 
         return rebuilt(handler, write_all)
-
-
-class StreamAnchor(grpc.aio.ServerInterceptor):
-    """Lets the StreamCloser close what is inside an interceptor that does not close it, as OpenTelemetry's."""
-
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler.response_streaming:
-            return handler
-        run = streaming(handler)
-
-        async def anchored(request: Any, context: Any) -> AsyncIterator[Any]:
-            responses = run(request, context)
-            _opened.get().append(responses)
-            async for response in responses:
-                yield response
-
-        return rebuilt(handler, anchored)

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from lensmesh_chassis import errors
+from lensmesh_chassis import errors, spans
 from lensmesh_chassis.errors import LensmeshError, UpstreamFault, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import request_id as current_request_id
@@ -79,6 +79,13 @@ def to_status(error: BaseException, request_id: str = "") -> status_pb2.Status:
 
 def from_status(status: status_pb2.Status) -> LensmeshError:
     """The typed error that a status stands for. A reason not known here is Reason.UNKNOWN, its name in the metadata."""
+    error = _from_status(status)
+    # It arose in another process, whose span has it.
+    spans.mark_recorded(error)
+    return error
+
+
+def _from_status(status: status_pb2.Status) -> LensmeshError:
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in status.details:
         for known in (info, bad, retry):

@@ -1,6 +1,6 @@
 """A running server with the fake service, and a channel to it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.server import RunningServer, Runtime, running
 from tests.chassis.fakes import FakeApp, settings
+from tests.chassis.spans_kept import Traced
 
 
 @dataclass
@@ -52,3 +53,11 @@ async def served() -> AsyncIterator[Served]:
     """The fake service with default settings."""
     async with serving() as one:
         yield one
+
+
+@pytest.fixture
+def traced() -> Iterator[Traced]:
+    """A tracer provider whose spans can be read."""
+    one = Traced()
+    yield one
+    one.provider.shutdown()

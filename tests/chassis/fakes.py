@@ -35,9 +35,12 @@ def settings(**changes: Any) -> ServiceSettings:
 
 
 class Shapes:
-    """Echoes. `fault` is raised after the first message was handled; `hold` keeps calls inside until it is set."""
+    """Echoes. `fault` is raised after the first message was handled; `hold` keeps calls inside until it is set;
+    `abort_with` ends a call by gRPC's own means.
+    """
 
     def __init__(self) -> None:
+        self.abort_with: grpc.StatusCode | None = None
         self.fault: BaseException | None = None
         self.hold: asyncio.Event | None = None
         self.entered = asyncio.Event()
@@ -58,6 +61,8 @@ class Shapes:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+        if self.abort_with is not None:
+            await context.abort(self.abort_with, "as told")
         if self.fault is not None:
             raise self.fault
 

@@ -1,17 +1,15 @@
 """Traces: right parents, right statuses, nothing for health, nothing at all where tracing is off."""
 
 import asyncio
-from collections.abc import Iterator
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
 
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.interceptors import Errors, Gate, InFlight, in_order
@@ -20,32 +18,8 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import StreamCloser
 from lensmesh_chassis.telemetry import active_provider, client_interceptors, server_interceptors, start_tracing
 from tests.chassis.conftest import Serve
-from tests.chassis.fakes import METHODS, SHAPES, call, finish, until
-
-
-class Traced:
-    """A provider whose spans can be read."""
-
-    def __init__(self) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-
-    async def spans(self, count: int) -> list[ReadableSpan]:
-        """As soon as there are so many."""
-        await until(lambda: len(self.exporter.get_finished_spans()) >= count)
-        return list(self.exporter.get_finished_spans())
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    one = Traced()
-    yield one
-    one.provider.shutdown()
-
-
-def of_kind(spans: list[ReadableSpan], kind: SpanKind) -> ReadableSpan:
-    return next(span for span in spans if span.kind is kind)
+from tests.chassis.fakes import METHODS, SHAPES, call, finish
+from tests.chassis.spans_kept import Traced, of_kind
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,6 +72,17 @@ async def test_a_cancelled_stream_leaves_no_noise(
         rpc.cancel()
         await asyncio.wait_for(served.app.shapes.closed.wait(), 30)
     assert not [record for record in caplog.records if "detach" in record.getMessage()]
+
+
+async def test_a_question_about_the_process_belongs_to_a_trace_or_makes_none(serve: Serve, traced: Traced) -> None:
+    """Routers ask GetInfo of every replica, every few seconds."""
+    get_info = encoder_pb2_grpc.EncoderServiceStub
+    async with serve(tracer_provider=traced.provider) as served:
+        async with open_channel(served.server.address, instrument=False) as untraced:
+            await get_info(untraced).GetInfo(encoder_pb2.GetInfoRequest())
+        await get_info(served.channel).GetInfo(encoder_pb2.GetInfoRequest())
+        spans = await traced.spans(2)
+    assert [span.kind for span in spans].count(SpanKind.SERVER) == 1
 
 
 async def test_health_makes_no_span(serve: Serve, traced: Traced) -> None:

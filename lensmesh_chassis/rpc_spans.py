@@ -1,0 +1,165 @@
+"""A span for each call served and each call made: begun as OpenTelemetry's interceptors begin it, ended as it ended.
+
+The stock interceptors leave the span of a cancelled call open or OK, know no deadline on the server, and record an
+aborted stream's exception twice. What they are good at stays theirs: attributes by the semantic conventions, the
+context in and out of metadata, and the instrumentation switch.
+"""
+
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from opentelemetry.semconv._incubating.attributes.rpc_attributes import RPC_GRPC_STATUS_CODE
+from opentelemetry.trace import Span, Status, StatusCode
+
+from lensmesh_chassis import spans
+from lensmesh_chassis.outcome import outcome
+from lensmesh_chassis.shapes import Interceptor, Rpc, is_infrastructure
+
+# The name of the code, as the newer conventions want it and people read it.
+STATUS_NAME = "rpc.response.status_code"
+# Where the caller is at fault the conventions leave a server's span unset.
+_SERVER_FAULTS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+# gRPC itself tells the server how often a call was sent before.
+_PREVIOUS_ATTEMPTS = "grpc-previous-rpc-attempts"
+
+
+def is_traced(method: str, metadata: Any) -> bool:
+    """Not health, not reflection, and no GetInfo that belongs to nothing: routers ask it of every replica, for ever."""
+    if is_infrastructure(method):
+        return False
+    return not method.endswith("/GetInfo") or any(key == "traceparent" for key, _ in metadata or ())
+
+
+class ServerSpans(Interceptor):
+    """One span for each call served. Outermost, so that it sees the code that the caller sees."""
+
+    def __init__(self, provider: Any) -> None:
+        from opentelemetry.instrumentation.grpc import aio_server_interceptor
+
+        make: Any = aio_server_interceptor
+        self._stock = make(tracer_provider=provider)
+        self._tracer = provider.get_tracer("lensmesh")
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
+        if not is_traced(rpc.method, rpc.metadata):
+            yield
+            return
+        # Each call has a task, and so a context, of its own: there is nothing to reset.
+        spans.current_tracer.set(self._tracer)
+        with self._stock._set_remote_context(context):
+            making = self._stock._start_span(rpc, context)
+            span = making.__enter__()
+            if attempts := next((value for key, value in rpc.metadata or () if key == _PREVIOUS_ATTEMPTS), None):
+                span.set_attribute(spans.ATTEMPT, int(attempts) + 1)
+            error: BaseException | None = None
+            try:
+                yield
+            except BaseException as caught:
+                error = caught
+                raise
+            finally:
+                _end_server_span(span, error, context)
+                # The span ends here, and learns of no exception: it has been told.
+                making.__exit__(None, None, None)
+
+
+def _end_server_span(span: Span, error: BaseException | None, context: Any) -> None:
+    if not span.is_recording():
+        return
+    code = outcome(error, context)
+    _set_code(span, code)
+    if code in _SERVER_FAULTS:
+        span.set_status(Status(StatusCode.ERROR, context.details() or code.name))
+    if isinstance(error, grpc.aio.AbortError):
+        # What the handler raised; without one it aborted by itself.
+        error = error.__context__
+    if isinstance(error, Exception) and not isinstance(error, grpc.RpcError):
+        spans.record(span, error)
+
+
+def client_span_interceptors(provider: Any, target: str = "") -> tuple[grpc.aio.ClientInterceptor, ...]:
+    """One for each shape: gRPC puts a class that has several shapes under the first only."""
+    from opentelemetry.instrumentation.grpc import aio_client_interceptors
+
+    make: Any = aio_client_interceptors
+    stock = make(tracer_provider=provider)[0]
+    peer = {"server.address": target} if target else {}
+    return tuple(kind(stock, peer) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream))
+
+
+class _ClientSpans:
+    def __init__(self, stock: Any, attributes: Mapping[str, str]) -> None:
+        self._stock, self._attributes = stock, attributes
+
+    async def _call(self, continuation: Any, details: Any, request: Any) -> Any:
+        method = details.method.decode() if isinstance(details.method, bytes) else details.method
+        if is_infrastructure(method) or self._stock.tracing_skipped(details):
+            return await continuation(details, request)
+        with self._stock._start_interceptor_span(method) as span:
+            passed_on = self._stock.propagate_trace_in_details(details)
+            if not span.is_recording():
+                return await continuation(passed_on, request)
+            span.set_attributes(self._attributes)
+            spans.link_passengers(span)
+            try:
+                call = await continuation(passed_on, request)
+            except BaseException as error:
+                _end_client_span(span, grpc.StatusCode.CANCELLED, "")
+                raise error
+        call.add_done_callback(lambda ended: _end_client_span(span, _told(ended.code()), _told(ended.details())))
+        return call
+
+
+def _end_client_span(span: Span, code: grpc.StatusCode, details: str) -> None:
+    _set_code(span, code)
+    if code is not grpc.StatusCode.OK:
+        span.set_status(Status(StatusCode.ERROR, f"{code.name}: {details}" if details else code.name))
+    span.end()
+
+
+def _set_code(span: Span, code: grpc.StatusCode) -> None:
+    span.set_attribute(RPC_GRPC_STATUS_CODE, code.value[0])
+    span.set_attribute(STATUS_NAME, code.name)
+
+
+def _told(answer: Coroutine[Any, Any, Any]) -> Any:
+    """What a call that has ended tells by a coroutine: it has nothing to wait for."""
+    try:
+        answer.send(None)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        answer.close()
+    raise AssertionError("a call that is done has no code")
+
+
+class _UnaryUnary(_ClientSpans, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._call(continuation, client_call_details, request)
+
+
+class _UnaryStream(_ClientSpans, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._call(continuation, client_call_details, request)
+
+
+class _StreamUnary(_ClientSpans, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._call(continuation, client_call_details, request_iterator)
+
+
+class _StreamStream(_ClientSpans, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._call(continuation, client_call_details, request_iterator)

@@ -1,0 +1,175 @@
+"""Spans inside a call: children of what is recorded already, and nothing at all where nothing is.
+
+Knows OpenTelemetry's API alone. Whoever takes part in a call (the model services' engines too) makes spans by this, so
+that an error is recorded once, on the span where it arose, and that nothing is kept which no collector should see.
+"""
+
+import asyncio
+import os
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanContext, Status, StatusCode, Tracer
+
+from lensmesh_chassis.errors import LensmeshError
+
+# Attributes of our own; the rest are OpenTelemetry's semantic conventions.
+LANE: Final = "lensmesh.lane"
+MODEL: Final = "lensmesh.model"
+SPACE_ID: Final = "lensmesh.space_id"
+COLLECTION: Final = "lensmesh.collection"
+ITEM_INDEX: Final = "lensmesh.item.index"
+ITEM_REF: Final = "lensmesh.item.ref"
+ITEM_ID: Final = "lensmesh.item.id"
+ITEM_BYTES: Final = "lensmesh.item.bytes"
+ITEM_KIND: Final = "lensmesh.item.kind"
+CACHE_HIT: Final = "lensmesh.cache_hit"
+BATCH_SIZE: Final = "lensmesh.batch.size"
+ATTEMPT: Final = "lensmesh.attempt"
+REASON: Final = "lensmesh.reason"
+QUERY_TEXT: Final = "lensmesh.query.text"
+# The whole of an item's way, in a link from a batch to an item and back.
+LINK: Final = "lensmesh.link"
+
+CONTENT_VARIABLE: Final = "LENSMESH_TRACES_CONTENT"
+
+# The tracer of the call that runs here; the process' own where none does.
+current_tracer: ContextVar[Tracer | None] = ContextVar("lensmesh_tracer", default=None)
+_RECORDED: Final = "_lensmesh_recorded"
+
+
+def tracer() -> Tracer:
+    """Whoever makes the spans of this call."""
+    return current_tracer.get() or trace.get_tracer("lensmesh")
+
+
+def recording() -> bool:
+    """Whether what happens now is part of a trace that is kept."""
+    return trace.get_current_span().is_recording()
+
+
+def shows_content() -> bool:
+    """Whether spans may carry query texts, parameters of statements and the words of unexpected errors."""
+    return os.environ.get(CONTENT_VARIABLE, "").lower() in ("1", "true", "yes", "on")
+
+
+@contextmanager
+def span(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
+    """A child of the current span; where that is not recorded, nothing is made and an empty span is handed out.
+
+    What is raised inside is recorded on it, unless a span further in did that.
+    """
+    if not recording():
+        yield trace.INVALID_SPAN
+        return
+    made = tracer().start_span(name, attributes=attributes)
+    try:
+        with trace.use_span(made, record_exception=False, set_status_on_exception=False):
+            yield made
+    except BaseException as error:
+        fail(made, error)
+        raise
+    finally:
+        made.end()
+
+
+@contextmanager
+def operation(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
+    """As `span`, and the first of a trace where there is none yet. Not to be held across a `yield` of a generator."""
+    with trace.get_tracer("lensmesh").start_as_current_span(
+        name, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as made:
+        try:
+            yield made
+        except BaseException as error:
+            fail(made, error)
+            raise
+
+
+def fail(span: Span, error: BaseException) -> None:
+    """The span says why it failed. The error itself is recorded once, on the first span that learns of it."""
+    if not span.is_recording():
+        return
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        span.set_status(Status(StatusCode.ERROR, "CANCELLED"))
+        return
+    if isinstance(error, LensmeshError):
+        span.set_attribute(REASON, str(error.reason))
+        span.set_status(Status(StatusCode.ERROR, f"{error.reason}: {error.message}"))
+    else:
+        span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+    record(span, error)
+
+
+def record(span: Span, error: BaseException) -> None:
+    """Keep the error as an event, unless that was done. An unexpected one keeps its words to itself: they may quote."""
+    if is_recorded(error) or not span.is_recording():
+        return
+    mark_recorded(error)
+    kind = type(error)
+    attributes = {"exception.type": f"{kind.__module__}.{kind.__qualname__}"}
+    if isinstance(error, LensmeshError):
+        attributes |= {"exception.message": error.message, REASON: str(error.reason)}
+    else:
+        attributes["exception.stacktrace"] = "".join(traceback.format_tb(error.__traceback__))
+        if shows_content():
+            attributes["exception.message"] = str(error)
+    span.add_event("exception", attributes)
+
+
+def mark_recorded(error: BaseException) -> None:
+    """Another span, of this process or of the one that the error came from, has it."""
+    if hasattr(error, "__dict__"):
+        setattr(error, _RECORDED, True)
+
+
+def is_recorded(error: BaseException) -> bool:
+    """Whether a span has this error already."""
+    return bool(getattr(error, _RECORDED, False))
+
+
+# Spans of the items that the next call is made for, each at the place of its item.
+_passengers: ContextVar[Sequence[Span]] = ContextVar("lensmesh_passengers", default=())
+
+
+@contextmanager
+def carrying(items: Sequence[Span]) -> Iterator[None]:
+    """Calls made inside are made for these items: call and items are linked both ways."""
+    token = _passengers.set(items)
+    try:
+        yield
+    finally:
+        _passengers.reset(token)
+
+
+@contextmanager
+def carrying_some(indexes: Sequence[int]) -> Iterator[None]:
+    """Of those that are being carried, only these."""
+    items = _passengers.get()
+    with carrying([items[index] for index in indexes] if items else ()):
+        yield
+
+
+def link_passengers(call: Span) -> None:
+    """Link a call's span with the spans of the items it is made for, and back."""
+    here = call.get_span_context()
+    for item in _passengers.get():
+        link_both(call, item, here)
+
+
+def link_both(one: Span, other: Span, context_of_one: SpanContext | None = None) -> None:
+    """Each knows of the other."""
+    if not other.is_recording():
+        return
+    one.add_link(other.get_span_context())
+    other.add_link(context_of_one or one.get_span_context())
+
+
+def trace_id() -> str:
+    """The trace of what runs here, as 32 hexadecimal digits, where it is kept; else ""."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid and context.trace_flags.sampled else ""
