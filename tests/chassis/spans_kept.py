@@ -41,7 +41,8 @@ def parent_of(span: ReadableSpan) -> int:
 def id_of(span: ReadableSpan) -> int:
     """Its span id."""
     assert span.context is not None
-    return span.context.span_id
+    own: int = span.context.span_id
+    return own
 
 
 def links_of(span: ReadableSpan) -> set[int]:
