@@ -163,7 +163,7 @@ def _error_info(reason: Reason, metadata: dict[str, str]) -> error_details_pb2.E
     info = error_details_pb2.ErrorInfo(reason=str(reason), domain=DOMAIN)
     size = 0
     for key, value in metadata.items():
-        text = _clean(value)[:MAX_METADATA_VALUE_CHARS]
+        key, text = _clean(key), _clean(value)[:MAX_METADATA_VALUE_CHARS]
         size += len(key.encode()) + len(text.encode()) + 8
         if size > MAX_DETAILS_BYTES // 4:
             break
