@@ -1,14 +1,19 @@
 """TLS and mutual TLS out of PEM files, for servers and for channels."""
 
+import logging
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from lensmesh_chassis.certificates import validity
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # a client that opens channels needs no settings classes, nor what they are made with
     from lensmesh_chassis.settings import ServiceSettings
@@ -38,16 +43,63 @@ def peer_security(settings: "ServiceSettings") -> ChannelSecurity:
 
 
 def server_credentials(settings: "ServiceSettings") -> grpc.ServerCredentials | None:
-    """Credentials by the settings' tls_ files; None for plain text. Raises PreconditionFailed for a file that cannot be
-    read.
+    """Credentials by the settings' tls_ files, read again when they change; None for plain text.
+
+    Raises PreconditionFailed for files that cannot be used now.
     """
     if not settings.tls_certificate_file:
         return None
-    key = _read(settings.tls_key_file, "tls_key_file")
-    chain = _read(settings.tls_certificate_file, "tls_certificate_file")
-    _check_pair(settings.tls_certificate_file, settings.tls_key_file, "tls_certificate_file", "tls_key_file")
-    ca = _read(settings.tls_client_ca_file, "tls_client_ca_file") if settings.tls_client_ca_file else None
-    return grpc.ssl_server_credentials([(key, chain)], root_certificates=ca, require_client_auth=ca is not None)
+    files = _ServerFiles(settings)
+    return grpc.dynamic_ssl_server_credentials(
+        files.read(), files.changed, require_client_authentication=bool(settings.tls_client_ca_file)
+    )
+
+
+class _ServerFiles:
+    """The certificate, its key and the authorities of clients, as they are now."""
+
+    def __init__(self, settings: "ServiceSettings") -> None:
+        self._certificate, self._key = settings.tls_certificate_file, settings.tls_key_file
+        self._ca = settings.tls_client_ca_file
+        self._seen = self._stamp()
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        """Raises PreconditionFailed naming the setting and the file at fault."""
+        key, chain = _read(self._key, "tls_key_file"), _read(self._certificate, "tls_certificate_file")
+        _check_pair(self._certificate, self._key, "tls_certificate_file", "tls_key_file")
+        _check_dates(self._certificate, chain, "tls_certificate_file")
+        ca = _read(self._ca, "tls_client_ca_file") if self._ca else None
+        return grpc.ssl_server_certificate_configuration([(key, chain)], ca)
+
+    def changed(self) -> Any:
+        """For gRPC, before each handshake, in a thread of its own: a new configuration, or None where nothing changed.
+
+        Files that do not fit are not used: the old ones serve on, and the next change is looked at again.
+        """
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return None
+        self._seen = stamp
+        try:
+            fresh = self.read()
+        except PreconditionFailed as error:
+            _log.warning(
+                "the TLS files changed and cannot be used; the old ones serve on", extra={"why": error.message}
+            )
+            return None
+        _log.info("the TLS files changed", extra={"certificate": self._certificate})
+        return fresh
+
+    def _stamp(self) -> tuple[tuple[int, int, int], ...]:
+        return tuple(_stamp(name) for name in (self._certificate, self._key, self._ca) if name)
+
+
+def _stamp(name: str) -> tuple[int, int, int]:
+    try:
+        facts = Path(name).stat()
+    except OSError:
+        return (0, 0, 0)
+    return (facts.st_ino, facts.st_mtime_ns, facts.st_size)
 
 
 def channel_credentials(security: ChannelSecurity) -> grpc.ChannelCredentials:
@@ -57,6 +109,7 @@ def channel_credentials(security: ChannelSecurity) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(ca)
     key, chain = _read(security.key_file, "key_file"), _read(security.certificate_file, "certificate_file")
     _check_pair(security.certificate_file, security.key_file, "certificate_file", "key_file")
+    _check_dates(security.certificate_file, chain, "certificate_file")
     return grpc.ssl_channel_credentials(ca, key, chain)
 
 
@@ -72,6 +125,29 @@ def _check_pair(certificate: str, key: str, *names: str) -> None:
             f"({error.reason})",
             metadata={"certificate": certificate, "key": key},
         ) from error
+
+
+def _check_dates(file: str, pem: bytes, setting: str) -> None:
+    """The other side would refuse it, and the handshake would not tell this one why."""
+    try:
+        found = validity(pem)
+    except ValueError as error:
+        raise PreconditionFailed(
+            Reason.OPTION_INVALID, f"{setting} {file!r} holds no certificate: {error}", metadata={"file": file}
+        ) from error
+    now = datetime.now(UTC)
+    if found.begin <= now <= found.end:
+        return
+    when = (
+        f"expired on {found.end:%Y-%m-%d %H:%M} UTC"
+        if now > found.end
+        else (f"is not valid before {found.begin:%Y-%m-%d %H:%M} UTC")
+    )
+    raise PreconditionFailed(
+        Reason.OPTION_INVALID,
+        f"{setting} {file!r} {when}, and now it is {now:%Y-%m-%d %H:%M}: renew the certificate, or correct the clock",
+        metadata={"file": file, "begin": found.begin.isoformat(), "end": found.end.isoformat()},
+    )
 
 
 def _read(path: str, setting: str) -> bytes:

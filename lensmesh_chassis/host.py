@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis import telemetry
 from lensmesh_chassis.addresses import Address, clear_stale_socket, explain_bind_failure, parse_address, parse_addresses
+from lensmesh_chassis.callers import Callers, parse_identities
 from lensmesh_chassis.channels import server_options
 from lensmesh_chassis.credentials import server_credentials
 from lensmesh_chassis.errors import PreconditionFailed
@@ -48,8 +49,10 @@ class Host:
         self._started = asyncio.Event()
         self._in_flight = InFlight()
         gate = Gate(health, self._started, draining, self._in_flight)
+        identities = parse_identities(settings.tls_client_ids)
+        callers = Callers(identities) if identities else None
         self.server = grpc.aio.server(
-            interceptors=in_order(telemetry.server_interceptors(tracer_provider), CallMetrics(registry), gate),
+            interceptors=in_order(telemetry.server_interceptors(tracer_provider), CallMetrics(registry), gate, callers),
             options=server_options(settings.max_message_bytes, settings.max_connection_age_seconds),
         )
         self._health_server: grpc.aio.Server | None = None

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from lensmesh_chassis import spans
+from lensmesh_chassis.callers import Callers
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.metrics import CallMetrics
@@ -196,7 +197,11 @@ def _later(reason: Reason, message: str) -> Unavailable:
 
 
 def in_order(
-    telemetry: Sequence[grpc.aio.ServerInterceptor], metrics: CallMetrics, gate: Gate
+    telemetry: Sequence[grpc.aio.ServerInterceptor],
+    metrics: CallMetrics,
+    gate: Gate,
+    callers: Callers | None = None,
 ) -> list[grpc.aio.ServerInterceptor]:
     """Outermost first. Errors is innermost: outside of it a failed call would be recorded as OK."""
-    return [StreamCloser(), *telemetry, RequestIds(), AccessLog(), metrics, gate, Errors()]
+    known = (callers,) if callers is not None else ()
+    return [StreamCloser(), *telemetry, RequestIds(), AccessLog(), metrics, *known, gate, Errors()]

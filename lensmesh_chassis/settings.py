@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from lensmesh_chassis.addresses import parse_address, parse_addresses
+from lensmesh_chassis.callers import parse_identities
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
 
 # What Kubernetes adds to every pod for each Service of the namespace, "Discovering services" in its documentation.
@@ -84,6 +85,11 @@ class ServiceSettings(BaseSettings):
         description="PEM certificates that sign clients. If set, a client without such a certificate is refused "
         "(mutual TLS).",
     )
+    tls_client_ids: str = Field(
+        "",
+        description="SPIFFE ids that may call, comma-separated, `*` for any text: a client certificate must carry one "
+        "of them. Empty: any certificate of tls_client_ca_file. Health and reflection answer without.",
+    )
     peer_ca_file: str = Field(
         "", description="PEM certificates that sign the services this one calls. Empty: they are called in plain text."
     )
@@ -96,6 +102,12 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _listen_is_readable(cls, value: str) -> str:
         parse_addresses(value)
+        return value
+
+    @field_validator("tls_client_ids")
+    @classmethod
+    def _identities_are_readable(cls, value: str) -> str:
+        parse_identities(value)
         return value
 
     @field_validator("health_listen", "metrics_listen")
@@ -112,6 +124,8 @@ class ServiceSettings(BaseSettings):
                 raise ValueError(f"{certificate} and {key} belong together: set both or none")
         if self.tls_client_ca_file and not self.tls_certificate_file:
             raise ValueError("tls_client_ca_file needs tls_certificate_file and tls_key_file")
+        if self.tls_client_ids and not self.tls_client_ca_file:
+            raise ValueError("tls_client_ids needs tls_client_ca_file: only a checked certificate says who calls")
         if self.peer_certificate_file and not self.peer_ca_file:
             raise ValueError("peer_certificate_file needs peer_ca_file")
         return self

@@ -12,6 +12,7 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.errors import LensmeshError, Unavailable
+from lensmesh_chassis.handshakes import explain_handshake, explain_hang_up
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
 from lensmesh_client import mesh, translate_mesh
@@ -73,15 +74,24 @@ class Connection:
     def explain(self, error: grpc.RpcError) -> LensmeshError:
         """The typed error; one that says where nobody answered, and how somebody would."""
         typed = from_rpc_error(error)
-        if isinstance(typed, Unavailable) and typed.reason is Reason.UNKNOWN:
+        if not isinstance(typed, Unavailable) or typed.reason is not Reason.UNKNOWN:
+            return typed
+        if why := explain_handshake(typed.message, self._security):
             return Unavailable(
-                typed.reason,
-                f"no lensmesh router answers at {self.target} ({typed.message}). "
-                "`lensmesh up` starts a mesh on this machine; another address is given by target.",
+                Reason.TLS_FAILED,
+                f"no connection to {self.target}: {why}.",
                 retry_after_s=typed.retry_after_s,
-                metadata=typed.metadata,
+                metadata=typed.metadata | {"details": typed.message},
             )
-        return typed
+        hint = explain_hang_up(typed.message, self._security) or (
+            "`lensmesh up` starts a mesh on this machine; another address is given by target"
+        )
+        return Unavailable(
+            typed.reason,
+            f"no lensmesh router answers at {self.target} ({typed.message}). {hint}.",
+            retry_after_s=typed.retry_after_s,
+            metadata=typed.metadata,
+        )
 
     async def limits(self, *, refresh: bool = False) -> mesh.Limits:
         """What the router accepts; asked once, and again on `refresh`."""

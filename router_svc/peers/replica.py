@@ -12,6 +12,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
+from lensmesh_chassis.handshakes import explain_handshake, explain_hang_up
 from router_svc.peers.kinds import Kind
 from router_svc.peers.targets import Address
 
@@ -103,7 +104,11 @@ class Probe:
     def _why(self, error: grpc.RpcError) -> str:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"no answer within {self._timeout_s:g} s"
-        return error.details() or error.code().name
+        details = error.details() or error.code().name
+        if why := explain_handshake(details, self._security):
+            return why
+        hint = explain_hang_up(details, self._security)
+        return f"{details}. {hint}" if hint else details
 
     async def _health(self, channel: grpc.aio.Channel) -> int:
         request = health_pb2.HealthCheckRequest(service=self._kind.service)
