@@ -11,6 +11,7 @@ from typing import Any
 from caption_svc.captioner import Caption, CaptionModel, Job, Plan
 from caption_svc.golden import golden_png
 from caption_svc.models.words import Deltas
+from lensmesh_chassis import spans
 from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_inference.batcher import Batcher, Lane, Seat
 from lensmesh_inference.canary import Canary
@@ -92,7 +93,8 @@ class Captioner:
             seat = own_seat = self.admit([len(content)], lane)
         job: Job | None = None
         try:
-            pixels, preprocess_s = await self._pool.run(self._prepare, content, field, lane=lane)
+            with spans.span("decode"):
+                pixels, preprocess_s = await self._pool.run(self._prepare, content, field, lane=lane)
             self.batcher.observer.prepared(preprocess_s)
             job = Job(pixels, plan, on_text)
             answer = await self.batcher.submit(

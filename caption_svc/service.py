@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
+
+from opentelemetry import trace
 
 from caption_svc.engine import Described
 from caption_svc.options import Order, read_options
@@ -15,6 +18,7 @@ from caption_svc.settings import CaptionSettings
 from caption_svc.translate import caption_message, limits_message, model_message, result_message
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.limits import check_items, check_message
@@ -24,9 +28,10 @@ from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.streams import answer_as_ready
 from lensmesh_inference.batcher import Seat
+from lensmesh_inference.tracing import item_span
 
-# One picture of a stream with its dotted path in its message.
-_Item = tuple[caption_pb2.CaptionStreamItem, str]
+# One picture of a stream: its place there, itself, and its dotted path in its message.
+_Item = tuple[int, caption_pb2.CaptionStreamItem, str]
 
 
 class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
@@ -51,10 +56,11 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
         check_message(request, self._settings.max_message_bytes)
         check_items(len(request.images), self._settings.max_items, "images")
         order = await read_options(request.options, self._serving, self._settings)
+        trace.get_current_span().set_attributes({**_facts(order), spans.BATCH_SIZE: len(request.images)})
         with order.captioner.admit([len(image.content) for image in request.images], order.lane) as seat:
             results = await asyncio.gather(
                 *(
-                    self._result(image, f"images[{index}]", order, context, seat)
+                    self._result(index, image, f"images[{index}]", order, context, seat)
                     for index, image in enumerate(request.images)
                 )
             )
@@ -64,6 +70,7 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
         self, request_iterator: AsyncIterator[caption_pb2.CaptionStreamRequest], context: Any
     ) -> AsyncIterator[caption_pb2.CaptionStreamResponse]:
         orders: list[Order] = []
+        places = itertools.count()
 
         async def items() -> AsyncIterator[_Item]:
             async for request in request_iterator:
@@ -79,17 +86,17 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
                 if request.items:
                     check_items(len(request.items), self._settings.max_items, "items")
                 for index, item in enumerate(request.items):
-                    yield item, f"items[{index}].image"
+                    yield next(places), item, f"items[{index}].image"
 
         async def answer(item: _Item) -> caption_pb2.CaptionStreamResult:
-            message, field = item
-            result = await self._result(message.image, field, orders[0], context, None)
+            index, message, field = item
+            result = await self._result(index, message.image, field, orders[0], context, None, ref=message.ref)
             return caption_pb2.CaptionStreamResult(ref=message.ref, result=result)
 
         answers: Any = answer_as_ready(
             items(),
             answer,
-            size_of=lambda item: item[0].ByteSize(),
+            size_of=lambda item: item[1].ByteSize(),
             max_items=self._settings.stream_items,
             max_bytes=self._settings.stream_bytes,
             draining=self._runtime.draining,
@@ -103,6 +110,7 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
     ) -> AsyncIterator[caption_pb2.StreamCaptionResponse]:
         check_message(request, self._settings.max_message_bytes)
         order = await read_options(request.options, self._serving, self._settings, most_beams=1)
+        trace.get_current_span().set_attributes(_facts(order))
         pieces = order.captioner.describe_by_word(
             await image_content(request.image, "image", self._fetcher),
             order.plan,
@@ -119,23 +127,38 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
                     yield caption_pb2.StreamCaptionResponse(delta=piece)
 
     async def _result(
-        self, image: common_pb2.Image, field: str, order: Order, context: Any, seat: Seat | None
+        self,
+        index: int,
+        image: common_pb2.Image,
+        field: str,
+        order: Order,
+        context: Any,
+        seat: Seat | None,
+        *,
+        ref: str = "",
     ) -> caption_pb2.CaptionResult:
         """One picture's answer, be it its error; without a seat it waits for room."""
         arrived = time.monotonic()
         try:
-            described = await order.captioner.describe(
-                await image_content(image, field, self._fetcher),
-                order.plan,
-                lane=order.lane,
-                field=field,
-                deadline=_deadline(context),
-                seat=seat,
-            )
+            with item_span(index, _facts(order) | ({spans.ITEM_REF: ref} if ref else {})) as span:
+                content = await image_content(image, field, self._fetcher)
+                span.set_attribute(spans.ITEM_BYTES, len(content))
+                described = await order.captioner.describe(
+                    content, order.plan, lane=order.lane, field=field, deadline=_deadline(context), seat=seat
+                )
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what nobody foresaw
             total_us = int((time.monotonic() - arrived) * 1e6)
             return caption_pb2.CaptionResult(error=to_status(error), timings=common_pb2.Timings(total_us=total_us))
         return result_message(described, order.captioner.model.facts.label)
+
+
+def _facts(order: Order) -> dict[str, str]:
+    """What a span tells of it."""
+    return {
+        spans.MODEL: order.captioner.model.facts.label,
+        spans.LANE: order.lane.name.lower(),
+        spans.ITEM_KIND: "image",
+    }
 
 
 def _deadline(context: Any) -> float | None:

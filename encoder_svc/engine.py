@@ -14,6 +14,7 @@ from PIL import Image
 
 from encoder_svc.model import EncoderModel, Prepared, Space, Vector
 from encoder_svc.settings import EncoderSettings
+from lensmesh_chassis import spans
 from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
@@ -38,6 +39,16 @@ class Text:
 
 
 Item: TypeAlias = Picture | Text
+
+
+def facts_of(item: Item) -> dict[str, str | int]:
+    """What a span may tell of an item."""
+    if isinstance(item, Picture):
+        return {spans.ITEM_KIND: "image", spans.ITEM_BYTES: len(item.content)}
+    facts: dict[str, str | int] = {spans.ITEM_KIND: "text", spans.ITEM_BYTES: len(item.text.encode())}
+    if spans.shows_content():
+        facts[spans.QUERY_TEXT] = item.text
+    return facts
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,15 @@ class Job:
     space: Space
     lane: Lane
     deadline: float | None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a span tells of it."""
+        return {
+            spans.MODEL: self.served.model.facts.name,
+            spans.SPACE_ID: self.space.id,
+            spans.LANE: self.lane.name.lower(),
+        }
 
 
 class Served:
@@ -152,7 +172,8 @@ class Engine:
         """One vector. Raises what concerns this item alone: bad input, a missed deadline, a model that fails on it."""
         arrived = time.monotonic() if arrived is None else arrived
         self._check(item)
-        prepared, preprocess_s = await self.pool.run(self._prepare, item, job, lane=job.lane)
+        with spans.span("decode" if isinstance(item, Picture) else "tokenize"):
+            prepared, preprocess_s = await self.pool.run(self._prepare, item, job, lane=job.lane)
         job.served.batcher.observer.prepared(preprocess_s)
         before_queue_s = time.monotonic() - arrived
         answer = await job.served.batcher.submit(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from encoder_svc.engine import Engine, Item, Job, Text
+from opentelemetry import trace
+
+from encoder_svc.engine import Engine, Item, Job, Text, facts_of
 from encoder_svc.settings import EncoderSettings
 from encoder_svc.translate import (
     read_data_type,
@@ -19,6 +22,7 @@ from encoder_svc.translate import (
     write_result,
 )
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InvalidInput, NotBuilt
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.limits import check_items, check_message
@@ -27,12 +31,15 @@ from lensmesh_chassis.requests import wants_bulk
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.streams import answer_as_ready
 from lensmesh_inference.batcher import Lane, Seat
+from lensmesh_inference.tracing import item_span
 
 
 @dataclass(frozen=True)
 class _StreamItem:
     """One item as read, and what holds for its stream."""
 
+    index: int
+    """Among all of the stream."""
     item: encoder_pb2.EncodeStreamItem
     field: str
     job: Job
@@ -117,15 +124,20 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         Refused as a whole where there is no room.
         """
         items = [item for item in read if not isinstance(item, BaseException)]
+        trace.get_current_span().set_attributes({**job.facts, spans.BATCH_SIZE: len(read)})
         with self._engine().admit(items, job) as seat:
-            outcomes = iter(await asyncio.gather(*(self._encode(item, job, options, seat) for item in items)))
-        return [write_error(item) if isinstance(item, BaseException) else next(outcomes) for item in read]
+            jobs = (self._encode(index, item, job, options, seat) for index, item in enumerate(read))
+            return await asyncio.gather(*jobs)
 
     async def _encode(
-        self, item: Item, job: Job, options: encoder_pb2.EncodeOptions, seat: Seat
+        self, index: int, item: Item | BaseException, job: Job, options: encoder_pb2.EncodeOptions, seat: Seat
     ) -> encoder_pb2.EncodeResult:
         try:
-            return write_result(await self._engine().encode(item, job, seat=seat), options)
+            with item_span(index, job.facts) as span:
+                if isinstance(item, BaseException):
+                    raise item
+                span.set_attributes(facts_of(item))
+                return write_result(await self._engine().encode(item, job, seat=seat), options)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
             return write_error(error)
 
@@ -133,6 +145,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self, requests: AsyncIterator[encoder_pb2.EncodeStreamRequest], context: Any
     ) -> AsyncIterator[_StreamItem]:
         options: encoder_pb2.EncodeOptions | None = None
+        places = itertools.count()
         async for request in requests:
             check_message(request, self._settings.max_message_bytes)
             if request.items:
@@ -147,12 +160,14 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
                     field="options",
                 )
             for index, item in enumerate(request.items):
-                yield _StreamItem(item, f"items[{index}]", job, options)
+                yield _StreamItem(next(places), item, f"items[{index}]", job, options)
 
     async def _answer(self, one: _StreamItem) -> encoder_pb2.EncodeStreamResult:
         try:
-            item = await read_stream_item(one.item, one.field, self._fetcher)
-            result = write_result(await self._engine().encode_when_room(item, one.job), one.options)
+            with item_span(one.index, {spans.ITEM_REF: one.item.ref, **one.job.facts}) as span:
+                item = await read_stream_item(one.item, one.field, self._fetcher)
+                span.set_attributes(facts_of(item))
+                result = write_result(await self._engine().encode_when_room(item, one.job), one.options)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
             result = write_error(error)
         return encoder_pb2.EncodeStreamResult(ref=one.item.ref, result=result)

@@ -9,6 +9,8 @@ sees it. No torch, no gRPC.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -16,10 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from opentelemetry import context
+from opentelemetry.context import Context
+
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.lanes import Entry, Lane, LaneQueue, Seat
 from lensmesh_inference.observer import BatchObserver, Unobserved
+from lensmesh_inference.tracing import Ride, batch_span
 
 __all__ = ["Answer", "Batcher", "Lane", "Seat"]
 
@@ -178,14 +185,19 @@ class Batcher(Generic[In, Out]):
         if self._stopping:
             raise Unavailable(Reason.DRAINING, f"{self._name} stops: send it again.")
         own_seat = self.admit(lane, items=1, size_bytes=size_bytes) if seat is None else None
-        entry: Entry[In, Answer[Out]] = Entry(item, group, deadline, asyncio.get_running_loop().create_future())
+        answer_to_come: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
+        entry = Entry(item, group, deadline, answer_to_come, Ride(lane.name.lower()))
         queue.put(entry)
         self._wake.set()
         try:
             answer = await entry.answer
             self.observer.waited(lane, answer.queue_us / 1e6)
             return answer
+        except BaseException as error:
+            entry.ride.fail(error)
+            raise
         finally:
+            entry.ride.end()
             queue.discard(entry)
             if own_seat is not None:
                 own_seat.release()
@@ -226,34 +238,41 @@ class Batcher(Generic[In, Out]):
         self._interactive_in_a_row = self._interactive_in_a_row + 1 if first is self._lanes[Lane.INTERACTIVE] else 0
         return batch
 
-    async def _compute(self, batch: list[Entry[In, Answer[Out]]]) -> None:
-        """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail."""
+    async def _compute(self, batch: list[Entry[In, Answer[Out]]], inside: Context | None = None) -> None:
+        """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail.
+
+        `inside`: where the span of the batch that this is a half of is current.
+        """
         batch = [entry for entry in batch if not entry.answer.done()]
         if not batch:
             return
+        facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
+        with batch_span([entry.ride for entry in batch], facts, inside) as span:
+            try:
+                await self._compute_at_once(batch)
+            except Exception as error:  # noqa: BLE001 - whatever a model raises, the loop must live on
+                # Without its words: an error that nobody foresaw may quote what it was given.
+                spans.fail(span, error)
+                if len(batch) == 1:
+                    self._blame(batch[0], error)
+                    return
+                self.observer.batch_failed()
+                _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
+                for entry in batch:
+                    entry.ride.put_back()
+                middle = len(batch) // 2
+                for half in (batch[:middle], batch[middle:]):
+                    await self._compute(half, context.get_current())
+
+    async def _compute_at_once(self, batch: list[Entry[In, Answer[Out]]]) -> None:
+        """Run the batch as it is. Raises what the model raises, and nothing is answered then."""
         started = self._running_since = time.monotonic()
         try:
             outputs = await self._in_thread([entry.item for entry in batch])
-            if len(outputs) != len(batch):
-                raise RuntimeError(f"{self._name} returned {len(outputs)} outputs for {len(batch)} items")
-        except Exception as error:  # noqa: BLE001 - whatever a model raises, the loop must live on
-            if len(batch) > 1:
-                self.observer.batch_failed()
-                _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
-                middle = len(batch) // 2
-                await self._compute(batch[:middle])
-                await self._compute(batch[middle:])
-                return
-            self.observer.poisoned()
-            _log.exception("%s failed on one item", self._name)
-            batch[0].fail(
-                error
-                if isinstance(error, LensmeshError)
-                else InternalFault(Reason.MODEL_FAILED, f"{self._name} failed on this item; others are not concerned.")
-            )
-            return
         finally:
             self._running_since = None
+        if len(outputs) != len(batch):
+            raise RuntimeError(f"{self._name} returned {len(outputs)} outputs for {len(batch)} items")
         seconds = time.monotonic() - started
         self.observer.computed(len(batch), seconds)
         self._item_seconds += 0.2 * (seconds / len(batch) - self._item_seconds)
@@ -264,5 +283,17 @@ class Batcher(Generic[In, Out]):
                 queue_us = int((started - entry.arrived) * 1e6)
                 entry.answer.set_result(Answer(output, queue_us, int(seconds * 1e6), len(batch)))
 
+    def _blame(self, entry: Entry[In, Answer[Out]], error: Exception) -> None:
+        """The model failed on this very item."""
+        self.observer.poisoned()
+        _log.exception("%s failed on one item", self._name)
+        if not isinstance(error, LensmeshError):
+            error = InternalFault(Reason.MODEL_FAILED, f"{self._name} failed on this item; others are not concerned.")
+            # The batch's span has what lies behind it.
+            spans.mark_recorded(error)
+        entry.fail(error)
+
     async def _in_thread(self, items: Sequence[In]) -> Sequence[Out | LensmeshError]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)
+        # In the batch's context, for what the thread logs.
+        run = functools.partial(contextvars.copy_context().run, self._run, items)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)

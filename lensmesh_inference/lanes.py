@@ -16,6 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from lensmesh_chassis.errors import LensmeshError, Overloaded
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.tracing import Ride
 
 In = TypeVar("In")
 A = TypeVar("A")
@@ -36,6 +37,7 @@ class Entry(Generic[In, A]):
     group: Hashable
     deadline: float | None
     answer: asyncio.Future[A]
+    ride: Ride
     arrived: float = field(default_factory=time.monotonic)
 
     def fail(self, error: LensmeshError) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +31,9 @@ class DecodePool:
         A job that has begun runs to its end even if cancelled.
         """
         await self._turn(lane)
-        job = asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+        # In the caller's context, for what the thread logs.
+        run = functools.partial(contextvars.copy_context().run, function, *args)
+        job = asyncio.get_running_loop().run_in_executor(self._executor, run)
         # The thread is free when the job ends, not when its caller loses patience.
         job.add_done_callback(lambda _: self._next())
         return await asyncio.shield(job)

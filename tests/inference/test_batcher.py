@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ class Doubler:
 
 @asynccontextmanager
 async def started(model: Doubler, **limits: int) -> AsyncIterator[Batcher[int, int]]:
-    settings = {"max_batch": 4, "max_queue_items": 100, "max_queue_bytes": 10_000, **limits}
+    settings: dict[str, Any] = {"max_batch": 4, "max_queue_items": 100, "max_queue_bytes": 10_000, **limits}
     batcher: Batcher[int, int] = Batcher(model, name="doubler", **settings)
     await batcher.start()
     try:
