@@ -1,0 +1,110 @@
+"""Runs the steps, tells each outcome as it comes, and cleans up whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+from lensmesh_chassis.errors import LensmeshError
+from lensmesh_cli.console import note
+from lensmesh_cli.smoke.looking import STEPS as LOOK
+from lensmesh_cli.smoke.looking import for_error
+from lensmesh_cli.smoke.mesh import Mesh, Options
+from lensmesh_cli.smoke.report import Broken, Grade, Outcome
+from lensmesh_cli.smoke.steps import STEPS, Step, clean_up
+
+POLL_S = 0.5
+INTERRUPTED = "interrupted"
+DELETE = "lensmesh.search.v1.SearchService/DeleteCollection"
+
+
+async def smoke(options: Options, tell: Callable[[Outcome], None]) -> list[Outcome]:
+    """All outcomes. The first Ctrl-C or SIGTERM lets the step that runs end, skips the rest and cleans up."""
+    stop = asyncio.Event()
+    mesh = Mesh(options)
+    outcomes: list[Outcome] = []
+    with _signals(stop):
+        try:
+            await _wait(mesh, stop)
+            for step in STEPS:
+                if step.name == "trace" and not options.jaeger:
+                    continue
+                outcome = await _outcome(step, mesh, outcomes, stop)
+                outcomes.append(outcome)
+                tell(outcome)
+        finally:
+            if mesh.wrote:
+                outcomes.append(await _leave_nothing(mesh))
+                tell(outcomes[-1])
+            await mesh.close()
+    return outcomes
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """The first signal sets `stop`; a second one ends the command at once, as it always does."""
+    loop = asyncio.get_running_loop()
+
+    def off() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    def asked() -> None:
+        note("interrupted: the step that runs is let to its end, then everything is removed (again: stop at once)")
+        stop.set()
+        off()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked)
+    try:
+        yield
+    finally:
+        off()
+
+
+async def _wait(mesh: Mesh, stop: asyncio.Event) -> None:
+    """Until the mesh is whole, or the time for that is over."""
+    first = STEPS[:2]
+    end = asyncio.get_running_loop().time() + mesh.options.wait_s
+    while mesh.options.wait_s and asyncio.get_running_loop().time() < end and not stop.is_set():
+        try:
+            for step in first:
+                await step.run(mesh)
+            return
+        except (LensmeshError, Broken):
+            await asyncio.sleep(POLL_S)
+
+
+async def _outcome(step: Step, mesh: Mesh, before: list[Outcome], stop: asyncio.Event) -> Outcome:
+    if stop.is_set():
+        return Outcome(step.name, Grade.SKIP, 0.0, INTERRUPTED)
+    if missing := [one.step for one in before if one.step in step.needs and one.grade is not Grade.OK]:
+        return Outcome(step.name, Grade.SKIP, 0.0, f"needs {missing[0]}")
+    start = asyncio.get_running_loop().time()
+
+    def ended(grade: Grade, found: str, look: str = "") -> Outcome:
+        return Outcome(step.name, grade, asyncio.get_running_loop().time() - start, found, look)
+
+    try:
+        return ended(Grade.OK, await step.run(mesh))
+    except Broken as broken:
+        return ended(Grade.FAIL, broken.found, broken.look or LOOK[step.name])
+    except LensmeshError as error:
+        return ended(Grade.FAIL, f"{error.message} ({error.reason})", for_error(step.name, error))
+
+
+async def _leave_nothing(mesh: Mesh) -> Outcome:
+    """After a run that did not get to its own delete, or whose delete failed."""
+    start = asyncio.get_running_loop().time()
+    try:
+        await clean_up(mesh)
+    except (LensmeshError, Broken) as error:
+        said = error.message if isinstance(error, LensmeshError) else error.found
+        message = f'{{"name": "{mesh.collection}"}}'
+        look = f"search and its store; once they answer: grpcurl -d '{message}' {mesh.options.target} {DELETE}"
+        found = f"perhaps left behind: {mesh.collection} ({said})"
+        return Outcome("clean-up", Grade.FAIL, asyncio.get_running_loop().time() - start, found, look)
+    seconds = asyncio.get_running_loop().time() - start
+    return Outcome("clean-up", Grade.OK, seconds, f"{mesh.collection} is gone")
