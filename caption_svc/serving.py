@@ -54,7 +54,8 @@ class Serving:
             timeout_s=settings.canary_timeout_seconds,
             max_tokens=settings.usual_caption_tokens,
         )
-        self._metrics.watch_canary(name, canary)
+        if settings.canary_seconds:
+            self._metrics.watch_canary(name, canary)
         self.served[name] = Served(captioner, canary)
         await captioner.batcher.start()
         _log.info("%s is warm and says of the canary's picture: %s", name, await canary.start())
