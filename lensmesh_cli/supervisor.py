@@ -10,18 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lensmesh_cli.managed import Managed, Say, Spec, StartError
+from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh_chassis.credentials import ChannelSecurity
+from lensmesh_cli.managed import POLL_S, Managed, Say, Spec, StartError
+
+if TYPE_CHECKING:  # it needs an extra
+    from lensmesh_cli.sidecars.local import LocalSidecars
 
 ORDER = ("database", "encoder", "caption", "search", "router")
 PORTS = {"router": 0, "encoder": 1, "caption": 2, "search": 3}
 """Added to the first port."""
 LOCAL = "127.0.0.1"
 LOCK_PATIENCE_S = 10.0
+ALL_SERVE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class MeshOptions:
     """A PostgreSQL of the caller's own; empty: an embedded one in `data`."""
     environment: Mapping[str, str] | None = None
     """More settings of the services."""
+    sidecars: bool = False
+    """An Envoy beside each service: callers and services meet by mutual TLS."""
 
 
 class DataFolderError(Exception):
@@ -55,14 +63,24 @@ class Supervisor:
         self._data = options.data.expanduser().resolve()
         self._lock: int | None = None
         self.processes: dict[str, Managed] = {}
+        self._sidecars: LocalSidecars | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def router(self) -> str:
         """ "host:port" of the router."""
         return self.address("router")
 
+    @property
+    def security(self) -> ChannelSecurity | None:
+        """What it takes to call the router: certificates with sidecars, nothing without."""
+        return self._sidecars.client if self._sidecars else None
+
     def address(self, name: str) -> str:
-        """ "host:port" of a service."""
+        """ "host:port" of a service, or of the Envoy before it."""
+        return self._sidecars.address(name) if self._sidecars else self._own(name)
+
+    def _own(self, name: str) -> str:
         bound = str(self.processes[name].ready["addresses"][0])
         return bound.replace("0.0.0.0:", f"{LOCAL}:").replace("[::]:", f"{LOCAL}:")
 
@@ -87,11 +105,12 @@ class Supervisor:
         await self.stop()
 
     async def stop(self) -> None:
-        """Callers first: the router, then what it calls, then the database."""
-        for names in (("router",), ("search", "caption", "encoder"), ("database",)):
+        """Callers first: the router, then what it calls, then the Envoys between them, then the database."""
+        envoys = tuple(name for name in self.processes if name.endswith("-envoy"))
+        for names in (("router",), ("search", "caption", "encoder"), envoys, ("database",)):
             running = [self.processes[name] for name in names if name in self.processes]
             await asyncio.gather(*(process.stop() for process in running))
-        self._unlock()
+        await self._leave()
 
     async def kill(self) -> None:
         """At once, without a drain. The database is stopped in good order: it is quick, and it holds data."""
@@ -99,6 +118,14 @@ class Supervisor:
         await asyncio.gather(*(process.kill() for process in services))
         if "database" in self.processes:
             await self.processes["database"].stop()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+        if self._sidecars is not None:
+            self._sidecars.close()
         self._unlock()
 
     async def start(self) -> None:
@@ -106,25 +133,64 @@ class Supervisor:
         for folder in (self._data, self._data / "logs", self._data / "run"):
             folder.mkdir(parents=True, exist_ok=True)
         await self._take_lock()
+        if self._options.sidecars:
+            await self._prepare_sidecars()
         store = self._options.store_url
         database = None if store else asyncio.create_task(self._add(self._database()))
         models = [
-            asyncio.create_task(self._add(self._service("encoder", {"MODEL": self._options.model}))),
-            asyncio.create_task(self._add(self._service("caption", {"MODEL": self._options.caption_model}))),
+            asyncio.create_task(self._serve("encoder", {"MODEL": self._options.model})),
+            asyncio.create_task(self._serve("caption", {"MODEL": self._options.caption_model})),
         ]
         tasks = [*models, *([database] if database else [])]
         try:
             if database is not None:
                 store = str((await database)["uri"])
-            search = asyncio.create_task(self._add(self._service("search", {"STORE_URL": store})))
+            search = asyncio.create_task(self._serve("search", {"STORE_URL": store}))
             tasks.append(search)
             await asyncio.gather(*models, search)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        targets = {f"{name.upper()}_TARGETS": self.address(name) for name in ("encoder", "caption", "search")}
-        await self._add(self._service("router", targets))
+        if self._sidecars is None:
+            behind = ("encoder", "caption", "search")
+            await self._serve("router", {f"{name.upper()}_TARGETS": self._own(name) for name in behind})
+            return
+        await self._serve("router", self._sidecars.settings("router"))
+        # The router came before its Envoy, and has met nobody yet.
+        await self._until_all_serve()
+
+    async def _prepare_sidecars(self) -> None:
+        from lensmesh_cli.sidecars.local import LocalSidecars
+
+        ports = {name: self._options.port and self._options.port + added for name, added in PORTS.items()}
+        self._sidecars = LocalSidecars(self._data, ports, self._options.host)
+        self._sidecars.prepare()
+        self._renewal = asyncio.create_task(self._sidecars.renew_forever())
+
+    async def _serve(self, name: str, settings: Mapping[str, str]) -> None:
+        """A service, and its Envoy."""
+        await self._add(self._service(name, settings))
+        if self._sidecars is not None:
+            await self._add(self._sidecars.spec(name, self._own(name)))
+
+    async def _until_all_serve(self) -> None:
+        async with grpc.aio.insecure_channel(self._own("router")) as channel:
+            stub = router_pb2_grpc.RouterServiceStub(channel)
+            reasons = ["it does not answer"]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ALL_SERVE_S):
+                    while reasons:
+                        with contextlib.suppress(grpc.RpcError):
+                            status = await stub.GetStatus(router_pb2.GetStatusRequest(), timeout=10)
+                            reasons = [
+                                f"{service.name}: {service.reason}"
+                                for service in status.services
+                                if service.health != router_pb2.HEALTH_SERVING
+                            ]
+                        await asyncio.sleep(POLL_S)
+        if reasons:
+            raise StartError("the router does not reach its neighbours through the Envoys: " + "; ".join(reasons))
 
     async def _add(self, spec: Spec) -> Mapping[str, Any]:
         with contextlib.suppress(FileNotFoundError):
@@ -149,7 +215,8 @@ class Supervisor:
         prefix = f"LENSMESH_{name.upper()}_"
         port = self._options.port + PORTS[name] if self._options.port else 0
         ready = self._data / "run" / f"{name}.json"
-        host = self._options.host if name == "router" else LOCAL
+        # Where there is an Envoy, nothing but it is for other machines.
+        host = self._options.host if name == "router" and not self._sidecars else LOCAL
         own = {
             "LISTEN": f"{host}:{port}",
             "METRICS_LISTEN": os.environ.get(f"{prefix}METRICS_LISTEN") or f"{LOCAL}:0",

@@ -35,15 +35,18 @@ def demo(
     model: Annotated[str, typer.Option(help="The encoder's model, as in `lensmesh up`.")] = "shapes",
     caption_model: Annotated[str, typer.Option(help="The captioner's model.")] = "shapes",
     mock: Annotated[bool, typer.Option("--mock", help="No models: made-up answers, nothing to check.")] = False,
+    sidecars: Annotated[
+        bool, typer.Option("--sidecars", help="Through an Envoy beside each service, with mutual TLS.")
+    ] = False,
 ) -> None:
     """The main job on this machine: starts a mesh, streams pictures in, finds them again, checks the answers."""
     from lensmesh_cli.demo.run import DemoOptions, run_demo
     from lensmesh_cli.local import check_parts
 
-    missing = check_parts(mock=mock, embedded=True)
+    missing = check_parts(mock=mock, embedded=True, sidecars=sidecars)
     if missing:
         fail(missing)
     if not html.resolve().parent.is_dir():
         fail(f"there is no folder {html.resolve().parent}", Exit.USAGE)
     names = ("mock", "mock") if mock else (model, caption_model)
-    raise typer.Exit(int(run_demo(DemoOptions(images, count, keep, json_output, html, *names))))
+    raise typer.Exit(int(run_demo(DemoOptions(images, count, keep, json_output, html, *names, sidecars=sidecars))))

@@ -42,6 +42,14 @@ def up(
             envvar="LENSMESH_SEARCH_STORE_URL", help="A PostgreSQL with pgvector of your own, not an embedded one."
         ),
     ] = "",
+    sidecars: Annotated[
+        bool,
+        typer.Option(
+            "--sidecars",
+            help="An Envoy beside each service: mutual TLS between them and with callers. Ports: the services' "
+            "plus 1000 (calls) and plus 2000 (from the router).",
+        ),
+    ] = False,
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the addresses here, as JSON, once the mesh serves.", dir_okay=False)
     ] = None,
@@ -50,9 +58,14 @@ def up(
     if mock and (model or caption_model):
         fail("--mock goes without --model and --caption-model", Exit.USAGE)
     from lensmesh_cli.local import check_parts, run_until_signal
-    from lensmesh_cli.supervisor import MeshOptions
+    from lensmesh_cli.sidecars.model import EGRESS
+    from lensmesh_cli.supervisor import PORTS, MeshOptions
 
-    missing = check_parts(mock=mock, embedded=not store_url)
+    missing = check_parts(mock=mock, embedded=not store_url, sidecars=sidecars)
+    if sidecars and port + max(PORTS.values()) + EGRESS > 65535 and not free_ports:
+        fail(
+            f"--sidecars needs ports up to {EGRESS + max(PORTS.values())} above --port: choose a lower one", Exit.USAGE
+        )
     if missing:
         fail(missing, Exit.FAILED)
     options = MeshOptions(
@@ -62,6 +75,7 @@ def up(
         model="mock" if mock else model,
         caption_model="mock" if mock else caption_model,
         store_url=store_url,
+        sidecars=sidecars,
     )
     note("starting the mesh; Ctrl-C ends it")
     raise typer.Exit(int(run_until_signal(options, ready_file)))

@@ -36,6 +36,7 @@ class DemoOptions:
     html: Path
     model: str
     caption_model: str
+    sidecars: bool = False
 
     @property
     def checked(self) -> bool:
@@ -46,7 +47,13 @@ class DemoOptions:
 def run_demo(options: DemoOptions) -> Exit:
     """Runs it; the exit code tells whether all went well."""
     folder = Path("lensmesh-demo") if options.keep else Path(tempfile.mkdtemp(prefix="lensmesh-demo-"))
-    mesh = MeshOptions(folder / "data", port=0, model=options.model, caption_model=options.caption_model)
+    mesh = MeshOptions(
+        folder / "data",
+        port=0,
+        model=options.model,
+        caption_model=options.caption_model,
+        sidecars=options.sidecars,
+    )
     demo = Demo(options, folder)
 
     async def whole(asked: asyncio.Event, forced: asyncio.Event) -> Exit:
@@ -110,7 +117,7 @@ class Demo:
         from lensmesh_client import Client
 
         samples = await self.drawing
-        async with Client(mesh.router, timeout_s=120) as client:
+        async with Client(mesh.router, security=mesh.security, timeout_s=120) as client:
             if not self._options.quiet:
                 announce(mesh, await client.status(), hints=False)
             results = await self._ingest(client, samples)

@@ -112,9 +112,12 @@ def _http(name: str, table: list[dict[str, Any]], *, outside: bool = False, logg
 
 def _log_of_failures() -> dict[str, Any]:
     """One line of JSON for each call that did not end well; the services log the rest, and Envoy counts all."""
+    failed = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
+    # Health is asked every second, and away for good reasons often.
+    call = {"name": ":path", "string_match": {"prefix": "/grpc."}, "invert_match": True}
     return {
         "name": "envoy.access_loggers.stdout",
-        "filter": {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}},
+        "filter": {"and_filter": {"filters": [failed, {"header_filter": {"header": call}}]}},
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
             "log_format": {"json_format": _LOGGED},

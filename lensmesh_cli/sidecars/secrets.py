@@ -57,7 +57,8 @@ def public_side(sidecar: Sidecar) -> dict[str, Any]:
 def _common(sidecar: Sidecar, peers: tuple[str, ...]) -> dict[str, Any]:
     return {
         "alpn_protocols": ["h2"],
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+        # Both, since a client's own highest is 1.2.
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
         "tls_certificate_sds_secret_configs": [_from_file(sidecar, IDENTITY)],
         "combined_validation_context": {
             "default_validation_context": {
