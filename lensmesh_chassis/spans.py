@@ -32,14 +32,15 @@ BATCH_SIZE: Final = "lensmesh.batch.size"
 ATTEMPT: Final = "lensmesh.attempt"
 REASON: Final = "lensmesh.reason"
 QUERY_TEXT: Final = "lensmesh.query.text"
-# The whole of an item's way, in a link from a batch to an item and back.
-LINK: Final = "lensmesh.link"
+ITEM_OUTCOME: Final = "lensmesh.item.outcome"
 
 CONTENT_VARIABLE: Final = "LENSMESH_TRACES_CONTENT"
 
 # The tracer of the call that runs here; the process' own where none does.
 current_tracer: ContextVar[Tracer | None] = ContextVar("lensmesh_tracer", default=None)
 _RECORDED: Final = "_lensmesh_recorded"
+# Errors behind an error that are looked at.
+_CAUSES: Final = 8
 
 
 def tracer() -> Tracer:
@@ -128,8 +129,15 @@ def mark_recorded(error: BaseException) -> None:
 
 
 def is_recorded(error: BaseException) -> bool:
-    """Whether a span has this error already."""
-    return bool(getattr(error, _RECORDED, False))
+    """Whether a span has this error already, or the one that it was raised for."""
+    seen: BaseException | None = error
+    for _ in range(_CAUSES):
+        if seen is None:
+            return False
+        if getattr(seen, _RECORDED, False):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 # Spans of the items that the next call is made for, each at the place of its item.
@@ -150,7 +158,7 @@ def carrying(items: Sequence[Span]) -> Iterator[None]:
 def carrying_some(indexes: Sequence[int]) -> Iterator[None]:
     """Of those that are being carried, only these."""
     items = _passengers.get()
-    with carrying([items[index] for index in indexes] if items else ()):
+    with carrying([items[index] for index in indexes if index < len(items)]):
         yield
 
 

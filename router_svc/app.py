@@ -124,6 +124,7 @@ class RouterApp:
                 max_message_bytes=self._settings.max_message_bytes,
                 health_check=kind.service,
                 metrics=self._calls,
+                tracer_provider=self._runtime.tracer_provider,
             )
             self._channels.append(channel)
             peers.append(Peer(target, stub(channel)))

@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from opentelemetry import trace
+
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis import spans
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.status import to_status
@@ -12,6 +15,7 @@ from router_svc.deadline import deadline_of
 from router_svc.directory import Directory
 from router_svc.gather import Gatherer
 from router_svc.limits import JoinedLimits
+from router_svc.peers.batches import failure_of
 from router_svc.peers.fleet import Patience
 from router_svc.peers.kinds import Kind
 from router_svc.peers.models import Captioners, image_bytes
@@ -85,6 +89,7 @@ class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
                 self._streams,
                 answer=work.answer,
                 size_of=lambda item: image_bytes(item.image),
+                ref_of=lambda item: item.ref,
                 prepare=as_they_are,
             ):
                 yield caption_pb2.CaptionStreamResponse(results=group)
@@ -114,6 +119,8 @@ class _StreamWork:
             max_items=settings.batch_items,
             max_bytes=settings.batch_bytes,
             max_calls=settings.batch_calls,
+            step="caption",
+            failure_of=failure_of,
         )
 
     async def __aenter__(self) -> "_StreamWork":
@@ -132,7 +139,12 @@ class _StreamWork:
         try:
             result = await self._images.submit(item.image)
         except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
-            result = caption_pb2.CaptionResult(error=to_status(error))
+            spans.fail(trace.get_current_span(), error)
+            return caption_pb2.CaptionStreamResult(
+                ref=item.ref, result=caption_pb2.CaptionResult(error=to_status(error))
+            )
+        if (refused := failure_of(result)) is not None:
+            spans.fail(trace.get_current_span(), refused)
         return caption_pb2.CaptionStreamResult(ref=item.ref, result=result)
 
     async def _describe(self, images: Sequence[common_pb2.Image]) -> Sequence[caption_pb2.CaptionResult]:

@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from opentelemetry import trace
+
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
@@ -14,6 +17,7 @@ from router_svc.deadline import deadline_of
 from router_svc.directory import Directory
 from router_svc.gather import Gatherer
 from router_svc.limits import JoinedLimits
+from router_svc.peers.batches import failure_of
 from router_svc.peers.fleet import Patience
 from router_svc.peers.kinds import Kind
 from router_svc.peers.models import Encoders, image_bytes, text_bytes
@@ -92,6 +96,7 @@ class EncoderProxy(encoder_pb2_grpc.EncoderServiceServicer):
                 self._streams,
                 answer=work.answer,
                 size_of=lambda item: item.ByteSize(),
+                ref_of=lambda item: item.ref,
                 prepare=as_they_are,
             ):
                 yield encoder_pb2.EncodeStreamResponse(results=group)
@@ -121,6 +126,8 @@ class _StreamWork:
             max_items=settings.batch_items,
             max_bytes=settings.batch_bytes,
             max_calls=settings.batch_calls,
+            step="encode",
+            failure_of=failure_of,
         )
         self._texts: Gatherer[str, encoder_pb2.EncodeResult] = Gatherer(
             self._encode_texts,
@@ -128,6 +135,8 @@ class _StreamWork:
             max_items=settings.batch_items,
             max_bytes=settings.batch_bytes,
             max_calls=settings.batch_calls,
+            step="encode",
+            failure_of=failure_of,
         )
 
     async def __aenter__(self) -> "_StreamWork":
@@ -155,7 +164,11 @@ class _StreamWork:
                         Reason.IMAGE_MISSING, "the item has neither image nor text: set one", field="image"
                     )
         except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
+            spans.fail(trace.get_current_span(), error)
             result = encoder_pb2.EncodeResult(error=to_status(error))
+        else:
+            if (refused := failure_of(result)) is not None:
+                spans.fail(trace.get_current_span(), refused)
         return encoder_pb2.EncodeStreamResult(ref=item.ref, result=result)
 
     async def _encode_images(self, images: Sequence[common_pb2.Image]) -> Sequence[encoder_pb2.EncodeResult]:

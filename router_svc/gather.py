@@ -1,10 +1,17 @@
 """Gathers the single items of a stream into batch calls: at once while a call is free, waiting only for one to end."""
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from opentelemetry import trace
+from opentelemetry.trace import Span
+
+from lensmesh_chassis import spans
+from lensmesh_chassis.errors import LensmeshError
 
 I = TypeVar("I")  # noqa: E741 - item and outcome, as in the batcher
 O = TypeVar("O")  # noqa: E741
@@ -15,6 +22,8 @@ class _Waiting(Generic[I, O]):
     item: I
     size: int
     answer: asyncio.Future[O]
+    owner: Span
+    """The item's own span."""
 
 
 class Gatherer(Generic[I, O]):
@@ -22,6 +31,9 @@ class Gatherer(Generic[I, O]):
 
     `run` answers one outcome per item, in order; if it raises, every item of that call fails with the error. An item
     whose submitter is cancelled leaves the queue, and a call that nobody waits for any longer is cancelled.
+
+    In a trace each item's time here is a span named `step`, which fails as `failure_of` says of its outcome. A call
+    stands below the stream that the gatherer was made in, linked to the items it carries.
     """
 
     def __init__(
@@ -32,8 +44,15 @@ class Gatherer(Generic[I, O]):
         max_items: int,
         max_bytes: int,
         max_calls: int,
+        step: str = "call",
+        failure_of: Callable[[O], LensmeshError | None] = lambda _: None,
     ) -> None:
         self._run = run
+        self._failure_of = failure_of
+        self._step = step
+        # A call belongs to the stream, not to the item that happened to come first.
+        self._context = contextvars.copy_context()
+        self._stream = trace.get_current_span()
         self._size_of = size_of
         self._max_items = max_items
         self._max_bytes = max_bytes
@@ -45,9 +64,16 @@ class Gatherer(Generic[I, O]):
     async def submit(self, item: I) -> O:
         """The outcome of `item`, when the call it rode in has ended."""
         answer: asyncio.Future[O] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(item, self._size_of(item), answer))
-        self._pump_soon()
-        return await answer
+        owner = trace.get_current_span()
+        with spans.span(self._step) as span:
+            # The stream's own span is above the call anyway.
+            passenger = trace.INVALID_SPAN if owner is self._stream else owner
+            self._waiting.append(_Waiting(item, self._size_of(item), answer, passenger))
+            self._pump_soon()
+            outcome = await answer
+            if (error := self._failure_of(outcome)) is not None:
+                spans.fail(span, error)
+            return outcome
 
     async def close(self) -> None:
         """Drops what waits, cancels what runs, and returns when nothing of it is left."""
@@ -68,7 +94,7 @@ class Gatherer(Generic[I, O]):
     def _pump(self) -> None:
         self._pump_is_due = False
         while len(self._calls) < self._max_calls and (batch := self._next_batch()):
-            call = asyncio.create_task(self._carry(batch))
+            call = asyncio.create_task(self._carry(batch), context=self._context.copy())
             self._calls.add(call)
             call.add_done_callback(self._end_call)
 
@@ -103,7 +129,8 @@ class Gatherer(Generic[I, O]):
         for waiting in batch:
             waiting.answer.add_done_callback(forget)
         try:
-            outcomes = await self._run([waiting.item for waiting in batch])
+            with spans.carrying([waiting.owner for waiting in batch]):
+                outcomes = await self._run([waiting.item for waiting in batch])
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(outcome)

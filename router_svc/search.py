@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from opentelemetry import trace
+
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
@@ -87,6 +90,10 @@ class Searching:
 
     async def _one(self, request: router_pb2.SearchRequest, deadline: float | None) -> router_pb2.SearchResponse:
         search = _Search(request, self._catalog.name(request.collection), "")
+        span = trace.get_current_span()
+        span.set_attributes({spans.COLLECTION: search.collection, spans.LANE: "interactive"})
+        if spans.shows_content():
+            span.set_attribute(spans.QUERY_TEXT, [query.text for query in request.queries if query.HasField("text")])
         await self._prepare([search], deadline)
         if search.error is not None:
             raise search.error

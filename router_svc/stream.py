@@ -1,11 +1,13 @@
 """What all streams of the router share: options once, items counted, bytes bounded, answers as they are ready."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, Unavailable
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
@@ -30,6 +32,7 @@ class StreamLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Read(Generic[T]):
+    index: int
     item: T
     size: int
     taken: int
@@ -61,18 +64,22 @@ async def answers(
     *,
     answer: Callable[[T], Awaitable[R]],
     size_of: Callable[[T], int],
+    ref_of: Callable[[T], str],
     prepare: Callable[[Sequence[Any]], Awaitable[Sequence[T]]],
 ) -> AsyncGenerator[list[R], None]:
     """Groups of answers to all items of a stream, as they become ready.
 
-    `prepare` turns the items of one message, in order, into what `answer` takes. Raises OPTIONS_REPEATED,
+    `prepare` turns the items of one message, in order, into what `answer` takes. Each answer has a span of its own,
+    `item`, below the stream's; `answer` tells it what went wrong. Raises OPTIONS_REPEATED,
     TOO_MANY_ITEMS and MESSAGE_TOO_LARGE once what was read before is answered, and DRAINING.
     """
     async with limits.all_streams.share() as share:
 
         async def finish(read: _Read[T]) -> R:
+            facts = {spans.ITEM_INDEX: read.index, spans.ITEM_REF: ref_of(read.item), spans.ITEM_BYTES: read.size}
             try:
-                return await answer(read.item)
+                with spans.span("item", facts):
+                    return await answer(read.item)
             finally:
                 share.give(read.taken)
 
@@ -98,6 +105,7 @@ async def _items(
     share: Share,
 ) -> AsyncIterator[_Read[T]]:
     message, is_first = first, True
+    places = itertools.count()
     while True:
         if not is_first and message.HasField("options"):
             raise InvalidInput(
@@ -110,7 +118,7 @@ async def _items(
             check_items(len(message.items), limits.max_items, "items")
             for item in await prepare(message.items):
                 size = size_of(item)
-                yield _Read(item, size, await share.take(size))
+                yield _Read(next(places), item, size, await share.take(size))
         try:
             message, is_first = await anext(rest), False
         except StopAsyncIteration:

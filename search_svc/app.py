@@ -11,6 +11,7 @@ from search_svc.postgres import PostgresStore
 from search_svc.postgres.database import Database
 from search_svc.service import SearchServicer
 from search_svc.settings import SearchSettings
+from search_svc.statement_spans import StatementSpans
 from search_svc.store import Store
 from search_svc.threads import Threads
 from search_svc.watch import StoreWatch
@@ -31,6 +32,7 @@ class SearchApp:
 
     def __init__(self, runtime: Runtime[SearchSettings]) -> None:
         self._store = MeteredStore(make_store(runtime.settings), runtime.registry)
+        self._statements = StatementSpans(runtime.tracer_provider)
         self._threads = Threads()
         self._watch = StoreWatch(self._store, runtime.health, SERVICE, runtime.settings.store_check_seconds)
         self._servicer = SearchServicer(self._store, self._threads, runtime.settings, runtime.server_info)
@@ -40,9 +42,11 @@ class SearchApp:
         return [SERVICE]
 
     async def start(self) -> None:
+        self._statements.start()
         await self._watch.start()
 
     async def stop(self) -> None:
         await self._watch.stop()
         await self._store.close()
+        self._statements.stop()
         self._threads.stop()

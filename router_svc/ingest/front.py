@@ -3,7 +3,10 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+from opentelemetry import trace
+
 from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis import spans
 from router_svc.ingest.items import Incoming, Intake
 from router_svc.ingest.mesh import Mesh, Waits
 from router_svc.ingest.meter import IngestMeter
@@ -47,10 +50,17 @@ class Ingestion:
                         durable(done)
                     return router_pb2.IngestResult(ref=incoming.item.ref, item=done)
                 except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
+                    spans.fail(trace.get_current_span(), error)
                     return failed(incoming.item.ref, error)
 
             groups = answers(
-                first, rest, self._streams, answer=answer, size_of=lambda incoming: incoming.size, prepare=intake.read
+                first,
+                rest,
+                self._streams,
+                answer=answer,
+                size_of=lambda incoming: incoming.size,
+                ref_of=lambda incoming: incoming.item.ref,
+                prepare=intake.read,
             )
             async with aclosing(groups):
                 async for group in groups:
@@ -72,6 +82,7 @@ class Ingestion:
     ) -> Asked:
         catalog, fleet = self._mesh.catalog, self._mesh.encoders.fleet
         name = catalog.name(options.collection)
+        trace.get_current_span().set_attribute(spans.COLLECTION, name)
         collection = await catalog.ensure(name, patience=waits.store, deadline=deadline)
         return await fleet.patiently(
             lambda: settle(options, collection, self._mesh.directory, streamed=streamed),

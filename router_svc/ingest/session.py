@@ -5,12 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from google.rpc import status_pb2
+from opentelemetry import trace
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import LensmeshError, NotFound, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status, to_status
@@ -21,6 +23,7 @@ from router_svc.ingest.mesh import Mesh, Waits
 from router_svc.ingest.plan import CaptionSource, Wanted
 from router_svc.ingest.terms import Asked
 from router_svc.ingest.writer import Writer, Written
+from router_svc.peers.batches import failure_of
 from router_svc.peers.faults import is_away, is_busy
 from router_svc.peers.models import image_bytes
 from router_svc.peers.together import together
@@ -30,6 +33,12 @@ O = TypeVar("O")  # noqa: E741
 
 # A vector, a caption and the message around them, where a step's items are not counted themselves.
 NOMINAL_BYTES = 4096
+# As spans tell them.
+_OUTCOMES = {
+    search_pb2.UPSERT_OUTCOME_CREATED: "created",
+    search_pb2.UPSERT_OUTCOME_UPDATED: "updated",
+    search_pb2.UPSERT_OUTCOME_UNCHANGED: "unchanged",
+}
 
 
 class Session:
@@ -52,11 +61,13 @@ class Session:
         async def write(batch: Sequence[search_pb2.Item]) -> list[Written | LensmeshError]:
             return await self._there(lambda: writer.run(batch))
 
-        self._lookups = self._step(look_up, lambda _: NOMINAL_BYTES)
-        self._writes = self._step(write, _item_bytes)
-        self._captions = self._step(self._describe, image_bytes)
+        self._lookups = self._step("lookup", look_up, lambda _: NOMINAL_BYTES, lambda _: None)
+        self._writes = self._step(
+            "write", write, _item_bytes, lambda done: done if isinstance(done, LensmeshError) else None
+        )
+        self._captions = self._step("caption", self._describe, image_bytes, failure_of)
         self._vectors = {
-            space_id: self._step(self._encode_in(options), image_bytes)
+            space_id: self._step("encode", self._encode_in(options), image_bytes, failure_of)
             for space_id, options in asked.encode_options.items()
         }
 
@@ -77,9 +88,15 @@ class Session:
                 raise incoming.error or AssertionError("an item has neither a digest nor an error")
             await incoming.turn.come()
             found = await self._lookups.submit(incoming.wanted)
+            span = trace.get_current_span()
+            span.set_attribute(spans.ITEM_ID, incoming.wanted.id)
+            span.set_attribute(spans.CACHE_HIT, found.plan.unchanged or bool(found.plan.take))
             if found.plan.unchanged:
-                return _unchanged(incoming.wanted, found)
-            return await self._renew(incoming, incoming.wanted, found)
+                done = _unchanged(incoming.wanted, found)
+            else:
+                done = await self._renew(incoming, incoming.wanted, found)
+            span.set_attribute(spans.ITEM_OUTCOME, _OUTCOMES.get(done.outcome, ""))
+            return done
         finally:
             incoming.turn.end()
 
@@ -183,7 +200,11 @@ class Session:
             return await ask()
 
     def _step(
-        self, run: Callable[[Sequence[I]], Awaitable[Sequence[O]]], size_of: Callable[[I], int]
+        self,
+        name: str,
+        run: Callable[[Sequence[I]], Awaitable[Sequence[O]]],
+        size_of: Callable[[I], int],
+        failure: Callable[[O], LensmeshError | None],
     ) -> Gatherer[I, O]:
         settings = self._mesh.settings
         return Gatherer(
@@ -192,6 +213,8 @@ class Session:
             max_items=min(settings.batch_items, self._mesh.directory.stored_at_once()),
             max_bytes=settings.batch_bytes,
             max_calls=settings.batch_calls,
+            step=name,
+            failure_of=failure,
         )
 
 
@@ -219,6 +242,10 @@ def _required(error: LensmeshError) -> LensmeshError:
         violations=error.violations,
         metadata={"cause": error.reason},
     )
+
+
+def _refusal(written: Written | LensmeshError) -> LensmeshError | None:
+    return written if isinstance(written, LensmeshError) else None
 
 
 def _item_bytes(item: search_pb2.Item) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InternalFault, LensmeshError, Violation
 from lensmesh_chassis.reasons import Reason
 from router_svc.peers.faults import item_indexes, repath
@@ -39,7 +40,8 @@ class Writer:
         left = list(range(len(items)))
         while left:
             try:
-                written = await self._upsert([items[index] for index in left])
+                with spans.carrying_some(left):
+                    written = await self._upsert([items[index] for index in left])
             except LensmeshError as error:
                 bad = {position for position in item_indexes(error) if position < len(left)}
                 if not bad:

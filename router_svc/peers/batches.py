@@ -5,6 +5,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.rpc import status_pb2
 
+from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status, to_status
@@ -112,12 +113,13 @@ class BatchCalls(Generic[S, T, R]):
 
             batch = [items[index] for index in indexes]
             try:
-                answers = await self._fleet.call(
-                    lambda stub, timeout_s: send(stub, batch, timeout_s),
-                    serving.targets,
-                    deadline=deadline,
-                    weight=len(batch),
-                )
+                with spans.carrying_some(indexes):
+                    answers = await self._fleet.call(
+                        lambda stub, timeout_s: send(stub, batch, timeout_s),
+                        serving.targets,
+                        deadline=deadline,
+                        weight=len(batch),
+                    )
             except LensmeshError as error:
                 raise repath(error, path) from error
             if len(answers) != len(batch):
@@ -137,12 +139,15 @@ class BatchCalls(Generic[S, T, R]):
         return result
 
 
+def failure_of(result: Result) -> LensmeshError | None:
+    """Why an item has no outcome; None where it has one."""
+    return from_status(result.error) if result.HasField("error") else None
+
+
 def _later(result: Result) -> LensmeshError | None:
     """The error of an item that another replica, or a later try, may still do."""
-    if not result.HasField("error"):
-        return None
-    error = from_status(result.error)
-    return error if is_busy(error) or is_away(error) else None
+    error = failure_of(result)
+    return error if error is not None and (is_busy(error) or is_away(error)) else None
 
 
 def _too_large(path: str, max_bytes: int) -> InvalidInput:

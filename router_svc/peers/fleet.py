@@ -5,7 +5,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -124,22 +124,28 @@ class Fleet(Generic[S]):
     ) -> AsyncIterator[R]:
         """The pieces of a streamed answer, from the first of `targets` that sends one. Errors as of `call`."""
         pieces: AsyncIterator[R]
+        call: Any = None
 
         async def begin(stub: S, timeout_s: float) -> R | None:
-            nonlocal pieces
-            pieces = aiter(open_stream(stub, timeout_s))
+            nonlocal pieces, call
+            call = open_stream(stub, timeout_s)
+            pieces = aiter(call)
             return await anext(pieces, None)
 
-        first = await self.call(begin, targets, deadline=deadline)
-        if first is None:
-            return
-        yield first
         try:
+            first = await self.call(begin, targets, deadline=deadline)
+            if first is None:
+                return
+            yield first
             async for piece in pieces:
                 yield piece
         except grpc.RpcError as rpc_error:
             error = self._read(rpc_error, deadline)
             raise (unavailable(self.kind, targets, error) if is_away(error) else error) from rpc_error
+        finally:
+            # gRPC does not notice by itself that nobody reads any longer.
+            if call is not None:
+                call.cancel()
 
     async def patiently(
         self, attempt: Callable[[], Awaitable[R]], patience: Patience, *, deadline: float | None = None
