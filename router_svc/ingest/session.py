@@ -62,7 +62,7 @@ class Session:
             return await self._there(lambda: writer.run(batch))
 
         self._lookups = self._step("lookup", look_up, lambda _: NOMINAL_BYTES, lambda _: None)
-        self._writes = self._step(
+        self._writes: Gatherer[search_pb2.Item, Written | LensmeshError] = self._step(
             "write", write, _item_bytes, lambda done: done if isinstance(done, LensmeshError) else None
         )
         self._captions = self._step("caption", self._describe, image_bytes, failure_of)
