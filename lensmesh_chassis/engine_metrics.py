@@ -126,7 +126,10 @@ class EngineMetrics(Collector):
             "lensmesh_engine_poison_items_total", "Items on which the model failed even alone.", _MODEL, registry=r
         )
         self.refused = Counter(
-            "lensmesh_engine_refused_total", "Calls and items refused because the lane was full.", _LANE, registry=r
+            "lensmesh_engine_refused_total",
+            "Calls, and items of streams, refused because the lane was full.",
+            _LANE,
+            registry=r,
         )
         self.late_items = Counter(
             "lensmesh_engine_late_items_total",
@@ -155,7 +158,7 @@ class EngineMetrics(Collector):
         queue = _gauge(
             "queue_items", "Items admitted and not yet answered: in decoding, waiting, in the device.", _LANE
         )
-        waiting = _gauge("waiting_items", "Those of them that are ready and wait for the device.", _LANE)
+        waiting = _gauge("waiting_items", "Items that are ready and wait for the device.", _LANE)
         held = _gauge("queue_bytes", "Bytes of the items admitted and not yet answered.", _LANE)
         item_limit = _gauge("queue_limit_items", "Most items that each lane admits.", _MODEL)
         byte_limit = _gauge("queue_limit_bytes", "Most bytes that each lane admits.", _MODEL)
@@ -179,7 +182,9 @@ class EngineMetrics(Collector):
             if passed_s is not None:
                 age.add_metric((name,), passed_s)
                 passes.add_metric((name,), float(canary.passes))
-        yield from (queue, waiting, held, item_limit, byte_limit, wait, running, age, passes)
+        yield from (queue, waiting, held, item_limit, byte_limit, wait, running)
+        if self._canaries:
+            yield from (age, passes)
 
 
 def _gauge(name: str, text: str, labels: Sequence[str]) -> GaugeMetricFamily:

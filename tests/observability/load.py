@@ -1,0 +1,64 @@
+"""Something to see: callers that ingest, search, embed, and make mistakes, in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import threading
+from collections.abc import Iterator
+
+from PIL import Image
+
+from lensmesh_client import Client, IngestItem, LensmeshError
+
+COLLECTION = "load"
+
+
+def picture(number: int) -> bytes:
+    """A small PNG, no two alike."""
+    file = io.BytesIO()
+    Image.new("RGB", (24, 16), (number % 256, number // 256 % 256, 7)).save(file, "PNG")
+    return file.getvalue()
+
+
+async def one_round(client: Client, number: int) -> None:
+    """Eight pictures, one of them broken, as a stream; one alone; what is asked of them; a few mistakes."""
+    items = [IngestItem(picture(8 * number + place), ref=str(place)) for place in range(7)]
+    async for _ in client.ingest_many([*items, IngestItem(b"no picture", ref="bad")], collection=COLLECTION):
+        pass
+    await client.ingest(picture(8 * number), collection=COLLECTION)
+    for words in ("a red circle", "two blue stars"):
+        await client.search(words, collection=COLLECTION, limit=3)
+    await client.search(image=picture(number), collection=COLLECTION, limit=3)
+    await client.embed(texts=["one", "two"])
+    await client.caption([picture(number)])
+    for mistake in (client.search("x", collection="no-such-collection"), client.search(" ", collection=COLLECTION)):
+        with contextlib.suppress(LensmeshError):
+            await mistake
+
+
+@contextlib.contextmanager
+def under_load(target: str) -> Iterator[None]:
+    """Rounds one after the other until left. A mesh that is broken on purpose meanwhile ends none of it."""
+    stop = threading.Event()
+    first = threading.Event()
+
+    async def work() -> None:
+        number = 0
+        async with Client(target) as client:
+            while not stop.is_set():
+                with contextlib.suppress(LensmeshError):
+                    await one_round(client, number)
+                    first.set()
+                number += 1
+                await asyncio.sleep(0.2)
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()), name="load")
+    thread.start()
+    try:
+        assert first.wait(300), "no round of the load got through"
+        yield
+    finally:
+        stop.set()
+        thread.join(300)
