@@ -41,6 +41,7 @@ tools: need-go      ## Jaeger and grpcurl in .tools/bin, from their sources (nee
 
 test-tools: tools   ## the same, and the Kubernetes API server and kubectl that tests talk to
 	$(call GO_BUILD,kubernetes,k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kubectl)
+	cd deploy/tools/crds && go mod download -json $$(sed -nE 's/^\t(\S+) (v\S+)/\1@\2/p' go.mod) >/dev/null
 
 need-go:
 	@command -v go >/dev/null || { echo "Go is not on this machine: install it from go.dev, then run this again"; exit 1; }

@@ -1,4 +1,4 @@
-"""Makes the files below deploy/ that follow from code: the configurations of every Envoy in Kubernetes.
+"""Makes the files below deploy/kubernetes/ that follow from others: Envoys' configurations, identities, alerts.
 
 python -m deploy.generate [--trust-domain DOMAIN] [--namespace NAMESPACE]
 """
@@ -11,15 +11,35 @@ from typing import Any
 import yaml
 
 from lensmesh_cli.sidecars.bootstrap import bootstrap
-from lensmesh_cli.sidecars.model import CALLS, EGRESS, INBOUND, PORTS, Edge, Egress, Inbound, Place, Sidecar, Trust
+from lensmesh_cli.sidecars.model import (
+    CALLERS_OF_ROUTER,
+    CALLS,
+    EGRESS,
+    INBOUND,
+    PORTS,
+    Edge,
+    Egress,
+    Inbound,
+    Place,
+    Sidecar,
+    Trust,
+)
 from lensmesh_cli.sidecars.secrets import secret_files
 
-COMPONENTS = Path(__file__).resolve().parent / "kubernetes" / "components"
+_HERE = Path(__file__).resolve().parent
+COMPONENTS = _HERE / "kubernetes" / "components"
+RULES = _HERE / "observability" / "prometheus" / "rules"
 ANYWHERE, LOOPBACK = "0.0.0.0", "127.0.0.1"
 ADMIN, METRICS, PUBLIC = 9901, 9902, 8443
 CERTIFICATES, PUBLIC_CERTIFICATES, CONFIGURATION = "/var/run/lensmesh/tls", "/var/run/lensmesh/edge-tls", "/etc/envoy"
 
 HEAD = "# Made by `make docs` from lensmesh_cli/sidecars/; edit that.\n"
+IDENTITIES_HEAD = """\
+# Made by `make docs` from deploy/generate.py; edit that.
+# One for each service and for the edge, and one for a client inside the cluster that speaks mutual TLS itself. Each
+# lasts a day and is renewed after 16 hours: a stolen one is soon worthless, and cert-manager may be away for a night.
+"""
+ALERTS_HEAD = "# Made by `make docs` from deploy/observability/prometheus/rules/; edit those.\n"
 
 
 def sidecar(service: str, trust: Trust) -> Sidecar:
@@ -87,7 +107,40 @@ def files(trust: Trust) -> dict[Path, str]:
     made[Path("edge/envoy-plain.yaml")] = bootstrap(plain_edge())
     for name, tree in secret_files(edge(trust)).items():
         made[Path("edge") / f"{name}.yaml"] = tree
-    return {path: HEAD + _text(tree) for path, tree in made.items()}
+    texts = {path: HEAD + _text(tree) for path, tree in made.items()}
+    identities = "---\n".join(_text(identity(name, trust)) for name in (*PORTS, *CALLERS_OF_ROUTER))
+    texts[Path("certificates/identities.yaml")] = IDENTITIES_HEAD + identities
+    texts[Path("observability/rules.yaml")] = ALERTS_HEAD + _text(alerts())
+    return texts
+
+
+def identity(name: str, trust: Trust) -> dict[str, Any]:
+    """cert-manager's order for the certificate of one service or client, to be found in the Secret NAME-identity."""
+    return {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": f"{name}-identity"},
+        "spec": {
+            "secretName": f"{name}-identity",
+            "uris": [trust.id(name)],
+            "duration": "24h",
+            "renewBefore": "8h",
+            "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+            "usages": ["digital signature", "server auth", "client auth"],
+            "issuerRef": {"name": "mesh", "kind": "Issuer"},
+        },
+    }
+
+
+def alerts() -> dict[str, Any]:
+    """Prometheus' rules as the Prometheus operator takes them."""
+    groups = [group for path in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(path.read_text())["groups"]]
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "lensmesh"},
+        "spec": {"groups": groups},
+    }
 
 
 def _text(tree: Any) -> str:

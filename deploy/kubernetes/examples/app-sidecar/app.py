@@ -1,0 +1,24 @@
+"""Stands for your application: which of some words mean nearly the same, by the Encoder in the same pod."""
+
+import asyncio
+import os
+import sys
+
+from lensmesh_client import Client
+
+WORDS = ["a red circle", "a circle that is red", "three blue stars"]
+
+
+async def main() -> None:
+    """Ask, say, wait, again."""
+    async with Client(os.environ["LENSMESH_TARGET"]) as mesh:
+        while True:
+            vectors = (await mesh.embed(texts=WORDS)).vectors
+            likeness = vectors @ vectors[0]
+            sys.stdout.write(", ".join(f"{word}: {x:.2f}" for word, x in zip(WORDS, likeness, strict=True)) + "\n")
+            sys.stdout.flush()
+            await asyncio.sleep(60)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,39 @@
+"""Every object has the shape that Kubernetes documents, to the letter: an unknown field fails."""
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from tests.kubernetes.manifests import Objects
+
+VERSION = "1.36"
+"""That of the API server of the other tests."""
+CUSTOM = {"Certificate", "Issuer", "PodMonitor", "PrometheusRule", "ScaledObject"}
+"""Their definitions are the API server's to check."""
+
+
+def test_schemas(objects: Objects) -> None:
+    for one in objects.all:
+        if one["kind"] not in CUSTOM:
+            kubernetes_validate.validate(one, VERSION, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("spec", "replica"), 2),
+        (("spec", "template", "spec", "containers", 0, "readinessProbe", "grpc", "ports"), 50059),
+        (("spec", "template", "spec", "terminationGracePeriodSeconds"), "60s"),
+    ],
+)
+def test_a_wrong_field_is_found(path: tuple[Any, ...], value: Any) -> None:
+    from tests.kubernetes.rendering import Variant, render
+
+    deployment = next(one for one in render(Variant("base")) if one["kind"] == "Deployment")
+    place = deployment
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, VERSION, strict=True)
