@@ -88,6 +88,8 @@ def _cluster(name: str, places: tuple[Place, ...]) -> dict[str, Any]:
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": _HTTP,
+                # Certificates count in handshakes alone: what was renewed or taken away counts within the hour.
+                "common_http_protocol_options": {"max_connection_duration": "3600s"},
                 "explicit_http_config": {
                     "http2_protocol_options": http2(max_concurrent_streams=10_000, connection_keepalive=_KEEPALIVE)
                 },
