@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import grpc
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.credentials import peer_security
 from lensmesh_chassis.server import Runtime
 from search_svc.metered import MeteredStore
 from search_svc.postgres import PostgresStore
 from search_svc.postgres.database import Database
+from search_svc.qdrant.address import is_qdrant, parse_address
 from search_svc.service import SearchServicer
 from search_svc.settings import SearchSettings
 from search_svc.statement_spans import StatementSpans
@@ -21,10 +23,23 @@ SERVICE: str = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
 
 def make_store(settings: SearchSettings) -> Store:
     """The store that the settings name; nothing is connected yet."""
-    database = Database(
-        settings.store_url.get_secret_value(), pool_size=settings.pool_size, connect_s=settings.store_connect_seconds
+    url = settings.store_url.get_secret_value()
+    if not is_qdrant(url):
+        database = Database(url, pool_size=settings.pool_size, connect_s=settings.store_connect_seconds)
+        return PostgresStore(database, hnsw_ef=settings.hnsw_ef)
+    # Imported here: its client is large, and who uses PostgreSQL needs none of it.
+    from search_svc.qdrant.engine import make_engine
+    from search_svc.qdrant.layout import Tuning
+    from search_svc.qdrant.store import QdrantStore
+
+    address = parse_address(url)
+    return QdrantStore(
+        make_engine(address, peer_security(settings)),
+        prefix=address.prefix,
+        tuning=Tuning(settings.qdrant_quantization, settings.qdrant_on_disk),
+        hnsw_ef=settings.hnsw_ef,
+        connect_s=settings.store_connect_seconds,
     )
-    return PostgresStore(database, hnsw_ef=settings.hnsw_ef)
 
 
 class SearchApp:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 # One-dimensional, finite; float16 or float32 as its space stores it.
 Numbers: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
+# A vector whose difference is below this share of its length differs by rounding: float16 has 11 significant bits.
+ROUNDING = 1e-3
 
 
 class StoredAs(StrEnum):

@@ -4,6 +4,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from lensmesh_chassis.settings import ServiceSettings
+from search_svc.qdrant.address import LOCAL_FORM, SERVER_FORM, Quantization, is_qdrant, parse_address
 
 
 class SearchSettings(ServiceSettings):
@@ -15,7 +16,8 @@ class SearchSettings(ServiceSettings):
 
     store_url: SecretStr = Field(
         description="Where items are kept: postgresql://USER:PASSWORD@HOST:PORT/DATABASE (PostgreSQL 16 or newer with "
-        "pgvector 0.8 or newer)."
+        f"pgvector 0.8 or newer), {SERVER_FORM} (Qdrant 1.17 or newer, its gRPC port), or {LOCAL_FORM} (a few thousand "
+        "items in a folder, without a server)."
     )
     pool_size: int = Field(default=10, ge=1, le=1000, description="Most connections to the store at a time.")
     store_connect_seconds: float = Field(
@@ -37,10 +39,26 @@ class SearchSettings(ServiceSettings):
     max_metadata_bytes: int = Field(default=65_536, ge=2, description="Metadata of one item as JSON.")
     max_text_chars: int = Field(default=10_000, ge=1, description="Characters of a caption and of an address.")
 
+    qdrant_quantization: Quantization = Field(
+        default="none",
+        description="How new collections in Qdrant keep a small copy of their vectors in memory to search in: none, "
+        "int8 (a quarter to half of the memory), or binary (a sixteenth or less; for 1,000 dimensions and more). Hits "
+        "are scored by the whole vectors.",
+    )
+    qdrant_on_disk: bool = Field(
+        default=False, description="Whether new collections in Qdrant leave vectors, index and items on the disk."
+    )
+
     @field_validator("store_url")
     @classmethod
     def _store_is_known(cls, value: SecretStr) -> SecretStr:
         # No part of the value is repeated: any may be a password.
-        if value.get_secret_value().partition("://")[0] not in ("postgresql", "postgres"):
-            raise ValueError("write postgresql://USER:PASSWORD@HOST:PORT/DATABASE: no other kind of store is known")
+        url = value.get_secret_value()
+        if is_qdrant(url):
+            parse_address(url)
+        elif url.partition("://")[0] not in ("postgresql", "postgres"):
+            raise ValueError(
+                f"its scheme is unknown: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, {SERVER_FORM}, or "
+                f"{LOCAL_FORM}"
+            )
         return value

@@ -8,12 +8,9 @@ import asyncpg
 from pgvector import HalfVector, Vector
 
 from search_svc.filters import Filter
-from search_svc.model import Collection, Item, NamedSpace, Numbers, Outcome, StoredAs, Upserted
+from search_svc.model import ROUNDING, Collection, Item, NamedSpace, Numbers, Outcome, StoredAs, Upserted
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, vector_type, vectors_table
-
-# A vector whose difference is below this share of its length differs by rounding: float16 has 11 significant bits.
-_ROUNDING = 1e-3
 
 
 async def upsert(connection: asyncpg.Connection, collection: Collection, items: Sequence[Item]) -> list[Upserted]:
@@ -107,7 +104,7 @@ async def _write_vectors(
             INSERT INTO {table} AS old (key, vector)
             SELECT * FROM unnest($1::bigint[], $2::{vector_type(named)}[])
             ON CONFLICT (key) DO UPDATE SET vector = excluded.vector
-                WHERE l2_distance(old.vector, excluded.vector) > {_ROUNDING} * {norm}(excluded.vector)
+                WHERE l2_distance(old.vector, excluded.vector) > {ROUNDING} * {norm}(excluded.vector)
             RETURNING key
             """,
             [key for key, _ in present],

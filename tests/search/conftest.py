@@ -1,6 +1,8 @@
 """One real server for the session, an empty database for each test, and the service on top."""
 
 import itertools
+import os
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -15,6 +17,7 @@ from search_svc.app import SearchApp, make_store
 from search_svc.settings import SearchSettings
 from search_svc.store import Store
 from tests.postgres import PostgresForTests
+from tests.search.standin import StandIn, remove_collections
 from tests.search.support import Stub
 
 _numbers = itertools.count()
@@ -51,11 +54,29 @@ async def other_database_url(postgres: PostgresForTests) -> str:
     return postgres.database(name)
 
 
-@pytest.fixture(params=["postgresql"])
+@pytest.fixture
+async def qdrant_url() -> AsyncIterator[str]:
+    """An empty Qdrant: a prefix of its own in the real server that LENSMESH_TEST_QDRANT_URL names, or the stand-in."""
+    real = os.environ.get("LENSMESH_TEST_QDRANT_URL", "")
+    if real:
+        url = f"{real.rstrip('/')}/test-{uuid.uuid4().hex[:12]}"
+        yield url
+        await remove_collections(url)
+        return
+    standin = StandIn()
+    await standin.start()
+    yield standin.url()
+    await standin.stop()
+
+
+# Kinds of stores, and the fixtures that make an empty one of each.
+KINDS = {"postgresql": "database_url", "qdrant": "qdrant_url"}
+
+
+@pytest.fixture(params=list(KINDS))
 def store_url(request: pytest.FixtureRequest) -> str:
     """An empty store of each kind: every test that takes it, or what is made of it, holds for all of them."""
-    kinds = {"postgresql": "database_url"}
-    url: str = request.getfixturevalue(kinds[request.param])
+    url: str = request.getfixturevalue(KINDS[request.param])
     return url
 
 

@@ -1,0 +1,188 @@
+"""A way to Qdrant: its gRPC API, or the client's local mode in a thread of its own. Both do the same work."""
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from qdrant_client import AsyncQdrantClient
+from qdrant_client.connection import header_adder_async_interceptor
+
+from lensmesh_chassis import telemetry
+from lensmesh_chassis.credentials import ChannelSecurity, channel_credentials
+from search_svc.qdrant.address import Folder, Server
+from search_svc.qdrant.faults import translated
+from search_svc.refusals import too_late
+from search_svc.store import StoreRefused
+
+T = TypeVar("T")
+Work = Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]
+# The client's own limit for a call is whole seconds and the same for all: ours is the call's deadline, so this one
+# never comes first.
+_CLIENT_TIMEOUT_S = 86_400
+_KEEPALIVE_MS = 20_000
+_OPTIONS: dict[str, Any] = {
+    "grpc.keepalive_time_ms": _KEEPALIVE_MS,
+    "grpc.keepalive_timeout_ms": _KEEPALIVE_MS // 2,
+    # A server that comes back is found within seconds, not after gRPC's two minutes of back-off.
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.min_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 5_000,
+    "grpc.max_send_message_length": -1,
+    "grpc.max_receive_message_length": -1,
+    "grpc.service_config_disable_resolution": 1,
+}
+
+
+class Engine(Protocol):
+    """Runs work on a client. Work only ever waits for the client."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it is local mode, which has neither indexes nor a version of its own."""
+
+    async def run(self, work: Work[T], *, timeout_s: float) -> T:
+        """Does `work`.
+
+        Raises:
+            Gone, There: about the collection that a call of `work` names.
+            Unavailable: not reachable now.
+            DeadlineExceeded: after `timeout_s`; the server is told, local mode finishes what it does.
+        """
+
+    async def close(self) -> None:
+        """Gives everything back; `run` may be called again."""
+
+
+class Remote:
+    """A server. Connections are gRPC's affair: lost ones are made anew.
+
+    Args:
+        address: where to.
+        security: by which files a TLS server is known; none: by the system's authorities.
+    """
+
+    local = False
+
+    def __init__(self, address: Server, security: ChannelSecurity) -> None:
+        self._address = address
+        self._security = security
+        self._client: AsyncQdrantClient | None = None
+
+    async def run(self, work: Work[T], *, timeout_s: float) -> T:
+        if self._client is None:
+            self._client = self._connected()
+        try:
+            async with asyncio.timeout(timeout_s):
+                with translated():
+                    return await work(self._client)
+        except TimeoutError:
+            raise too_late() from None
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _connected(self) -> AsyncQdrantClient:
+        address = self._address
+        client = AsyncQdrantClient(
+            host=address.host,
+            grpc_port=address.port,
+            prefer_grpc=True,
+            https=address.tls,
+            timeout=_CLIENT_TIMEOUT_S,
+            # It would ask the REST port, which need not be open.
+            check_compatibility=False,
+            pool_size=1,
+        )
+        # The client makes its channels without our interceptors, which carry the trace on: it is given one instead.
+        remote: Any = client._client
+        remote._grpc_channel_pool = [self._channel()]
+        return client
+
+    def _channel(self) -> grpc.aio.Channel:
+        address = self._address
+        headers = [("api-key", address.api_key)] if address.api_key else []
+        interceptors = [
+            *telemetry.client_interceptors(telemetry.active_provider()),
+            header_adder_async_interceptor(headers),
+        ]
+        target, options = f"{address.host}:{address.port}", list(_OPTIONS.items())
+        if not address.tls:
+            return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
+        return grpc.aio.secure_channel(target, channel_credentials(self._security), options, interceptors=interceptors)
+
+
+class Local:
+    """Local mode. It computes in the caller's thread and keeps its files open there, so it has one thread for all.
+
+    Args:
+        folder: where it keeps its files; one process at a time can.
+    """
+
+    local = True
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._pool: ThreadPoolExecutor | None = None
+        self._client: AsyncQdrantClient | None = None
+
+    async def run(self, work: Work[T], *, timeout_s: float) -> T:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qdrant-local")
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, self._do, work)
+        except TimeoutError:
+            raise too_late() from None
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.get_running_loop().run_in_executor(pool, self._close)
+            pool.shutdown(wait=False)
+
+    def _do(self, work: Work[T]) -> T:
+        with translated():
+            if self._client is None:
+                self._client = self._opened()
+            return _finished(work(self._client))
+
+    def _opened(self) -> AsyncQdrantClient:
+        # It says once that it is slow with more items than it was made for, which docs/stores.md says too.
+        warnings.filterwarnings("ignore", message="Local mode is not recommended")
+        try:
+            if self._folder.path == ":memory:":
+                return AsyncQdrantClient(location=":memory:")
+            return AsyncQdrantClient(path=self._folder.path)
+        except RuntimeError:
+            raise StoreRefused(
+                f"the folder {self._folder.path} is in use by another process: Qdrant's local mode serves one"
+            ) from None
+        except OSError as error:
+            raise StoreRefused(f"the folder {self._folder.path} cannot be used: {error.strerror}") from None
+
+    def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            _finished(client.close())
+
+
+def make_engine(address: Server | Folder, security: ChannelSecurity) -> Engine:
+    """The way to an address; nothing is connected yet."""
+    return Local(address) if isinstance(address, Folder) else Remote(address, security)
+
+
+def _finished(work: Awaitable[T]) -> T:
+    """The result of a coroutine that never waits, as none of local mode's does."""
+    coroutine: Any = work
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise AssertionError("local mode waited for something")

@@ -1,0 +1,69 @@
+"""What Qdrant's errors mean to a caller. Their own texts go to the log at most: they may name hosts and values."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+
+from lensmesh_chassis.logging import get_logger
+from search_svc.refusals import too_late, unavailable
+
+_log = get_logger(__name__)
+_LOCAL_GONE = re.compile(r"Collection .* not found")
+_LOCAL_THERE = re.compile(r"Collection .* already exists")
+Code = grpc.StatusCode
+_REASONS = {
+    Code.UNAVAILABLE: "Qdrant is not reachable",
+    Code.UNAUTHENTICATED: "Qdrant refuses this service's API key",
+    Code.PERMISSION_DENIED: "Qdrant refuses this service's API key",
+    Code.RESOURCE_EXHAUSTED: "Qdrant has no room left, or takes no more calls now",
+    Code.FAILED_PRECONDITION: "Qdrant cannot do that now",
+    Code.ABORTED: "Qdrant cannot do that now",
+    Code.CANCELLED: "Qdrant broke the call off",
+    Code.INTERNAL: "Qdrant failed",
+    Code.UNKNOWN: "Qdrant failed",
+    Code.DATA_LOSS: "Qdrant failed",
+    Code.UNIMPLEMENTED: "what answers at Qdrant's address is no Qdrant: 6334 is the port of its gRPC API",
+}
+
+
+class Gone(Exception):  # noqa: N818 - a state, read as a sentence where it is caught
+    """The Qdrant collection that a call names is not there."""
+
+
+class There(Exception):  # noqa: N818 - as above
+    """The Qdrant collection that a call would make is there already."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What the client raises inside comes out as `Gone`, `There` or a domain error; a bug of ours as it is."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        code = error.code()
+        if code is Code.NOT_FOUND:
+            raise Gone from None
+        # Older servers call a name that is taken an invalid argument.
+        if code is Code.ALREADY_EXISTS or (
+            code is Code.INVALID_ARGUMENT and "already exists" in (error.details() or "")
+        ):
+            raise There from None
+        if code is Code.DEADLINE_EXCEEDED:
+            raise too_late() from None
+        if code not in _REASONS:
+            raise
+        if code not in (Code.UNAVAILABLE, Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
+            _log.warning("qdrant answered with an error", code=code.name, details=error.details())
+        raise unavailable(_REASONS[code]) from None
+    except ResourceExhaustedResponse:
+        raise unavailable(_REASONS[Code.RESOURCE_EXHAUSTED]) from None
+    except ValueError as error:
+        # Local mode says so in words alone.
+        if _LOCAL_GONE.fullmatch(str(error)):
+            raise Gone from None
+        if _LOCAL_THERE.fullmatch(str(error)):
+            raise There from None
+        raise

@@ -1,0 +1,119 @@
+"""What filters and facets ask of an item, laid out so that Qdrant answers exactly what the contract means.
+
+Qdrant's own reading of JSON differs from ours: it looks into objects inside lists, takes an empty list for nothing,
+compares no float for equality, counts no float, and reads more texts as times. So metadata is kept as text, and beside
+it each path that a filter can name has a node with what it holds, sorted by type:
+
+    fields: {"camera.iso": {"there": ["yes"], "numbers": ["=100.0"], "values": [100.0]}, ...}
+
+Strings begin with "=": local mode would rewrite one that looks like a UUID.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from search_svc.filters import MAX_PATH_BYTES, MAX_PATH_LEVELS, FieldPath
+from search_svc.model import Item
+from search_svc.times import parse_time
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+THERE = "yes"
+
+
+class Slot(StrEnum):
+    """What a node holds of its field: the value, or the elements of the list that it is."""
+
+    THERE = "there"
+    TEXTS = "texts"
+    NUMBERS = "numbers"
+    BOOLS = "bools"
+    # The same numbers, for ranges.
+    VALUES = "values"
+    # Texts that are RFC 3339 times, as moments for ranges and as they were written.
+    TIMES = "times"
+    TIME_TEXTS = "time_texts"
+
+
+def slot_key(path: FieldPath, slot: Slot) -> str:
+    """Qdrant's path to a slot."""
+    return f'fields."{_node(path)}".{slot}'
+
+
+def _node(path: FieldPath) -> str:
+    """A node's name: the path itself where it is short and plain, so that people can read it; else its digest."""
+    text = ".".join(path)
+    return text if _PLAIN.fullmatch(text) else "#" + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def text_token(text: str) -> str:
+    """A string as its slot holds it."""
+    return "=" + text
+
+
+def number_token(number: float) -> str:
+    """A number as its slot holds it: 1 and 1.0, 0 and -0 are the same."""
+    return f"={float(number) + 0.0!r}"
+
+
+def bool_token(value: bool) -> str:
+    """A bool as its slot holds it."""
+    return "=true" if value else "=false"
+
+
+def time_text(moment: datetime) -> str:
+    """A moment as Qdrant reads it, to the microsecond."""
+    # isoformat leaves out microseconds that are zero, and pads years on every platform, which strftime does not.
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def fields_of(item: Item) -> dict[str, dict[str, list[Any]]]:
+    """The nodes of an item: its own texts and its metadata."""
+    nodes = {_node(("$id",)): _slots(item.id)}
+    if item.caption is not None:
+        nodes[_node(("$caption",))] = _slots(item.caption.text)
+    if item.content_digest:
+        nodes[_node(("$content_digest",))] = _slots(item.content_digest.hex())
+    for path, value in _paths(json.loads(item.metadata), ()):
+        nodes[_node(path)] = _slots(value)
+    return nodes
+
+
+def _paths(value: dict[str, Any], above: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
+    """Every path that a filter can name and that is not null; steps do not lead into lists."""
+    for level, inner in value.items():
+        path = (*above, level)
+        if not level or "." in level or (not above and level.startswith("$")) or inner is None:
+            continue
+        if len(path) > MAX_PATH_LEVELS or len(".".join(path).encode()) > MAX_PATH_BYTES:
+            continue
+        yield path, inner
+        if isinstance(inner, dict):
+            yield from _paths(inner, path)
+
+
+def _slots(value: Any) -> dict[str, list[Any]]:
+    slots: dict[Slot, dict[Any, None]] = {Slot.THERE: {THERE: None}}
+
+    def add(slot: Slot, element: Any) -> None:
+        # A dict keeps the order and drops what was there.
+        slots.setdefault(slot, {})[element] = None
+
+    for element in value if isinstance(value, list) else [value]:
+        # bool first: it is a number too.
+        if isinstance(element, bool):
+            add(Slot.BOOLS, bool_token(element))
+        elif isinstance(element, int | float):
+            add(Slot.NUMBERS, number_token(element))
+            add(Slot.VALUES, float(element))
+        elif isinstance(element, str):
+            add(Slot.TEXTS, text_token(element))
+            moment = parse_time(element)
+            if moment is not None:
+                add(Slot.TIMES, time_text(moment))
+                add(Slot.TIME_TEXTS, text_token(element))
+    return {slot.value: list(elements) for slot, elements in slots.items()}

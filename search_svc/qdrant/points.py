@@ -1,0 +1,97 @@
+"""Items as points, and back."""
+
+import base64
+import json
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import models
+
+from search_svc.model import Caption, Definition, Item, NamedSpace, Numbers, StoredAs, StoredItem, View
+from search_svc.qdrant.fields import fields_of, time_text
+from search_svc.qdrant.layout import point_id
+
+
+def to_point(item: Item, *, created: datetime, updated: datetime, definition: Definition) -> models.PointStruct:
+    """The point that an item is."""
+    payload: dict[str, Any] = {
+        "id": item.id,
+        "metadata": item.metadata,
+        "image_uri": item.image_uri,
+        "spaces": list(item.vectors),
+        "create_time": time_text(created),
+        "update_time": time_text(updated),
+        "fields": fields_of(item),
+    }
+    if item.content_digest:
+        payload["digest"] = item.content_digest.hex()
+    if item.caption is not None:
+        caption = item.caption
+        payload["caption"] = {
+            "text": caption.text,
+            "confidence": caption.confidence,
+            "token_count": caption.token_count,
+            "truncated": caption.truncated,
+            "model": caption.model,
+        }
+    raw = [named for named in definition.spaces if named.name in item.vectors and not named.space.normalized]
+    if raw:
+        payload["raw"] = {
+            named.name: base64.b64encode(item.vectors[named.name].astype(_little(named)).tobytes()).decode()
+            for named in raw
+        }
+    vectors = {name: vector.astype(np.float32).tolist() for name, vector in item.vectors.items()}
+    return models.PointStruct(id=point_id(item.id), vector=vectors, payload=payload)
+
+
+def from_record(record: models.Record, definition: Definition, view: View) -> StoredItem:
+    """The item that a point is, its vectors with their numbers in the full view alone."""
+    payload = record.payload or {}
+    caption = payload.get("caption")
+    return StoredItem(
+        id=payload["id"],
+        vectors=_vectors(record, definition) if view is View.FULL else dict.fromkeys(payload["spaces"]),
+        caption=None if caption is None else Caption(**caption),
+        metadata=payload["metadata"],
+        image_uri=payload["image_uri"],
+        content_digest=bytes.fromhex(payload.get("digest", "")),
+        create_time=datetime.fromisoformat(payload["create_time"]),
+        update_time=datetime.fromisoformat(payload["update_time"]),
+    )
+
+
+def vector_of(record: models.Record, named: NamedSpace) -> Numbers | None:
+    """One vector of a point as its space stores it, None where it has none."""
+    raw = (record.payload or {}).get("raw", {})
+    if named.name in raw:
+        return _as_stored(np.frombuffer(base64.b64decode(raw[named.name]), dtype=_little(named)), named)
+    vectors = record.vector
+    if not isinstance(vectors, dict) or named.name not in vectors:
+        return None
+    # A float16 comes back as the float32 that it is: nothing is lost here.
+    return _as_stored(np.asarray(vectors[named.name], dtype=np.float32), named)
+
+
+def _vectors(record: models.Record, definition: Definition) -> dict[str, Numbers | None]:
+    found = {named.name: vector_of(record, named) for named in definition.spaces}
+    return {name: numbers for name, numbers in found.items() if numbers is not None}
+
+
+def size_of(record: models.Record) -> int:
+    """About the bytes that a point brought."""
+    payload = record.payload or {}
+    vectors = record.vector if isinstance(record.vector, dict) else {}
+    texts = sum(len(value) for value in payload.values() if isinstance(value, str))
+    texts += len(json.dumps(payload.get("caption"))) + sum(map(len, payload.get("raw", {}).values()))
+    return texts + sum(4 * len(numbers) for numbers in vectors.values() if isinstance(numbers, list))
+
+
+def _as_stored(numbers: NDArray[Any], named: NamedSpace) -> Numbers:
+    return numbers.astype(np.float16) if named.stored_as is StoredAs.FLOAT16 else numbers.astype(np.float32)
+
+
+def _little(named: NamedSpace) -> np.dtype[Any]:
+    """Numbers of raw vectors in the payload, whatever the machine."""
+    return np.dtype("<f2" if named.stored_as is StoredAs.FLOAT16 else "<f4")

@@ -1,0 +1,48 @@
+"""Reading items: points are chosen first, and this reads what lies under them, in pieces, up to a size."""
+
+from collections.abc import Sequence
+
+from qdrant_client import AsyncQdrantClient, models
+
+from search_svc.model import Collection, Items, StoredItem, View
+from search_svc.qdrant.layout import CONTENT, point_id
+from search_svc.qdrant.points import from_record, size_of
+
+# Small enough that a piece of the fattest items stays in memory easily, large enough that a page is a few round trips.
+PIECE = 200
+
+
+async def read_ids(
+    client: AsyncQdrantClient, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int
+) -> Items:
+    """Those that exist of the items with these ids, in their order; no more than about `max_bytes` of content."""
+    found: list[StoredItem] = []
+    size = 0
+    for begin in range(0, len(ids), PIECE):
+        piece = ids[begin : begin + PIECE]
+        records = await read_points(client, collection, piece, view)
+        for item_id in piece:
+            record = records.get(item_id)
+            if record is None:
+                continue
+            if view is View.ID:
+                found.append(StoredItem(item_id))
+                continue
+            size += size_of(record)
+            if size > max_bytes and found:
+                return Items(tuple(found), cut=True)
+            found.append(from_record(record, collection.definition, view))
+    return Items(tuple(found), cut=False)
+
+
+async def read_points(
+    client: AsyncQdrantClient, collection: Collection, ids: Sequence[str], view: View
+) -> dict[str, models.Record]:
+    """The points of items, by the items' ids."""
+    records = await client.retrieve(
+        collection.key,
+        list({point_id(item_id) for item_id in ids}),
+        with_payload=["id"] if view is View.ID else list(CONTENT),
+        with_vectors=view is View.FULL,
+    )
+    return {record.payload["id"]: record for record in records if record.payload}

@@ -1,0 +1,143 @@
+"""The collection of collections: one small point for each, and one that tells the schema's version.
+
+Making a collection has to be agreed on by replicas that know nothing of one another. The point of a name is written
+"insert only", which Qdrant decides: who finds another one there afterwards was second, and takes what is there.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, models
+
+from search_svc.definitions import definition_from_json, definition_to_json
+from search_svc.model import Collection, Definition
+from search_svc.qdrant.faults import Gone, There, translated
+from search_svc.qdrant.fields import time_text
+from search_svc.qdrant.layout import point_id
+from search_svc.qdrant.predicates import any_of
+from search_svc.store import StoreRefused
+
+# Names of collections begin with a letter, so this point is none's.
+_SCHEMA = "#schema"
+_PAGE = 256
+STRONG = models.WriteOrdering.STRONG
+
+
+@dataclass(frozen=True)
+class Step:
+    """What leads from version - 1 to version, given the client and the prefix.
+
+    Several processes may do it at once, and one that died may have done half: done again, it must end the same.
+    """
+
+    version: int
+    title: str
+    work: Callable[[AsyncQdrantClient, str], Awaitable[None]]
+
+
+async def _make_registry(client: AsyncQdrantClient, prefix: str) -> None:
+    try:
+        with translated():
+            # No vectors: its points are payload alone.
+            await client.create_collection(prefix, vectors_config={})
+    except There:
+        return
+
+
+# A step that was released is never changed: what is new comes as the next one.
+STEPS = (Step(1, "the collection of collections", _make_registry),)
+
+
+async def prepare(client: AsyncQdrantClient, prefix: str, steps: Sequence[Step]) -> None:
+    """Brings the schema up to date; changes nothing where it is.
+
+    Raises:
+        StoreRefused: it is newer than `steps`.
+    """
+    version = await schema_version(client, prefix)
+    if version > steps[-1].version:
+        raise StoreRefused(
+            f"the collections {prefix}.* have schema version {version}, and this release knows versions up to"
+            f" {steps[-1].version}: start the release that made them, or a newer one"
+        )
+    for step in steps:
+        if step.version > version:
+            await step.work(client, prefix)
+            await _write(client, prefix, _SCHEMA, {"version": step.version, "title": step.title})
+
+
+async def schema_version(client: AsyncQdrantClient, prefix: str) -> int:
+    """Version of the schema that is there; 0 where there is none."""
+    payload = await _read(client, prefix, _SCHEMA)
+    return int(payload["version"]) if payload else 0
+
+
+async def find(client: AsyncQdrantClient, prefix: str, name: str) -> Collection | None:
+    """The collection of that name, if there is one."""
+    payload = await _read(client, prefix, name)
+    return _collection(payload) if payload else None
+
+
+async def add(client: AsyncQdrantClient, prefix: str, key: str, definition: Definition) -> Collection:
+    """Names a collection that was just made, or answers the one that bears the name already."""
+    payload = {
+        "name": definition.name,
+        "key": key,
+        "definition": definition_to_json(definition),
+        "create_time": time_text(datetime.now(UTC)),
+    }
+    await _write(client, prefix, definition.name, payload, mode=models.UpdateMode.INSERT_ONLY)
+    there = await find(client, prefix, definition.name)
+    if there is None:
+        # Removed by another in the moment between.
+        raise Gone
+    return there
+
+
+async def remove(client: AsyncQdrantClient, prefix: str, collection: Collection) -> None:
+    """Takes the name from this very collection, and from no other that may bear it by now."""
+    chosen = models.Filter(
+        must=[
+            models.HasIdCondition(has_id=[point_id(collection.definition.name)]),
+            any_of("key", [collection.key]),
+        ]
+    )
+    await client.delete(prefix, points_selector=models.FilterSelector(filter=chosen), wait=True, ordering=STRONG)
+
+
+async def everything(client: AsyncQdrantClient, prefix: str) -> list[Collection]:
+    """All collections by name."""
+    found: list[Collection] = []
+    offset: Any = None
+    while True:
+        records, offset = await client.scroll(prefix, limit=_PAGE, offset=offset, with_payload=True)
+        found += [_collection(record.payload) for record in records if record.payload and "key" in record.payload]
+        if offset is None:
+            return sorted(found, key=lambda collection: collection.definition.name)
+
+
+async def _read(client: AsyncQdrantClient, prefix: str, name: str) -> dict[str, Any] | None:
+    try:
+        with translated():
+            records = await client.retrieve(prefix, [point_id(name)], with_payload=True)
+    except Gone:
+        return None
+    return records[0].payload if records else None
+
+
+async def _write(
+    client: AsyncQdrantClient,
+    prefix: str,
+    name: str,
+    payload: dict[str, Any],
+    mode: models.UpdateMode = models.UpdateMode.UPSERT,
+) -> None:
+    point = models.PointStruct(id=point_id(name), vector={}, payload=payload)
+    await client.upsert(prefix, [point], wait=True, ordering=STRONG, update_mode=mode)
+
+
+def _collection(payload: dict[str, Any]) -> Collection:
+    definition = definition_from_json(payload["name"], payload["definition"])
+    return Collection(payload["key"], definition, datetime.fromisoformat(payload["create_time"]))

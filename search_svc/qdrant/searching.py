@@ -1,0 +1,111 @@
+"""Search: the index where it can answer, every vector where it cannot."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from qdrant_client import AsyncQdrantClient, models
+
+from search_svc.model import Collection, Hit, Hits, Numbers
+from search_svc.qdrant.layout import point_id
+from search_svc.qdrant.points import vector_of
+from search_svc.qdrant.predicates import but_not, compile_filter
+from search_svc.qdrant.reading import read_ids
+from search_svc.refusals import no_item, no_vector
+from search_svc.store import Query
+
+# More hits than that come from looking at more candidates.
+_MAX_EF = 1000
+# With quantized vectors: so many times the hits are looked at again with their whole vectors.
+_OVERSAMPLING = 2.0
+# Items of one score at the cut of an exact search: beyond so many their order is Qdrant's.
+_MAX_TIES = 4096
+
+
+@dataclass(frozen=True)
+class _Found:
+    item_id: str
+    score: float
+
+
+class _Nearest(Protocol):
+    async def __call__(self, count: int, *, exact: bool) -> list[_Found]: ...
+
+
+async def search(
+    client: AsyncQdrantClient, collection: Collection, query: Query, *, default_ef: int, local: bool
+) -> Hits:
+    """The nearest items, best first, equal scores by id."""
+    chosen = None if query.filter is None else compile_filter(query.filter)
+    vector = query.vector if query.vector is not None else await _vector_of(client, collection, query)
+    itself = [models.HasIdCondition(has_id=[point_id(query.item_id)])] if query.vector is None else []
+    condition = but_not(chosen, *itself)
+    numbers = _unit(vector)
+
+    async def nearest(count: int, *, exact: bool) -> list[_Found]:
+        answer = await client.query_points(
+            collection.key,
+            query=numbers,
+            using=query.space.name,
+            query_filter=condition,
+            # Local mode looks at every vector, and warns of what it does not need.
+            search_params=None if local else _params(query, default_ef, exact=exact),
+            limit=count,
+            with_payload=["id"],
+        )
+        # Told as float32: what is equal there is a tie.
+        return [_Found(point.payload["id"], float(np.float32(point.score))) for point in answer.points if point.payload]
+
+    wanted = query.limit + query.offset
+    exact = query.exact or query.space.hnsw is None
+    found = [] if exact else await nearest(wanted, exact=False)
+    if len(found) < wanted:
+        # Either there are no more, or the index gave up before it had seen all: only looking at each one tells.
+        found = await _with_ties(nearest, wanted)
+    hits = sorted(found, key=lambda each: (-each.score, each.item_id.encode()))[:wanted]
+    least = -np.inf if query.min_score is None else query.min_score
+    places = {each.item_id: (rank, each.score) for rank, each in enumerate(hits, start=1) if each.score >= least}
+    items = await read_ids(client, collection, list(places)[query.offset :], view=query.view, max_bytes=query.max_bytes)
+    return Hits(
+        tuple(Hit(item, min(max(places[item.id][1], -1.0), 1.0), places[item.id][0]) for item in items.items),
+        items.cut,
+    )
+
+
+async def _with_ties(nearest: _Nearest, wanted: int) -> list[_Found]:
+    """The best of all, with everything that scores like the last one: which of those is in is decided by their ids."""
+    count = wanted + 1
+    while True:
+        found = await nearest(count, exact=True)
+        if len(found) < count or found[-1].score < found[wanted - 1].score or count > wanted + _MAX_TIES:
+            return found
+        count = wanted + 2 * (count - wanted) + 16
+
+
+async def _vector_of(client: AsyncQdrantClient, collection: Collection, query: Query) -> Numbers:
+    space = query.space.name
+    records = await client.retrieve(
+        collection.key, [point_id(query.item_id)], with_payload=["raw"], with_vectors=[space]
+    )
+    if not records:
+        raise no_item(collection.definition.name, query.item_id)
+    vector = vector_of(records[0], query.space)
+    if vector is None:
+        raise no_vector(query.item_id, space)
+    return vector
+
+
+def _unit(vector: Numbers) -> list[float]:
+    """What a dot product needs to be a cosine."""
+    numbers = vector.astype(np.float64)
+    scaled: list[float] = (numbers / np.linalg.norm(numbers)).tolist()
+    return scaled
+
+
+def _params(query: Query, default_ef: int, *, exact: bool) -> models.SearchParams:
+    if exact:
+        return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+    return models.SearchParams(
+        hnsw_ef=query.hnsw_ef or max(default_ef, min(query.limit + query.offset, _MAX_EF)),
+        quantization=models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING),
+    )

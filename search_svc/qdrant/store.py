@@ -1,0 +1,321 @@
+"""The Store on Qdrant. Each method is some calls, each atomic in itself; docs/stores.md says where that shows."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from qdrant_client import AsyncQdrantClient
+
+from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput
+from lensmesh_chassis.reasons import Reason
+from search_svc.definitions import check_same
+from search_svc.filters import Filter
+from search_svc.model import (
+    Collection,
+    CountedCollection,
+    Definition,
+    Facet,
+    FieldIndex,
+    Hits,
+    Item,
+    Items,
+    Page,
+    Upserted,
+    View,
+)
+from search_svc.qdrant import facets, reading, registry, searching, writing
+from search_svc.qdrant.engine import Engine
+from search_svc.qdrant.faults import Gone, There, translated
+from search_svc.qdrant.layout import Tuning, new_key, payload_indexes, point_id, vector_params
+from search_svc.qdrant.predicates import compile_filter
+from search_svc.refusals import no_collection, unavailable
+from search_svc.store import Query, StaleCollection, StoreRefused
+
+T = TypeVar("T")
+Work = Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]
+# The first that decides "insert only".
+MIN_SERVER = (1, 17)
+_ATTEMPTS = 5
+# Longest time to take back what a call that failed had begun.
+_CLEANING_S = 1
+
+
+class QdrantStore:
+    """See `Store`. Definitions never change, so they are remembered; a collection that is gone tells that one is stale.
+
+    Args:
+        engine: the way there.
+        prefix: what the names of all our collections there begin with.
+        tuning: how new collections keep their vectors.
+        hnsw_ef: candidates an index looks at where a search does not say.
+        connect_s: how long a look at the server may take, in seconds.
+        steps: what brings the schema up to date.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        prefix: str,
+        tuning: Tuning,
+        hnsw_ef: int,
+        connect_s: float,
+        steps: Sequence[registry.Step] = registry.STEPS,
+    ) -> None:
+        self._engine = engine
+        self._prefix = prefix
+        self._tuning = tuning
+        self._hnsw_ef = hnsw_ef
+        self._connect_s = connect_s
+        self._steps = steps
+        self._known: dict[str, Collection] = {}
+        self._version = ""
+
+    async def open(self) -> None:
+        self._known.clear()
+
+        async def work(client: AsyncQdrantClient) -> str:
+            found = await self._server_version(client)
+            await registry.prepare(client, self._prefix, self._steps)
+            return found
+
+        self._version = await self._look(work)
+
+    async def check(self) -> None:
+        there = await self._look(lambda client: registry.schema_version(client, self._prefix))
+        if not self._version or there != self._steps[-1].version:
+            # Emptied, restored or brought up to date by another release behind our back.
+            await self.open()
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    def describe(self) -> str:
+        return f"qdrant {self._version}".rstrip()
+
+    async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
+        async def work(client: AsyncQdrantClient) -> CountedCollection:
+            there = await registry.find(client, self._prefix, definition.name)
+            if there is not None and not await client.collection_exists(there.key):
+                # Somebody removed it by Qdrant's own means, and left its name.
+                await registry.remove(client, self._prefix, there)
+                there = None
+            if there is None:
+                there = await self._make(client, definition)
+            check_same(there.definition, definition)
+            return await self._counted(client, there)
+
+        return await self._run(work, timeout_s)
+
+    async def find_collection(self, name: str, *, fresh: bool, timeout_s: float) -> Collection:
+        if fresh or name not in self._known:
+            self._known.pop(name, None)
+            collection = await self._run(lambda client: registry.find(client, self._prefix, name), timeout_s)
+            if collection is None:
+                raise no_collection(name)
+            self._known[name] = collection
+            return collection
+        return self._known[name]
+
+    async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
+        return await self._with(collection, lambda client: self._counted(client, collection), timeout_s)
+
+    async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
+        async def work(client: AsyncQdrantClient) -> Sequence[CountedCollection]:
+            page: list[CountedCollection] = []
+            for collection in await registry.everything(client, self._prefix):
+                if collection.definition.name > after and len(page) < count:
+                    # One that is gone by now is none.
+                    with suppress(Gone), translated():
+                        page.append(await self._counted(client, collection))
+            return page
+
+        return await self._run(work, timeout_s)
+
+    async def delete_collection(self, name: str, *, timeout_s: float) -> int:
+        self._known.pop(name, None)
+
+        async def work(client: AsyncQdrantClient) -> int:
+            collection = await registry.find(client, self._prefix, name)
+            if collection is None:
+                return 0
+            try:
+                with translated():
+                    count = (await client.count(collection.key, exact=True)).count
+            except Gone:
+                # Another removes it, or one that did so died between the two steps.
+                count = 0
+            # The name first: what is found is whole.
+            await registry.remove(client, self._prefix, collection)
+            gone = await client.delete_collection(collection.key)
+            return count if gone else 0
+
+        return await self._run(work, timeout_s)
+
+    async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
+        return await self._with(collection, lambda client: writing.upsert(client, collection, items), timeout_s)
+
+    async def get_items(
+        self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
+    ) -> Items:
+        return await self._with(
+            collection,
+            lambda client: reading.read_ids(client, collection, ids, view=view, max_bytes=max_bytes),
+            timeout_s,
+        )
+
+    async def list_items(
+        self,
+        collection: Collection,
+        *,
+        filter: Filter | None,
+        after: str,
+        count: int,
+        view: View,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> Page:
+        chosen = None if filter is None else compile_filter(filter)
+        # Qdrant begins at an offset, and we behind it.
+        offset = str(uuid.UUID(int=_position(after).int + 1)) if after else None
+
+        async def work(client: AsyncQdrantClient) -> Page:
+            records, more = await client.scroll(
+                collection.key,
+                scroll_filter=chosen,
+                limit=count,
+                offset=offset,
+                with_payload=["id"],
+            )
+            ids = [record.payload["id"] for record in records if record.payload]
+            items = await reading.read_ids(client, collection, ids, view=view, max_bytes=max_bytes)
+            if items.cut:
+                return Page(items.items, self.position(items.items[-1].id))
+            return Page(items.items, None if more is None else str(records[-1].id))
+
+        return await self._with(collection, work, timeout_s)
+
+    def position(self, item_id: str) -> str:
+        return point_id(item_id)
+
+    async def delete_ids(self, collection: Collection, ids: Sequence[str], *, timeout_s: float) -> int:
+        return await self._with(collection, lambda client: writing.delete_ids(client, collection, ids), timeout_s)
+
+    async def delete_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
+        chosen = compile_filter(filter)
+        return await self._with(
+            collection, lambda client: writing.delete_matching(client, collection, chosen), timeout_s
+        )
+
+    async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
+        return await self._with(
+            collection,
+            lambda client: searching.search(
+                client, collection, query, default_ef=self._hnsw_ef, local=self._engine.local
+            ),
+            timeout_s,
+        )
+
+    async def count_facets(
+        self,
+        collection: Collection,
+        fields: Sequence[FieldIndex],
+        *,
+        filter: Filter | None,
+        limit: int,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> list[Facet]:
+        chosen = None if filter is None else compile_filter(filter)
+
+        async def work(client: AsyncQdrantClient) -> list[Facet]:
+            found: list[Facet] = []
+            size = 0
+            for field in fields:
+                found.append(await facets.count(client, collection, field, chosen=chosen, limit=limit))
+                size += sum(len(str(counted.value)) for counted in found[-1].counts)
+                if size > max_bytes:
+                    break
+            return found
+
+        return await self._with(collection, work, timeout_s)
+
+    async def _make(self, client: AsyncQdrantClient, definition: Definition) -> Collection:
+        """A new collection, or the one that another made meanwhile."""
+        key = new_key(self._prefix, definition.name)
+        try:
+            await client.create_collection(
+                key,
+                vectors_config=vector_params(definition, self._tuning),
+                on_disk_payload=self._tuning.on_disk or None,
+            )
+            if not self._engine.local:
+                for field, schema in payload_indexes(definition):
+                    await client.create_payload_index(key, field, field_schema=schema, wait=True)
+        except BaseException:
+            with suppress(Exception):
+                await client.delete_collection(key, timeout=_CLEANING_S)
+            raise
+        # From here on it may bear the name: what fails leaves it where it is.
+        made = await registry.add(client, self._prefix, key, definition)
+        if made.key != key:
+            await client.delete_collection(key)
+        return made
+
+    async def _counted(self, client: AsyncQdrantClient, collection: Collection) -> CountedCollection:
+        return CountedCollection(collection, (await client.count(collection.key, exact=True)).count)
+
+    async def _server_version(self, client: AsyncQdrantClient) -> str:
+        """ "1.18.1".
+
+        Raises:
+            StoreRefused: too old.
+        """
+        if self._engine.local:
+            return f"local mode {version('qdrant-client')}"
+        found = (await client.info()).version
+        if tuple(int(part) for part in found.split("-")[0].split(".")[:2]) < MIN_SERVER:
+            raise StoreRefused(f"Qdrant {found} is too old: {'.'.join(map(str, MIN_SERVER))} or newer is needed")
+        return found
+
+    async def _look(self, work: Work[T]) -> T:
+        """Work whose deadline is ours: a server that does not finish is one that does not answer."""
+        try:
+            return await self._engine.run(work, timeout_s=self._connect_s)
+        except DeadlineExceeded:
+            raise unavailable("Qdrant does not answer") from None
+        except Gone:
+            raise unavailable("Qdrant is not prepared, or lost its collections") from None
+
+    async def _with(self, collection: Collection, work: Work[T], timeout_s: float) -> T:
+        """Work on one collection."""
+        try:
+            return await self._engine.run(work, timeout_s=timeout_s)
+        except Gone:
+            self._known.pop(collection.definition.name, None)
+            raise StaleCollection from None
+
+    async def _run(self, work: Work[T], timeout_s: float) -> T:
+        """Work that looks at several collections, one of which may go meanwhile, or be made by another."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._engine.run(work, timeout_s=deadline - asyncio.get_running_loop().time())
+            except (Gone, There):
+                continue
+        raise unavailable("Qdrant is not prepared, or lost its collections")
+
+
+def _position(after: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(after)
+    except ValueError:
+        # From the time when the items were in another store.
+        raise InvalidInput(
+            Reason.PAGE_TOKEN_INVALID,
+            "page_token is of another store: begin again without one",
+            field="page_token",
+        ) from None

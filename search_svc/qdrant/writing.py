@@ -1,0 +1,109 @@
+"""Writing items: what is there is read first, and only what differs is written.
+
+Each item is written whole; a call's items are not written at one moment, and where it fails some may have been.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from qdrant_client import AsyncQdrantClient, models
+
+from search_svc.model import ROUNDING, Collection, Item, Outcome, StoredItem, Upserted, View
+from search_svc.qdrant.layout import point_id
+from search_svc.qdrant.points import from_record, to_point
+from search_svc.qdrant.reading import PIECE, read_points
+from search_svc.qdrant.registry import STRONG
+
+# A write is one entry in Qdrant's log: large enough to be quick, small enough to be held a few times over.
+_WRITE_BYTES = 4 * 1024 * 1024
+# The resolution of times that are kept.
+_TICK = timedelta(microseconds=1)
+
+
+async def upsert(client: AsyncQdrantClient, collection: Collection, items: Sequence[Item]) -> list[Upserted]:
+    """Writes items; results in their order."""
+    now = datetime.now(UTC)
+    results: list[Upserted] = []
+    points: list[models.PointStruct] = []
+    size = 0
+    for begin in range(0, len(items), PIECE):
+        piece = items[begin : begin + PIECE]
+        records = await read_points(client, collection, [item.id for item in piece], View.FULL)
+        for item in piece:
+            record = records.get(item.id)
+            old = None if record is None else from_record(record, collection.definition, View.FULL)
+            result, created = _judged(item, old, now)
+            results.append(result)
+            if result.outcome is Outcome.UNCHANGED:
+                continue
+            point = to_point(item, created=created, updated=result.update_time, definition=collection.definition)
+            points.append(point)
+            size += _size(item)
+            if size > _WRITE_BYTES:
+                await _write(client, collection, points)
+                points, size = [], 0
+    await _write(client, collection, points)
+    return results
+
+
+async def _write(client: AsyncQdrantClient, collection: Collection, points: list[models.PointStruct]) -> None:
+    if points:
+        await client.upsert(collection.key, points, wait=True, ordering=STRONG)
+
+
+def _size(item: Item) -> int:
+    # Metadata is kept twice, as text and by its fields.
+    return 3 * len(item.metadata) + sum(4 * len(vector) for vector in item.vectors.values())
+
+
+def _judged(item: Item, old: StoredItem | None, now: datetime) -> tuple[Upserted, datetime]:
+    """What becomes of an item, and since when it is there."""
+    if old is None or old.create_time is None or old.update_time is None:
+        return Upserted(item.id, Outcome.CREATED, now), now
+    if _same(item, old):
+        return Upserted(item.id, Outcome.UNCHANGED, old.update_time), old.create_time
+    # Later than before, whatever the clock of the one that wrote it.
+    return Upserted(item.id, Outcome.UPDATED, max(now, old.update_time + _TICK)), old.create_time
+
+
+def _same(item: Item, old: StoredItem) -> bool:
+    return (
+        (item.caption, item.image_uri, item.content_digest) == (old.caption, old.image_uri, old.content_digest)
+        and set(item.vectors) == set(old.vectors)
+        and (item.metadata == old.metadata or json.loads(item.metadata) == json.loads(old.metadata))
+        and all(_close(vector, old.vectors[name]) for name, vector in item.vectors.items())
+    )
+
+
+def _close(new: object, old: object) -> bool:
+    """Whether two vectors differ by rounding alone."""
+    one, other = np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64)
+    return bool(np.linalg.norm(one - other) <= ROUNDING * np.linalg.norm(one))
+
+
+async def delete_ids(client: AsyncQdrantClient, collection: Collection, ids: Sequence[str]) -> int:
+    """Removes items by id, and tells how many there were."""
+    count = 0
+    for piece in _pieces(sorted({point_id(item_id) for item_id in ids})):
+        there = await client.retrieve(collection.key, piece, with_payload=False)
+        if there:
+            count += len(there)
+            selector = models.PointIdsList(points=[record.id for record in there])
+            await client.delete(collection.key, points_selector=selector, wait=True, ordering=STRONG)
+    return count
+
+
+def _pieces(ids: list[str]) -> Iterator[list[models.ExtendedPointId]]:
+    for begin in range(0, len(ids), PIECE):
+        yield list(ids[begin : begin + PIECE])
+
+
+async def delete_matching(client: AsyncQdrantClient, collection: Collection, chosen: models.Filter) -> int:
+    """Removes the items that a filter chooses, and tells how many there were."""
+    count = (await client.count(collection.key, count_filter=chosen, exact=True)).count
+    if count:
+        selector = models.FilterSelector(filter=chosen)
+        await client.delete(collection.key, points_selector=selector, wait=True, ordering=STRONG)
+    return count

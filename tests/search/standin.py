@@ -1,0 +1,223 @@
+"""A stand-in for a Qdrant server: its gRPC API, answered by the client's local mode.
+
+No Qdrant server can be had from a package index, so this is what the network side of the store is tested with. It is as
+strict as a server where local mode is lax: facets need an index, missing and taken names have their codes, equal scores
+and counts come in another order. With LENSMESH_TEST_QDRANT_URL the same tests run against a real one.
+"""
+
+import asyncio
+import re
+from typing import Any
+
+import grpc
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client import grpc as api
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc, qdrant_pb2_grpc
+
+from lensmesh_chassis.credentials import ChannelSecurity
+from search_svc.qdrant.address import Server, parse_address
+from search_svc.qdrant.engine import Remote
+
+Code = grpc.StatusCode
+_FACETED = {api.FieldType.FieldTypeKeyword, api.FieldType.FieldTypeInteger, api.FieldType.FieldTypeBool}
+
+
+class StandIn:
+    """The server. Faults are attributes, to be set at any time."""
+
+    def __init__(self, *, api_key: str = "", version: str = "1.17.0") -> None:
+        self.api_key = api_key
+        self.version = version
+        self.port = 0
+        # While False, calls wait: the server seems to hang.
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        # Names of calls, and writes that would be acknowledged too early.
+        self.calls: list[str] = []
+        self.careless: list[str] = []
+        # The next calls of these names fail with these codes.
+        self.failing: dict[str, grpc.StatusCode] = {}
+        self.created: list[api.CreateCollection] = []
+        self.metadata: list[tuple[str, str]] = []
+        self._indexes: dict[str, dict[str, int]] = {}
+        self._local = AsyncQdrantClient(location=":memory:")
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Listens, at the port that it had before if it did."""
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        points_service_pb2_grpc.add_PointsServicer_to_server(_service(self, "Points"), self._server)
+        collections_service_pb2_grpc.add_CollectionsServicer_to_server(_service(self, "Collections"), self._server)
+        qdrant_pb2_grpc.add_QdrantServicer_to_server(_service(self, "Qdrant"), self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Ends every connection; what is stored stays."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+
+    def url(self, key: str = "", prefix: str = "") -> str:
+        return f"qdrant://{f':{key}@' if key else ''}127.0.0.1:{self.port}/{prefix}"
+
+    async def answer(self, name: str, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        """One call, with the faults that are set."""
+        self.calls.append(name)
+        self.metadata = [(str(key), str(value)) for key, value in context.invocation_metadata() or ()]
+        if self.api_key and ("api-key", self.api_key) not in self.metadata:
+            await context.abort(Code.UNAUTHENTICATED, "Must provide an API key or an Authorization bearer token")
+        await self.flowing.wait()
+        if name in self.failing:
+            await context.abort(self.failing.pop(name), "made to fail")
+        if isinstance(request, api.UpsertPoints | api.DeletePoints) and not (
+            request.wait and request.ordering.type == api.WriteOrderingType.Strong
+        ):
+            self.careless.append(name)
+        try:
+            return await getattr(self, f"_{name}")(request)
+        except ValueError as error:
+            await context.abort(_code(str(error)), str(error))
+
+    async def _HealthCheck(self, request: Any) -> Any:
+        return api.HealthCheckReply(title="qdrant - vector search engine", version=self.version)
+
+    async def _Create(self, request: api.CreateCollection) -> Any:
+        self.created.append(request)
+        await self._local.create_collection(
+            request.collection_name, vectors_config=GrpcToRest.convert_vectors_config(request.vectors_config)
+        )
+        return api.CollectionOperationResponse(result=True)
+
+    async def _Delete_collection(self, request: api.DeleteCollection) -> Any:
+        self._indexes.pop(request.collection_name, None)
+        return api.CollectionOperationResponse(result=await self._local.delete_collection(request.collection_name))
+
+    async def _CollectionExists(self, request: Any) -> Any:
+        exists = await self._local.collection_exists(request.collection_name)
+        return api.CollectionExistsResponse(result=api.CollectionExists(exists=exists))
+
+    async def _List(self, request: Any) -> Any:
+        names = [each.name for each in (await self._local.get_collections()).collections]
+        return api.ListCollectionsResponse(collections=[api.CollectionDescription(name=name) for name in names])
+
+    async def _CreateFieldIndex(self, request: api.CreateFieldIndexCollection) -> Any:
+        await self._local.count(request.collection_name)
+        if '"' in request.field_name.replace('"', "", 2):
+            raise ValueError(f"Invalid JSON path: {request.field_name}")
+        self._indexes.setdefault(request.collection_name, {})[request.field_name] = request.field_type
+        return _done()
+
+    async def _Upsert(self, request: api.UpsertPoints) -> Any:
+        points = [GrpcToRest.convert_point_struct(point) for point in request.points]
+        mode = GrpcToRest.convert_update_mode(request.update_mode) if request.HasField("update_mode") else None
+        await self._local.upsert(request.collection_name, points, update_mode=mode)
+        return _done()
+
+    async def _Delete(self, request: Any) -> Any:
+        if isinstance(request, api.DeleteCollection):
+            return await self._Delete_collection(request)
+        selector = GrpcToRest.convert_points_selector(request.points)
+        await self._local.delete(request.collection_name, points_selector=selector)
+        return _done()
+
+    async def _Get(self, request: api.GetPoints) -> Any:
+        records = await self._local.retrieve(
+            request.collection_name,
+            [GrpcToRest.convert_point_id(point) for point in request.ids],
+            with_payload=GrpcToRest.convert_with_payload_interface(request.with_payload),
+            with_vectors=GrpcToRest.convert_with_vectors_selector(request.with_vectors),
+        )
+        # A server promises no order.
+        return api.GetResponse(result=[_record(record) for record in reversed(records)])
+
+    async def _Scroll(self, request: api.ScrollPoints) -> Any:
+        records, offset = await self._local.scroll(
+            request.collection_name,
+            scroll_filter=_filter(request, "filter"),
+            limit=request.limit,
+            offset=GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None,
+            with_payload=GrpcToRest.convert_with_payload_interface(request.with_payload),
+        )
+        response = api.ScrollResponse(result=[_record(record) for record in records])
+        if offset is not None:
+            response.next_page_offset.CopyFrom(RestToGrpc.convert_extended_point_id(offset))
+        return response
+
+    async def _Count(self, request: api.CountPoints) -> Any:
+        counted = await self._local.count(request.collection_name, count_filter=_filter(request, "filter"))
+        return api.CountResponse(result=api.CountResult(count=counted.count))
+
+    async def _Query(self, request: api.QueryPoints) -> Any:
+        query = GrpcToRest.convert_query(request.query)
+        found = await self._local.query_points(
+            request.collection_name,
+            query=query.nearest if isinstance(query, models.NearestQuery) else query,
+            using=request.using,
+            query_filter=_filter(request, "filter"),
+            # All of them, so that the order of ties can be another than local mode's.
+            limit=1_000_000,
+            with_payload=GrpcToRest.convert_with_payload_interface(request.with_payload),
+        )
+        points = sorted(found.points, key=lambda point: (point.score, str(point.id)), reverse=True)[: request.limit]
+        return api.QueryResponse(result=[RestToGrpc.convert_scored_point(point) for point in points])
+
+    async def _Facet(self, request: api.FacetCounts) -> Any:
+        if self._indexes.get(request.collection_name, {}).get(request.key) not in _FACETED:
+            raise ValueError(f"No appropriate index for faceting: {request.key}")
+        found = await self._local.facet(
+            request.collection_name, request.key, facet_filter=_filter(request, "filter"), limit=1_000_000
+        )
+        hits = sorted(found.hits, key=lambda hit: (hit.count, str(hit.value)), reverse=True)[: request.limit]
+        return api.FacetResponse(hits=[RestToGrpc.convert_facet_value_hit(hit) for hit in hits])
+
+
+def _service(standin: StandIn, name: str) -> Any:
+    """A servicer whose every method is the stand-in's of the same name."""
+
+    class Service:
+        def __getattr__(self, method: str) -> Any:
+            async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+                return await standin.answer(method, request, context)
+
+            return answer
+
+    Service.__name__ = name
+    return Service()
+
+
+def _filter(request: Any, field: str) -> models.Filter | None:
+    return GrpcToRest.convert_filter(getattr(request, field)) if request.HasField(field) else None
+
+
+def _record(record: models.Record) -> Any:
+    # The converter wants a payload.
+    return RestToGrpc.convert_record(record.model_copy(update={"payload": record.payload or {}}))
+
+
+def _done() -> Any:
+    return api.PointsOperationResponse(result=api.UpdateResult(operation_id=1, status=api.UpdateStatus.Completed))
+
+
+def _code(message: str) -> grpc.StatusCode:
+    if re.fullmatch("Collection .* not found", message):
+        return Code.NOT_FOUND
+    if re.fullmatch("Collection .* already exists", message):
+        return Code.ALREADY_EXISTS
+    return Code.INVALID_ARGUMENT
+
+
+async def remove_collections(url: str) -> None:
+    """Removes what a test made on a real server."""
+    address = parse_address(url)
+    assert isinstance(address, Server)
+
+    async def work(client: AsyncQdrantClient) -> None:
+        for each in (await client.get_collections()).collections:
+            if each.name == address.prefix or each.name.startswith(f"{address.prefix}."):
+                await client.delete_collection(each.name)
+
+    engine = Remote(address, ChannelSecurity())
+    await engine.run(work, timeout_s=60)
+    await engine.close()
