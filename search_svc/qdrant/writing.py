@@ -54,8 +54,8 @@ async def _write(client: AsyncQdrantClient, collection: Collection, points: list
 
 
 def _size(item: Item) -> int:
-    # Metadata is kept twice, as text and by its fields.
-    return 3 * len(item.metadata) + sum(4 * len(vector) for vector in item.vectors.values())
+    # Metadata is kept as text and by its fields, each of which has a name and a few bytes around it.
+    return 8 * len(item.metadata) + sum(4 * len(vector) for vector in item.vectors.values())
 
 
 def _judged(item: Item, old: StoredItem | None, now: datetime) -> tuple[Upserted, datetime]:

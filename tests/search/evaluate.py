@@ -23,7 +23,9 @@ def passes(tree: Filter, item: Item, metadata: dict[str, Any]) -> bool:
         case Exists(path):
             return _field(path, item, metadata) not in (_MISSING, None)
         case Equals(path, values):
-            return any(_same(element, value) for element in _elements(path, item, metadata) for value in values)
+            # A digest is hexadecimal, in either case.
+            wanted = [each.lower() if path == ("$content_digest",) and isinstance(each, str) else each for each in values]
+            return any(_same(element, value) for element in _elements(path, item, metadata) for value in wanted)
         case NumberRange():
             numbers = [element for element in _elements(tree.path, item, metadata) if _is_number(element)]
             return any(_within(number, tree) for number in numbers)

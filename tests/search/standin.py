@@ -46,7 +46,7 @@ class StandIn:
 
     async def start(self) -> None:
         """Listens, at the port that it had before if it did."""
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
         points_service_pb2_grpc.add_PointsServicer_to_server(_service(self, "Points"), self._server)
         collections_service_pb2_grpc.add_CollectionsServicer_to_server(_service(self, "Collections"), self._server)
         qdrant_pb2_grpc.add_QdrantServicer_to_server(_service(self, "Qdrant"), self._server)

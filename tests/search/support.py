@@ -191,3 +191,14 @@ def domain_item(item_id: str, vector: NDArray[Any] | None = None, metadata: str 
     """An item of the domain with a unit vector."""
     vectors = {} if vector is None else {"image": (vector / np.linalg.norm(vector)).astype(np.float16)}
     return Item(item_id, vectors, metadata=metadata)
+
+
+async def outcome(call: Awaitable[object]) -> object:
+    """How a call ends."""
+    try:
+        await call
+    except asyncio.CancelledError:
+        return grpc.StatusCode.CANCELLED
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK

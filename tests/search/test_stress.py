@@ -2,21 +2,17 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable
 
-import asyncpg
 import grpc
 import numpy as np
 import pytest
 
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import DeadlineExceeded
-from lensmesh_chassis.reasons import Reason
 from search_svc.app import make_store
 from search_svc.filters import All, Equals, Not, Some
 from search_svc.model import Item, View
 from search_svc.store import StaleCollection, Store
-from tests.search.conftest import Serve, settings_for
+from tests.search.conftest import settings_for
 from tests.search.support import (
     Stub,
     collection,
@@ -24,10 +20,9 @@ from tests.search.support import (
     definition,
     domain_item,
     item,
-    listed,
     named_space,
+    outcome,
     search_request,
-    until,
     upsert,
 )
 
@@ -66,9 +61,12 @@ async def test_readers_see_whole_items_while_they_are_replaced(stub: Stub) -> No
         done.set()
 
     async def read() -> None:
+        full = search_pb2.ReadOptions(view=search_pb2.ITEM_VIEW_FULL, readable=True)
         while not done.is_set():
-            response = await stub.Search(search_request([1, 0, 0, 0], limit=100))
-            assert len({hit.item.metadata["n"] for hit in response.hits}) <= 1
+            response = await stub.Search(search_request([1, 0, 0, 0], limit=100, read=full))
+            for hit in response.hits:
+                x, y, *_ = hit.item.vectors["image"].floats
+                assert y / x == pytest.approx(hit.item.metadata["n"], rel=0.01)
 
     await upsert(stub, *(item(f"{k}", [1, 0, 0, 0], {"n": 0}) for k in range(20)))
     await asyncio.gather(write(), read(), read())
@@ -82,7 +80,7 @@ async def test_a_collection_deleted_under_its_users(stub: Stub, store: Store) ->
     async def use(seed: int) -> None:
         for i in range(10):
             for call in (upsert(stub, item(f"{seed}-{i}", [1, 0, 0, 0])), stub.Search(search_request([1, 0, 0, 0]))):
-                codes.add(await _outcome(call))
+                codes.add(await outcome(call))
 
     async def replace() -> None:
         for _ in range(8):
@@ -94,80 +92,6 @@ async def test_a_collection_deleted_under_its_users(stub: Stub, store: Store) ->
     with pytest.raises(StaleCollection):
         await store.upsert(stale, [Item("a")], timeout_s=60)
     await upsert(stub, item("last"))
-
-
-async def test_a_caller_that_leaves_writes_nothing(stub: Stub, database_url: str) -> None:
-    await create(stub)
-    await upsert(stub, item("a"))
-    locker = await asyncpg.connect(database_url)
-    watcher = await asyncpg.connect(database_url)
-    table = await locker.fetchval("SELECT relname FROM pg_class WHERE relname LIKE 'items%' AND relkind = 'r'")
-
-    async def waiting() -> bool:
-        count = await watcher.fetchval(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE application_name = 'lensmesh-search' AND wait_event_type = 'Lock'"
-        )
-        return bool(count == 1)
-
-    async def nobody_waits() -> bool:
-        return not await waiting()
-
-    async with locker.transaction():
-        await locker.execute(f"LOCK TABLE lensmesh.{table}")
-        call = stub.UpsertItems(search_pb2.UpsertItemsRequest(collection="pictures", items=[item("b")]))
-        task = asyncio.ensure_future(_outcome(call))
-        await until(waiting)
-        call.cancel()
-        # The server's query ends too, though what it waits for is still locked.
-        await until(nobody_waits)
-        assert await task == grpc.StatusCode.CANCELLED
-    assert await listed(stub) == ["a"]
-    await locker.close()
-    await watcher.close()
-
-
-async def _outcome(call: Awaitable[object]) -> object:
-    try:
-        await call
-    except asyncio.CancelledError:
-        return grpc.StatusCode.CANCELLED
-    except grpc.aio.AioRpcError as error:
-        return error.code()
-    return grpc.StatusCode.OK
-
-
-async def test_the_deadline_is_the_databases_too(store: Store, database_url: str) -> None:
-    made = (await store.create_collection(definition(), timeout_s=60)).collection
-    locker = await asyncpg.connect(database_url)
-    async with locker.transaction():
-        await locker.execute(f"LOCK TABLE lensmesh.items_{made.key}")
-        with pytest.raises(DeadlineExceeded) as caught:
-            await store.upsert(made, [Item("a")], timeout_s=0.3)
-        assert caught.value.reason is Reason.DEADLINE_EXCEEDED
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        assert await locker.fetchval(waiting) == 0
-    assert len(await store.upsert(made, [Item("a")], timeout_s=60)) == 1
-    await locker.close()
-
-
-async def test_a_deadline_passes_while_all_connections_are_taken(serve: Serve, database_url: str) -> None:
-    async with serve(pool_size=1) as (stub, server):
-        await create(stub)
-        locker = await asyncpg.connect(database_url)
-        table = await locker.fetchval("SELECT relname FROM pg_class WHERE relname LIKE 'items%' AND relkind = 'r'")
-        async with locker.transaction():
-            await locker.execute(f"LOCK TABLE lensmesh.{table}")
-            request = search_pb2.ListItemsRequest(collection="pictures")
-            calls = [stub.ListItems(request, timeout=0.5) for _ in range(5)]
-            for call in calls:
-                with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await call
-                assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-            # A busy store is not a lost one.
-            assert server.runtime.health.reason() == ""
-        assert await listed(stub) == []
-        await locker.close()
 
 
 async def test_a_large_call_leaves_the_event_loop_free(stub: Stub) -> None:
@@ -192,8 +116,8 @@ async def test_whole_trees_of_filters_are_planned(store: Store) -> None:
     assert [found.id for found in page.items] == ["a"]
 
 
-async def test_opening_at_the_same_time(database_url: str) -> None:
-    stores = [make_store(settings_for(database_url)) for _ in range(5)]
+async def test_opening_at_the_same_time(store_url: str) -> None:
+    stores = [make_store(settings_for(store_url)) for _ in range(5)]
     await asyncio.gather(*(each.open() for each in stores))
     assert {each.describe() for each in stores} == {stores[0].describe()}
     for each in stores:
