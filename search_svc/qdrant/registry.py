@@ -40,8 +40,9 @@ class Step:
 async def _make_registry(client: AsyncQdrantClient, prefix: str) -> None:
     try:
         with translated():
-            # No vectors: its points are payload alone.
-            await client.create_collection(prefix, vectors_config={})
+            # Its points are payload alone, but not every release makes a collection without any vector.
+            unused = models.VectorParams(size=1, distance=models.Distance.DOT, hnsw_config=models.HnswConfigDiff(m=0))
+            await client.create_collection(prefix, vectors_config={"unused": unused})
     except There:
         return
 

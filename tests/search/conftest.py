@@ -66,7 +66,7 @@ async def qdrant_url() -> AsyncIterator[str]:
     standin = StandIn()
     await standin.start()
     yield standin.url()
-    await standin.stop()
+    await standin.remove()
 
 
 # Kinds of stores, and the fixtures that make an empty one of each.

@@ -24,7 +24,9 @@ def passes(tree: Filter, item: Item, metadata: dict[str, Any]) -> bool:
             return _field(path, item, metadata) not in (_MISSING, None)
         case Equals(path, values):
             # A digest is hexadecimal, in either case.
-            wanted = [each.lower() if path == ("$content_digest",) and isinstance(each, str) else each for each in values]
+            wanted = [
+                each.lower() if path == ("$content_digest",) and isinstance(each, str) else each for each in values
+            ]
             return any(_same(element, value) for element in _elements(path, item, metadata) for value in wanted)
         case NumberRange():
             numbers = [element for element in _elements(tree.path, item, metadata) if _is_number(element)]

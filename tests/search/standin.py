@@ -18,8 +18,14 @@ from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_
 from lensmesh_chassis.credentials import ChannelSecurity
 from search_svc.qdrant.address import Server, parse_address
 from search_svc.qdrant.engine import Remote
+from tests.search.edge import EdgeEngine
 
 Code = grpc.StatusCode
+_SCHEMAS = {
+    api.FieldType.FieldTypeKeyword: models.PayloadSchemaType.KEYWORD,
+    api.FieldType.FieldTypeFloat: models.PayloadSchemaType.FLOAT,
+    api.FieldType.FieldTypeDatetime: models.PayloadSchemaType.DATETIME,
+}
 _FACETED = {api.FieldType.FieldTypeKeyword, api.FieldType.FieldTypeInteger, api.FieldType.FieldTypeBool}
 
 
@@ -41,7 +47,7 @@ class StandIn:
         self.created: list[api.CreateCollection] = []
         self.metadata: list[tuple[str, str]] = []
         self._indexes: dict[str, dict[str, int]] = {}
-        self._local = AsyncQdrantClient(location=":memory:")
+        self._engine: Any = EdgeEngine()
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -58,6 +64,11 @@ class StandIn:
         if self._server is not None:
             await self._server.stop(grace=None)
             self._server = None
+
+    async def remove(self) -> None:
+        """Stops, and forgets what is stored."""
+        await self.stop()
+        await self._engine.close()
 
     def url(self, key: str = "", prefix: str = "") -> str:
         return f"qdrant://{f':{key}@' if key else ''}127.0.0.1:{self.port}/{prefix}"
@@ -85,45 +96,47 @@ class StandIn:
 
     async def _Create(self, request: api.CreateCollection) -> Any:
         self.created.append(request)
-        await self._local.create_collection(
+        await self._engine.create_collection(
             request.collection_name, vectors_config=GrpcToRest.convert_vectors_config(request.vectors_config)
         )
         return api.CollectionOperationResponse(result=True)
 
     async def _Delete_collection(self, request: api.DeleteCollection) -> Any:
         self._indexes.pop(request.collection_name, None)
-        return api.CollectionOperationResponse(result=await self._local.delete_collection(request.collection_name))
+        return api.CollectionOperationResponse(result=await self._engine.delete_collection(request.collection_name))
 
     async def _CollectionExists(self, request: Any) -> Any:
-        exists = await self._local.collection_exists(request.collection_name)
+        exists = await self._engine.collection_exists(request.collection_name)
         return api.CollectionExistsResponse(result=api.CollectionExists(exists=exists))
 
     async def _List(self, request: Any) -> Any:
-        names = [each.name for each in (await self._local.get_collections()).collections]
+        names = [each.name for each in (await self._engine.get_collections()).collections]
         return api.ListCollectionsResponse(collections=[api.CollectionDescription(name=name) for name in names])
 
     async def _CreateFieldIndex(self, request: api.CreateFieldIndexCollection) -> Any:
-        await self._local.count(request.collection_name)
+        await self._engine.count(request.collection_name)
         if '"' in request.field_name.replace('"', "", 2):
             raise ValueError(f"Invalid JSON path: {request.field_name}")
         self._indexes.setdefault(request.collection_name, {})[request.field_name] = request.field_type
+        schema = _SCHEMAS[request.field_type]
+        await self._engine.create_payload_index(request.collection_name, request.field_name, field_schema=schema)
         return _done()
 
     async def _Upsert(self, request: api.UpsertPoints) -> Any:
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
         mode = GrpcToRest.convert_update_mode(request.update_mode) if request.HasField("update_mode") else None
-        await self._local.upsert(request.collection_name, points, update_mode=mode)
+        await self._engine.upsert(request.collection_name, points, update_mode=mode)
         return _done()
 
     async def _Delete(self, request: Any) -> Any:
         if isinstance(request, api.DeleteCollection):
             return await self._Delete_collection(request)
         selector = GrpcToRest.convert_points_selector(request.points)
-        await self._local.delete(request.collection_name, points_selector=selector)
+        await self._engine.delete(request.collection_name, points_selector=selector)
         return _done()
 
     async def _Get(self, request: api.GetPoints) -> Any:
-        records = await self._local.retrieve(
+        records = await self._engine.retrieve(
             request.collection_name,
             [GrpcToRest.convert_point_id(point) for point in request.ids],
             with_payload=GrpcToRest.convert_with_payload_interface(request.with_payload),
@@ -133,7 +146,7 @@ class StandIn:
         return api.GetResponse(result=[_record(record) for record in reversed(records)])
 
     async def _Scroll(self, request: api.ScrollPoints) -> Any:
-        records, offset = await self._local.scroll(
+        records, offset = await self._engine.scroll(
             request.collection_name,
             scroll_filter=_filter(request, "filter"),
             limit=request.limit,
@@ -146,27 +159,26 @@ class StandIn:
         return response
 
     async def _Count(self, request: api.CountPoints) -> Any:
-        counted = await self._local.count(request.collection_name, count_filter=_filter(request, "filter"))
+        counted = await self._engine.count(request.collection_name, count_filter=_filter(request, "filter"))
         return api.CountResponse(result=api.CountResult(count=counted.count))
 
     async def _Query(self, request: api.QueryPoints) -> Any:
         query = GrpcToRest.convert_query(request.query)
-        found = await self._local.query_points(
+        found = await self._engine.query_points(
             request.collection_name,
             query=query.nearest if isinstance(query, models.NearestQuery) else query,
             using=request.using,
             query_filter=_filter(request, "filter"),
-            # All of them, so that the order of ties can be another than local mode's.
-            limit=1_000_000,
+            limit=request.limit,
+            search_params=GrpcToRest.convert_search_params(request.params) if request.HasField("params") else None,
             with_payload=GrpcToRest.convert_with_payload_interface(request.with_payload),
         )
-        points = sorted(found.points, key=lambda point: (point.score, str(point.id)), reverse=True)[: request.limit]
-        return api.QueryResponse(result=[RestToGrpc.convert_scored_point(point) for point in points])
+        return api.QueryResponse(result=[RestToGrpc.convert_scored_point(point) for point in found.points])
 
     async def _Facet(self, request: api.FacetCounts) -> Any:
         if self._indexes.get(request.collection_name, {}).get(request.key) not in _FACETED:
             raise ValueError(f"No appropriate index for faceting: {request.key}")
-        found = await self._local.facet(
+        found = await self._engine.facet(
             request.collection_name, request.key, facet_filter=_filter(request, "filter"), limit=1_000_000
         )
         hits = sorted(found.hits, key=lambda hit: (hit.count, str(hit.value)), reverse=True)[: request.limit]
