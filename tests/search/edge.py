@@ -66,7 +66,7 @@ class EdgeEngine:
     async def upsert(
         self, name: str, points: list[models.PointStruct], *, update_mode: models.UpdateMode | None = None
     ) -> None:
-        ours = [edge.Point(uuid.UUID(str(each.id)), each.vector, each.payload) for each in points]
+        ours = [edge.Point(uuid.UUID(str(each.id)), _named(each), each.payload) for each in points]
         self._shard(name).update(edge.UpdateOperation.upsert_points(ours, update_mode=_MODES[update_mode]))
 
     async def delete(self, name: str, *, points_selector: models.PointsSelector) -> None:
@@ -123,6 +123,10 @@ class EdgeEngine:
         return self._shards[name]
 
 
+def _named(point: models.PointStruct) -> Any:
+    return point.vector
+
+
 def _vector(params: models.VectorParams) -> Any:
     hnsw = params.hnsw_config or models.HnswConfigDiff()
     m = 16 if hnsw.m is None else hnsw.m
@@ -149,8 +153,11 @@ def _record(record: Any) -> models.Record:
 def _filter(chosen: models.Filter | None) -> Any:
     if chosen is None:
         return None
-    parts = {name: getattr(chosen, name) for name in ("must", "should", "must_not")}
-    return edge.Filter(**{name: part and [_condition(each) for each in part] for name, part in parts.items()})
+
+    def part(conditions: Any) -> Any:
+        return conditions and [_condition(each) for each in conditions]
+
+    return edge.Filter(must=part(chosen.must), should=part(chosen.should), must_not=part(chosen.must_not))
 
 
 def _condition(condition: Any) -> Any:
@@ -161,12 +168,11 @@ def _condition(condition: Any) -> Any:
             return edge.HasIdCondition({uuid.UUID(str(each)) for each in condition.has_id})
         case models.IsEmptyCondition():
             return edge.IsEmptyCondition(condition.is_empty.key)
-        case models.FieldCondition(match=models.MatchAny()):
-            return edge.FieldCondition(condition.key, match=edge.MatchAny(condition.match.any))
-        case models.FieldCondition(range=models.DatetimeRange()):
-            bounds = condition.range.model_dump(mode="json")
-            return edge.FieldCondition(condition.key, range=edge.RangeDateTime(**bounds))
-        case models.FieldCondition(range=models.Range()):
-            return edge.FieldCondition(condition.key, range=edge.RangeFloat(**condition.range.model_dump()))
+        case models.FieldCondition(match=models.MatchAny() as match):
+            return edge.FieldCondition(condition.key, match=edge.MatchAny(match.any))
+        case models.FieldCondition(range=models.DatetimeRange() as moments):
+            return edge.FieldCondition(condition.key, range=edge.RangeDateTime(**moments.model_dump(mode="json")))
+        case models.FieldCondition(range=models.Range() as numbers):
+            return edge.FieldCondition(condition.key, range=edge.RangeFloat(**numbers.model_dump()))
         case _:
             raise ValueError(f"the stand-in knows no such condition: {condition!r}")

@@ -1,8 +1,8 @@
-"""A stand-in for a Qdrant server: its gRPC API, answered by the client's local mode.
+"""A stand-in for a Qdrant server: its gRPC API, answered by Qdrant's own engine in process.
 
-No Qdrant server can be had from a package index, so this is what the network side of the store is tested with. It is as
-strict as a server where local mode is lax: facets need an index, missing and taken names have their codes, equal scores
-and counts come in another order. With LENSMESH_TEST_QDRANT_URL the same tests run against a real one.
+No package index has the server, so this is what the network side of the store is tested with. What it answers is the
+engine's; what is not is written here: errors' codes, authentication, and nothing of a cluster. With
+LENSMESH_TEST_QDRANT_URL the same tests run against a real server.
 """
 
 import asyncio
@@ -21,6 +21,12 @@ from search_svc.qdrant.engine import Remote
 from tests.search.edge import EdgeEngine
 
 Code = grpc.StatusCode
+# Generated without types.
+_REGISTER: tuple[Any, ...] = (
+    points_service_pb2_grpc.add_PointsServicer_to_server,
+    collections_service_pb2_grpc.add_CollectionsServicer_to_server,
+    qdrant_pb2_grpc.add_QdrantServicer_to_server,
+)
 _SCHEMAS = {
     api.FieldType.FieldTypeKeyword: models.PayloadSchemaType.KEYWORD,
     api.FieldType.FieldTypeFloat: models.PayloadSchemaType.FLOAT,
@@ -53,9 +59,8 @@ class StandIn:
     async def start(self) -> None:
         """Listens, at the port that it had before if it did."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
-        points_service_pb2_grpc.add_PointsServicer_to_server(_service(self, "Points"), self._server)
-        collections_service_pb2_grpc.add_CollectionsServicer_to_server(_service(self, "Collections"), self._server)
-        qdrant_pb2_grpc.add_QdrantServicer_to_server(_service(self, "Qdrant"), self._server)
+        for register in _REGISTER:
+            register(_Service(self), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
 
@@ -124,7 +129,8 @@ class StandIn:
 
     async def _Upsert(self, request: api.UpsertPoints) -> Any:
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
-        mode = GrpcToRest.convert_update_mode(request.update_mode) if request.HasField("update_mode") else None
+        mode: Any = request.update_mode
+        mode = GrpcToRest.convert_update_mode(mode) if request.HasField("update_mode") else None
         await self._engine.upsert(request.collection_name, points, update_mode=mode)
         return _done()
 
@@ -185,18 +191,17 @@ class StandIn:
         return api.FacetResponse(hits=[RestToGrpc.convert_facet_value_hit(hit) for hit in hits])
 
 
-def _service(standin: StandIn, name: str) -> Any:
+class _Service:
     """A servicer whose every method is the stand-in's of the same name."""
 
-    class Service:
-        def __getattr__(self, method: str) -> Any:
-            async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-                return await standin.answer(method, request, context)
+    def __init__(self, standin: StandIn) -> None:
+        self._standin = standin
 
-            return answer
+    def __getattr__(self, method: str) -> Any:
+        async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return await self._standin.answer(method, request, context)
 
-    Service.__name__ = name
-    return Service()
+        return answer
 
 
 def _filter(request: Any, field: str) -> models.Filter | None:
