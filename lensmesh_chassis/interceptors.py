@@ -17,7 +17,7 @@ from lensmesh_chassis.health import Health
 from lensmesh_chassis.metrics import CallMetrics
 from lensmesh_chassis.outcome import outcome
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import REQUEST_ID_KEY, TRACE_ID_KEY, accepted_request_id, request_id
+from lensmesh_chassis.request import REQUEST_ID_KEY, TRACE_ID_KEY, accepted_request_id, method, request_id
 from lensmesh_chassis.shapes import Interceptor, Rpc, StreamCloser, rebuilt, streaming, unary
 from lensmesh_chassis.status import abort
 
@@ -32,6 +32,7 @@ class RequestIds(Interceptor):
         sent = next((value for key, value in rpc.metadata or () if key == REQUEST_ID_KEY), None)
         # Each call has a task, and so a context, of its own: there is nothing to reset.
         request_id.set(accepted_request_id(sent))
+        method.set(rpc.method)
         trailing = [(REQUEST_ID_KEY, request_id.get())]
         if trace_id := spans.trace_id():
             trailing.append((TRACE_ID_KEY, trace_id))

@@ -8,8 +8,10 @@ REQUEST_ID_KEY = "x-request-id"
 # In the trailing metadata of a call whose trace is kept: 32 hexadecimal digits.
 TRACE_ID_KEY = "lensmesh-trace-id"
 
-# "" outside a call.
+# Both are "" outside a call.
 request_id: ContextVar[str] = ContextVar("lensmesh_request_id", default="")
+# The full name of the method that is served, as "/package.Service/Method".
+method: ContextVar[str] = ContextVar("lensmesh_method", default="")
 
 # What may stand in a log line and in metadata as it came. Anything else is replaced, not repaired.
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")

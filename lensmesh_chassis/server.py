@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis import telemetry
+from lensmesh_chassis.error_tracking import capture, start_error_tracking, stop_error_tracking
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.host import Host
@@ -136,10 +137,12 @@ def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
     """
     configure_logging(settings.log_level, settings.log_format, service=service, instance=settings.instance)
     _log.info("settings", version=version(), pid=os.getpid(), settings=shown(settings))
+    start_error_tracking(settings, service)
     provider = telemetry.start_tracing(service, settings.instance)
     try:
         code = asyncio.run(_until_signal(settings, build, service, provider))
     finally:
+        stop_error_tracking()
         telemetry.stop_tracing(provider)
     sys.exit(code)
 
@@ -187,6 +190,7 @@ async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service
 
 def _say_why(what: str, error: Exception) -> None:
     """One line where the error is meant for people, a traceback where it is a bug."""
+    capture(error)
     if isinstance(error, LensmeshError):
         _log.critical(f"{what}: {error.message}", reason=str(error.reason))
     else:

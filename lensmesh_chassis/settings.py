@@ -15,6 +15,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 
 from lensmesh_chassis.addresses import parse_address, parse_addresses
 from lensmesh_chassis.callers import parse_identities
+from lensmesh_chassis.error_tracking import check_dsn
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
 
 # What Kubernetes adds to every pod for each Service of the namespace, "Discovering services" in its documentation.
@@ -97,6 +98,21 @@ class ServiceSettings(BaseSettings):
         "", description="PEM certificate chain shown to the services this one calls (mutual TLS)."
     )
     peer_key_file: str = Field("", description="PEM private key of that certificate.")
+
+    sentry_dsn: SecretStr = Field(
+        SecretStr(""),
+        description="Where unexpected errors are sent: the DSN of a Sentry project, `https://KEY@HOST/PROJECT`. Sent "
+        "are types, stack frames' names and the ids of the call: no message, picture, text or secret. Empty: none.",
+    )
+    sentry_environment: str = Field("production", description="Name of this deployment in the errors sent.")
+    sentry_sample_rate: float = Field(1.0, ge=0, le=1, description="Share of the errors that is sent.")
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _errors_can_be_sent(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            check_dsn(value.get_secret_value())
+        return value
 
     @field_validator("listen")
     @classmethod

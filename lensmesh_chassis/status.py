@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from lensmesh_chassis import errors, spans
+from lensmesh_chassis.error_tracking import capture
 from lensmesh_chassis.errors import LensmeshError, UpstreamFault, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import request_id as current_request_id
@@ -61,8 +62,12 @@ def to_status(error: BaseException, request_id: str = "") -> status_pb2.Status:
         error = from_rpc_error(error)
     if not isinstance(error, LensmeshError):
         _log.error("unexpected exception", exc_info=error)
+        capture(error)
         named = f" The service's log tells more under request id {request_id}." if request_id else ""
         error = errors.InternalFault(Reason.INTERNAL, f"Internal error; nothing is wrong with the request.{named}")
+    elif isinstance(error, errors.InternalFault) and "request_id" not in error.metadata:
+        # With a request id it is a peer's, which has reported it.
+        capture(error)
     code = _code_of(error)
     metadata = dict(error.metadata)
     if code == code_pb2.INTERNAL and request_id:

@@ -288,8 +288,10 @@ class Batcher(Generic[In, Out]):
         self.observer.poisoned()
         _log.exception("%s failed on one item", self._name)
         if not isinstance(error, LensmeshError):
-            error = InternalFault(Reason.MODEL_FAILED, f"{self._name} failed on this item; others are not concerned.")
-            # The batch's span has what lies behind it.
+            text = f"{self._name} failed on this item; others are not concerned."
+            # As by `raise ... from`: a report of the error shows what lies behind it, as the batch's span does.
+            cause, error = error, InternalFault(Reason.MODEL_FAILED, text)
+            error.__cause__ = cause
             spans.mark_recorded(error)
         entry.fail(error)
 

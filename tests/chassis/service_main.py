@@ -28,6 +28,8 @@ def build(runtime: Runtime[Any]) -> FakeApp:
             app.start_fault = Unavailable(Reason.STORE_UNAVAILABLE, "the database at db:5432 does not answer: start it")
         case ["breaks"]:
             app.start_fault = ValueError("a bug")
+        case ["fails"]:
+            app.shapes.fault = ValueError("a bug")
         case ["hangs"]:
             app.hold_start = asyncio.Event()
         case ["holds", file]:
