@@ -1,0 +1,82 @@
+"""`lensmesh top`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lensmesh_cli.console import EXIT_CODES, Exit, fail, out, print_json
+from lensmesh_cli.options import Json
+
+if TYPE_CHECKING:
+    from lensmesh_cli.top.figures import Figures
+
+EPILOG = (
+    "Example: lensmesh top --metrics encoder-0:9464 --metrics router:9464\n\n"
+    "Without --metrics the endpoints are those of the mesh that `lensmesh up` runs in the data folder.\n\n" + EXIT_CODES
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(epilog=EPILOG)(top)
+
+
+def top(
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", help="host:port of a service's Prometheus endpoint; again for each further one."),
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(help="Data folder of a mesh on this machine.", envvar="LENSMESH_DATA", file_okay=False)
+    ] = Path("lensmesh-data"),
+    interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="One frame and no more; so too where the output is no terminal.")
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Live figures of every service: rates, errors, latencies, queues, batches, ingest, store, memory."""
+    from lensmesh_cli.top.live import NothingAnswers, frames, source
+
+    where = frames(source(metrics or [], data), data, interval)
+    try:
+        if json_output:
+            print_json(asdict(asyncio.run(_first(where))))
+        elif once or not out.is_terminal:
+            _print(asyncio.run(_first(where)), interval)
+        else:
+            asyncio.run(_live(where, interval))
+    except NothingAnswers as error:
+        fail(str(error), Exit.UNREACHABLE)
+    except KeyboardInterrupt:
+        raise typer.Exit(int(Exit.DONE)) from None
+
+
+async def _first(figures: AsyncGenerator[Figures, None]) -> Figures:
+    async with aclosing(figures):
+        return await anext(figures)
+
+
+def _print(figures: Figures, interval: float) -> None:
+    from lensmesh_cli.top.view import frame
+
+    out.print(frame(figures, interval))
+
+
+async def _live(figures: AsyncGenerator[Figures, None], interval: float) -> None:
+    from rich.live import Live
+
+    from lensmesh_cli.top.view import frame
+
+    async with aclosing(figures):
+        shown = await anext(figures)
+        with Live(frame(shown, interval), console=out, screen=True, auto_refresh=False) as screen:
+            async for shown in figures:
+                screen.update(frame(shown, interval), refresh=True)

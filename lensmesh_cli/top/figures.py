@@ -1,0 +1,227 @@
+"""The figures that `lensmesh top` shows, made from what changed between two looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lensmesh_cli.top.looks import SERVICES, Change, Look
+
+INFRASTRUCTURE = ("grpc.health.", "grpc.reflection.")
+Seconds = float | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A histogram's median and slow ends, in seconds; None where nothing was observed."""
+
+    p50: Seconds
+    p95: Seconds
+    p99: Seconds
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process. `failure` says why its endpoint does not answer; the rest is 0 then."""
+
+    service: str
+    address: str
+    failure: str = ""
+    serving: bool = False
+    calls_per_s: float = 0.0
+    errors_per_s: float = 0.0
+    in_flight: float = 0.0
+    cpu: float = 0.0
+    memory_bytes: float = 0.0
+    lag_p99_s: Seconds = None
+    restarts: float = 0.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of one kind of service."""
+
+    service: str
+    method: str
+    calls_per_s: float
+    errors_per_s: float
+    seconds: Spread
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One model's queue and device. `full`: share of the fuller lane's room that is taken."""
+
+    service: str
+    model: str
+    items_per_s: float
+    queued: dict[str, float]
+    full: float
+    wait_s: float
+    batch_items: float | None
+    busy: float
+    queue: Spread
+    forward: Spread
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """Pictures on their way in."""
+
+    items_per_s: dict[str, float]
+    in_flight_items: float
+    in_flight_bytes: float
+    seconds: Spread
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the store."""
+
+    operation: str
+    per_s: float
+    errors_per_s: float
+    seconds: Spread
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One frame."""
+
+    processes: list[Process]
+    methods: list[Method]
+    engines: list[Engine]
+    ingest: Ingest | None
+    store: list[Operation]
+
+
+def figures(before: Sequence[Look], after: Sequence[Look]) -> Figures:
+    """What happened between two looks. An endpoint that answered only once has no rates yet."""
+    first = {look.address: look for look in before if look.samples is not None}
+    pairs = [(first.get(look.address, look), look) for look in after if look.samples is not None]
+    processes = [
+        _process(after, Change([(first.get(after.address, after), after)]))
+        if after.samples is not None
+        else Process(_was(first, after), after.address, after.failure)
+        for after in after
+    ]
+    by_service = {
+        service: Change([pair for pair in pairs if pair[1].component == service])
+        for service in SERVICES
+        if any(pair[1].component == service for pair in pairs)
+    }
+    router, search = by_service.get("router"), by_service.get("search")
+    return Figures(
+        processes=processes,
+        methods=[method for service, change in by_service.items() for method in _methods(service, change)],
+        engines=[engine for service, change in by_service.items() for engine in _engines(service, change)],
+        ingest=_ingest(router) if router else None,
+        store=_operations(search) if search else [],
+    )
+
+
+def _was(first: dict[str, Look], now: Look) -> str:
+    return first[now.address].component if now.address in first else ""
+
+
+def _spread(change: Change, name: str, **labels: str) -> Spread:
+    p50, p95, p99 = (change.quantile(share, name, **labels) for share in (0.5, 0.95, 0.99))
+    return Spread(p50, p95, p99)
+
+
+def _services(change: Change, name: str) -> list[str]:
+    return [value for value in change.values(name, "grpc_service") if not value.startswith(INFRASTRUCTURE)]
+
+
+def _calls(change: Change) -> tuple[float, float]:
+    """Calls and failed calls per second."""
+    calls = failed = 0.0
+    for service in _services(change, "grpc_server_handled_total"):
+        rate = change.rate("grpc_server_handled_total", grpc_service=service)
+        calls += rate
+        failed += rate - change.rate("grpc_server_handled_total", grpc_service=service, grpc_code="OK")
+    return calls, max(0.0, failed)
+
+
+def _process(look: Look, change: Change) -> Process:
+    calls, failed = _calls(change)
+    services = change.values("lensmesh_health_serving", "service")
+    return Process(
+        service=look.component,
+        address=look.address,
+        serving=all(change.now("lensmesh_health_serving", service=service) for service in services),
+        calls_per_s=calls,
+        errors_per_s=failed,
+        in_flight=sum(
+            change.now("grpc_server_in_flight", grpc_service=service)
+            for service in _services(change, "grpc_server_in_flight")
+        ),
+        cpu=change.rate("process_cpu_seconds_total"),
+        memory_bytes=change.now("process_resident_memory_bytes"),
+        lag_p99_s=change.quantile(0.99, "lensmesh_event_loop_lag_seconds"),
+        restarts=change.now("lensmesh_restarts_total"),
+    )
+
+
+def _methods(service: str, change: Change) -> list[Method]:
+    found = []
+    for full_name in _services(change, "grpc_server_started_total"):
+        for method in change.values("grpc_server_started_total", "grpc_method"):
+            labels = {"grpc_service": full_name, "grpc_method": method}
+            if not change.now("grpc_server_started_total", **labels):
+                continue
+            calls = change.rate("grpc_server_handled_total", **labels)
+            failed = max(0.0, calls - change.rate("grpc_server_handled_total", grpc_code="OK", **labels))
+            found.append(
+                Method(service, method, calls, failed, _spread(change, "grpc_server_handling_seconds", **labels))
+            )
+    return sorted(found, key=lambda method: -method.calls_per_s)
+
+
+def _engines(service: str, change: Change) -> list[Engine]:
+    found = []
+    for model in change.values("lensmesh_engine_queue_items", "model"):
+        lanes = change.values("lensmesh_engine_queue_items", "lane")
+        queued = {lane: change.now("lensmesh_engine_queue_items", model=model, lane=lane) for lane in lanes}
+        held = {lane: change.now("lensmesh_engine_queue_bytes", model=model, lane=lane) for lane in lanes}
+        most_items = change.now("lensmesh_engine_queue_limit_items", model=model)
+        most_bytes = change.now("lensmesh_engine_queue_limit_bytes", model=model)
+        found.append(
+            Engine(
+                service=service,
+                model=model,
+                items_per_s=change.rate("lensmesh_engine_queue_seconds_count", model=model),
+                queued=queued,
+                full=max(max(queued.values()) / most_items, max(held.values()) / most_bytes),
+                wait_s=change.now("lensmesh_engine_predicted_wait_seconds", model=model),
+                batch_items=change.mean("lensmesh_engine_batch_items", model=model),
+                busy=change.rate("lensmesh_engine_forward_seconds_sum", model=model),
+                queue=_spread(change, "lensmesh_engine_queue_seconds", model=model),
+                forward=_spread(change, "lensmesh_engine_forward_seconds", model=model),
+            )
+        )
+    return found
+
+
+def _ingest(change: Change) -> Ingest:
+    outcomes = change.values("lensmesh_ingest_items_total", "outcome")
+    return Ingest(
+        items_per_s={outcome: change.rate("lensmesh_ingest_items_total", outcome=outcome) for outcome in outcomes},
+        in_flight_items=change.now("lensmesh_ingest_in_flight_items"),
+        in_flight_bytes=change.now("lensmesh_ingest_in_flight_bytes"),
+        seconds=_spread(change, "lensmesh_ingest_item_seconds"),
+    )
+
+
+def _operations(change: Change) -> list[Operation]:
+    name = "lensmesh_store_operation_seconds"
+    return [
+        Operation(
+            operation,
+            change.rate(f"{name}_count", operation=operation),
+            change.rate("lensmesh_store_errors_total", operation=operation),
+            _spread(change, name, operation=operation),
+        )
+        for operation in change.values(f"{name}_count", "operation")
+        if change.now(f"{name}_count", operation=operation)
+    ]

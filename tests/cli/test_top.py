@@ -1,0 +1,179 @@
+"""`lensmesh top`: what it makes of two looks, and a real mesh seen through it."""
+
+import contextlib
+import http.server
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lensmesh_cli.top.figures import figures
+from lensmesh_cli.top.looks import Change, Look, quantile
+from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh, until
+
+SECTIONS = ("Services, over 0.5 s", "Calls", "Engines", "Ingest, items/s", "Store")
+
+
+def counted(at: float, value: float) -> Look:
+    return Look("a:1", "router", at, {("calls_total", (("code", "OK"),)): value})
+
+
+def test_quantiles_are_those_of_prometheus() -> None:
+    buckets = [(0.1, 50.0), (0.5, 90.0), (1.0, 100.0), (float("inf"), 100.0)]
+    assert quantile(0.5, buckets) == pytest.approx(0.1)
+    assert quantile(0.25, buckets) == pytest.approx(0.05)
+    assert quantile(0.7, buckets) == pytest.approx(0.3)
+    assert quantile(0.95, buckets) == pytest.approx(0.75)
+    # Beyond the last bound nothing is known but that bound.
+    assert quantile(0.99, [(0.1, 1.0), (float("inf"), 100.0)]) == pytest.approx(0.1)
+    assert quantile(0.5, [(0.1, 0.0), (float("inf"), 0.0)]) is None
+    assert quantile(0.5, []) is None
+
+
+def test_rates_are_per_second_and_a_counter_that_began_anew_counts_from_zero() -> None:
+    assert Change([(counted(10, 100), counted(12, 150))]).rate("calls_total") == 25
+    assert Change([(counted(10, 100), counted(12, 30))]).rate("calls_total", code="OK") == 15
+    assert Change([(counted(10, 100), counted(12, 150))]).rate("calls_total", code="INTERNAL") == 0
+    two = Change([(counted(10, 100), counted(12, 150)), (counted(10, 0), counted(12, 10))])
+    assert two.rate("calls_total") == 30
+
+
+def test_a_service_that_answers_no_longer_keeps_its_name() -> None:
+    shown = figures([counted(10, 1)], [Look("a:1", failure="Connection refused")])
+    [process] = shown.processes
+    assert (process.service, process.failure) == ("router", "Connection refused")
+    assert not shown.methods
+
+
+@pytest.fixture
+def busy(mesh: Mesh, tmp_path: Path) -> Iterator[Mesh]:
+    """The mesh with something to show while the test runs."""
+    stop = threading.Event()
+    draw_pictures(tmp_path / "p", 24, start=3000)
+
+    def work() -> None:
+        while not stop.is_set():
+            mesh.run("ingest", tmp_path / "p", "--collection", "top")
+            mesh.run("search", "red", "--collection", "top")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield mesh
+    stop.set()
+    thread.join()
+
+
+def test_one_frame_tells_of_every_part_of_a_mesh_at_work(busy: Mesh) -> None:
+    found = busy.json("top", "--data", busy.data, "--interval", "0.5")
+    assert [one["service"] for one in found["processes"]] == ["router", "encoder", "caption", "search"]
+    for process in found["processes"]:
+        assert process["serving"]
+        assert not process["failure"]
+        assert process["memory_bytes"] > 10_000_000
+    assert {engine["model"] for engine in found["engines"]} == {"mock"}
+    assert set(found["ingest"]["items_per_s"]) >= {"created", "unchanged", "refused", "failed"}
+
+    def is_seen() -> bool:
+        now = busy.json("top", "--data", busy.data, "--interval", "1")
+        methods = {(one["service"], one["method"]) for one in now["methods"] if one["calls_per_s"]}
+        upsert = [one for one in now["store"] if one["operation"] == "get_items" and one["seconds"]["p99"]]
+        return ("router", "IngestStream") in methods and bool(upsert) and sum(now["ingest"]["items_per_s"].values()) > 0
+
+    until(is_seen, "the calls, the items and the store's operations are seen")
+
+
+def test_without_a_terminal_it_prints_one_plain_frame(mesh: Mesh) -> None:
+    done = mesh.run("top", "--data", mesh.data, "--interval", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert [section for section in SECTIONS if section not in done.stdout] == []
+    named = mesh.run("top", "--once", "--interval", "0.5", "--metrics", metrics_address(done.stdout, "encoder"))
+    assert re.search(r"^encoder .* serving", named.stdout, re.MULTILINE)
+    assert "router" not in named.stdout
+
+
+def metrics_address(frame: str, service: str) -> str:
+    [found] = re.findall(rf"^{service} +(127\.0\.0\.1:\d+) ", frame, re.MULTILINE)
+    return str(found)
+
+
+def test_in_a_terminal_it_goes_on_until_it_is_stopped(mesh: Mesh) -> None:
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lensmesh_cli", "top", "--data", str(mesh.data), "--interval", "0.2"],
+        env=environment(TERM="xterm", LINES="60"),
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+
+    def frames() -> bool:
+        nonlocal shown
+        if select.select([leader], [], [], 0.1)[0]:
+            shown += os.read(leader, 65536)
+        return shown.count(b"Services, over 0.2 s") >= 3
+
+    try:
+        until(lambda: frames() or process.poll() is not None, "three frames")
+        process.send_signal(signal.SIGINT)
+
+        def ended() -> bool:
+            # What nobody reads would keep it from ending.
+            with contextlib.suppress(OSError):
+                if select.select([leader], [], [], 0.05)[0]:
+                    os.read(leader, 65536)
+            return process.poll() is not None
+
+        until(ended, "it ends")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+    assert process.returncode == 0
+    assert b"Traceback" not in shown
+
+
+def test_no_mesh_is_said_plainly(tmp_path: Path) -> None:
+    done = lensmesh("top", "--data", tmp_path)
+    assert done.returncode == 3
+    assert f"no mesh shows metrics in {tmp_path}" in done.stderr
+    assert "lensmesh up" in done.stderr
+    assert "--metrics" in done.stderr
+
+
+def test_endpoints_that_do_not_answer_are_named(mesh: Mesh) -> None:
+    done = lensmesh("top", "--metrics", "127.0.0.1:1", "--metrics", mesh.target)
+    assert done.returncode == 3
+    assert "127.0.0.1:1: [Errno 111] Connection refused" in done.stderr
+    assert f"{mesh.target}: what answers there shows no metrics" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_somebody_elses_metrics_are_told_apart() -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"# TYPE up gauge\nup 1\n")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        done = lensmesh("top", "--metrics", f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+    assert done.returncode == 3
+    assert "no service of lensmesh" in done.stderr
