@@ -4,10 +4,12 @@ import copy
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.kubernetes import references
 from tests.kubernetes.apiserver import Cluster
 from tests.kubernetes.manifests import Manifest, Objects, PodTemplate
-from tests.kubernetes.rendering import FOLDERS, VARIANTS, Variant, render, with_secrets
+from tests.kubernetes.rendering import FOLDERS, KUBERNETES, VARIANTS, Variant, render, with_secrets
 
 APPLY = ("apply", "--server-side", "--filename=-")
 
@@ -62,6 +64,22 @@ def test_everything_is_taken(cluster: Cluster, variant: Variant) -> None:
     made = cluster.kubectl("create", "--filename=-", objects=pods(objects, namespace))
     assert made.errors == ""
     assert len(made.out.splitlines()) == len(objects.pods())
+
+
+def test_the_restore_is_taken(cluster: Cluster) -> None:
+    """The Job that docs/operations.md has people create by hand, in a namespace with what it names."""
+    variant = next(one for one in FOLDERS if one.name == "overlays/dev")
+    namespace = name_of(variant)
+    there = Objects(with_secrets(render(variant, namespace)))
+    job = yaml.safe_load((KUBERNETES / "components" / "pgvector" / "restore.job.yaml").read_text())
+    objects = Objects([*there.all, job])
+    assert list(references.references(objects)) == []
+    assert list(references.selectors(objects)) == []
+    job["metadata"]["namespace"] = namespace
+    cluster.kubectl(*APPLY, objects=[there.get("Namespace", namespace), *there.of("ServiceAccount")])
+    assert cluster.kubectl("create", "--filename=-", objects=[job]).errors == ""
+    pod = next(template for template in objects.pods() if template.owner is job)
+    assert cluster.kubectl("create", "--filename=-", objects=[pod_of(pod, namespace)]).errors == ""
 
 
 def generations(cluster: Cluster, namespace: str) -> dict[str, int]:
