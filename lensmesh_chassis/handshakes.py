@@ -22,7 +22,7 @@ _FOUND = (
 _NOT_TRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|unable to get local issuer|self.signed")
 # No connection ever came about; a call whose connection breaks says "Socket closed" alone.
 _NEVER_CONNECTED = re.compile(r"connections to all backends failing|failed to connect to all addresses")
-_HUNG_UP = re.compile(r"Socket closed|Connection reset|before receiving SETTINGS", re.IGNORECASE)
+_HUNG_UP = re.compile(r"Socket closed|Connection reset|before receiving SETTINGS|TSI_DATA_CORRUPTED", re.IGNORECASE)
 
 
 def explain_handshake(details: str, security: ChannelSecurity | None) -> str:
@@ -43,7 +43,8 @@ def explain_handshake(details: str, security: ChannelSecurity | None) -> str:
 def explain_hang_up(details: str, security: ChannelSecurity | None) -> str:
     """What it may mean that a server takes connections and closes them at once; "" if it does not do that.
 
-    A server that refuses a client's certificate tells it no more in TLS 1.3.
+    In TLS 1.3 a server refuses a client's certificate after the client has finished; gRPC shows the close, or that it
+    could not read the alert (TSI_DATA_CORRUPTED, what Envoy's refusal becomes).
     """
     if not (_NEVER_CONNECTED.search(details) and _HUNG_UP.search(details)):
         return ""

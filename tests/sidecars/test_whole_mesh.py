@@ -1,0 +1,141 @@
+"""A whole mesh behind Envoys: pictures pass by mutual TLS, and one of two Encoders may be killed."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydantic import SecretStr
+
+from caption_svc.app import CaptionApp
+from caption_svc.settings import CaptionSettings
+from lensmesh_chassis.server import running
+from lensmesh_cli.sidecars.model import Place
+from lensmesh_client import Client, IngestItem, LensmeshError
+from router_svc.app import RouterApp
+from router_svc.settings import RouterSettings
+from search_svc.app import SearchApp
+from search_svc.settings import SearchSettings
+from tests.postgres import PostgresForTests
+from tests.processes import service
+from tests.sidecars.envoys import LOCAL, Envoys, until
+
+FREE = f"{LOCAL}:0"
+
+
+class Mesh:
+    """Two Encoders as processes, the rest in this one; an Envoy before each."""
+
+    def __init__(self, envoys: Envoys, router: Place, pids: list[int]) -> None:
+        self.envoys, self.router, self.pids = envoys, router, pids
+
+    def client(self) -> Client:
+        """With the identity of a client that routers let in."""
+        return Client(str(self.router), security=self.envoys.shows("client"), timeout_s=120)
+
+
+@pytest.fixture
+async def mesh(envoys: Envoys, tmp_path: Path) -> AsyncIterator[Mesh]:
+    database = PostgresForTests()
+    async with AsyncExitStack() as stack:
+        stack.callback(database.remove)
+        encoders = [service("encoder", tmp_path / f"encoder-{number}", MODEL="mock") for number in (1, 2)]
+        for encoder in encoders:
+            stack.push_async_callback(encoder.stop)
+        await asyncio.gather(*(encoder.start() for encoder in encoders))
+        caption = await stack.enter_async_context(
+            running(CaptionSettings(listen=FREE, model="mock"), CaptionApp, "caption")
+        )
+        search = await stack.enter_async_context(
+            running(SearchSettings(listen=FREE, store_url=SecretStr(database.url)), SearchApp, "search")
+        )
+        replicas = {
+            "encoder": tuple(
+                [
+                    await envoys.inbound("encoder", str(encoder.ready["addresses"][0]), f"e{number}")
+                    for number, encoder in enumerate(encoders)
+                ]
+            ),
+            "caption": (await envoys.inbound("caption", caption.address),),
+            "search": (await envoys.inbound("search", search.address),),
+        }
+        egress = {name: envoys.free() for name in replicas}
+        settings = RouterSettings(
+            listen=FREE,
+            encoder_targets=str(egress["encoder"]),
+            caption_targets=str(egress["caption"]),
+            search_targets=str(egress["search"]),
+        )
+        router = await stack.enter_async_context(running(settings, RouterApp, "router"))
+        place = await envoys.router(router.address, egress, replicas)
+        await envoys.until_healthy("router", "egress_encoder", 2)
+        await envoys.until_healthy("router", "egress_search", 1)
+        await envoys.until_healthy("router", "egress_caption", 1)
+        pids = [encoder.pid for encoder in encoders if encoder.pid is not None]
+        yield Mesh(envoys, place, pids)
+
+
+def draw(folder: Path, count: int) -> list[Path]:
+    """Small pictures, no two alike."""
+    folder.mkdir()
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (24, 16), (number % 256, number // 256, 9)).save(path)
+    return paths
+
+
+async def served(mesh: Mesh) -> list[int]:
+    """Calls that went to each Encoder."""
+    hosts = await mesh.envoys.hosts("router", "egress_encoder")
+    return [sum(int(stat.get("value", 0)) for stat in host["stats"] if stat["name"] == "rq_total") for host in hosts]
+
+
+async def test_kill_9_of_one_of_two_encoders_costs_no_call(mesh: Mesh, tmp_path: Path) -> None:
+    paths = draw(tmp_path / "pictures", 400)
+    embedded = 0
+    async with mesh.client() as client, asyncio.TaskGroup() as group:
+
+        async def embed() -> None:
+            """Single calls without pause; each failure ends the test."""
+            nonlocal embedded
+            while True:
+                await client.embed(texts=[f"text {embedded}"])
+                embedded += 1
+
+        callers = [group.create_task(embed()) for _ in range(4)]
+        results = []
+        async for result in client.ingest_many((IngestItem(path) for path in paths), collection="killed"):
+            results.append(result)
+            if len(results) == 50:
+                # Both are at work when one is killed.
+                assert min(await served(mesh)) > 0
+                os.kill(mesh.pids[0], signal.SIGKILL)
+        goal = embedded + 50
+
+        async def reached() -> bool:
+            return embedded >= goal
+
+        await until(reached, "calls go on")
+        for caller in callers:
+            caller.cancel()
+        assert [result.error for result in results if result.error] == []
+        assert sorted(result.index for result in results) == list(range(400))
+        hits = (await client.search("anything", collection="killed", limit=1000, exact=True)).hits
+        assert len({hit.id for hit in hits}) == 400
+    # Started again, it gets calls again.
+    await mesh.envoys.until_healthy("router", "egress_encoder", 2)
+
+
+async def test_a_router_that_meets_a_stranger(mesh: Mesh) -> None:
+    """Strangers get no further than the handshake, and are told what it may be."""
+    for identity in (mesh.envoys.trust.id("encoder"), ""):
+        stranger = mesh.envoys.shows("stranger", identity)
+        async with Client(str(mesh.router), security=stranger, timeout_s=60) as client:
+            with pytest.raises(LensmeshError, match="It may refuse the certificate"):
+                await client.status()
+    async with mesh.client() as client:
+        assert (await client.status()).serving
