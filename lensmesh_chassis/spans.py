@@ -81,7 +81,7 @@ def span(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Spa
 @contextmanager
 def operation(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
     """As `span`, and the first of a trace where there is none yet. Not to be held across a `yield` of a generator."""
-    with trace.get_tracer("lensmesh").start_as_current_span(
+    with tracer().start_as_current_span(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as made:
         try:

@@ -53,13 +53,13 @@ def start_tracing(service: str, instance: str) -> Any | None:
     return provider
 
 
-def stop_tracing(provider: Any | None) -> None:
+def stop_tracing(provider: Any | None, seconds: float = _FLUSH_SECONDS) -> None:
     """Send what is left, for a few seconds at most: a collector that is away must not hold up the exit."""
     if provider is None:
         return
     thread = threading.Thread(target=provider.shutdown, name="otel-shutdown", daemon=True)
     thread.start()
-    thread.join(_FLUSH_SECONDS)
+    thread.join(seconds)
 
 
 def active_provider() -> Any | None:

@@ -165,6 +165,8 @@ def announce(mesh: Supervisor, status: MeshStatus | None, *, hints: bool = True)
         if name in mesh.processes:
             where = "unix socket" if name == "database" else mesh.address(name)
             rows.add_row(name, where, models.get(name, ""), megabytes(mesh.processes[name].memory_bytes()))
+    if mesh.jaeger:
+        rows.add_row("jaeger", mesh.jaeger, "", megabytes(mesh.processes["jaeger"].memory_bytes()))
     err.print(rows)
     if not hints:
         return
@@ -190,7 +192,7 @@ def _what_to_type(mesh: Supervisor) -> str:
     lines += [
         f"  lensmesh status{target}",
         f"  lensmesh ingest FOLDER{target}",
-        f'  lensmesh search "a red circle"{target}',
+        f'  lensmesh search "a red circle"{target}' + (f" --trace --jaeger {mesh.jaeger}" if mesh.jaeger else ""),
         f"  grpcurl {plain} {mesh.router} list",
         f"  grpcurl {plain} -d '{{}}' {mesh.router} lensmesh.router.v1.RouterService/GetStatus",
     ]

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.credentials import ChannelSecurity
+from lensmesh_cli import jaeger
 from lensmesh_cli.managed import POLL_S, Managed, Say, Spec, StartError
 
 if TYPE_CHECKING:  # it needs an extra
@@ -48,6 +49,8 @@ class MeshOptions:
     """More settings of the services."""
     sidecars: bool = False
     """An Envoy beside each service: callers and services meet by mutual TLS."""
+    jaeger: Path | None = None
+    """The program of a Jaeger that gets the traces; None starts none."""
 
 
 class DataFolderError(Exception):
@@ -62,6 +65,7 @@ class Supervisor:
         self._say = say
         self._data = options.data.expanduser().resolve()
         self._lock: int | None = None
+        self._environment = dict(options.environment or {})
         self.processes: dict[str, Managed] = {}
         self._sidecars: LocalSidecars | None = None
         self._renewal: asyncio.Task[None] | None = None
@@ -80,6 +84,11 @@ class Supervisor:
         """ "host:port" of a service, or of the Envoy before it."""
         return self._sidecars.address(name) if self._sidecars else self._own(name)
 
+    @property
+    def jaeger(self) -> str:
+        """Address of Jaeger's page and query API; "" where none runs."""
+        return str(self.processes["jaeger"].ready["ui"]) if "jaeger" in self.processes else ""
+
     def _own(self, name: str) -> str:
         bound = str(self.processes[name].ready["addresses"][0])
         return bound.replace("0.0.0.0:", f"{LOCAL}:").replace("[::]:", f"{LOCAL}:")
@@ -89,6 +98,8 @@ class Supervisor:
         found = {name: self.address(name) for name in ORDER if name in self.processes and name != "database"}
         if "database" in self.processes:
             found["database"] = str(self.processes["database"].ready["uri"])
+        if self.jaeger:
+            found["jaeger"], found["otlp"] = self.jaeger, str(self.processes["jaeger"].ready["otlp"])
         return found
 
     async def __aenter__(self) -> Self:
@@ -105,9 +116,9 @@ class Supervisor:
         await self.stop()
 
     async def stop(self) -> None:
-        """Callers first: the router, then what it calls, then the Envoys between them, then the database."""
+        """Callers first: the router, then what it calls, then the Envoys between them, then what they use."""
         envoys = tuple(name for name in self.processes if name.endswith("-envoy"))
-        for names in (("router",), ("search", "caption", "encoder"), envoys, ("database",)):
+        for names in (("router",), ("search", "caption", "encoder"), envoys, ("database",), ("jaeger",)):
             running = [self.processes[name] for name in names if name in self.processes]
             await asyncio.gather(*(process.stop() for process in running))
         await self._leave()
@@ -135,6 +146,10 @@ class Supervisor:
         await self._take_lock()
         if self._options.sidecars:
             await self._prepare_sidecars()
+        if self._options.jaeger is not None:
+            folders = self._data / "run", self._data / "logs"
+            told = await self._add(jaeger.spec(self._options.jaeger, *folders, free_ports=not self._options.port))
+            self._environment |= jaeger.environment(told)
         store = self._options.store_url
         database = None if store else asyncio.create_task(self._add(self._database()))
         models = [
@@ -236,7 +251,7 @@ class Supervisor:
                 "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
                 # Colours belong on a terminal; these logs are files.
                 "NO_COLOR": "1",
-                **(self._options.environment or {}),
+                **self._environment,
                 **{prefix + key: value for key, value in own.items() if value},
             },
             ready_file=ready,

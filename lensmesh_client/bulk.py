@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass
 
 import grpc
@@ -58,8 +59,15 @@ class BulkIngest:
     """Sends a window's entries and turns answers into results."""
 
     def __init__(
-        self, connection: Connection, options: router_pb2.IngestOptions, window: Window, persistence: Persistence
+        self,
+        connection: Connection,
+        options: router_pb2.IngestOptions,
+        window: Window,
+        persistence: Persistence,
+        context: Context,
     ) -> None:
+        # A generator's own context changes with whoever takes its next value; the streams belong to one trace.
+        self._context = context
         self._connection = connection
         self._options = options
         self._window = window
@@ -71,8 +79,8 @@ class BulkIngest:
 
     async def run(self, feed: Callable[[], Coroutine[None, None, None]]) -> AsyncGenerator[IngestResult]:
         """Results as they become final. `feed` admits the caller's items; its error is raised after their answers."""
-        feeder = asyncio.create_task(self._fed(feed))
-        pump = asyncio.create_task(self._pump())
+        feeder = asyncio.create_task(self._fed(feed), context=self._context.copy())
+        pump = asyncio.create_task(self._pump(), context=self._context.copy())
         # The input has ended before the pump does, so nothing comes after this mark.
         pump.add_done_callback(lambda _: self._results.put_nowait(None))
         try:

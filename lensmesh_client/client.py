@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
 from numpy.typing import ArrayLike
+from opentelemetry import trace
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis import spans
 from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
@@ -23,6 +28,7 @@ from lensmesh_client.bulk import BulkIngest, Persistence
 from lensmesh_client.connection import Connection
 from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.images import ImageLike, image_bytes, listed
+from lensmesh_client.tracing import lane, operation
 from lensmesh_client.types import (
     CaptionResult,
     Captions,
@@ -85,6 +91,7 @@ class Client:
         )
         return translate_mesh.status(answer)
 
+    @operation("lensmesh ingest")
     async def ingest(
         self,
         item: IngestItem | ImageLike,
@@ -105,8 +112,8 @@ class Client:
         message = await asyncio.to_thread(bulk_input.message, item)
         options = requests.ingest_options(collection, captions, prompt, max_tokens, spaces, None)
         request = router_pb2.IngestRequest(options=options, item=message)
-        answer = await self._connection.call(self._connection.router.Ingest, request, timeout_s)
-        return translate.ingested(answer.item, 0, item.ref)
+        answer, trace_id = await self._connection.traced_call(self._connection.router.Ingest, request, timeout_s)
+        return dataclasses.replace(translate.ingested(answer.item, 0, item.ref), trace_id=trace_id)
 
     async def ingest_many(
         self,
@@ -139,22 +146,31 @@ class Client:
         how many items are sent again. A plain iterable is stepped in a thread, and pictures given as paths are read
         there. An error raised by the input comes after the answers to what it gave before.
         """
-        limits = await self._connection.limits(refresh=True)
-        window = Window(window_items, window_bytes)
-        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-        bulk = BulkIngest(
-            self._connection,
-            requests.ingest_options(collection, captions, prompt, max_tokens, spaces, priority),
-            window,
-            Persistence(patience_s, attempts, deadline, on_resume),
-        )
-        results = bulk.run(lambda: bulk_input.feed(items, limits, window, bulk.settle))
+        span = spans.tracer().start_span("lensmesh ingest_many", attributes={spans.LANE: lane(priority, Priority.BULK)})
         try:
-            async for result in results:
-                yield result
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                limits = await self._connection.limits(refresh=True)
+                context = contextvars.copy_context()
+            window = Window(window_items, window_bytes)
+            deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+            bulk = BulkIngest(
+                self._connection,
+                requests.ingest_options(collection, captions, prompt, max_tokens, spaces, priority),
+                window,
+                Persistence(patience_s, attempts, deadline, on_resume),
+                context,
+            )
+            results = bulk.run(lambda: bulk_input.feed(items, limits, window, bulk.settle))
+            async with aclosing(results):
+                async for result in results:
+                    yield result
+        except BaseException as error:
+            spans.fail(span, error)
+            raise
         finally:
-            await results.aclose()
+            span.end()
 
+    @operation("lensmesh search")
     async def search(
         self,
         text: str | None = None,
@@ -192,9 +208,11 @@ class Client:
             tuning=search_pb2.SearchTuning(exact=True) if exact else None,
             read=search_pb2.ReadOptions(view=search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC),
         )
-        answer = await self._connection.call(self._connection.router.Search, request, timeout_s)
-        return SearchResult(tuple(translate.hit(hit) for hit in answer.hits), answer.encode_us, answer.store_us)
+        answer, trace_id = await self._connection.traced_call(self._connection.router.Search, request, timeout_s)
+        hits = tuple(translate.hit(hit) for hit in answer.hits)
+        return SearchResult(hits, answer.encode_us, answer.store_us, trace_id)
 
+    @operation("lensmesh embed")
     async def embed(
         self,
         *,
@@ -233,6 +251,7 @@ class Client:
             return translate.embeddings(await batches.answers(pictures, image_bytes, encode_images, limits, "images"))
         raise InvalidInput(Reason.QUERY_INVALID, "embed takes exactly one of texts and images", field="images")
 
+    @operation("lensmesh caption")
     async def caption(
         self,
         images: Iterable[ImageLike] | ImageLike,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
@@ -14,6 +14,7 @@ from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.errors import LensmeshError, Unavailable
 from lensmesh_chassis.handshakes import explain_handshake, explain_hang_up
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.request import TRACE_ID_KEY
 from lensmesh_chassis.status import from_rpc_error
 from lensmesh_client import mesh, translate_mesh
 
@@ -45,7 +46,7 @@ class Connection:
         """Opened where it is not yet."""
         if self._channel is None:
             self._channel = open_channel(
-                self.target, security=self._security, max_message_bytes=self._max_message_bytes, instrument=False
+                self.target, security=self._security, max_message_bytes=self._max_message_bytes
             )
         return self._channel
 
@@ -66,14 +67,23 @@ class Connection:
 
     async def call(self, method: Unary[Q, R], request: Q, timeout_s: float | None = None) -> R:
         """One unary call with a deadline. Raises LensmeshError only."""
+        answer, _ = await self.traced_call(method, request, timeout_s)
+        return answer
+
+    async def traced_call(self, method: Unary[Q, R], request: Q, timeout_s: float | None = None) -> tuple[R, str]:
+        """As `call`, and the id of the trace that the mesh keeps of it; "" where it keeps none."""
+        rpc: Any = method(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
         try:
-            return await method(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
+            answer: R = await rpc
+            return answer, _trace_id(await rpc.trailing_metadata())
         except grpc.RpcError as error:
             raise self.explain(error) from error
 
     def explain(self, error: grpc.RpcError) -> LensmeshError:
-        """The typed error; one that says where nobody answered, and how somebody would."""
+        """The typed error, with the id of its trace; one that says where nobody answered, and how somebody would."""
         typed = from_rpc_error(error)
+        if isinstance(error, grpc.aio.AioRpcError) and (trace_id := _trace_id(error.trailing_metadata())):
+            typed.metadata["trace_id"] = trace_id
         if not isinstance(typed, Unavailable) or typed.reason is not Reason.UNKNOWN:
             return typed
         if why := explain_handshake(typed.message, self._security):
@@ -105,3 +115,7 @@ class Connection:
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()
+
+
+def _trace_id(trailing: Any) -> str:
+    return next((str(value) for key, value in trailing or () if key == TRACE_ID_KEY), "")

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
+from opentelemetry import context as otel_context
+
 from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_client.client import DEFAULT_TARGET, MIB, Client
 from lensmesh_client.types import IngestResult
@@ -69,8 +71,15 @@ class SyncClient:
         self._thread.start()
 
     def _run(self, work: Awaitable[R]) -> R:
+        # What happens there belongs to whatever trace this thread is in.
+        here = otel_context.get_current()
+
         async def done() -> R:
-            return await work
+            token = otel_context.attach(here)
+            try:
+                return await work
+            finally:
+                otel_context.detach(token)
 
         future = asyncio.run_coroutine_threadsafe(done(), self._loop)
         try:

@@ -104,6 +104,8 @@ class IngestResult:
     describe: Timings = Timings()
     store_us: int = 0
     error: LensmeshError | None = None
+    trace_id: str = ""
+    """Of the trace that the mesh keeps of `Client.ingest`; empty where it keeps none, and for items of a stream."""
 
     @property
     def ok(self) -> bool:
@@ -136,6 +138,8 @@ class SearchResult:
     hits: tuple[Hit, ...]
     encode_us: int = 0
     store_us: int = 0
+    trace_id: str = ""
+    """Of the trace that the mesh keeps of this search, as 32 hexadecimal digits; empty where it keeps none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

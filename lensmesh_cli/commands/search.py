@@ -42,6 +42,10 @@ def search(
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every item, not by the index.")] = False,
     collection: Collection = "",
     space: Annotated[str, typer.Option(help="The collection's space to look in; empty: its first.")] = "",
+    trace: Annotated[bool, typer.Option("--trace", help="Also say where Jaeger shows its trace.")] = False,
+    jaeger: Annotated[
+        str, typer.Option(envvar="LENSMESH_JAEGER_URL", help="Address of Jaeger's page.")
+    ] = "http://127.0.0.1:16686",
     html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.", dir_okay=False)] = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
@@ -80,12 +84,19 @@ def search(
                 "hits": [hits.as_json(hit) for hit in found.hits],
                 "encode_us": found.encode_us,
                 "store_us": found.store_us,
+                **({"trace_id": found.trace_id, "trace": _address(jaeger, found.trace_id)} if trace else {}),
             }
         )
     elif found.hits:
         out.print(hits.table(found.hits))
     else:
         note("nothing found")
+    if trace and not json_output:
+        note(
+            f"trace: {_address(jaeger, found.trace_id)}"
+            if found.trace_id
+            else "no trace was kept of this search: the router sends none, or its sampler left this one out"
+        )
     if html is not None:
         from lensmesh_cli.page import Page, Section
 
@@ -94,3 +105,7 @@ def search(
         page.add(Section(asked, picture=image, hits=found.hits), hits.local_file)
         page.write(html)
         note(f"page: {html}")
+
+
+def _address(jaeger: str, trace_id: str) -> str:
+    return f"{jaeger.rstrip('/')}/trace/{trace_id}" if trace_id else ""

@@ -50,6 +50,13 @@ def up(
             "plus 1000 (calls) and plus 2000 (from the router).",
         ),
     ] = False,
+    jaeger: Annotated[
+        bool, typer.Option("--jaeger", help="Start a Jaeger as well, and send it the traces of every call.")
+    ] = False,
+    jaeger_binary: Annotated[
+        Path | None,
+        typer.Option(envvar="LENSMESH_JAEGER_BINARY", help="Its program, where `jaeger` is not on the path."),
+    ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the addresses here, as JSON, once the mesh serves.", dir_okay=False)
     ] = None,
@@ -57,6 +64,7 @@ def up(
     """A whole mesh on this machine: four services and a PostgreSQL, kept running until Ctrl-C."""
     if mock and (model or caption_model):
         fail("--mock goes without --model and --caption-model", Exit.USAGE)
+    from lensmesh_cli.jaeger import HOW_TO_GET_ONE, find_jaeger
     from lensmesh_cli.local import check_parts, run_until_signal
     from lensmesh_cli.sidecars.model import EGRESS
     from lensmesh_cli.supervisor import PORTS, MeshOptions
@@ -68,6 +76,9 @@ def up(
         )
     if missing:
         fail(missing, Exit.FAILED)
+    tracer = find_jaeger(jaeger_binary) if jaeger else None
+    if jaeger and tracer is None:
+        fail(f"{jaeger_binary} is no program" if jaeger_binary else HOW_TO_GET_ONE, Exit.FAILED)
     options = MeshOptions(
         data=data,
         host=host,
@@ -76,6 +87,7 @@ def up(
         caption_model="mock" if mock else caption_model,
         store_url=store_url,
         sidecars=sidecars,
+        jaeger=tracer,
     )
     note("starting the mesh; Ctrl-C ends it")
     raise typer.Exit(int(run_until_signal(options, ready_file)))
