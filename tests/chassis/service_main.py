@@ -32,6 +32,8 @@ def build(runtime: Runtime[Any]) -> FakeApp:
             app.shapes.fault = ValueError("a bug")
         case ["hangs"]:
             app.hold_start = asyncio.Event()
+        case ["flaky"]:
+            app.encoder.faults = [Unavailable(Reason.DRAINING, "another replica will do")]
         case ["holds", file]:
             app.shapes.hold = asyncio.Event()
             app.tasks.append(asyncio.create_task(_open_when(Path(file), app.shapes.hold)))

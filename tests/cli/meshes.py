@@ -81,10 +81,11 @@ class Mesh:
 
 
 @contextlib.contextmanager
-def mock_mesh(folder: Path, **settings: str) -> Iterator[Mesh]:
-    """Starts one on free ports, with more settings in its environment, and ends it as Ctrl-C would."""
+def mock_mesh(folder: Path, *arguments: str, **settings: str) -> Iterator[Mesh]:
+    """Starts one on free ports, with more arguments, and settings in its environment; ends it as Ctrl-C would."""
     ready, log = folder / "ready.json", folder / "up.log"
     command = [sys.executable, "-m", "lensmesh_cli", "up", "--mock", "--free-ports", "--data", str(folder / "data")]
+    command += arguments
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--ready-file", str(ready)],
