@@ -23,6 +23,7 @@ async def stream_left(target: str) -> None:
         call = encoder_pb2_grpc.EncoderServiceStub(channel).EncodeStream()
         await call.write(encoder_pb2.EncodeStreamRequest(items=[encoder_pb2.EncodeStreamItem(ref="a", text="a word")]))
         response = await call.read()
+        assert isinstance(response, encoder_pb2.EncodeStreamResponse)
         assert response.results[0].ref == "a"
         call.cancel()
         assert await call.code() is grpc.StatusCode.CANCELLED
