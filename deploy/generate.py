@@ -116,6 +116,9 @@ def files(trust: Trust) -> dict[Path, str]:
 
 def identity(name: str, trust: Trust) -> dict[str, Any]:
     """cert-manager's order for the certificate of one service or client, to be found in the Secret NAME-identity."""
+    # Envoy looks at the id alone; a client that speaks mutual TLS itself checks the name that it called, too.
+    host = f"{name}.{trust.namespace}"
+    names = {"dnsNames": [name, host, f"{host}.svc", f"{host}.svc.cluster.local"]} if name in PORTS else {}
     return {
         "apiVersion": "cert-manager.io/v1",
         "kind": "Certificate",
@@ -123,6 +126,7 @@ def identity(name: str, trust: Trust) -> dict[str, Any]:
         "spec": {
             "secretName": f"{name}-identity",
             "uris": [trust.id(name)],
+            **names,
             "duration": "24h",
             "renewBefore": "8h",
             "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},

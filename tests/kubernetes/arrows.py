@@ -30,7 +30,7 @@ def arrows(objects: Objects) -> tuple[set[Arrow], set[Arrow]]:
         # Names are for all, and not part of a picture.
         if policy["metadata"]["name"] == "dns":
             continue
-        here = [pod.component for pod in objects.pods() if matches(spec["podSelector"], pod.labels)]
+        here = list(_ends({"podSelector": spec["podSelector"]}, objects))
         for side, peers, found in (("egress", "to", out), ("ingress", "from", into)):
             for rule in spec.get(side, ()):
                 ends = {end for peer in rule[peers] for end in _ends(peer, objects)}

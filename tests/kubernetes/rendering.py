@@ -48,7 +48,7 @@ _TOGETHER = (
     ("external-store", "observability"),
     ("external-store", "edge-plain"),
     ("external-store", "certificates", "envoy-sidecar"),
-    ("qdrant", "external-store", "weights", "gpu", "autoscale-keda", "observability", "edge-plain"),
+    ("qdrant", "weights", "gpu", "autoscale-keda", "observability", "edge-plain"),
     ("pgvector", "certificates", "envoy-sidecar", "edge", "gpu", "observability", "observability-sidecars"),
 )
 COMBINATIONS = tuple(Variant("+".join(names), ("namespace", *names)) for names in _TOGETHER)
@@ -101,6 +101,8 @@ def with_secrets(objects: list[Manifest]) -> list[Manifest]:
         name = secret["metadata"]["name"]
         if ("Secret", name) not in there and f"'{name}'" in text:
             secret["metadata"]["namespace"] = namespace
+            if name == "search-store" and ("Service", "qdrant") in there:
+                secret["stringData"] = {"LENSMESH_SEARCH_STORE_URL": "qdrant://qdrant:6334"}
             if secret.get("type") == "kubernetes.io/tls":
                 secret["stringData"] = _certificate()
             made.append(secret)

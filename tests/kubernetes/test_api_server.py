@@ -66,17 +66,26 @@ def test_everything_is_taken(cluster: Cluster, variant: Variant) -> None:
     assert len(made.out.splitlines()) == len(objects.pods())
 
 
-def test_the_restore_is_taken(cluster: Cluster) -> None:
-    """The Job that docs/operations.md has people create by hand, in a namespace with what it names."""
-    variant = next(one for one in FOLDERS if one.name == "overlays/dev")
+@pytest.mark.parametrize(
+    ("path", "overlay"),
+    [
+        ("components/pgvector/restore.job.yaml", "overlays/dev"),
+        ("base/smoke.job.yaml", "overlays/dev"),
+        ("components/envoy-sidecar/smoke.job.yaml", "overlays/prod"),
+    ],
+)
+def test_jobs_that_people_create_by_hand_are_taken(cluster: Cluster, path: str, overlay: str) -> None:
+    """Those of docs/operations.md, beside what they name."""
+    variant = next(one for one in FOLDERS if one.name == overlay)
     namespace = name_of(variant)
     there = Objects(with_secrets(render(variant, namespace)))
-    job = yaml.safe_load((KUBERNETES / "components" / "pgvector" / "restore.job.yaml").read_text())
+    job = yaml.safe_load((KUBERNETES / path).read_text())
+    job["metadata"] |= {"namespace": namespace, "name": job["metadata"].pop("generateName", "restore-") + "by-hand"}
     objects = Objects([*there.all, job])
     assert list(references.references(objects)) == []
     assert list(references.selectors(objects)) == []
-    job["metadata"]["namespace"] = namespace
-    cluster.kubectl(*APPLY, objects=[there.get("Namespace", namespace), *there.of("ServiceAccount")])
+    own = [there.get("Namespace", namespace), default_account(namespace), *there.of("ServiceAccount")]
+    cluster.kubectl(*APPLY, objects=own)
     assert cluster.kubectl("create", "--filename=-", objects=[job]).errors == ""
     pod = next(template for template in objects.pods() if template.owner is job)
     assert cluster.kubectl("create", "--filename=-", objects=[pod_of(pod, namespace)]).errors == ""

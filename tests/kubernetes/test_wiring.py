@@ -1,6 +1,8 @@
 """What no schema sees: every name, port, number and arrow of the manifests has its counterpart."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -150,3 +152,25 @@ def test_jobs_are_named_as_the_rules_expect() -> None:
     ]
     scraped = yaml.safe_load((ROOT / "deploy/observability/prometheus/prometheus.yml").read_text())["scrape_configs"]
     assert {one["job_name"] for one in scraped} == set(SERVICES)
+
+
+@pytest.mark.parametrize(
+    ("path", "overlay"),
+    [("base/smoke.job.yaml", "overlays/dev"), ("components/envoy-sidecar/smoke.job.yaml", "overlays/prod")],
+)
+def test_the_smoke_jobs_reach_the_router(path: str, overlay: str) -> None:
+    """Their options are the command's, their target is the Router's Service, and a policy lets them through."""
+    objects = Objects(render(Variant(overlay)))
+    template = yaml.safe_load((KUBERNETES / path).read_text())["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    target = container["args"][container["args"].index("--target") + 1]
+    (port,) = objects.get("Service", "router")["spec"]["ports"]
+    assert target == f"router:{port['port']}"
+    assert template["metadata"]["labels"] == references.CLIENTS
+    out, into = arrows.arrows(objects)
+    assert arrows.Arrow(arrows.CLIENT, "router", port["port"]) in out & into
+    named = {option for option in container["args"] if option.startswith("--")}
+    shown = subprocess.run([sys.executable, "-m", "lensmesh_cli", "smoke", "--help"], capture_output=True, text=True)
+    assert all(option in shown.stdout for option in named), named
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {str(Path(one).parent) for one in container["args"] if one.startswith("/")} <= folders
