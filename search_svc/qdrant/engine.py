@@ -1,9 +1,12 @@
 """A way to Qdrant: its gRPC API, or the client's local mode in a thread of its own. Both do the same work."""
 
 import asyncio
+import fcntl
+import os
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -129,6 +132,7 @@ class Local:
         self._folder = folder
         self._pool: ThreadPoolExecutor | None = None
         self._client: AsyncQdrantClient | None = None
+        self._lock: int | None = None
 
     async def run(self, work: Work[T], *, timeout_s: float) -> T:
         if self._pool is None:
@@ -154,21 +158,31 @@ class Local:
     def _opened(self) -> AsyncQdrantClient:
         # It says once that it is slow with more items than it was made for, which docs/stores.md says too.
         warnings.filterwarnings("ignore", message="Local mode is not recommended")
+        path = self._folder.path
+        if path == ":memory:":
+            return AsyncQdrantClient(location=path)
         try:
-            if self._folder.path == ":memory:":
-                return AsyncQdrantClient(location=":memory:")
-            return AsyncQdrantClient(path=self._folder.path)
-        except RuntimeError:
-            raise StoreRefused(
-                f"the folder {self._folder.path} is in use by another process: Qdrant's local mode serves one"
-            ) from None
+            Path(path).mkdir(parents=True, exist_ok=True)
+            # The client has a lock too, but takes it after it has read everything.
+            lock = os.open(Path(path, "lensmesh.lock"), os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StoreRefused(f"the folder {self._folder.path} cannot be used: {error.strerror}") from None
+            raise StoreRefused(f"the folder {path} cannot be used: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            client = AsyncQdrantClient(path=path)
+        except (BlockingIOError, RuntimeError):
+            os.close(lock)
+            raise StoreRefused(f"the folder {path} is in use: Qdrant's local mode serves one process") from None
+        self._lock = lock
+        return client
 
     def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             _finished(client.close())
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def make_engine(address: Server | Folder, security: ChannelSecurity) -> Engine:

@@ -36,7 +36,8 @@ async def _most_frequent(
     asked = limit + 1
     while True:
         answer = await client.facet(collection.key, key, facet_filter=chosen, limit=asked, exact=True)
-        hits = sorted(((str(hit.value), hit.count) for hit in answer.hits), key=lambda hit: -hit[1])
+        # A value that deleted items had may be told with a count of zero.
+        hits = sorted(((str(hit.value), hit.count) for hit in answer.hits if hit.count), key=lambda hit: -hit[1])
         if len(hits) < asked or hits[-1][1] < hits[limit - 1][1]:
             return hits
         asked *= 4

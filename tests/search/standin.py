@@ -48,7 +48,7 @@ class StandIn:
         # Names of calls, and writes that would be acknowledged too early.
         self.calls: list[str] = []
         self.careless: list[str] = []
-        # The next calls of these names fail with these codes.
+        # Calls of these names fail with these codes.
         self.failing: dict[str, grpc.StatusCode] = {}
         self.created: list[api.CreateCollection] = []
         self.metadata: list[tuple[str, str]] = []
@@ -75,6 +75,10 @@ class StandIn:
         await self.stop()
         await self._engine.close()
 
+    def indexes(self, collection: str) -> set[str]:
+        """Keys of the payload that are indexed."""
+        return set(self._indexes.get(collection, {}))
+
     def url(self, key: str = "", prefix: str = "") -> str:
         return f"qdrant://{f':{key}@' if key else ''}127.0.0.1:{self.port}/{prefix}"
 
@@ -86,7 +90,7 @@ class StandIn:
             await context.abort(Code.UNAUTHENTICATED, "Must provide an API key or an Authorization bearer token")
         await self.flowing.wait()
         if name in self.failing:
-            await context.abort(self.failing.pop(name), "made to fail")
+            await context.abort(self.failing[name], "made to fail")
         if isinstance(request, api.UpsertPoints | api.DeletePoints) and not (
             request.wait and request.ordering.type == api.WriteOrderingType.Strong
         ):

@@ -1,0 +1,92 @@
+"""Qdrant's local mode: a folder, one process, one thread."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lensmesh_chassis.errors import DeadlineExceeded
+from lensmesh_chassis.server import running
+from search_svc.app import SERVICE, SearchApp, make_store
+from search_svc.filters import Equals
+from search_svc.model import FieldType, View
+from search_svc.store import Query, StoreRefused
+from tests.search.conftest import settings_for
+from tests.search.support import definition, domain_item, until
+
+
+def url_of(folder: Path) -> str:
+    return f"qdrant+local:{folder}"
+
+
+async def test_what_is_stored_is_there_at_the_next_start(tmp_path: Path) -> None:
+    made = definition(indexes={"n": FieldType.NUMBER})
+    vector = np.array([1.0, 2, 0, 0])
+    for round_ in range(2):
+        store = make_store(settings_for(url_of(tmp_path / "vectors")))
+        await store.open()
+        collection = (await store.create_collection(made, timeout_s=60)).collection
+        if not round_:
+            items = [domain_item(f"{i}", vector + i, f'{{"n": {i}}}') for i in range(5)]
+            await store.upsert(collection, items, timeout_s=60)
+        assert (await store.count_items(collection, timeout_s=60)).item_count == 5
+        query = Query(
+            made.spaces[0],
+            vector.astype(np.float32),
+            "",
+            Equals(("n",), (3.0,)),
+            5,
+            0,
+            None,
+            False,
+            None,
+            View.FULL,
+            99,
+        )
+        assert [hit.item.id for hit in (await store.search(collection, query, timeout_s=60)).hits] == ["3"]
+        await store.close()
+
+
+async def test_a_folder_in_use_is_said_and_waited_for(tmp_path: Path) -> None:
+    first = make_store(settings_for(url_of(tmp_path)))
+    await first.open()
+    second = make_store(settings_for(url_of(tmp_path)))
+    with pytest.raises(StoreRefused, match="is in use"):
+        await second.open()
+    await second.close()
+    async with running(settings_for(url_of(tmp_path), store_check_seconds=0.1), SearchApp, "search") as server:
+        assert "is in use" in server.runtime.health.reason()
+        await first.close()
+
+        async def serves() -> bool:
+            return server.runtime.health.is_serving(SERVICE)
+
+        await until(serves)
+
+
+async def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    store = make_store(settings_for(url_of(file / "folder")))
+    with pytest.raises(StoreRefused, match="cannot be used"):
+        await store.open()
+    await store.close()
+
+
+async def test_it_works_beside_the_event_loop(tmp_path: Path) -> None:
+    store = make_store(settings_for(url_of(tmp_path)))
+    await store.open()
+    collection = (await store.create_collection(definition(), timeout_s=60)).collection
+    items = [domain_item(f"{i}", np.array([1.0, i, 0, 0]), '{"x": [1, 2, 3]}') for i in range(60)]
+    busy = asyncio.create_task(store.upsert(collection, items, timeout_s=60))
+    turns = 0
+    while not busy.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(await busy) == 60
+    # Done on the loop it would take one turn.
+    assert turns > 10
+    with pytest.raises(DeadlineExceeded):
+        await store.upsert(collection, [domain_item(f"n{i}", np.ones(4)) for i in range(60)], timeout_s=0.001)
+    await store.close()
