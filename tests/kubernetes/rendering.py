@@ -56,33 +56,35 @@ VARIANTS = (*FOLDERS, *COMBINATIONS)
 COMPONENTS = tuple(sorted(path.name for path in (KUBERNETES / "components").iterdir()))
 
 
-def kustomization(variant: Variant, folder: Path, namespace: str = "") -> None:
-    """Writes into `folder`, anywhere, a kustomization of `variant`; in `namespace`, where one is given."""
-    to = os.path.relpath(KUBERNETES.resolve(), folder.resolve())
+def kustomization(variant: Variant, namespace: str = "") -> str:
+    """A kustomization of `variant`, as if it lay beside the overlays; in `namespace`, where one is given."""
     tree: Manifest = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
     if variant.is_folder:
-        tree["resources"] = [f"{to}/{variant.name}"]
+        tree["resources"] = [f"../../{variant.name}"]
     else:
-        tree["resources"] = [f"{to}/base"]
-        tree["components"] = [f"{to}/components/{name}" for name in variant.components]
+        tree["resources"] = ["../../base"]
+        tree["components"] = [f"../../components/{name}" for name in variant.components]
         tree["namespace"] = "lensmesh"
     if namespace:
         tree["namespace"] = namespace
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(tree))
+    return yaml.safe_dump(tree)
+
+
+def built(text: str, folder: Path) -> list[Manifest]:
+    """What a kustomization of a folder beside the overlays makes, built in `folder`, which lies anywhere."""
+    to = os.path.relpath(KUBERNETES.resolve(), folder.resolve())
+    (folder / "kustomization.yaml").write_text(text.replace("../../", f"{to}/"))
+    done = subprocess.run([str(need("kubectl")), "kustomize", str(folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "kustomize warns: " + done.stderr
+    return list(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
 
 
 @functools.cache
 def _rendered(variant: Variant, namespace: str) -> str:
-    with tempfile.TemporaryDirectory(prefix="lensmesh-kustomize-") as name:
-        folder = Path(name)
-        kustomization(variant, folder, namespace)
-        done = subprocess.run(
-            [str(need("kubectl")), "kustomize", str(folder)], capture_output=True, text=True, timeout=300
-        )
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr, "kustomize warns: " + done.stderr
-    # As JSON, which is read a hundred times faster.
-    return json.dumps(list(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader)))
+    """As JSON, which is read a hundred times faster."""
+    with tempfile.TemporaryDirectory(prefix="lensmesh-kustomize-") as folder:
+        return json.dumps(built(kustomization(variant, namespace), Path(folder)))
 
 
 def render(variant: Variant, namespace: str = "") -> list[Manifest]:
