@@ -70,7 +70,8 @@ def open_channel(
         # A replica that comes back is found within seconds, not after gRPC's two minutes of back-off.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # In a rolling update the next replica goes a few seconds after this one came back.
+        ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         # A TXT record of the name must not change how calls are made.
         ("grpc.service_config_disable_resolution", 1),
