@@ -1,0 +1,123 @@
+"""`lensmesh up --sidecars` as its user meets it: certificates, refusals, crashes, ports."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lensmesh_chassis.credentials import ChannelSecurity
+from lensmesh_cli.managed import StartError
+from lensmesh_cli.sidecars.local import LocalSidecars
+from lensmesh_cli.supervisor import PORTS
+from lensmesh_client import LensmeshError, SyncClient
+from tests.cli.meshes import Mesh, draw_pictures, lensmesh, mock_mesh, until
+
+ENVOYS = ("encoder-envoy", "caption-envoy", "search-envoy", "router-envoy")
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    with mock_mesh(tmp_path_factory.mktemp("mesh"), "--sidecars") as mesh:
+        yield mesh
+
+
+def shows(mesh: Mesh, name: str) -> ChannelSecurity:
+    """A caller with the certificate of that identity, as the mesh made it."""
+    folder = mesh.data / "tls" / name
+    return ChannelSecurity(f"{folder}/ca.crt", f"{folder}/tls.crt", f"{folder}/tls.key")
+
+
+def as_told(mesh: Mesh) -> dict[str, str]:
+    """The environment that `up` tells its user to set."""
+    told = next(line for line in mesh.said().splitlines() if "export LENSMESH_TARGET" in line)
+    return dict(pair.split("=", 1) for pair in told.split()[1:])
+
+
+def test_pictures_pass_with_the_clients_certificate(mesh: Mesh, tmp_path: Path) -> None:
+    draw_pictures(tmp_path, 50)
+    environment = as_told(mesh)
+    done = lensmesh("ingest", tmp_path, "--collection", "sidecars", "--json", **environment)
+    assert done.returncode == 0, done.stderr
+    assert '"stored": 50' in done.stdout
+    assert lensmesh("status", **environment).returncode == 0
+    with SyncClient(mesh.target, security=shows(mesh, "client"), timeout_s=120) as client:
+        assert len(client.search("anything", collection="sidecars", limit=100).hits) == 50
+        # The router knows its neighbours by its Envoy's addresses: nothing goes past it.
+        behind = {service.kind: service.address for service in client.status().services}
+        assert not set(behind.values()) & set(mesh.addresses.values())
+
+
+@pytest.mark.parametrize("service", ["router", "encoder", "caption", "search"])
+def test_nobody_gets_in_without_the_right_certificate(mesh: Mesh, service: str) -> None:
+    address = mesh.addresses[service]
+    allowed = {"router": "client"}.get(service, "router")
+    strangers = {"router", "encoder", "caption", "search", "client"} - {allowed}
+    trusted = shows(mesh, "client").ca_file
+    for security in (None, ChannelSecurity(trusted), *(shows(mesh, name) for name in sorted(strangers))):
+        with SyncClient(address, security=security, timeout_s=60) as client:
+            with pytest.raises(LensmeshError) as caught:
+                client.status()
+            assert "no lensmesh router answers" in caught.value.message
+            assert "It may refuse" in caught.value.message or "give" in caught.value.message
+    if service == "router":
+        with SyncClient(address, security=shows(mesh, allowed), timeout_s=60) as client:
+            assert client.status().serving
+
+
+def test_an_envoy_that_is_killed_comes_back_where_it_was(mesh: Mesh) -> None:
+    pid = mesh.pid("encoder-envoy")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: mesh.pid("encoder-envoy") not in {0, pid}, "it is started again")
+    with SyncClient(mesh.target, security=shows(mesh, "client"), timeout_s=120) as client:
+        until(lambda: client.status().serving, "the mesh serves again")
+        client.embed(texts=["a circle"])
+
+
+def test_keys_are_for_their_owner_alone(mesh: Mesh) -> None:
+    for name in ("router", "client"):
+        key = mesh.data / "tls" / name / "tls.key"
+        assert key.resolve().stat().st_mode & 0o077 == 0
+
+
+def test_a_killed_supervisor_takes_the_envoys_with_it(tmp_path: Path) -> None:
+    with mock_mesh(tmp_path, "--sidecars") as mesh:
+        pids = [mesh.pid(name) for name in ENVOYS]
+        assert all(psutil.Process(pid).name() == "envoy" for pid in pids)
+        mesh.process.kill()
+        until(lambda: not any(_runs(pid) for pid in pids), "the Envoys end")
+
+
+def test_an_envoys_port_in_use_ends_it_with_the_reason(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        # Where the captioner's Envoy would take calls.
+        port = taken.getsockname()[1] - 1002
+        done = lensmesh("up", "--mock", "--sidecars", "--port", str(port), "--data", tmp_path / "data")
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port + 1002}: the port is in use" in done.stderr
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tls_of_a_service_and_sidecars_do_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LENSMESH_ROUTER_TLS_CERTIFICATE_FILE", "x")
+    with pytest.raises(StartError, match="unset LENSMESH_ROUTER_TLS_CERTIFICATE_FILE"):
+        LocalSidecars(tmp_path, PORTS, "127.0.0.1").prepare()
+
+
+def test_ports_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    done = lensmesh("up", "--mock", "--sidecars", "--port", "65000", "--data", tmp_path / "data")
+    assert done.returncode == 2
+    assert "--port" in done.stderr
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
