@@ -52,7 +52,7 @@ def under_load(target: str) -> Iterator[None]:
                     await one_round(client, number)
                     first.set()
                 number += 1
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.5)
 
     thread = threading.Thread(target=lambda: asyncio.run(work()), name="load")
     thread.start()

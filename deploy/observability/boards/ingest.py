@@ -38,19 +38,19 @@ INGEST = Board(
             "In flight",
             (
                 Chart(
-                    "Items",
+                    "Items in flight",
                     "Read and not yet answered.",
                     "short",
                     (Line(f"sum by (instance) (lensmesh_ingest_in_flight_items{{{PICK}}})", "{{instance}}"),),
                 ),
                 Chart(
-                    "Bytes",
+                    "Bytes in flight",
                     "Held by all streams. At the limit the streams are read no further.",
                     "bytes",
                     (Line(f"sum by (instance) (lensmesh_ingest_in_flight_bytes{{{PICK}}})", "{{instance}}"),),
                 ),
                 Chart(
-                    "Streams",
+                    "Streams open",
                     "Open now.",
                     "short",
                     (
