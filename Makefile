@@ -62,6 +62,7 @@ gen: setup          ## make gen/ from protos/
 
 docs: setup         ## write the reference pages and the deployment files that are made from code
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m deploy.observability.generate
 	$(BIN)/python -m deploy.generate
 
 lock: setup         ## pin every dependency, with hashes and without any address

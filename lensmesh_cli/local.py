@@ -191,6 +191,7 @@ def _what_to_type(mesh: Supervisor) -> str:
         plain = "-cacert $LENSMESH_CA_FILE -cert $LENSMESH_CERTIFICATE_FILE -key $LENSMESH_KEY_FILE"
     lines += [
         f"  lensmesh status{target}",
+        f"  lensmesh top --data {mesh.data}",
         f"  lensmesh ingest FOLDER{target}",
         f'  lensmesh search "a red circle"{target}' + (f" --trace --jaeger {mesh.jaeger}" if mesh.jaeger else ""),
         f"  grpcurl {plain} {mesh.router} list",

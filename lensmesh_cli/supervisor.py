@@ -71,6 +71,11 @@ class Supervisor:
         self._renewal: asyncio.Task[None] | None = None
 
     @property
+    def data(self) -> Path:
+        """The data folder, absolute."""
+        return self._data
+
+    @property
     def router(self) -> str:
         """ "host:port" of the router."""
         return self.address("router")

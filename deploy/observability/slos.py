@@ -70,7 +70,7 @@ SLOS = (
 FAST = (Burn(14.4, "1h", "5m"), Burn(6, "6h", "30m"))
 SLOW = (Burn(3, "1d", "2h"), Burn(1, "3d", "6h"))
 
-HEAD = """# Made by `python -m deploy.observability.generate` from slos.py; edit that.
+HEAD = """# Made by `make docs` from deploy/observability/slos.py; edit that.
 #
 # For each promise: the share of bad events over several windows, and two alerts on how fast that uses up the budget
 # of 30 days. Fast pages, slow makes a ticket.

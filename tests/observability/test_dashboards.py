@@ -41,7 +41,7 @@ def filled(expr: str) -> str:
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
 def test_files_are_what_the_code_makes(path: Path) -> None:
-    assert path.read_text() == files()[path], "run `python -m deploy.observability.generate`"
+    assert path.read_text() == files()[path], "run `make docs`"
 
 
 def test_no_file_is_left_of_a_dashboard_that_is_gone() -> None:
