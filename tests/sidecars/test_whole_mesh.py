@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.server import running
+from lensmesh_cli.managed import Managed
 from lensmesh_cli.sidecars.model import Place
 from lensmesh_client import Client, IngestItem, LensmeshError
 from router_svc.app import RouterApp
@@ -30,8 +31,8 @@ FREE = f"{LOCAL}:0"
 class Mesh:
     """Two Encoders as processes, the rest in this one; an Envoy before each."""
 
-    def __init__(self, envoys: Envoys, router: Place, pids: list[int]) -> None:
-        self.envoys, self.router, self.pids = envoys, router, pids
+    def __init__(self, envoys: Envoys, router: Place, encoders: list[Managed]) -> None:
+        self.envoys, self.router, self.encoders = envoys, router, encoders
 
     def client(self) -> Client:
         """With the identity of a client that routers let in."""
@@ -75,8 +76,7 @@ async def mesh(envoys: Envoys, tmp_path: Path) -> AsyncIterator[Mesh]:
         await envoys.until_healthy("router", "egress_encoder", 2)
         await envoys.until_healthy("router", "egress_search", 1)
         await envoys.until_healthy("router", "egress_caption", 1)
-        pids = [encoder.pid for encoder in encoders if encoder.pid is not None]
-        yield Mesh(envoys, place, pids)
+        yield Mesh(envoys, place, encoders)
 
 
 def draw(folder: Path, count: int) -> list[Path]:
@@ -94,9 +94,18 @@ async def served(mesh: Mesh) -> list[int]:
     return [sum(int(stat.get("value", 0)) for stat in host["stats"] if stat["name"] == "rq_total") for host in hosts]
 
 
-async def test_kill_9_of_one_of_two_encoders_costs_no_call(mesh: Mesh, tmp_path: Path) -> None:
-    paths = draw(tmp_path / "pictures", 400)
+async def work_through(mesh: Mesh, folder: Path, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    """An ingest of 400 and single calls beside it, with something happening to the Encoders; nothing may fail."""
+    paths = draw(folder / "pictures", 400)
+    room = asyncio.Semaphore(100)
     embedded = 0
+
+    async def items() -> AsyncIterator[IngestItem]:
+        """The rest comes when it has happened."""
+        for path in paths:
+            await room.acquire()
+            yield IngestItem(path)
+
     async with mesh.client() as client, asyncio.TaskGroup() as group:
 
         async def embed() -> None:
@@ -106,14 +115,19 @@ async def test_kill_9_of_one_of_two_encoders_costs_no_call(mesh: Mesh, tmp_path:
                 await client.embed(texts=[f"text {embedded}"])
                 embedded += 1
 
+        async def happen() -> None:
+            await until(both_work, "both Encoders are at work")
+            await meanwhile()
+            for _ in paths:
+                room.release()
+
+        async def both_work() -> bool:
+            return min(await served(mesh)) > 0
+
         callers = [group.create_task(embed()) for _ in range(4)]
-        results = []
-        async for result in client.ingest_many((IngestItem(path) for path in paths), collection="killed"):
-            results.append(result)
-            if len(results) == 50:
-                # Both are at work when one is killed.
-                assert min(await served(mesh)) > 0
-                os.kill(mesh.pids[0], signal.SIGKILL)
+        happening = group.create_task(happen())
+        results = [result async for result in client.ingest_many(items(), collection="work")]
+        await happening
         goal = embedded + 50
 
         async def reached() -> bool:
@@ -124,10 +138,31 @@ async def test_kill_9_of_one_of_two_encoders_costs_no_call(mesh: Mesh, tmp_path:
             caller.cancel()
         assert [result.error for result in results if result.error] == []
         assert sorted(result.index for result in results) == list(range(400))
-        hits = (await client.search("anything", collection="killed", limit=1000, exact=True)).hits
+        hits = (await client.search("anything", collection="work", limit=1000, exact=True)).hits
         assert len({hit.id for hit in hits}) == 400
+
+
+async def test_kill_9_of_one_of_two_encoders_costs_no_call(mesh: Mesh, tmp_path: Path) -> None:
+    async def kill() -> None:
+        pid = mesh.encoders[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+    await work_through(mesh, tmp_path, kill)
     # Started again, it gets calls again.
     await mesh.envoys.until_healthy("router", "egress_encoder", 2)
+
+
+async def test_encoders_are_replaced_one_after_the_other(mesh: Mesh, tmp_path: Path) -> None:
+    """As a rolling update does. Envoy takes a draining one out by its health, and sends on what it refuses."""
+
+    async def replace() -> None:
+        for encoder in mesh.encoders:
+            await encoder.stop()
+            await encoder.start()
+            await mesh.envoys.until_healthy("router", "egress_encoder", 2)
+
+    await work_through(mesh, tmp_path, replace)
 
 
 async def test_a_router_that_meets_a_stranger(mesh: Mesh) -> None:
