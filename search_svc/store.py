@@ -52,6 +52,10 @@ class Query:
 class Store(Protocol):
     """Collections and their items.
 
+    Each item is written and read whole, in every store. PostgreSQL makes each call one transaction. Qdrant does not: a
+    write that fails may have written some of its items, a reader may see some of a call's items before the others,
+    and counts and outcomes hold as long as nobody else writes the same items. docs/stores.md tells all differences.
+
     Methods with `timeout_s` raise `Unavailable` (STORE_UNAVAILABLE) while the store cannot be reached, and
     `DeadlineExceeded` after that many seconds; those that take a `Collection` raise `StaleCollection` once it is gone.
     """
@@ -71,7 +75,7 @@ class Store(Protocol):
         """Gives everything back."""
 
     def describe(self) -> str:
-        """ "postgresql 18.4, pgvector 0.8.5"; the kind alone before the first contact."""
+        """ "postgresql 18.4, pgvector 0.8.5" or "qdrant 1.18.1"; the kind alone before the first contact."""
 
     async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
         """Makes it, or answers what is there if that has the same definition.
@@ -97,7 +101,10 @@ class Store(Protocol):
         """Removes it with all its items, and tells how many; 0 if there is none."""
 
     async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
-        """Writes items (no id twice), whole, and returns when they are durable; results in the order of `items`."""
+        """Writes items (no id twice), and returns when they are durable; results in the order of `items`.
+
+        All or none where the store has transactions; where it has none, some may be there after an error.
+        """
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
@@ -115,7 +122,10 @@ class Store(Protocol):
         max_bytes: int,
         timeout_s: float,
     ) -> Page:
-        """The next `count` items behind the position `after` ("" is the beginning), fewer if `max_bytes` is reached."""
+        """The next `count` items behind the position `after` ("" is the beginning), fewer if `max_bytes` is reached.
+
+        The order is the store's own, and always the same: an item that is there all the while comes once.
+        """
 
     def position(self, item_id: str) -> str:
         """The position right behind an item, for `list_items`."""
