@@ -20,7 +20,7 @@ ENGINE = Board(
                 ),
                 Chart(
                     "Device busy",
-                    "Share of the time in which a batch was in the model.",
+                    "Share of the time with a batch in the model. A batch counts as it ends: peaks exceed 1.",
                     "percentunit",
                     (
                         Line(
