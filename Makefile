@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # protoc finds its plugins, and tests find buf, where they are installed.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup demo up test tools test-tools need-go lint types check-gen gen docs lock wheel release-contracts clean
+.PHONY: help setup demo up test tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -69,6 +69,28 @@ lock: setup         ## pin every dependency, with hashes and without any address
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 	  --extra dev pyproject.toml --output-file requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --upgrade - --output-file requirements-uv.lock
+	$(MAKE) image-locks
+
+# Out of requirements.lock: an image has what everybody tests with.
+IMAGE_LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--constraint requirements.lock
+image-locks: setup  ## pin what each image installs
+	for image in router search encoder caption; do \
+	  $(IMAGE_LOCK) --extra $$image --extra sentry pyproject.toml --output-file deploy/images/$$image.lock; done
+	$(IMAGE_LOCK) pyproject.toml --output-file deploy/images/cli.lock
+	printf 'cyclonedx-bom\nhatchling\npip\n' | $(IMAGE_LOCK) - --output-file deploy/images/build.lock
+
+# docs/images.md tells the arguments: make images IMAGES=encoder ARGS="--build-arg TORCH_INDEX=..."
+IMAGES  ?= router search cli encoder caption
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG     ?= $(VERSION)
+# The first that is here and works. The last two have to be told to keep health checks.
+BUILDER ?= $(firstword $(foreach one,docker podman buildah,$(shell $(one) info >/dev/null 2>&1 && echo $(one))))
+BUILD    = $(BUILDER) build $(if $(filter podman buildah,$(notdir $(BUILDER))),--format docker)
+images:             ## an image for each service and the command, by docker, podman or buildah
+	@test -n "$(BUILDER)" || { echo "none of docker, podman and buildah works on this machine"; exit 1; }
+	for image in $(IMAGES); do \
+	  $(BUILD) --file Dockerfile --target $$image --build-arg VERSION=$(VERSION) --tag lensmesh-$$image:$(TAG) $(ARGS) . || exit 1; done
 
 wheel: setup        ## dist/*.whl
 	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist

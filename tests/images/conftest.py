@@ -1,0 +1,53 @@
+"""The images of router, search and the command, built once for all tests here."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.images.builder import Builder
+from tests.images.containers import Container
+
+TARGETS = ("router", "search", "cli")
+
+
+@pytest.fixture(scope="session")
+def builder() -> Builder:
+    """With its base made."""
+    one = Builder()
+    one.base()
+    return one
+
+
+@pytest.fixture(scope="session")
+def images(builder: Builder) -> Iterator[dict[str, str]]:
+    """Target -> image. Named for this run alone; their layers stay for the next one."""
+    run = uuid.uuid4().hex[:8]
+    built = {target: f"localhost/lensmesh-{target}:{run}" for target in TARGETS}
+    try:
+        for target, tag in built.items():
+            builder.build(target, tag)
+        yield built
+    finally:
+        builder.remove(list(built.values()))
+
+
+@pytest.fixture(scope="session")
+def roots(builder: Builder, images: dict[str, str]) -> Iterator[dict[str, Path]]:
+    """Target -> its files, and "base" -> the base's."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        every = {**images, "base": builder.base()}
+        yield {name: stack.enter_context(builder.mounted(image)) for name, image in every.items()}
+
+
+@pytest.fixture
+def containers(
+    builder: Builder, images: dict[str, str], roots: dict[str, Path], tmp_path: Path
+) -> dict[str, Container]:
+    """Target -> a container of it, not started."""
+    return {
+        target: Container(roots[target], builder.config(image), tmp_path / target) for target, image in images.items()
+    }
