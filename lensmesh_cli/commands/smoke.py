@@ -33,7 +33,11 @@ def register(app: typer.Typer) -> None:
 
 def smoke(
     jaeger: Annotated[
-        str, typer.Option(help="http://HOST:PORT of Jaeger's query API: the run's trace is looked up there.")
+        str,
+        typer.Option(
+            envvar="LENSMESH_JAEGER_URL",
+            help="http://HOST:PORT of Jaeger's query API: the run's trace is looked up there.",
+        ),
     ] = "",
     wait: Annotated[float, typer.Option(help="Seconds that the mesh may take to be whole.", min=0)] = 0.0,
     json_output: Json = False,

@@ -41,7 +41,18 @@ class Builder:
             if self._run("inspect", "--type=image", BASE, check=False).returncode:
                 with tempfile.TemporaryDirectory(dir=STORE) as folder:
                     packages = "--include=python3,python3-venv,ca-certificates"
-                    _checked([need("debootstrap"), "--variant=minbase", packages, "bookworm", f"{folder}/root"])
+                    # In a mount namespace of its own: what it mounts into the folder is gone with it, however it ends.
+                    _checked(
+                        [
+                            "unshare",
+                            "--mount",
+                            need("debootstrap"),
+                            "--variant=minbase",
+                            packages,
+                            "bookworm",
+                            f"{folder}/root",
+                        ]
+                    )
                     container = self._run("from", "scratch").stdout.strip()
                     self._run("add", "--quiet", container, f"{folder}/root", "/")
                     self._run("commit", "--quiet", "--rm", container, BASE)
