@@ -1,5 +1,6 @@
 """The images of router, search and the command, built once for all tests here."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.images.builder import Builder
 from tests.images.containers import Container
+from tests.tools import all_wanted
 
 TARGETS = ("router", "search", "cli")
 
@@ -15,6 +17,9 @@ TARGETS = ("router", "search", "cli")
 @pytest.fixture(scope="session")
 def builder() -> Builder:
     """With its base made."""
+    if os.geteuid():
+        message = "building and starting images without an engine takes root's rights"
+        pytest.fail(message, pytrace=False) if all_wanted() else pytest.skip(message)
     one = Builder()
     one.base()
     return one

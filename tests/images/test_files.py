@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from caption_svc.settings import CaptionSettings
 from docs.generate import SERVICES
@@ -26,7 +27,12 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 PARTS: dict[str, dict[str, Any]] = COMPOSE["services"]
 LOCKS = ROOT / "deploy" / "images"
-IMAGES = {"router": RouterSettings, "encoder": EncoderSettings, "caption": CaptionSettings, "search": SearchSettings}
+IMAGES: dict[str, type[ServiceSettings]] = {
+    "router": RouterSettings,
+    "encoder": EncoderSettings,
+    "caption": CaptionSettings,
+    "search": SearchSettings,
+}
 TARGETS = (*IMAGES, "cli")
 HEALTH, METRICS = 50059, 9464
 
@@ -142,7 +148,7 @@ def test_compose_wires_what_the_images_serve() -> None:
         assert PARTS[kind]["profiles"] == ["cpu"]
     store = PARTS["search"]["environment"]["LENSMESH_SEARCH_STORE_URL"]
     default = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", store).removeprefix("${STORE_URL:-").removesuffix("}")
-    SearchSettings(store_url=default)  # type: ignore[arg-type] # pydantic makes a secret of it
+    SearchSettings(store_url=SecretStr(default))
     assert default.endswith("@postgres:5432/lensmesh")
     defaults = (ROOT / ".env").read_text()
     assert re.search(r"^COMPOSE_PROFILES=cpu,pgvector$", defaults, re.M)
