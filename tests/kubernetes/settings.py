@@ -19,7 +19,7 @@ CLASSES: dict[str, type[ServiceSettings]] = {
     "caption": CaptionSettings,
     "search": SearchSettings,
 }
-_OTHERS = ("OTEL_", "HF_", "OMP_WAIT_POLICY", "HOME", "POD_NAMESPACE", "NODE_NAME", "SENTRY_", "LENSMESH_TRACES_")
+_OTHERS = ("OTEL_", "HF_", "OMP_WAIT_POLICY", "HOME", "POD_NAMESPACE", "NODE_NAME", "LENSMESH_TRACES_")
 MIB = 2**20
 
 
