@@ -93,12 +93,15 @@ async def test_what_was_lost_comes_back(postgres: PostgresForTests, tmp_path: Pa
     await run(backup_container(), tmp_path, postgres)
     async with search(postgres.url) as stub:
         await upsert(stub, item("later", vectors[0]))
+        await create(stub, collection("later", named_space(dimension=8)))
         gone = [f"{i}" for i in range(0, 300, 2)]
         await stub.DeleteItems(search_pb2.DeleteItemsRequest(collection="pictures", ids=search_pb2.IdList(ids=gone)))
         assert [await found(stub, search_request(vectors[i], limit=5)) for i in range(20)] != before
     assert "restoring" in await run(restore_container(), tmp_path, postgres, FILE="")
     async with search(postgres.url) as stub:
         assert [await found(stub, search_request(vectors[i], limit=5)) for i in range(20)] == before
+        listed = await stub.ListCollections(search_pb2.ListCollectionsRequest())
+        assert [one.name for one in listed.collections] == ["pictures"]
         # It goes on from there.
         await upsert(stub, item("after", vectors[0]))
 
@@ -119,7 +122,24 @@ async def test_a_lost_database_comes_back_whole(postgres: PostgresForTests, tmp_
         fresh.remove()
 
 
+async def test_a_dump_that_is_cut_short_changes_nothing(postgres: PostgresForTests, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(3).standard_normal((500, 64))
+    async with search(postgres.url) as stub:
+        await create(stub, collection("kept", named_space(dimension=64)))
+        await upsert(stub, *(item(f"{i}", vectors[i]) for i in range(500)), into="kept")
+    await run(backup_container(), tmp_path, postgres)
+    (file,) = dumps(tmp_path)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(AssertionError, match="the_dump_cannot_be_read"):
+        await run(restore_container(), tmp_path, postgres, FILE=str(file))
+    async with search(postgres.url) as stub:
+        assert await found(stub, search_request(vectors[7], limit=1, collection="kept")) == ["7"]
+
+
 async def test_the_last_fourteen_stay_and_nothing_unfinished(postgres: PostgresForTests, tmp_path: Path) -> None:
+    async with search(postgres.url):
+        pass  # the schema is there now
     for day in range(1, 21):
         old = tmp_path / f"lensmesh-202001{day:02}T021700Z.dump"
         old.touch()
