@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
+import pytest
 from opentelemetry import trace
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.spans import operation, trace_id
 from lensmesh_chassis.telemetry import start_tracing, stop_tracing
-from lensmesh_client import Client, LensmeshError
+from lensmesh_client import Client, LensmeshError, SyncClient
 
 
 async def stream_left(target: str) -> None:
@@ -62,8 +63,23 @@ async def ingest_again(target: str) -> None:
             assert result.ok
 
 
+async def search_blocking(target: str) -> None:
+    """A search by the synchronous client, which works in a thread of its own."""
+
+    def search() -> None:
+        with SyncClient(target) as client:
+            found = client.search("a word", collection="whole")
+            assert found.trace_id == trace_id()
+            with pytest.raises(LensmeshError) as caught:
+                client.search("a word", collection="nowhere")
+            assert caught.value.metadata["trace_id"] == trace_id()
+
+    await asyncio.to_thread(search)
+
+
 WHAT: dict[str, Callable[[str], Awaitable[None]]] = {
-    work.__name__: work for work in (stream_left, stream_left_waiting, search_in_a_hurry, images, ingest_again)
+    work.__name__: work
+    for work in (stream_left, stream_left_waiting, search_in_a_hurry, images, ingest_again, search_blocking)
 }
 
 

@@ -175,3 +175,15 @@ def test_a_second_ingest_says_what_was_there(traced: Traced, ingested: Trace, tm
         assert item.attributes["lensmesh.cache_hit"] is True
         assert item.attributes["lensmesh.item.outcome"] == "unchanged"
         assert [span.name for span in trace.below(item)] == ["lookup"]
+
+
+def test_a_synchronous_client_goes_on_with_its_callers_trace(traced: Traced, ingested: Trace) -> None:
+    done = traced.client("search_blocking")
+    assert done.returncode == 0, done.stderr
+    trace = traced.jaeger.trace(done.stdout.strip(), is_whole)
+    assert_well_made(trace)
+    good, bad = trace.below(trace.root, name="lensmesh search")
+    assert trace.only(good).code == "OK"
+    assert (trace.only(bad).code, trace.served(trace.only(bad)).code) == ("NOT_FOUND", "NOT_FOUND")
+    # Search found out; the others passed it on.
+    assert [span.service for span in trace if span.exceptions] == ["search"]

@@ -1,0 +1,104 @@
+"""What a call does in the store, as spans: operations of any store, statements of PostgreSQL, none without a call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+from prometheus_client import CollectorRegistry
+
+from lensmesh.search.v1 import search_pb2_grpc
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.sampling import MeshSampler
+from lensmesh_chassis.server import running
+from lensmesh_chassis.spans import CONTENT_VARIABLE
+from search_svc.app import SearchApp
+from tests.chassis.fakes import until
+from tests.chassis.spans_kept import Traced, id_of, named, parent_of
+from tests.search.conftest import settings_for
+from tests.search.support import Stub, create, found, item, search_request, upsert
+
+SECRET = "nobodys-business"
+
+
+@asynccontextmanager
+async def traced_search(url: str) -> AsyncIterator[tuple[Stub, Traced, CollectorRegistry]]:
+    """The service on a store, its spans kept as a mesh keeps them."""
+    traced = Traced(MeshSampler(ParentBased(ALWAYS_ON), 1.0))
+    async with (
+        running(
+            settings_for(url, store_check_seconds=0.05), SearchApp, "search", tracer_provider=traced.provider
+        ) as server,
+        open_channel(server.address, tracer_provider=traced.provider) as channel,
+    ):
+        yield search_pb2_grpc.SearchServiceStub(channel), traced, server.runtime.registry
+    traced.provider.shutdown()
+
+
+def attributes(span: ReadableSpan) -> dict[str, object]:
+    return dict(span.attributes or {})
+
+
+def statements(spans: list[ReadableSpan]) -> list[ReadableSpan]:
+    return [span for span in spans if "db.system" in attributes(span)]
+
+
+async def used(url: str) -> list[ReadableSpan]:
+    """Spans of making a collection, writing an item and finding it."""
+    async with traced_search(url) as (stub, traced, registry):
+        await create(stub)
+        await upsert(stub, item(SECRET, [1, 0, 0, 0]))
+        assert await found(stub, search_request([1, 0, 0, 0])) == [SECRET]
+        checks = partial(registry.get_sample_value, "lensmesh_store_operation_seconds_count", {"operation": "check"})
+        before = checks() or 0
+        await until(lambda: (checks() or 0) >= before + 3)
+        return list(traced.exporter.get_finished_spans())
+
+
+async def test_operations_stand_below_their_calls(store_url: str) -> None:
+    spans = await used(store_url)
+    by_id = {id_of(span): span for span in spans}
+    methods = {"create_collection": "CreateCollection", "upsert": "UpsertItems", "search": "Search"}
+    for operation, method in methods.items():
+        [span] = named(spans, f"store {operation}")
+        assert attributes(by_id[parent_of(span)])["rpc.method"] == method
+        assert attributes(span)["db.operation.name"] == operation
+        assert attributes(span)["db.system.name"] == store_url.partition(":")[0].replace("postgres://", "postgresql")
+    roots = [span for span in spans if not span.parent]
+    assert {attributes(span).get("rpc.method") for span in roots} == set(methods.values())
+
+
+async def test_statements_stand_below_operations_without_their_values(database_url: str) -> None:
+    spans = await used(database_url)
+    by_id = {id_of(span): span for span in spans}
+    [store] = named(spans, "store upsert")
+    below = [span.name for span in statements(spans) if parent_of(span) == id_of(store)]
+    assert below[0] == "BEGIN"
+    assert {"INSERT", "COMMIT"} <= set(below)
+    for statement in statements(spans):
+        over = by_id[parent_of(statement)]
+        assert over.name.startswith("store ") or "rpc.method" in attributes(over)
+    assert SECRET not in str([attributes(span) for span in spans])
+
+
+async def test_a_setting_shows_the_values(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONTENT_VARIABLE, "true")
+    values = [attributes(span).get("db.statement.parameters") for span in statements(await used(database_url))]
+    assert SECRET in str(values)
+
+
+async def test_once_it_stopped_nothing_is_traced_any_more(database_url: str) -> None:
+    async with traced_search(database_url) as (stub, traced, _):
+        await create(stub)
+    before = len(traced.exporter.get_finished_spans())
+    async with (
+        running(settings_for(database_url), SearchApp, "search") as server,
+        open_channel(server.address, tracer_provider=traced.provider) as channel,
+    ):
+        await upsert(search_pb2_grpc.SearchServiceStub(channel), item("b", [1, 0, 0, 0]))
+    # The client's own.
+    assert [span.name.rpartition("/")[2] for span in traced.exporter.get_finished_spans()[before:]] == []
