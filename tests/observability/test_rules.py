@@ -68,3 +68,13 @@ def test_alerts_say_how_urgent_they_are_and_what_is_wrong(name: str) -> None:
     assert alert["labels"]["severity"] in {"page", "ticket"}
     assert alert["annotations"]["summary"]
     assert alert["annotations"]["description"].endswith(".")
+
+
+def test_compose_is_scraped_service_by_service() -> None:
+    config = yaml.safe_load((HERE / "prometheus" / "prometheus.yml").read_text())
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    found = {job["job_name"]: job["dns_sd_configs"][0] for job in config["scrape_configs"]}
+    assert set(found) == {"router", "encoder", "caption", "search"}
+    for job, place in found.items():
+        assert place == {"names": [job], "type": "A", "port": 9464}
+        assert job in services
