@@ -27,6 +27,11 @@ def codes(trace: Trace, call: Span) -> tuple[str, str]:
     return call.code, trace.served(call).code
 
 
+def has(trace: Trace, served: str, asked: str) -> bool:
+    """Whether the router has told of the call that it served, and of the one that it made for it."""
+    return bool(trace.all(method=served, kind="server") and trace.all(method=asked, kind="client"))
+
+
 @contextlib.contextmanager
 def held(traced: Traced, name: str) -> Iterator[None]:
     """One service of the mesh does nothing meanwhile."""
@@ -96,7 +101,7 @@ def test_a_stream_that_its_caller_leaves_while_the_encoder_works(traced: Traced)
         until(lambda: in_flight(traced, "EncodeTexts") == 1, "the router has asked the encoder")
         client.communicate("go\n", timeout=PATIENCE_S)
         until(lambda: in_flight(traced, "EncodeTexts") == 0, "the router has given up")
-    trace = traced.jaeger.trace(trace_id, lambda trace: bool(trace.all(method="EncodeTexts", kind="client")))
+    trace = traced.jaeger.trace(trace_id, lambda trace: has(trace, "EncodeStream", "EncodeTexts"))
     call = trace.only(trace.root)
     assert codes(trace, call) == ("CANCELLED", "CANCELLED")
     asked = trace.only(trace.served(call), method="EncodeTexts")
@@ -112,7 +117,7 @@ def test_a_deadline(traced: Traced, tmp_path: Path) -> None:
     with held(traced, "encoder"):
         done = traced.client("search_in_a_hurry")
         assert done.stderr.split() == ["DeadlineExceeded"]
-    trace = traced.jaeger.trace(done.stdout.strip(), lambda trace: len(trace.all(method="Search")) == 2)
+    trace = traced.jaeger.trace(done.stdout.strip(), lambda trace: has(trace, "Search", "EncodeTexts"))
     root = trace.root
     operation = trace.only(root, name="lensmesh search")
     assert "DEADLINE_EXCEEDED" in operation.why

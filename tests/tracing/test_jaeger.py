@@ -8,7 +8,9 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 
+from lensmesh_cli.jaeger import HOW_TO_GET_ONE, find_jaeger
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.meshes import draw_pictures, lensmesh, mock_mesh, until
 from tests.tools import need
@@ -17,6 +19,17 @@ from tests.tracing.traces import Jaeger, assert_well_made
 
 WARNING = "traces do not reach their collector"
 SERVICES = ("router", "encoder", "caption", "search")
+
+
+def test_a_jaeger_on_the_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "jaeger"
+    program.write_text("#!/bin/sh\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_jaeger(None) != program, "it cannot be run"
+    program.chmod(0o755)
+    assert find_jaeger(None) == program
+    assert find_jaeger(tmp_path / "another") is None
+    assert "make tools" in HOW_TO_GET_ONE
 
 
 def test_without_a_jaeger_it_says_how_to_get_one(tmp_path: Path) -> None:
