@@ -6,12 +6,21 @@ from pathlib import Path
 import yaml
 
 from tests.kubernetes.manifests import SERVICES, Objects, service_of
-from tests.kubernetes.rendering import COMBINATIONS, FOLDERS, render
+from tests.kubernetes.rendering import COMBINATIONS, FOLDERS, Variant, render
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-ALL = [Objects(render(variant)) for variant in (*FOLDERS, *COMBINATIONS)]
 _STAGE = re.compile(r"^FROM \S+ AS (\S+)$", re.MULTILINE)
+
+
+def everything() -> list[Objects]:
+    """Every rendering."""
+    return [Objects(render(variant)) for variant in (*FOLDERS, *COMBINATIONS)]
+
+
+def overlay(name: str) -> Objects:
+    """One of the overlays."""
+    return Objects(render(Variant(f"overlays/{name}")))
 
 
 def stages() -> dict[str, str]:
@@ -21,7 +30,7 @@ def stages() -> dict[str, str]:
 
 
 def test_images_are_targets() -> None:
-    images = {container["image"] for objects in ALL for pod in objects.pods() for container in pod.containers}
+    images = {container["image"] for objects in everything() for pod in objects.pods() for container in pod.containers}
     ours = {image.partition(":")[0].removeprefix("lensmesh-") for image in images if image.startswith("lensmesh-")}
     assert ours == {*SERVICES, "cli"}
     assert ours <= set(stages())
@@ -29,7 +38,7 @@ def test_images_are_targets() -> None:
 
 def test_pods_run_as_the_images_user() -> None:
     (user,) = set(re.findall(r"^USER (\d+:\d+)$", DOCKERFILE, re.MULTILINE))
-    for objects in ALL:
+    for objects in everything():
         for pod in objects.pods():
             if any(container["image"].startswith("lensmesh-") for container in pod.containers):
                 context = pod.spec["securityContext"]
@@ -43,7 +52,7 @@ def test_ports_are_those_of_the_images() -> None:
         for name, text in stages().items()
         if (found := re.search(r"^EXPOSE (.*)$", text, re.MULTILINE))
     }
-    dev = next(objects for objects, variant in zip(ALL, FOLDERS, strict=False) if variant.name == "overlays/dev")
+    dev = overlay("dev")
     for service in SERVICES:
         (container,) = dev.pod(service).containers
         assert service_of(container) == service
@@ -52,7 +61,7 @@ def test_ports_are_those_of_the_images() -> None:
 
 def test_weights_lie_where_the_images_look() -> None:
     (folder,) = set(re.findall(r"\bHF_HOME=(\S+)", DOCKERFILE))
-    prod = next(objects for objects, variant in zip(ALL, FOLDERS, strict=False) if variant.name == "overlays/prod")
+    prod = overlay("prod")
     for service in ("encoder", "caption"):
         container = next(one for one in prod.pod(service).containers if service_of(one) == service)
         assert prod.environment(container)["HF_HOME"] == folder
@@ -64,7 +73,7 @@ def test_compose_and_kubernetes_run_the_same_versions() -> None:
     there = dict(service["image"].rsplit(":", 1) for service in compose if not service["image"].startswith("lensmesh-"))
     here = {
         tuple(container["image"].rsplit(":", 1))
-        for objects in ALL
+        for objects in everything()
         for pod in objects.pods()
         for container in pod.containers
         if not container["image"].startswith("lensmesh-")
