@@ -7,7 +7,13 @@ from typing import Any
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement, SortOrder, TooltipDisplayMode
-from grafana_foundation_sdk.models.dashboard import DashboardLink, DashboardLinkType, DataSourceRef
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardLinkType,
+    DataSourceRef,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
 
 WIDTH, HEIGHT = 24, 8
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -81,7 +87,10 @@ def to_json(board: Board) -> str:
 
 
 def _choice(name: str, query: str) -> dashboard.QueryVariable:
-    return dashboard.QueryVariable(name).query(query).datasource(SOURCE).multi(True).include_all(True).all_value(".*")
+    """A list at the top, from what Prometheus knows when the dashboard is opened; everything to begin with."""
+    choice = dashboard.QueryVariable(name).query(query).datasource(SOURCE).multi(True).include_all(True).all_value(".*")
+    everything = VariableOption(selected=True, text="All", value="$__all")
+    return choice.current(everything).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)
 
 
 def _link_to_the_others() -> Any:
@@ -97,7 +106,7 @@ def _link_to_the_others() -> Any:
 def _panel(chart: Chart, number: int, width: int) -> Any:
     panel: Any
     if chart.number:
-        panel = stat.Panel()
+        panel = stat.Panel().reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     else:
         legend = common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
         tooltip = common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING)
@@ -110,6 +119,3 @@ def _panel(chart: Chart, number: int, width: int) -> Any:
         query = prometheus.Dataquery().ref_id(letter).expr(line.expr).legend_format(line.legend)
         panel = panel.with_target(query.exemplar(line.exemplars))
     return panel
-
-
-__all__ = ["Board", "Chart", "DashboardLink", "Line", "Row", "to_json"]
