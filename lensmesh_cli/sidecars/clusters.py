@@ -40,7 +40,8 @@ def replicas(name: str, service: str, places: tuple[Place, ...], sidecar: Sideca
     cluster |= {
         "lb_policy": "LEAST_REQUEST",
         # With none healthy a call fails at once, and says so; Envoy's default would try the sick ones.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # What a health check finds counts at once: by default Envoy collects such news for a second.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "health_checks": [
             {
                 "grpc_health_check": {"service_name": contract(service).full_name},

@@ -56,5 +56,6 @@ async def pair(envoys: Envoys) -> AsyncIterator[Pair]:
             inbounds.append(await envoys.inbound("encoder", server.address, f"encoder-{number}"))
         egress = await envoys.egress("encoder", *inbounds)
         await envoys.until_healthy("router", "egress_encoder", 2)
+        await envoys.until_answered(egress)
         channel = await stack.enter_async_context(open_channel(str(egress), services=[], instrument=False))
         yield Pair(envoys, egress, encoder_pb2_grpc.EncoderServiceStub(channel), inbounds, replicas)

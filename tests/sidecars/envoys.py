@@ -9,6 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
+
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.credentials import ChannelSecurity
 from lensmesh_cli.managed import Managed, Spec
 from lensmesh_cli.sidecars.certificates import Authority, Files
@@ -143,8 +147,18 @@ class Envoys:
         )
         return found
 
+    async def until_answered(self, egress: Place) -> None:
+        """Until an Encoder is reached there: Envoy's workers know of a replica a little later than its pages."""
+        async with open_channel(str(egress), services=[], instrument=False) as channel:
+            stub = encoder_pb2_grpc.EncoderServiceStub(channel)
+
+            async def answered() -> bool:
+                return await stub.GetInfo(encoder_pb2.GetInfoRequest(), timeout=60).code() is grpc.StatusCode.OK
+
+            await until(answered, f"an Encoder answers at {egress}")
+
     async def until_healthy(self, name: str, cluster: str, count: int) -> None:
-        """Until as many replicas get calls."""
+        """Until as many replicas are healthy, as Envoy's pages say."""
 
         async def enough() -> bool:
             hosts = await self.hosts(name, cluster)

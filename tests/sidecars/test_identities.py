@@ -77,6 +77,7 @@ async def test_a_replica_of_another_identity_gets_no_calls(envoys: Envoys) -> No
         right = await envoys.inbound("encoder", other.address, "e2")
         egress = await envoys.egress("encoder", wrong, right)
         await envoys.until_healthy("router", "egress_encoder", 1)
+        await envoys.until_answered(egress)
         async with open_channel(str(egress), services=[], instrument=False) as channel:
             for _ in range(20):
                 await encoder_pb2_grpc.EncoderServiceStub(channel).EncodeTexts(TEXTS, timeout=60)
