@@ -28,7 +28,7 @@ Every setting is an environment variable. A variable with a service's prefix tha
 names the one that was probably meant; the variables that Kubernetes adds for its Services are ignored. Each service
 logs its settings at start, secrets hidden. OpenTelemetry is set by its own standard variables: traces are exported
 where `OTEL_EXPORTER_OTLP_ENDPOINT` is set, and cost nothing where it is not. Two variables of all services and of the
-command add to them: `LENSMESH_TRACES_BULK_RATIO` (default 0.05), the share of bulk traces to keep, and
+command add to them: `LENSMESH_TRACES_BULK_RATIO` (default 0.05), the largest share of bulk traces to keep, and
 `LENSMESH_TRACES_CONTENT` (default off), whether spans may show query texts; see [tracing](tracing.md).
 """
 
