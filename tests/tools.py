@@ -28,6 +28,7 @@ HOW = {
     "buildah": "install Debian's buildah",
     "debootstrap": "install Debian's debootstrap",
     "jq": "install Debian's jq",
+    "curl": "install Debian's curl",
 }
 
 
