@@ -13,8 +13,8 @@ SMALL_BYTES = 32 * 1024
 class Threads:
     """A few named threads."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="search-translate")
+    def __init__(self, name: str = "search-translate") -> None:
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:
         """Does `work`, here if it is small, in a thread if it is not."""

@@ -19,6 +19,7 @@ from search_svc.qdrant.address import Folder, Server
 from search_svc.qdrant.faults import translated
 from search_svc.refusals import too_late
 from search_svc.store import StoreRefused
+from search_svc.threads import Threads
 
 T = TypeVar("T")
 Work = Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]
@@ -55,8 +56,11 @@ class Engine(Protocol):
             DeadlineExceeded: after `timeout_s`; the server is told, local mode finishes what it does.
         """
 
+    async def beside(self, work: Callable[[], T], size_bytes: int) -> T:
+        """Does what takes long without waiting for anything, so that the event loop need not wait for it."""
+
     async def close(self) -> None:
-        """Gives everything back; `run` may be called again."""
+        """Gives everything back."""
 
 
 class Remote:
@@ -73,6 +77,7 @@ class Remote:
         self._address = address
         self._security = security
         self._client: AsyncQdrantClient | None = None
+        self._threads = Threads("qdrant-points")
 
     async def run(self, work: Work[T], *, timeout_s: float) -> T:
         if self._client is None:
@@ -84,10 +89,14 @@ class Remote:
         except TimeoutError:
             raise too_late() from None
 
+    async def beside(self, work: Callable[[], T], size_bytes: int) -> T:
+        return await self._threads.run(work, size_bytes)
+
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+        self._threads.stop()
 
     def _connected(self) -> AsyncQdrantClient:
         address = self._address
@@ -142,6 +151,10 @@ class Local:
                 return await asyncio.get_running_loop().run_in_executor(self._pool, self._do, work)
         except TimeoutError:
             raise too_late() from None
+
+    async def beside(self, work: Callable[[], T], size_bytes: int) -> T:
+        # There already.
+        return work()
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None

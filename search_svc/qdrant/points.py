@@ -43,7 +43,8 @@ def to_point(item: Item, *, created: datetime, updated: datetime, definition: De
             for named in raw
         }
     vectors = {name: vector.astype(np.float32).tolist() for name, vector in item.vectors.items()}
-    return models.PointStruct(id=point_id(item.id), vector=vectors, payload=payload)
+    # Checked already; checking each number again would take most of the time.
+    return models.PointStruct.model_construct(id=point_id(item.id), vector=vectors, payload=payload)
 
 
 def from_record(record: models.Record, definition: Definition, view: View) -> StoredItem:

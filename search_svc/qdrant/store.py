@@ -156,7 +156,9 @@ class QdrantStore:
         return await self._run(work, timeout_s)
 
     async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
-        return await self._with(collection, lambda client: writing.upsert(client, collection, items), timeout_s)
+        return await self._with(
+            collection, lambda client: writing.upsert(client, self._engine, collection, items), timeout_s
+        )
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float

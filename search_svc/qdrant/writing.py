@@ -5,28 +5,34 @@ Each item is written whole; a call's items are not written at one moment, and wh
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
 from search_svc.model import ROUNDING, Collection, Item, Outcome, StoredItem, Upserted, View
+from search_svc.qdrant.engine import Engine
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import from_record, to_point
 from search_svc.qdrant.reading import PIECE, read_points
 from search_svc.qdrant.registry import STRONG
 
-# A write is one entry in Qdrant's log: large enough to be quick, small enough to be held a few times over.
-_WRITE_BYTES = 4 * 1024 * 1024
+# Of one write. The client translates it on the event loop, and the server holds it a few times over.
+_WRITE_BYTES = 2 * 1024 * 1024
+_WRITE_ITEMS = 64
 # The resolution of times that are kept.
 _TICK = timedelta(microseconds=1)
 
 
-async def upsert(client: AsyncQdrantClient, collection: Collection, items: Sequence[Item]) -> list[Upserted]:
+async def upsert(
+    client: AsyncQdrantClient, engine: Engine, collection: Collection, items: Sequence[Item]
+) -> list[Upserted]:
     """Writes items; results in their order."""
     now = datetime.now(UTC)
     results: list[Upserted] = []
-    points: list[models.PointStruct] = []
+    waiting: list[_Change] = []
     size = 0
     for begin in range(0, len(items), PIECE):
         piece = items[begin : begin + PIECE]
@@ -36,26 +42,43 @@ async def upsert(client: AsyncQdrantClient, collection: Collection, items: Seque
             old = None if record is None else from_record(record, collection.definition, View.FULL)
             result, created = _judged(item, old, now)
             results.append(result)
-            if result.outcome is Outcome.UNCHANGED:
-                continue
-            point = to_point(item, created=created, updated=result.update_time, definition=collection.definition)
-            points.append(point)
-            size += _size(item)
-            if size > _WRITE_BYTES:
-                await _write(client, collection, points)
-                points, size = [], 0
-    await _write(client, collection, points)
+            if result.outcome is not Outcome.UNCHANGED:
+                waiting.append(_Change(item, created, result.update_time))
+                size += waiting[-1].size
+            if size > _WRITE_BYTES or len(waiting) == _WRITE_ITEMS:
+                await _write(client, engine, collection, waiting)
+                waiting, size = [], 0
+    await _write(client, engine, collection, waiting)
     return results
 
 
-async def _write(client: AsyncQdrantClient, collection: Collection, points: list[models.PointStruct]) -> None:
-    if points:
-        await client.upsert(collection.key, points, wait=True, ordering=STRONG)
+@dataclass(frozen=True)
+class _Change:
+    """An item to be written."""
+
+    item: Item
+    created: datetime
+    updated: datetime
+
+    @cached_property
+    def size(self) -> int:
+        """About the bytes that it is to Qdrant."""
+        # Metadata is kept as text and by its fields, each of which has a name and a few bytes around it.
+        return 8 * len(self.item.metadata) + sum(4 * len(vector) for vector in self.item.vectors.values())
 
 
-def _size(item: Item) -> int:
-    # Metadata is kept as text and by its fields, each of which has a name and a few bytes around it.
-    return 8 * len(item.metadata) + sum(4 * len(vector) for vector in item.vectors.values())
+async def _write(client: AsyncQdrantClient, engine: Engine, collection: Collection, changes: Sequence[_Change]) -> None:
+    if not changes:
+        return
+
+    def make() -> list[models.PointStruct]:
+        return [
+            to_point(change.item, created=change.created, updated=change.updated, definition=collection.definition)
+            for change in changes
+        ]
+
+    points = await engine.beside(make, sum(change.size for change in changes))
+    await client.upsert(collection.key, points, wait=True, ordering=STRONG)
 
 
 def _judged(item: Item, old: StoredItem | None, now: datetime) -> tuple[Upserted, datetime]:
