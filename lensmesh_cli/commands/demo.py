@@ -38,15 +38,19 @@ def demo(
     sidecars: Annotated[
         bool, typer.Option("--sidecars", help="Through an Envoy beside each service, with mutual TLS.")
     ] = False,
+    store_url: Annotated[
+        str, typer.Option(help="A store of your own, as in `lensmesh up`; the demo's collection stays there.")
+    ] = "",
 ) -> None:
     """The main job on this machine: starts a mesh, streams pictures in, finds them again, checks the answers."""
     from lensmesh_cli.demo.run import DemoOptions, run_demo
     from lensmesh_cli.local import check_parts
 
-    missing = check_parts(mock=mock, embedded=True, sidecars=sidecars)
+    missing = check_parts(mock=mock, store_url=store_url, sidecars=sidecars)
     if missing:
         fail(missing)
     if not html.resolve().parent.is_dir():
         fail(f"there is no folder {html.resolve().parent}", Exit.USAGE)
     names = ("mock", "mock") if mock else (model, caption_model)
-    raise typer.Exit(int(run_demo(DemoOptions(images, count, keep, json_output, html, *names, sidecars=sidecars))))
+    options = DemoOptions(images, count, keep, json_output, html, *names, sidecars=sidecars, store_url=store_url)
+    raise typer.Exit(int(run_demo(options)))

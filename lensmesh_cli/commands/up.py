@@ -39,7 +39,9 @@ def up(
     store_url: Annotated[
         str,
         typer.Option(
-            envvar="LENSMESH_SEARCH_STORE_URL", help="A PostgreSQL with pgvector of your own, not an embedded one."
+            envvar="LENSMESH_SEARCH_STORE_URL",
+            help="A store of your own, not an embedded PostgreSQL: postgresql://..., qdrant://... or "
+            "qdrant+local:FOLDER.",
         ),
     ] = "",
     sidecars: Annotated[
@@ -69,7 +71,7 @@ def up(
     from lensmesh_cli.sidecars.model import EGRESS
     from lensmesh_cli.supervisor import PORTS, MeshOptions
 
-    missing = check_parts(mock=mock, embedded=not store_url, sidecars=sidecars)
+    missing = check_parts(mock=mock, store_url=store_url, sidecars=sidecars)
     if sidecars and port + max(PORTS.values()) + EGRESS > 65535 and not free_ports:
         fail(
             f"--sidecars needs ports up to {EGRESS + max(PORTS.values())} above --port: choose a lower one", Exit.USAGE

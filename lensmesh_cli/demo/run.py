@@ -37,6 +37,7 @@ class DemoOptions:
     model: str
     caption_model: str
     sidecars: bool = False
+    store_url: str = ""
 
     @property
     def checked(self) -> bool:
@@ -53,6 +54,7 @@ def run_demo(options: DemoOptions) -> Exit:
         model=options.model,
         caption_model=options.caption_model,
         sidecars=options.sidecars,
+        store_url=options.store_url,
     )
     demo = Demo(options, folder)
 

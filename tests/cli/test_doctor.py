@@ -4,6 +4,8 @@ import json
 import socket
 from pathlib import Path
 
+import pytest
+
 from lensmesh_cli import checks
 from lensmesh_cli.checks import Finding, Grade
 from tests.cli.meshes import lensmesh
@@ -35,6 +37,39 @@ def test_a_folder_that_cannot_hold_data(tmp_path: Path) -> None:
     file.write_text("")
     assert checks.disk(tmp_path, 0).grade is Grade.OK
     assert checks.disk(file / "below", 0).grade is Grade.FAIL
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "qdrant", "qdrants"])
+def test_a_store_of_ones_own_is_asked(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        monkeypatch.setenv("LENSMESH_SEARCH_STORE_URL", f"{scheme}://:very-secret@127.0.0.1:{port}/x")
+        assert checks.database(Path(), 0) == Finding("database", Grade.OK, f"{scheme}, of your own")
+    found = checks.database(Path(), 0)
+    assert found.grade is Grade.FAIL
+    assert f"127.0.0.1:{port}" in found.found
+    assert "very-secret" not in found.found + found.fix
+
+
+def test_stores_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("LENSMESH_SEARCH_STORE_URL", f"qdrant+local:{tmp_path / 'new' / 'folder'}")
+    assert checks.database(Path(), 0).grade is Grade.OK
+    for url in ("mysql://:very-secret@host", f"qdrant+local:{file}", "qdrant://:very-secret@host:port"):
+        monkeypatch.setenv("LENSMESH_SEARCH_STORE_URL", url)
+        found = checks.database(Path(), 0)
+        assert (found.grade, bool(found.fix)) == (Grade.FAIL, True)
+        assert "very-secret" not in found.found + found.fix
+
+
+def test_up_names_the_stores_it_knows() -> None:
+    done = lensmesh("up", "--mock", "--store-url", "mysql://:very-secret@host/x")
+    assert done.returncode == 1
+    assert "qdrant+local:FOLDER" in done.stderr
+    assert "very-secret" not in done.stderr
 
 
 def test_a_check_that_breaks_is_a_finding() -> None:

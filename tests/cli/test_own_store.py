@@ -1,0 +1,18 @@
+"""A mesh on a store of one's own."""
+
+from pathlib import Path
+
+from tests.cli.meshes import draw_pictures, mock_mesh
+
+
+def test_up_on_qdrant(tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "pictures", 6)
+    store = f"qdrant+local:{tmp_path / 'vectors'}"
+    with mock_mesh(tmp_path, "--store-url", store) as mesh:
+        assert "database" not in mesh.addresses
+        assert mesh.json("ingest", tmp_path / "pictures")["stored"] == 6
+        assert "qdrant local mode" in mesh.run("status").stdout
+    # What was acknowledged is there after a restart.
+    with mock_mesh(tmp_path, "--store-url", store) as mesh:
+        found = mesh.json("search", "--image", tmp_path / "pictures" / "p0003.png", "--limit", "1")
+        assert found["hits"][0]["metadata"]["filename"] == "p0003.png"
