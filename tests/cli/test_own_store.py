@@ -1,5 +1,6 @@
 """A mesh on a store of one's own."""
 
+import hashlib
 from pathlib import Path
 
 from tests.cli.meshes import draw_pictures, mock_mesh
@@ -14,5 +15,6 @@ def test_up_on_qdrant(tmp_path: Path) -> None:
         assert "qdrant local mode" in mesh.run("status").stdout
     # What was acknowledged is there after a restart.
     with mock_mesh(tmp_path, "--store-url", store) as mesh:
-        found = mesh.json("search", "--image", tmp_path / "pictures" / "p0003.png", "--limit", "1")
-        assert found["hits"][0]["metadata"]["filename"] == "p0003.png"
+        picture = tmp_path / "pictures" / "p0003.png"
+        found = mesh.json("search", "--image", picture, "--limit", "1")
+        assert found["hits"][0]["id"] == hashlib.sha256(picture.read_bytes()).hexdigest()
