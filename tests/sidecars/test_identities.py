@@ -15,6 +15,7 @@ from lensmesh_chassis.server import Runtime, running
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_cli.sidecars.certificates import Authority
 from lensmesh_cli.sidecars.model import Place
+from lensmesh_client import Client
 from tests.sidecars.conftest import Pair
 from tests.sidecars.envoys import LOCAL, Envoys, shown_serial, until
 from tests.sidecars.fakes import Replica, Router
@@ -187,5 +188,7 @@ async def test_the_edge_takes_tls_and_shows_its_own_identity_inside(envoys: Envo
             stub = router_pb2_grpc.RouterServiceStub(channel)
             await asyncio.gather(*(stub.GetStatus(router_pb2.GetStatusRequest(), timeout=60) for _ in range(40)))
         assert [router.calls > 0 for router in routers] == [True, True]
+        async with Client(str(edge), security=outside, timeout_s=60) as client:
+            await client.status()
         assert await refused(edge, None)
         assert await refused(first, outside)
