@@ -1,6 +1,7 @@
 """The search service, put together."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 
@@ -21,8 +22,8 @@ from search_svc.watch import StoreWatch
 SERVICE: str = search_pb2.DESCRIPTOR.services_by_name["SearchService"].full_name
 
 
-def make_store(settings: SearchSettings) -> Store:
-    """The store that the settings name; nothing is connected yet."""
+def make_store(settings: SearchSettings, tracer_provider: Any | None = None) -> Store:
+    """The store that the settings name; nothing is connected yet. With a provider calls to Qdrant have spans."""
     url = settings.store_url.get_secret_value()
     if not is_qdrant(url):
         database = Database(url, pool_size=settings.pool_size, connect_s=settings.store_connect_seconds)
@@ -34,7 +35,7 @@ def make_store(settings: SearchSettings) -> Store:
 
     address = parse_address(url)
     return QdrantStore(
-        make_engine(address, peer_security(settings)),
+        make_engine(address, peer_security(settings), tracer_provider),
         prefix=address.prefix,
         tuning=Tuning(settings.qdrant_quantization, settings.qdrant_on_disk),
         hnsw_ef=settings.hnsw_ef,
@@ -46,7 +47,7 @@ class SearchApp:
     """SearchService over one store. Starts without it too: it then says why it does not serve, and recovers alone."""
 
     def __init__(self, runtime: Runtime[SearchSettings]) -> None:
-        self._store = MeteredStore(make_store(runtime.settings), runtime.registry)
+        self._store = MeteredStore(make_store(runtime.settings, runtime.tracer_provider), runtime.registry)
         self._statements = StatementSpans(runtime.tracer_provider)
         self._threads = Threads()
         self._watch = StoreWatch(self._store, runtime.health, SERVICE, runtime.settings.store_check_seconds)

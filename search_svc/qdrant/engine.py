@@ -69,13 +69,15 @@ class Remote:
     Args:
         address: where to.
         security: by which files a TLS server is known; none: by the system's authorities.
+        tracer_provider: makes a span of each call, and passes the trace on; None: neither.
     """
 
     local = False
 
-    def __init__(self, address: Server, security: ChannelSecurity) -> None:
+    def __init__(self, address: Server, security: ChannelSecurity, tracer_provider: Any | None = None) -> None:
         self._address = address
         self._security = security
+        self._tracer_provider = tracer_provider
         self._client: AsyncQdrantClient | None = None
         self._threads = Threads("qdrant-points")
 
@@ -118,11 +120,12 @@ class Remote:
     def _channel(self) -> grpc.aio.Channel:
         address = self._address
         headers = [("api-key", address.api_key)] if address.api_key else []
-        interceptors = [
-            *telemetry.client_interceptors(telemetry.active_provider()),
-            header_adder_async_interceptor(headers),
-        ]
         target, options = f"{address.host}:{address.port}", list(_OPTIONS.items())
+        # The client's own answers with a bare message, where spans need the call: it comes first.
+        interceptors = [
+            header_adder_async_interceptor(headers),
+            *telemetry.client_interceptors(self._tracer_provider, target),
+        ]
         if not address.tls:
             return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
         return grpc.aio.secure_channel(target, channel_credentials(self._security), options, interceptors=interceptors)
@@ -198,9 +201,9 @@ class Local:
             self._lock = None
 
 
-def make_engine(address: Server | Folder, security: ChannelSecurity) -> Engine:
+def make_engine(address: Server | Folder, security: ChannelSecurity, tracer_provider: Any | None) -> Engine:
     """The way to an address; nothing is connected yet."""
-    return Local(address) if isinstance(address, Folder) else Remote(address, security)
+    return Local(address) if isinstance(address, Folder) else Remote(address, security, tracer_provider)
 
 
 def _finished(work: Awaitable[T]) -> T:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, TypeVar
 
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from qdrant_client import AsyncQdrantClient
 
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput
@@ -286,7 +287,9 @@ class QdrantStore:
     async def _look(self, work: Work[T]) -> T:
         """Work whose deadline is ours: a server that does not finish is one that does not answer."""
         try:
-            return await self._engine.run(work, timeout_s=self._connect_s)
+            # Looks go on for ever and belong to no trace.
+            with suppress_instrumentation():
+                return await self._engine.run(work, timeout_s=self._connect_s)
         except DeadlineExceeded:
             raise unavailable("Qdrant does not answer") from None
         except Gone:

@@ -51,7 +51,9 @@ class StandIn:
         # Calls of these names fail with these codes.
         self.failing: dict[str, grpc.StatusCode] = {}
         self.created: list[api.CreateCollection] = []
+        # Metadata of the last call, and of the last call of each name.
         self.metadata: list[tuple[str, str]] = []
+        self.seen: dict[str, list[tuple[str, str]]] = {}
         self._indexes: dict[str, dict[str, int]] = {}
         self._engine: Any = EdgeEngine()
         self._server: grpc.aio.Server | None = None
@@ -86,6 +88,7 @@ class StandIn:
         """One call, with the faults that are set."""
         self.calls.append(name)
         self.metadata = [(str(key), str(value)) for key, value in context.invocation_metadata() or ()]
+        self.seen[name] = self.metadata
         if self.api_key and ("api-key", self.api_key) not in self.metadata:
             await context.abort(Code.UNAUTHENTICATED, "Must provide an API key or an Authorization bearer token")
         await self.flowing.wait()

@@ -20,6 +20,7 @@ from search_svc.app import SearchApp
 from tests.chassis.fakes import until
 from tests.chassis.spans_kept import Traced, id_of, named, parent_of
 from tests.search.conftest import settings_for
+from tests.search.standin import StandIn
 from tests.search.support import Stub, create, found, item, search_request, upsert
 
 SECRET = "nobodys-business"
@@ -102,3 +103,26 @@ async def test_once_it_stopped_nothing_is_traced_any_more(database_url: str) -> 
         await upsert(search_pb2_grpc.SearchServiceStub(channel), item("b", [1, 0, 0, 0]))
     # The client's own.
     assert [span.name.rpartition("/")[2] for span in traced.exporter.get_finished_spans()[before:]] == []
+
+
+async def test_calls_to_qdrant_stand_below_operations_and_carry_the_trace() -> None:
+    standin = StandIn()
+    await standin.start()
+    try:
+        spans = await used(standin.url())
+    finally:
+        await standin.remove()
+    by_id = {id_of(span): span for span in spans}
+    below: dict[str, list[object]] = {}
+    for span in spans:
+        if str(attributes(span).get("rpc.service")).startswith("qdrant."):
+            below.setdefault(by_id[parent_of(span)].name, []).append(attributes(span)["rpc.method"])
+            assert attributes(span)["server.address"] == f"127.0.0.1:{standin.port}"
+    # What is there is read before it is written.
+    assert below["store upsert"] == ["Get", "Upsert"]
+    assert below["store search"] == ["Query", "Query", "Get"]
+    # The one before wrote the collection's name.
+    _, upsert = (span for span in spans if attributes(span).get("rpc.method") == "Upsert")
+    assert upsert.context is not None
+    [parent] = [value for key, value in standin.seen["Upsert"] if key == "traceparent"]
+    assert parent.split("-")[1:3] == [f"{upsert.context.trace_id:032x}", f"{id_of(upsert):016x}"]
