@@ -11,22 +11,22 @@ WORKDIR /src
 COPY deploy/images deploy/images
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv /opt/build \
-    && /opt/build/bin/pip install --quiet --require-hashes --requirement deploy/images/build.lock
+    && /opt/build/bin/pip install --quiet --no-compile --require-hashes --requirement deploy/images/build.lock
 # .dockerignore lists what that is.
 COPY . .
 RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /dist .
 
-# --- One environment for each image, with its bill of materials.
-FROM build AS router-environment
-RUN --mount=type=cache,target=/root/.cache/pip deploy/images/install router
-
-FROM build AS search-environment
-RUN --mount=type=cache,target=/root/.cache/pip deploy/images/install search
-
+# --- One environment for each image, with its bill of materials. The command's packages are in all of them.
 FROM build AS cli-environment
 RUN --mount=type=cache,target=/root/.cache/pip deploy/images/install cli
 
-FROM build AS encoder-environment
+FROM cli-environment AS router-environment
+RUN --mount=type=cache,target=/root/.cache/pip deploy/images/install router
+
+FROM cli-environment AS search-environment
+RUN --mount=type=cache,target=/root/.cache/pip deploy/images/install search
+
+FROM cli-environment AS encoder-environment
 # cpu: torch as TORCH_INDEX has it, or as locked where none is given. gpu: as locked, which has to know CUDA.
 ARG ACCELERATOR=cpu
 # Address of a package index with builds of torch for this machine alone, as PyTorch's installation page names them.
@@ -36,7 +36,7 @@ ARG WEIGHTS=
 RUN --mount=type=cache,target=/root/.cache/pip \
     ACCELERATOR="${ACCELERATOR}" TORCH_INDEX="${TORCH_INDEX}" WEIGHTS="${WEIGHTS}" deploy/images/install encoder
 
-FROM build AS caption-environment
+FROM cli-environment AS caption-environment
 ARG ACCELERATOR=cpu
 ARG TORCH_INDEX=
 ARG WEIGHTS=

@@ -11,7 +11,7 @@ from tests.images.builder import Builder
 from tests.images.containers import Container
 from tests.tools import all_wanted
 
-TARGETS = ("router", "search", "cli")
+TARGETS = ("cli", "router", "search")
 
 
 @pytest.fixture(scope="session")
