@@ -1,6 +1,6 @@
 """Images built by buildah on a base of Debian's own, since no registry is asked for anything.
 
-The base is made once by debootstrap and kept in .tools/images with the layers that builds share.
+The base is made once by debootstrap and kept in .tools/images.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,20 +58,21 @@ class Builder:
                     self._run("commit", "--quiet", "--rm", container, BASE)
         return BASE
 
-    def build(self, target: str, tag: str) -> None:
-        """`target` of the Dockerfile as `tag`. Layers of targets built before are used again."""
-        with pip_access() as volumes:
-            self._run(
-                "bud",
-                "--quiet",
-                "--layers",
-                "--format=docker",
-                f"--build-arg=BASE={BASE}",
-                *(f"--volume={path}:{inside}:ro" for path, inside in volumes),
-                f"--target={target}",
-                f"--tag={tag}",
-                str(ROOT),
-            )
+    def build(self, tags: Mapping[str, str]) -> None:
+        """Targets of the Dockerfile with their tags. What they have in common is built once."""
+        with _locked(), pip_access() as volumes:
+            for target, tag in tags.items():
+                self._run(
+                    "bud",
+                    "--quiet",
+                    "--layers",
+                    "--format=docker",
+                    f"--build-arg=BASE={BASE}",
+                    *(f"--volume={path}:{inside}:ro" for path, inside in volumes),
+                    f"--target={target}",
+                    f"--tag={tag}",
+                    str(ROOT),
+                )
 
     def config(self, image: str) -> dict[str, Any]:
         """What the image says of itself: user, environment, entry point."""
@@ -87,8 +88,11 @@ class Builder:
         finally:
             self._run("rm", container)
 
-    def remove(self, images: Sequence[str]) -> None:
-        self._run("rmi", "--force", *images, check=False)
+    def remove(self, images: Iterable[str]) -> None:
+        """These, and the layers that only builds used: with each change of the code they would grow."""
+        with _locked():
+            self._run("rmi", "--force", *images, check=False)
+            self._run("rmi", "--prune", check=False)
 
     def _run(self, command: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
@@ -127,7 +131,7 @@ def pip_access() -> Iterator[list[tuple[str, str]]]:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """Two test runs make the base once."""
+    """Two test runs make the base once, and neither takes away what the other is building on."""
     with (STORE / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -27,15 +27,14 @@ def builder() -> Builder:
 
 @pytest.fixture(scope="session")
 def images(builder: Builder) -> Iterator[dict[str, str]]:
-    """Target -> image. Named for this run alone; their layers stay for the next one."""
+    """Target -> image. Named for this run alone."""
     run = uuid.uuid4().hex[:8]
-    built = {target: f"localhost/lensmesh-{target}:{run}" for target in TARGETS}
+    tags = {target: f"localhost/lensmesh-{target}:{run}" for target in TARGETS}
     try:
-        for target, tag in built.items():
-            builder.build(target, tag)
-        yield built
+        builder.build(tags)
+        yield tags
     finally:
-        builder.remove(list(built.values()))
+        builder.remove(tags.values())
 
 
 @pytest.fixture(scope="session")
