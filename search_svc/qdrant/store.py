@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -12,7 +11,6 @@ from qdrant_client import AsyncQdrantClient
 
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput
 from lensmesh_chassis.reasons import Reason
-from search_svc.definitions import check_same
 from search_svc.filters import Filter
 from search_svc.model import (
     Collection,
@@ -27,10 +25,10 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.qdrant import facets, reading, registry, searching, writing
+from search_svc.qdrant import collections, facets, reading, registry, searching, writing
 from search_svc.qdrant.engine import Engine
-from search_svc.qdrant.faults import Gone, There, translated
-from search_svc.qdrant.layout import Tuning, new_key, payload_indexes, point_id, vector_params
+from search_svc.qdrant.faults import Gone, There
+from search_svc.qdrant.layout import Tuning, point_id
 from search_svc.qdrant.predicates import compile_filter
 from search_svc.refusals import no_collection, unavailable
 from search_svc.store import Query, StaleCollection, StoreRefused
@@ -40,8 +38,6 @@ Work = Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]
 # The first that decides "insert only".
 MIN_SERVER = (1, 17)
 _ATTEMPTS = 5
-# Longest time to take back what a call that failed had begun.
-_CLEANING_S = 1
 
 
 class QdrantStore:
@@ -98,18 +94,10 @@ class QdrantStore:
         return f"qdrant {self._version}".rstrip()
 
     async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
-        async def work(client: AsyncQdrantClient) -> CountedCollection:
-            there = await registry.find(client, self._prefix, definition.name)
-            if there is not None and not await client.collection_exists(there.key):
-                # Somebody removed it by Qdrant's own means, and left its name.
-                await registry.remove(client, self._prefix, there)
-                there = None
-            if there is None:
-                there = await self._make(client, definition)
-            check_same(there.definition, definition)
-            return await self._counted(client, there)
-
-        return await self._run(work, timeout_s)
+        return await self._run(
+            lambda client: collections.create(client, self._prefix, definition, self._tuning, local=self._engine.local),
+            timeout_s,
+        )
 
     async def find_collection(self, name: str, *, fresh: bool, timeout_s: float) -> Collection:
         if fresh or name not in self._known:
@@ -122,39 +110,17 @@ class QdrantStore:
         return self._known[name]
 
     async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
-        return await self._with(collection, lambda client: self._counted(client, collection), timeout_s)
+        return await self._with(collection, lambda client: collections.counted(client, collection), timeout_s)
 
     async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
-        async def work(client: AsyncQdrantClient) -> Sequence[CountedCollection]:
-            page: list[CountedCollection] = []
-            for collection in await registry.everything(client, self._prefix):
-                if collection.definition.name > after and len(page) < count:
-                    # One that is gone by now is none.
-                    with suppress(Gone), translated():
-                        page.append(await self._counted(client, collection))
-            return page
-
-        return await self._run(work, timeout_s)
+        return await self._run(
+            lambda client: collections.page(client, self._prefix, after=after, count=count), timeout_s
+        )
 
     async def delete_collection(self, name: str, *, timeout_s: float) -> int:
         self._known.pop(name, None)
 
-        async def work(client: AsyncQdrantClient) -> int:
-            collection = await registry.find(client, self._prefix, name)
-            if collection is None:
-                return 0
-            try:
-                with translated():
-                    count = (await client.count(collection.key, exact=True)).count
-            except Gone:
-                # Another removes it, or one that did so died between the two steps.
-                count = 0
-            # The name first: what is found is whole.
-            await registry.remove(client, self._prefix, collection)
-            gone = await client.delete_collection(collection.key)
-            return count if gone else 0
-
-        return await self._run(work, timeout_s)
+        return await self._run(lambda client: collections.remove(client, self._prefix, name), timeout_s)
 
     async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
         return await self._with(
@@ -245,31 +211,6 @@ class QdrantStore:
             return found
 
         return await self._with(collection, work, timeout_s)
-
-    async def _make(self, client: AsyncQdrantClient, definition: Definition) -> Collection:
-        """A new collection, or the one that another made meanwhile."""
-        key = new_key(self._prefix, definition.name)
-        try:
-            await client.create_collection(
-                key,
-                vectors_config=vector_params(definition, self._tuning),
-                on_disk_payload=self._tuning.on_disk or None,
-            )
-            if not self._engine.local:
-                for field, schema in payload_indexes(definition):
-                    await client.create_payload_index(key, field, field_schema=schema, wait=True)
-        except BaseException:
-            with suppress(Exception):
-                await client.delete_collection(key, timeout=_CLEANING_S)
-            raise
-        # From here on it may bear the name: what fails leaves it where it is.
-        made = await registry.add(client, self._prefix, key, definition)
-        if made.key != key:
-            await client.delete_collection(key)
-        return made
-
-    async def _counted(self, client: AsyncQdrantClient, collection: Collection) -> CountedCollection:
-        return CountedCollection(collection, (await client.count(collection.key, exact=True)).count)
 
     async def _server_version(self, client: AsyncQdrantClient) -> str:
         """ "1.18.1".
