@@ -11,9 +11,9 @@ from caption_svc.service import CaptionerService
 from caption_svc.serving import Serving, load_models
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
-from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.background import in_daemon_thread
 
 SERVICE = caption_pb2.DESCRIPTOR.services_by_name["CaptionerService"].full_name

@@ -11,8 +11,8 @@ from typing import Any
 from caption_svc.captioner import Caption, CaptionModel, Job, Plan
 from caption_svc.golden import golden_png
 from caption_svc.models.words import Deltas
-from lensmesh_chassis import spans
-from lensmesh_chassis.engine_metrics import EngineMetrics
+from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batcher import Batcher, Lane, Seat
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.images import ImageLimits, decode_image

@@ -18,7 +18,6 @@ from caption_svc.settings import CaptionSettings
 from caption_svc.translate import caption_message, limits_message, model_message, result_message
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.limits import check_items, check_message
@@ -27,6 +26,7 @@ from lensmesh_chassis.requests import image_content
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batcher import Seat
 from lensmesh_inference.tracing import item_span
 

@@ -11,9 +11,9 @@ from caption_svc.captioner import CaptionModel, Kind
 from caption_svc.engine import Captioner, QueueLimits
 from caption_svc.models.sources import choose_models, load_model
 from caption_svc.settings import CaptionSettings
-from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.devices import cpu_count
 from lensmesh_inference.pools import DecodePool

@@ -13,11 +13,11 @@ from encoder_svc.registry import open_models
 from encoder_svc.service import EncoderServicer
 from encoder_svc.settings import EncoderSettings
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 
 
 class EncoderApp:

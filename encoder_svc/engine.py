@@ -14,10 +14,10 @@ from PIL import Image
 
 from encoder_svc.model import EncoderModel, Prepared, Space, Vector
 from encoder_svc.settings import EncoderSettings
-from lensmesh_chassis import spans
-from lensmesh_chassis.engine_metrics import EngineMetrics
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batcher import Batcher, Lane, Seat
 from lensmesh_inference.pools import DecodePool
 

@@ -22,7 +22,6 @@ from encoder_svc.translate import (
     write_result,
 )
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InvalidInput, NotBuilt
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.limits import check_items, check_message
@@ -30,6 +29,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import wants_bulk
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batcher import Lane, Seat
 from lensmesh_inference.tracing import item_span
 

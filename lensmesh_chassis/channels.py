@@ -10,11 +10,11 @@ import grpc
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
-from lensmesh_chassis import telemetry
-from lensmesh_chassis.client_metrics import ClientMetrics
-from lensmesh_chassis.credentials import ChannelSecurity, channel_credentials
 from lensmesh_chassis.forwarding import request_id_interceptors
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
+from lensmesh_chassis.telemetry import tracing
+from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
+from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
 
 __all__ = ["ChannelSecurity", "open_channel", "remaining_s", "service_config"]
 
@@ -80,7 +80,7 @@ def open_channel(
         options += [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
     interceptors = list(request_id_interceptors())
     if instrument:
-        interceptors[:0] = telemetry.client_interceptors(tracer_provider or telemetry.active_provider(), target)
+        interceptors[:0] = tracing.client_interceptors(tracer_provider or tracing.active_provider(), target)
     if metrics is not None:
         # Innermost: the span that is current then is the call's own.
         interceptors += metrics.interceptors()

@@ -13,19 +13,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from lensmesh_chassis import telemetry
 from lensmesh_chassis.addresses import Address, clear_stale_socket, explain_bind_failure, parse_address, parse_addresses
-from lensmesh_chassis.callers import Callers, parse_identities
 from lensmesh_chassis.channels import server_options
-from lensmesh_chassis.credentials import server_credentials
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.health import Health, HealthServicer
 from lensmesh_chassis.interceptors import Gate, InFlight, in_order
-from lensmesh_chassis.logging import get_logger
-from lensmesh_chassis.metrics import CallMetrics, MetricsEndpoint
-from lensmesh_chassis.process_metrics import LoopLag
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings
+from lensmesh_chassis.telemetry import tracing
+from lensmesh_chassis.telemetry.logging import get_logger
+from lensmesh_chassis.telemetry.metrics import CallMetrics, MetricsEndpoint
+from lensmesh_chassis.telemetry.process_metrics import LoopLag
+from lensmesh_chassis.tls.callers import Callers
+from lensmesh_chassis.tls.credentials import server_credentials
+from lensmesh_chassis.tls.identities import parse_identities
 
 _log = get_logger(__name__)
 
@@ -52,7 +53,7 @@ class Host:
         identities = parse_identities(settings.tls_client_ids)
         callers = Callers(identities) if identities else None
         self.server = grpc.aio.server(
-            interceptors=in_order(telemetry.server_interceptors(tracer_provider), CallMetrics(registry), gate, callers),
+            interceptors=in_order(tracing.server_interceptors(tracer_provider), CallMetrics(registry), gate, callers),
             options=server_options(settings.max_message_bytes, settings.max_connection_age_seconds),
         )
         self._health_server: grpc.aio.Server | None = None

@@ -10,16 +10,16 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from lensmesh_chassis import spans
-from lensmesh_chassis.callers import Callers
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.health import Health
-from lensmesh_chassis.metrics import CallMetrics
 from lensmesh_chassis.outcome import outcome
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import REQUEST_ID_KEY, TRACE_ID_KEY, accepted_request_id, method, request_id
 from lensmesh_chassis.shapes import Interceptor, Rpc, StreamCloser, rebuilt, streaming, unary
 from lensmesh_chassis.status import abort
+from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.telemetry.metrics import CallMetrics
+from lensmesh_chassis.tls.callers import Callers
 
 _log = logging.getLogger(__name__)
 

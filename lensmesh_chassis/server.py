@@ -14,15 +14,15 @@ from prometheus_client import CollectorRegistry
 from typing_extensions import TypeVar
 
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis import telemetry
-from lensmesh_chassis.error_tracking import capture, start_error_tracking, stop_error_tracking
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.host import Host
-from lensmesh_chassis.logging import configure_logging, get_logger
 from lensmesh_chassis.process import server_info, version
-from lensmesh_chassis.process_metrics import describe_process
 from lensmesh_chassis.settings import ServiceSettings, shown
+from lensmesh_chassis.telemetry import tracing
+from lensmesh_chassis.telemetry.error_tracking import capture, start_error_tracking, stop_error_tracking
+from lensmesh_chassis.telemetry.logging import configure_logging, get_logger
+from lensmesh_chassis.telemetry.process_metrics import describe_process
 
 __all__ = ["App", "Health", "RunningServer", "Runtime", "run", "running"]
 
@@ -138,12 +138,12 @@ def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
     configure_logging(settings.log_level, settings.log_format, service=service, instance=settings.instance)
     _log.info("settings", version=version(), pid=os.getpid(), settings=shown(settings))
     start_error_tracking(settings, service)
-    provider = telemetry.start_tracing(service, settings.instance)
+    provider = tracing.start_tracing(service, settings.instance)
     try:
         code = asyncio.run(_until_signal(settings, build, service, provider))
     finally:
         stop_error_tracking()
-        telemetry.stop_tracing(provider)
+        tracing.stop_tracing(provider)
     sys.exit(code)
 
 

@@ -14,9 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
 from lensmesh_chassis.addresses import parse_address, parse_addresses
-from lensmesh_chassis.callers import parse_identities
-from lensmesh_chassis.error_tracking import check_dsn
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
+from lensmesh_chassis.telemetry.dsn import check_dsn
+from lensmesh_chassis.tls.identities import parse_identities
 
 # What Kubernetes adds to every pod for each Service of the namespace, "Discovering services" in its documentation.
 _KUBERNETES = re.compile(

@@ -8,11 +8,12 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from lensmesh_chassis import errors, spans
-from lensmesh_chassis.error_tracking import capture
+from lensmesh_chassis import errors
 from lensmesh_chassis.errors import LensmeshError, UpstreamFault, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import request_id as current_request_id
+from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.telemetry.error_tracking import capture
 
 DOMAIN = "lensmesh"
 DETAILS_KEY = "grpc-status-details-bin"

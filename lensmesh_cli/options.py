@@ -81,7 +81,7 @@ class Connect:
 
     def run(self, work: Callable[[Client], Awaitable[R]]) -> R:
         """Runs one asynchronous piece of work with a client; its trace begins here where a collector is named."""
-        from lensmesh_chassis.telemetry import start_tracing, stop_tracing
+        from lensmesh_chassis.telemetry.tracing import start_tracing, stop_tracing
 
         async def run() -> R:
             async with self.client() as client:

@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
-from lensmesh_chassis.credentials import ChannelSecurity
+from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_cli import jaeger
 from lensmesh_cli.managed import POLL_S, Managed, Say, Spec, StartError
 

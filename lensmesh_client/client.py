@@ -18,11 +18,11 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis import spans
 from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status
+from lensmesh_chassis.telemetry import spans
 from lensmesh_client import batches, bulk_input, mesh, requests, translate, translate_mesh
 from lensmesh_client.bulk import BulkIngest, Persistence
 from lensmesh_client.connection import Connection

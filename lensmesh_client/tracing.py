@@ -10,7 +10,7 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from lensmesh_chassis import spans
+from lensmesh_chassis.telemetry import spans
 from lensmesh_client.types import Priority
 
 P = ParamSpec("P")

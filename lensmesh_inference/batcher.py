@@ -21,9 +21,9 @@ from typing import Generic, TypeVar
 from opentelemetry import context
 from opentelemetry.context import Context
 
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.lanes import Entry, Lane, LaneQueue, Seat
 from lensmesh_inference.observer import BatchObserver, Unobserved
 from lensmesh_inference.tracing import Ride, batch_span

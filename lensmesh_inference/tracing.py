@@ -15,7 +15,7 @@ from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, Status, StatusCode
 
-from lensmesh_chassis import spans
+from lensmesh_chassis.telemetry import spans
 
 # What the item that is worked on belongs to: its call, or its stream.
 _owner: ContextVar[Context | None] = ContextVar("lensmesh_owner_of_item", default=None)

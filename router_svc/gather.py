@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import LensmeshError
+from lensmesh_chassis.telemetry import spans
 
 I = TypeVar("I")  # noqa: E741 - item and outcome, as in the batcher
 O = TypeVar("O")  # noqa: E741

@@ -10,11 +10,11 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status, to_status
+from lensmesh_chassis.telemetry import spans
 from router_svc.catalog import Catalog
 from router_svc.peers.models import Encoders
 from router_svc.peers.stores import Stores

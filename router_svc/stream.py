@@ -7,11 +7,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, Unavailable
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_chassis.telemetry import spans
 from router_svc.budget import Budget, Share
 
 T = TypeVar("T")

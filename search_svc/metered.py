@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.exemplars import exemplar
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.telemetry.exemplars import exemplar
 from search_svc.filters import Filter
 from search_svc.model import (
     Collection,

@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind
 
-from lensmesh_chassis import spans
+from lensmesh_chassis.telemetry import spans
 
 
 class StatementSpans:

@@ -4,7 +4,7 @@ import asyncio
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.health import Health
-from lensmesh_chassis.logging import get_logger
+from lensmesh_chassis.telemetry.logging import get_logger
 from search_svc.store import Store, StoreRefused
 
 _log = get_logger(__name__)

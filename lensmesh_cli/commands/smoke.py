@@ -53,7 +53,7 @@ def smoke(
     Says of each step how long it took, or what failed and where to look. Writes into a collection of its own, and
     removes it whatever happens.
     """
-    from lensmesh_chassis.credentials import ChannelSecurity
+    from lensmesh_chassis.tls.credentials import ChannelSecurity
     from lensmesh_cli.smoke.mesh import Options
     from lensmesh_cli.smoke.report import Grade
     from lensmesh_cli.smoke.run import INTERRUPTED

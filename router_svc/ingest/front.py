@@ -6,7 +6,7 @@ from contextlib import aclosing
 from opentelemetry import trace
 
 from lensmesh.router.v1 import router_pb2
-from lensmesh_chassis import spans
+from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.items import Incoming, Intake
 from router_svc.ingest.mesh import Mesh, Waits
 from router_svc.ingest.meter import IngestMeter

@@ -17,7 +17,7 @@ from lensmesh_chassis.errors import (
     PermissionDenied,
     PreconditionFailed,
 )
-from lensmesh_chassis.exemplars import exemplar
+from lensmesh_chassis.telemetry.exemplars import exemplar
 
 # The caller's own doing: no operator can help.
 _REFUSALS = (InvalidInput, NotFound, AlreadyExists, PreconditionFailed, PermissionDenied)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InternalFault, LensmeshError, Violation
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry import spans
 from router_svc.peers.faults import item_indexes, repath
 from router_svc.peers.fleet import Patience
 from router_svc.peers.stores import Stores

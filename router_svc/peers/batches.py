@@ -5,10 +5,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.rpc import status_pb2
 
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status, to_status
+from lensmesh_chassis.telemetry import spans
 from router_svc.cut import CallLimits, cut
 from router_svc.directory import Serving
 from router_svc.peers.faults import is_away, is_busy, repath

@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
-from lensmesh_chassis.logging import get_logger
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.peers.faults import is_away, is_broken, is_busy, is_misled, unavailable
 from router_svc.peers.kinds import Kind
 

@@ -12,7 +12,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
-from lensmesh_chassis.handshakes import explain_handshake, explain_hang_up
+from lensmesh_chassis.tls.handshakes import explain_handshake, explain_hang_up
 from router_svc.peers.kinds import Kind
 from router_svc.peers.targets import Address
 

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from lensmesh_chassis.channels import ChannelSecurity
-from lensmesh_chassis.logging import get_logger
+from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.peers.kinds import Kind
 from router_svc.peers.replica import Condition, Probe, Replica
 from router_svc.peers.targets import Address, resolve

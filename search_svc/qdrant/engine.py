@@ -13,8 +13,8 @@ import grpc
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.connection import header_adder_async_interceptor
 
-from lensmesh_chassis import telemetry
-from lensmesh_chassis.credentials import ChannelSecurity, channel_credentials
+from lensmesh_chassis.telemetry import tracing
+from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
 from search_svc.qdrant.address import Folder, Server
 from search_svc.qdrant.faults import translated
 from search_svc.refusals import too_late
@@ -124,7 +124,7 @@ class Remote:
         # The client's own answers with a bare message, where spans need the call: it comes first.
         interceptors = [
             header_adder_async_interceptor(headers),
-            *telemetry.client_interceptors(self._tracer_provider, target),
+            *tracing.client_interceptors(self._tracer_provider, target),
         ]
         if not address.tls:
             return grpc.aio.insecure_channel(target, options, interceptors=interceptors)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import grpc
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
-from lensmesh_chassis.logging import get_logger
+from lensmesh_chassis.telemetry.logging import get_logger
 from search_svc.refusals import too_late, unavailable
 
 _log = get_logger(__name__)

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.client_metrics import ClientMetrics
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from tests.chassis.conftest import Served
 from tests.chassis.fakes import METHODS, SHAPES, call, finish, until
 from tests.chassis.test_metrics import TYPES

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.exporting import SayingOnce
+from lensmesh_chassis.telemetry.exporting import SayingOnce
 from tests.chassis.collectors import closed_port, collecting, mute
 from tests.chassis.fakes import call, finish, until
 from tests.chassis.test_process import Process, process, until_serving

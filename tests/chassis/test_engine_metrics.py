@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from lensmesh_chassis.engine_metrics import EngineMetrics
+from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 
 LANES = ["interactive", "bulk"]
 

@@ -11,18 +11,18 @@ import grpc
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from lensmesh_chassis.error_tracking import (
+from lensmesh_chassis.errors import InternalFault, InvalidInput, Unavailable
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.settings import SettingsError, load_settings
+from lensmesh_chassis.status import to_status
+from lensmesh_chassis.telemetry.error_tracking import (
     ErrorTracking,
     capture,
     only_what_may_leave,
     start_error_tracking,
     stop_error_tracking,
 )
-from lensmesh_chassis.errors import InternalFault, InvalidInput, Unavailable
-from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import Runtime
-from lensmesh_chassis.settings import SettingsError, load_settings
-from lensmesh_chassis.status import to_status
 from tests.chassis.conftest import Serve
 from tests.chassis.fakes import SHAPES, call, finish, settings, until
 from tests.chassis.sentry_sink import SentrySink
@@ -154,7 +154,7 @@ def test_only_what_is_listed_leaves() -> None:
 def test_without_a_dsn_nothing_is_imported_and_nothing_reported() -> None:
     program = (
         "import sys\n"
-        "from lensmesh_chassis.error_tracking import capture, start_error_tracking\n"
+        "from lensmesh_chassis.telemetry.error_tracking import capture, start_error_tracking\n"
         "from lensmesh_chassis.settings import ServiceSettings\n"
         "import lensmesh_chassis.server\n"
         "start_error_tracking(ServiceSettings(), 'fake')\n"

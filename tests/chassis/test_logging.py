@@ -11,8 +11,8 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 
-from lensmesh_chassis.logging import configure_logging, get_logger
 from lensmesh_chassis.request import request_id
+from lensmesh_chassis.telemetry.logging import configure_logging, get_logger
 
 
 @pytest.fixture

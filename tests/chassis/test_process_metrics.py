@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.process import version
-from lensmesh_chassis.process_metrics import LoopLag, describe_process
+from lensmesh_chassis.telemetry.process_metrics import LoopLag, describe_process
 from tests.chassis.fakes import until
 
 

@@ -7,8 +7,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
 
-from lensmesh_chassis.sampling import BULK_VARIABLE, DEFAULT_BULK_RATIO, MeshSampler, bulk_ratio
 from lensmesh_chassis.settings import SettingsError
+from lensmesh_chassis.telemetry.sampling import BULK_VARIABLE, DEFAULT_BULK_RATIO, MeshSampler, bulk_ratio
 
 BULK = {"lensmesh.lane": "bulk"}
 STREAM = {"rpc.method": "IngestStream"}

@@ -13,10 +13,10 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.interceptors import Errors, Gate, InFlight, in_order
-from lensmesh_chassis.metrics import CallMetrics
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import StreamCloser
-from lensmesh_chassis.telemetry import active_provider, client_interceptors, server_interceptors, start_tracing
+from lensmesh_chassis.telemetry.metrics import CallMetrics
+from lensmesh_chassis.telemetry.tracing import active_provider, client_interceptors, server_interceptors, start_tracing
 from tests.chassis.conftest import Serve
 from tests.chassis.fakes import METHODS, SHAPES, call, finish
 from tests.chassis.spans_kept import Traced, of_kind

@@ -6,12 +6,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from lensmesh_chassis.certificates import validity
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.errors import PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import running
 from lensmesh_chassis.settings import ServiceSettings
+from lensmesh_chassis.tls.certificates import validity
 from lensmesh_cli.sidecars.certificates import Authority, Files
 from lensmesh_client import Client
 from tests.chassis.fakes import FakeApp, settings

@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
 
-from lensmesh_chassis import spans
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInput
+from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batcher import Answer, Batcher, Lane
 from lensmesh_inference.pools import DecodePool
 from lensmesh_inference.tracing import item_span

@@ -8,7 +8,7 @@ from caption_svc.settings import CaptionSettings
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.server import _STOP_SECONDS
 from lensmesh_chassis.settings import ServiceSettings, SettingsError, load_settings
-from lensmesh_chassis.telemetry import _FLUSH_SECONDS
+from lensmesh_chassis.telemetry.tracing import _FLUSH_SECONDS
 from router_svc.settings import RouterSettings
 from search_svc.settings import SearchSettings
 from tests.kubernetes.manifests import Manifest, Objects, PodTemplate, service_of, size

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from lensmesh_chassis.engine_metrics import EngineMetrics
+from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_cli.sidecars.model import CALLS
 from tests.kubernetes import arrows, envoy, ports, references, settings
 from tests.kubernetes.manifests import SERVICES, Objects, service_of

@@ -10,10 +10,10 @@ import grpc
 import pytest
 from opentelemetry import trace
 
-from lensmesh_chassis import spans
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry import spans
 from router_svc.gather import Gatherer
 from router_svc.peers.fleet import Fleet, Peer
 from router_svc.peers.kinds import Kind

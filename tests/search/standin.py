@@ -15,7 +15,7 @@ from qdrant_client import grpc as api
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc, qdrant_pb2_grpc
 
-from lensmesh_chassis.credentials import ChannelSecurity
+from lensmesh_chassis.tls.credentials import ChannelSecurity
 from search_svc.qdrant.address import Server, parse_address
 from search_svc.qdrant.engine import Remote
 from tests.search.edge import EdgeEngine

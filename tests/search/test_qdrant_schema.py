@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from qdrant_client import AsyncQdrantClient
 
-from lensmesh_chassis.credentials import ChannelSecurity
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.server import running
+from lensmesh_chassis.tls.credentials import ChannelSecurity
 from search_svc.app import SERVICE, SearchApp, make_store
 from search_svc.model import FieldType, Item
 from search_svc.qdrant import registry

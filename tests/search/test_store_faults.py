@@ -12,8 +12,8 @@ import grpc
 import pytest
 from qdrant_client import AsyncQdrantClient
 
-from lensmesh_chassis.credentials import ChannelSecurity
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.tls.credentials import ChannelSecurity
 from search_svc.qdrant import registry
 from search_svc.qdrant.address import Server, parse_address
 from search_svc.qdrant.engine import Remote

@@ -13,7 +13,7 @@ import grpc
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.credentials import ChannelSecurity
+from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_cli.managed import Managed, Spec
 from lensmesh_cli.sidecars.certificates import Authority, Files
 from lensmesh_cli.sidecars.local import write

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lensmesh_chassis.credentials import ChannelSecurity
+from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_cli.managed import StartError
 from lensmesh_cli.sidecars.local import LocalSidecars
 from lensmesh_cli.supervisor import PORTS

@@ -13,8 +13,8 @@ from opentelemetry import trace
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.spans import operation, trace_id
-from lensmesh_chassis.telemetry import start_tracing, stop_tracing
+from lensmesh_chassis.telemetry.spans import operation, trace_id
+from lensmesh_chassis.telemetry.tracing import start_tracing, stop_tracing
 from lensmesh_client import Client, LensmeshError, SyncClient
 
 

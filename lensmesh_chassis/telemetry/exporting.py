@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from lensmesh_chassis.logging import get_logger
+from lensmesh_chassis.telemetry.logging import get_logger
 
 _log = get_logger(__name__)
 

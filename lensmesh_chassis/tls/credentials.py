@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from lensmesh_chassis.certificates import validity
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.tls.certificates import validity
 
 _log = logging.getLogger(__name__)
 

@@ -10,17 +10,6 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import Interceptor, Rpc
 from lensmesh_chassis.status import abort
 
-_SCHEME = "spiffe://"
-
-
-def parse_identities(text: str) -> tuple[str, ...]:
-    """SPIFFE ids out of a comma-separated list; `*` stands for any text. Raises ValueError naming the bad one."""
-    identities = tuple(part.strip() for part in text.split(",") if part.strip())
-    for identity in identities:
-        if not identity.startswith(_SCHEME) or identity == _SCHEME:
-            raise ValueError(f"{identity!r} is no SPIFFE id: write spiffe://DOMAIN/PATH, * for any text")
-    return identities
-
 
 class Callers(Interceptor):
     """Refuses calls over TLS whose certificate carries none of the wanted SPIFFE ids; gRPC itself looks at none.

@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from lensmesh_chassis.exemplars import exemplar
-from lensmesh_chassis.metrics import CALL_SECONDS, METHOD_LABELS
+from lensmesh_chassis.telemetry.exemplars import exemplar
+from lensmesh_chassis.telemetry.metrics import CALL_SECONDS, METHOD_LABELS
 
 
 class ClientMetrics:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from lensmesh_chassis.exemplars import exemplar
+from lensmesh_chassis.telemetry.exemplars import exemplar
 
 _MODEL = ("model",)
 _LANE = ("model", "lane")

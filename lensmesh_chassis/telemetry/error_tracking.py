@@ -5,20 +5,17 @@ those behind it, the names, files and lines of their frames, and which call it w
 local variable: these hold pictures, queries and passwords.
 """
 
-import importlib.util
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry import trace
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.process import version
 from lensmesh_chassis.request import method, request_id
-
-if TYPE_CHECKING:
-    from lensmesh_chassis.settings import ServiceSettings
+from lensmesh_chassis.settings import ServiceSettings
 
 _log = logging.getLogger(__name__)
 
@@ -39,23 +36,10 @@ _KEPT = ("event_id", "timestamp", "level", "platform", "release", "environment",
 _KEPT_OF_FRAME = ("function", "module", "filename", "lineno", "in_app")
 
 
-def check_dsn(dsn: str) -> None:
-    """Raises ValueError, without a part of the DSN in it, where errors cannot be sent there from here."""
-    if importlib.util.find_spec("sentry_sdk") is None:
-        raise ValueError('sentry-sdk is not installed: pip install "lensmesh[sentry]", or unset it')
-    from sentry_sdk.utils import BadDsn, Dsn
-
-    try:
-        Dsn(dsn)
-    except (BadDsn, ValueError):
-        message = "write the DSN as the project's settings show it: https://KEY@HOST/PROJECT_NUMBER"
-        raise ValueError(message) from None
-
-
 class ErrorTracking:
     """Sends what it is told of in the background. To be closed at the end of the process."""
 
-    def __init__(self, settings: "ServiceSettings", service: str) -> None:
+    def __init__(self, settings: ServiceSettings, service: str) -> None:
         # Imported here: who sets no DSN pays neither its memory nor its time.
         import sentry_sdk
         from sentry_sdk.utils import event_from_exception
@@ -146,7 +130,7 @@ def _exception(value: Any) -> dict[str, Any]:
 _tracking: ErrorTracking | None = None
 
 
-def start_error_tracking(settings: "ServiceSettings", service: str) -> None:
+def start_error_tracking(settings: ServiceSettings, service: str) -> None:
     """From now on `capture` reports, where the settings name a DSN."""
     global _tracking
     _tracking = ErrorTracking(settings, service) if settings.sentry_dsn.get_secret_value() else None

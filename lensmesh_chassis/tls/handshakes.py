@@ -2,7 +2,7 @@
 
 import re
 
-from lensmesh_chassis.credentials import ChannelSecurity
+from lensmesh_chassis.tls.credentials import ChannelSecurity
 
 # What the client itself found wrong with the server: (in gRPC's text, what it means, what to do).
 _FOUND = (

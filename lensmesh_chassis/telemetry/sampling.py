@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, 
 from opentelemetry.trace import Link, SpanKind, TraceState
 
 from lensmesh_chassis.settings import SettingsError
-from lensmesh_chassis.spans import LANE
+from lensmesh_chassis.telemetry.spans import LANE
 
 BULK_VARIABLE = "LENSMESH_TRACES_BULK_RATIO"
 DEFAULT_BULK_RATIO = 0.05

@@ -9,7 +9,7 @@ import grpc
 from opentelemetry import trace
 
 from lensmesh_chassis.process import version
-from lensmesh_chassis.rpc_spans import ServerSpans, client_span_interceptors
+from lensmesh_chassis.telemetry.rpc_spans import ServerSpans, client_span_interceptors
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 # Longest wait at exit for the last spans to leave, in seconds.
@@ -38,8 +38,8 @@ def start_tracing(service: str, instance: str) -> Any | None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from lensmesh_chassis.exporting import SayingOnce, quieten
-    from lensmesh_chassis.sampling import MeshSampler
+    from lensmesh_chassis.telemetry.exporting import SayingOnce, quieten
+    from lensmesh_chassis.telemetry.sampling import MeshSampler
 
     attributes = {"service.version": version(), "service.instance.id": instance, "service.namespace": "lensmesh"}
     if not os.environ.get("OTEL_SERVICE_NAME"):

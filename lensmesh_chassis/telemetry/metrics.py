@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from lensmesh_chassis.addresses import Address, why_not_bound
 from lensmesh_chassis.errors import Unavailable
-from lensmesh_chassis.exemplars import exemplar
 from lensmesh_chassis.outcome import outcome
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
+from lensmesh_chassis.telemetry.exemplars import exemplar
 
 METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 # From a cached answer to a long caption batch, in seconds.

@@ -1,0 +1,16 @@
+"""Where Sentry's errors go, as its settings page shows it."""
+
+import importlib.util
+
+
+def check_dsn(dsn: str) -> None:
+    """Raises ValueError, without a part of the DSN in it, where errors cannot be sent there from here."""
+    if importlib.util.find_spec("sentry_sdk") is None:
+        raise ValueError('sentry-sdk is not installed: pip install "lensmesh[sentry]", or unset it')
+    from sentry_sdk.utils import BadDsn, Dsn
+
+    try:
+        Dsn(dsn)
+    except (BadDsn, ValueError):
+        message = "write the DSN as the project's settings show it: https://KEY@HOST/PROJECT_NUMBER"
+        raise ValueError(message) from None
