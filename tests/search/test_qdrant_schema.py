@@ -189,7 +189,7 @@ async def test_settings_and_definitions_reach_the_server(standin: StandIn) -> No
 
 
 @pytest.mark.parametrize("quantization", ["int8", "binary"])
-async def test_quantized_vectors_are_found_by_their_own_scores(standin: StandIn, quantization: str) -> None:
+async def test_the_collection_is_made_with_the_quantization_that_is_set(standin: StandIn, quantization: str) -> None:
     settings = settings_for(standin.url(), qdrant_quantization=quantization)
     store = make_store(settings)
     await store.open()
