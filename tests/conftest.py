@@ -1,6 +1,7 @@
-"""What all tests share: a temporary folder of their own."""
+"""What all tests share: a temporary folder of their own, and Ctrl-C that reaches what they start."""
 
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -17,3 +18,6 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="lensmesh-tests-")
         config.option.basetemp = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # A shell that runs the tests in the background has SIGINT ignored, and what they start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import sqlite3
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -189,6 +190,11 @@ class Local:
         except (BlockingIOError, RuntimeError):
             os.close(lock)
             raise StoreRefused(f"the folder {path} is in use: Qdrant's local mode serves one process") from None
+        except (OSError, ValueError, KeyError, TypeError, sqlite3.Error) as error:
+            os.close(lock)
+            raise StoreRefused(
+                f"the folder {path} cannot be read ({type(error).__name__}): restore it from a backup, or name another"
+            ) from error
         self._lock = lock
         return client
 

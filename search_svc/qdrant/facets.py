@@ -6,6 +6,8 @@ from search_svc.model import Collection, Facet, FacetCount, FieldIndex, FieldTyp
 from search_svc.qdrant.fields import Slot, slot_key
 from search_svc.qdrant.predicates import any_of, but_not
 
+# Values as frequent as the last one wanted: beyond so many, which of them are told is Qdrant's choice.
+_MAX_TIES = 4096
 _SLOTS = {
     FieldType.KEYWORD: Slot.TEXTS,
     FieldType.NUMBER: Slot.NUMBERS,
@@ -32,13 +34,13 @@ async def count(
 async def _most_frequent(
     client: AsyncQdrantClient, collection: Collection, key: str, chosen: models.Filter | None, limit: int
 ) -> list[tuple[str, int]]:
-    """At least the first `limit` of all values, and every other that is as frequent as the last of them."""
+    """At least the first `limit` of all values, and others as frequent as the last: all of them up to `_MAX_TIES`."""
     asked = limit + 1
     while True:
         answer = await client.facet(collection.key, key, facet_filter=chosen, limit=asked, exact=True)
         # A value that deleted items had may be told with a count of zero.
         hits = sorted(((str(hit.value), hit.count) for hit in answer.hits if hit.count), key=lambda hit: -hit[1])
-        if len(hits) < asked or hits[-1][1] < hits[limit - 1][1]:
+        if len(hits) < asked or hits[-1][1] < hits[limit - 1][1] or asked > limit + _MAX_TIES:
             return hits
         asked *= 4
 

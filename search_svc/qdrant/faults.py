@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import grpc
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
+from lensmesh_chassis.errors import InternalFault
+from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.logging import get_logger
 from search_svc.refusals import too_late, unavailable
 
@@ -39,7 +41,7 @@ class There(Exception):  # noqa: N818 - as above
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What the client raises inside comes out as `Gone`, `There` or a domain error; a bug of ours as it is."""
+    """What the client raises inside comes out as `Gone`, `There` or a domain error; a bug outside Qdrant as it is."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -54,7 +56,10 @@ def translated() -> Iterator[None]:
         if code is Code.DEADLINE_EXCEEDED:
             raise too_late() from None
         if code not in _REASONS:
-            raise
+            # This service checks what it sends: a request that Qdrant calls wrong is a defect of ours, or a setting of
+            # the server's (strict mode) that docs/stores.md tells of.
+            _log.error("qdrant refused a request", code=code.name, details=error.details())
+            raise InternalFault(Reason.INTERNAL, "Qdrant refused a request of this service: its log says why") from None
         if code not in (Code.UNAVAILABLE, Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
             _log.warning("qdrant answered with an error", code=code.name, details=error.details())
         raise unavailable(_REASONS[code]) from None

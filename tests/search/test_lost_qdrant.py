@@ -135,7 +135,17 @@ async def test_a_key_that_is_refused_and_then_taken(standin: StandIn) -> None:
     assert ("api-key", SECRET) in standin.metadata
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED])
+ANSWERS = {
+    **dict.fromkeys(grpc.StatusCode, (UNAVAILABLE, Reason.STORE_UNAVAILABLE)),
+    grpc.StatusCode.INVALID_ARGUMENT: (grpc.StatusCode.INTERNAL, Reason.INTERNAL),
+    grpc.StatusCode.OUT_OF_RANGE: (grpc.StatusCode.INTERNAL, Reason.INTERNAL),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED),
+}
+# About a collection: gone, or there already.
+del ANSWERS[grpc.StatusCode.OK], ANSWERS[grpc.StatusCode.NOT_FOUND], ANSWERS[grpc.StatusCode.ALREADY_EXISTS]
+
+
+@pytest.mark.parametrize("code", ANSWERS)
 async def test_what_the_server_says_stays_in_the_log(standin: StandIn, code: grpc.StatusCode) -> None:
     async with (
         running(settings_for(standin.url()), SearchApp, "search") as server,
@@ -144,7 +154,7 @@ async def test_what_the_server_says_stays_in_the_log(standin: StandIn, code: grp
         stub: Stub = search_pb2_grpc.SearchServiceStub(channel)
         await create(stub)
         standin.failing["Upsert"] = code
-        error = await refused(upsert(stub, item("a")), UNAVAILABLE, Reason.STORE_UNAVAILABLE)
+        error = await refused(upsert(stub, item("a")), *ANSWERS[code])
         assert "made to fail" not in error.message
         standin.failing.clear()
         assert await upsert(stub, item("a")) == [search_pb2.UPSERT_OUTCOME_CREATED]

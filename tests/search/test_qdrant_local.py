@@ -65,6 +65,25 @@ async def test_a_folder_in_use_is_said_and_waited_for(tmp_path: Path) -> None:
         await until(serves)
 
 
+async def test_a_damaged_folder_is_said_and_used_once_it_is_whole(tmp_path: Path) -> None:
+    first = make_store(settings_for(url_of(tmp_path)))
+    await first.open()
+    await first.close()
+    meta = tmp_path / "meta.json"
+    whole = meta.read_text()
+    meta.write_text("{")
+    async with running(settings_for(url_of(tmp_path), store_check_seconds=0.1), SearchApp, "search") as server:
+        for _ in range(3):
+            assert "cannot be read (JSONDecodeError)" in server.runtime.health.reason()
+            await asyncio.sleep(0.2)
+        meta.write_text(whole)
+
+        async def serves() -> bool:
+            return server.runtime.health.is_serving(SERVICE)
+
+        await until(serves)
+
+
 async def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
