@@ -39,7 +39,13 @@ class ClientMetrics:
         labels, started, seconds = self._of(details.method, shape)
         started.inc()
         begun, at = time.perf_counter(), exemplar()
-        call = await continuation(details, request)
+        try:
+            call = await continuation(details, request)
+        except BaseException as error:
+            # No call came of it, as on a closed channel: it was counted as started, so it counts as ended too.
+            seconds.observe(time.perf_counter() - begun, at)
+            self.handled.labels(*labels, _code(error).name).inc()
+            raise
 
         async def count() -> None:
             self.handled.labels(*labels, (await call.code()).name).inc()
@@ -63,6 +69,13 @@ class ClientMetrics:
             known = (labels, self.started.labels(*labels), self.seconds.labels(*labels))
             self._methods[method] = known
         return known
+
+
+def _code(error: BaseException) -> grpc.StatusCode:
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
+    code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
+    return code or grpc.StatusCode.UNKNOWN
 
 
 class _Shaped:

@@ -5,6 +5,7 @@ aborted stream's exception twice. What they are good at stays theirs: attributes
 context in and out of metadata, and the instrumentation switch.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -116,10 +117,21 @@ class _ClientSpans:
             try:
                 call = await continuation(passed_on, request)
             except BaseException as error:
-                _end_client_span(span, grpc.StatusCode.CANCELLED, "")
-                raise error
+                _end_unmade(span, error)
+                raise
         call.add_done_callback(lambda ended: _end_client_span(span, _told(ended.code()), _told(ended.details())))
         return call
+
+
+def _end_unmade(span: Span, error: BaseException) -> None:
+    """End the span of a call that came to nothing: gRPC gave it a code only where the error has one."""
+    if isinstance(error, asyncio.CancelledError):
+        _end_client_span(span, grpc.StatusCode.CANCELLED, "")
+    elif isinstance(error, grpc.aio.AioRpcError):
+        _end_client_span(span, error.code(), error.details() or "")
+    else:
+        spans.fail(span, error)
+        span.end()
 
 
 def _end_client_span(span: Span, code: grpc.StatusCode, details: str) -> None:

@@ -14,6 +14,12 @@ from lensmesh_chassis.telemetry.rpc_spans import ServerSpans, client_span_interc
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 # Longest wait at exit for the last spans to leave, in seconds.
 _FLUSH_SECONDS = 5.0
+# Characters of one attribute that are kept, on a span and (a stack's lines, an error's words) on its events: callers
+# choose some of them, such as an item's ref, and a collector refuses a message of more than a few megabytes.
+_SPAN_VALUE_LENGTH = 1024
+_EVENT_VALUE_LENGTH = 16_384
+# Links that are kept on one span. More than a batch or a call carries: OpenTelemetry's own 128 lost some in silence.
+_LINKS = 4096
 
 
 def collector() -> str:
@@ -45,12 +51,26 @@ def start_tracing(service: str, instance: str) -> Any | None:
     if not os.environ.get("OTEL_SERVICE_NAME"):
         attributes["service.name"] = f"lensmesh-{service}"
     # Stopped by stop_tracing, which does not wait for ever.
-    provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False)
+    provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False, span_limits=_limits())
     provider.sampler = MeshSampler(provider.sampler)
-    quieten()
-    provider.add_span_processor(BatchSpanProcessor(SayingOnce(OTLPSpanExporter(), where)))
+    provider.add_span_processor(BatchSpanProcessor(SayingOnce(OTLPSpanExporter(), where, quieten())))
     trace.set_tracer_provider(provider)
     return provider
+
+
+def _limits() -> Any:
+    """How much one span keeps; a standard variable that is set has the last word."""
+    from opentelemetry.sdk.trace import SpanLimits
+
+    def unless(default: int, *variables: str) -> int | None:
+        return None if any(name in os.environ for name in variables) else default
+
+    of_all, of_spans = "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT"
+    return SpanLimits(
+        max_attribute_length=unless(_EVENT_VALUE_LENGTH, of_all),
+        max_span_attribute_length=unless(_SPAN_VALUE_LENGTH, of_all, of_spans),
+        max_links=unless(_LINKS, "OTEL_SPAN_LINK_COUNT_LIMIT"),
+    )
 
 
 def stop_tracing(provider: Any | None, seconds: float = _FLUSH_SECONDS) -> None:

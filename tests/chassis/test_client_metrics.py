@@ -77,3 +77,16 @@ async def test_a_service_that_is_not_there_is_counted() -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await finish(call(channel, "UnaryUnary"))
         await Caller(channel, registry).ended("UnaryUnary", "UNAVAILABLE")
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_call_on_a_closed_channel_ends_too(method: str) -> None:
+    registry = CollectorRegistry()
+    async with open_channel("127.0.0.1:1", services=(), metrics=ClientMetrics(registry)) as channel:
+        pass
+    with pytest.raises(grpc.aio.UsageError):
+        await finish(call(channel, method))
+    caller = Caller(channel, registry)
+    await caller.ended(method, "UNKNOWN")
+    assert caller.value("grpc_client_started_total", method) == 1
+    assert caller.value("grpc_client_handling_seconds_count", method) == 1

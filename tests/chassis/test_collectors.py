@@ -4,22 +4,24 @@ import asyncio
 import json
 import logging
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.telemetry.exporting import SayingOnce
+from lensmesh_chassis.telemetry.exporting import SayingOnce, quieten
 from tests.chassis.collectors import closed_port, collecting, mute
 from tests.chassis.fakes import call, finish, until
 from tests.chassis.test_process import Process, process, until_serving
 
 WARNING = "traces do not reach their collector"
+SLOW = "traces come faster than their collector takes them"
 BACK = "traces reach their collector again"
 CALLS = 300
 # Small and quick: the queue of spans overflows, and many attempts fail while the test runs.
@@ -144,3 +146,50 @@ def test_each_absence_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     told = [(record.levelname, record.getMessage().split(":")[0]) for record in caplog.records]
     assert told == [("WARNING", WARNING), ("INFO", BACK)] * 2
     assert [record.__dict__.get("lost_spans") for record in caplog.records] == [None, 6, None, 4]
+
+
+class Late(SpanExporter):
+    """Answers well, but not before it is let."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.asked.set()
+        assert self.answers.wait(60)
+        return SpanExportResult.SUCCESS
+
+
+def test_a_collector_that_is_too_slow_is_told_of_once_and_again_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    late = Late()
+    exporter = SayingOnce(late, "collector:4317", quieten())
+    processor = BatchSpanProcessor(exporter, max_queue_size=4, max_export_batch_size=1, schedule_delay_millis=1)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    tracer = provider.get_tracer("test")
+
+    def too_many() -> None:
+        late.asked.clear()
+        late.answers.clear()
+        tracer.start_span("first").end()
+        # The one that it works on is out of the queue, which holds four: six find no room.
+        assert late.asked.wait(60)
+        for _ in range(10):
+            tracer.start_span("one more").end()
+        late.answers.set()
+        assert processor.force_flush()
+
+    try:
+        too_many()
+        too_many()
+        monkeypatch.setattr("lensmesh_chassis.telemetry.exporting._QUIET_SECONDS", 0.0)
+        too_many()
+    finally:
+        late.answers.set()
+        provider.shutdown()
+    told = [(record.levelname, record.getMessage().split(":")[0]) for record in caplog.records]
+    assert told == [("WARNING", SLOW)] * 2
+    assert [record.__dict__.get("dropped_spans") for record in caplog.records] == [6, 6]

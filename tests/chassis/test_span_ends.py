@@ -173,3 +173,18 @@ async def test_a_reply_without_a_trace_names_none(serve: Serve) -> None:
         rpc = call(served.channel, "UnaryUnary")
         await finish(rpc)
         assert TRACE_ID_KEY not in dict(await rpc.trailing_metadata())
+
+
+@every_shape
+async def test_a_call_on_a_closed_channel_has_an_error_and_no_code(traced: Traced, method: str) -> None:
+    from lensmesh_chassis.channels import open_channel
+
+    async with open_channel("127.0.0.1:1", tracer_provider=traced.provider) as channel:
+        pass
+    with pytest.raises(grpc.aio.UsageError):
+        await finish(call(channel, method))
+    [span] = await traced.spans(1)
+    assert span.attributes is not None
+    assert "rpc.response.status_code" not in span.attributes
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "UsageError")
+    assert exceptions([span]) == [span]

@@ -1,11 +1,15 @@
 """Traces: right parents, right statuses, nothing for health, nothing at all where tracing is off."""
 
 import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
@@ -16,6 +20,7 @@ from lensmesh_chassis.interceptors import Errors, Gate, InFlight, in_order
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import StreamCloser
 from lensmesh_chassis.telemetry.metrics import CallMetrics
+from lensmesh_chassis.telemetry.spans import ITEM_REF
 from lensmesh_chassis.telemetry.tracing import active_provider, client_interceptors, server_interceptors, start_tracing
 from tests.chassis.conftest import Serve
 from tests.chassis.fakes import METHODS, SHAPES, call, finish
@@ -115,3 +120,56 @@ async def test_the_order_of_the_interceptors(traced: Traced) -> None:
     assert names[:2] == [StreamCloser, type(telemetry[0])]
     assert names[-1] is Errors
     assert names.index(CallMetrics) < names.index(Gate) < names.index(Errors)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], TracerProvider]]:
+    """What start_tracing makes, for nobody but the test."""
+    made: list[TracerProvider] = []
+
+    def start() -> TracerProvider:
+        made.append(start_tracing("test", "test") or pytest.fail("tracing is off"))
+        return made[-1]
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(trace, "set_tracer_provider", lambda _: None)
+    yield start
+    for provider in made:
+        provider.shutdown()
+
+
+LIMITS = ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT")
+
+
+def kept(provider: TracerProvider) -> tuple[int, int, int]:
+    """What a span keeps of a ref of 5 MB, of as much on an event, of 5,000 links. It never ends: nothing is sent."""
+    span: Any = provider.get_tracer("test").start_span("item")
+    span.set_attribute(ITEM_REF, "x" * 5_000_000)
+    span.add_event("exception", {"exception.message": "x" * 5_000_000})
+    for number in range(5000):
+        span.add_link(SpanContext(1, number + 1, is_remote=False))
+    return len(span.attributes[ITEM_REF]), len(span.events[0].attributes["exception.message"]), len(span.links)
+
+
+def test_a_span_keeps_every_link_of_a_batch_and_no_endless_text(
+    started: Callable[[], TracerProvider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    assert kept(started()) == (1024, 16_384, 4096)
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    list(zip(LIMITS, [(100, 100, 4096), (100, 16_384, 4096), (1024, 16_384, 100)], strict=True)),
+)
+def test_a_standard_variable_changes_what_a_span_keeps(
+    started: Callable[[], TracerProvider],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    expected: tuple[int, int, int],
+) -> None:
+    for name in LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "100")
+    assert kept(started()) == expected
