@@ -16,7 +16,7 @@ from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
 
-__all__ = ["ChannelSecurity", "open_channel", "remaining_s", "service_config"]
+__all__ = ["DIRECT", "ChannelSecurity", "open_channel", "remaining_s", "service_config"]
 
 # Half a mesh hop is what it takes to tell a caller that its time is up; below the floor a call is not worth sending.
 _MARGIN_S = 0.02
@@ -26,6 +26,10 @@ _FLOOR_S = 0.001
 _KEEPALIVE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
 
+# gRPC takes the proxy that `http_proxy` names even to 127.0.0.1, and through one it meets a single replica of a name.
+DIRECT = ("grpc.enable_http_proxy", 0)
+
+_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(//|[^0-9])|ipv[46]:|unix(-abstract)?:")
 
 _MethodOptions = descriptor_pb2.MethodOptions
@@ -43,6 +47,7 @@ def open_channel(
     tracer_provider: Any | None = None,
     authority: str = "",
     metrics: ClientMetrics | None = None,
+    proxied: bool = False,
 ) -> grpc.aio.Channel:
     """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".
 
@@ -52,7 +57,9 @@ def open_channel(
     channel cannot reach a sick replica). `services`: descriptors whose methods may be sent again; None means all of
     lensmesh. `instrument`: pass the trace on, with spans by `tracer_provider` (None: the process' own, if any).
     `authority`: the name that the server's certificate is made for, where `target` is one address of it. `metrics`
-    counts the calls. To be called on the event loop; the caller closes it.
+    counts the calls. `proxied`: by the proxy that the environment names (`https_proxy`, `http_proxy`, `no_proxy`),
+    which a client may need and services never take to each other; never to this machine itself. To be called on the
+    event loop; the caller closes it.
     """
     limit = transport_bytes(max_message_bytes)
     options: list[tuple[str, Any]] = [
@@ -76,6 +83,9 @@ def open_channel(
         # A TXT record of the name must not change how calls are made.
         ("grpc.service_config_disable_resolution", 1),
     ]
+    address = _dialled(target)
+    if not proxied or _is_loopback(address):
+        options.append(DIRECT)
     if authority:
         options += [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
     interceptors = list(request_id_interceptors())
@@ -84,7 +94,6 @@ def open_channel(
     if metrics is not None:
         # Innermost: the span that is current then is the call's own.
         interceptors += metrics.interceptors()
-    address = _dialled(target)
     if security is not None and security.encrypted:
         return grpc.aio.secure_channel(address, channel_credentials(security), options, interceptors=interceptors)
     return grpc.aio.insecure_channel(address, options, interceptors=interceptors)
@@ -157,3 +166,8 @@ def remaining_s(context: Any, default_s: float) -> float:
 
 def _dialled(target: str) -> str:
     return target if _SCHEME.match(target) else f"dns:///{target}"
+
+
+def _is_loopback(address: str) -> bool:
+    hosts = re.sub(r"^(dns:///|ipv[46]:)", "", address).split(",")
+    return all(_LOOPBACK.fullmatch(host) for host in hosts)

@@ -16,6 +16,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh_chassis.channels import DIRECT
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_cli import jaeger
 from lensmesh_cli.managed import POLL_S, Managed, Say, Spec, StartError
@@ -195,7 +196,7 @@ class Supervisor:
             await self._add(self._sidecars.spec(name, self._own(name)))
 
     async def _until_all_serve(self) -> None:
-        async with grpc.aio.insecure_channel(self._own("router")) as channel:
+        async with grpc.aio.insecure_channel(self._own("router"), [DIRECT]) as channel:
             stub = router_pb2_grpc.RouterServiceStub(channel)
             reasons = ["it does not answer"]
             with contextlib.suppress(TimeoutError):
@@ -310,7 +311,7 @@ def _alive(pid: str) -> bool:
 async def serves(ready: Mapping[str, Any]) -> bool:
     """Whether grpc.health.v1 at the first address says SERVING."""
     health = ready.get("health") or ready["addresses"][0]
-    async with grpc.aio.insecure_channel(str(health)) as channel:
+    async with grpc.aio.insecure_channel(str(health), [DIRECT]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)

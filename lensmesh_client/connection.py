@@ -46,7 +46,7 @@ class Connection:
         """Opened where it is not yet."""
         if self._channel is None:
             self._channel = open_channel(
-                self.target, security=self._security, max_message_bytes=self._max_message_bytes
+                self.target, security=self._security, max_message_bytes=self._max_message_bytes, proxied=True
             )
         return self._channel
 

@@ -64,7 +64,11 @@ class Mesh:
     def __post_init__(self) -> None:
         options = self.options
         self.channel: grpc.aio.Channel = open_channel(
-            options.target, security=options.security, authority=options.server_name, instrument=False
+            options.target,
+            security=options.security,
+            authority=options.server_name,
+            instrument=False,
+            proxied=True,
         )
         self.router = router_pb2_grpc.RouterServiceStub(self.channel)
         self.encoder = encoder_pb2_grpc.EncoderServiceStub(self.channel)

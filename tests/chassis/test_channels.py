@@ -10,6 +10,7 @@ import pytest
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.addresses import parse_address
 from lensmesh_chassis.channels import lensmesh_services, open_channel, remaining_s, service_config
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, Unavailable
 from lensmesh_chassis.limits import check_message
@@ -18,7 +19,9 @@ from lensmesh_chassis.request import request_id
 from lensmesh_chassis.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
 from tests.chassis.fakes import ENCODER, METHODS, call, finish
+from tests.chassis.name_server import name_server
 
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 AWAY = Unavailable(Reason.STORE_UNAVAILABLE, "away for a moment")
 
 
@@ -111,6 +114,41 @@ async def test_nobody_there_is_unavailable() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await finish(call(channel, "UnaryUnary", timeout=30))
     assert isinstance(from_rpc_error(caught.value), Unavailable)
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_no_proxy_stands_before_this_machine(
+    served: Served, monkeypatch: pytest.MonkeyPatch, proxied: bool
+) -> None:
+    for variable in PROXIES:
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    port = parse_address(served.server.address).port
+    for target in (f"127.0.0.1:{port}", f"localhost:{port}", f"ipv4:127.0.0.1:{port},127.0.0.1:{port}"):
+        async with open_channel(target, proxied=proxied) as channel:
+            assert await finish(call(channel, "UnaryUnary", timeout=30)) == ["a"]
+
+
+async def test_a_proxy_is_for_clients_and_not_for_peers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    for variable in PROXIES:
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    for variable in ("no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    async with proxy, name_server("127.0.0.1") as (_, at), serve() as served:
+        name = f"encoder.test:{parse_address(served.server.address).port}"
+        async with open_channel(f"dns://{at}/{name}") as channel:
+            assert await finish(call(channel, "UnaryUnary", timeout=30)) == ["a"]
+        assert asked == []
+        async with open_channel(f"dns://{at}/{name}", proxied=True) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await finish(call(channel, "UnaryUnary", timeout=30))
+    assert asked[0].startswith(f"CONNECT {name} ".encode())
 
 
 LIMIT = 100_000

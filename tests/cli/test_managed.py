@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lensmesh_chassis.server import running
 from lensmesh_cli.managed import Managed, Spec, StartError, how_it_ended
+from lensmesh_cli.supervisor import serves
+from tests.chassis.fakes import FakeApp, settings
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -44,6 +47,12 @@ def make(tmp_path: Path, said: list[str]) -> Callable[..., Managed]:
         return Managed(spec, said.append)
 
     return build
+
+
+async def test_a_proxy_does_not_stand_between_it_and_its_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with running(settings(), FakeApp, "fake") as server:
+        assert await serves({"addresses": [server.address]})
 
 
 async def test_it_comes_back_where_it_was(make: Callable[..., Managed], said: list[str]) -> None:

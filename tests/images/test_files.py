@@ -198,7 +198,9 @@ def test_compose_shows_traces_and_metrics() -> None:
         assert set(found["names"]) <= PARTS.keys()
 
 
-async def test_the_probe_tells_by_its_exit_code() -> None:
+async def test_the_probe_tells_by_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Docker passes one in where its own configuration names it.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     async with running(settings(health_listen="127.0.0.1:0"), FakeApp, "fake") as server:
         assert await asyncio.to_thread(probe, [server.health_address]) == 0
         assert await asyncio.to_thread(probe, [server.health_address, "nobody.v1.Service"]) == 1
