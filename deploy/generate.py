@@ -1,9 +1,12 @@
 """Makes the files below deploy/kubernetes/ that follow from others: Envoys' configurations, identities, alerts.
 
+In KEDA's queries it writes the namespace alone, which Kustomize does not know to be one.
+
 python -m deploy.generate [--trust-domain DOMAIN] [--namespace NAMESPACE]
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +114,9 @@ def files(trust: Trust) -> dict[Path, str]:
     identities = "---\n".join(_text(identity(name, trust)) for name in (*PORTS, *CALLERS_OF_ROUTER))
     texts[Path("certificates/identities.yaml")] = IDENTITIES_HEAD + identities
     texts[Path("observability/rules.yaml")] = ALERTS_HEAD + _text(alerts())
+    for service in ("encoder", "caption"):
+        path = Path("autoscale-keda") / f"{service}.yaml"
+        texts[path] = re.sub(r'(namespace=)"[^"]*"', rf'\1"{trust.namespace}"', (COMPONENTS / path).read_text())
     return texts
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.generate import files
+from lensmesh_cli.sidecars.model import Trust
 from tests.kubernetes.manifests import Objects
 from tests.kubernetes.rendering import COMBINATIONS, KUBERNETES, render
 from tests.tools import need
@@ -38,7 +40,10 @@ def ask(expression: str, expected: list[dict[str, Any]], folder: Path) -> None:
 def keda_query(service: str) -> str:
     """What KEDA asks for one service."""
     variant = next(one for one in COMBINATIONS if "autoscale-keda" in one.components)
-    (trigger,) = Objects(render(variant)).get("ScaledObject", service)["spec"]["triggers"]
+    scaled = Objects(render(variant)).get("ScaledObject", service)
+    (trigger,) = scaled["spec"]["triggers"]
+    # Kustomize changes the one and not the other.
+    assert f'namespace="{scaled["metadata"]["namespace"]}"' in trigger["metadata"]["query"]
     assert trigger["type"] == "prometheus"
     assert trigger["metricType"] == "AverageValue"
     return str(trigger["metadata"]["query"])
@@ -48,6 +53,14 @@ def test_keda_sums_over_the_pods_of_one_service(tmp_path: Path) -> None:
     """The worst model of each pod; KEDA divides by the number of pods."""
     ask(keda_query("encoder"), [{"labels": "", "value": 3.5}], tmp_path)
     ask(keda_query("caption"), [{"labels": "", "value": 20}], tmp_path)
+
+
+def test_keda_asks_for_another_namespace_too() -> None:
+    made = files(Trust(namespace="pictures"))
+    for service in ("encoder", "caption"):
+        text = made[Path("autoscale-keda") / f"{service}.yaml"]
+        assert f'namespace="pictures", pod=~"{service}-.+"' in text
+        assert 'lensmesh"' not in text
 
 
 def test_a_wrong_answer_is_noticed(tmp_path: Path) -> None:

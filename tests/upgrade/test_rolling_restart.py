@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
@@ -16,8 +17,9 @@ from tests.postgres import PostgresForTests
 from tests.processes import service
 
 COUNT = 2000
-MIN_READY_S = 3.0
-"""As minReadySeconds of a Deployment: time for callers to connect to the one that came back, who try every second."""
+DEPLOYMENT = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base" / "every-service.yaml"
+MIN_READY_S = float(yaml.safe_load(DEPLOYMENT.read_text())["spec"]["minReadySeconds"])
+"""Time for callers to connect to the one that came back, who try every second."""
 
 
 class Mesh:
