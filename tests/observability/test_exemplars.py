@@ -1,5 +1,6 @@
 """From a bucket of a latency histogram to the trace of a call that fell into it, through a real Prometheus."""
 
+import functools
 import secrets
 import time
 
@@ -13,6 +14,7 @@ from tests.observability.prometheus import SERVICES, Prometheus, metrics_of
 
 # A method that the load does not use, so that no other call takes the bucket's place.
 METHOD = "ListCollections"
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def call(mesh: Mesh, trace_id: str, flags: str) -> None:
@@ -63,19 +65,38 @@ def test_engines_and_ingest_have_exemplars_too(watched: Prometheus, metric: str)
     until(lambda: bool(traces(watched, metric, 'job=~".+"')), f"exemplars of {metric}")
 
 
+def calls(watched: Prometheus, job: str) -> float:
+    """How many of them Prometheus knows of, in the histogram of one service."""
+    [one] = watched.query(f'sum(grpc_server_handling_seconds_count{{job="{job}",grpc_method="{METHOD}"}})')
+    return float(one["value"][1])
+
+
+def has_more(watched: Prometheus, job: str, before: float) -> bool:
+    """Whether a scrape has brought a call since."""
+    return calls(watched, job) > before
+
+
 def test_a_call_that_is_not_sampled_leaves_none(mesh: Mesh, watched: Prometheus) -> None:
-    unsampled, sampled = secrets.token_hex(16), secrets.token_hex(16)
-    call(mesh, unsampled, "00")
+    """The unsampled call comes last: none after it takes the place where its exemplar would be."""
+    sampled, unsampled = secrets.token_hex(16), secrets.token_hex(16)
+    metric, jobs = "grpc_server_handling_seconds", ("router", "search")
     call(mesh, sampled, "01")
-    selector = f'grpc_method="{METHOD}"'
-    metric = "grpc_server_handling_seconds"
-    comes(watched, sampled, metric, selector)
-    assert unsampled not in traces(watched, metric, selector)
+    for job in jobs:
+        comes(watched, sampled, metric, f'job="{job}",grpc_method="{METHOD}"')
+    before = {job: calls(watched, job) for job in jobs}
+    call(mesh, unsampled, "00")
+    for job in jobs:
+        until(functools.partial(has_more, watched, job, before[job]), f"the call in {job}'s histogram")
+    assert unsampled not in traces(watched, metric, f'grpc_method="{METHOD}"')
+    for job in jobs:
+        shown = scrape(metrics_of(mesh, job), OPEN_METRICS)
+        assert "trace_id=" in shown
+        assert unsampled not in shown
 
 
 def test_exemplars_are_shown_in_openmetrics_only(mesh: Mesh) -> None:
     for service in SERVICES:
-        open_metrics = scrape(metrics_of(mesh, service), "application/openmetrics-text; version=1.0.0")
+        open_metrics = scrape(metrics_of(mesh, service), OPEN_METRICS)
         assert open_metrics.endswith("# EOF\n")
         assert "trace_id=" in open_metrics
         assert "trace_id=" not in scrape(metrics_of(mesh, service))

@@ -40,8 +40,8 @@ async def stream_left_waiting(target: str) -> None:
 
 
 async def search_in_a_hurry(target: str) -> None:
-    """A search with a second's time."""
-    async with Client(target, timeout_s=1.0) as client:
+    """A search with too little time for an encoder that stands still, and enough for all that comes before it."""
+    async with Client(target, timeout_s=5.0) as client:
         try:
             await client.search("a word", collection="hurry")
         except LensmeshError as error:

@@ -18,6 +18,7 @@ from tests.tracing.test_whole_trees import INGEST_STREAM, is_whole
 from tests.tracing.traces import Jaeger, assert_well_made
 
 WARNING = "traces do not reach their collector"
+BACK = "traces reach their collector again"
 SERVICES = ("router", "encoder", "caption", "search")
 
 
@@ -48,7 +49,8 @@ def test_a_jaeger_that_does_not_start_ends_it_with_the_reason(tmp_path: Path) ->
 
 
 def test_a_jaeger_killed_during_an_ingest_costs_no_item(tmp_path: Path) -> None:
-    quick = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    # A killed Jaeger refuses at once. The time-out is for the one that works on a busy machine.
+    quick = {"OTEL_EXPORTER_OTLP_TIMEOUT": "10", "OTEL_BSP_SCHEDULE_DELAY": "100"}
     with mock_mesh(tmp_path, "--jaeger", "--jaeger-binary", str(need("jaeger")), **quick) as mesh:
         before = mesh.pid("jaeger")
         with SyncClient(mesh.target, timeout_s=120) as client:
@@ -67,8 +69,10 @@ def test_a_jaeger_killed_during_an_ingest_costs_no_item(tmp_path: Path) -> None:
         trace = jaeger.trace(jaeger.find("router", INGEST_STREAM, collection="after"), is_whole)
         assert_well_made(trace)
         for name in SERVICES:
-            said = (mesh.data / "logs" / f"{name}.log").read_text().count(WARNING)
-            assert said <= 1, f"{name} said it {said} times"
+            # An absence that outlasts the attempts to send again is told once, and so is its end.
+            log = (mesh.data / "logs" / f"{name}.log").read_text()
+            said, back = log.count(WARNING), log.count(BACK)
+            assert said in {back, back + 1}, f"{name} said it {said} times, and {back} times that it is over"
         jaeger_pid = mesh.pid("jaeger")
     assert not psutil.pid_exists(jaeger_pid)
 
