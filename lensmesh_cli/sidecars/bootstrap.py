@@ -39,7 +39,7 @@ def bootstrap(sidecar: Sidecar) -> dict[str, Any]:
                     "typed_config": {
                         "@type": "type.googleapis.com/envoy.extensions.resource_monitors."
                         "downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": 10_000,
+                        "max_active_downstream_connections": sidecar.max_connections,
                     },
                 }
             ]

@@ -10,6 +10,8 @@ from lensmesh_cli.sidecars.model import Edge, Egress, Inbound, Place, Sidecar
 from lensmesh_cli.sidecars.secrets import public_side, server_side
 
 _FILTERS = "type.googleapis.com/envoy.extensions.filters."
+# Who connects and says nothing gives the place back; else a few thousand of them would keep everybody else out.
+_HANDSHAKE = "10s"
 _LOGGED = {
     "time": "%START_TIME%",
     "listener": "%ROUTE_NAME%",
@@ -30,6 +32,7 @@ def inbound_listener(sidecar: Sidecar, inbound: Inbound) -> dict[str, Any]:
     name = f"inbound_{inbound.service}"
     chain = {
         "transport_socket": server_side(sidecar, inbound.callers),
+        "transport_socket_connect_timeout": _HANDSHAKE,
         "filters": [_http(name, routes.to_the_one_beside(name))],
     }
     return _listener(name, inbound.listen, chain)
@@ -38,7 +41,8 @@ def inbound_listener(sidecar: Sidecar, inbound: Inbound) -> dict[str, Any]:
 def egress_listener(egress: Egress) -> dict[str, Any]:
     """Plain text from the service beside, over the loopback, to the replicas of another one."""
     name = f"egress_{egress.service}"
-    return _listener(name, egress.listen, {"filters": [_http(name, routes.balanced(egress.service, name))]})
+    chain = {"filters": [_http(name, routes.balanced(egress.service, name))]}
+    return _listener(name, egress.listen, chain, for_everybody=False)
 
 
 def edge_listener(sidecar: Sidecar, edge: Edge) -> dict[str, Any]:
@@ -46,7 +50,8 @@ def edge_listener(sidecar: Sidecar, edge: Edge) -> dict[str, Any]:
     name = "edge"
     chain = {
         "transport_socket": public_side(sidecar),
-        "filters": [_http(name, routes.balanced("router", name), outside=True)],
+        "transport_socket_connect_timeout": _HANDSHAKE,
+        "filters": [_http(name, routes.from_outside(name), age_s=edge.connection_age_s)],
     }
     return _listener(name, edge.listen, chain)
 
@@ -58,19 +63,25 @@ def metrics_listener(listen: Place, cluster: str) -> dict[str, Any]:
          "route": {"cluster": cluster}}
         for path in ("/ready", "/stats/prometheus")
     ]  # fmt: skip
-    return _listener("metrics", listen, {"filters": [_http("metrics", paths, logged=False)]})
+    return _listener("metrics", listen, {"filters": [_http("metrics", paths, logged=False)]}, for_everybody=False)
 
 
-def _listener(name: str, listen: Place, chain: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _listener(name: str, listen: Place, chain: dict[str, Any], *, for_everybody: bool = True) -> dict[str, Any]:
+    made = {
         "name": name,
         "address": {"socket_address": {"address": listen.host, "port_value": listen.port}},
         "per_connection_buffer_limit_bytes": 1024 * 1024,
         "filter_chains": [chain],
     }
+    if not for_everybody:
+        # What a flood of strangers uses up shall neither cut off the service beside nor make probes kill this Envoy.
+        made["ignore_global_conn_limit"] = True
+    return made
 
 
-def _http(name: str, table: list[dict[str, Any]], *, outside: bool = False, logged: bool = True) -> dict[str, Any]:
+def _http(name: str, table: list[dict[str, Any]], *, age_s: int = 0, logged: bool = True) -> dict[str, Any]:
+    """`age_s`: for callers from outside, how long a connection of theirs takes new calls."""
+    outside = age_s > 0
     manager: dict[str, Any] = {
         "@type": f"{_FILTERS}network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
@@ -105,6 +116,11 @@ def _http(name: str, table: list[dict[str, Any]], *, outside: bool = False, logg
             ],
         },
     }
+    if outside:
+        # An Envoy that is told to end says no farewell, and cuts what is under way. So each connection is bid farewell
+        # (GOAWAY) at this age, and callers have moved to another edge before this one ends, if it waits as long. Envoy
+        # takes new calls on it for 5 s more (drain_timeout), and closes it when the last one there has ended.
+        manager["common_http_protocol_options"] = {"max_connection_duration": f"{age_s}s"}
     if logged:
         manager["access_log"] = [_log_of_failures()]
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}

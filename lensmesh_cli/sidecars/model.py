@@ -85,6 +85,8 @@ class Edge:
     routers: tuple[Place, ...]
     identity: str
     """SPIFFE id of the routers' Envoys; "" where routers take plain text."""
+    connection_age_s: int = 60
+    """After that long callers are asked to connect anew; calls and streams that have begun end in their own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +107,5 @@ class Sidecar:
     """Envoy's own pages, for this machine alone: a port of the loopback, or the path of a unix socket."""
     metrics: Place | None = None
     """Prometheus' figures at /stats/prometheus, and readiness at /ready."""
+    max_connections: int = 10_000
+    """Of callers from elsewhere; those beside this Envoy and those who ask for its metrics are let in all the same."""

@@ -27,20 +27,27 @@ _AWAY = f"{_NOTHING_SENT},reset,unavailable"
 
 
 def balanced(service: str, cluster: str) -> list[dict[str, Any]]:
-    """Routes to the replicas of `service`, each call to one of them and to another where that one is away.
+    """Routes of a caller in the mesh to the replicas of `service`, each call to one and to another where that is away.
 
     Watching health ends here: it would tell of one replica, and its caller would give up all the others with it. The
     answer UNIMPLEMENTED (HTTP 404 in gRPC's terms) makes gRPC's own clients go on without; Envoy checks health itself.
     """
-    watch = {"match": {"path": _HEALTH_WATCH}, "direct_response": {"status": 404}}
-    contracts = lensmesh_services() if service == "router" else (contract(service),)
+    called = contract(service)
     once = [
-        {"match": {"path": f"/{each.full_name}/{name}"}, "route": _to(cluster, _NOTHING_SENT)}
-        for each in contracts
-        for name in _sent_once(each)
+        {"match": {"path": f"/{called.full_name}/{name}"}, "route": _to(cluster, _NOTHING_SENT)}
+        for name in _sent_once(called)
     ]
-    again = [{"match": {"prefix": f"/{each.full_name}/"}, "route": _to(cluster, _AWAY)} for each in contracts]
-    return [watch, *once, *again, {"match": {"prefix": "/"}, "route": _to(cluster, _NOTHING_SENT)}]
+    again = {"match": {"prefix": f"/{called.full_name}/"}, "route": _to(cluster, _AWAY)}
+    return [_no_watch(), *once, again, _anything_else(cluster)]
+
+
+def from_outside(cluster: str) -> list[dict[str, Any]]:
+    """Routes to the routers for callers from outside, each call to one of them.
+
+    What a router may have begun is not sent again here. The caller's channel does that, and so do the router's channels
+    and its Envoy behind: one more of them would multiply their tries, when the mesh can bear it least.
+    """
+    return [_no_watch(), _anything_else(cluster)]
 
 
 def to_the_one_beside(cluster: str) -> list[dict[str, Any]]:
@@ -58,6 +65,14 @@ def _sent_once(service: ServiceDescriptor) -> Iterator[str]:
     for method in service.methods:
         if method.client_streaming or method.GetOptions().idempotency_level not in _REPEATABLE:
             yield method.name
+
+
+def _no_watch() -> dict[str, Any]:
+    return {"match": {"path": _HEALTH_WATCH}, "direct_response": {"status": 404}}
+
+
+def _anything_else(cluster: str) -> dict[str, Any]:
+    return {"match": {"prefix": "/"}, "route": _to(cluster, _NOTHING_SENT)}
 
 
 def _to(cluster: str, retry_on: str) -> dict[str, Any]:

@@ -104,20 +104,8 @@ def api_server(folder: Path) -> Iterator[Cluster]:
     secret = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
     with contextlib.ExitStack() as processes:
-        store, port = f"http://127.0.0.1:{_free_port()}", _free_port()
-        processes.enter_context(
-            _process(
-                folder / "etcd.log",
-                [
-                    str(etcd),
-                    f"--data-dir={folder / 'etcd'}",
-                    f"--listen-client-urls={store}",
-                    f"--advertise-client-urls={store}",
-                    "--listen-peer-urls=http://127.0.0.1:0",
-                    "--unsafe-no-fsync",
-                ],
-            )
-        )
+        storing, store = _store(processes, str(etcd), folder)
+        port = _free_port()
         running = processes.enter_context(
             _process(
                 folder / "apiserver.log",
@@ -138,10 +126,37 @@ def api_server(folder: Path) -> Iterator[Cluster]:
         cluster = Cluster(_kubeconfig(folder, port))
         end = time.monotonic() + _START_SECONDS
         while cluster.kubectl("get", "--raw=/readyz", check=False).code:
-            assert running.poll() is None, (folder / "apiserver.log").read_text()[-4000:]
+            for process, log in ((storing, "etcd.log"), (running, "apiserver.log")):
+                assert process.poll() is None, (folder / log).read_text()[-4000:]
             assert time.monotonic() < end, "the API server did not become ready"
             time.sleep(0.2)
         yield cluster
+
+
+def _store(processes: contextlib.ExitStack, etcd: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """etcd and its address, when it is known to have got its port: between choosing and taking it, others may."""
+    end = time.monotonic() + _START_SECONDS
+    while True:
+        port, log = _free_port(), folder / "etcd.log"
+        address = f"http://127.0.0.1:{port}"
+        command = [
+            etcd,
+            f"--data-dir={folder / 'etcd'}",
+            f"--listen-client-urls={address}",
+            f"--advertise-client-urls={address}",
+            "--listen-peer-urls=http://127.0.0.1:0",
+            "--unsafe-no-fsync",
+        ]
+        with contextlib.ExitStack() as tried:
+            running = tried.enter_context(_process(log, command))
+            while running.poll() is None:
+                # Its own word for it; a connection alone might be somebody else's who has the port.
+                if "ready to serve client requests" in log.read_text():
+                    processes.push(tried.pop_all())
+                    return running, address
+                assert time.monotonic() < end, f"etcd did not start: {log.read_text()[-4000:]}"
+                time.sleep(0.05)
+        assert "address already in use" in log.read_text(), log.read_text()[-4000:]
 
 
 def _kubeconfig(folder: Path, port: int) -> Path:

@@ -83,13 +83,13 @@ class Envoys:
         await self.start(self._sidecar("router", inbound=inbound, egress=called), place)
         return place
 
-    async def edge(self, *routers: Place) -> Place:
+    async def edge(self, *routers: Place, age_s: int = 60, **more: Any) -> Place:
         """The Envoy at the edge; its certificate for the world is of the same authority here."""
         place = self.free()
         self.certificate("edge")
         public = self.certificate("public", "")
-        made = Edge(place, routers, self.trust.id("router"))
-        await self.start(self._sidecar("edge", edge=made, edge_certificates=str(public.folder)), place)
+        made = Edge(place, routers, self.trust.id("router"), age_s)
+        await self.start(self._sidecar("edge", edge=made, edge_certificates=str(public.folder), **more), place)
         return place
 
     def _sidecar(self, name: str, **what: Any) -> Sidecar:

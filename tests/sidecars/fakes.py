@@ -65,10 +65,11 @@ class Replica(encoder_pb2_grpc.EncoderServiceServicer):
 
 
 class Router(router_pb2_grpc.RouterServiceServicer):
-    """A router that counts who asks for its status."""
+    """A router that counts who asks for its status, and answers with `fault` if it has one."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.fault: LensmeshError | None = None
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         """As a service's App does."""
@@ -83,6 +84,8 @@ class Router(router_pb2_grpc.RouterServiceServicer):
 
     async def GetStatus(self, request: Any, context: Any) -> router_pb2.GetStatusResponse:
         self.calls += 1
+        if self.fault is not None:
+            raise self.fault
         return router_pb2.GetStatusResponse()
 
     async def Ingest(self, request: Any, context: Any) -> router_pb2.IngestResponse:

@@ -1,5 +1,6 @@
 """`lensmesh up --sidecars` as its user meets it: certificates, refusals, crashes, ports."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -91,12 +92,26 @@ def test_a_killed_supervisor_takes_the_envoys_with_it(tmp_path: Path) -> None:
         until(lambda: not any(_runs(pid) for pid in pids), "the Envoys end")
 
 
+def three_ports(held: contextlib.ExitStack) -> tuple[int, list[socket.socket]]:
+    """A base, and sockets bound where the first three Envoys of a mesh there would take calls."""
+    while True:
+        with contextlib.ExitStack() as tried, contextlib.suppress(OSError, OverflowError):
+            bound = [tried.enter_context(socket.socket()) for _ in range(3)]
+            bound[0].bind(("127.0.0.1", 0))
+            first = bound[0].getsockname()[1]
+            for number, each in enumerate(bound[1:], 1):
+                each.bind(("127.0.0.1", first + number))
+            held.push(tried.pop_all())
+            return first - 1000, bound
+
+
 def test_an_envoys_port_in_use_ends_it_with_the_reason(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        # Where the captioner's Envoy would take calls.
-        port = taken.getsockname()[1] - 1002
+    with contextlib.ExitStack() as held:
+        port, (router, encoder, caption) = three_ports(held)
+        caption.listen()
+        # The mesh takes these two before it comes to the captioner's Envoy.
+        router.close()
+        encoder.close()
         done = lensmesh("up", "--mock", "--sidecars", "--port", str(port), "--data", tmp_path / "data")
     assert done.returncode == 1
     assert f"127.0.0.1:{port + 1002}: the port is in use" in done.stderr
