@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.health import Health
+from lensmesh_chassis.leaving import Leaving
 from lensmesh_chassis.outcome import outcome
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import REQUEST_ID_KEY, TRACE_ID_KEY, accepted_request_id, method, request_id
@@ -203,6 +204,6 @@ def in_order(
     gate: Gate,
     callers: Callers | None = None,
 ) -> list[grpc.aio.ServerInterceptor]:
-    """Outermost first. Errors is innermost: outside of it a failed call would be recorded as OK."""
+    """Outermost first. What decides how a call ends is innermost: outside of it a failure would be recorded as OK."""
     known = (callers,) if callers is not None else ()
-    return [StreamCloser(), *telemetry, RequestIds(), AccessLog(), metrics, *known, gate, Errors()]
+    return [StreamCloser(), *telemetry, RequestIds(), AccessLog(), metrics, *known, gate, Errors(), Leaving()]

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -13,7 +14,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import TRACE_ID_KEY
 from lensmesh_chassis.telemetry.spans import CONTENT_VARIABLE
 from tests.chassis.conftest import Serve
-from tests.chassis.fakes import METHODS, call, finish
+from tests.chassis.fakes import METHODS, SHAPES, call, finish
 from tests.chassis.spans_kept import Traced, of_kind
 
 every_shape = pytest.mark.parametrize("method", METHODS)
@@ -135,6 +136,19 @@ async def test_a_stream_whose_reader_leaves_early(serve: Serve, traced: Traced, 
         spans = await traced.spans(2)
     for span in spans:
         assert code_of(span) == (1, "CANCELLED")
+
+
+async def test_a_stream_left_while_nothing_is_left_to_answer(serve: Serve, traced: Traced) -> None:
+    """gRPC ends the requests first, as if the caller had said everything, and tells of the cancellation after that."""
+    async with serve(tracer_provider=traced.provider) as served:
+        begin: Any = served.channel.stream_stream(f"/{SHAPES}/StreamStream")
+        for _ in range(20):
+            rpc = begin()
+            await rpc.write(StringValue(value="a word").SerializeToString())
+            await rpc.read()
+            rpc.cancel()
+        spans = await traced.spans(40)
+    assert {code_of(span) for span in spans} == {(1, "CANCELLED")}
 
 
 async def test_a_call_that_reaches_nobody(traced: Traced) -> None:

@@ -17,6 +17,7 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.interceptors import Errors, Gate, InFlight, in_order
+from lensmesh_chassis.leaving import Leaving
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import StreamCloser
 from lensmesh_chassis.telemetry.metrics import CallMetrics
@@ -112,13 +113,13 @@ def test_without_a_collector_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_the_order_of_the_interceptors(traced: Traced) -> None:
-    """Telemetry sees the call before all others, Errors is next to the handler."""
+    """Telemetry sees the call before all others; what decides how it ended is next to the handler."""
     telemetry = server_interceptors(traced.provider)
     started, draining = asyncio.Event(), asyncio.Event()
     gate = Gate(Health(), started, draining, InFlight())
     names = [type(one) for one in in_order(telemetry, CallMetrics(CollectorRegistry()), gate)]
     assert names[:2] == [StreamCloser, type(telemetry[0])]
-    assert names[-1] is Errors
+    assert names[-2:] == [Errors, Leaving]
     assert names.index(CallMetrics) < names.index(Gate) < names.index(Errors)
 
 
