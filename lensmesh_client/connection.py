@@ -72,12 +72,23 @@ class Connection:
 
     async def traced_call(self, method: Unary[Q, R], request: Q, timeout_s: float | None = None) -> tuple[R, str]:
         """As `call`, and the id of the trace that the mesh keeps of it; "" where it keeps none."""
-        rpc: Any = method(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
         try:
-            answer: R = await rpc
-            return answer, _trace_id(await rpc.trailing_metadata())
+            return await self._once(method, request, timeout_s)
+        except grpc.RpcError as error:
+            # Who gives up here raises CancelledError. As a status it comes from a router that ended under the call, and
+            # each unary call of the mesh may be sent again.
+            if not isinstance(error, grpc.aio.AioRpcError) or error.code() is not grpc.StatusCode.CANCELLED:
+                raise self.explain(error) from error
+        try:
+            return await self._once(method, request, timeout_s)
         except grpc.RpcError as error:
             raise self.explain(error) from error
+
+    async def _once(self, method: Unary[Q, R], request: Q, timeout_s: float | None) -> tuple[R, str]:
+        rpc: Any = method(request, timeout=timeout_s)
+        answer: R = await rpc
+        return answer, _trace_id(await rpc.trailing_metadata())
 
     def explain(self, error: grpc.RpcError) -> LensmeshError:
         """The typed error, with the id of its trace; one that says where nobody answered, and how somebody would."""

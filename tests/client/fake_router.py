@@ -52,6 +52,8 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     """Contents that are pictures to nobody."""
     busy_times: dict[bytes, int] = field(default_factory=dict)
     """How often each content is answered "not now"."""
+    cut_off: int = 0
+    """So many unary calls end as those of a router that is gone do."""
     hold: asyncio.Event | None = None
     """Nothing is answered before it is set."""
     error: LensmeshError | None = None
@@ -69,6 +71,9 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
 
     async def _enter(self, request: Any, context: Any) -> None:
         self.calls.append(request)
+        if self.cut_off:
+            self.cut_off -= 1
+            await context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
         if self.hold is not None:
             await self.hold.wait()
         if self.error is not None:

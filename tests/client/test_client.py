@@ -13,6 +13,7 @@ from lensmesh_chassis.channels import server_options
 from lensmesh_client import Client, Health, IngestItem, ModelKind
 from lensmesh_client.errors import (
     AlreadyExists,
+    Cancelled,
     DeadlineExceeded,
     InternalFault,
     InvalidInput,
@@ -44,6 +45,18 @@ async def test_search_by_text(client: Client, router: FakeRouter) -> None:
     assert hit.content_digest == "0102"
     assert hit.create_time == datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert hit.vectors == {}
+
+
+async def test_a_call_that_a_router_leaves_behind_is_sent_again_once(client: Client, router: FakeRouter) -> None:
+    await client.embed(texts=["a cat"])
+    before = len(router.calls)
+    router.cut_off = 1
+    await client.embed(texts=["a cat"])
+    assert len(router.calls) == before + 2
+    router.cut_off = 2
+    with pytest.raises(Cancelled):
+        await client.embed(texts=["a cat"])
+    assert len(router.calls) == before + 4
 
 
 async def test_search_by_item_picture_and_vector(client: Client, router: FakeRouter, tmp_path: Path) -> None:
