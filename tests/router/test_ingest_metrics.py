@@ -1,6 +1,7 @@
 """What became of each picture is counted, once, under the right name."""
 
 import asyncio
+from functools import partial
 
 import grpc
 
@@ -88,4 +89,4 @@ async def test_calls_to_the_services_behind_are_counted(mesh: Mesh) -> None:
         ("lensmesh.caption.v1.CaptionerService", "CaptionImages"),
         ("lensmesh.search.v1.SearchService", "UpsertItems"),
     ):
-        await until(lambda s=service, m=method: ended(s, m), f"{method} is counted")  # type: ignore[misc]
+        await until(partial(ended, service, method), f"{method} is counted")
