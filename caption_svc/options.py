@@ -12,7 +12,7 @@ from lensmesh.caption.v1 import caption_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import wants_bulk
-from lensmesh_inference.batcher import Lane
+from lensmesh_inference.batching.batcher import Lane
 
 MAX_BEAMS = 8
 

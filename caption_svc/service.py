@@ -27,8 +27,8 @@ from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.streams import answer_as_ready
 from lensmesh_chassis.telemetry import spans
-from lensmesh_inference.batcher import Seat
-from lensmesh_inference.tracing import item_span
+from lensmesh_inference.batching.batcher import Seat
+from lensmesh_inference.batching.tracing import item_span
 
 # One picture of a stream: its place there, itself, and its dotted path in its message.
 _Item = tuple[int, caption_pb2.CaptionStreamItem, str]

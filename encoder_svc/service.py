@@ -30,8 +30,8 @@ from lensmesh_chassis.requests import wants_bulk
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.streams import answer_as_ready
 from lensmesh_chassis.telemetry import spans
-from lensmesh_inference.batcher import Lane, Seat
-from lensmesh_inference.tracing import item_span
+from lensmesh_inference.batching.batcher import Lane, Seat
+from lensmesh_inference.batching.tracing import item_span
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from lensmesh_inference.batching.lanes import Lane
 from lensmesh_inference.devices import cpu_count
-from lensmesh_inference.lanes import Lane
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
-from lensmesh_inference.batcher import Lane
+from lensmesh_inference.batching.batcher import Lane
 from tests.encoder.helpers import HeldModel, Served, failure, image, serving, until, vector
 
 Item = encoder_pb2.EncodeStreamItem

@@ -19,7 +19,7 @@ from lensmesh_chassis.errors import (
     Unavailable,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.batcher import INTERACTIVE_BATCHES_IN_A_ROW, Answer, Batcher, Lane
+from lensmesh_inference.batching.batcher import INTERACTIVE_BATCHES_IN_A_ROW, Answer, Batcher, Lane
 
 
 class Doubler:

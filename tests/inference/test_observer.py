@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, Overloaded
-from lensmesh_inference.batcher import Batcher, Lane
+from lensmesh_inference.batching.batcher import Batcher, Lane
 
 
 class Recorder:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from lensmesh_inference.batching.lanes import Lane
 from lensmesh_inference.devices import cpu_count
-from lensmesh_inference.lanes import Lane
 from lensmesh_inference.pools import DecodePool
 
 

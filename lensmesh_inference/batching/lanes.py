@@ -16,7 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from lensmesh_chassis.errors import LensmeshError, Overloaded
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.tracing import Ride
+from lensmesh_inference.batching.tracing import Ride
 
 In = TypeVar("In")
 A = TypeVar("A")

@@ -24,9 +24,9 @@ from opentelemetry.context import Context
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
-from lensmesh_inference.lanes import Entry, Lane, LaneQueue, Seat
-from lensmesh_inference.observer import BatchObserver, Unobserved
-from lensmesh_inference.tracing import Ride, batch_span
+from lensmesh_inference.batching.lanes import Entry, Lane, LaneQueue, Seat
+from lensmesh_inference.batching.observer import BatchObserver, Unobserved
+from lensmesh_inference.batching.tracing import Ride, batch_span
 
 __all__ = ["Answer", "Batcher", "Lane", "Seat"]
 

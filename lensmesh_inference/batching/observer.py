@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lensmesh_inference.lanes import Lane
+from lensmesh_inference.batching.lanes import Lane
 
 
 class BatchObserver(Protocol):

@@ -1,0 +1,1 @@
+"""Many callers' items, formed into batches for the devices that compute them."""
