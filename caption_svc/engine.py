@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from caption_svc.captioner import Caption, CaptionModel, Job, Plan
-from caption_svc.golden import golden_png
 from caption_svc.models.words import Deltas
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
 from lensmesh_inference.canary import Canary
+from lensmesh_inference.golden import golden_png
 from lensmesh_inference.images import ImageLimits, decode_image
 from lensmesh_inference.pools import DecodePool
 

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan
-from caption_svc.golden import golden_picture
 from caption_svc.models.beams import search_beams
 from caption_svc.models.generated import Generated
 from caption_svc.models.greedy import decode_greedily
@@ -23,6 +22,7 @@ from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.devices import DeviceFacts, choose_device, choose_precision, describe_device
 from lensmesh_inference.digest import weights_digest
+from lensmesh_inference.golden import golden_picture
 
 # bfloat16 stays above 0.999 in models of any size; below this something computes something else.
 MIN_PARITY_COSINE = 0.99

@@ -1,4 +1,4 @@
-"""One drawn scene, always the same, that start-up checks and canaries are made with."""
+"""One drawn scene, always the same, that start-up checks and canaries of both model services are made with."""
 
 import io
 
