@@ -1,15 +1,12 @@
 """Settings of the encoder, each an environment variable with the prefix LENSMESH_ENCODER_."""
 
-from typing import Literal
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from lensmesh_chassis.fetching import FetchSettings
-from lensmesh_inference.images import ImageLimits
+from lensmesh_inference.settings import ModelServiceSettings
 
 
-class EncoderSettings(FetchSettings):
+class EncoderSettings(ModelServiceSettings):
     """What the encoder serves, on what, and how much of it at a time."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_ENCODER_", frozen=True)
@@ -25,26 +22,3 @@ class EncoderSettings(FetchSettings):
         default="ViT-B-32/laion2b_s34b_b79k",
         description="What `auto` takes where torch and the weights are on this machine; it never downloads.",
     )
-    allow_download: bool = Field(
-        default=True, description="Whether weights of a model that is named in `model` may be fetched from their hub."
-    )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: bfloat16 where the hardware has it, else float32."
-    )
-    threads: int = Field(default=0, ge=0, description="CPU threads of one forward pass; 0: as many as there are CPUs.")
-    decode_threads: int = Field(default=0, ge=0, description="Threads that decode pictures; 0: as many as CPUs.")
-    max_batch: int = Field(default=32, ge=1, description="Items in one forward pass.")
-    max_queue_items: int = Field(default=2048, ge=1, description="Items waiting in each lane of one model.")
-    max_queue_bytes: int = Field(default=1024**3, ge=1, description="Bytes waiting in each lane of one model.")
-    stream_items: int = Field(default=256, ge=1, description="Items of one stream in flight before reading stops.")
-    stream_bytes: int = Field(default=64 * 1024**2, ge=1, description="Bytes of one stream in flight before that.")
-    max_items: int = Field(default=256, ge=1, description="Items in one call or one stream message.")
-    max_image_bytes: int = Field(default=20 * 1024**2, ge=1, description="Bytes of one encoded picture.")
-    max_image_pixels: int = Field(default=50_000_000, ge=1, description="Width times height of one picture.")
-    max_text_chars: int = Field(default=10_000, ge=1, description="Characters of one text.")
-
-    @property
-    def image_limits(self) -> ImageLimits:
-        """What one picture may be."""
-        return ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels)

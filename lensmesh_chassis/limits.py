@@ -1,9 +1,14 @@
 """Limits that every service advertises in GetInfo and enforces with typed errors."""
 
-from google.protobuf.message import Message
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 DEFAULT_MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 

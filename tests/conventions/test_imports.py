@@ -1,6 +1,8 @@
 """The arrows between the packages, and calls that a better way replaces everywhere."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,14 @@ def test_inference_knows_no_grpc() -> None:
         if name.split(".")[0] in {"grpc", "lensmesh"} or name.startswith("google.protobuf")
     ]
     assert not wrong
+
+
+def test_settings_of_model_services_load_no_grpc() -> None:
+    """Not by way of the chassis either."""
+    code = "import sys, lensmesh_inference.settings; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "lensmesh_chassis.fetching" in loaded.split()
+    assert not {"grpc", "google.protobuf", "prometheus_client"} & set(loaded.split())
 
 
 def test_errors_know_no_grpc() -> None:
