@@ -15,8 +15,9 @@ from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.golden import golden_png
-from lensmesh_inference.images import ImageLimits, decode_image
-from lensmesh_inference.pools import DecodePool
+from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.pillow import decode_image
+from lensmesh_inference.pictures.pool import DecodePool
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.devices import cpu_count
-from lensmesh_inference.pools import DecodePool
+from lensmesh_inference.pictures.pool import DecodePool
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
-from lensmesh_inference.pools import DecodePool
+from lensmesh_inference.pictures.pool import DecodePool
 
 
 @dataclass(frozen=True)

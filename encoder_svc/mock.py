@@ -16,7 +16,8 @@ import numpy as np
 from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, both_spaces
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
-from lensmesh_inference.images import ImageLimits, decode_image
+from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.pillow import decode_image
 
 DIMENSIONS: Final[Mapping[str, int]] = {"mock": 512, "mock-768": 768}
 CONTEXT_WORDS: Final = 77

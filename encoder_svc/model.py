@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
-from lensmesh_inference.images import ImageLimits
+from lensmesh_inference.pictures.limits import ImageLimits
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Modality: TypeAlias = Literal["image", "text"]

@@ -20,7 +20,8 @@ from lensmesh_chassis.errors import InternalFault, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.devices import DeviceFacts, choose_device, choose_precision, describe_device
 from lensmesh_inference.digest import Json, json_digest, weights_digest
-from lensmesh_inference.images import ImageLimits, decode_image
+from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.pillow import decode_image
 
 _PRECISIONS: Final = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 # SimpleTokenizer remembers every word it ever saw: strangers' words must not fill the memory.

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from lensmesh_chassis.fetching import FetchSettings
-from lensmesh_inference.images import ImageLimits
+from lensmesh_inference.pictures.limits import ImageLimits
 
 
 class ModelServiceSettings(FetchSettings):

@@ -6,7 +6,8 @@ import pytest
 
 from caption_svc.captioner import Job, Kind
 from caption_svc.models.blip import BlipCaptioner, load_blip
-from lensmesh_inference.images import ImageLimits, decode_image
+from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.pillow import decode_image
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from encoder_svc.settings import EncoderSettings
 from encoder_svc.sources import Form, parse_source, split_names
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_inference.digest import weights_digest
-from lensmesh_inference.images import ImageLimits
+from lensmesh_inference.pictures.limits import ImageLimits
 from tests.encoder.helpers import png
 from tests.encoder.tiny import CONFIGS, PREPROCESS, write_config, write_folder
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -18,8 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+from lensmesh_inference.pictures.limits import FORMATS, ImageLimits
 
 _ORIENTATION_TAG: Final = 0x0112
 _TURNS: Final[Mapping[int, Image.Transpose]] = {
@@ -42,16 +40,6 @@ _OTHER_MAGIC: Final[Mapping[str, tuple[int, bytes]]] = {
     "XML or SVG": (0, b"<?xml"),
     "ICO": (0, b"\0\0\1\0"),
 }
-
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """What one encoded picture may be."""
-
-    max_bytes: int = 20 * 1024 * 1024
-    max_pixels: int = 50_000_000
-    # A model scales the short side to its own size: 1 x 10,000,000 pixels would become terabytes there.
-    max_aspect: int = 200
 
 
 def decode_image(content: bytes, limits: ImageLimits, field: str = "image") -> Image.Image:

@@ -10,7 +10,7 @@ import pytest
 
 from lensmesh_inference.batching.lanes import Lane
 from lensmesh_inference.devices import cpu_count
-from lensmesh_inference.pools import DecodePool
+from lensmesh_inference.pictures.pool import DecodePool
 
 
 async def until(condition: Callable[[], bool]) -> None:

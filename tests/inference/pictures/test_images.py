@@ -15,7 +15,8 @@ from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.images import FORMATS, ImageLimits, decode_image
+from lensmesh_inference.pictures.limits import FORMATS, ImageLimits
+from lensmesh_inference.pictures.pillow import decode_image
 
 LIMITS = ImageLimits()
 

@@ -1,0 +1,18 @@
+"""What an encoded picture may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What one encoded picture may be."""
+
+    max_bytes: int = 20 * 1024 * 1024
+    max_pixels: int = 50_000_000
+    # A model scales the short side to its own size: 1 x 10,000,000 pixels would become terabytes there.
+    max_aspect: int = 200
