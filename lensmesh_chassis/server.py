@@ -1,6 +1,7 @@
 """The life of a service process: NOT_SERVING -> start -> SERVING -> signal -> NOT_SERVING -> drain -> stop."""
 
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from typing_extensions import TypeVar
 
 from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.ending import give_up
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.host import Host
@@ -47,6 +49,9 @@ class Runtime(Generic[S]):
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     # Whose spans the App's own are; None: nothing is traced.
     tracer_provider: Any | None = None
+    # Ends the process at once, from any thread, with exit code 70: for an App that finds that something in it will
+    # never end. None where the process is not the service's own.
+    give_up: Callable[[], None] | None = None
 
 
 class App(Protocol):
@@ -84,12 +89,18 @@ class RunningServer:
 class _Service(Generic[S]):
     """One App with its servers."""
 
-    def __init__(self, settings: S, build: Callable[[Runtime[S]], App], name: str, tracer_provider: Any | None) -> None:
+    def __init__(
+        self,
+        settings: S,
+        build: Callable[[Runtime[S]], App],
+        name: str,
+        tracer_provider: Any | None,
+        give_up: Callable[[], None] | None = None,
+    ) -> None:
         self._name = name
         health, draining, registry = Health(), asyncio.Event(), CollectorRegistry()
-        self.runtime: Runtime[S] = Runtime(
-            settings, health, draining, server_info(settings.instance, health.reason), registry, tracer_provider
-        )
+        info = server_info(settings.instance, health.reason)
+        self.runtime: Runtime[S] = Runtime(settings, health, draining, info, registry, tracer_provider, give_up)
         describe_process(registry, name, health, settings.restarts)
         self.app = build(self.runtime)
         self.host = Host(settings, health, draining, registry, tracer_provider)
@@ -132,8 +143,8 @@ async def running(
 def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
     """Run a service until SIGTERM or SIGINT, and drain; a second signal ends the process at once. Never returns: exits.
 
-    Exit codes: 0 after a drain, 1 where the service could not start or was forced. `service` ("encoder") names it in
-    logs and traces.
+    Exit codes: 0 after a drain, 1 where the service could not start or was forced, 70 where it gave up by itself
+    (`Runtime.give_up`). `service` ("encoder") names it in logs and traces.
     """
     configure_logging(settings.log_level, settings.log_format, service=service, instance=settings.instance)
     _log.info("settings", version=version(), pid=os.getpid(), settings=shown(settings))
@@ -154,7 +165,7 @@ async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service
     one: _Service[S] | None = None
     serving = False
     try:
-        one = _Service(settings, build, service, provider)
+        one = _Service(settings, build, service, provider, functools.partial(give_up, provider))
         starting = asyncio.create_task(one.start())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():

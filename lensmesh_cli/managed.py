@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from lensmesh_chassis.ending import GIVEN_UP
+
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
 # A process that served this long has recovered: its next end is a first one again.
 STABLE_S = 60.0
@@ -205,6 +207,8 @@ class Managed:
 
 def how_it_ended(code: int) -> str:
     """ "ended with code 1", "was killed by SIGKILL"."""
+    if code == GIVEN_UP:
+        return f"gave up, as its log says, with code {code}"
     if code >= 0:
         return f"ended with code {code}"
     try:

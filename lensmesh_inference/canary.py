@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from lensmesh_chassis.errors import DeadlineExceeded, Overloaded
+from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, Overloaded
+from lensmesh_chassis.reasons import Reason
 
 A = TypeVar("A")
+
+# A model that failed is asked again so soon, whatever the timer says: it is told as well once it is.
+AGAIN_S = 5.0
+# One that failed on an item is asked whether it was the item; so many seconds lie between two such questions at least.
+SUSPECT_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -18,9 +25,10 @@ _log = logging.getLogger(__name__)
 class Canary(Generic[A]):
     """One model's canary.
 
-    `ask` sends a fixed input the way callers' inputs go; its first answer is the one that later ones are held
-    against, by `same`. `tell` is called with why the model cannot be trusted, and with "" once it answers as before.
-    A model that is only too busy to take the question is left alone.
+    `ask` sends a fixed input the way callers' inputs go, past any cache of results; its first answer is the one that
+    later ones are held against, by `same`. `tell` is called with why the model cannot be trusted, and with "" once it
+    answers as before. `batches` counts what the model has done: one that does other work meanwhile is only too busy to
+    take the question, and left alone.
     """
 
     def __init__(
@@ -32,6 +40,7 @@ class Canary(Generic[A]):
         name: str,
         every_s: float,
         timeout_s: float,
+        batches: Callable[[], int] = lambda: 0,
     ) -> None:
         self._ask = ask
         self._same = same
@@ -39,9 +48,11 @@ class Canary(Generic[A]):
         self._name = name
         self._every_s = every_s
         self._timeout_s = timeout_s
+        self._batches = batches
         self._known: A | None = None
         self._passed: float | None = None
         self._failing = False
+        self._suspected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -56,11 +67,14 @@ class Canary(Generic[A]):
 
     async def start(self) -> A:
         """Ask for the first time, then on the timer (never, where `every_s` is 0). Raises what the model raises."""
-        self._known = await self._ask()
+        answer = await self._ask()
+        if not self._same(answer, answer):
+            raise InternalFault(Reason.MODEL_FAILED, f"{self._name} computes what is no answer, such as NaN")
+        self._known = answer
         self._passed = time.monotonic()
         if self._every_s > 0:
             self._task = asyncio.create_task(self._repeat(), name=f"canary-{self._name}")
-        return self._known
+        return answer
 
     async def stop(self) -> None:
         """Ask no more."""
@@ -69,9 +83,14 @@ class Canary(Generic[A]):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def suspect(self) -> None:
+        """The model failed on somebody's item: ask at once whether it was the item's fault."""
+        self._suspected.set()
+
     async def check(self) -> None:
         """Ask now, and tell."""
         assert self._known is not None, "start() comes first"
+        done = self._batches()
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._ask()
@@ -79,6 +98,8 @@ class Canary(Generic[A]):
         except (Overloaded, DeadlineExceeded):
             return
         except TimeoutError:
+            if self._batches() != done:
+                return
             trouble = f"{self._name} has not answered its canary for {self._timeout_s:g} s"
         except Exception as error:  # noqa: BLE001 - whatever a broken model raises is the finding
             _log.warning("the canary of %s failed: %r", self._name, error)
@@ -91,5 +112,11 @@ class Canary(Generic[A]):
 
     async def _repeat(self) -> None:
         while True:
-            await asyncio.sleep(self._every_s)
+            pause_s = min(self._every_s, AGAIN_S) if self._failing else self._every_s
+            least_s = min(pause_s, SUSPECT_S)
+            await asyncio.sleep(least_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s - least_s):
+                    await self._suspected.wait()
+            self._suspected.clear()
             await self.check()

@@ -1,6 +1,7 @@
 """A canary learns its answer at start, tells once a model goes wrong, and tells when it is well again."""
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -93,6 +94,56 @@ async def test_a_busy_model_is_left_alone(canary: Canary[str], model: Model, tol
     model.error = Overloaded(Reason.OVERLOADED, "full")
     await canary.check()
     assert told == []
+
+
+async def test_a_model_that_answers_nonsense_at_start_cannot_start(model: Model, told: list[str]) -> None:
+    canary = Canary(model.ask, lambda one, other: False, told.append, name="m", every_s=0, timeout_s=1)
+    with pytest.raises(InternalFault, match="such as NaN"):
+        await canary.start()
+
+
+async def test_one_that_does_other_work_meanwhile_is_only_busy(model: Model, told: list[str]) -> None:
+    batches = itertools.count()
+    canary = Canary(
+        model.ask, str.__eq__, told.append, name="m", every_s=0, timeout_s=0.05, batches=lambda: next(batches)
+    )
+    await canary.start()
+    model.hangs = True
+    await canary.check()
+    assert told == []
+    assert canary.passes
+
+
+async def test_a_suspicion_is_followed_at_once(model: Model, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensmesh_inference.canary.SUSPECT_S", 0.001)
+    canary = Canary(model.ask, str.__eq__, told.append, name="m", every_s=1000, timeout_s=10)
+    await canary.start()
+    model.answer = "noise"
+    canary.suspect()
+    async with asyncio.timeout(10):
+        while not told:  # noqa: ASYNC110 - what is told
+            await asyncio.sleep(0.005)
+    await canary.stop()
+    assert told == ["m no longer answers as it did at start"]
+
+
+async def test_a_failing_model_is_asked_again_soon(
+    model: Model, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lensmesh_inference.canary.SUSPECT_S", 0.001)
+    monkeypatch.setattr("lensmesh_inference.canary.AGAIN_S", 0.01)
+    canary = Canary(model.ask, str.__eq__, told.append, name="m", every_s=1000, timeout_s=10)
+    await canary.start()
+    model.error = RuntimeError("no memory for the moment")
+    canary.suspect()
+    async with asyncio.timeout(10):
+        while model.asked < 4:  # noqa: ASYNC110 - what is asked
+            await asyncio.sleep(0.005)
+        model.error = None
+        while told[-1]:  # noqa: ASYNC110 - what is told
+            await asyncio.sleep(0.005)
+    await canary.stop()
+    assert canary.passes
 
 
 async def test_the_timer_asks_until_stopped(model: Model, told: list[str]) -> None:

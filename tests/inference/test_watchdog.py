@@ -1,0 +1,172 @@
+"""The watchdog counts its own ticks: a device or an event loop that hangs is told, and the process ended, in time."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lensmesh_inference import watchdog
+from lensmesh_inference.watchdog import Running, Watchdog
+
+TICK_S, HANG_S = 0.01, 0.1
+
+
+@dataclass
+class FakeEngine:
+    """What a test says that it does."""
+
+    name: str = "m"
+    lost: bool = False
+    batches: list[Running] = field(default_factory=list)
+
+    def running(self) -> list[Running]:
+        return self.batches
+
+
+class BusyEngine(FakeEngine):
+    """At another batch whenever one looks."""
+
+    seen = 0
+
+    def running(self) -> list[Running]:
+        self.seen += 1
+        return [Running(self.seen, 1, 0.001)]
+
+
+class Found:
+    """A watchdog at work, what it told, and whether it ended the process."""
+
+    def __init__(self, engine: FakeEngine, *, ends: bool = True, hang_s: float = HANG_S) -> None:
+        self.told: list[str] = []
+        self.ended = threading.Event()
+        self.dog = Watchdog(self.told.append, self.ended.set if ends else None, hang_s=hang_s, tick_s=TICK_S)
+        self.dog.watch(engine)
+        self.dog.start()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "LAST_S", 0.05)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def watch(engine: FakeEngine) -> Iterator[Callable[..., Found]]:
+    made: list[Found] = []
+
+    def start(**how: Any) -> Found:
+        made.append(Found(engine, **how))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.dog.stop()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in a thread
+            await asyncio.sleep(0.005)
+
+
+async def test_a_batch_that_never_ends_is_told_and_ends_the_process(
+    engine: FakeEngine, watch: Callable[..., Found], caplog: pytest.LogCaptureFixture
+) -> None:
+    def stuck_here() -> None:
+        freed.wait()
+
+    freed = threading.Event()
+    hung = threading.Thread(target=stuck_here)
+    hung.start()
+    engine.batches = [Running(7, 16, 0.01, hung.ident)]
+    found = watch()
+    await until(found.ended.is_set)
+    freed.set()
+    hung.join()
+    assert len(found.told) == 1
+    assert found.told[0].startswith("m hangs: a batch of 16 has been in the device for 0.1")
+    assert "0.01 s predicted" in found.told[0]
+    # The log, not health, shows where it hangs.
+    assert "\n" not in found.told[0]
+    await until(lambda: any("stuck_here" in record.getMessage() for record in caplog.records))
+    assert any(record.levelno == logging.CRITICAL for record in caplog.records)
+
+
+async def test_batches_that_come_and_go_are_no_hang() -> None:
+    engine = BusyEngine()
+    found = Found(engine)
+    await until(lambda: engine.seen > 3 * HANG_S / TICK_S)
+    found.dog.stop()
+    assert found.told == []
+
+
+async def test_what_was_predicted_long_may_take_long(engine: FakeEngine, watch: Callable[..., Found]) -> None:
+    engine.batches = [Running(1, 16, 1000.0)]
+    found = watch()
+    await asyncio.sleep(4 * HANG_S)
+    assert found.told == []
+    engine.batches = [Running(2, 16, HANG_S / 100)]
+    await until(found.ended.is_set)
+
+
+async def test_a_batch_unlike_any_before_has_a_bound_of_its_own(
+    engine: FakeEngine, watch: Callable[..., Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "UNKNOWN", 2.0)
+    engine.batches = [Running(1, 4, None)]
+    found = watch()
+    await until(found.ended.is_set)
+    assert "nothing was known of its like" in found.told[0]
+
+
+async def test_an_engine_without_devices_ends_the_process(engine: FakeEngine, watch: Callable[..., Found]) -> None:
+    found = watch()
+    engine.lost = True
+    await until(found.ended.is_set)
+    assert found.told == ["m has no device left"]
+
+
+async def test_a_blocked_event_loop_ends_the_process(engine: FakeEngine, watch: Callable[..., Found]) -> None:
+    found = watch()
+    # The very thing that must not happen, for as long as it takes.
+    time.sleep(0.02)  # noqa: ASYNC251
+    assert not found.ended.is_set()
+    assert found.ended.wait(30)
+    await until(lambda: found.told)
+    assert found.told[0].startswith("the event loop has answered nothing for 0.6")
+
+
+async def test_a_process_that_is_not_its_own_is_only_told(engine: FakeEngine, watch: Callable[..., Found]) -> None:
+    engine.lost = True
+    found = watch(ends=False)
+    await until(lambda: found.told)
+    assert not found.ended.is_set()
+
+
+async def test_none_is_watched_where_it_is_off(engine: FakeEngine, watch: Callable[..., Found]) -> None:
+    before = threading.active_count()
+    engine.lost = True
+    watch(hang_s=0)
+    assert threading.active_count() == before
+
+
+def test_a_closed_loop_ends_the_watch(engine: FakeEngine) -> None:
+    async def start() -> Found:
+        return Found(engine)
+
+    before = {thread.ident for thread in threading.enumerate()}
+    found = asyncio.run(start())
+    for thread in threading.enumerate():
+        if thread.ident not in before:
+            thread.join(30)
+            assert not thread.is_alive()
+    assert not found.ended.is_set()
