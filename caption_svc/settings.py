@@ -27,16 +27,6 @@ class CaptionSettings(ModelServiceSettings):
     max_queue_items: int = Field(default=512, ge=1, description="Items waiting in each lane of one model.")
     stream_items: int = Field(default=64, ge=1, description="Items of one stream in flight before reading stops.")
     max_items: int = Field(default=64, ge=1, description="Items in one call or one stream message.")
-    canary_seconds: float = Field(
-        default=60,
-        ge=0,
-        description="Seconds between two captions of a known picture that health depends on; 0: only at start.",
-    )
-    canary_timeout_seconds: float = Field(
-        default=120,
-        gt=0,
-        description="Longest time for that caption, what waits before it included, before health fails.",
-    )
     max_caption_tokens: int = Field(default=100, ge=1, description="Largest CaptionOptions.max_tokens.")
     default_caption_tokens: int = Field(
         default=30, ge=1, description="What CaptionOptions.max_tokens of 0 means, cut to max_caption_tokens."

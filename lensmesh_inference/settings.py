@@ -29,6 +29,25 @@ class ModelServiceSettings(FetchSettings):
     max_queue_bytes: int = Field(default=1024**3, ge=1, description="Bytes waiting in each lane of one model.")
     stream_items: int = Field(default=256, ge=1, description="Items of one stream in flight before reading stops.")
     stream_bytes: int = Field(default=64 * 1024**2, ge=1, description="Bytes of one stream in flight before that.")
+    canary_seconds: float = Field(
+        default=60,
+        ge=0,
+        description="Seconds between two questions to each model whose answer is known, which health depends on; 0: "
+        "only at start.",
+    )
+    canary_timeout_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="Longest time for that answer, what waits before it included, before health fails; a model that "
+        "does other work meanwhile gets more.",
+    )
+    hang_seconds: float = Field(
+        default=5,
+        ge=0,
+        description="A batch in the device for longer than this, and longer than 5 times what was predicted, has hung: "
+        "the service says NOT_SERVING and why, and its process ends with code 70. So does one whose event loop is "
+        "blocked for 6 times as long. 0: never.",
+    )
     max_items: int = Field(default=256, ge=1, description="Items in one call or one stream message.")
     max_image_bytes: int = Field(default=20 * 1024**2, ge=1, description="Bytes of one encoded picture.")
     max_image_pixels: int = Field(default=50_000_000, ge=1, description="Width times height of one picture.")
