@@ -12,8 +12,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from lensmesh_inference.batching.running import Running
 
 TICK_S = 0.5
 # So many times its prediction a batch may take.
@@ -27,18 +28,6 @@ LOOP = 6.0
 LAST_S = 2.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """One batch in a device now. `number` is unlike that of any other batch of its engine."""
-
-    number: int
-    items: int
-    predicted_s: float | None
-    """None where nothing like it was run before."""
-    thread: int | None = None
-    """Identity of the thread that it hangs in, if it hangs."""
 
 
 class Watched(Protocol):

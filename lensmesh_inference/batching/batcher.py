@@ -26,6 +26,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.lanes import Entry, Lane, LaneQueue, Seat
 from lensmesh_inference.batching.observer import BatchObserver, Unobserved
+from lensmesh_inference.batching.running import Running
 from lensmesh_inference.batching.tracing import Ride, batch_span
 
 __all__ = ["Answer", "Batcher", "Lane", "Seat"]
@@ -80,6 +81,9 @@ class Batcher(Generic[In, Out]):
         self._interactive_in_a_row = 0
         self._item_seconds = 0.0
         self._running_since: float | None = None
+        self._running: Running | None = None
+        self.batches = 0
+        """Batches that the device has been given so far."""
         self._thread: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -146,6 +150,16 @@ class Batcher(Generic[In, Out]):
         """How long the batch in the device has run, in seconds; 0 when idle."""
         since = self._running_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def running(self) -> Sequence[Running]:
+        """What is in the device now. To be read from any thread."""
+        running = self._running
+        return () if running is None else (running,)
+
+    @property
+    def lost(self) -> bool:
+        """Whether no device is left."""
+        return False
 
     def admit(self, lane: Lane, *, items: int, size_bytes: int) -> Seat:
         """Promise room to a whole call before its items are decoded, or raise ``Overloaded`` at once.
@@ -267,10 +281,13 @@ class Batcher(Generic[In, Out]):
     async def _compute_at_once(self, batch: list[Entry[In, Answer[Out]]]) -> None:
         """Run the batch as it is. Raises what the model raises, and nothing is answered then."""
         started = self._running_since = time.monotonic()
+        self.batches += 1
+        predicted_s = len(batch) * self._item_seconds or None
+        self._running = Running(self.batches, len(batch), predicted_s)
         try:
             outputs = await self._in_thread([entry.item for entry in batch])
         finally:
-            self._running_since = None
+            self._running_since = self._running = None
         if len(outputs) != len(batch):
             raise RuntimeError(f"{self._name} returned {len(outputs)} outputs for {len(batch)} items")
         seconds = time.monotonic() - started

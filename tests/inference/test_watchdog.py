@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from lensmesh_inference import watchdog
-from lensmesh_inference.watchdog import Running, Watchdog
+from lensmesh_inference.batching.running import Running
+from lensmesh_inference.watchdog import Watchdog
 
 TICK_S, HANG_S = 0.01, 0.1
 
