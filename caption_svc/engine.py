@@ -3,62 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from caption_svc.captioner import Caption, CaptionModel, Job, Plan
 from caption_svc.models.words import Deltas
-from lensmesh_chassis.telemetry import spans
+from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
 from lensmesh_inference.canary import Canary
+from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
-from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.pillow import decode_image
 from lensmesh_inference.pictures.pool import DecodePool
 
 
 @dataclass(frozen=True)
 class Described:
-    """A caption and where its time went, in microseconds."""
+    """A caption and where its time went."""
 
     caption: Caption
-    queue_us: int
-    preprocess_us: int
-    compute_us: int
-    total_us: int
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class QueueLimits:
-    """How much goes through a model at once: pictures in a batch, items and bytes in each lane."""
-
-    max_batch: int
-    max_items: int
-    max_bytes: int
+    timing: Timing
 
 
 class Captioner:
     """Describes pictures with one model."""
 
     def __init__(
-        self, model: CaptionModel, pool: DecodePool, images: ImageLimits, queue: QueueLimits, metrics: EngineMetrics
+        self, model: CaptionModel, pool: DecodePool, settings: CaptionSettings, metrics: EngineMetrics
     ) -> None:
         self.model = model
         self._pool = pool
-        self._images = images
-        self.batcher: Batcher[Job, Caption] = Batcher(
+        self._images = settings.image_limits
+        self._engine: ModelEngine[Job, Caption, Caption] = ModelEngine(
             model.caption,
             name=model.facts.name,
-            max_batch=queue.max_batch,
-            max_queue_items=queue.max_items,
-            max_queue_bytes=queue.max_bytes,
-            observer=metrics.observe(model.facts.name, [lane.name.lower() for lane in Lane]),
+            group_of=lambda job: job.plan,
+            finish=lambda _, caption: caption,
+            pool=pool,
+            settings=settings,
+            metrics=metrics,
         )
-        metrics.watch(self.batcher)
+
+    @property
+    def batcher(self) -> Batcher[Job, Caption]:
+        """Its queue."""
+        return self._engine.batcher
 
     async def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
         """`CaptionModel.plan`, off the event loop where there is something to tokenize."""
@@ -68,7 +59,7 @@ class Captioner:
 
     def admit(self, sizes: list[int], lane: Lane) -> Seat:
         """Room for a whole call, given the bytes of its encoded pictures; raises ``Overloaded`` where there is none."""
-        return self.batcher.admit(lane, items=len(sizes), size_bytes=sum(self._held(size) for size in sizes))
+        return self._engine.admit([self._held(size) for size in sizes], lane)
 
     async def describe(
         self,
@@ -87,29 +78,18 @@ class Captioner:
         stops it wherever it is: waiting, or between two tokens. Raises ``InvalidInput`` naming `field` for a bad
         picture, and what `Batcher.submit` raises.
         """
-        arrived = time.monotonic()
-        own_seat: Seat | None = None
-        if seat is None:
-            await self.batcher.room(lane)
-            seat = own_seat = self.admit([len(content)], lane)
-        job: Job | None = None
+        abandoned = threading.Event()
+
+        def prepare() -> Job:
+            pixels = self.model.prepare(decode_image(content, self._images, field), content)
+            return Job(pixels, plan, on_text, abandoned)
+
+        work = Work(prepare, step="decode", size_bytes=self._held(len(content)), lane=lane, deadline=deadline)
         try:
-            with spans.span("decode"):
-                pixels, preprocess_s = await self._pool.run(self._prepare, content, field, lane=lane)
-            self.batcher.observer.prepared(preprocess_s)
-            job = Job(pixels, plan, on_text)
-            answer = await self.batcher.submit(
-                job, lane=lane, size_bytes=self._held(len(content)), group=plan, deadline=deadline, seat=seat
-            )
+            done = await self._engine.answer(work, seat=seat)
         finally:
-            if job is not None:
-                job.abandoned.set()
-            if own_seat is not None:
-                own_seat.release()
-        total_us, preprocess_us = int((time.monotonic() - arrived) * 1e6), int(preprocess_s * 1e6)
-        # All that is neither preprocessing nor the model is waiting: for room, a thread, the device, the event loop.
-        queue_us = max(0, total_us - preprocess_us - answer.compute_us)
-        return Described(answer.value, queue_us, preprocess_us, answer.compute_us, total_us, answer.batch_size)
+            abandoned.set()
+        return Described(done.value, done.timing)
 
     async def describe_by_word(
         self, content: bytes, plan: Plan, *, lane: Lane, field: str, deadline: float | None = None
@@ -155,8 +135,3 @@ class Captioner:
 
     def _held(self, encoded_bytes: int) -> int:
         return encoded_bytes + self.model.input_bytes
-
-    def _prepare(self, content: bytes, field: str) -> tuple[Any, float]:
-        started = time.monotonic()
-        pixels = self.model.prepare(decode_image(content, self._images, field), content)
-        return pixels, time.monotonic() - started

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from caption_svc.captioner import CaptionModel, Kind
-from caption_svc.engine import Captioner, QueueLimits
+from caption_svc.engine import Captioner
 from caption_svc.models.sources import choose_models, load_model
 from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.errors import PreconditionFailed
@@ -46,8 +46,7 @@ class Serving:
     async def add(self, model: CaptionModel) -> None:
         """Start the model's queue, and have it caption the canary's picture, so that no caller is the first."""
         name, settings = model.facts.name, self._settings
-        queue = QueueLimits(settings.max_batch, settings.max_queue_items, settings.max_queue_bytes)
-        captioner = Captioner(model, self._pool, settings.image_limits, queue, self._metrics)
+        captioner = Captioner(model, self._pool, settings, self._metrics)
         canary = captioner.canary(
             lambda trouble: self._hear(name, trouble),
             every_s=settings.canary_seconds,

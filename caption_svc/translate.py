@@ -33,14 +33,15 @@ def caption_message(described: Described, label: str) -> common_pb2.Caption:
 
 def result_message(described: Described, label: str) -> caption_pb2.CaptionResult:
     """One picture's caption with its timings."""
+    timing = described.timing
     return caption_pb2.CaptionResult(
         caption=caption_message(described, label),
         timings=common_pb2.Timings(
-            queue_us=described.queue_us,
-            preprocess_us=described.preprocess_us,
-            compute_us=described.compute_us,
-            total_us=described.total_us,
-            batch_size=described.batch_size,
+            queue_us=timing.queue_us,
+            preprocess_us=timing.preprocess_us,
+            compute_us=timing.compute_us,
+            total_us=timing.total_us,
+            batch_size=timing.batch_size,
         ),
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,6 +19,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
+from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.pictures.pool import DecodePool
 
 
@@ -52,14 +53,11 @@ def facts_of(item: Item) -> dict[str, str | int]:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Where one item's time went, in microseconds."""
+class Embedded:
+    """One item's vector as the model makes it, not normalized."""
 
-    queue_us: int
-    preprocess_us: int
-    compute_us: int
-    total_us: int
-    batch_size: int
+    vector: Vector
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -92,19 +90,26 @@ class Job:
 
 
 class Served:
-    """One model, its queue and its device's thread."""
+    """One model, and its way from items to vectors."""
 
-    def __init__(self, model: EncoderModel, settings: EncoderSettings, metrics: EngineMetrics) -> None:
+    def __init__(
+        self, model: EncoderModel, pool: DecodePool, settings: EncoderSettings, metrics: EngineMetrics
+    ) -> None:
         self.model = model
-        self.batcher: Batcher[Prepared, Vector] = Batcher(
+        self.engine: ModelEngine[Prepared, Vector, Embedded] = ModelEngine(
             model.compute,
             name=model.facts.name,
-            max_batch=settings.max_batch,
-            max_queue_items=settings.max_queue_items,
-            max_queue_bytes=settings.max_queue_bytes,
-            observer=metrics.observe(model.facts.name, [lane.name.lower() for lane in Lane]),
+            group_of=lambda prepared: prepared.modality,
+            finish=lambda prepared, vector: Embedded(vector, prepared.truncated),
+            pool=pool,
+            settings=settings,
+            metrics=metrics,
         )
-        metrics.watch(self.batcher)
+
+    @property
+    def batcher(self) -> Batcher[Prepared, Vector]:
+        """Its queue."""
+        return self.engine.batcher
 
     def size_of(self, item: Item) -> int:
         """Bytes that an item holds until it is answered, decoded and not yet decoded."""
@@ -120,7 +125,7 @@ class Engine:
         self._settings = settings
         self._limits = settings.image_limits
         self.pool = DecodePool(settings.decode_threads)
-        self.served = [Served(model, settings, metrics) for model in models]
+        self.served = [Served(model, self.pool, settings, metrics) for model in models]
 
     async def start(self) -> None:
         """Start the device threads; one text and one picture through each model, so that no caller is the first."""
@@ -158,41 +163,24 @@ class Engine:
 
     def admit(self, items: Sequence[Item], job: Job) -> Seat:
         """Room for a whole call, or ``Overloaded``; hold it as a context manager and give it to each `encode`."""
-        size = sum(job.served.size_of(item) for item in items)
-        return job.served.batcher.admit(job.lane, items=len(items), size_bytes=size)
+        return job.served.engine.admit([job.served.size_of(item) for item in items], job.lane)
 
-    async def encode_when_room(self, item: Item, job: Job) -> Encoded:
-        """As `encode`, waiting for room instead of being refused: for streams, which are read no further meanwhile."""
-        arrived = time.monotonic()
-        await job.served.batcher.room(job.lane)
-        with self.admit([item], job) as seat:
-            return await self.encode(item, job, seat=seat, arrived=arrived)
+    async def encode(self, item: Item, job: Job, *, seat: Seat | None = None) -> Encoded:
+        """One vector; without a seat it waits for room, as streams do.
 
-    async def encode(self, item: Item, job: Job, *, seat: Seat | None = None, arrived: float | None = None) -> Encoded:
-        """One vector. Raises what concerns this item alone: bad input, a missed deadline, a model that fails on it."""
-        arrived = time.monotonic() if arrived is None else arrived
+        Raises what concerns this item alone: bad input, a missed deadline, a model that fails on it.
+        """
         self._check(item)
-        with spans.span("decode" if isinstance(item, Picture) else "tokenize"):
-            prepared, preprocess_s = await self.pool.run(self._prepare, item, job, lane=job.lane)
-        job.served.batcher.observer.prepared(preprocess_s)
-        before_queue_s = time.monotonic() - arrived
-        answer = await job.served.batcher.submit(
-            prepared,
-            lane=job.lane,
+        work = Work(
+            functools.partial(self._prepare, item, job.served.model),
+            step="decode" if isinstance(item, Picture) else "tokenize",
             size_bytes=job.served.size_of(item),
-            group=prepared.modality,
+            lane=job.lane,
             deadline=job.deadline,
-            seat=seat,
         )
-        vector = _unit(answer.value) if job.space.normalized else answer.value
-        timing = Timing(
-            queue_us=answer.queue_us + int((before_queue_s - preprocess_s) * 1e6),
-            preprocess_us=int(preprocess_s * 1e6),
-            compute_us=answer.compute_us,
-            total_us=int((time.monotonic() - arrived) * 1e6),
-            batch_size=answer.batch_size,
-        )
-        return Encoded(vector, job.space, prepared.truncated, timing)
+        done = await job.served.engine.answer(work, seat=seat)
+        raw = done.value.vector
+        return Encoded(_unit(raw) if job.space.normalized else raw, job.space, done.value.truncated, done.timing)
 
     def _check(self, item: Item) -> None:
         if isinstance(item, Picture):
@@ -208,15 +196,11 @@ class Engine:
                 metadata={"chars": len(item.text), "max_text_chars": limit},
             )
 
-    def _prepare(self, item: Item, job: Job) -> tuple[Prepared, float]:
-        """In the pool's thread: the item as the model takes it, and the seconds that took."""
-        started = time.monotonic()
-        model = job.served.model
+    def _prepare(self, item: Item, model: EncoderModel) -> Prepared:
+        """In the pool's thread: the item as the model takes it."""
         if isinstance(item, Picture):
-            prepared = model.prepare_image(item.content, self._limits, item.field)
-        else:
-            prepared = model.prepare_text(item.text)
-        return prepared, time.monotonic() - started
+            return model.prepare_image(item.content, self._limits, item.field)
+        return model.prepare_text(item.text)
 
 
 def _grey_png() -> bytes:

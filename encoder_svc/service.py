@@ -167,7 +167,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             with item_span(one.index, {spans.ITEM_REF: one.item.ref, **one.job.facts}) as span:
                 item = await read_stream_item(one.item, one.field, self._fetcher)
                 span.set_attributes(facts_of(item))
-                result = write_result(await self._engine().encode_when_room(item, one.job), one.options)
+                result = write_result(await self._engine().encode(item, one.job), one.options)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
             result = write_error(error)
         return encoder_pb2.EncodeStreamResult(ref=one.item.ref, result=result)
