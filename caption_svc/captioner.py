@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from PIL import Image
 
+from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
 
 
@@ -82,6 +83,9 @@ class Job:
     abandoned: threading.Event = field(default_factory=threading.Event)
 
 
+Worker: TypeAlias = Callable[[Sequence[Job]], Sequence[Caption | LensmeshError]]
+
+
 class CaptionModel(Protocol):
     """A model that describes pictures."""
 
@@ -102,5 +106,8 @@ class CaptionModel(Protocol):
     def prepare(self, image: Image.Image, content: bytes) -> Any:
         """Turn an upright RGB picture, decoded from `content`, into the model's input. Runs in the pool's threads."""
 
-    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
-        """Describe pictures of one plan, one answer for each, in order. Runs in the device's thread."""
+    def workers(self) -> Sequence[Worker]:
+        """One function for each device, called in a thread of its own.
+
+        It describes pictures of one plan, one answer for each, in order.
+        """

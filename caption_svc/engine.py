@@ -37,7 +37,7 @@ class Captioner:
         self._pool = pool
         self._images = settings.image_limits
         self._engine: ModelEngine[Job, Caption, Caption] = ModelEngine(
-            model.caption,
+            model.workers(),
             name=model.facts.name,
             group_of=lambda job: job.plan,
             finish=lambda _, caption: caption,

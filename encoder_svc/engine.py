@@ -97,7 +97,7 @@ class Served:
     ) -> None:
         self.model = model
         self.engine: ModelEngine[Prepared, Vector, Embedded] = ModelEngine(
-            model.compute,
+            model.workers(),
             name=model.facts.name,
             group_of=lambda prepared: prepared.modality,
             finish=lambda prepared, vector: Embedded(vector, prepared.truncated),

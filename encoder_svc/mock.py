@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, both_spaces
+from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, Worker, both_spaces
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
 from lensmesh_inference.pictures.limits import ImageLimits
@@ -50,6 +50,9 @@ class MockModel:
     def prepare_text(self, text: str) -> Prepared:
         words = len(text.split())
         return Prepared("text", hashlib.sha256(text.encode()).digest(), truncated=words > CONTEXT_WORDS)
+
+    def workers(self) -> Sequence[Worker]:
+        return [self.compute]
 
     def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector]:
         return [self._vector(item.data) for item in batch]

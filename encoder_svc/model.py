@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeAlias
@@ -64,8 +64,11 @@ class ModelFacts:
     image_bytes: int
 
 
+Worker: TypeAlias = Callable[[Sequence[Prepared]], Sequence[Vector | LensmeshError]]
+
+
 class EncoderModel(Protocol):
-    """A model. `prepare_*` run in any thread, `compute` in one thread at a time."""
+    """A model. `prepare_*` run in any thread."""
 
     @property
     def facts(self) -> ModelFacts:
@@ -77,8 +80,11 @@ class EncoderModel(Protocol):
     def prepare_text(self, text: str) -> Prepared:
         """Tokenize one text to the model's context, saying whether it was cut."""
 
-    def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector | LensmeshError]:
-        """Vectors as the model makes them, not normalized, for items of one modality, in their order."""
+    def workers(self) -> Sequence[Worker]:
+        """One function for each device, called in a thread of its own.
+
+        It gives vectors as the model makes them, not normalized, for items of one modality, in their order.
+        """
 
     def devices(self) -> Sequence[DeviceFacts]:
         """Where it runs, now."""

@@ -14,11 +14,18 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from encoder_svc.locate import Located, locate, make_tokenizer
-from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, both_spaces
+from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, Worker, both_spaces
 from encoder_svc.sources import Form, Source, model_error
 from lensmesh_chassis.errors import InternalFault, LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.devices import DeviceFacts, choose_device, choose_precision, describe_device
+from lensmesh_inference.devices import (
+    DeviceFacts,
+    choose_device,
+    choose_precision,
+    describe_device,
+    parse_devices,
+    threads_each,
+)
 from lensmesh_inference.digest import Json, json_digest, weights_digest
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.pillow import decode_image
@@ -75,6 +82,10 @@ class OpenClipModel:
             cut = bool((tokens != longer[:context]).any()) or int(longer[context]) != padding
         return Prepared("text", tokens, truncated=cut or bool(shortened))
 
+    def workers(self) -> Sequence[Worker]:
+        # Forward passes change nothing in the model: workers on the CPU share its weights.
+        return [self.compute] * len(parse_devices(self.facts.requested_device))
+
     def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector | LensmeshError]:
         stacked = torch.stack([item.data for item in batch])
         with torch.inference_mode():
@@ -98,7 +109,7 @@ def load(source: Source, *, device: str, precision: str, threads: int, allow_dow
 
     Takes seconds, blocks, and raises ``PreconditionFailed`` for what cannot be served as configured.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads_each(threads, parse_devices(device)))
     chosen = choose_device(device)
     dtype = choose_precision(chosen, precision)
     located = locate(source, allow_download=allow_download)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS: Final = ("float32", "bfloat16", "float16")
+# Each worker needs at least a core to be of use, and no machine has more.
+MOST_CPU_WORKERS: Final = 256
+_DEVICES: Final = "auto, cpu, cpu:N, cuda, cuda:N, or several of them, comma-separated"
 _BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -31,39 +35,62 @@ class DeviceFacts:
     memory_used: int
 
 
-def choose_device(requested: str) -> torch.device:
-    """The device for "auto" (CUDA where torch sees it, else the CPU), "cpu", "cuda" or "cuda:1".
+def parse_devices(requested: str) -> tuple[str, ...]:
+    """One name for each worker that the setting `device` asks for: "auto", "cpu" or "cuda:N".
 
-    Raises ``PreconditionFailed`` for a device that is not there: running elsewhere in silence would be a hundred
-    times slower.
+    `requested` is auto, or cpu, cpu:N (N workers that share the cores), cuda and cuda:N, comma-separated: "cpu:2" is
+    ("cpu", "cpu"), "cuda:0,cuda:1" is two GPUs. Knows nothing of what is there. Raises ``PreconditionFailed``.
+    """
+    words = [word.strip() for word in requested.split(",")]
+    if words == ["auto"]:
+        return ("auto",)
+    workers: list[str] = []
+    for word in words:
+        kind, colon, number = word.partition(":")
+        if kind not in ("cpu", "cuda") or (colon and not (number.isascii() and number.isdecimal())):
+            raise _refused(f"device {requested!r} is unknown: use {_DEVICES}.")
+        if kind == "cpu":
+            count = int(number or 1)
+            if not 1 <= count <= MOST_CPU_WORKERS:
+                raise _refused(f"device {word!r} asks for {count} workers: the limit is 1 to {MOST_CPU_WORKERS}.")
+            workers += ["cpu"] * count
+        else:
+            workers.append(f"cuda:{int(number or 0)}")
+    gpus = [worker for worker in workers if worker != "cpu"]
+    if len(set(gpus)) < len(gpus) or len([word for word in words if word.startswith("cpu")]) > 1:
+        raise _refused(f"device {requested!r} names one device twice: name each once, cpu:N for N workers on the CPU.")
+    return tuple(workers)
+
+
+def choose_devices(requested: str) -> tuple[torch.device, ...]:
+    """One device for each worker that the setting asks for, as by `parse_devices`.
+
+    "auto" is the first GPU where torch sees one, else the CPU. Raises ``PreconditionFailed`` for a device that is not
+    there: running elsewhere in silence would be a hundred times slower.
     """
     import torch
 
-    if requested == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(requested)
-    except RuntimeError as error:
-        raise PreconditionFailed(
-            Reason.OPTION_INVALID, f"device {requested!r} is unknown: use auto, cpu, cuda or cuda:N.", field="device"
-        ) from error
-    if device.type == "cuda":
-        index = device.index or 0
-        if index >= torch.cuda.device_count():
-            raise PreconditionFailed(
-                Reason.OPTION_INVALID,
+    names = parse_devices(requested)
+    if names == ("auto",):
+        return (torch.device("cuda:0" if torch.cuda.is_available() else "cpu"),)
+    devices = tuple(torch.device(name) for name in names)
+    for device in devices:
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise _refused(
                 f"device {requested!r} was asked for, but torch {torch.__version__} sees "
-                f"{torch.cuda.device_count()} CUDA devices: check the driver, or set the device to auto or cpu.",
-                field="device",
+                f"{torch.cuda.device_count()} CUDA devices: check the driver, or set the device to auto or cpu."
             )
-        return torch.device("cuda", index)
-    if device.type != "cpu":
-        raise PreconditionFailed(
-            Reason.OPTION_INVALID,
-            f"device {requested!r} is not supported: use auto, cpu, cuda or cuda:N.",
-            field="device",
-        )
-    return device
+    return devices
+
+
+def choose_device(requested: str) -> torch.device:
+    """The first of `choose_devices`."""
+    return choose_devices(requested)[0]
+
+
+def threads_each(threads: int, workers: Sequence[str]) -> int:
+    """CPU threads of one forward pass where `threads` are shared by the CPU workers among `workers`; at least 1."""
+    return max(1, threads // max(1, workers.count("cpu")))
 
 
 def choose_precision(device: torch.device, requested: str = "auto") -> torch.dtype:
@@ -112,6 +139,10 @@ def describe_cpu(threads: int) -> DeviceFacts:
 def cpu_count() -> int:
     """CPUs that this process may use, at least 1: a container's share, not the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refused(text: str) -> PreconditionFailed:
+    return PreconditionFailed(Reason.OPTION_INVALID, text, field="device")
 
 
 def _cpuinfo(key: str) -> str:

@@ -75,7 +75,7 @@ class ModelEngine(Generic[In, Out, Value]):
 
     def __init__(
         self,
-        compute: Callable[[Sequence[In]], Sequence[Out | LensmeshError]],
+        workers: Sequence[Callable[[Sequence[In]], Sequence[Out | LensmeshError]]],
         *,
         name: str,
         group_of: Callable[[In], Hashable],
@@ -84,13 +84,13 @@ class ModelEngine(Generic[In, Out, Value]):
         settings: ModelServiceSettings,
         metrics: Metrics,
     ) -> None:
-        """`compute` runs in the device's thread on prepared items of one group, as `group_of` names it; `finish` makes
-        the answer of a prepared item and its output."""
+        """Each of `workers` runs in its device's thread, on prepared items of one group, as `group_of` names it; `finish`
+        makes the answer of a prepared item and its output."""
         self._group_of = group_of
         self._finish = finish
         self._pool = pool
         self.batcher: Batcher[In, Out] = Batcher(
-            compute,
+            workers,
             name=name,
             max_batch=settings.max_batch,
             max_queue_items=settings.max_queue_items,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan
+from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan, Worker
 from caption_svc.models.beams import search_beams
 from caption_svc.models.generated import Generated
 from caption_svc.models.greedy import decode_greedily
@@ -20,7 +20,14 @@ from caption_svc.models.weights import Parts, load_parts
 from caption_svc.models.words import settled
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.devices import DeviceFacts, choose_device, choose_precision, describe_device
+from lensmesh_inference.devices import (
+    DeviceFacts,
+    choose_device,
+    choose_precision,
+    describe_device,
+    parse_devices,
+    threads_each,
+)
 from lensmesh_inference.digest import weights_digest
 from lensmesh_inference.golden import golden_picture
 
@@ -67,6 +74,10 @@ class BlipCaptioner:
         pixels = self._image_processor(images=image, return_tensors="pt")["pixel_values"][0]
         assert isinstance(pixels, torch.Tensor)
         return pixels
+
+    def workers(self) -> Sequence[Worker]:
+        """One, or as many as share the CPU: generating changes nothing in the model, so they share its weights."""
+        return [self.caption] * len(parse_devices(self.facts.requested_device))
 
     @torch.inference_mode()
     def caption(self, jobs: Sequence[Job]) -> list[Caption]:
@@ -132,7 +143,7 @@ def load_blip(folder: Path, *, name: str, kind: Kind, device: str, precision: st
     `device` and `precision` are as in settings: "auto" chooses; `threads` are the CPU's in one forward pass. Raises
     ``NotFound`` or ``PreconditionFailed`` for a folder, device or precision that cannot be used.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads_each(threads, parse_devices(device)))
     parts = load_parts(folder)
     chosen = choose_device(device)
     dtype = choose_precision(chosen, precision)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan
+from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan, Worker
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
 
@@ -47,6 +47,9 @@ class MockCaptioner:
     def prepare(self, image: Image.Image, content: bytes) -> bytes:
         """SHA-256 of the encoded picture, which was decoded so that a bad one fails as with a real model."""
         return hashlib.sha256(content).digest()
+
+    def workers(self) -> Sequence[Worker]:
+        return [self.caption]
 
     def caption(self, jobs: Sequence[Job]) -> list[Caption]:
         """One caption for each digest."""

@@ -52,16 +52,16 @@ class Answer(Generic[Out]):
 
 
 class Batcher(Generic[In, Out]):
-    """One device's queue and thread.
+    """One queue, and a thread for each of the `workers` that take batches from it.
 
-    `run` gets up to `max_batch` items of one group and returns as many outputs, in order; it is called in one thread
-    only. An output that is an exception fails its own item. Each lane holds at most `max_queue_items` and
-    `max_queue_bytes`. `observer` is told what happens, for whoever counts it.
+    A worker gets up to `max_batch` items of one group and returns as many outputs, in order. An output that is an
+    exception fails its own item. Each lane holds at most `max_queue_items` and `max_queue_bytes`. `observer` is told
+    what happens, for whoever counts it.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[In]], Sequence[Out | LensmeshError]],
+        workers: Sequence[Callable[[Sequence[In]], Sequence[Out | LensmeshError]]],
         *,
         name: str,
         max_batch: int,
@@ -69,7 +69,7 @@ class Batcher(Generic[In, Out]):
         max_queue_bytes: int,
         observer: BatchObserver | None = None,
     ) -> None:
-        self._run = run
+        self._workers = tuple(workers)
         self._name = name
         self._max_batch = max_batch
         self._limits = (max_queue_items, max_queue_bytes)
@@ -80,29 +80,31 @@ class Batcher(Generic[In, Out]):
         self._wake = asyncio.Event()
         self._interactive_in_a_row = 0
         self._item_seconds = 0.0
-        self._running_since: float | None = None
-        self._running: Running | None = None
+        self._running: dict[int, tuple[float, Running]] = {}
         self.batches = 0
-        """Batches that the device has been given so far."""
-        self._thread: ThreadPoolExecutor | None = None
-        self._task: asyncio.Task[None] | None = None
+        """Batches that the devices have been given so far."""
+        self._threads: list[ThreadPoolExecutor] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     async def start(self) -> None:
         """Start the device thread. Items submitted before wait for it."""
-        if self._task is None:
-            self._stopping = False
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"batch-{self._name}")
-            self._task = asyncio.create_task(self._loop(), name=f"batch-{self._name}")
+        if self._tasks:
+            return
+        self._stopping = False
+        for number in range(len(self._workers)):
+            name = f"batch-{self._name}-{number}"
+            self._threads.append(ThreadPoolExecutor(1, thread_name_prefix=name))
+            self._tasks.append(asyncio.create_task(self._loop(number), name=name))
 
     async def stop(self) -> None:
         """Finish the batch in the thread, fail what is queued with ``Unavailable``, and end the thread."""
         self._stopping = True
         self._wake.set()
-        task, thread, self._task = self._task, self._thread, None
-        if task is not None and thread is not None:
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for thread in self._threads:
             await asyncio.to_thread(thread.shutdown)
+        self._tasks, self._threads = [], []
         for lane in self._lanes.values():
             for entry in lane.clear():
                 entry.fail(Unavailable(Reason.DRAINING, f"{self._name} stops: send it again."))
@@ -148,13 +150,11 @@ class Batcher(Generic[In, Out]):
     @property
     def running_s(self) -> float:
         """How long the batch in the device has run, in seconds; 0 when idle."""
-        since = self._running_since
-        return 0.0 if since is None else time.monotonic() - since
+        return max((time.monotonic() - since for since, _ in tuple(self._running.values())), default=0.0)
 
     def running(self) -> Sequence[Running]:
-        """What is in the device now. To be read from any thread."""
-        running = self._running
-        return () if running is None else (running,)
+        """What is in the devices now. To be read from any thread."""
+        return [running for _, running in tuple(self._running.values())]
 
     @property
     def lost(self) -> bool:
@@ -219,7 +219,7 @@ class Batcher(Generic[In, Out]):
     def _predicted_wait_s(self) -> float:
         return max(0.1, round(self.expected_wait_s, 3))
 
-    async def _loop(self) -> None:
+    async def _loop(self, worker: int) -> None:
         while not self._stopping:
             batch = self._take()
             if not batch:
@@ -228,7 +228,7 @@ class Batcher(Generic[In, Out]):
                 # Let everybody who is ready now submit: one pass of the loop, not a wait.
                 await asyncio.sleep(0)
                 continue
-            await self._compute(batch)
+            await self._compute(worker, batch)
 
     def _take(self) -> list[Entry[In, Answer[Out]]]:
         first, second = self._lanes[Lane.INTERACTIVE], self._lanes[Lane.BULK]
@@ -252,7 +252,7 @@ class Batcher(Generic[In, Out]):
         self._interactive_in_a_row = self._interactive_in_a_row + 1 if first is self._lanes[Lane.INTERACTIVE] else 0
         return batch
 
-    async def _compute(self, batch: list[Entry[In, Answer[Out]]], inside: Context | None = None) -> None:
+    async def _compute(self, worker: int, batch: list[Entry[In, Answer[Out]]], inside: Context | None = None) -> None:
         """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail.
 
         `inside`: where the span of the batch that this is a half of is current.
@@ -263,7 +263,7 @@ class Batcher(Generic[In, Out]):
         facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
         with batch_span([entry.ride for entry in batch], facts, inside) as span:
             try:
-                await self._compute_at_once(batch)
+                await self._compute_at_once(worker, batch)
             except Exception as error:  # noqa: BLE001 - whatever a model raises, the loop must live on
                 # Without its words: an error that nobody foresaw may quote what it was given.
                 spans.fail(span, error)
@@ -276,18 +276,18 @@ class Batcher(Generic[In, Out]):
                     entry.ride.put_back()
                 middle = len(batch) // 2
                 for half in (batch[:middle], batch[middle:]):
-                    await self._compute(half, context.get_current())
+                    await self._compute(worker, half, context.get_current())
 
-    async def _compute_at_once(self, batch: list[Entry[In, Answer[Out]]]) -> None:
+    async def _compute_at_once(self, worker: int, batch: list[Entry[In, Answer[Out]]]) -> None:
         """Run the batch as it is. Raises what the model raises, and nothing is answered then."""
-        started = self._running_since = time.monotonic()
+        started = time.monotonic()
         self.batches += 1
         predicted_s = len(batch) * self._item_seconds or None
-        self._running = Running(self.batches, len(batch), predicted_s)
+        self._running[worker] = started, Running(self.batches, len(batch), predicted_s)
         try:
-            outputs = await self._in_thread([entry.item for entry in batch])
+            outputs = await self._in_thread(worker, [entry.item for entry in batch])
         finally:
-            self._running_since = self._running = None
+            del self._running[worker]
         if len(outputs) != len(batch):
             raise RuntimeError(f"{self._name} returned {len(outputs)} outputs for {len(batch)} items")
         seconds = time.monotonic() - started
@@ -312,7 +312,7 @@ class Batcher(Generic[In, Out]):
             spans.mark_recorded(error)
         entry.fail(error)
 
-    async def _in_thread(self, items: Sequence[In]) -> Sequence[Out | LensmeshError]:
+    async def _in_thread(self, worker: int, items: Sequence[In]) -> Sequence[Out | LensmeshError]:
         # In the batch's context, for what the thread logs.
-        run = functools.partial(contextvars.copy_context().run, self._run, items)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        run = functools.partial(contextvars.copy_context().run, self._workers[worker], items)
+        return await asyncio.get_running_loop().run_in_executor(self._threads[worker], run)

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import pytest
 
-from caption_svc.captioner import Caption, Job, Kind
+from caption_svc.captioner import Caption, Job, Kind, Worker
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
@@ -28,7 +29,10 @@ class SlowModel:
         self.step = threading.Semaphore(0)
         self.steps = 0
 
-    def caption(self, jobs: list[Job]) -> list[Caption]:
+    def workers(self) -> Sequence[Worker]:
+        return [self.caption]
+
+    def caption(self, jobs: Sequence[Job]) -> Sequence[Caption]:
         for job in jobs:
             if job.on_text is not None:
                 self._slow_down(job)

@@ -50,7 +50,7 @@ class Doubler:
 @asynccontextmanager
 async def started(model: Doubler, **limits: int) -> AsyncIterator[Batcher[int, int]]:
     settings: dict[str, Any] = {"max_batch": 4, "max_queue_items": 100, "max_queue_bytes": 10_000, **limits}
-    batcher: Batcher[int, int] = Batcher(model, name="doubler", **settings)
+    batcher: Batcher[int, int] = Batcher([model], name="doubler", **settings)
     await batcher.start()
     try:
         yield batcher

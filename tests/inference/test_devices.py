@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from lensmesh_chassis.errors import PreconditionFailed
-from lensmesh_inference.devices import choose_device, choose_precision, cpu_has_bfloat16, describe_cpu, describe_device
+from lensmesh_inference.devices import (
+    choose_device,
+    choose_devices,
+    choose_precision,
+    cpu_has_bfloat16,
+    describe_cpu,
+    describe_device,
+    parse_devices,
+    threads_each,
+)
 
 
 def test_auto_takes_cuda_where_torch_sees_it() -> None:
@@ -17,10 +26,50 @@ def test_auto_takes_cuda_where_torch_sees_it() -> None:
     assert choose_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("requested", ["cuda:99", "tpu", "meta", "cpu:x"])
+@pytest.mark.parametrize("requested", ["cuda:99", "tpu", "meta", "cpu:x", "cpu:", "cpu,cuda:99"])
 def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall(requested: str) -> None:
     with pytest.raises(PreconditionFailed, match="auto"):
         choose_device(requested)
+
+
+@pytest.mark.parametrize(
+    ("requested", "workers"),
+    [
+        ("auto", ("auto",)),
+        ("cpu", ("cpu",)),
+        ("cpu:2", ("cpu", "cpu")),
+        ("cuda", ("cuda:0",)),
+        ("cuda:0, cuda:1", ("cuda:0", "cuda:1")),
+        ("cuda:3,cpu:2", ("cuda:3", "cpu", "cpu")),
+    ],
+)
+def test_a_setting_names_one_worker_or_several(requested: str, workers: tuple[str, ...]) -> None:
+    assert parse_devices(requested) == workers
+
+
+@pytest.mark.parametrize(
+    ("requested", "fix"),
+    [
+        ("", "use auto, cpu, cpu:N"),
+        ("auto,cpu", "use auto, cpu, cpu:N"),
+        ("cuda:-1", "use auto, cpu, cpu:N"),
+        ("cpu:0", "the limit is 1 to 256"),
+        ("cpu:1000", "the limit is 1 to 256"),
+        ("cpu,cpu", "name each once"),
+        ("cuda,cuda:0", "name each once"),
+    ],
+)
+def test_a_setting_that_names_no_worker_or_one_twice_is_refused_with_the_fix(requested: str, fix: str) -> None:
+    with pytest.raises(PreconditionFailed, match=fix) as caught:
+        parse_devices(requested)
+    assert caught.value.violations[0].field == "device"
+
+
+def test_cpu_workers_share_the_cores() -> None:
+    assert choose_devices("cpu:2") == (torch.device("cpu"), torch.device("cpu"))
+    assert threads_each(8, parse_devices("cpu:2")) == 4
+    assert threads_each(1, parse_devices("cpu:2")) == 1
+    assert threads_each(8, parse_devices("cuda:0,cpu")) == 8
 
 
 def test_precision_by_hardware() -> None:

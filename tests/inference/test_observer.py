@@ -48,7 +48,7 @@ def negative_is_poison(batch: Sequence[int]) -> Sequence[int]:
 
 def batcher(recorder: Recorder, *, max_queue_items: int = 8) -> Batcher[int, int]:
     return Batcher(
-        negative_is_poison,
+        [negative_is_poison],
         name="doubler",
         max_batch=8,
         max_queue_items=max_queue_items,
@@ -128,7 +128,7 @@ async def test_a_batch_in_the_device_is_seen_while_it_runs() -> None:
         asyncio.run_coroutine_threadsafe(leave.wait(), loop).result(60)
         return batch
 
-    one: Batcher[int, int] = Batcher(slow, name="slow", max_batch=1, max_queue_items=8, max_queue_bytes=8)
+    one: Batcher[int, int] = Batcher([slow], name="slow", max_batch=1, max_queue_items=8, max_queue_bytes=8)
     await one.start()
     waiting = asyncio.create_task(one.submit(1, lane=Lane.BULK, size_bytes=1))
     await asyncio.wait_for(entered.wait(), 60)

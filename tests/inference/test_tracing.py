@@ -199,7 +199,7 @@ async def test_threads_know_which_span_they_work_for(traced: Traced, caplog: pyt
         return [trace.get_current_span().get_span_context().span_id]
 
     pool = DecodePool(1)
-    batcher: Batcher[int, int] = Batcher(current, name="looks", max_batch=1, max_queue_items=9, max_queue_bytes=99)
+    batcher: Batcher[int, int] = Batcher([current], name="looks", max_batch=1, max_queue_items=9, max_queue_bytes=99)
     await batcher.start()
     with traced.provider.get_tracer("test").start_as_current_span("server") as server:
         assert await pool.run(current) == [server.get_span_context().span_id]

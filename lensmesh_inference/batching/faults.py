@@ -1,0 +1,11 @@
+"""What a device may report beside its model's errors. Backends translate their library's own errors into these."""
+
+from __future__ import annotations
+
+
+class OutOfMemory(Exception):  # noqa: N818 - read in an except clause
+    """The batch did not fit into the device's memory. The device itself is well: a smaller batch may fit."""
+
+
+class DeviceLost(Exception):  # noqa: N818 - read in an except clause
+    """The device will not answer again in this process: unplugged, its driver reset, its context corrupted."""
