@@ -84,8 +84,10 @@ class ModelEngine(Generic[In, Out, Value]):
         settings: ModelServiceSettings,
         metrics: Metrics,
     ) -> None:
-        """Each of `workers` runs in its device's thread, on prepared items of one group, as `group_of` names it; `finish`
-        makes the answer of a prepared item and its output."""
+        """Each of `workers` runs in its device's thread, on prepared items of one group, as `group_of` names it.
+
+        `finish` makes the answer of a prepared item and its output.
+        """
         self._group_of = group_of
         self._finish = finish
         self._pool = pool
