@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # protoc finds its plugins, and tests find buf, where they are installed.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup demo up test tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
+.PHONY: help setup demo up bench test tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,6 +26,9 @@ demo: setup         ## the main job on drawn scenes: ingest, search, captions, f
 
 up: setup           ## the mesh on this machine
 	$(BIN)/lensmesh up $(ARGS)
+
+bench: setup        ## the serving engine beside the model itself, open_clip and other servers
+	$(BIN)/python -m bench.engine $(ARGS)
 
 test: setup lint types  ## everything that CI checks
 	$(BIN)/python -m pytest $(ARGS)

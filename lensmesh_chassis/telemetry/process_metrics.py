@@ -24,7 +24,7 @@ from lensmesh_chassis.process import version
 
 # Often enough to meet a loop that is blocked for a tenth of a second, seldom enough to cost nothing.
 LAG_EVERY_S = 0.1
-_LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 def describe_process(registry: CollectorRegistry, component: str, health: Health, restarts: int) -> None:

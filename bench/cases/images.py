@@ -1,0 +1,64 @@
+"""Pictures as fast as they go: the in-process limit, each way through gRPC, and open_clip as everyone writes it."""
+
+from __future__ import annotations
+
+from bench.measure import Case, read_figures
+from bench.stage import Stage
+from bench.worker import Worker
+from lensmesh_cli.load.figures import Figures
+
+INT8 = {"PRECISION": "int8", "BACKEND": "openvino"}
+
+
+def of(worker: Worker, key: str, title: str, what: str, **arguments: object) -> Case:
+    """A case that is one request to one worker."""
+
+    async def measure(seconds: float, warm: float) -> Figures:
+        answer = await worker.ask(what, seconds=seconds, warm=warm, timeout_s=600 + 10 * (seconds + warm), **arguments)
+        return read_figures(answer)
+
+    return Case(key, title, measure)
+
+
+async def throughput(stage: Stage) -> list[Case]:
+    """What the figures compare."""
+    encoder = await stage.encoder()
+    router = await stage.router(encoder)
+    direct, routed = await stage.caller(encoder), await stage.caller(router)
+    batch = stage.options.batch
+    return [
+        of(await stage.limit(), "limit", "in-process limit", "images"),
+        of(direct, "stream", "EncodeStream", "stream", items="images"),
+        of(routed, "router-stream", "EncodeStream through the Router", "stream", items="images"),
+        # Two at a time: while one is in the model the other is decoded.
+        of(direct, "batch", f"EncodeImages of {batch}", "closed", items="images", batch=batch, concurrency=2),
+        of(direct, "unary", "EncodeImages of 1, 64 callers", "closed", items="images", batch=1, concurrency=64),
+        of(await stage.open_clip(), "open_clip", "open_clip, fp32, one by one", "images"),
+    ]
+
+
+async def int8(stage: Stage) -> list[Case]:
+    """The Encoder with weights and activations in 8 bits."""
+    encoder = await stage.encoder("encoder-int8", **INT8)
+    return [of(await stage.caller(encoder), "int8-stream", "EncodeStream, int8", "stream", items="images")]
+
+
+async def latency(stage: Stage, rates: list[float]) -> list[Case]:
+    """Calls of one picture: in a closed loop by callers, in an open loop by rate."""
+    caller = await stage.caller(await stage.encoder())
+    cases = [
+        of(
+            caller,
+            f"closed-{callers}",
+            f"closed loop, {callers} callers",
+            "closed",
+            items="images",
+            batch=1,
+            concurrency=callers,
+        )
+        for callers in (1, 8, 64)
+    ]
+    return cases + [
+        of(caller, f"open-{rate:.2f}", f"open loop, {rate:.2f}/s offered", "open", items="images", rate=rate)
+        for rate in rates
+    ]

@@ -1,0 +1,88 @@
+"""Photographs as JPEG files of many sizes and qualities: real to decode, made once, the same on every machine."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+SEED = 7
+# Ends of what cameras make, and how often each comes. A picture is also upright one time in four.
+SIZES: Mapping[tuple[int, int], int] = {(640, 480): 8, (1024, 768): 4, (1920, 1440): 3, (4000, 3000): 1}
+QUALITIES = (75, 85, 90, 95)
+# Enlarging leaves nothing but smooth areas; a sensor's noise is what costs a decoder its time.
+GRAIN = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One file to be made."""
+
+    number: int
+    width: int
+    height: int
+    quality: int
+
+
+def plan(count: int, sizes: Mapping[tuple[int, int], int] = SIZES) -> list[Wanted]:
+    """`count` files whose sizes come as often as `sizes` says, in an order that mixes them, the same each time."""
+    drawn = random.Random(SEED)
+    wheel = [size for size, times in sizes.items() for _ in range(times)]
+    order = list(itertools.islice(itertools.cycle(wheel), count))
+    drawn.shuffle(order)
+    wanted = []
+    for number, (width, height) in enumerate(order):
+        if drawn.random() < 0.25:
+            width, height = height, width
+        wanted.append(Wanted(number, width, height, drawn.choice(QUALITIES)))
+    return wanted
+
+
+def make_files(folder: Path, count: int, sizes: Mapping[tuple[int, int], int] = SIZES) -> list[Path]:
+    """Write them into `folder`; each shows another part of a photograph. Needs scikit-image and scikit-learn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    photographs = load_photographs()
+    paths = []
+    for wanted in plan(count, sizes):
+        path = folder / f"{wanted.number:04}-{wanted.width}x{wanted.height}-q{wanted.quality}.jpg"
+        _draw(photographs[wanted.number % len(photographs)], wanted).save(path, "JPEG", quality=wanted.quality)
+        paths.append(path)
+    return paths
+
+
+@cache
+def load_photographs() -> tuple[Image.Image, ...]:
+    """Those that scikit-learn and scikit-image carry with them."""
+    import skimage.data
+    import sklearn.datasets
+
+    drawn: Any = skimage.data
+    loaded = [*sklearn.datasets.load_sample_images().images]
+    loaded += [drawn.astronaut(), drawn.coffee(), drawn.chelsea(), drawn.rocket()]
+    return tuple(Image.fromarray(np.asarray(one, np.uint8)) for one in loaded)
+
+
+def _draw(photograph: Image.Image, wanted: Wanted) -> Image.Image:
+    drawn = random.Random(f"{SEED} {wanted.number}")
+    # The largest part of the wanted shape, and of that at least two thirds.
+    scale = min(photograph.width / wanted.width, photograph.height / wanted.height) * drawn.uniform(2 / 3, 1)
+    width, height = wanted.width * scale, wanted.height * scale
+    left, top = drawn.uniform(0, photograph.width - width), drawn.uniform(0, photograph.height - height)
+    part = photograph.resize(
+        (wanted.width, wanted.height), Image.Resampling.BICUBIC, box=(left, top, left + width, top + height)
+    )
+    noise = np.random.default_rng((SEED, wanted.number)).normal(0, GRAIN, (wanted.height, wanted.width, 1))
+    return Image.fromarray((np.asarray(part, np.float32) + noise).clip(0, 255).astype(np.uint8))
+
+
+def say(files: Sequence[Path]) -> str:
+    """How many, and how large."""
+    sizes = [path.stat().st_size for path in files]
+    return f"{len(files)} JPEG files of {min(sizes) / 1e3:.0f} to {max(sizes) / 1e3:.0f} KB, {sum(sizes) / 1e6:.1f} MB"

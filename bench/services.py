@@ -1,0 +1,77 @@
+"""Services as `lensmesh up` starts them: processes of their own, found ready by their health, ended at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lensmesh_cli.managed import Managed, Spec
+from lensmesh_cli.supervisor import serves
+
+LOCAL = "127.0.0.1:0"
+START_S = 900.0
+# As `lensmesh up` sets it: a waiting OpenMP thread must not spin on a core that another process needs.
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+class Service:
+    """One service. `settings` are named as in docs/settings.md, without the prefix."""
+
+    def __init__(self, kind: str, name: str, folder: Path, settings: Mapping[str, str]) -> None:
+        prefix, ready = f"LENSMESH_{kind.upper()}_", folder / f"{name}.json"
+        own = {
+            "LISTEN": LOCAL,
+            "METRICS_LISTEN": LOCAL,
+            "READY_FILE": str(ready),
+            "LOG_FORMAT": "console",
+            "INSTANCE": name,
+            **settings,
+        }
+        self.name = name
+        self._managed = Managed(
+            Spec(
+                name=name,
+                module=f"{kind}_svc",
+                environment={"NO_COLOR": "1", **PASSIVE, **{prefix + key: value for key, value in own.items()}},
+                ready_file=ready,
+                log_file=folder / f"{name}.log",
+                serving=serves,
+                start_s=START_S,
+            ),
+            print,
+        )
+
+    async def start(self) -> None:
+        """Until it serves. Raises StartError with the end of its log."""
+        await self._managed.start()
+
+    async def stop(self) -> None:
+        """Drain and end it."""
+        await self._managed.stop()
+
+    @property
+    def address(self) -> str:
+        """Where it serves."""
+        return str(self._managed.ready["addresses"][0])
+
+    @property
+    def metrics(self) -> str:
+        """Where it shows its metrics."""
+        return str(self._managed.ready["metrics"])
+
+    @property
+    def pid(self) -> int:
+        """Of the process now running."""
+        pid = self._managed.pid
+        assert pid is not None
+        return pid
+
+    @property
+    def restarts(self) -> int:
+        """How often it had to be started again: any at all spoils a measurement."""
+        return self._managed.restarts
+
+    @property
+    def log(self) -> Path:
+        """What it wrote."""
+        return self._managed.spec.log_file

@@ -1,0 +1,108 @@
+"""Everything that one run of the benchmark starts, and ends when it is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.services import PASSIVE, Service
+from bench.worker import Worker
+from encoder_svc.settings import EncoderSettings
+
+# The model is measured, not what is remembered of it.
+NO_CACHE = {"CACHE_BYTES": "0"} if "cache_bytes" in EncoderSettings.model_fields else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person chose."""
+
+    model: str = "ViT-B-32/random"
+    """As LENSMESH_ENCODER_MODEL."""
+    reference: str = ""
+    """What open_clip itself loads, where that is another; empty: the same."""
+    rounds: int = 5
+    seconds: float = 15.0
+    warm: float = 6.0
+    batch: int = 32
+    """Pictures in one EncodeImages call."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """More settings of the Encoder, for the services and the in-process limit alike."""
+    peers: bool = True
+    smoke: bool = False
+
+
+class Stage:
+    """Services and workers, started as cases ask for them. Each is started once, by its name."""
+
+    def __init__(self, folder: Path, pictures: Path, options: Options) -> None:
+        self.folder = folder
+        self.pictures = pictures
+        self.options = options
+        self._services: dict[str, Service] = {}
+        self._workers: dict[str, Worker] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers.values():
+            await worker.stop()
+        # Callers first.
+        for service in reversed(self._services.values()):
+            await service.stop()
+
+    @property
+    def encoder_settings(self) -> dict[str, str]:
+        """What service and limit share."""
+        return {"MODEL": self.options.model, **NO_CACHE, **self.options.settings}
+
+    async def encoder(self, name: str = "encoder", **settings: str) -> Service:
+        """An Encoder."""
+        return await self._service("encoder", name, {**self.encoder_settings, **settings})
+
+    async def router(self, encoder: Service, name: str = "router") -> Service:
+        """A Router before one Encoder and nothing else."""
+        targets = {"ENCODER_TARGETS": encoder.address, "CAPTION_TARGETS": "", "SEARCH_TARGETS": ""}
+        return await self._service("router", name, targets)
+
+    async def caller(self, service: Service) -> Worker:
+        """A caller of EncoderService at that service."""
+        return await self._worker(f"caller-{service.name}", "bench.workers.client", service.address)
+
+    async def limit(self, name: str = "limit", **settings: str) -> Worker:
+        """The in-process limit."""
+        environment = {f"LENSMESH_ENCODER_{key}": value for key, value in {**self.encoder_settings, **settings}.items()}
+        return await self._worker(name, "bench.workers.limit", environment=environment)
+
+    async def open_clip(self, precision: str = "float32") -> Worker:
+        """open_clip as everyone writes it."""
+        return await self._worker(
+            f"open_clip-{precision}", "bench.workers.openclip", self.options.reference or self.options.model, precision
+        )
+
+    async def _service(self, kind: str, name: str, settings: Mapping[str, str]) -> Service:
+        if name not in self._services:
+            service = Service(kind, name, self.folder, settings)
+            self._services[name] = service
+            await service.start()
+        return self._services[name]
+
+    async def _worker(
+        self, name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> Worker:
+        if name not in self._workers:
+            worker = Worker(
+                module,
+                (str(self.pictures), *arguments),
+                log=self.folder / f"{name}.log",
+                environment={**PASSIVE, **(environment or {})},
+            )
+            self._workers[name] = worker
+            await worker.start()
+        return self._workers[name]

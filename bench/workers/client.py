@@ -1,0 +1,131 @@
+"""A caller of EncoderService, in a process of its own as callers are: python -m bench.workers.client FOLDER ADDRESS."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.worker import Asked, serve
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceStub
+from lensmesh_chassis.channels import open_channel
+from lensmesh_cli.load import encoding, supply
+from lensmesh_cli.load.figures import Figures, Sample, summarize
+from lensmesh_cli.load.loops import closed_loop, open_loop
+
+if TYPE_CHECKING:
+    from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceAsyncStub
+
+# More than any service keeps of one stream: it is the service that stops reading, not we that stop sending.
+IN_FLIGHT = 512
+# Between two texts of the one who waits: often enough for percentiles, too seldom to be a load.
+PAUSE_S = 0.05
+
+
+class Caller:
+    """Handlers for one service. Each measurement warms up first, on the same connection."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self._files = sorted(folder.glob("*.jpg"))
+        self._address = address
+        self._salt = 0
+
+    def stream(self, asked: Asked) -> dict[str, Any]:
+        """EncodeStream, as full as the service allows."""
+        return self._measure(
+            asked,
+            lambda stub, items, seconds: encoding.stream(
+                stub, items, in_flight=asked.get("in_flight", IN_FLIGHT), seconds=seconds
+            ),
+        )
+
+    def closed(self, asked: Asked) -> dict[str, Any]:
+        """Calls of `batch` items by `concurrency` callers."""
+        return self._measure(
+            asked,
+            lambda stub, items, seconds: closed_loop(
+                encoding.calls(stub, items, batch=asked["batch"]), concurrency=asked["concurrency"], seconds=seconds
+            ),
+        )
+
+    def open(self, asked: Asked) -> dict[str, Any]:
+        """Calls of one item at a constant `rate`."""
+        return self._measure(
+            asked,
+            lambda stub, items, seconds: open_loop(encoding.calls(stub, items), rate=asked["rate"], seconds=seconds),
+            offered=asked["rate"],
+        )
+
+    def waiting(self, asked: Asked) -> dict[str, Any]:
+        """Texts one after another from somebody who waits; `bulk` pictures stream beside them where that is set.
+
+        Answers the texts' figures and the bulk's.
+        """
+        return asyncio.run(self._waiting(asked))
+
+    async def _waiting(self, asked: Asked) -> dict[str, Any]:
+        seconds, warm = asked["seconds"], asked["warm"]
+        async with (
+            open_channel(self._address, instrument=False) as one,
+            open_channel(self._address, instrument=False) as other,
+        ):
+            bulk: asyncio.Task[list[Sample]] | None = None
+            clock = asyncio.get_running_loop().time
+            begin = clock() + warm
+            if asked["bulk"]:
+                pressed = encoding.stream(
+                    EncoderServiceStub(other), self._supply("images"), in_flight=IN_FLIGHT, seconds=warm + seconds
+                )
+                bulk = asyncio.create_task(pressed)
+            call = encoding.calls(
+                EncoderServiceStub(one), self._supply("texts"), priority=common_pb2.PRIORITY_INTERACTIVE
+            )
+
+            texts: list[Sample] = []
+            while (began := clock()) < begin + seconds:
+                answer = await call()
+                texts.append(Sample(began, clock(), answer.items, answer.errors, answer.steps))
+                await asyncio.sleep(PAUSE_S)
+            end = clock()
+            pictures = [] if bulk is None else await bulk
+        return {
+            "texts": asdict(summarize(texts, begin, end)),
+            "bulk": asdict(summarize(pictures, begin, end)) if pictures else None,
+        }
+
+    def _measure(
+        self,
+        asked: Asked,
+        press: Callable[[EncoderServiceAsyncStub, Iterator[encoding.Item], float], Awaitable[Sequence[Sample]]],
+        offered: float | None = None,
+    ) -> dict[str, Any]:
+        async def run() -> Figures:
+            async with open_channel(self._address, instrument=False) as channel:
+                clock = asyncio.get_running_loop().time
+                begin = clock() + asked["warm"]
+                end = begin + asked["seconds"]
+                samples = await press(
+                    EncoderServiceStub(channel), self._supply(asked["items"]), asked["warm"] + asked["seconds"]
+                )
+                return summarize(samples, begin, end, offered)
+
+        return asdict(asyncio.run(run()))
+
+    def _supply(self, items: str) -> Iterator[encoding.Item]:
+        # New ones each time: whatever the service remembers of the last measurement helps it nothing.
+        self._salt += 1
+        return supply.texts(self._salt * 10_007) if items == "texts" else supply.pictures(self._files, self._salt)
+
+
+def main() -> None:
+    """Serve one caller."""
+    caller = Caller(Path(sys.argv[1]), sys.argv[2])
+    serve({"stream": caller.stream, "closed": caller.closed, "open": caller.open, "waiting": caller.waiting})
+
+
+if __name__ == "__main__":
+    main()

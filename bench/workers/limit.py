@@ -1,0 +1,81 @@
+"""The in-process limit: the best loop that one writes offline, over the Encoder's own model. No server, no queue.
+
+python -m bench.workers.limit FOLDER, with the Encoder's settings in the environment: the same files, the same decoding,
+the same backend and precision and the same largest batch. Decoding overlaps with the model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.worker import Asked, serve
+from encoder_svc.model import Prepared
+from encoder_svc.registry import open_models
+from encoder_svc.settings import EncoderSettings
+from lensmesh_chassis.settings import load_settings
+from lensmesh_cli.load import supply
+from lensmesh_cli.load.figures import Sample, summarize
+from lensmesh_inference.devices import cpu_count
+
+# Batches that are decoded ahead of the model.
+AHEAD = 2
+
+
+class Limit:
+    """One model and a pool of threads that decode for it."""
+
+    def __init__(self, folder: Path, settings: EncoderSettings) -> None:
+        self._settings = settings
+        self._files = sorted(folder.glob("*.jpg"))
+        self._model = open_models(settings)[0]
+        self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
+        self._salt = itertools.count()
+
+    def facts(self, asked: Asked) -> dict[str, str]:
+        """What computes, in which numbers."""
+        facts = self._model.facts
+        return {"model": facts.name, "backend": facts.backend, "precision": facts.precision}
+
+    def images(self, asked: Asked) -> dict[str, Any]:
+        """Pictures through the model for the time asked."""
+        begin = time.monotonic() + asked["warm"]
+        end = begin + asked["seconds"]
+        pictures = supply.pictures(self._files, next(self._salt))
+        batch, samples = self._settings.max_batch, []
+        waiting: deque[Future[Prepared]] = deque()
+        while time.monotonic() < end:
+            self._decode(pictures, waiting, AHEAD * batch)
+            items = [waiting.popleft().result() for _ in range(batch)]
+            self._decode(pictures, waiting, AHEAD * batch)
+            began = time.monotonic()
+            vectors = np.stack([row for row in self._model.compute(items) if isinstance(row, np.ndarray)])
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+            samples.append(Sample(began, time.monotonic(), len(vectors)))
+        for job in waiting:
+            job.cancel()
+        return asdict(summarize(samples, begin, end))
+
+    def _decode(self, pictures: Iterator[bytes], waiting: deque[Future[Prepared]], depth: int) -> None:
+        limits = self._settings.image_limits
+        while len(waiting) < depth:
+            waiting.append(self._pool.submit(self._model.prepare_image, next(pictures), limits, "image"))
+
+
+def main() -> None:
+    """Serve the limit of one model."""
+    limit = Limit(Path(sys.argv[1]), load_settings(EncoderSettings))
+    serve({"images": limit.images, "facts": limit.facts})
+
+
+if __name__ == "__main__":
+    main()

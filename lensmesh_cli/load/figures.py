@@ -1,0 +1,137 @@
+"""From what each call took to the few figures that people compare: rates, percentiles, where the time went."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+# Items of one batch are answered within some milliseconds of each other: the next group begins after a longer gap.
+SAME_GROUP_S = 0.005
+SAME_GROUP_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where one item's time went in the service, in seconds."""
+
+    queue_s: float
+    decode_s: float
+    forward_s: float
+    batch: int
+    """Items in its batch; 0 where no model ran."""
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One call, or one item of a stream. Times are of one clock, in seconds."""
+
+    began: float
+    """When it was sent; in an open loop when it was due, so that a late client hides nothing."""
+    ended: float
+    items: int
+    errors: tuple[str, ...] = ()
+    """Reasons, one for each item that failed."""
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Mean milliseconds of an item in the service, and the mean size of its batch."""
+
+    queue: float
+    decode: float
+    forward: float
+    batch: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One measurement."""
+
+    rate: float
+    """Good items a second, in the steady state."""
+    latency_ms: Latency | None
+    """Of calls; of items in a stream. None where nothing was answered well."""
+    items: int
+    errors: Mapping[str, int] = field(default_factory=dict)
+    split_ms: Split | None = None
+    cached: int = 0
+    """Items that a cache answered, or another computation of the same content: the model did not work for them."""
+    offered: float | None = None
+    """Items a second that an open loop sent."""
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which that share (0 to 1) of the values lies, between neighbours by their distance."""
+    if not values:
+        raise ValueError("no values, no percentile")
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share lies between 0 and 1, not at {share}")
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def steady_rate(ends: Sequence[tuple[float, int]]) -> float:
+    """Items a second of what ended at these times, each with its count of items.
+
+    Answers come in groups, a batch at a time. Counted is what ended after the first group, up to the last one, over the
+    time between the two: cutting a fixed time would count a batch more or less.
+    """
+    ordered = sorted(ends)
+    if len(ordered) < 2:
+        return 0.0
+    times = [time for time, _ in ordered]
+    gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
+    same = max(SAME_GROUP_S, SAME_GROUP_SHARE * max(gaps))
+    first = next((index for index, gap in enumerate(gaps) if gap > same), 0)
+    items = sum(count for _, count in ordered[first + 1 :])
+    return items / (times[-1] - times[first]) if times[-1] > times[first] else 0.0
+
+
+def summarize(samples: Sequence[Sample], begin: float, end: float, offered: float | None = None) -> Figures:
+    """What ended between `begin` and `end` in figures; what began before and ended after does not count."""
+    counted = [sample for sample in samples if begin <= sample.ended <= end]
+    good = [sample for sample in counted if len(sample.errors) < sample.items]
+    steps = [step for sample in good for step in sample.steps]
+    took_ms = [1000 * (sample.ended - sample.began) for sample in good]
+    return Figures(
+        rate=steady_rate([(sample.ended, sample.items - len(sample.errors)) for sample in good]),
+        latency_ms=_latency(took_ms) if took_ms else None,
+        items=sum(sample.items - len(sample.errors) for sample in good),
+        errors=dict(Counter(reason for sample in counted for reason in sample.errors)),
+        split_ms=None if not steps else _split(steps),
+        cached=sum(step.cached for step in steps),
+        offered=offered,
+    )
+
+
+def _latency(took_ms: Sequence[float]) -> Latency:
+    p50, p95, p99 = (percentile(took_ms, share) for share in (0.5, 0.95, 0.99))
+    return Latency(p50, p95, p99, max(took_ms))
+
+
+def _split(steps: Sequence[Step]) -> Split:
+    return Split(
+        queue=1000 * statistics.fmean(step.queue_s for step in steps),
+        decode=1000 * statistics.fmean(step.decode_s for step in steps),
+        forward=1000 * statistics.fmean(step.forward_s for step in steps),
+        batch=statistics.fmean(step.batch for step in steps),
+    )

@@ -1,0 +1,62 @@
+"""Two ways to press a service: as many calls at a time as it answers (closed), or at times of its own (open)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lensmesh_cli.load.figures import Sample, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call brought."""
+
+    items: int
+    errors: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+Call: TypeAlias = Callable[[], Awaitable[Answer]]
+
+
+async def closed_loop(call: Call, *, concurrency: int, seconds: float) -> list[Sample]:
+    """`concurrency` callers for `seconds`, each sending its next call when it has the answer to its last."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    samples: list[Sample] = []
+
+    async def caller() -> None:
+        while (began := clock()) < end:
+            samples.append(_sample(began, clock, await call()))
+
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(concurrency):
+            callers.create_task(caller())
+    return samples
+
+
+async def open_loop(call: Call, *, rate: float, seconds: float) -> list[Sample]:
+    """`rate` calls a second at even distances for `seconds`, whether or not answers come; waits for all answers.
+
+    A call's time counts from when it was due: a client that cannot keep up makes the figures worse, never better.
+    """
+    clock = asyncio.get_running_loop().time
+    start = clock()
+    samples: list[Sample] = []
+
+    async def one(due: float) -> None:
+        samples.append(_sample(due, clock, await call()))
+
+    async with asyncio.TaskGroup() as calls:
+        for number in range(max(1, round(rate * seconds))):
+            due = start + number / rate
+            await asyncio.sleep(max(0.0, due - clock()))
+            calls.create_task(one(due))
+    return samples
+
+
+def _sample(began: float, clock: Callable[[], float], answer: Answer) -> Sample:
+    return Sample(began, clock(), answer.items, answer.errors, answer.steps)
