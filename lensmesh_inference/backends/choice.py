@@ -1,0 +1,161 @@
+"""Which backend and which numbers compute a tower: as asked for, or by trying them out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.backends import quiet, torch_tower
+from lensmesh_inference.backends.folder import CompiledFolder
+from lensmesh_inference.backends.parity import MIN_COSINE, lowest_cosine
+from lensmesh_inference.backends.tower import Network, Place, Tower
+from lensmesh_inference.devices import cpu_has_bfloat16, describe_device
+from lensmesh_inference.digest import Json
+
+_ROUNDS: Final = 3
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to compute a tower."""
+
+    backend: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} {self.precision}"
+
+
+def open_towers(
+    network: Network, backend: str, precision: str, places: Sequence[Place], folder: CompiledFolder
+) -> list[Tower]:
+    """A network's towers, one for each place, all computed alike. Blocks for seconds.
+
+    `backend` is "auto", "torch" or "openvino", `precision` "auto" or one of the settings' numbers. What is "auto" is
+    decided on the first place, by a few forwards of the network's example, and remembered. Raises
+    ``PreconditionFailed`` for what was asked for by name and cannot be had.
+    """
+    candidates = possible(backend, precision, places[0].device)
+    if len(candidates) == 1:
+        return [_open_named(network, candidates[0], place, folder) for place in places]
+    chosen = _choose(network, candidates, places[0], folder)
+    return [_open(network, chosen, place, folder) for place in places]
+
+
+def possible(backend: str, precision: str, device: torch.device) -> list[Candidate]:
+    """What may compute on a device within what was asked for, the likeliest winner first."""
+    if device.type == "cuda":
+        if backend == "openvino":
+            raise _refused("backend", "openvino computes on CPUs only: set the device to cpu, or the backend to torch.")
+        backends = ["torch"]
+        # Not measured: on GPUs with units for it the 16-bit numbers win by far, and torch there is the only backend.
+        halves = ["bfloat16"] if torch.cuda.get_device_capability(device) >= (8, 0) else ["float16"]
+        numbers = [*halves, "float32"] if precision == "auto" else [precision]
+    else:
+        if backend == "openvino" and not quiet.installed():
+            raise _refused("backend", "openvino is not installed: install lensmesh[openvino], or set it to auto.")
+        backends = ["openvino", "torch"] if quiet.installed() else ["torch"]
+        # Emulated, bfloat16 is hundreds of times slower than float32.
+        numbers = ["bfloat16", "float32"] if cpu_has_bfloat16() else ["float32"]
+        numbers = numbers if precision == "auto" else [precision]
+    backends = backends if backend == "auto" else [backend]
+    return [Candidate(one, number) for number in numbers for one in backends]
+
+
+def _open(network: Network, candidate: Candidate, place: Place, folder: CompiledFolder) -> Tower:
+    if candidate.backend == "torch":
+        return torch_tower.open_torch(network, candidate.precision, place)
+    # Imported here: it is an extra.
+    from lensmesh_inference.backends.openvino_tower import open_openvino
+
+    return open_openvino(network, candidate.precision, place, folder)
+
+
+def _open_named(network: Network, candidate: Candidate, place: Place, folder: CompiledFolder) -> Tower:
+    try:
+        return _open(network, candidate, place, folder)
+    except Exception as error:
+        raise _refused(
+            "backend", f"the {network.name} tower cannot be computed by {candidate}: {error}. Set it to auto or torch."
+        ) from error
+
+
+def _choose(network: Network, candidates: Sequence[Candidate], place: Place, folder: CompiledFolder) -> Candidate:
+    key: Json = {
+        "format": 1,
+        "network": network.digest,
+        "tower": network.name,
+        "example": list(network.example.shape),
+        "candidates": [str(one) for one in candidates],
+        "device": describe_device(place.device).name,
+        "threads": place.threads,
+        "versions": quiet.versions(),
+    }
+    measured: list[Candidate] = []
+
+    def measure(into: Path) -> None:
+        measured.append(_measure(network, candidates, place, folder))
+        (into / "choice.json").write_text(json.dumps(asdict(measured[0])))
+
+    entry = folder.entry(f"{network.name}-choice", key, measure)
+    try:
+        chosen = measured[0] if measured else Candidate(**json.loads((entry.path / "choice.json").read_text()))
+    finally:
+        entry.close()
+    if entry.reused:
+        _log.info("%s tower: %s, as measured at an earlier start", network.name, chosen)
+    return chosen
+
+
+def _measure(network: Network, candidates: Sequence[Candidate], place: Place, folder: CompiledFolder) -> Candidate:
+    with torch.inference_mode():
+        reference = network.module(network.example).numpy()
+    towers: dict[Candidate, Tower] = {}
+    cosines: dict[Candidate, float] = {}
+    for candidate in candidates:
+        try:
+            tower = _open(network, candidate, place, folder)
+            cosines[candidate] = lowest_cosine(tower.run(network.example), reference)
+        except Exception as error:  # noqa: BLE001 - a backend that cannot is no candidate, whatever it raised
+            _log.warning("%s tower: not %s: %s", network.name, candidate, error)
+            continue
+        if cosines[candidate] >= MIN_COSINE:
+            towers[candidate] = tower
+        else:
+            _log.warning("%s tower: not %s: cosine %.5f to float32", network.name, candidate, cosines[candidate])
+    if not towers:
+        said = ", ".join(map(str, candidates))
+        raise _refused("precision", f"the {network.name} tower comes out wrong by {said}: set precision to float32.")
+    seconds = _fastest(towers, network.example)
+    chosen = min(towers, key=lambda one: seconds[one])
+    said = ", ".join(
+        f"{one} {len(network.example) / took:.4g}/s (cosine {cosines[one]:.5f})" for one, took in seconds.items()
+    )
+    _log.info("%s tower: %s, by measurement in batches of %d: %s", network.name, chosen, len(network.example), said)
+    return chosen
+
+
+def _fastest(towers: Mapping[Candidate, Tower], batch: torch.Tensor) -> dict[Candidate, float]:
+    """Seconds of each one's fastest forward, in turns: other work on the machine only ever makes one slower."""
+    seconds = dict.fromkeys(towers, math.inf)
+    for _ in range(_ROUNDS):
+        for candidate, tower in towers.items():
+            began = time.perf_counter()
+            tower.run(batch)
+            seconds[candidate] = min(seconds[candidate], time.perf_counter() - began)
+    return seconds
+
+
+def _refused(field: str, message: str) -> PreconditionFailed:
+    return PreconditionFailed(Reason.OPTION_INVALID, message, field=field)

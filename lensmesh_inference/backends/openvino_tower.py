@@ -1,0 +1,116 @@
+"""Towers in OpenVINO, on the CPU: exported from torch once, kept, read again in a second."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from lensmesh_inference.backends.folder import CompiledFolder
+from lensmesh_inference.backends.mishaps import told_apart
+from lensmesh_inference.backends.quiet import import_quietly
+from lensmesh_inference.backends.tower import Array, Network, Place
+from lensmesh_inference.digest import Json
+
+_HINTS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+# Raised when what is written changes without a change of the key's other parts.
+_FORMAT: Final = 1
+_MODEL: Final = "model.xml"
+_log = logging.getLogger(__name__)
+
+
+class NotConvertible(Exception):  # noqa: N818 - said of a network
+    """OpenVINO cannot be given this network."""
+
+
+class OpenVinoTower:
+    """A compiled model and one request to it."""
+
+    backend = "openvino"
+
+    def __init__(self, name: str, precision: str, request: Any) -> None:
+        self.name = name
+        self.precision = precision
+        self._request = request
+
+    def run(self, batch: torch.Tensor) -> Array:
+        with told_apart():
+            outputs = self._request.infer([batch.contiguous().numpy()], share_inputs=True)
+        output: Array = outputs[0]
+        return output
+
+
+def open_openvino(network: Network, precision: str, place: Place, folder: CompiledFolder) -> OpenVinoTower:
+    """The tower in "float32", "bfloat16" or "float16". Raises ``NotConvertible``."""
+    return compile_model(network.name, precision, intermediate(network, folder), place)
+
+
+def compile_model(name: str, precision: str, model: Any, place: Place) -> OpenVinoTower:
+    """An OpenVINO model for this machine's CPU."""
+    openvino = import_quietly("openvino")
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": place.threads,
+        # Pinned threads of two workers, or of two services, would sit on the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", options)
+    return OpenVinoTower(name, precision, compiled.create_infer_request())
+
+
+def intermediate(network: Network, folder: CompiledFolder) -> Any:
+    """The network as an OpenVINO model in float32, from the folder if it is there."""
+    return read_model(folder, f"{network.name}-openvino", key_of(network), lambda: convert(network))
+
+
+def key_of(network: Network) -> dict[str, Json]:
+    """Everything that an OpenVINO model made from a network depends on."""
+    openvino = import_quietly("openvino")
+    return {
+        "format": _FORMAT,
+        "network": network.digest,
+        "tower": network.name,
+        "longest": network.longest,
+        "torch": torch.__version__,
+        "openvino": openvino.__version__,
+    }
+
+
+def read_model(folder: CompiledFolder, kind: str, key: Json, make: Any) -> Any:
+    """An OpenVINO model by its key, or made by `make()`, saved and read."""
+    openvino = import_quietly("openvino")
+
+    def write(into: Path) -> None:
+        openvino.save_model(make(), into / _MODEL, compress_to_fp16=False)
+
+    entry = folder.entry(kind, key, write)
+    try:
+        return openvino.Core().read_model(entry.path / _MODEL)
+    finally:
+        entry.close()
+
+
+def convert(network: Network) -> Any:
+    """Trace a network and translate it: ten seconds and more. Raises ``NotConvertible``."""
+    openvino = import_quietly("openvino")
+    began = time.monotonic()
+    free: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=1 << 16)}
+    example = network.example[:2]
+    if network.longest:
+        # torch would trace the full length as a case of its own. The graph is the same, and OpenVINO holds nobody to
+        # the range: parity is checked at full length, too.
+        free[1] = torch.export.Dim("length", min=2, max=network.longest - 1)
+        example = example[:, : network.longest - 1]
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(network.module, (example,), dynamic_shapes=(free,))
+        model = openvino.convert_model(exported)
+    except Exception as error:
+        # Whatever the tracer or the translator stumble over.
+        raise NotConvertible(f"{type(error).__name__}: {str(error)[:300]}") from error
+    _log.info("the %s tower was converted for OpenVINO in %.1f s", network.name, time.monotonic() - began)
+    return model

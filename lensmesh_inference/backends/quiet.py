@@ -1,0 +1,39 @@
+"""OpenVINO and nncf, imported so that neither tells anybody about it.
+
+Both come with `openvino_telemetry`, which sends usage to a web analytics service as soon as they are imported, unless a
+person has declined before. It is optional to both: a module that cannot be imported is one that sends nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def installed() -> bool:
+    """Whether OpenVINO is."""
+    return find_spec("openvino") is not None
+
+
+def versions() -> dict[str, str]:
+    """Of what computes here, for keys of what was made or measured with it."""
+    found = {}
+    for package in ("torch", "openvino", "nncf"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = ""
+    return found
+
+
+def import_quietly(package: str) -> Any:
+    """`openvino` or `nncf`."""
+    # None is how Python is told that a module is not there. It stays, for what is imported later.
+    if sys.modules.get(_TELEMETRY) is None:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    return importlib.import_module(package)

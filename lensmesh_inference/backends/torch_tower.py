@@ -1,0 +1,31 @@
+"""Towers in torch, as they are."""
+
+from __future__ import annotations
+
+import torch
+
+from lensmesh_inference.backends.mishaps import told_apart
+from lensmesh_inference.backends.tower import Array, Network, Place, in_precision
+
+
+class TorchTower:
+    """A module in eager mode. Towers of one network in one precision on one device share its weights."""
+
+    backend = "torch"
+
+    def __init__(self, name: str, module: torch.nn.Module, device: torch.device) -> None:
+        self.name = name
+        self.module = module
+        self.device = device
+        self.precision = str(next(module.parameters()).dtype).removeprefix("torch.")
+
+    def run(self, batch: torch.Tensor) -> Array:
+        with told_apart(), torch.inference_mode():
+            output: torch.Tensor = self.module(batch.to(self.device, non_blocking=True))
+            return output.float().cpu().numpy()
+
+
+def open_torch(network: Network, precision: str, place: Place) -> TorchTower:
+    """The tower in "float32", "bfloat16" or "float16"."""
+    module = in_precision(network.module, getattr(torch, precision), place.device)
+    return TorchTower(network.name, module, place.device)

@@ -1,0 +1,90 @@
+"""A tower: one network of a model, one batch in, one array out; and what a backend needs to know to run one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = npt.NDArray[np.float32]
+
+BACKENDS: Final = ("torch", "openvino")
+
+
+class Tower(Protocol):
+    """A network that is ready to run, on one device. It belongs to one thread at a time."""
+
+    @property
+    def name(self) -> str:
+        """Of the network: "image", "text"."""
+
+    @property
+    def backend(self) -> str:
+        """Who computes: "torch" or "openvino"."""
+
+    @property
+    def precision(self) -> str:
+        """The numbers that it computes in: "float32", "bfloat16", "float16", "int8"."""
+
+    def run(self, batch: torch.Tensor) -> Array:
+        """Compute a batch that lies on the CPU, of the kind of the network's example; rows in their order.
+
+        Raises ``OutOfMemory`` and ``DeviceLost`` where it knows; anything else is the model's or the batch's fault.
+        """
+
+
+@dataclass(frozen=True)
+class Network:
+    """A tower as torch has it, before a backend is chosen for it."""
+
+    name: str
+    # In float32, on the CPU, in eval mode: one tensor in, one out, both with the batch as first dimension. What it does
+    # to its input (scaling uint8 to its own numbers) is part of it.
+    module: torch.nn.Module
+    # Names everything that decides its numbers: weights, architecture, preprocessing inside of it.
+    digest: str
+    # A batch of usual size and content, at least 2 rows: what backends are measured, traced and compared with.
+    example: torch.Tensor
+    # Whether the second dimension may be of any size from 2 to that of the longest input as well.
+    longest: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tower runs: a device, and how many of the CPU's threads one forward may use there."""
+
+    device: torch.device
+    threads: int
+
+
+def in_precision(module: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    """The module in other numbers, on a device: itself where nothing changes, so that workers share weights."""
+    weight = next(module.parameters())
+    if weight.dtype == dtype and weight.device == device:
+        return module
+    return copy.deepcopy(module).to(device=device, dtype=dtype)
+
+
+def pixel_scaling(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Factor and offset for each channel that turn 0..255 into what (x / 255 - mean) / std is."""
+    factor = [1 / (255 * deviation) for deviation in std]
+    offset = [-middle / deviation for middle, deviation in zip(mean, std, strict=True)]
+    return factor, offset
+
+
+def pictures_in(vision: Any, mean: Sequence[float], std: Sequence[float]) -> torch.nn.Module:
+    """`vision`, which takes normalised pictures, as a module that takes uint8 ones of shape (n, 3, height, width).
+
+    Scaling is done in float32 whatever the vision tower computes in.
+    """
+    # torch is not imported with this module: a mock does without.
+    from lensmesh_inference.backends.pixels import PicturesIn
+
+    return PicturesIn(vision, *pixel_scaling(mean, std))

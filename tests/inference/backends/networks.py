@@ -1,0 +1,39 @@
+"""Small networks for the tests of backends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lensmesh_inference.backends.tower import Network, Place, pictures_in
+
+PLACE = Place(torch.device("cpu"), 1)
+
+
+class Pooling(torch.nn.Module):
+    """A vision tower as small as they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 8, 4, 4)
+        self.out = torch.nn.Linear(8, 6)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        pooled: Tensor = torch.relu(self.patches(pixels)).mean(dim=(2, 3))
+        features: Tensor = self.out(pooled)
+        return features
+
+
+class Moody(Pooling):
+    """What no tracer can follow: its way depends on what it sees."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if float(pixels.mean()) > 0:
+            pixels = pixels * 2
+        return super().forward(pixels)
+
+
+def network(vision: type[Pooling] = Pooling, digest: str = "seven") -> Network:
+    torch.manual_seed(7)
+    module = pictures_in(vision(), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)).eval()
+    return Network("image", module, digest, torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
