@@ -1,0 +1,81 @@
+"""Whether the models of a service can be trusted: a canary for each, a watchdog for all, and what they find, joined."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from lensmesh_inference.canary import Canary
+from lensmesh_inference.engine import ModelEngine
+from lensmesh_inference.settings import ModelServiceSettings
+from lensmesh_inference.troubles import Troubles
+from lensmesh_inference.watchdog import Watchdog
+
+A = TypeVar("A")
+
+
+class Metrics(Protocol):
+    """Who shows canaries."""
+
+    def watch_canary(self, model: str, canary: Canary[Any]) -> None:
+        """Show a model's canary from now on."""
+
+
+class ModelHealth:
+    """Watches every model of a process.
+
+    `tell` is called on the event loop with why the models cannot be trusted, and with "" once they can again; `end`
+    ends the process from any thread (None: it is not to be ended).
+    """
+
+    def __init__(
+        self,
+        settings: ModelServiceSettings,
+        tell: Callable[[str], None],
+        end: Callable[[], None] | None,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._troubles = Troubles(tell)
+        self._watchdog = Watchdog(partial(self._troubles.hear, "watchdog"), end, hang_s=settings.hang_seconds)
+        self._canaries: list[Canary[Any]] = []
+
+    async def trust(
+        self, engine: ModelEngine[Any, Any, Any], ask: Callable[[], Awaitable[A]], same: Callable[[A, A], bool]
+    ) -> Canary[A]:
+        """Ask an engine's canary for the first time, and watch the engine from now on. Raises what the model raises.
+
+        `ask` and `same` as of `Canary`.
+        """
+        name = engine.batcher.name
+        canary = Canary(
+            ask,
+            same,
+            partial(self._troubles.hear, name),
+            name=name,
+            every_s=self._settings.canary_seconds,
+            timeout_s=self._settings.canary_timeout_seconds,
+            batches=lambda: engine.batcher.batches,
+        )
+        if self._settings.canary_seconds:
+            self._metrics.watch_canary(name, canary)
+        engine.on_failure = canary.suspect
+        self._canaries.append(canary)
+        await canary.start()
+        self._watchdog.watch(engine.batcher)
+        return canary
+
+    def start(self) -> None:
+        """Watch the devices and the event loop from now on; to be called on it, once all models are trusted."""
+        self._watchdog.start()
+
+    async def stop_asking(self) -> None:
+        """Ask no canary any more. The watchdog goes on: a model may hang while its engine stops."""
+        await asyncio.gather(*(canary.stop() for canary in self._canaries))
+
+    def stop(self) -> None:
+        """Watch no longer: the engines have stopped."""
+        self._watchdog.stop()

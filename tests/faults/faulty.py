@@ -1,0 +1,105 @@
+"""A model service whose model has faults on demand: `python -m tests.faults.faulty encoder|caption`.
+
+It is the service as it is, but for its model: the mock, which before each batch reads from the file that FAULTS names
+what is to go wrong. Nothing of a service's own is patched.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from caption_svc.app import CaptionApp
+from caption_svc.captioner import Caption, Job
+from caption_svc.models.mock import MockCaptioner
+from caption_svc.settings import CaptionSettings
+from encoder_svc.app import EncoderApp
+from encoder_svc.mock import MockModel
+from encoder_svc.model import Prepared, Vector
+from encoder_svc.settings import EncoderSettings
+from lensmesh_chassis.server import run
+from lensmesh_chassis.settings import load_settings
+from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
+
+
+class Fault:
+    """What the file says now, and what comes of it.
+
+    "hang": the batch never ends. "raise", "lost": it raises. "oom N": it does not fit where it has more than N items.
+    "slow S": it takes S seconds. "nan": numbers that are none; "other": another answer.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        # Started again, a process finds its device well, as after a reset of the driver.
+        self._begun = time.time()
+
+    def strike(self, items: int) -> str:
+        """What is to be done to the answers: "nan", "other" or nothing."""
+        if not self._file.exists() or self._file.stat().st_mtime < self._begun:
+            return ""
+        match self._file.read_text().split():
+            case ["hang"]:
+                threading.Event().wait()
+            case ["raise"]:
+                raise RuntimeError("secret: the device is confused")
+            case ["lost"]:
+                raise DeviceLost("the device fell off the bus")
+            case ["oom", most] if items > int(most):
+                raise OutOfMemory("does not fit")
+            case ["slow", seconds]:
+                time.sleep(float(seconds))
+            case ["nan" | "other" as word]:
+                return word
+        return ""
+
+
+class FaultyEncoder(MockModel):
+    """The mock encoder with faults."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__("mock")
+        self._fault = fault
+
+    def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector]:
+        word = self._fault.strike(len(batch))
+        vectors = super().compute(batch)
+        if word == "nan":
+            return [np.full_like(vector, np.nan) for vector in vectors]
+        return [-vector for vector in vectors] if word else vectors
+
+
+class FaultyCaptioner(MockCaptioner):
+    """The mock captioner with faults."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__("mock")
+        self._fault = fault
+
+    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
+        word = self._fault.strike(len(jobs))
+        return [
+            Caption(f"{word} {one.text}".strip(), one.confidence, one.token_count, one.truncated)
+            for one in super().caption(jobs)
+        ]
+
+
+def main() -> None:
+    """Run until a signal, or until it gives up."""
+    fault = Fault(Path(os.environ["FAULTS"]))
+    if sys.argv[1] == "encoder":
+        encoder = FaultyEncoder(fault)
+        run(load_settings(EncoderSettings), lambda runtime: EncoderApp(runtime, lambda _: [encoder]), "encoder")
+    else:
+        captioner = FaultyCaptioner(fault)
+        run(load_settings(CaptionSettings), lambda runtime: CaptionApp(runtime, lambda _: [captioner]), "caption")
+
+
+if __name__ == "__main__":
+    main()
