@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -15,6 +16,7 @@ from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.background import in_daemon_thread
+from lensmesh_inference.health import ModelHealth
 
 SERVICE = caption_pb2.DESCRIPTOR.services_by_name["CaptionerService"].full_name
 
@@ -32,7 +34,9 @@ class CaptionApp:
     ) -> None:
         self._runtime = runtime
         self._load = load
-        self.serving = Serving(runtime.settings, self._tell, EngineMetrics(runtime.registry))
+        metrics, tell = EngineMetrics(runtime.registry), functools.partial(runtime.health.tell, SERVICE)
+        health = ModelHealth(runtime.settings, tell, runtime.give_up, metrics)
+        self.serving = Serving(runtime.settings, metrics, health)
         self._fetcher = Fetcher(runtime.settings.fetch_policy(runtime.settings.max_image_bytes))
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
@@ -46,14 +50,9 @@ class CaptionApp:
         """Load, then caption once with each model."""
         for model in await in_daemon_thread(self._load, self._runtime.settings):
             await self.serving.add(model)
+        self.serving.health.start()
 
     async def stop(self) -> None:
         """End all threads."""
         await self.serving.stop()
         await self._fetcher.aclose()
-
-    def _tell(self, trouble: str) -> None:
-        if trouble:
-            self._runtime.health.not_serving(SERVICE, trouble)
-        else:
-            self._runtime.health.serving(SERVICE)

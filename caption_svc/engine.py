@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from caption_svc.captioner import Caption, CaptionModel, Job, Plan
@@ -12,7 +12,6 @@ from caption_svc.models.words import Deltas
 from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
-from lensmesh_inference.canary import Canary
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.pictures.pillow import decode_image
@@ -36,7 +35,7 @@ class Captioner:
         self.model = model
         self._pool = pool
         self._images = settings.image_limits
-        self._engine: ModelEngine[Job, Caption, Caption] = ModelEngine(
+        self.engine: ModelEngine[Job, Caption, Caption] = ModelEngine(
             model.workers(),
             name=model.facts.name,
             group_of=lambda job: job.plan,
@@ -49,7 +48,7 @@ class Captioner:
     @property
     def batcher(self) -> Batcher[Job, Caption]:
         """Its queue."""
-        return self._engine.batcher
+        return self.engine.batcher
 
     async def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
         """`CaptionModel.plan`, off the event loop where there is something to tokenize."""
@@ -59,7 +58,7 @@ class Captioner:
 
     def admit(self, sizes: list[int], lane: Lane) -> Seat:
         """Room for a whole call, given the bytes of its encoded pictures; raises ``Overloaded`` where there is none."""
-        return self._engine.admit([self._held(size) for size in sizes], lane)
+        return self.engine.admit([self._held(size) for size in sizes], lane)
 
     async def describe(
         self,
@@ -86,7 +85,7 @@ class Captioner:
 
         work = Work(prepare, step="decode", size_bytes=self._held(len(content)), lane=lane, deadline=deadline)
         try:
-            done = await self._engine.answer(work, seat=seat)
+            done = await self.engine.answer(work, seat=seat)
         finally:
             abandoned.set()
         return Described(done.value, done.timing)
@@ -122,8 +121,8 @@ class Captioner:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    def canary(self, tell: Callable[[str], None], *, every_s: float, timeout_s: float, max_tokens: int) -> Canary[str]:
-        """A canary that has a known picture described."""
+    def canary(self, max_tokens: int) -> Callable[[], Awaitable[str]]:
+        """The canary's question: what a picture that is always the same shows."""
         content, plan = golden_png(), self.model.plan("", max_tokens, 1)
 
         async def ask() -> str:
@@ -131,7 +130,7 @@ class Captioner:
                 described = await self.describe(content, plan, lane=Lane.INTERACTIVE, field="canary", seat=seat)
             return described.caption.text
 
-        return Canary(ask, str.__eq__, tell, name=self.model.facts.name, every_s=every_s, timeout_s=timeout_s)
+        return ask
 
     def _held(self, encoded_bytes: int) -> int:
         return encoded_bytes + self.model.input_bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from caption_svc.captioner import CaptionModel, Kind
@@ -16,6 +15,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.health import ModelHealth
 from lensmesh_inference.pictures.pool import DecodePool
 
 _log = logging.getLogger(__name__)
@@ -30,40 +30,33 @@ class Served:
 
 
 class Serving:
-    """What the service answers with. The first model is the default.
+    """What the service answers with. The first model is the default."""
 
-    `tell` is called with why captions cannot be trusted, and with "" once they can again.
-    """
-
-    def __init__(self, settings: CaptionSettings, tell: Callable[[str], None], metrics: EngineMetrics) -> None:
+    def __init__(self, settings: CaptionSettings, metrics: EngineMetrics, health: ModelHealth) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._tell = tell
-        self._troubles: dict[str, str] = {}
+        self.health = health
         self._pool = DecodePool(settings.decode_threads)
+        self._captioners: list[Captioner] = []
         self.served: dict[str, Served] = {}
 
     async def add(self, model: CaptionModel) -> None:
         """Start the model's queue, and have it caption the canary's picture, so that no caller is the first."""
         name, settings = model.facts.name, self._settings
         captioner = Captioner(model, self._pool, settings, self._metrics)
-        canary = captioner.canary(
-            lambda trouble: self._hear(name, trouble),
-            every_s=settings.canary_seconds,
-            timeout_s=settings.canary_timeout_seconds,
-            max_tokens=settings.usual_caption_tokens,
-        )
-        if settings.canary_seconds:
-            self._metrics.watch_canary(name, canary)
-        self.served[name] = Served(captioner, canary)
         await captioner.batcher.start()
-        _log.info("%s is warm and says of the canary's picture: %s", name, await canary.start())
+        self._captioners.append(captioner)
+        ask = captioner.canary(max_tokens=settings.usual_caption_tokens)
+        canary = await self.health.trust(captioner.engine, ask, str.__eq__)
+        self.served[name] = Served(captioner, canary)
+        _log.info("%s is warm and says of the canary's picture: %s", name, canary.known)
 
     async def stop(self) -> None:
         """Fail what is queued and end all threads."""
-        await asyncio.gather(*(one.canary.stop() for one in self.served.values()))
-        await asyncio.gather(*(one.captioner.batcher.stop() for one in self.served.values()))
+        await self.health.stop_asking()
+        await asyncio.gather(*(captioner.batcher.stop() for captioner in self._captioners))
         await self._pool.close()
+        self.health.stop()
 
     def select(self, name: str) -> Captioner:
         """The model with this `ModelInfo.name`; "" is the default. Raises ``PreconditionFailed`` naming what is
@@ -79,13 +72,6 @@ class Serving:
             field="options.model",
             metadata={"model": name, "served": names},
         )
-
-    def _hear(self, name: str, trouble: str) -> None:
-        if trouble:
-            self._troubles[name] = trouble
-        else:
-            self._troubles.pop(name, None)
-        self._tell("; ".join(self._troubles.values()))
 
 
 def load_models(settings: CaptionSettings) -> list[CaptionModel]:

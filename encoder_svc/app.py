@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -18,6 +19,9 @@ from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
+from lensmesh_inference.health import ModelHealth
+
+SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 
 
 class EncoderApp:
@@ -39,12 +43,15 @@ class EncoderApp:
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(
             EncoderServicer(self._runtime, self.engine, self._fetcher), server
         )
-        return [encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name]
+        return [SERVICE]
 
     async def start(self) -> None:
         # In a thread: health is asked, and answers, while gigabytes are read.
         models = await asyncio.to_thread(self._open_models, self._runtime.settings)
-        self._engine = Engine(models, self._runtime.settings, self._metrics)
+        runtime = self._runtime
+        tell = functools.partial(runtime.health.tell, SERVICE)
+        health = ModelHealth(runtime.settings, tell, runtime.give_up, self._metrics)
+        self._engine = Engine(models, runtime.settings, self._metrics, health)
         await self._engine.start()
 
     async def stop(self) -> None:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from PIL import Image
 
 from encoder_svc.model import EncoderModel, Prepared, Space, Vector
 from encoder_svc.settings import EncoderSettings
-from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
+from lensmesh_chassis.errors import InternalFault, InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
+from lensmesh_inference.canary import Canary
 from lensmesh_inference.engine import ModelEngine, Timing, Work
+from lensmesh_inference.golden import golden_png
+from lensmesh_inference.health import ModelHealth
 from lensmesh_inference.pictures.pool import DecodePool
+
+# The unit vectors of the canary's picture and text.
+Answers: TypeAlias = tuple[Vector, Vector]
+
+GOLDEN_TEXT = "a red disc and a blue square"
+# What int8 and bfloat16 lose is ten times less, and what a broken device makes is nowhere near.
+CANARY_COSINE = 0.99
 
 
 @dataclass(frozen=True)
@@ -96,11 +104,12 @@ class Served:
         self, model: EncoderModel, pool: DecodePool, settings: EncoderSettings, metrics: EngineMetrics
     ) -> None:
         self.model = model
+        self.canary: Canary[Answers] | None = None
         self.engine: ModelEngine[Prepared, Vector, Embedded] = ModelEngine(
             model.workers(),
             name=model.facts.name,
             group_of=lambda prepared: prepared.modality,
-            finish=lambda prepared, vector: Embedded(vector, prepared.truncated),
+            finish=self._finish,
             pool=pool,
             settings=settings,
             metrics=metrics,
@@ -110,6 +119,12 @@ class Served:
     def batcher(self) -> Batcher[Prepared, Vector]:
         """Its queue."""
         return self.engine.batcher
+
+    def _finish(self, prepared: Prepared, vector: Vector) -> Embedded:
+        if not np.isfinite(vector).all():
+            text = f"{self.model.facts.name} made numbers of this item that are none (NaN or infinite)."
+            raise InternalFault(Reason.MODEL_FAILED, text)
+        return Embedded(vector, prepared.truncated)
 
     def size_of(self, item: Item) -> int:
         """Bytes that an item holds until it is answered, decoded and not yet decoded."""
@@ -121,25 +136,39 @@ class Served:
 class Engine:
     """All models of the process and the pool that decodes for them."""
 
-    def __init__(self, models: Sequence[EncoderModel], settings: EncoderSettings, metrics: EngineMetrics) -> None:
+    def __init__(
+        self, models: Sequence[EncoderModel], settings: EncoderSettings, metrics: EngineMetrics, health: ModelHealth
+    ) -> None:
         self._settings = settings
+        self._health = health
         self._limits = settings.image_limits
         self.pool = DecodePool(settings.decode_threads)
         self.served = [Served(model, self.pool, settings, metrics) for model in models]
 
     async def start(self) -> None:
-        """Start the device threads; one text and one picture through each model, so that no caller is the first."""
-        picture = Picture(_grey_png(), "image")
+        """Start the device threads; each model answers its canary, so that no caller is the first."""
         for served in self.served:
             await served.batcher.start()
-            job = Job(served, served.model.facts.spaces[0], Lane.INTERACTIVE, None)
-            await self.encode(Text("warm-up", "text"), job)
-            await self.encode(picture, job)
+            ask = functools.partial(self._ask, served)
+            served.canary = await self._health.trust(served.engine, ask, same_vectors)
+        self._health.start()
 
     async def stop(self) -> None:
         """Fail what is queued and end all threads."""
+        await self._health.stop_asking()
         await asyncio.gather(*(served.batcher.stop() for served in self.served))
         await self.pool.close()
+        self._health.stop()
+
+    async def _ask(self, served: Served) -> Answers:
+        """The canary's question: the vectors of a picture and a text that are always the same."""
+        job = Job(served, served.model.facts.spaces[0], Lane.INTERACTIVE, None)
+        picture, text = Picture(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
+        with self.admit([picture, text], job) as seat:
+            return (
+                (await self.encode(picture, job, seat=seat)).vector,
+                (await self.encode(text, job, seat=seat)).vector,
+            )
 
     def job(self, space_id: str, lane: Lane, deadline: float | None) -> Job:
         """Who answers in this space; empty means the first model's default. Raises SPACE_NOT_SERVED."""
@@ -203,10 +232,9 @@ class Engine:
         return model.prepare_text(item.text)
 
 
-def _grey_png() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), "grey").save(file, "PNG")
-    return file.getvalue()
+def same_vectors(known: Answers, answer: Answers) -> bool:
+    """Whether two answers to the canary say the same: batches of other sizes round otherwise, and no more than that."""
+    return all(float(one @ other) >= CANARY_COSINE for one, other in zip(known, answer, strict=True))
 
 
 def _unit(vector: Vector) -> Vector:

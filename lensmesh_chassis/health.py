@@ -59,6 +59,13 @@ class Health:
             raise ValueError("say why the service does not serve")
         self._set(service, reason)
 
+    def tell(self, service: str, trouble: str) -> None:
+        """The service cannot do its work for this reason, or it can, where that is empty."""
+        if trouble:
+            self.not_serving(service, trouble)
+        else:
+            self.serving(service)
+
     def drain(self) -> None:
         """The process goes away: nothing serves from now on, whatever is said later."""
         self._set("", DRAINING)

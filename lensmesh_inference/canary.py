@@ -56,6 +56,11 @@ class Canary(Generic[A]):
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def known(self) -> A | None:
+        """The first answer; None before it."""
+        return self._known
+
+    @property
     def age_s(self) -> float | None:
         """Seconds since the last one that passed; None before the first."""
         return None if self._passed is None else time.monotonic() - self._passed
@@ -118,5 +123,6 @@ class Canary(Generic[A]):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s - least_s):
                     await self._suspected.wait()
-            self._suspected.clear()
             await self.check()
+            # Only now: a canary that fails makes itself suspect.
+            self._suspected.clear()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from lensmesh_chassis.errors import LensmeshError
+from lensmesh_chassis.errors import InternalFault, LensmeshError
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
 from lensmesh_inference.batching.observer import BatchObserver
@@ -86,11 +86,13 @@ class ModelEngine(Generic[In, Out, Value]):
     ) -> None:
         """Each of `workers` runs in its device's thread, on prepared items of one group, as `group_of` names it.
 
-        `finish` makes the answer of a prepared item and its output.
+        `finish` makes the answer of a prepared item and its output, or raises ``InternalFault`` where that is none.
         """
         self._group_of = group_of
         self._finish = finish
         self._pool = pool
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called where the model fails on an item, which may be the item's fault or the model's."""
         self.batcher: Batcher[In, Out] = Batcher(
             workers,
             name=name,
@@ -124,18 +126,23 @@ class ModelEngine(Generic[In, Out, Value]):
         with spans.span(work.step):
             prepared, preprocess_s = await self._pool.run(_timed, work.prepare, lane=work.lane)
         self.batcher.observer.prepared(preprocess_s)
-        answer = await self.batcher.submit(
-            prepared,
-            lane=work.lane,
-            size_bytes=work.size_bytes,
-            group=self._group_of(prepared),
-            deadline=work.deadline,
-            seat=seat,
-        )
+        try:
+            answer = await self.batcher.submit(
+                prepared,
+                lane=work.lane,
+                size_bytes=work.size_bytes,
+                group=self._group_of(prepared),
+                deadline=work.deadline,
+                seat=seat,
+            )
+            value = self._finish(prepared, answer.value)
+        except InternalFault:
+            self.on_failure()
+            raise
         total_us, preprocess_us = int((time.monotonic() - arrived) * 1e6), int(preprocess_s * 1e6)
         queue_us = max(0, total_us - preprocess_us - answer.compute_us)
         timing = Timing(queue_us, preprocess_us, answer.compute_us, total_us, answer.batch_size)
-        return Done(self._finish(prepared, answer.value), timing)
+        return Done(value, timing)
 
 
 def _timed(prepare: Callable[[], In]) -> tuple[In, float]:
