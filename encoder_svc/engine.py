@@ -21,6 +21,7 @@ from lensmesh_inference.canary import Canary
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.health import ModelHealth
+from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.pool import DecodePool
 
 # The unit vectors of the canary's picture and text.
@@ -165,10 +166,10 @@ class Engine:
         job = Job(served, served.model.facts.spaces[0], Lane.INTERACTIVE, None)
         picture, text = Picture(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
         with self.admit([picture, text], job) as seat:
-            return (
-                (await self.encode(picture, job, seat=seat)).vector,
-                (await self.encode(text, job, seat=seat)).vector,
-            )
+            # What callers may send is limited by settings; this is none of theirs.
+            works = [self._work(item, job, ImageLimits()) for item in (picture, text)]
+            picture_done, text_done = [await served.engine.answer(work, seat=seat) for work in works]
+        return _unit(picture_done.value.vector), _unit(text_done.value.vector)
 
     def job(self, space_id: str, lane: Lane, deadline: float | None) -> Job:
         """Who answers in this space; empty means the first model's default. Raises SPACE_NOT_SERVED."""
@@ -200,14 +201,7 @@ class Engine:
         Raises what concerns this item alone: bad input, a missed deadline, a model that fails on it.
         """
         self._check(item)
-        work = Work(
-            functools.partial(self._prepare, item, job.served.model),
-            step="decode" if isinstance(item, Picture) else "tokenize",
-            size_bytes=job.served.size_of(item),
-            lane=job.lane,
-            deadline=job.deadline,
-        )
-        done = await job.served.engine.answer(work, seat=seat)
+        done = await job.served.engine.answer(self._work(item, job, self._limits), seat=seat)
         raw = done.value.vector
         return Encoded(_unit(raw) if job.space.normalized else raw, job.space, done.value.truncated, done.timing)
 
@@ -225,11 +219,22 @@ class Engine:
                 metadata={"chars": len(item.text), "max_text_chars": limit},
             )
 
-    def _prepare(self, item: Item, model: EncoderModel) -> Prepared:
-        """In the pool's thread: the item as the model takes it."""
-        if isinstance(item, Picture):
-            return model.prepare_image(item.content, self._limits, item.field)
-        return model.prepare_text(item.text)
+    @staticmethod
+    def _work(item: Item, job: Job, limits: ImageLimits) -> Work[Prepared]:
+        return Work(
+            functools.partial(_prepare, item, job.served.model, limits),
+            step="decode" if isinstance(item, Picture) else "tokenize",
+            size_bytes=job.served.size_of(item),
+            lane=job.lane,
+            deadline=job.deadline,
+        )
+
+
+def _prepare(item: Item, model: EncoderModel, limits: ImageLimits) -> Prepared:
+    """In the pool's thread: the item as the model takes it."""
+    if isinstance(item, Picture):
+        return model.prepare_image(item.content, limits, item.field)
+    return model.prepare_text(item.text)
 
 
 def same_vectors(known: Answers, answer: Answers) -> bool:
