@@ -47,7 +47,7 @@ class Serving:
         await captioner.batcher.start()
         self._captioners.append(captioner)
         ask = captioner.canary(max_tokens=settings.usual_caption_tokens)
-        canary = await self.health.trust(captioner.engine, ask, str.__eq__)
+        canary = await self.health.trust(captioner.engine, ask, str.__eq__, parity=model.facts.parity_cosine)
         self.served[name] = Served(captioner, canary)
         _log.info("%s is warm and says of the canary's picture: %s", name, canary.known)
 

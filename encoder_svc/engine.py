@@ -151,7 +151,8 @@ class Engine:
         for served in self.served:
             await served.batcher.start()
             ask = functools.partial(self._ask, served)
-            served.canary = await self._health.trust(served.engine, ask, same_vectors)
+            parity = served.model.facts.parity_cosine
+            served.canary = await self._health.trust(served.engine, ask, same_vectors, parity=parity)
         self._health.start()
 
     async def stop(self) -> None:

@@ -62,6 +62,8 @@ class ModelFacts:
     requested_device: str
     # Of one picture as the model takes it: what the queue holds of it.
     image_bytes: int
+    # Least cosine to float32 open_clip's vectors, measured at start; None where there is no reference.
+    parity_cosine: float | None = None
 
 
 Worker: TypeAlias = Callable[[Sequence[Prepared]], Sequence[Vector | LensmeshError]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 
 from encoder_svc.engine import Encoded, Item, Picture, Served, Text
 from encoder_svc.model import Kind, Space
@@ -112,16 +113,20 @@ def write_model(served: Served) -> encoder_pb2.ServedModel:
         )
         for device in served.model.devices()
     ]
+    info = common_pb2.ModelInfo(
+        name=facts.name,
+        weights_digest=facts.weights_digest,
+        kind=_KINDS[facts.kind],
+        devices=devices,
+        requested_device=facts.requested_device,
+        backend=facts.backend,
+        precision=facts.precision,
+        parity_cosine=facts.parity_cosine,
+    )
+    if served.canary is not None and (age_s := served.canary.age_s) is not None:
+        info.canary_age.CopyFrom(Duration(seconds=int(age_s), nanos=int(age_s % 1 * 1e9)))
     return encoder_pb2.ServedModel(
-        model=common_pb2.ModelInfo(
-            name=facts.name,
-            weights_digest=facts.weights_digest,
-            kind=_KINDS[facts.kind],
-            devices=devices,
-            requested_device=facts.requested_device,
-            backend=facts.backend,
-            precision=facts.precision,
-        ),
+        model=info,
         spaces=[_write_space(space) for space in facts.spaces],
         context_tokens=facts.context_tokens,
     )

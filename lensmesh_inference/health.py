@@ -17,10 +17,13 @@ A = TypeVar("A")
 
 
 class Metrics(Protocol):
-    """Who shows canaries."""
+    """Who shows canaries and parity."""
 
     def watch_canary(self, model: str, canary: Canary[Any]) -> None:
         """Show a model's canary from now on."""
+
+    def tell_parity(self, model: str, cosine: float | None) -> None:
+        """Show how near a model's answers are to its reference's; None: it has none."""
 
 
 class ModelHealth:
@@ -44,12 +47,18 @@ class ModelHealth:
         self._canaries: list[Canary[Any]] = []
 
     async def trust(
-        self, engine: ModelEngine[Any, Any, Any], ask: Callable[[], Awaitable[A]], same: Callable[[A, A], bool]
+        self,
+        engine: ModelEngine[Any, Any, Any],
+        ask: Callable[[], Awaitable[A]],
+        same: Callable[[A, A], bool],
+        *,
+        parity: float | None,
     ) -> Canary[A]:
         """Ask an engine's canary for the first time, and watch the engine from now on. Raises what the model raises.
 
-        `ask` and `same` as of `Canary`.
+        `ask` and `same` as of `Canary`; `parity` is the cosine to the model's reference, None where it has none.
         """
+        self._metrics.tell_parity(engine.batcher.name, parity)
         name = engine.batcher.name
         canary = Canary(
             ask,

@@ -1,5 +1,6 @@
 """What the model services tell of their engines. Labels are models and lanes, both settled when a process starts."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -139,6 +140,7 @@ class EngineMetrics(Collector):
         )
         self._engines: list[Engine] = []
         self._canaries: dict[str, Canary] = {}
+        self._parities: dict[str, float] = {}
         r.register(self)
 
     def observe(self, model: str, lanes: Sequence[str]) -> EngineObserver:
@@ -152,6 +154,10 @@ class EngineMetrics(Collector):
     def watch_canary(self, model: str, canary: Canary) -> None:
         """Show a model's canary from now on."""
         self._canaries = {**self._canaries, model: canary}
+
+    def tell_parity(self, model: str, cosine: float | None) -> None:
+        """Show how near a model's answers are to its reference's from now on; None: it has no reference."""
+        self._parities = {**self._parities, model: math.nan if cosine is None else cosine}
 
     def collect(self) -> Iterator[Metric]:
         """The gauges, read now."""
@@ -185,6 +191,14 @@ class EngineMetrics(Collector):
         yield from (queue, waiting, held, item_limit, byte_limit, wait, running)
         if self._canaries:
             yield from (age, passes)
+        parity = _gauge(
+            "parity_cosine",
+            "Least cosine between the model's answers and its float32 reference's, found at start; NaN: no reference.",
+            _MODEL,
+        )
+        for name, cosine in self._parities.items():
+            parity.add_metric((name,), cosine)
+        yield parity
 
 
 def _gauge(name: str, text: str, labels: Sequence[str]) -> GaugeMetricFamily:

@@ -71,10 +71,16 @@ class LoopLag:
             buckets=_LAG_SECONDS,
             registry=registry,
         )
+        self._tasks = Gauge(
+            "lensmesh_event_loop_tasks", "Tasks on the event loop that have not ended.", registry=registry
+        )
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """From now on, on the running loop."""
+        loop = asyncio.get_running_loop()
+        # Read in the thread of a scrape: all_tasks() copies its set, and tries again where that has changed meanwhile.
+        self._tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         self._task = asyncio.create_task(self._watch(), name="event-loop-lag")
 
     async def stop(self) -> None:

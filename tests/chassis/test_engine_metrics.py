@@ -1,5 +1,6 @@
 """What is shown of an engine: gauges as they are when asked for, events under their model and lane."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -53,6 +54,17 @@ def test_gauges_are_read_when_they_are_asked_for(registry: CollectorRegistry) ->
     assert value(registry, "queue_limit_bytes") == 1000
     assert value(registry, "predicted_wait_seconds") == 1.5
     assert value(registry, "batch_running_seconds") == 2.5
+
+
+def test_parity_is_shown_and_not_made_up(registry: CollectorRegistry) -> None:
+    metrics = EngineMetrics(registry)
+    assert value(registry, "parity_cosine") is None
+    metrics.tell_parity("model-a", 0.9997)
+    assert value(registry, "parity_cosine") == 0.9997
+    metrics.tell_parity("model-a", None)
+    shown = value(registry, "parity_cosine")
+    assert shown is not None
+    assert math.isnan(shown)
 
 
 def test_events_are_counted_under_their_model_and_lane(registry: CollectorRegistry) -> None:

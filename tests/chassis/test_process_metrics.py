@@ -40,6 +40,20 @@ async def test_no_series_tells_when_a_counter_was_made() -> None:
     assert b"_created" not in generate_latest(registry)
 
 
+async def test_tasks_are_counted_while_they_last() -> None:
+    registry = CollectorRegistry()
+    lag, ended = LoopLag(registry), asyncio.Event()
+    lag.start()
+    before = registry.get_sample_value("lensmesh_event_loop_tasks") or 0
+    tasks = [asyncio.create_task(ended.wait()) for _ in range(3)]
+    # In the thread of a scrape.
+    assert await asyncio.to_thread(registry.get_sample_value, "lensmesh_event_loop_tasks") == before + 3
+    ended.set()
+    await asyncio.gather(*tasks)
+    assert registry.get_sample_value("lensmesh_event_loop_tasks") == before
+    await lag.stop()
+
+
 async def test_a_blocked_event_loop_is_seen() -> None:
     registry = CollectorRegistry()
     lag = LoopLag(registry)

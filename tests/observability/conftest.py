@@ -17,7 +17,12 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """`lensmesh up --mock`, traced, with callers."""
     folder = tmp_path_factory.mktemp("observed")
     with (
-        mock_mesh(folder, OTEL_EXPORTER_OTLP_ENDPOINT=NO_COLLECTOR, LENSMESH_CAPTION_CANARY_SECONDS="1") as mesh,
+        mock_mesh(
+            folder,
+            OTEL_EXPORTER_OTLP_ENDPOINT=NO_COLLECTOR,
+            LENSMESH_CAPTION_CANARY_SECONDS="1",
+            LENSMESH_ENCODER_CANARY_SECONDS="1",
+        ) as mesh,
         under_load(mesh.target),
     ):
         yield mesh
