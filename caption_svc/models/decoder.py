@@ -1,0 +1,119 @@
+"""BLIP's text decoder over transformers' own weights, one step of a batch at a time.
+
+transformers' generation asks it through a cache object that copies the picture's keys and values for each beam and at
+each reordering, and takes its attention apart into matrices of scores. Here beams of one picture are queries of one
+attention, so they share what belongs to the picture, and a prompt is read once per picture, not once per beam.
+
+A picture's keys and values are never made at all. A score is q · (W s), which is (q W) · s: moving the key's matrix to
+the query, and the value's to the result, is the same arithmetic in another order, and then all layers attend to the
+tower's states themselves. In BLIP-base those are 1.8 MB a picture where keys and values of twelve layers are 43 MB, to
+be computed first and to be read again for each token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+
+class Decoder:
+    """One network's decoder, a BlipTextLMHeadModel; its methods belong to one thread at a time, `Reading`s to one
+    batch."""
+
+    def __init__(self, network: Any) -> None:
+        text = network.config
+        self._head = network.cls
+        self._embeddings = network.bert.embeddings
+        self._layers = [_Layer(layer) for layer in network.bert.encoder.layer]
+        self._heads: int = text.num_attention_heads
+        self._width: int = text.hidden_size
+
+    def read(self, states: torch.Tensor, *, length: int, beams: int = 1) -> Reading:
+        """Begin with some pictures, `states` being what the vision tower made of them, shape (pictures, patches + 1,
+        width). At most `length` tokens will go in for each of a picture's `beams`."""
+        return Reading(states, len(self._layers), beams, self._heads, length, self._width // self._heads)
+
+    def step(self, reading: Reading, ids: torch.Tensor) -> torch.Tensor:
+        """Takes in tokens, shape (rows, tokens), rows being pictures x beams (or pictures alone, for a prompt). Gives
+        the log-probabilities of the next one, float32, shape (rows, vocabulary)."""
+        before, rows, tokens = reading.length, *ids.shape
+        hidden = self._embeddings(input_ids=ids, past_key_values_length=before)
+        for layer, keys, values in zip(self._layers, reading.keys, reading.values, strict=True):
+            query, key, value = (
+                part.view(rows, tokens, self._heads, -1).transpose(1, 2) for part in layer.project(hidden)
+            )
+            keys[:rows, :, before : before + tokens] = key
+            values[:rows, :, before : before + tokens] = value
+            known = keys[:rows, :, : before + tokens], values[:rows, :, : before + tokens]
+            # Only a prompt has several tokens, and nothing stands before it.
+            mixed = functional.scaled_dot_product_attention(query, *known, is_causal=tokens > 1)
+            hidden = layer.after_text(mixed.transpose(1, 2).reshape(hidden.shape), hidden)
+            hidden = layer.after_picture(layer.look(hidden, reading.states, self._heads), hidden)
+            hidden = layer.feed_forward(hidden)
+        reading.length += tokens
+        scores: torch.Tensor = self._head(hidden[:, -1])
+        return scores.float().log_softmax(-1)
+
+
+class Reading:
+    """A batch on its way: the pictures' states, and keys and values of the tokens so far.
+
+    Rows are ordered by picture, then by beam.
+    """
+
+    def __init__(self, states: torch.Tensor, layers: int, beams: int, heads: int, length: int, width: int) -> None:
+        shape = (layers, len(states) * beams, heads, length, width)
+        self.states = states
+        self.keys, self.values = states.new_empty(shape), states.new_empty(shape)
+        self.beams = beams
+        self.length = 0
+
+    def follow(self, parents: Sequence[int]) -> None:
+        """Each row goes on from what row `parents[row]` had."""
+        chosen = torch.tensor(parents, device=self.states.device)
+        for kept in (self.keys, self.values):
+            kept[:, : len(parents), :, : self.length] = kept[:, chosen, :, : self.length]
+
+    def leave_out(self, picture: int) -> None:
+        """Takes one picture out; the last one comes in its place."""
+        last = len(self.states) - 1
+        if picture != last:
+            self.states[picture] = self.states[last]
+            to, of = (slice(place * self.beams, (place + 1) * self.beams) for place in (picture, last))
+            for kept in (self.keys, self.values):
+                kept[:, to, :, : self.length] = kept[:, of, :, : self.length]
+        self.states = self.states[:last]
+
+
+class _Layer:
+    """One layer's weights, as the decoder uses them."""
+
+    def __init__(self, layer: Any) -> None:
+        text, picture = layer.attention.self, layer.crossattention.self
+        self._text = text
+        self.after_text = layer.attention.output
+        self._query = picture.query
+        self._key_weight, self._value_weight = picture.key.weight, picture.value.weight
+        self._value_bias = picture.value.bias
+        self.after_picture = layer.crossattention.output
+        self.feed_forward = layer.feed_forward_chunk
+
+    def project(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self._text.query(hidden), self._text.key(hidden), self._text.value(hidden)
+
+    def look(self, hidden: torch.Tensor, states: torch.Tensor, heads: int) -> torch.Tensor:
+        """Attention to the picture, shape as `hidden`. The key's bias adds the same to all scores of a query, which
+        softmax does not see; the value's is added to the result, since the weights of a query sum to 1."""
+        pictures, _, width = states.shape
+        queries = self._query(hidden).view(-1, heads, hidden.shape[-1] // heads).transpose(0, 1)
+        size = queries.shape[-1]
+        sought = torch.bmm(queries, self._key_weight.view(heads, size, width))
+        # To (pictures, heads x rows of one picture, width) and back.
+        sought = sought.view(heads, pictures, -1, width).transpose(0, 1).reshape(pictures, -1, width)
+        shares = torch.bmm(sought, states.transpose(1, 2)).mul_(size**-0.5).softmax(-1)
+        found = torch.bmm(shares, states).view(pictures, heads, -1, width).transpose(0, 1).reshape(heads, -1, width)
+        seen = torch.bmm(found, self._value_weight.view(heads, size, width).transpose(1, 2))
+        return seen.transpose(0, 1).reshape(hidden.shape) + self._value_bias
