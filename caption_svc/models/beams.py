@@ -1,71 +1,119 @@
-"""Beam search by transformers' own `generate`, and the probabilities of what it chose."""
+"""Beam search over a batch of pictures, by the rules of transformers' `generate`: the best by mean log-probability of
+a token, until no running beam can beat the worst of as many finished ones as there are beams.
+
+A picture whose search is over leaves the batch, as one does that nobody waits for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
 
+from caption_svc.models.decoder import Decoder, take_out
 from caption_svc.models.generated import Generated
 
 
-class _Abandoned(StoppingCriteria):
-    """Ends the search between two tokens once nobody waits for any picture of the batch."""
+@dataclass(frozen=True)
+class _Beam:
+    """Tokens so far, each one's log-probability given those before it, and the sum of these."""
 
-    def __init__(self, abandoned: Callable[[], bool]) -> None:
-        self._abandoned = abandoned
+    tokens: tuple[int, ...] = ()
+    logs: tuple[float, ...] = ()
+    total: float = 0.0
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        return torch.full((len(input_ids),), self._abandoned(), device=input_ids.device, dtype=torch.bool)
+
+@dataclass
+class _Search:
+    """One picture's search. `finished` holds means and beams, the best first."""
+
+    picture: int
+    running: list[_Beam] = field(default_factory=lambda: [_Beam()])
+    finished: list[tuple[float, _Beam]] = field(default_factory=list)
+
+    @property
+    def best(self) -> _Beam:
+        return self.finished[0][1] if self.finished else self.running[0]
+
+    def go_on(
+        self, candidates: Sequence[tuple[int, _Beam]], beams: int, end_id: int, *, last: bool
+    ) -> Sequence[tuple[int, _Beam]]:
+        """Sorts this step's candidates, each with the beam that it comes from, the best first; the next step's, none
+        where the search is over."""
+        steps = len(candidates[0][1].tokens)
+        for _, beam in candidates[:beams]:
+            if last or beam.tokens[-1] == end_id:
+                self.finished.append((beam.total / steps, beam))
+        self.finished = sorted(self.finished, key=lambda one: one[0], reverse=True)[:beams]
+        going = [] if last else [one for one in candidates if one[1].tokens[-1] != end_id][:beams]
+        self.running = [beam for _, beam in going]
+        if going and len(self.finished) == beams and going[0][1].total / steps <= self.finished[-1][0]:
+            return []
+        return going
 
 
 def search_beams(
-    decoder: Any,
+    decoder: Decoder,
     image_states: torch.Tensor,
     start_ids: Sequence[int],
     end_id: int,
-    pad_id: int,
     max_tokens: int,
     beams: int,
-    abandoned: Callable[[], bool],
+    abandoned: Callable[[int], bool],
 ) -> list[Generated]:
-    """The best of `beams` hypotheses for each picture, at most `max_tokens` tokens long; `decoder` is a
-    BlipTextLMHeadModel.
+    """The best of `beams` hypotheses for each picture, at most `max_tokens` tokens long.
 
-    The probabilities come from one pass over the chosen tokens afterwards: keeping every beam's scores while searching
-    would hold beams x steps x vocabulary numbers for each picture.
+    Arguments as for `decode_greedily`; `abandoned` tells of a picture by its place in the batch.
     """
-    starts = torch.tensor([list(start_ids)] * len(image_states), device=image_states.device)
-    sequences = decoder.generate(
-        input_ids=starts,
-        attention_mask=torch.ones_like(starts),
-        encoder_hidden_states=image_states,
-        encoder_attention_mask=torch.ones(image_states.shape[:-1], dtype=torch.long, device=image_states.device),
-        eos_token_id=end_id,
-        pad_token_id=pad_id,
-        num_beams=beams,
-        do_sample=False,
-        max_new_tokens=max_tokens,
-        stopping_criteria=StoppingCriteriaList([_Abandoned(abandoned)]),
-    )
-    logits = decoder(
-        input_ids=sequences[:, :-1],
-        encoder_hidden_states=image_states,
-        use_cache=False,
-        is_decoder=True,
-        logits_to_keep=sequences.shape[1] - len(start_ids),
-    ).logits
-    chosen = sequences[:, len(start_ids) :]
-    # Rows are padded on the right, where the causal mask keeps padding out of everything before it.
-    probabilities = logits.float().softmax(-1).gather(-1, chosen[..., None])[..., 0]
-    answers = []
-    for tokens, chances in zip(chosen.tolist(), probabilities.tolist(), strict=True):
-        answer = Generated()
-        for token, chance in zip(tokens, chances, strict=True):
-            answer.add(token, chance, end_id)
-            if answer.ended:
-                break
-        answers.append(answer)
-    return answers
+    everybody = [_Search(picture) for picture in range(len(image_states))]
+    searches = list(everybody)
+    reading = decoder.read(image_states, length=len(start_ids) + max_tokens - 1, beams=beams)
+    ids = [list(start_ids) for _ in searches]
+    for step in range(1, max_tokens + 1):
+        scores = decoder.step(reading, torch.tensor(ids, device=image_states.device))
+        candidates = _candidates(scores, searches, 2 * beams)
+        parents: list[int] = []
+        chosen: list[list[int]] = []
+        for place, (search, of_picture) in enumerate(zip(searches, candidates, strict=True)):
+            going = search.go_on(of_picture, beams, end_id, last=step == max_tokens)
+            if abandoned(search.picture):
+                going = []
+            first = place * (len(scores) // len(searches))
+            parents += [first + parent for parent, _ in going] or [first] * beams
+            chosen.append([beam.tokens[-1] for _, beam in going])
+        if not any(chosen):
+            break
+        reading.follow(parents)
+        for place in reversed(range(len(searches))):
+            if not chosen[place]:
+                reading.leave_out(place)
+                take_out(searches, place)
+                take_out(chosen, place)
+        ids = [[token] for tokens in chosen for token in tokens]
+    return [_generated(search.best, end_id) for search in everybody]
+
+
+def _candidates(scores: torch.Tensor, searches: Sequence[_Search], count: int) -> list[list[tuple[int, _Beam]]]:
+    """For each picture the `count` best continuations of its running beams, each with the beam's number."""
+    vocabulary = scores.shape[-1]
+    logs = scores.log_softmax(-1).view(len(searches), -1, vocabulary)
+    before = torch.tensor([[beam.total for beam in search.running] for search in searches], device=scores.device)
+    totals, places = (logs + before[..., None]).flatten(1).topk(count)
+    added = logs.flatten(1).gather(1, places)
+    answer = []
+    for search, *rows in zip(searches, totals.tolist(), places.tolist(), added.tolist(), strict=True):
+        of_picture = []
+        for total, at, log in zip(*rows, strict=True):
+            parent = search.running[at // vocabulary]
+            beam = _Beam((*parent.tokens, at % vocabulary), (*parent.logs, log), total)
+            of_picture.append((at // vocabulary, beam))
+        answer.append(of_picture)
+    return answer
+
+
+def _generated(beam: _Beam, end_id: int) -> Generated:
+    answer = Generated()
+    for token, chance in zip(beam.tokens, torch.tensor(beam.logs).exp().tolist(), strict=True):
+        answer.add(token, chance, end_id)
+    return answer

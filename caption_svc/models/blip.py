@@ -13,12 +13,13 @@ from PIL import Image
 
 from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan, Worker
 from caption_svc.models.beams import search_beams
+from caption_svc.models.decoder import Decoder
 from caption_svc.models.generated import Generated
 from caption_svc.models.greedy import decode_greedily
 from caption_svc.models.vocabulary import Vocabulary
 from caption_svc.models.weights import Parts, load_parts
 from caption_svc.models.words import settled
-from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
+from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.devices import (
     DeviceFacts,
@@ -38,16 +39,17 @@ MIN_PARITY_COSINE = 0.99
 class BlipCaptioner:
     """A loaded captioner on one device; a `CaptionModel`.
 
-    `caption` and `first_logits` belong to one thread, everything else may be called from any.
+    `caption` and `first_scores` belong to one thread, everything else may be called from any.
     """
 
     def __init__(self, parts: Parts, facts: ModelFacts, device: torch.device) -> None:
         self.facts = facts
         self._network = parts.network
+        self._decoder = Decoder(parts.network.text_decoder)
         self._image_processor = parts.image_processor
         self._device = device
         text: Any = parts.network.config.text_config
-        self._begin_id, self._end_id, self._pad_id = text.bos_token_id, text.sep_token_id, text.pad_token_id
+        self._begin_id, self._end_id = text.bos_token_id, text.sep_token_id
         self._positions: int = text.max_position_embeddings
         self._vocabulary = Vocabulary(parts.tokenizer)
         self.input_bytes: int = self.prepare(Image.new("RGB", (2, 2)), b"").nbytes
@@ -80,50 +82,43 @@ class BlipCaptioner:
         return [self.caption] * len(parse_devices(self.facts.requested_device))
 
     @torch.inference_mode()
-    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
+    def caption(self, jobs: Sequence[Job]) -> list[Caption | LensmeshError]:
         """Describe a batch of one plan."""
         plan = jobs[0].plan
         states = self._look([job.pixels for job in jobs])
         start_ids = (self._begin_id, *plan.prompt_ids)
-        decoder = self._network.text_decoder
         if plan.beams > 1:
             answers = search_beams(
-                decoder,
+                self._decoder,
                 states,
                 start_ids,
                 self._end_id,
-                self._pad_id,
                 plan.max_tokens,
                 plan.beams,
-                abandoned=lambda: all(job.abandoned.is_set() for job in jobs),
+                abandoned=lambda row: jobs[row].abandoned.is_set(),
             )
         else:
             answers = decode_greedily(
-                decoder,
+                self._decoder,
                 states,
                 start_ids,
                 self._end_id,
                 plan.max_tokens,
                 watch=lambda row, answer: self._tell(jobs[row], answer),
             )
-        return [
-            Caption(
-                self._vocabulary.text(plan, answer.words),
-                answer.confidence,
-                len(answer.tokens),
-                truncated=not answer.ended,
-            )
-            for answer in answers
-        ]
+        return [self._caption(plan, answer) for answer in answers]
 
     @torch.inference_mode()
-    def first_logits(self, image: Image.Image) -> torch.Tensor:
+    def first_scores(self, image: Image.Image) -> torch.Tensor:
         """Scores of the first token over the vocabulary, float32 on the CPU: what parity is measured on."""
-        begin = torch.tensor([[self._begin_id]], device=self._device)
-        states = self._look([self.prepare(image, b"")])
-        logits = self._network.text_decoder(input_ids=begin, encoder_hidden_states=states, is_decoder=True).logits
-        assert isinstance(logits, torch.Tensor)
-        return logits[0, -1].float().cpu()
+        reading = self._decoder.read(self._look([self.prepare(image, b"")]), length=1)
+        return self._decoder.step(reading, torch.tensor([[self._begin_id]], device=self._device))[0].cpu()
+
+    def _caption(self, plan: Plan, answer: Generated) -> Caption | LensmeshError:
+        if math.isnan(answer.confidence):
+            return InternalFault(Reason.MODEL_FAILED, f"{self.facts.name} answered NaN.")
+        text = self._vocabulary.text(plan, answer.words)
+        return Caption(text, answer.confidence, len(answer.tokens), truncated=not answer.ended)
 
     def _look(self, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
         batch = torch.stack(list(pixels)).to(self._device, self._network.dtype)
@@ -156,10 +151,10 @@ def load_blip(folder: Path, *, name: str, kind: Kind, device: str, precision: st
         requested_device=device,
     )
     picture = golden_picture()
-    reference = BlipCaptioner(parts, facts, torch.device("cpu")).first_logits(picture)
+    reference = BlipCaptioner(parts, facts, torch.device("cpu")).first_scores(picture)
     parts.network.to(device=chosen, dtype=dtype)
     served = BlipCaptioner(parts, facts, chosen)
-    parity = torch.nn.functional.cosine_similarity(reference, served.first_logits(picture), dim=0).item()
+    parity = torch.nn.functional.cosine_similarity(reference, served.first_scores(picture), dim=0).item()
     if math.isnan(parity) or parity < MIN_PARITY_COSINE:
         raise PreconditionFailed(
             Reason.MODEL_FAILED,

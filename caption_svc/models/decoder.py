@@ -13,10 +13,12 @@ be computed first and to be read again for each token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional
+
+Item = TypeVar("Item")
 
 
 class Decoder:
@@ -33,12 +35,13 @@ class Decoder:
 
     def read(self, states: torch.Tensor, *, length: int, beams: int = 1) -> Reading:
         """Begin with some pictures, `states` being what the vision tower made of them, shape (pictures, patches + 1,
-        width). At most `length` tokens will go in for each of a picture's `beams`."""
-        return Reading(states, len(self._layers), beams, self._heads, length, self._width // self._heads)
+        width), which the reading may write over. At most `length` tokens will go in for each of a picture's `beams`."""
+        rows = len(states) * beams
+        return Reading(states, beams, (len(self._layers), rows, self._heads, length, self._width // self._heads))
 
     def step(self, reading: Reading, ids: torch.Tensor) -> torch.Tensor:
         """Takes in tokens, shape (rows, tokens), rows being pictures x beams (or pictures alone, for a prompt). Gives
-        the log-probabilities of the next one, float32, shape (rows, vocabulary)."""
+        the scores of the next one, float32, shape (rows, vocabulary)."""
         before, rows, tokens = reading.length, *ids.shape
         hidden = self._embeddings(input_ids=ids, past_key_values_length=before)
         for layer, keys, values in zip(self._layers, reading.keys, reading.values, strict=True):
@@ -55,17 +58,14 @@ class Decoder:
             hidden = layer.feed_forward(hidden)
         reading.length += tokens
         scores: torch.Tensor = self._head(hidden[:, -1])
-        return scores.float().log_softmax(-1)
+        return scores.float()
 
 
 class Reading:
-    """A batch on its way: the pictures' states, and keys and values of the tokens so far.
+    """A batch on its way: the pictures' states, and keys and values of the tokens so far, shape (layers, rows, heads,
+    tokens, numbers of a head). Rows are ordered by picture, then by beam."""
 
-    Rows are ordered by picture, then by beam.
-    """
-
-    def __init__(self, states: torch.Tensor, layers: int, beams: int, heads: int, length: int, width: int) -> None:
-        shape = (layers, len(states) * beams, heads, length, width)
+    def __init__(self, states: torch.Tensor, beams: int, shape: tuple[int, ...]) -> None:
         self.states = states
         self.keys, self.values = states.new_empty(shape), states.new_empty(shape)
         self.beams = beams
@@ -78,7 +78,7 @@ class Reading:
             kept[:, : len(parents), :, : self.length] = kept[:, chosen, :, : self.length]
 
     def leave_out(self, picture: int) -> None:
-        """Takes one picture out; the last one comes in its place."""
+        """Takes one picture out; the last one comes in its place, as `take_out` does with lists."""
         last = len(self.states) - 1
         if picture != last:
             self.states[picture] = self.states[last]
@@ -86,6 +86,13 @@ class Reading:
             for kept in (self.keys, self.values):
                 kept[:, to, :, : self.length] = kept[:, of, :, : self.length]
         self.states = self.states[:last]
+
+
+def take_out(items: list[Item], place: int) -> None:
+    """Takes one item out; the last one comes in its place."""
+    last = items.pop()
+    if place < len(items):
+        items[place] = last
 
 
 class _Layer:
@@ -116,4 +123,5 @@ class _Layer:
         shares = torch.bmm(sought, states.transpose(1, 2)).mul_(size**-0.5).softmax(-1)
         found = torch.bmm(shares, states).view(pictures, heads, -1, width).transpose(0, 1).reshape(heads, -1, width)
         seen = torch.bmm(found, self._value_weight.view(heads, size, width).transpose(1, 2))
-        return seen.transpose(0, 1).reshape(hidden.shape) + self._value_bias
+        attended: torch.Tensor = seen.transpose(0, 1).reshape(hidden.shape) + self._value_bias
+        return attended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -31,7 +32,8 @@ class Generated:
 
     @property
     def confidence(self) -> float:
-        """Arithmetic mean of the probabilities, 0 to 1; 0 for no token at all."""
+        """Arithmetic mean of the probabilities, 0 to 1; 0 for no token at all, NaN from a model that answered NaN."""
         if not self.probabilities:
             return 0.0
-        return min(1.0, sum(self.probabilities) / len(self.probabilities))
+        mean = sum(self.probabilities) / len(self.probabilities)
+        return mean if math.isnan(mean) else min(1.0, mean)

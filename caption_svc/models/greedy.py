@@ -1,28 +1,24 @@
-"""Greedy decoding of a batch of pictures, one token a step, with a key-value cache.
+"""Greedy decoding of a batch of pictures, one token a step.
 
-transformers' own `generate` does the same and the tests compare the two; this loop also gives each token's probability
-as it comes, tells a watcher each step, leaves out rows that nobody waits for, and drops finished rows from the batch.
-All rows share one prompt, so that there is no padding and no mask that could differ between one picture and many.
+All rows share one prompt, so that there is no padding and no mask that could differ between one picture and many. A
+watcher is told each step, and rows that have ended, or that nobody waits for, leave the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
+from caption_svc.models.decoder import Decoder, take_out
 from caption_svc.models.generated import Generated
 
 Watcher = Callable[[int, Generated], bool]
 """Told the row and what it has so far after each step; answers whether to go on with the row."""
 
-# Leaving rows out copies the cache of the others (some 40 MB a picture in BLIP-base), so it has to pay.
-_COMPACT_BELOW = 0.5
-
 
 def decode_greedily(
-    decoder: Any,
+    decoder: Decoder,
     image_states: torch.Tensor,
     start_ids: Sequence[int],
     end_id: int,
@@ -31,38 +27,27 @@ def decode_greedily(
 ) -> list[Generated]:
     """Generates up to `max_tokens` tokens for each picture.
 
-    `decoder` is a BlipTextLMHeadModel, `image_states` the vision tower's last hidden state, shape (pictures, patches
-    + 1, width). `start_ids` are the begin token and the prompt. Returns one `Generated` for each picture, in order; a
-    row that the watcher ended keeps what it had.
+    `image_states` is the vision tower's last hidden state, shape (pictures, patches + 1, width), and is written over.
+    `start_ids` are the begin token and the prompt. Returns one `Generated` for each picture, in order; a row that the
+    watcher ended keeps what it had.
     """
-    rows = list(range(len(image_states)))
-    answers = [Generated() for _ in rows]
-    active = set(rows)
-    ids = torch.tensor([list(start_ids)] * len(rows), device=image_states.device)
-    cache: Any = None
+    answers = [Generated() for _ in image_states]
+    rows = list(range(len(answers)))
+    reading = decoder.read(image_states, length=len(start_ids) + max_tokens - 1)
+    ids = [list(start_ids) for _ in rows]
     for _ in range(max_tokens):
-        step = decoder(
-            input_ids=ids,
-            encoder_hidden_states=image_states,
-            past_key_values=cache,
-            use_cache=True,
-            is_decoder=True,
-            logits_to_keep=1,
-        )
-        cache = step.past_key_values
-        probability, token = step.logits[:, -1].float().softmax(-1).max(-1)
-        for row, token_id, chance in zip(rows, token.tolist(), probability.tolist(), strict=True):
-            if row not in active:
-                continue
-            answers[row].add(token_id, chance, end_id)
-            if not watch(row, answers[row]) or answers[row].ended:
-                active.remove(row)
-        if not active:
+        scores = decoder.step(reading, torch.tensor(ids, device=image_states.device))
+        chances, tokens = scores.softmax(-1).max(-1)
+        chosen = tokens.tolist()
+        for row, token, chance in zip(rows, chosen, chances.tolist(), strict=True):
+            answers[row].add(token, chance, end_id)
+        for place in reversed(range(len(rows))):
+            answer = answers[rows[place]]
+            if not watch(rows[place], answer) or answer.ended:
+                reading.leave_out(place)
+                take_out(rows, place)
+                take_out(chosen, place)
+        if not rows:
             break
-        ids = token[:, None]
-        if len(active) <= _COMPACT_BELOW * len(rows):
-            kept = torch.tensor([place for place, row in enumerate(rows) if row in active], device=ids.device)
-            cache.batch_select_indices(kept)
-            image_states, ids = image_states[kept], ids[kept]
-            rows = [row for row in rows if row in active]
+        ids = [[token] for token in chosen]
     return answers
