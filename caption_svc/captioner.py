@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
-from PIL import Image
-
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
+from lensmesh_inference.pictures.decoder import PictureDecoder
 
 
 class Kind(Enum):
@@ -103,8 +102,11 @@ class CaptionModel(Protocol):
     def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
         """Check a call's parameters. Raises ``InvalidInput`` for a prompt that the model cannot begin with."""
 
-    def prepare(self, image: Image.Image, content: bytes) -> Any:
-        """Turn an upright RGB picture, decoded from `content`, into the model's input. Runs in the pool's threads."""
+    def prepare(self, content: bytes, decoder: PictureDecoder, field: str) -> Any:
+        """Decode one encoded picture and make it the model's input. Runs in the pool's threads.
+
+        Raises ``InvalidInput`` for a bad picture, naming `field`.
+        """
 
     def workers(self) -> Sequence[Worker]:
         """One function for each device, called in a thread of its own.

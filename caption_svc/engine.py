@@ -14,7 +14,7 @@ from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
-from lensmesh_inference.pictures.pillow import decode_image
+from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.pool import DecodePool
 
 
@@ -34,7 +34,7 @@ class Captioner:
     ) -> None:
         self.model = model
         self._pool = pool
-        self._images = settings.image_limits
+        self._decoder = PictureDecoder(settings.image_limits)
         self.engine: ModelEngine[Job, Caption, Caption] = ModelEngine(
             model.workers(),
             name=model.facts.name,
@@ -80,8 +80,7 @@ class Captioner:
         abandoned = threading.Event()
 
         def prepare() -> Job:
-            pixels = self.model.prepare(decode_image(content, self._images, field), content)
-            return Job(pixels, plan, on_text, abandoned)
+            return Job(self.model.prepare(content, self._decoder, field), plan, on_text, abandoned)
 
         work = Work(prepare, step="decode", size_bytes=self._held(len(content)), lane=lane, deadline=deadline)
         try:

@@ -21,6 +21,7 @@ from lensmesh_inference.canary import Canary
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.health import ModelHealth
+from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.pool import DecodePool
 
@@ -142,7 +143,7 @@ class Engine:
     ) -> None:
         self._settings = settings
         self._health = health
-        self._limits = settings.image_limits
+        self._decoder = PictureDecoder(settings.image_limits)
         self.pool = DecodePool(settings.decode_threads)
         self.served = [Served(model, self.pool, settings, metrics) for model in models]
 
@@ -168,7 +169,7 @@ class Engine:
         picture, text = Picture(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
         with self.admit([picture, text], job) as seat:
             # What callers may send is limited by settings; this is none of theirs.
-            works = [self._work(item, job, ImageLimits()) for item in (picture, text)]
+            works = [self._work(item, job, PictureDecoder(ImageLimits())) for item in (picture, text)]
             picture_done, text_done = [await served.engine.answer(work, seat=seat) for work in works]
         return _unit(picture_done.value.vector), _unit(text_done.value.vector)
 
@@ -202,7 +203,7 @@ class Engine:
         Raises what concerns this item alone: bad input, a missed deadline, a model that fails on it.
         """
         self._check(item)
-        done = await job.served.engine.answer(self._work(item, job, self._limits), seat=seat)
+        done = await job.served.engine.answer(self._work(item, job, self._decoder), seat=seat)
         raw = done.value.vector
         return Encoded(_unit(raw) if job.space.normalized else raw, job.space, done.value.truncated, done.timing)
 
@@ -221,9 +222,9 @@ class Engine:
             )
 
     @staticmethod
-    def _work(item: Item, job: Job, limits: ImageLimits) -> Work[Prepared]:
+    def _work(item: Item, job: Job, decoder: PictureDecoder) -> Work[Prepared]:
         return Work(
-            functools.partial(_prepare, item, job.served.model, limits),
+            functools.partial(_prepare, item, job.served.model, decoder),
             step="decode" if isinstance(item, Picture) else "tokenize",
             size_bytes=job.served.size_of(item),
             lane=job.lane,
@@ -231,10 +232,10 @@ class Engine:
         )
 
 
-def _prepare(item: Item, model: EncoderModel, limits: ImageLimits) -> Prepared:
+def _prepare(item: Item, model: EncoderModel, decoder: PictureDecoder) -> Prepared:
     """In the pool's thread: the item as the model takes it."""
     if isinstance(item, Picture):
-        return model.prepare_image(item.content, limits, item.field)
+        return model.prepare_image(item.content, decoder, item.field)
     return model.prepare_text(item.text)
 
 

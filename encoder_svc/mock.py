@@ -16,8 +16,7 @@ import numpy as np
 from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, Worker, both_spaces
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
-from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.pillow import decode_image
+from lensmesh_inference.pictures.decoder import PictureDecoder
 
 DIMENSIONS: Final[Mapping[str, int]] = {"mock": 512, "mock-768": 768}
 CONTEXT_WORDS: Final = 77
@@ -43,8 +42,8 @@ class MockModel:
             image_bytes=32,
         )
 
-    def prepare_image(self, content: bytes, limits: ImageLimits, field: str) -> Prepared:
-        decode_image(content, limits, field)
+    def prepare_image(self, content: bytes, decoder: PictureDecoder, field: str) -> Prepared:
+        decoder.check(content, field)
         return Prepared("image", hashlib.sha256(content).digest())
 
     def prepare_text(self, text: str) -> Prepared:

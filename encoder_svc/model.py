@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
-from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.decoder import PictureDecoder
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Modality: TypeAlias = Literal["image", "text"]
@@ -76,7 +76,7 @@ class EncoderModel(Protocol):
     def facts(self) -> ModelFacts:
         """What it is."""
 
-    def prepare_image(self, content: bytes, limits: ImageLimits, field: str) -> Prepared:
+    def prepare_image(self, content: bytes, decoder: PictureDecoder, field: str) -> Prepared:
         """Decode and preprocess one encoded picture; raises ``InvalidInput`` for a bad one."""
 
     def prepare_text(self, text: str) -> Prepared:

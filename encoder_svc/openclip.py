@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 
 from encoder_svc.locate import Located, locate, make_tokenizer
 from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, Worker, both_spaces
@@ -27,8 +28,9 @@ from lensmesh_inference.devices import (
     threads_each,
 )
 from lensmesh_inference.digest import Json, json_digest, weights_digest
-from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.pillow import decode_image
+from lensmesh_inference.pictures.decoder import LibraryTransform, PictureDecoder
+from lensmesh_inference.pictures.normalize import Normalize
+from lensmesh_inference.pictures.transform import Transform, UnknownTransformError, normalize_of_open_clip
 
 _PRECISIONS: Final = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 # SimpleTokenizer remembers every word it ever saw: strangers' words must not fill the memory.
@@ -47,7 +49,8 @@ class OpenClipModel:
         self,
         facts: ModelFacts,
         model: torch.nn.Module,
-        transform: Callable[[Any], torch.Tensor],
+        transform: Transform | LibraryTransform,
+        normalize: Normalize,
         tokenizer: Any,
         device: torch.device,
         dtype: torch.dtype,
@@ -55,6 +58,7 @@ class OpenClipModel:
         self.facts = facts
         self._model: Any = model
         self._transform = transform
+        self._normalize = normalize
         self._tokenizer = tokenizer
         self._device = device
         self._dtype = dtype
@@ -62,8 +66,8 @@ class OpenClipModel:
         self._tokenizing = threading.Lock()
         self._special_words = dict(getattr(tokenizer, "cache", {}))
 
-    def prepare_image(self, content: bytes, limits: ImageLimits, field: str) -> Prepared:
-        return Prepared("image", self._transform(decode_image(content, limits, field)))
+    def prepare_image(self, content: bytes, decoder: PictureDecoder, field: str) -> Prepared:
+        return Prepared("image", decoder.prepare(content, self._transform, field))
 
     def prepare_text(self, text: str) -> Prepared:
         context = self.facts.context_tokens
@@ -91,7 +95,8 @@ class OpenClipModel:
         with torch.inference_mode():
             # normalize is said because CoCa's default differs from the others'.
             if batch[0].modality == "image":
-                output = self._model.encode_image(stacked.to(self._device, self._dtype), normalize=False)
+                pixels = self._normalize.apply(stacked.to(self._device), self._dtype)
+                output = self._model.encode_image(pixels, normalize=False)
             else:
                 output = self._model.encode_text(stacked.to(self._device), normalize=False)
             rows = output.float().cpu().numpy()
@@ -121,10 +126,28 @@ def load(source: Source, *, device: str, precision: str, threads: int, allow_dow
     if model is not reference:
         model.load_state_dict(reference.state_dict())
     model = model.to(chosen).eval()
-    transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+    transform, normalize = _preprocessing(model.visual.preprocess_cfg)
     facts = _facts(source, located, model, tokenizer, digest, device, dtype)
     _log.info("%s: %s on %s, digest %s", source.name, facts.precision, chosen, digest[:12])
-    return OpenClipModel(facts, model, transform, tokenizer, chosen, dtype)
+    return OpenClipModel(facts, model, transform, normalize, tokenizer, chosen, dtype)
+
+
+def _preprocessing(config: Mapping[str, Any]) -> tuple[Transform | LibraryTransform, Normalize]:
+    normalize = normalize_of_open_clip(config)
+    try:
+        return Transform.from_open_clip(config), normalize
+    except UnknownTransformError as error:
+        _log.warning("pictures are resized by open_clip's own code, which is slower: %s", error)
+    # All but its normalization: a picture of real numbers from 0 to 1, made of bytes.
+    steps = image_transform_v2(PreprocessCfg(**config), is_train=False).transforms[:-1]
+
+    def library(picture: Image.Image) -> torch.Tensor:
+        result: Any = picture
+        for step in steps:
+            result = step(result)
+        return torch.as_tensor(result * 255).round().to(torch.uint8)
+
+    return library, normalize
 
 
 def _create(located: Located, dtype: torch.dtype, *, weights: bool) -> Any:
@@ -173,7 +196,7 @@ def _facts(
         backend="torch",
         precision=str(dtype).removeprefix("torch."),
         requested_device=device,
-        image_bytes=3 * height * width * 4,
+        image_bytes=3 * height * width,
     )
 
 

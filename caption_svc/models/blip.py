@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,10 +31,15 @@ from lensmesh_inference.devices import (
     threads_each,
 )
 from lensmesh_inference.digest import weights_digest
-from lensmesh_inference.golden import golden_picture
+from lensmesh_inference.golden import golden_png
+from lensmesh_inference.pictures.decoder import LibraryTransform, PictureDecoder
+from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.normalize import Normalize
+from lensmesh_inference.pictures.transform import Transform, UnknownTransformError, normalize_of_processor
 
 # bfloat16 stays above 0.999 in models of any size; below this something computes something else.
 MIN_PARITY_COSINE = 0.99
+_log = logging.getLogger(__name__)
 
 
 class BlipCaptioner:
@@ -46,13 +52,13 @@ class BlipCaptioner:
         self.facts = facts
         self._network = parts.network
         self._decoder = Decoder(parts.network.text_decoder)
-        self._image_processor = parts.image_processor
+        self._transform, self._normalize = _preprocessing(parts.image_processor)
         self._device = device
         text: Any = parts.network.config.text_config
         self._begin_id, self._end_id = text.bos_token_id, text.sep_token_id
         self._positions: int = text.max_position_embeddings
         self._vocabulary = Vocabulary(parts.tokenizer)
-        self.input_bytes: int = self.prepare(Image.new("RGB", (2, 2)), b"").nbytes
+        self.input_bytes: int = self._golden().nbytes
 
     def devices(self) -> Sequence[DeviceFacts]:
         """The one it was loaded on."""
@@ -71,11 +77,9 @@ class BlipCaptioner:
             )
         return Plan(prompt, ids, min(max_tokens, left), beams)
 
-    def prepare(self, image: Image.Image, content: bytes) -> torch.Tensor:
-        """Pixels as the model's own processor makes them, shape (3, height, width), float32."""
-        pixels = self._image_processor(images=image, return_tensors="pt")["pixel_values"][0]
-        assert isinstance(pixels, torch.Tensor)
-        return pixels
+    def prepare(self, content: bytes, decoder: PictureDecoder, field: str) -> torch.Tensor:
+        """Pixels as the model's own processor makes them before it normalizes, uint8 of shape (3, height, width)."""
+        return decoder.prepare(content, self._transform, field)
 
     def workers(self) -> Sequence[Worker]:
         """One, or as many as share the CPU: generating changes nothing in the model, so they share its weights."""
@@ -109,9 +113,9 @@ class BlipCaptioner:
         return [self._caption(plan, answer) for answer in answers]
 
     @torch.inference_mode()
-    def first_scores(self, image: Image.Image) -> torch.Tensor:
-        """Scores of the first token over the vocabulary, float32 on the CPU: what parity is measured on."""
-        reading = self._decoder.read(self._look([self.prepare(image, b"")]), length=1)
+    def first_scores(self) -> torch.Tensor:
+        """What parity is measured on: the golden picture's first token over the vocabulary, float32 on the CPU."""
+        reading = self._decoder.read(self._look([self._golden()]), length=1)
         return self._decoder.step(reading, torch.tensor([[self._begin_id]], device=self._device))[0].cpu()
 
     def _caption(self, plan: Plan, answer: Generated) -> Caption | LensmeshError:
@@ -121,15 +125,33 @@ class BlipCaptioner:
         return Caption(text, answer.confidence, len(answer.tokens), truncated=not answer.ended)
 
     def _look(self, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
-        batch = torch.stack(list(pixels)).to(self._device, self._network.dtype)
+        batch = self._normalize.apply(torch.stack(list(pixels)).to(self._device), self._network.dtype)
         states = self._network.vision_model(pixel_values=batch).last_hidden_state
         assert isinstance(states, torch.Tensor)
         return states
+
+    def _golden(self) -> torch.Tensor:
+        return self.prepare(golden_png(), PictureDecoder(ImageLimits()), "golden picture")
 
     def _tell(self, job: Job, answer: Generated) -> bool:
         if job.on_text is not None:
             job.on_text(settled(self._vocabulary.text(job.plan, answer.words)))
         return not job.abandoned.is_set()
+
+
+def _preprocessing(processor: Any) -> tuple[Transform | LibraryTransform, Normalize]:
+    config = processor.to_dict()
+    normalize = normalize_of_processor(config)
+    try:
+        return Transform.from_processor(config), normalize
+    except UnknownTransformError as error:
+        _log.warning("pictures are resized by transformers' own code, which is slower: %s", error)
+
+    def library(picture: Image.Image) -> torch.Tensor:
+        pixels = processor(images=picture, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
+        return torch.as_tensor(pixels[0]).round().to(torch.uint8)
+
+    return library, normalize
 
 
 def load_blip(folder: Path, *, name: str, kind: Kind, device: str, precision: str, threads: int) -> BlipCaptioner:
@@ -150,11 +172,10 @@ def load_blip(folder: Path, *, name: str, kind: Kind, device: str, precision: st
         precision=str(dtype).removeprefix("torch."),
         requested_device=device,
     )
-    picture = golden_picture()
-    reference = BlipCaptioner(parts, facts, torch.device("cpu")).first_scores(picture)
+    reference = BlipCaptioner(parts, facts, torch.device("cpu")).first_scores()
     parts.network.to(device=chosen, dtype=dtype)
     served = BlipCaptioner(parts, facts, chosen)
-    parity = torch.nn.functional.cosine_similarity(reference, served.first_scores(picture), dim=0).item()
+    parity = torch.nn.functional.cosine_similarity(reference, served.first_scores(), dim=0).item()
     if math.isnan(parity) or parity < MIN_PARITY_COSINE:
         raise PreconditionFailed(
             Reason.MODEL_FAILED,

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from PIL import Image
-
 from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan, Worker
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
+from lensmesh_inference.pictures.decoder import PictureDecoder
 
 _COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "grey", "white", "black", "golden",
             "silver", "turquoise", "crimson", "beige")  # fmt: skip
@@ -44,8 +43,9 @@ class MockCaptioner:
         """A token is a word here."""
         return Plan(prompt, (), max_tokens, beams)
 
-    def prepare(self, image: Image.Image, content: bytes) -> bytes:
-        """SHA-256 of the encoded picture, which was decoded so that a bad one fails as with a real model."""
+    def prepare(self, content: bytes, decoder: PictureDecoder, field: str) -> bytes:
+        """SHA-256 of the encoded picture, which is decoded so that a bad one fails as with a real model."""
+        decoder.check(content, field)
         return hashlib.sha256(content).digest()
 
     def workers(self) -> Sequence[Worker]:

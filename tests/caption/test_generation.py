@@ -6,8 +6,8 @@ import pytest
 
 from caption_svc.captioner import Job, Kind
 from caption_svc.models.blip import BlipCaptioner, load_blip
+from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.pillow import decode_image
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def model(tiny_folder: Path) -> BlipCaptioner:
 
 def jobs(model: BlipCaptioner, pictures: list[bytes], max_tokens: int, beams: int = 1) -> list[Job]:
     plan = model.plan("", max_tokens, beams)
-    return [Job(model.prepare(decode_image(content, ImageLimits()), content), plan) for content in pictures]
+    return [Job(model.prepare(content, PictureDecoder(ImageLimits()), "image"), plan) for content in pictures]
 
 
 def test_rows_that_end_early_change_nothing_for_the_others(model: BlipCaptioner, pictures: list[bytes]) -> None:

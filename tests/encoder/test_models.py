@@ -21,6 +21,7 @@ from encoder_svc.settings import EncoderSettings
 from encoder_svc.sources import Form, parse_source, split_names
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_inference.digest import weights_digest
+from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 from tests.encoder.helpers import png
 from tests.encoder.tiny import CONFIGS, PREPROCESS, write_config, write_folder
@@ -206,7 +207,7 @@ def test_a_model_that_answers_nan_fails_the_item(tmp_path: Path) -> None:
     save_file(tensors, file)
     model = open_model(f"local-dir:{folder}", SETTINGS)
     assert isinstance(model, OpenClipModel)
-    (output,) = model.compute([model.prepare_image(png(), ImageLimits(), "image")])
+    (output,) = model.compute([model.prepare_image(png(), PictureDecoder(ImageLimits()), "image")])
     assert isinstance(output, Exception)
     (text,) = model.compute([model.prepare_text("a cat")])
     assert not isinstance(text, Exception)
