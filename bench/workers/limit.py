@@ -26,6 +26,7 @@ from lensmesh_chassis.settings import load_settings
 from lensmesh_cli.load import supply
 from lensmesh_cli.load.figures import Sample, summarize
 from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.pictures.decoder import PictureDecoder
 
 # Batches that are decoded ahead of the model.
 AHEAD = 2
@@ -39,6 +40,7 @@ class Limit:
         self._files = sorted(folder.glob("*.jpg"))
         self._model = open_models(settings)[0]
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
+        self._decoder = PictureDecoder(settings.image_limits)
         self._salt = itertools.count()
 
     def facts(self, asked: Asked) -> dict[str, str]:
@@ -66,9 +68,8 @@ class Limit:
         return asdict(summarize(samples, begin, end))
 
     def _decode(self, pictures: Iterator[bytes], waiting: deque[Future[Prepared]], depth: int) -> None:
-        limits = self._settings.image_limits
         while len(waiting) < depth:
-            waiting.append(self._pool.submit(self._model.prepare_image, next(pictures), limits, "image"))
+            waiting.append(self._pool.submit(self._model.prepare_image, next(pictures), self._decoder, "image"))
 
 
 def main() -> None:
