@@ -34,6 +34,14 @@ class Engine(Protocol):
     @property
     def running_s(self) -> float: ...
 
+    @property
+    def devices(self) -> int:
+        """Devices that are left."""
+
+    @property
+    def batch_limit(self) -> int:
+        """Items that the smallest of them takes in one batch now."""
+
 
 class Canary(Protocol):
     """A model's canary as it is now."""
@@ -56,6 +64,7 @@ class EngineObserver:
         self._poison = metrics.poison_items.labels(model)
         self._queue = [metrics.queue_seconds.labels(model, lane) for lane in lanes]
         self._refused = [metrics.refused.labels(model, lane) for lane in lanes]
+        self._out_of_memory = metrics.out_of_memory.labels(model)
         self._late = [metrics.late_items.labels(model, lane) for lane in lanes]
 
     def prepared(self, seconds: float) -> None:
@@ -80,12 +89,16 @@ class EngineObserver:
         self._poison.inc()
 
     def refused(self, lane: int) -> None:
-        """A call found the lane full."""
+        """A call found the lane full, or the predicted wait too long."""
         self._refused[lane].inc()
 
     def late(self, lane: int, items: int) -> None:
-        """Items were dropped, because their deadline passed in the queue."""
+        """Items were dropped, because their deadline passed in the queue or cannot be met."""
         self._late[lane].inc(items)
+
+    def out_of_memory(self) -> None:
+        """A batch did not fit into its device's memory."""
+        self._out_of_memory.inc()
 
 
 class EngineMetrics(Collector):
@@ -128,14 +141,20 @@ class EngineMetrics(Collector):
         )
         self.refused = Counter(
             "lensmesh_engine_refused_total",
-            "Calls, and items of streams, refused because the lane was full.",
+            "Calls refused because the lane was full or the predicted wait too long.",
             _LANE,
             registry=r,
         )
         self.late_items = Counter(
             "lensmesh_engine_late_items_total",
-            "Items dropped because their deadline passed in the queue.",
+            "Items dropped because their deadline passed in the queue or could not be met.",
             _LANE,
+            registry=r,
+        )
+        self.out_of_memory = Counter(
+            "lensmesh_engine_out_of_memory_total",
+            "Batches that did not fit into their device's memory; they are halved and tried again.",
+            _MODEL,
             registry=r,
         )
         self._engines: list[Engine] = []
@@ -168,8 +187,10 @@ class EngineMetrics(Collector):
         held = _gauge("queue_bytes", "Bytes of the items admitted and not yet answered.", _LANE)
         item_limit = _gauge("queue_limit_items", "Most items that each lane admits.", _MODEL)
         byte_limit = _gauge("queue_limit_bytes", "Most bytes that each lane admits.", _MODEL)
-        wait = _gauge("predicted_wait_seconds", "Time until an item that came now would be answered.", _MODEL)
+        wait = _gauge("predicted_wait_seconds", "Time until a bulk item that came now would be in a device.", _MODEL)
         running = _gauge("batch_running_seconds", "How long the batch in the device has run; 0 when idle.", _MODEL)
+        devices = _gauge("devices", "Devices, or workers on the CPU, that compute; a lost one has left.", _MODEL)
+        batch_limit = _gauge("batch_limit", "Items in one batch now: fewer after running out of memory.", _MODEL)
         for engine in self._engines:
             model = (engine.name,)
             for lane, items, ready, size in engine.lane_depths():
@@ -181,6 +202,8 @@ class EngineMetrics(Collector):
             byte_limit.add_metric(model, bytes_limit)
             wait.add_metric(model, engine.expected_wait_s)
             running.add_metric(model, engine.running_s)
+            devices.add_metric(model, engine.devices)
+            batch_limit.add_metric(model, engine.batch_limit)
         age = _gauge("canary_age_seconds", "Time since the canary last passed.", _MODEL)
         passes = _gauge("canary_ok", "Whether the canary passed when last asked: 1 or 0.", _MODEL)
         for name, canary in self._canaries.items():
@@ -188,7 +211,7 @@ class EngineMetrics(Collector):
             if passed_s is not None:
                 age.add_metric((name,), passed_s)
                 passes.add_metric((name,), float(canary.passes))
-        yield from (queue, waiting, held, item_limit, byte_limit, wait, running)
+        yield from (queue, waiting, held, item_limit, byte_limit, wait, running, devices, batch_limit)
         if self._canaries:
             yield from (age, passes)
         parity = _gauge(

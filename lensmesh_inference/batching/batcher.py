@@ -1,22 +1,22 @@
-"""Many callers' items, formed into batches for one device.
+"""Many callers' items, formed into batches for the devices of one model.
 
-Two lanes, interactive before bulk, bulk never starved; both bounded in items and bytes. A batch holds one group only
-(pictures or texts, one set of generation parameters). The batch is what is ready when the device becomes free: an
-idle device starts at once, a busy one lets the next batch gather. What is cancelled or late leaves before the device
-sees it. No torch, no gRPC.
+Two lanes, interactive before bulk, bulk never starved; both bounded in items, bytes and predicted wait. A batch holds
+one group only (pictures or texts, one set of generation parameters). It is what is ready when a device becomes free:
+an idle device starts at once, a busy one lets the next batch gather. What is cancelled or late leaves before a device
+sees it. All runs on the event loop, but for one thread for each device. No torch, no gRPC.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from opentelemetry import context
 from opentelemetry.context import Context
@@ -24,9 +24,14 @@ from opentelemetry.context import Context
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
-from lensmesh_inference.batching.lanes import Entry, Lane, LaneQueue, Seat
+from lensmesh_inference.batching.admission import Admission
+from lensmesh_inference.batching.costs import Costs
+from lensmesh_inference.batching.devices import Device, one_thread
+from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
+from lensmesh_inference.batching.lanes import Entry, Lane, Seat
 from lensmesh_inference.batching.observer import BatchObserver, Unobserved
 from lensmesh_inference.batching.running import Running
+from lensmesh_inference.batching.selection import Selector
 from lensmesh_inference.batching.tracing import Ride, batch_span
 
 __all__ = ["Answer", "Batcher", "Lane", "Seat"]
@@ -34,9 +39,8 @@ __all__ = ["Answer", "Batcher", "Lane", "Seat"]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# After so many interactive batches in a row, one bulk batch goes: bulk keeps a fifth of a device that is wanted by
-# both.
-INTERACTIVE_BATCHES_IN_A_ROW = 4
+# An item that was in so many devices as they were lost is not given to another: it may be what kills them.
+MOST_LOSSES = 2
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +59,13 @@ class Batcher(Generic[In, Out]):
     """One queue, and a thread for each of the `workers` that take batches from it.
 
     A worker gets up to `max_batch` items of one group and returns as many outputs, in order. An output that is an
-    exception fails its own item. Each lane holds at most `max_queue_items` and `max_queue_bytes`. `observer` is told
-    what happens, for whoever counts it.
+    exception fails its own item. It may raise `OutOfMemory` and `DeviceLost`; whatever else it raises is the fault of
+    one of the items.
+
+    Each lane holds at most `max_queue_items` and `max_queue_bytes`, and lets no call in that would wait for longer than
+    `max_wait_s`. A bulk batch that is not full waits up to `linger_s` for items that are `coming`; interactive ones
+    never wait. `cost_group` maps a group to what its costs depend on. `observer` is told what happens, for whoever
+    counts it. `clock` must be the event loop's.
     """
 
     def __init__(
@@ -67,47 +76,64 @@ class Batcher(Generic[In, Out]):
         max_batch: int,
         max_queue_items: int,
         max_queue_bytes: int,
+        max_wait_s: float = math.inf,
+        linger_s: float = 0.0,
+        cost_group: Callable[[Hashable], Hashable] = lambda group: group,
         observer: BatchObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        thread: Callable[[str], Executor] = one_thread,
     ) -> None:
-        self._workers = tuple(workers)
         self._name = name
-        self._max_batch = max_batch
         self._limits = (max_queue_items, max_queue_bytes)
+        self._cost_group = cost_group
+        self._clock = clock
         self.observer = observer or Unobserved()
-        self._lanes: dict[Lane, LaneQueue[In, Answer[Out]]] = {
-            lane: LaneQueue(name, max_queue_items, max_queue_bytes) for lane in Lane
-        }
-        self._wake = asyncio.Event()
-        self._interactive_in_a_row = 0
-        self._item_seconds = 0.0
-        self._running: dict[int, tuple[float, Running]] = {}
+        self._costs = Costs()
+        self._devices = [
+            Device(
+                worker, number=number, name=f"batch-{name}-{number}", max_batch=max_batch, clock=clock, thread=thread
+            )
+            for number, worker in enumerate(workers)
+        ]
+        self._admission = Admission(
+            name,
+            self._devices,
+            self._costs,
+            max_items=max_queue_items,
+            max_bytes=max_queue_bytes,
+            max_wait_s=max_wait_s,
+            kind_of=cost_group,
+            clock=clock,
+        )
+        self._lanes = self._admission.lanes
+        self._selector: Selector[In, Answer[Out]] = Selector(
+            self._lanes, self._costs, linger_s=linger_s, kind_of=cost_group
+        )
         self.batches = 0
         """Batches that the devices have been given so far."""
-        self._threads: list[ThreadPoolExecutor] = []
+        self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     async def start(self) -> None:
-        """Start the device thread. Items submitted before wait for it."""
+        """Start the devices' threads. Items submitted before wait for it."""
         if self._tasks:
             return
         self._stopping = False
-        for number in range(len(self._workers)):
-            name = f"batch-{self._name}-{number}"
-            self._threads.append(ThreadPoolExecutor(1, thread_name_prefix=name))
-            self._tasks.append(asyncio.create_task(self._loop(number), name=name))
+        for device in self._devices:
+            if device.lost:
+                continue
+            device.start()
+            self._tasks.append(asyncio.create_task(self._serve(device), name=device.name))
 
     async def stop(self) -> None:
-        """Finish the batch in the thread, fail what is queued with ``Unavailable``, and end the thread."""
+        """Finish the batches in the threads, fail what is queued with ``Unavailable``, and end the threads."""
         self._stopping = True
         self._wake.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.shutdown)
-        self._tasks, self._threads = [], []
-        for lane in self._lanes.values():
-            for entry in lane.clear():
-                entry.fail(Unavailable(Reason.DRAINING, f"{self._name} stops: send it again."))
+        await asyncio.gather(*(device.stop() for device in self._devices))
+        self._tasks = []
+        self._fail_queued(self._gone())
 
     @property
     def name(self) -> str:
@@ -116,16 +142,16 @@ class Batcher(Generic[In, Out]):
 
     @property
     def queued_items(self) -> int:
-        """Items that wait for the device, in both lanes."""
+        """Items that wait for a device, in both lanes."""
         return sum(lane.queued_items for lane in self._lanes.values())
 
     @property
     def held_items(self) -> int:
-        """Items queued, in the device or promised a seat, in both lanes."""
+        """Items queued, in a device or promised a seat, in both lanes."""
         return sum(lane.held_items for lane in self._lanes.values())
 
     def queued_in(self, lane: Lane) -> int:
-        """Items of one lane that wait for the device."""
+        """Items of one lane that wait for a device."""
         return self._lanes[lane].queued_items
 
     @property
@@ -142,42 +168,72 @@ class Batcher(Generic[In, Out]):
         """Items and bytes that each lane may hold."""
         return self._limits
 
+    def wait_s(self, lane: Lane) -> float:
+        """Seconds until a device would begin with an item that came now, by what batches took lately."""
+        return self._admission.wait_s(lane)
+
     @property
     def expected_wait_s(self) -> float:
-        """Seconds until an item that came now would be answered, by what items took lately."""
-        return self.held_items * self._item_seconds
+        """`wait_s` of bulk, which waits for everything."""
+        return self.wait_s(Lane.BULK)
 
     @property
     def running_s(self) -> float:
-        """How long the batch in the device has run, in seconds; 0 when idle."""
-        return max((time.monotonic() - since for since, _ in tuple(self._running.values())), default=0.0)
+        """How long the oldest batch in a device has run, in seconds; 0 when all are idle."""
+        now = self._clock()
+        return max((device.running_s(now) for device in self._devices), default=0.0)
 
     def running(self) -> Sequence[Running]:
         """What is in the devices now. To be read from any thread."""
-        return [running for _, running in tuple(self._running.values())]
+        return [batch for device in self._devices if (batch := device.running()) is not None]
+
+    @property
+    def devices(self) -> int:
+        """Devices that are left."""
+        return sum(not device.lost for device in self._devices)
 
     @property
     def lost(self) -> bool:
         """Whether no device is left."""
-        return False
+        return not self.devices
 
-    def admit(self, lane: Lane, *, items: int, size_bytes: int) -> Seat:
+    @property
+    def batch_limit(self) -> int:
+        """Items in one batch that the smallest device left takes now; 0 where none is left."""
+        return min((device.limit for device in self._devices if not device.lost), default=0)
+
+    def admit(self, lane: Lane, *, items: int, size_bytes: int, deadline: float | None = None) -> Seat:
         """Promise room to a whole call before its items are decoded, or raise ``Overloaded`` at once.
 
-        Use the seat as a context manager around the call, and give it to each `submit`.
+        Refused is what finds the lane full, or would wait for longer than allowed or than until its `deadline`. Use the
+        seat as a context manager around the call, and give it to each `submit`.
         """
+        self._check_open()
         try:
-            return self._lanes[lane].admit(items, size_bytes, self._predicted_wait_s())
+            return self._admission.admit(lane, items, size_bytes, deadline)
         except Overloaded:
             self.observer.refused(lane)
             raise
 
     async def room(self, lane: Lane = Lane.BULK) -> None:
-        """Wait until the lane is less than half full: streams read no further meanwhile, and leave half to unary calls.
+        """Wait until the lane is less than half full, and the predicted wait less than half of what is allowed.
 
-        Nothing can take the room between the return of this and an `admit` or `submit` that follows without an await.
+        Streams read no further meanwhile, and leave half to unary calls. Nothing can take the room between the return
+        of this and an `admit` or `submit` that follows without an await.
         """
         await self._lanes[lane].room()
+
+    @contextmanager
+    def coming(self, lane: Lane, group: Hashable | None = None) -> Iterator[None]:
+        """While one admitted item is prepared, right before its `submit`: a bulk batch may wait for it.
+
+        `group` is None where it is not known before.
+        """
+        with self._lanes[lane].coming(group):
+            try:
+                yield
+            finally:
+                self._wake.set()
 
     async def submit(
         self,
@@ -192,15 +248,15 @@ class Batcher(Generic[In, Out]):
         """Queue one item and wait for its answer. `deadline` is a time of the event loop's clock.
 
         Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a seat),
-        ``DeadlineExceeded`` where the deadline passes before the device is free, ``InternalFault`` with reason
-        MODEL_FAILED where the model fails on this very item.
+        ``DeadlineExceeded`` where the deadline passes before a device is free or cannot be met by the fastest batch so
+        far, ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on this very item.
         """
-        queue = self._lanes[lane]
-        if self._stopping:
-            raise Unavailable(Reason.DRAINING, f"{self._name} stops: send it again.")
+        self._check_open()
         own_seat = self.admit(lane, items=1, size_bytes=size_bytes) if seat is None else None
         answer_to_come: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
-        entry = Entry(item, group, deadline, answer_to_come, Ride(lane.name.lower()))
+        ride = Ride(lane.name.lower())
+        entry = Entry(item, group, lane, deadline, self._clock(), answer_to_come, ride)
+        queue = self._lanes[lane]
         queue.put(entry)
         self._wake.set()
         try:
@@ -208,111 +264,174 @@ class Batcher(Generic[In, Out]):
             self.observer.waited(lane, answer.queue_us / 1e6)
             return answer
         except BaseException as error:
-            entry.ride.fail(error)
+            ride.fail(error)
             raise
         finally:
-            entry.ride.end()
+            ride.end()
             queue.discard(entry)
             if own_seat is not None:
                 own_seat.release()
 
-    def _predicted_wait_s(self) -> float:
-        return max(0.1, round(self.expected_wait_s, 3))
-
-    async def _loop(self, worker: int) -> None:
+    async def _serve(self, device: Device[In, Out | LensmeshError]) -> None:
         while not self._stopping:
-            batch = self._take()
-            if not batch:
-                self._wake.clear()
-                await self._wake.wait()
-                # Let everybody who is ready now submit: one pass of the loop, not a wait.
-                await asyncio.sleep(0)
+            choice = self._selector.choose(self._clock(), device.limit)
+            self._drop(choice.late)
+            if not choice.batch:
+                await self._sleep(choice.look_again)
                 continue
-            await self._compute(worker, batch)
+            try:
+                await self._compute(device, choice.batch)
+            except DeviceLost as error:
+                self._lose(device, choice.batch, error)
+                return
 
-    def _take(self) -> list[Entry[In, Answer[Out]]]:
-        first, second = self._lanes[Lane.INTERACTIVE], self._lanes[Lane.BULK]
-        if self._interactive_in_a_row >= INTERACTIVE_BATCHES_IN_A_ROW and second.queued_items:
-            first, second = second, first
-        now = asyncio.get_running_loop().time()
-        for lane, queue in self._lanes.items():
-            dropped = queue.drop_late(now)
-            if dropped:
-                self.observer.late(lane, len(dropped))
-            for late in dropped:
-                late.fail(
-                    DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"Its deadline passed in the queue of {self._name}.")
-                )
-        if not first.queued_items:
-            first, second = second, first
-        group = first.oldest_group()
-        batch = first.take(group, self._max_batch)
-        # Seats that the chosen lane leaves empty cost nothing: the other lane's items of that group ride along.
-        batch += second.take(group, self._max_batch - len(batch))
-        self._interactive_in_a_row = self._interactive_in_a_row + 1 if first is self._lanes[Lane.INTERACTIVE] else 0
-        return batch
+    async def _sleep(self, look_again: float | None) -> None:
+        """Until something happens, at the latest until `look_again`."""
+        self._wake.clear()
+        alarm = None if look_again is None else asyncio.get_running_loop().call_at(look_again, self._wake.set)
+        await self._wake.wait()
+        if alarm is not None:
+            alarm.cancel()
+        # Let everybody who is ready now submit: one pass of the loop, not a wait.
+        await asyncio.sleep(0)
 
-    async def _compute(self, worker: int, batch: list[Entry[In, Answer[Out]]], inside: Context | None = None) -> None:
+    async def _compute(
+        self,
+        device: Device[In, Out | LensmeshError],
+        batch: list[Entry[In, Answer[Out]]],
+        inside: Context | None = None,
+    ) -> None:
         """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail.
 
-        `inside`: where the span of the batch that this is a half of is current.
+        `inside`: where the span of the batch that this is a half of is current. Raises ``DeviceLost``.
         """
-        batch = [entry for entry in batch if not entry.answer.done()]
+        batch = self._still_wanted(batch)
         if not batch:
             return
         facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
         with batch_span([entry.ride for entry in batch], facts, inside) as span:
             try:
-                await self._compute_at_once(worker, batch)
-            except Exception as error:  # noqa: BLE001 - whatever a model raises, the loop must live on
+                await self._compute_at_once(device, batch)
+                return
+            except Exception as error:
                 # Without its words: an error that nobody foresaw may quote what it was given.
                 spans.fail(span, error)
+                if isinstance(error, DeviceLost):
+                    _put_back(batch)
+                    raise
+                if isinstance(error, OutOfMemory):
+                    self.observer.out_of_memory()
+                    device.ran_out_of_memory(len(batch))
                 if len(batch) == 1:
                     self._blame(batch[0], error)
                     return
-                self.observer.batch_failed()
-                _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
-                for entry in batch:
-                    entry.ride.put_back()
-                middle = len(batch) // 2
-                for half in (batch[:middle], batch[middle:]):
-                    await self._compute(worker, half, context.get_current())
+                if not isinstance(error, OutOfMemory):
+                    self.observer.batch_failed()
+                    _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
+                _put_back(batch)
+            middle = len(batch) // 2
+            for half in (batch[:middle], batch[middle:]):
+                await self._compute(device, half, context.get_current())
 
-    async def _compute_at_once(self, worker: int, batch: list[Entry[In, Answer[Out]]]) -> None:
-        """Run the batch as it is. Raises what the model raises, and nothing is answered then."""
-        started = time.monotonic()
+    async def _compute_at_once(
+        self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]]
+    ) -> None:
+        """Run the batch as it is. Raises what the worker raises, and nothing is answered then."""
+        kind, items = self._cost_group(batch[0].group), len(batch)
         self.batches += 1
-        predicted_s = len(batch) * self._item_seconds or None
-        self._running[worker] = started, Running(self.batches, len(batch), predicted_s)
-        try:
-            outputs = await self._in_thread(worker, [entry.item for entry in batch])
-        finally:
-            del self._running[worker]
-        if len(outputs) != len(batch):
-            raise RuntimeError(f"{self._name} returned {len(outputs)} outputs for {len(batch)} items")
-        seconds = time.monotonic() - started
-        self.observer.computed(len(batch), seconds)
-        self._item_seconds += 0.2 * (seconds / len(batch) - self._item_seconds)
-        for entry, output in zip(batch, outputs, strict=True):
+        ran = await device.run(
+            [entry.item for entry in batch],
+            self.batches,
+            self._costs.seconds(kind, items),
+            seen=self._costs.has_run(device.number, kind, items),
+        )
+        if len(ran.outputs) != items:
+            raise RuntimeError(f"{self._name} returned {len(ran.outputs)} outputs for {items} items")
+        device.went_well()
+        self._costs.learn(device.number, kind, items, ran.seconds)
+        self.observer.computed(items, ran.seconds)
+        for entry, output in zip(batch, ran.outputs, strict=True):
             if isinstance(output, LensmeshError):
                 entry.fail(output)
             elif not entry.answer.done():
-                queue_us = int((started - entry.arrived) * 1e6)
-                entry.answer.set_result(Answer(output, queue_us, int(seconds * 1e6), len(batch)))
+                queue_us = int((ran.started - entry.arrived) * 1e6)
+                entry.answer.set_result(Answer(output, queue_us, int(ran.seconds * 1e6), items))
+
+    def _still_wanted(self, batch: list[Entry[In, Answer[Out]]]) -> list[Entry[In, Answer[Out]]]:
+        now = self._clock()
+        self._drop([entry for entry in batch if not entry.answer.done() and self._selector.is_late(entry, now)])
+        return [entry for entry in batch if not entry.answer.done()]
+
+    def _drop(self, late: Sequence[Entry[In, Answer[Out]]]) -> None:
+        """Fail what would not be done in time."""
+        for lane in Lane:
+            if count := sum(entry.lane is lane for entry in late):
+                self.observer.late(lane, count)
+        for entry in late:
+            entry.fail(
+                DeadlineExceeded(
+                    Reason.DEADLINE_EXCEEDED, f"Its deadline passed, or cannot be met, in the queue of {self._name}."
+                )
+            )
 
     def _blame(self, entry: Entry[In, Answer[Out]], error: Exception) -> None:
         """The model failed on this very item."""
-        self.observer.poisoned()
-        _log.exception("%s failed on one item", self._name)
-        if not isinstance(error, LensmeshError):
+        _log.error("%s failed on one item", self._name, exc_info=error)
+        if not isinstance(error, OutOfMemory):
+            self.observer.poisoned()
+        if isinstance(error, LensmeshError):
+            entry.fail(error)
+            return
+        if isinstance(error, OutOfMemory):
+            # Not RESOURCE_EXHAUSTED, which callers take as a reason to send it again.
+            fault = InternalFault(
+                Reason.OUT_OF_MEMORY,
+                f"{self._name} runs out of memory on this item alone: give its device more, or share it with less.",
+            )
+        else:
             text = f"{self._name} failed on this item; others are not concerned."
-            # As by `raise ... from`: a report of the error shows what lies behind it, as the batch's span does.
-            cause, error = error, InternalFault(Reason.MODEL_FAILED, text)
-            error.__cause__ = cause
-            spans.mark_recorded(error)
-        entry.fail(error)
+            fault = InternalFault(Reason.MODEL_FAILED, text)
+        # As by `raise ... from`: a report of the error shows what lies behind it, as the batch's span does.
+        fault.__cause__ = error
+        spans.mark_recorded(fault)
+        entry.fail(fault)
 
-    async def _in_thread(self, worker: int, items: Sequence[In]) -> Sequence[Out | LensmeshError]:
-        # In the batch's context, for what the thread logs.
-        run = functools.partial(contextvars.copy_context().run, self._workers[worker], items)
-        return await asyncio.get_running_loop().run_in_executor(self._threads[worker], run)
+    def _lose(
+        self, device: Device[In, Out | LensmeshError], batch: Sequence[Entry[In, Answer[Out]]], error: DeviceLost
+    ) -> None:
+        """The device leaves; what it did not answer goes to the others, if there are any."""
+        device.lost = True
+        _log.error("%s is lost, %d devices are left: %r", device.name, self.devices, error)
+        unanswered = [entry for entry in batch if not entry.answer.done()]
+        for entry in unanswered:
+            entry.losses += 1
+            if entry.losses >= MOST_LOSSES:
+                entry.fail(
+                    InternalFault(
+                        Reason.MODEL_FAILED, f"{self._name} lost {entry.losses} devices with this item in them."
+                    )
+                )
+        for lane, queue in self._lanes.items():
+            queue.put_back([entry for entry in unanswered if entry.lane is lane and not entry.answer.done()])
+        if self.lost:
+            self._fail_queued(self._gone())
+        self._wake.set()
+
+    def _check_open(self) -> None:
+        if self._stopping or self.lost:
+            raise self._gone()
+
+    def _gone(self) -> Unavailable:
+        if self.lost:
+            return Unavailable(Reason.NOT_READY, f"{self._name} has no device left: send it to another replica.")
+        return Unavailable(Reason.DRAINING, f"{self._name} stops: send it again.")
+
+    def _fail_queued(self, error: Unavailable) -> None:
+        for lane in self._lanes.values():
+            for entry in lane.clear():
+                entry.fail(error)
+
+
+def _put_back(batch: Sequence[Entry[Any, Any]]) -> None:
+    for entry in batch:
+        entry.ride.put_back()

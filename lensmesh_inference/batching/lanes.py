@@ -1,16 +1,16 @@
-"""One lane of a batcher:
+"""One lane of a batcher: who waits, in which order, and how much of it may wait.
 
-who waits, in which order, and how much of it may wait. Only the event loop's thread touches it.
+Only the event loop's thread changes it; numbers may be read from any.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Hashable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -31,14 +31,17 @@ class Lane(IntEnum):
 
 @dataclass(eq=False)
 class Entry(Generic[In, A]):
-    """One waiting item; `arrived` is of the monotonic clock, `deadline` of the event loop's."""
+    """One waiting item; `arrived` and `deadline` are of the batcher's clock."""
 
     item: In
     group: Hashable
+    lane: Lane
     deadline: float | None
+    arrived: float
     answer: asyncio.Future[A]
     ride: Ride
-    arrived: float = field(default_factory=time.monotonic)
+    losses: int = 0
+    """Devices that were lost while it was in them."""
 
     def fail(self, error: LensmeshError) -> None:
         """Answer with an error, unless the caller has gone."""
@@ -69,16 +72,27 @@ class Seat:
         self.release()
 
 
-class LaneQueue(Generic[In, A]):
-    """First in, first out within a group; room is counted by seats, from admission to answer."""
+@dataclass
+class _Group(Generic[In, A]):
+    # Dicts keep insertion order and lose an entry in constant time, wherever it stands.
+    entries: dict[Entry[In, A], None] = field(default_factory=dict)
+    lingering_since: float | None = None
 
-    def __init__(self, name: str, max_items: int, max_bytes: int) -> None:
+
+class LaneQueue(Generic[In, A]):
+    """First in, first out within a group; room is counted by seats, from admission to answer.
+
+    `more` says whether, room apart, streams should go on reading.
+    """
+
+    def __init__(self, name: str, max_items: int, max_bytes: int, more: Callable[[], bool] = lambda: True) -> None:
         self._name = name
         self._max_items = max_items
         self._max_bytes = max_bytes
-        # Dicts keep insertion order and lose an entry in constant time, wherever it stands.
-        self._groups: dict[Hashable, dict[Entry[In, A], None]] = {}
-        self._waiting: list[asyncio.Future[None]] = []
+        self._more = more
+        self._groups: dict[Hashable, _Group[In, A]] = {}
+        self._coming: Counter[Hashable] = Counter()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self.queued_items = 0
         self.held_items = 0
         self.held_bytes = 0
@@ -93,7 +107,11 @@ class LaneQueue(Generic[In, A]):
                 Reason.OVERLOADED,
                 f"The queue of {self._name} is full ({limit}): try again in {wait_s:g} s, or send less at once.",
                 retry_after_s=wait_s,
-                metadata={"queued_items": self.held_items, "queued_bytes": self.held_bytes},
+                metadata={
+                    "queued_items": self.held_items,
+                    "queued_bytes": self.held_bytes,
+                    "predicted_wait_seconds": wait_s,
+                },
             )
         self.held_items += items
         self.held_bytes += size_bytes
@@ -103,61 +121,118 @@ class LaneQueue(Generic[In, A]):
         """What `Seat.release` does."""
         self.held_items -= items
         self.held_bytes -= size_bytes
-        if self._waiting and self._has_room():
-            # All of them look again, in their order; who finds no room queues up again before anybody new can.
-            waiting, self._waiting = self._waiting, []
-            for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_result(None)
+        self._let_in()
 
     async def room(self) -> None:
-        """Wait until less than half of the room is taken."""
-        while not self._has_room():
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
+        """Wait until less than half of the room is taken and `more` is wanted; first come, first served."""
+        if not self._waiting and self._has_room():
+            return
+        loop = asyncio.get_running_loop()
+        line_up = self._waiting.append
+        while True:
+            turn = loop.create_future()
+            line_up(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.cancelled():
+                    with suppress(ValueError):
+                        self._waiting.remove(turn)
+                else:
+                    self._let_in()
+                raise
+            if self._has_room():
+                # The next one looks when this one has taken its room, which it does before it waits again.
+                loop.call_soon(self._let_in)
+                return
+            # A call took it meanwhile: first again.
+            line_up = self._waiting.appendleft
+
+    def _let_in(self) -> None:
+        """The turn of the first that waits, where there is room."""
+        while self._waiting and self._has_room():
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
     def _has_room(self) -> bool:
-        return not self.held_items or (self.held_items * 2 < self._max_items and self.held_bytes * 2 < self._max_bytes)
+        if not self.held_items:
+            return True
+        return self.held_items * 2 < self._max_items and self.held_bytes * 2 < self._max_bytes and self._more()
+
+    @contextmanager
+    def coming(self, group: Hashable | None) -> Iterator[None]:
+        """For as long as one item of that group (None: of a group that is not known yet) is being prepared."""
+        self._coming[group] += 1
+        try:
+            yield
+        finally:
+            self._coming[group] -= 1
+            if not self._coming[group]:
+                del self._coming[group]
+
+    def is_coming(self, group: Hashable) -> bool:
+        """Whether an item is being prepared that is, or may be, of that group."""
+        return group in self._coming or None in self._coming
+
+    def counts(self) -> dict[Hashable, int]:
+        """For each group the items queued and being prepared. May be read from any thread."""
+        counts: dict[Hashable, int] = dict(tuple(self._coming.items()))
+        for group, queued in tuple(self._groups.items()):
+            counts[group] = counts.get(group, 0) + len(queued.entries)
+        return counts
 
     def put(self, entry: Entry[In, A]) -> None:
         """Queue one entry behind its group."""
-        self._groups.setdefault(entry.group, {})[entry] = None
+        self._groups.setdefault(entry.group, _Group()).entries[entry] = None
         self.queued_items += 1
+
+    def put_back(self, entries: Sequence[Entry[In, A]]) -> None:
+        """Queue entries of one group again, before all others of it."""
+        if entries:
+            group = self._groups.setdefault(entries[0].group, _Group())
+            group.entries = dict.fromkeys(entries) | group.entries
+            self.queued_items += len(entries)
 
     def discard(self, entry: Entry[In, A]) -> None:
         """Take one entry out, if it is still there."""
         group = self._groups.get(entry.group)
-        if group is not None and entry in group:
-            del group[entry]
+        if group is not None and entry in group.entries:
+            del group.entries[entry]
             self.queued_items -= 1
-            if not group:
+            if not group.entries:
                 del self._groups[entry.group]
 
-    def oldest_group(self) -> Hashable:
-        """The group whose first entry has waited longest; None in an empty lane."""
-        if not self._groups:
-            return None
-        return min(self._groups, key=lambda group: next(iter(self._groups[group])).arrived)
+    def groups(self) -> list[Hashable]:
+        """The groups that wait, the one whose first entry has waited longest before others."""
+        return sorted(self._groups, key=lambda group: self.oldest(group).arrived)
+
+    def oldest(self, group: Hashable) -> Entry[In, A]:
+        """The first entry of a group that waits."""
+        return next(iter(self._groups[group].entries))
+
+    def queued_in(self, group: Hashable) -> int:
+        """Entries of one group that wait."""
+        return len(self._groups[group].entries) if group in self._groups else 0
+
+    def lingering_since(self, group: Hashable, now: float) -> float:
+        """When a device first could have taken this group and was made to wait for more of it: now, if not before."""
+        queued = self._groups[group]
+        if queued.lingering_since is None:
+            queued.lingering_since = now
+        return queued.lingering_since
 
     def take(self, group: Hashable, count: int) -> list[Entry[In, A]]:
         """Take out up to `count` entries of one group, oldest first."""
-        taken = list(islice(self._groups.get(group, ()), count))
+        queued = self._groups.get(group)
+        if queued is None:
+            return []
+        queued.lingering_since = None
+        taken = [entry for entry, _ in zip(queued.entries, range(count), strict=False)]
         for entry in taken:
             self.discard(entry)
         return taken
-
-    def drop_late(self, now: float) -> list[Entry[In, A]]:
-        """Take out every entry whose deadline has passed."""
-        late = [
-            entry
-            for group in self._groups.values()
-            for entry in group
-            if entry.deadline is not None and entry.deadline <= now
-        ]
-        for entry in late:
-            self.discard(entry)
-        return late
 
     def clear(self) -> list[Entry[In, A]]:
         """Take out everything."""

@@ -30,10 +30,13 @@ class BatchObserver(Protocol):
         """An item broke the model all alone."""
 
     def refused(self, lane: Lane) -> None:
-        """A call, or an item on its own, found the lane full."""
+        """A call, or an item on its own, found the lane full or the predicted wait too long."""
 
     def late(self, lane: Lane, items: int) -> None:
-        """Items were dropped, because their deadline passed in the queue."""
+        """Items were dropped, because their deadline passed in the queue or cannot be met."""
+
+    def out_of_memory(self) -> None:
+        """A batch did not fit into its device's memory."""
 
 
 class Unobserved:
@@ -52,3 +55,5 @@ class Unobserved:
     def refused(self, lane: Lane) -> None: ...
 
     def late(self, lane: Lane, items: int) -> None: ...
+
+    def out_of_memory(self) -> None: ...

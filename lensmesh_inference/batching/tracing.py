@@ -57,7 +57,7 @@ class Ride:
     def put_back(self) -> None:
         """The batch failed, and it is not known by whose fault."""
         if self.recorded:
-            self._now.set_status(Status(StatusCode.ERROR, "the batch failed: its halves are tried"))
+            self._now.set_status(Status(StatusCode.ERROR, "the batch failed: it is tried again"))
 
     def fail(self, error: BaseException) -> None:
         """What keeps the item from an answer arose where it is now."""

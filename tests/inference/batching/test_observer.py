@@ -39,6 +39,9 @@ class Recorder:
     def late(self, lane: Lane, items: int) -> None:
         self.told.append(("late", lane, items))
 
+    def out_of_memory(self) -> None:
+        self.told.append(("out_of_memory",))
+
 
 def negative_is_poison(batch: Sequence[int]) -> Sequence[int]:
     if any(item < 0 for item in batch):

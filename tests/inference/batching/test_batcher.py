@@ -19,7 +19,8 @@ from lensmesh_chassis.errors import (
     Unavailable,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.batching.batcher import INTERACTIVE_BATCHES_IN_A_ROW, Answer, Batcher, Lane
+from lensmesh_inference.batching.batcher import Answer, Batcher, Lane
+from lensmesh_inference.batching.selection import INTERACTIVE_BATCHES_IN_A_ROW
 
 
 class Doubler:

@@ -1,0 +1,108 @@
+"""How long a call would wait, and whether it is let in at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from lensmesh_chassis.errors import Overloaded
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.batching.costs import Costs
+from lensmesh_inference.batching.devices import Device
+from lensmesh_inference.batching.lanes import Lane, LaneQueue, Seat
+
+# What a caller is told to wait at least: it learns nothing from asking sooner.
+LEAST_RETRY_S = 0.1
+
+
+class Admission:
+    """Room and predicted wait of one batcher. Only `admit` changes anything; the rest may be read from any thread."""
+
+    def __init__(
+        self,
+        name: str,
+        devices: Sequence[Device[Any, Any]],
+        costs: Costs,
+        *,
+        max_items: int,
+        max_bytes: int,
+        max_wait_s: float,
+        kind_of: Callable[[Hashable], Hashable],
+        clock: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._devices = devices
+        self._costs = costs
+        self._max_wait_s = max_wait_s
+        self._kind_of = kind_of
+        self._clock = clock
+        self.lanes: Mapping[Lane, LaneQueue[Any, Any]] = {
+            lane: LaneQueue(name, max_items, max_bytes, self._more(lane)) for lane in Lane
+        }
+
+    def wait_s(self, lane: Lane) -> float:
+        """Seconds until a device would begin with an item that came now, by what batches took lately.
+
+        Something interactive waits for the batches that run and for what is interactive, bulk for everything.
+        """
+        now = self._clock()
+        alive = [device for device in self._devices if not device.lost]
+        if not alive:
+            return 0.0
+        batch = max(1, min(device.limit for device in alive))
+        ahead = [self.lanes[Lane.INTERACTIVE]] if lane is Lane.INTERACTIVE else list(self.lanes.values())
+        work_s = sum(
+            self._costs.queue_seconds(self._kind_of(group), items, batch)
+            for queue in ahead
+            for group, items in queue.counts().items()
+        )
+        return _first_free([device.remaining_s(now) for device in alive], work_s)
+
+    def admit(self, lane: Lane, items: int, size_bytes: int, deadline: float | None) -> Seat:
+        """Room for a call, or ``Overloaded`` with the predicted wait."""
+        wait_s = self.wait_s(lane)
+        left_s = math.inf if deadline is None else deadline - self._clock()
+        seat = self.lanes[lane].admit(items, size_bytes, _retry_s(wait_s))
+        if wait_s <= min(self._max_wait_s, max(0.0, left_s)):
+            return seat
+        seat.release()
+        numbers: dict[str, object] = {
+            "predicted_wait_seconds": f"{wait_s:.3f}",
+            "queued_items": self.lanes[lane].held_items,
+            "queued_bytes": self.lanes[lane].held_bytes,
+        }
+        if wait_s > self._max_wait_s:
+            limit = f"the limit is {self._max_wait_s:g} s"
+            numbers["max_wait_seconds"] = self._max_wait_s
+        else:
+            limit = f"the call's deadline is in {left_s:.3g} s"
+            numbers["deadline_seconds"] = f"{left_s:.3f}"
+        raise Overloaded(
+            Reason.OVERLOADED,
+            f"The predicted wait for {self._name} is {wait_s:.3g} s, {limit}: try again in {_retry_s(wait_s):g} s, or "
+            "send less at once.",
+            retry_after_s=_retry_s(wait_s),
+            metadata=numbers,
+        )
+
+    def _more(self, lane: Lane) -> Callable[[], bool]:
+        # As with room in items and bytes, streams leave half of what may wait to calls that cannot wait.
+        return lambda: self.wait_s(lane) * 2 < self._max_wait_s
+
+
+def _retry_s(wait_s: float) -> float:
+    return max(LEAST_RETRY_S, round(wait_s, 3))
+
+
+def _first_free(remaining_s: Sequence[float], work_s: float) -> float:
+    """When the first device is free, each being busy for `remaining_s` and all sharing `work_s` as they become free."""
+    busy = sorted(remaining_s)
+    level = busy[0]
+    for sharing, next_free in enumerate(busy[1:], 1):
+        until_next = (next_free - level) * sharing
+        if until_next >= work_s:
+            return level + work_s / sharing
+        work_s -= until_next
+        level = next_free
+    return level + work_s / len(busy)

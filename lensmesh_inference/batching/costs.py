@@ -1,0 +1,135 @@
+"""How long a batch will take, learned from those that went before.
+
+For each group a straight line, seconds = fixed + per_item * items, fitted to what was measured, recent batches counting
+more. No clock in here: whoever measures tells.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+# What a measurement still counts after the next one.
+DECAY = 0.9
+# Groups that are remembered: generation parameters are the callers' and have no end.
+MOST_GROUPS = 256
+# A batch that took longer than this many times its prediction counts as this long: one stall of the machine is no news
+# of the model. Should all be so slow from now on, a few batches suffice to learn it.
+SURPRISE = 4.0
+
+
+@dataclass
+class _Line:
+    """Decayed sums of a least-squares fit: of 1, n, n squared, t and n * t."""
+
+    count: float = 0.0
+    n: float = 0.0
+    nn: float = 0.0
+    t: float = 0.0
+    nt: float = 0.0
+
+    def add(self, items: int, seconds: float) -> None:
+        """One measurement."""
+        if self.count:
+            seconds = min(seconds, SURPRISE * self.at(items))
+        self.count = self.count * DECAY + 1
+        self.n = self.n * DECAY + items
+        self.nn = self.nn * DECAY + items * items
+        self.t = self.t * DECAY + seconds
+        self.nt = self.nt * DECAY + items * seconds
+
+    def fit(self) -> tuple[float, float]:
+        """Fixed seconds, and seconds for each item; neither is negative."""
+        spread = self.count * self.nn - self.n * self.n
+        if spread > 1e-3 * self.count * self.nn:
+            per_item = (self.count * self.nt - self.n * self.t) / spread
+            fixed = (self.t - per_item * self.n) / self.count
+            if per_item <= 0:
+                return self.t / self.count, 0.0
+            if fixed >= 0:
+                return fixed, per_item
+        # All of one size, or small ones cheaper than a line allows: proportional.
+        return 0.0, self.nt / self.nn
+
+    def at(self, items: int) -> float:
+        """Seconds for so many items."""
+        fixed, per_item = self.fit()
+        return fixed + per_item * items
+
+
+@dataclass
+class _Group:
+    line: _Line = field(default_factory=_Line)
+    first: tuple[int, float] | None = None
+    """The very first batch, warm-up included: better than nothing until the second."""
+    quickest_s: float = float("inf")
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+    """Of devices and size classes that have run."""
+
+
+class Costs:
+    """Predictions of one model's batches."""
+
+    def __init__(self) -> None:
+        self._groups: OrderedDict[Hashable, _Group] = OrderedDict()
+        self._all = _Line()
+
+    def learn(self, device: int, group: Hashable, items: int, seconds: float) -> None:
+        """A batch of so many items took so long on that device.
+
+        The first of a size on a device may have compiled or warmed up something: it is not counted, but that it ran is.
+        """
+        known = self._groups.setdefault(group, _Group())
+        self._groups.move_to_end(group)
+        if len(self._groups) > MOST_GROUPS:
+            self._groups.popitem(last=False)
+        known.quickest_s = min(known.quickest_s, seconds)
+        size = (device, _size_class(items))
+        if size not in known.sizes:
+            known.sizes.add(size)
+            known.first = known.first or (items, seconds)
+            return
+        known.line.add(items, seconds)
+        self._all.add(items, seconds)
+
+    def has_run(self, device: int, group: Hashable, items: int) -> bool:
+        """Whether a batch of about this size has been through that device: sizes up to the same power of two."""
+        known = self._groups.get(group)
+        return known is not None and (device, _size_class(items)) in known.sizes
+
+    def seconds(self, group: Hashable, items: int) -> float:
+        """What a batch of a group will take; 0 where nothing was ever measured."""
+        fixed, per_item = self._fit(group)
+        return fixed + per_item * items if items else 0.0
+
+    def queue_seconds(self, group: Hashable, items: int, batch: int) -> float:
+        """What so many items of a group will take in batches of `batch`."""
+        fixed, per_item = self._fit(group)
+        return fixed * -(-items // batch) + per_item * items
+
+    def quickest_s(self, group: Hashable) -> float:
+        """The least time that a batch of the group ever took: no item is answered faster. 0 where none was run."""
+        known = self._groups.get(group)
+        return known.quickest_s if known else 0.0
+
+    def guests(self, group: Hashable, items: int, slowdown: float) -> int | None:
+        """How many items may join a batch of `items` until it takes `slowdown` times as long; None: any number."""
+        known = self._groups.get(group)
+        fixed, per_item = known.line.fit() if known is not None and known.line.count else (0.0, 0.0)
+        if not per_item:
+            return None
+        return int((slowdown - 1) * (fixed + per_item * items) / per_item + 1e-9)
+
+    def _fit(self, group: Hashable) -> tuple[float, float]:
+        known = self._groups.get(group)
+        if known is not None and known.line.count:
+            return known.line.fit()
+        if known is not None and known.first is not None:
+            items, seconds = known.first
+            return 0.0, seconds / items
+        return self._all.fit() if self._all.count else (0.0, 0.0)
+
+
+def _size_class(items: int) -> int:
+    return (items - 1).bit_length()

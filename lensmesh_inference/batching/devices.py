@@ -1,0 +1,139 @@
+"""One device of a batcher: its worker, its thread, how large a batch it takes, and what it works on now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from lensmesh_inference.batching.running import Running
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+# So many batches in a row must fit before a device that ran out of memory is given larger ones again.
+GROW_AFTER = 64
+
+_log = logging.getLogger(__name__)
+
+
+def one_thread(name: str) -> Executor:
+    """What a device's worker runs in."""
+    return ThreadPoolExecutor(1, thread_name_prefix=name)
+
+
+@dataclass(frozen=True)
+class Ran(Generic[Out]):
+    """What a worker made of a batch; times in seconds of the batcher's clock, taken in the device's thread."""
+
+    outputs: Sequence[Out]
+    started: float
+    seconds: float
+
+
+class Device(Generic[In, Out]):
+    """Used on the event loop; `worker` runs in the thread that `thread` makes."""
+
+    def __init__(
+        self,
+        worker: Callable[[Sequence[In]], Sequence[Out]],
+        *,
+        number: int,
+        name: str,
+        max_batch: int,
+        clock: Callable[[], float],
+        thread: Callable[[str], Executor],
+    ) -> None:
+        self.number = number
+        self.name = name
+        self.limit = max_batch
+        """Items in one batch: the most allowed, less after running out of memory."""
+        self.lost = False
+        self._worker = worker
+        self._max_batch = max_batch
+        self._good_batches = 0
+        self._clock = clock
+        self._make_thread = thread
+        self._thread: Executor | None = None
+        self._thread_id: int | None = None
+        self._since = 0.0
+        self._expected_s = 0.0
+        self._running: Running | None = None
+
+    def start(self) -> None:
+        """Make the thread."""
+        self._thread = self._make_thread(self.name)
+
+    async def stop(self) -> None:
+        """End the thread after the batch that it is in; one that was lost may never end and is not waited for."""
+        thread, self._thread = self._thread, None
+        if thread is not None and self.lost:
+            thread.shutdown(wait=False)
+        elif thread is not None:
+            await asyncio.to_thread(thread.shutdown)
+
+    async def run(self, items: Sequence[In], number: int, expected_s: float, *, seen: bool) -> Ran[Out]:
+        """Have the worker do a batch. Raises what it raises.
+
+        `seen` is whether the like has run before: otherwise what is expected is a guess, and none may rely on it.
+        """
+        self._since, self._expected_s = self._clock(), expected_s
+        self._running = Running(number, len(items), expected_s if seen else None)
+        try:
+            # In the batch's context, for what the thread logs.
+            work = functools.partial(contextvars.copy_context().run, self._work, items)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._running = None
+
+    def running(self) -> Running | None:
+        """What it works on. May be read from any thread."""
+        batch = self._running
+        return None if batch is None else replace(batch, thread=self._thread_id)
+
+    def running_s(self, now: float) -> float:
+        """How long its batch has run; 0 when idle."""
+        return max(0.0, now - self._since) if self._running else 0.0
+
+    def remaining_s(self, now: float) -> float:
+        """How long its batch will still run; 0 when idle.
+
+        One that runs over its prediction is guessed to run over for as long again.
+        """
+        return abs(self._expected_s - self.running_s(now)) if self._running else 0.0
+
+    def ran_out_of_memory(self, items: int) -> None:
+        """A batch of so many items did not fit: half of it may."""
+        if self.limit == self._max_batch:
+            _log.warning("%s ran out of memory on a batch of %d: smaller ones from now on", self.name, items)
+        self.limit = max(1, min(self.limit, items) // 2)
+        self._good_batches = 0
+
+    def went_well(self) -> None:
+        """A batch fitted: after many, twice as large ones are tried."""
+        if self.limit == self._max_batch:
+            return
+        self._good_batches += 1
+        if self._good_batches >= GROW_AFTER:
+            self._good_batches = 0
+            self.limit = min(self._max_batch, self.limit * 2)
+            if self.limit == self._max_batch:
+                _log.info("%s takes batches of %d again", self.name, self.limit)
+
+    def _work(self, items: Sequence[In]) -> Ran[Out]:
+        self._thread_id = threading.get_ident()
+        started = self._clock()
+        try:
+            outputs = self._worker(items)
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                raise
+            # What would end the event loop's task, or could not be raised in it, is one more fault of a model.
+            raise RuntimeError(f"{self.name} was left by {type(error).__name__}") from error
+        return Ran(outputs, started, self._clock() - started)

@@ -1,0 +1,108 @@
+"""Which entries the next batch holds, or until when a device had better wait for more. Pure: it is told the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from lensmesh_inference.batching.costs import Costs
+from lensmesh_inference.batching.lanes import Entry, Lane, LaneQueue
+
+In = TypeVar("In")
+A = TypeVar("A")
+
+# After so many interactive batches in a row, one bulk batch goes: bulk keeps a fifth of a device that is wanted by
+# both.
+INTERACTIVE_BATCHES_IN_A_ROW = 4
+# Bulk items ride along with interactive ones for as long as that takes them hardly longer.
+GUEST_SLOWDOWN = 1.25
+
+
+@dataclass(frozen=True)
+class Choice(Generic[In, A]):
+    """A batch to run now, or nothing; `late` will not be done in time and are out of the queue.
+
+    `look_again` is when waiting for more of a bulk batch ends, on the batcher's clock.
+    """
+
+    batch: list[Entry[In, A]] = field(default_factory=list)
+    late: list[Entry[In, A]] = field(default_factory=list)
+    look_again: float | None = None
+
+
+class Selector(Generic[In, A]):
+    """Takes batches from two lanes: interactive before bulk, bulk never starved, one group in a batch.
+
+    `linger_s` is the longest that a bulk batch which is not full waits for items that are being prepared. It never
+    waits longer than the batch will take, so that waiting costs at most half of the throughput, nor while something
+    interactive waits. `kind_of` names what `costs` knows a group by.
+    """
+
+    def __init__(
+        self,
+        lanes: Mapping[Lane, LaneQueue[In, A]],
+        costs: Costs,
+        *,
+        linger_s: float,
+        kind_of: Callable[[Hashable], Hashable],
+    ) -> None:
+        self._interactive, self._bulk = lanes[Lane.INTERACTIVE], lanes[Lane.BULK]
+        self._costs = costs
+        self._linger_s = linger_s
+        self._kind_of = kind_of
+        self._interactive_in_a_row = 0
+
+    def choose(self, now: float, limit: int) -> Choice[In, A]:
+        """What a device that takes up to `limit` items and is free now should do."""
+        late: list[Entry[In, A]] = []
+        while True:
+            lane, group, look_again = self._next_group(now, limit)
+            if lane is None:
+                return Choice([], late, look_again)
+            interactive = lane is self._interactive
+            batch = self._take(lane, group, limit, now, late)
+            if not batch:
+                continue
+            if interactive:
+                self._interactive_in_a_row += 1
+                guests = self._costs.guests(self._kind_of(group), len(batch), GUEST_SLOWDOWN)
+                seats = limit - len(batch) if guests is None else min(guests, limit - len(batch))
+                batch += self._take(self._bulk, group, seats, now, late)
+            else:
+                self._interactive_in_a_row = 0
+                batch += self._take(self._interactive, group, limit - len(batch), now, late)
+            return Choice(batch, late)
+
+    def is_late(self, entry: Entry[In, A], now: float) -> bool:
+        """Whether its deadline cannot be met, even if it were in a device now."""
+        return entry.deadline is not None and entry.deadline - now <= self._costs.quickest_s(self._kind_of(entry.group))
+
+    def _next_group(self, now: float, limit: int) -> tuple[LaneQueue[In, A] | None, Hashable, float | None]:
+        turn_of_bulk = self._interactive_in_a_row >= INTERACTIVE_BATCHES_IN_A_ROW and self._bulk.queued_items
+        if self._interactive.queued_items and not turn_of_bulk:
+            return self._interactive, self._interactive.groups()[0], None
+        look_again: float | None = None
+        for group in self._bulk.groups():
+            until = self._lingers_until(group, now, limit)
+            if until is None or until <= now:
+                return self._bulk, group, None
+            look_again = until if look_again is None else min(look_again, until)
+        return None, None, look_again
+
+    def _lingers_until(self, group: Hashable, now: float, limit: int) -> float | None:
+        ready = self._bulk.queued_in(group)
+        if self._interactive.queued_items or ready >= limit or not self._linger_s or not self._bulk.is_coming(group):
+            return None
+        predicted_s = self._costs.seconds(self._kind_of(group), ready)
+        return self._bulk.lingering_since(group, now) + min(self._linger_s, predicted_s or self._linger_s)
+
+    def _take(
+        self, lane: LaneQueue[In, A], group: Hashable, count: int, now: float, late: list[Entry[In, A]]
+    ) -> list[Entry[In, A]]:
+        """Up to `count` entries that can still be done in time; the others met on the way go to `late`."""
+        taken: list[Entry[In, A]] = []
+        while len(taken) < count and (entries := lane.take(group, count - len(taken))):
+            for entry in entries:
+                (late if self.is_late(entry, now) else taken).append(entry)
+        return taken
