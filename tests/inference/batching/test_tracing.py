@@ -11,7 +11,6 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode
-from tests.inference.batching.test_batcher import Doubler, hold, started, until
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInput
 from lensmesh_chassis.telemetry import spans
@@ -19,6 +18,7 @@ from lensmesh_inference.batching.batcher import Answer, Batcher, Lane
 from lensmesh_inference.batching.tracing import item_span
 from lensmesh_inference.pictures.pool import DecodePool
 from tests.chassis.spans_kept import Traced, id_of, links_of, named, parent_of
+from tests.inference.batching.test_batcher import Doubler, hold, started, until
 
 
 @pytest.fixture
