@@ -39,6 +39,7 @@ class Captioner:
             model.workers(),
             name=model.facts.name,
             group_of=lambda job: job.plan,
+            cost_group=lambda plan: (plan.max_tokens, plan.beams) if isinstance(plan, Plan) else None,
             finish=lambda _, caption: caption,
             pool=pool,
             settings=settings,
@@ -56,9 +57,9 @@ class Captioner:
             return self.model.plan(prompt, max_tokens, beams)
         return await self._pool.run(self.model.plan, prompt, max_tokens, beams)
 
-    def admit(self, sizes: list[int], lane: Lane) -> Seat:
+    def admit(self, sizes: list[int], lane: Lane, deadline: float | None = None) -> Seat:
         """Room for a whole call, given the bytes of its encoded pictures; raises ``Overloaded`` where there is none."""
-        return self.engine.admit([self._held(size) for size in sizes], lane)
+        return self.engine.admit([self._held(size) for size in sizes], lane, deadline)
 
     async def describe(
         self,
@@ -82,7 +83,9 @@ class Captioner:
         def prepare() -> Job:
             return Job(self.model.prepare(content, self._decoder, field), plan, on_text, abandoned)
 
-        work = Work(prepare, step="decode", size_bytes=self._held(len(content)), lane=lane, deadline=deadline)
+        work = Work(
+            prepare, step="decode", size_bytes=self._held(len(content)), lane=lane, deadline=deadline, group=plan
+        )
         try:
             done = await self.engine.answer(work, seat=seat)
         finally:
@@ -103,7 +106,7 @@ class Captioner:
         def on_text(text: str) -> None:
             loop.call_soon_threadsafe(deltas.grow, text)
 
-        with self.admit([len(content)], lane) as seat:
+        with self.admit([len(content)], lane, deadline) as seat:
             task = asyncio.create_task(
                 self.describe(content, plan, lane=lane, field=field, deadline=deadline, seat=seat, on_text=on_text)
             )

@@ -57,7 +57,8 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
         check_items(len(request.images), self._settings.max_items, "images")
         order = await read_options(request.options, self._serving, self._settings)
         trace.get_current_span().set_attributes({**_facts(order), spans.BATCH_SIZE: len(request.images)})
-        with order.captioner.admit([len(image.content) for image in request.images], order.lane) as seat:
+        sizes = [len(image.content) for image in request.images]
+        with order.captioner.admit(sizes, order.lane, _deadline(context)) as seat:
             results = await asyncio.gather(
                 *(
                     self._result(index, image, f"images[{index}]", order, context, seat)

@@ -195,7 +195,7 @@ class Engine:
 
     def admit(self, items: Sequence[Item], job: Job) -> Seat:
         """Room for a whole call, or ``Overloaded``; hold it as a context manager and give it to each `encode`."""
-        return job.served.engine.admit([job.served.size_of(item) for item in items], job.lane)
+        return job.served.engine.admit([job.served.size_of(item) for item in items], job.lane, job.deadline)
 
     async def encode(self, item: Item, job: Job, *, seat: Seat | None = None) -> Encoded:
         """One vector; without a seat it waits for room, as streams do.
@@ -229,6 +229,7 @@ class Engine:
             size_bytes=job.served.size_of(item),
             lane=job.lane,
             deadline=job.deadline,
+            group="image" if isinstance(item, Picture) else None,
         )
 
 

@@ -60,7 +60,8 @@ class Work(Generic[In]):
     """One item to be answered.
 
     `prepare` runs in a thread of the pool, within a span called `step`, and makes what the model takes; `size_bytes`
-    is what the item holds of memory until it is answered. `deadline` is a time of the event loop's clock.
+    is what the item holds of memory until it is answered. `deadline` is a time of the event loop's clock. `group` is
+    what `group_of` will say of it, None where that is not known yet.
     """
 
     prepare: Callable[[], In]
@@ -68,6 +69,7 @@ class Work(Generic[In]):
     size_bytes: int
     lane: Lane
     deadline: float | None = None
+    group: Hashable | None = None
 
 
 class ModelEngine(Generic[In, Out, Value]):
@@ -83,9 +85,11 @@ class ModelEngine(Generic[In, Out, Value]):
         pool: DecodePool,
         settings: ModelServiceSettings,
         metrics: Metrics,
+        cost_group: Callable[[Hashable], Hashable] = lambda group: group,
     ) -> None:
         """Each of `workers` runs in its device's thread, on prepared items of one group, as `group_of` names it.
 
+        Batches of groups with equal `cost_group` take about the same time.
         `finish` makes the answer of a prepared item and its output, or raises ``InternalFault`` where that is none.
         """
         self._group_of = group_of
@@ -99,16 +103,19 @@ class ModelEngine(Generic[In, Out, Value]):
             max_batch=settings.max_batch,
             max_queue_items=settings.max_queue_items,
             max_queue_bytes=settings.max_queue_bytes,
+            max_wait_s=settings.max_wait_seconds,
+            linger_s=settings.linger_ms / 1000,
+            cost_group=cost_group,
             observer=metrics.observe(name, [lane.name.lower() for lane in Lane]),
         )
         metrics.watch(self.batcher)
 
-    def admit(self, sizes: Sequence[int], lane: Lane) -> Seat:
+    def admit(self, sizes: Sequence[int], lane: Lane, deadline: float | None = None) -> Seat:
         """Room for a whole call, given its items' bytes, or ``Overloaded``.
 
         Hold it as a context manager, and give it to each `answer`.
         """
-        return self.batcher.admit(lane, items=len(sizes), size_bytes=sum(sizes))
+        return self.batcher.admit(lane, items=len(sizes), size_bytes=sum(sizes), deadline=deadline)
 
     async def answer(self, work: Work[In], *, seat: Seat | None = None) -> Done[Value]:
         """Answer one item. Without a seat it waits for room, as streams do, which are read no further meanwhile.
@@ -118,12 +125,11 @@ class ModelEngine(Generic[In, Out, Value]):
         arrived = time.monotonic()
         if seat is not None:
             return await self._compute(work, seat, arrived)
-        await self.batcher.room(work.lane)
-        with self.admit([work.size_bytes], work.lane) as own_seat:
+        with await self.batcher.admit_when_room(work.lane, size_bytes=work.size_bytes) as own_seat:
             return await self._compute(work, own_seat, arrived)
 
     async def _compute(self, work: Work[In], seat: Seat, arrived: float) -> Done[Value]:
-        with spans.span(work.step):
+        with spans.span(work.step), self.batcher.coming(work.lane, work.group):
             prepared, preprocess_s = await self._pool.run(_timed, work.prepare, lane=work.lane)
         self.batcher.observer.prepared(preprocess_s)
         try:

@@ -18,7 +18,11 @@ class ModelServiceSettings(FetchSettings):
     allow_download: bool = Field(
         default=True, description="Whether weights of a model that is named in `model` may be fetched from their hub."
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field(
+        default="auto",
+        description="auto (the first GPU, else the CPU), cpu, cpu:N (N workers that share its cores), cuda, cuda:N, or "
+        "several of them, comma-separated: all take batches from one queue.",
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: bfloat16 where the hardware has it, else float32."
     )
@@ -27,6 +31,18 @@ class ModelServiceSettings(FetchSettings):
     max_batch: int = Field(default=32, ge=1, description="Items in one forward pass.")
     max_queue_items: int = Field(default=2048, ge=1, description="Items waiting in each lane of one model.")
     max_queue_bytes: int = Field(default=1024**3, ge=1, description="Bytes waiting in each lane of one model.")
+    max_wait_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="Calls whose predicted wait for the device is longer are refused with that wait; streams are read "
+        "no further from half of it.",
+    )
+    linger_ms: float = Field(
+        default=20,
+        ge=0,
+        description="Longest time that a bulk batch which is not full waits for items that are being decoded, at most as "
+        "long as it will take; interactive items never wait. 0: never.",
+    )
     stream_items: int = Field(default=256, ge=1, description="Items of one stream in flight before reading stops.")
     stream_bytes: int = Field(default=64 * 1024**2, ge=1, description="Bytes of one stream in flight before that.")
     canary_seconds: float = Field(

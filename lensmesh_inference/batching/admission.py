@@ -62,11 +62,17 @@ class Admission:
     def admit(self, lane: Lane, items: int, size_bytes: int, deadline: float | None) -> Seat:
         """Room for a call, or ``Overloaded`` with the predicted wait."""
         wait_s = self.wait_s(lane)
-        left_s = math.inf if deadline is None else deadline - self._clock()
-        seat = self.lanes[lane].admit(items, size_bytes, _retry_s(wait_s))
-        if wait_s <= min(self._max_wait_s, max(0.0, left_s)):
-            return seat
-        seat.release()
+        left_s = math.inf if deadline is None else max(0.0, deadline - self._clock())
+        if wait_s > min(self._max_wait_s, left_s):
+            raise self._too_long(lane, wait_s, left_s)
+        return self.lanes[lane].admit(items, size_bytes, _retry_s(wait_s))
+
+    async def admit_when_room(self, lane: Lane, size_bytes: int) -> Seat:
+        """Room for one item of a stream, however long that takes."""
+        await self.lanes[lane].room()
+        return self.lanes[lane].admit(1, size_bytes, LEAST_RETRY_S)
+
+    def _too_long(self, lane: Lane, wait_s: float, left_s: float) -> Overloaded:
         numbers: dict[str, object] = {
             "predicted_wait_seconds": f"{wait_s:.3f}",
             "queued_items": self.lanes[lane].held_items,
@@ -78,7 +84,7 @@ class Admission:
         else:
             limit = f"the call's deadline is in {left_s:.3g} s"
             numbers["deadline_seconds"] = f"{left_s:.3f}"
-        raise Overloaded(
+        return Overloaded(
             Reason.OVERLOADED,
             f"The predicted wait for {self._name} is {wait_s:.3g} s, {limit}: try again in {_retry_s(wait_s):g} s, or "
             "send less at once.",

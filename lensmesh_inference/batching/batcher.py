@@ -215,13 +215,11 @@ class Batcher(Generic[In, Out]):
             self.observer.refused(lane)
             raise
 
-    async def room(self, lane: Lane = Lane.BULK) -> None:
-        """Wait until the lane is less than half full, and the predicted wait less than half of what is allowed.
-
-        Streams read no further meanwhile, and leave half to unary calls. Nothing can take the room between the return
-        of this and an `admit` or `submit` that follows without an await.
-        """
-        await self._lanes[lane].room()
+    async def admit_when_room(self, lane: Lane, *, size_bytes: int) -> Seat:
+        """As `admit`, for one item, waiting until the lane is less than half full and the predicted wait less than half
+        of what is allowed: streams read no further meanwhile, and leave half to unary calls."""
+        self._check_open()
+        return await self._admission.admit_when_room(lane, size_bytes)
 
     @contextmanager
     def coming(self, lane: Lane, group: Hashable | None = None) -> Iterator[None]:

@@ -189,18 +189,23 @@ async def test_a_seat_holds_room_for_a_whole_call() -> None:
         assert batcher.held_items == 0
 
 
-async def test_room_waits_until_half_of_the_lane_is_free() -> None:
+async def test_a_stream_waits_until_half_of_the_lane_is_free() -> None:
     model = Doubler()
     async with started(model, max_queue_items=4) as batcher:
-        await asyncio.wait_for(batcher.room(), 30)
+
+        async def come(lane: Lane = Lane.BULK) -> None:
+            with await batcher.admit_when_room(lane, size_bytes=1):
+                await asyncio.sleep(0)
+
+        await asyncio.wait_for(come(), 30)
         first = await hold(model, batcher)
         second = put(batcher, 1)
         await until(lambda: batcher.queued_items == 1)
-        waiting = [asyncio.create_task(batcher.room()) for _ in range(3)]
+        waiting = [asyncio.create_task(come()) for _ in range(3)]
         await asyncio.sleep(0.05)
         assert not any(task.done() for task in waiting)
-        waiting.pop().cancel()
-        await asyncio.wait_for(batcher.room(Lane.INTERACTIVE), 30)
+        waiting.pop(0).cancel()
+        await asyncio.wait_for(come(Lane.INTERACTIVE), 30)
         model.free.set()
         await asyncio.wait_for(asyncio.gather(first, second, *waiting), 30)
 
@@ -213,8 +218,7 @@ async def test_streams_that_wait_for_room_never_overfill_a_lane() -> None:
 
         async def stream_item(item: int) -> int:
             nonlocal most
-            await batcher.room()
-            with batcher.admit(Lane.BULK, items=1, size_bytes=1) as seat:
+            with await batcher.admit_when_room(Lane.BULK, size_bytes=1) as seat:
                 most = max(most, batcher.held_items)
                 await asyncio.sleep(0)
                 return (await batcher.submit(item, lane=Lane.BULK, size_bytes=1, seat=seat)).value
