@@ -40,8 +40,8 @@ class ModelServiceSettings(FetchSettings):
     linger_ms: float = Field(
         default=20,
         ge=0,
-        description="Longest time that a bulk batch which is not full waits for items that are being decoded, at most as "
-        "long as it will take; interactive items never wait. 0: never.",
+        description="Longest time that a bulk batch which is not full waits for items that are being decoded, at most "
+        "as long as it will take; interactive items never wait. 0: never.",
     )
     stream_items: int = Field(default=256, ge=1, description="Items of one stream in flight before reading stops.")
     stream_bytes: int = Field(default=64 * 1024**2, ge=1, description="Bytes of one stream in flight before that.")

@@ -60,7 +60,7 @@ class Limit:
             items = [waiting.popleft().result() for _ in range(batch)]
             self._decode(pictures, waiting, AHEAD * batch)
             began = time.monotonic()
-            vectors = np.stack([row for row in self._model.compute(items) if isinstance(row, np.ndarray)])
+            vectors = np.stack([row for row in self._model.workers()[0](items) if isinstance(row, np.ndarray)])
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             samples.append(Sample(began, time.monotonic(), len(vectors)))
         for job in waiting:

@@ -23,6 +23,9 @@ class FakeEngine:
         yield "interactive", 1, 0, 100
         yield "bulk", self.bulk, 5, 700
 
+    devices = 2
+    batch_limit = 16
+
     def limits(self) -> tuple[int, int]:
         return 10, 1000
 
@@ -54,6 +57,8 @@ def test_gauges_are_read_when_they_are_asked_for(registry: CollectorRegistry) ->
     assert value(registry, "queue_limit_bytes") == 1000
     assert value(registry, "predicted_wait_seconds") == 1.5
     assert value(registry, "batch_running_seconds") == 2.5
+    assert value(registry, "devices") == 2
+    assert value(registry, "batch_limit") == 16
 
 
 def test_parity_is_shown_and_not_made_up(registry: CollectorRegistry) -> None:
