@@ -14,8 +14,10 @@ from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.telemetry.cache_metrics import CacheMetrics
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.background import in_daemon_thread
+from lensmesh_inference.cache.opening import open_cache
 from lensmesh_inference.health import ModelHealth
 
 SERVICE = caption_pb2.DESCRIPTOR.services_by_name["CaptionerService"].full_name
@@ -36,7 +38,10 @@ class CaptionApp:
         self._load = load
         metrics, tell = EngineMetrics(runtime.registry), functools.partial(runtime.health.tell, SERVICE)
         health = ModelHealth(runtime.settings, tell, runtime.give_up, metrics)
-        self.serving = Serving(runtime.settings, metrics, health)
+        cache_metrics = CacheMetrics(runtime.registry)
+        cache = open_cache(runtime.settings, cache_metrics)
+        cache_metrics.watch(cache)
+        self.serving = Serving(runtime.settings, metrics, health, cache)
         self._fetcher = Fetcher(runtime.settings.fetch_policy(runtime.settings.max_image_bytes))
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
@@ -48,6 +53,7 @@ class CaptionApp:
 
     async def start(self) -> None:
         """Load, then caption once with each model."""
+        await self.serving.cache.start()
         for model in await in_daemon_thread(self._load, self._runtime.settings):
             await self.serving.add(model)
         self.serving.health.start()

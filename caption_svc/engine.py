@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from caption_svc.cached import CaptionCodec, scope_of
 from caption_svc.captioner import Caption, CaptionModel, Job, Plan
 from caption_svc.models.words import Deltas
 from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
+from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.pool import DecodePool
+
+CaptionWork: TypeAlias = Work[Job, Caption]
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Captioner:
     """Describes pictures with one model."""
 
     def __init__(
-        self, model: CaptionModel, pool: DecodePool, settings: CaptionSettings, metrics: EngineMetrics
+        self, model: CaptionModel, pool: DecodePool, settings: CaptionSettings, metrics: EngineMetrics, cache: Cache
     ) -> None:
         self.model = model
         self._pool = pool
@@ -44,6 +50,8 @@ class Captioner:
             pool=pool,
             settings=settings,
             metrics=metrics,
+            cache=cache,
+            codec=CaptionCodec(),
         )
 
     @property
@@ -57,11 +65,7 @@ class Captioner:
             return self.model.plan(prompt, max_tokens, beams)
         return await self._pool.run(self.model.plan, prompt, max_tokens, beams)
 
-    def admit(self, sizes: list[int], lane: Lane, deadline: float | None = None) -> Seat:
-        """Room for a whole call, given the bytes of its encoded pictures; raises ``Overloaded`` where there is none."""
-        return self.engine.admit([self._held(size) for size in sizes], lane, deadline)
-
-    async def describe(
+    def work(
         self,
         content: bytes,
         plan: Plan,
@@ -69,27 +73,47 @@ class Captioner:
         lane: Lane,
         field: str,
         deadline: float | None = None,
-        seat: Seat | None = None,
         on_text: Callable[[str], None] | None = None,
-    ) -> Described:
-        """Decode one picture and describe it. `deadline` is a time of the event loop's clock.
+        cached: bool = True,
+    ) -> CaptionWork:
+        """What one picture asks of the model. `deadline` is a time of the event loop's clock.
 
-        Without a seat it waits for room in its lane, as streams do. `on_text` is called in another thread. Cancelling
-        stops it wherever it is: waiting, or between two tokens. Raises ``InvalidInput`` naming `field` for a bad
-        picture, and what `Batcher.submit` raises.
+        `field` is the picture's dotted path in its request; `on_text` is called in another thread while the caption
+        grows, unless the cache has it or it is made for somebody else. `cached` False has the model itself answer.
         """
         abandoned = threading.Event()
 
         def prepare() -> Job:
             return Job(self.model.prepare(content, self._decoder, field), plan, on_text, abandoned)
 
-        work = Work(
-            prepare, step="decode", size_bytes=self._held(len(content)), lane=lane, deadline=deadline, group=plan
+        return Work(
+            prepare,
+            step="decode",
+            size_bytes=len(content) + self.model.input_bytes,
+            lane=lane,
+            deadline=deadline,
+            group=plan,
+            content=content,
+            scope=scope_of(self.model.facts, plan) if cached else "",
+            given_up=abandoned.set,
         )
-        try:
-            done = await self.engine.answer(work, seat=seat)
-        finally:
-            abandoned.set()
+
+    async def look_up(self, works: Sequence[CaptionWork]) -> None:
+        """Ask the cache for a whole call's pictures; what it has needs no room."""
+        await self.engine.look_up(works)
+
+    def admit(self, works: Sequence[CaptionWork], lane: Lane) -> AbstractContextManager[Seat | None]:
+        """Room for a whole call; raises ``Overloaded`` where there is none."""
+        return self.engine.admit(works, lane)
+
+    async def describe(self, work: CaptionWork, *, seat: Seat | None = None) -> Described:
+        """Decode one picture and describe it, or say what the cache has.
+
+        Without a seat it is looked up, and waits for room in its lane, as streams do. Cancelling stops it wherever it
+        is: waiting, or between two tokens, unless somebody else waits for the same. Raises ``InvalidInput`` for a bad
+        picture, and what `Batcher.submit` raises.
+        """
+        done = await self.engine.answer(work, seat=seat)
         return Described(done.value, done.timing)
 
     async def describe_by_word(
@@ -97,7 +121,8 @@ class Captioner:
     ) -> AsyncGenerator[str | Described, None]:
         """The caption piece by piece, leading spaces included, then the whole. The pieces joined are its text.
 
-        The picture rides in batches like any other; closing the iterator stops it between two tokens.
+        A caption that is known already comes in one piece. The picture rides in batches like any other; closing the
+        iterator stops it between two tokens.
         """
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
@@ -106,10 +131,10 @@ class Captioner:
         def on_text(text: str) -> None:
             loop.call_soon_threadsafe(deltas.grow, text)
 
-        with self.admit([len(content)], lane, deadline) as seat:
-            task = asyncio.create_task(
-                self.describe(content, plan, lane=lane, field=field, deadline=deadline, seat=seat, on_text=on_text)
-            )
+        work = self.work(content, plan, lane=lane, field=field, deadline=deadline, on_text=on_text)
+        await self.look_up([work])
+        with self.admit([work], lane) as seat:
+            task = asyncio.create_task(self.describe(work, seat=seat))
             task.add_done_callback(lambda _: pieces.put_nowait(None))
             try:
                 while (piece := await pieces.get()) is not None:
@@ -128,11 +153,8 @@ class Captioner:
         content, plan = golden_png(), self.model.plan("", max_tokens, 1)
 
         async def ask() -> str:
-            with self.admit([len(content)], Lane.INTERACTIVE) as seat:
-                described = await self.describe(content, plan, lane=Lane.INTERACTIVE, field="canary", seat=seat)
-            return described.caption.text
+            work = self.work(content, plan, lane=Lane.INTERACTIVE, field="canary", cached=False)
+            with self.admit([work], Lane.INTERACTIVE) as seat:
+                return (await self.describe(work, seat=seat)).caption.text
 
         return ask
-
-    def _held(self, encoded_bytes: int) -> int:
-        return encoded_bytes + self.model.input_bytes

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing
 from typing import Any
 
 from opentelemetry import trace
 
-from caption_svc.engine import Described
+from caption_svc.engine import CaptionWork, Described
 from caption_svc.options import Order, read_options
 from caption_svc.serving import Serving
 from caption_svc.settings import CaptionSettings
@@ -57,13 +57,16 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
         check_items(len(request.images), self._settings.max_items, "images")
         order = await read_options(request.options, self._serving, self._settings)
         trace.get_current_span().set_attributes({**_facts(order), spans.BATCH_SIZE: len(request.images)})
-        sizes = [len(image.content) for image in request.images]
-        with order.captioner.admit(sizes, order.lane, _deadline(context)) as seat:
+        reads = [
+            asyncio.create_task(self._read(image, f"images[{index}]", order, context))
+            for index, image in enumerate(request.images)
+        ]
+        read = await asyncio.gather(*reads, return_exceptions=True)
+        works = [work for work in read if not isinstance(work, BaseException)]
+        await order.captioner.look_up(works)
+        with order.captioner.admit(works, order.lane) as seat:
             results = await asyncio.gather(
-                *(
-                    self._result(index, image, f"images[{index}]", order, context, seat)
-                    for index, image in enumerate(request.images)
-                )
+                *(self._result(index, work, order, seat=seat) for index, work in enumerate(reads))
             )
         return caption_pb2.CaptionImagesResponse(results=results)
 
@@ -91,7 +94,8 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
 
         async def answer(item: _Item) -> caption_pb2.CaptionStreamResult:
             index, message, field = item
-            result = await self._result(index, message.image, field, orders[0], context, None, ref=message.ref)
+            read = self._read(message.image, field, orders[0], context)
+            result = await self._result(index, read, orders[0], ref=message.ref)
             return caption_pb2.CaptionStreamResult(ref=message.ref, result=result)
 
         answers: Any = answer_as_ready(
@@ -127,26 +131,21 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
                 else:
                     yield caption_pb2.StreamCaptionResponse(delta=piece)
 
+    async def _read(self, image: common_pb2.Image, field: str, order: Order, context: Any) -> CaptionWork:
+        """What one picture asks of the model; raises for one without bytes."""
+        content = await image_content(image, field, self._fetcher)
+        return order.captioner.work(content, order.plan, lane=order.lane, field=field, deadline=_deadline(context))
+
     async def _result(
-        self,
-        index: int,
-        image: common_pb2.Image,
-        field: str,
-        order: Order,
-        context: Any,
-        seat: Seat | None,
-        *,
-        ref: str = "",
+        self, index: int, read: Awaitable[CaptionWork], order: Order, *, seat: Seat | None = None, ref: str = ""
     ) -> caption_pb2.CaptionResult:
         """One picture's answer, be it its error; without a seat it waits for room."""
         arrived = time.monotonic()
         try:
             with item_span(index, _facts(order) | ({spans.ITEM_REF: ref} if ref else {})) as span:
-                content = await image_content(image, field, self._fetcher)
-                span.set_attribute(spans.ITEM_BYTES, len(content))
-                described = await order.captioner.describe(
-                    content, order.plan, lane=order.lane, field=field, deadline=_deadline(context), seat=seat
-                )
+                work = await read
+                span.set_attribute(spans.ITEM_BYTES, len(work.content))
+                described = await order.captioner.describe(work, seat=seat)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what nobody foresaw
             total_us = int((time.monotonic() - arrived) * 1e6)
             return caption_pb2.CaptionResult(error=to_status(error), timings=common_pb2.Timings(total_us=total_us))

@@ -13,6 +13,7 @@ from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
+from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.devices import cpu_count
 from lensmesh_inference.health import ModelHealth
@@ -32,10 +33,11 @@ class Served:
 class Serving:
     """What the service answers with. The first model is the default."""
 
-    def __init__(self, settings: CaptionSettings, metrics: EngineMetrics, health: ModelHealth) -> None:
+    def __init__(self, settings: CaptionSettings, metrics: EngineMetrics, health: ModelHealth, cache: Cache) -> None:
         self._settings = settings
         self._metrics = metrics
         self.health = health
+        self.cache = cache
         self._pool = DecodePool(settings.decode_threads)
         self._captioners: list[Captioner] = []
         self.served: dict[str, Served] = {}
@@ -43,7 +45,7 @@ class Serving:
     async def add(self, model: CaptionModel) -> None:
         """Start the model's queue, and have it caption the canary's picture, so that no caller is the first."""
         name, settings = model.facts.name, self._settings
-        captioner = Captioner(model, self._pool, settings, self._metrics)
+        captioner = Captioner(model, self._pool, settings, self._metrics, self.cache)
         await captioner.batcher.start()
         self._captioners.append(captioner)
         ask = captioner.canary(max_tokens=settings.usual_caption_tokens)
@@ -56,6 +58,7 @@ class Serving:
         await self.health.stop_asking()
         await asyncio.gather(*(captioner.batcher.stop() for captioner in self._captioners))
         await self._pool.close()
+        await self.cache.close()
         self.health.stop()
 
     def select(self, name: str) -> Captioner:

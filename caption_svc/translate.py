@@ -10,6 +10,7 @@ from caption_svc.serving import Served
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.timings import write_timings
 from lensmesh_inference.devices import DeviceFacts
 
 _KINDS = {
@@ -33,16 +34,9 @@ def caption_message(described: Described, label: str) -> common_pb2.Caption:
 
 def result_message(described: Described, label: str) -> caption_pb2.CaptionResult:
     """One picture's caption with its timings."""
-    timing = described.timing
     return caption_pb2.CaptionResult(
         caption=caption_message(described, label),
-        timings=common_pb2.Timings(
-            queue_us=timing.queue_us,
-            preprocess_us=timing.preprocess_us,
-            compute_us=timing.compute_us,
-            total_us=timing.total_us,
-            batch_size=timing.batch_size,
-        ),
+        timings=write_timings(described.timing),
     )
 
 

@@ -18,7 +18,9 @@ from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.telemetry.cache_metrics import CacheMetrics
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
+from lensmesh_inference.cache.opening import open_cache
 from lensmesh_inference.health import ModelHealth
 
 SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
@@ -36,7 +38,9 @@ class EncoderApp:
         self._open_models = open_models
         self._engine: Engine | None = None
         self._metrics = EngineMetrics(runtime.registry)
-        settings = runtime.settings
+        settings, cache_metrics = runtime.settings, CacheMetrics(runtime.registry)
+        self._cache = open_cache(settings, cache_metrics)
+        cache_metrics.watch(self._cache)
         self._fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
@@ -51,12 +55,14 @@ class EncoderApp:
         runtime = self._runtime
         tell = functools.partial(runtime.health.tell, SERVICE)
         health = ModelHealth(runtime.settings, tell, runtime.give_up, self._metrics)
-        self._engine = Engine(models, runtime.settings, self._metrics, health)
+        await self._cache.start()
+        self._engine = Engine(models, runtime.settings, self._metrics, health, self._cache)
         await self._engine.start()
 
     async def stop(self) -> None:
         if self._engine is not None:
             await self._engine.stop()
+        await self._cache.close()
         await self._fetcher.aclose()
 
     def engine(self) -> Engine:

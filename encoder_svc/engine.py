@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
-from encoder_svc.model import EncoderModel, Prepared, Space, Vector
+from encoder_svc.cached import VectorCodec, scope_of
+from encoder_svc.model import Embedded, EncoderModel, Modality, Prepared, Space, Vector
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.errors import InternalFault, InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
+from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
@@ -50,6 +53,7 @@ class Text:
 
 
 Item: TypeAlias = Picture | Text
+EncodeWork: TypeAlias = Work[Prepared, Embedded]
 
 
 def facts_of(item: Item) -> dict[str, str | int]:
@@ -60,14 +64,6 @@ def facts_of(item: Item) -> dict[str, str | int]:
     if spans.shows_content():
         facts[spans.QUERY_TEXT] = item.text
     return facts
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """One item's vector as the model makes it, not normalized."""
-
-    vector: Vector
-    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class Served:
     """One model, and its way from items to vectors."""
 
     def __init__(
-        self, model: EncoderModel, pool: DecodePool, settings: EncoderSettings, metrics: EngineMetrics
+        self, model: EncoderModel, pool: DecodePool, settings: EncoderSettings, metrics: EngineMetrics, cache: Cache
     ) -> None:
         self.model = model
         self.canary: Canary[Answers] | None = None
@@ -115,6 +111,8 @@ class Served:
             pool=pool,
             settings=settings,
             metrics=metrics,
+            cache=cache,
+            codec=VectorCodec(model.facts.spaces[0].dimension),
         )
 
     @property
@@ -139,13 +137,18 @@ class Engine:
     """All models of the process and the pool that decodes for them."""
 
     def __init__(
-        self, models: Sequence[EncoderModel], settings: EncoderSettings, metrics: EngineMetrics, health: ModelHealth
+        self,
+        models: Sequence[EncoderModel],
+        settings: EncoderSettings,
+        metrics: EngineMetrics,
+        health: ModelHealth,
+        cache: Cache,
     ) -> None:
         self._settings = settings
         self._health = health
         self._decoder = PictureDecoder(settings.image_limits)
         self.pool = DecodePool(settings.decode_threads)
-        self.served = [Served(model, self.pool, settings, metrics) for model in models]
+        self.served = [Served(model, self.pool, settings, metrics, cache) for model in models]
 
     async def start(self) -> None:
         """Start the device threads; each model answers its canary, so that no caller is the first."""
@@ -167,9 +170,9 @@ class Engine:
         """The canary's question: the vectors of a picture and a text that are always the same."""
         job = Job(served, served.model.facts.spaces[0], Lane.INTERACTIVE, None)
         picture, text = Picture(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
-        with self.admit([picture, text], job) as seat:
-            # What callers may send is limited by settings; this is none of theirs.
-            works = [self._work(item, job, PictureDecoder(ImageLimits())) for item in (picture, text)]
+        # What callers may send is limited by settings; this is none of theirs. And the model has to answer it itself.
+        works = [_work(item, job, PictureDecoder(ImageLimits()), cached=False) for item in (picture, text)]
+        with served.engine.admit(works, job.lane) as seat:
             picture_done, text_done = [await served.engine.answer(work, seat=seat) for work in works]
         return _unit(picture_done.value.vector), _unit(text_done.value.vector)
 
@@ -193,17 +196,25 @@ class Engine:
             metadata={"space_id": space_id, "served": known},
         )
 
-    def admit(self, items: Sequence[Item], job: Job) -> Seat:
-        """Room for a whole call, or ``Overloaded``; hold it as a context manager and give it to each `encode`."""
-        return job.served.engine.admit([job.served.size_of(item) for item in items], job.lane, job.deadline)
+    def work(self, item: Item, job: Job) -> EncodeWork:
+        """What one item asks of the model. Raises ``InvalidInput`` for a text that is empty or too long."""
+        self._check(item)
+        return _work(item, job, self._decoder)
 
-    async def encode(self, item: Item, job: Job, *, seat: Seat | None = None) -> Encoded:
-        """One vector; without a seat it waits for room, as streams do.
+    async def look_up(self, works: Sequence[EncodeWork], job: Job) -> None:
+        """Ask the cache for a whole call's items; what it has needs no room."""
+        await job.served.engine.look_up(works)
+
+    def admit(self, works: Sequence[EncodeWork], job: Job) -> AbstractContextManager[Seat | None]:
+        """Room for a whole call, or ``Overloaded``; hold it as a context manager and give it to each `encode`."""
+        return job.served.engine.admit(works, job.lane)
+
+    async def encode(self, work: EncodeWork, job: Job, *, seat: Seat | None = None) -> Encoded:
+        """One vector; without a seat it is looked up in the cache, and waits for room, as streams do.
 
         Raises what concerns this item alone: bad input, a missed deadline, a model that fails on it.
         """
-        self._check(item)
-        done = await job.served.engine.answer(self._work(item, job, self._decoder), seat=seat)
+        done = await job.served.engine.answer(work, seat=seat)
         raw = done.value.vector
         return Encoded(_unit(raw) if job.space.normalized else raw, job.space, done.value.truncated, done.timing)
 
@@ -221,16 +232,20 @@ class Engine:
                 metadata={"chars": len(item.text), "max_text_chars": limit},
             )
 
-    @staticmethod
-    def _work(item: Item, job: Job, decoder: PictureDecoder) -> Work[Prepared]:
-        return Work(
-            functools.partial(_prepare, item, job.served.model, decoder),
-            step="decode" if isinstance(item, Picture) else "tokenize",
-            size_bytes=job.served.size_of(item),
-            lane=job.lane,
-            deadline=job.deadline,
-            group="image" if isinstance(item, Picture) else None,
-        )
+
+def _work(item: Item, job: Job, decoder: PictureDecoder, *, cached: bool = True) -> EncodeWork:
+    model = job.served.model
+    modality: Modality = "image" if isinstance(item, Picture) else "text"
+    return Work(
+        functools.partial(_prepare, item, model, decoder),
+        step="decode" if isinstance(item, Picture) else "tokenize",
+        size_bytes=job.served.size_of(item),
+        lane=job.lane,
+        deadline=job.deadline,
+        group="image" if isinstance(item, Picture) else None,
+        content=item.content if isinstance(item, Picture) else item.text.encode(),
+        scope=scope_of(model.facts, modality) if cached else "",
+    )
 
 
 def _prepare(item: Item, model: EncoderModel, decoder: PictureDecoder) -> Prepared:

@@ -49,6 +49,14 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """One item's vector as the model makes it, not normalized; `truncated` where a text was cut to the context."""
+
+    vector: Vector
+    truncated: bool
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What does not change while a model is served. The first of `spaces` is the default one."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from encoder_svc.engine import Engine, Item, Job, Text, facts_of
+from encoder_svc.engine import EncodeWork, Engine, Item, Job, Text, facts_of
 from encoder_svc.settings import EncoderSettings
 from encoder_svc.translate import (
     read_data_type,
@@ -123,21 +123,40 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
         Refused as a whole where there is no room.
         """
-        items = [item for item in read if not isinstance(item, BaseException)]
         trace.get_current_span().set_attributes({**job.facts, spans.BATCH_SIZE: len(read)})
-        with self._engine().admit(items, job) as seat:
-            jobs = (self._encode(index, item, job, options, seat) for index, item in enumerate(read))
+        entries = [self._work(item, job) for item in read]
+        works = [work for work in entries if not isinstance(work, BaseException)]
+        await self._engine().look_up(works, job)
+        with self._engine().admit(works, job) as seat:
+            pairs = enumerate(zip(read, entries, strict=True))
+            jobs = (self._encode(index, item, work, job, options, seat) for index, (item, work) in pairs)
             return await asyncio.gather(*jobs)
 
+    def _work(self, item: Item | BaseException, job: Job) -> EncodeWork | BaseException:
+        """What the item asks of the model, or why it cannot be asked."""
+        if isinstance(item, BaseException):
+            return item
+        try:
+            return self._engine().work(item, job)
+        except InvalidInput as error:
+            return error
+
     async def _encode(
-        self, index: int, item: Item | BaseException, job: Job, options: encoder_pb2.EncodeOptions, seat: Seat
+        self,
+        index: int,
+        item: Item | BaseException,
+        work: EncodeWork | BaseException,
+        job: Job,
+        options: encoder_pb2.EncodeOptions,
+        seat: Seat | None,
     ) -> encoder_pb2.EncodeResult:
         try:
             with item_span(index, job.facts) as span:
-                if isinstance(item, BaseException):
-                    raise item
-                span.set_attributes(facts_of(item))
-                return write_result(await self._engine().encode(item, job, seat=seat), options)
+                if not isinstance(item, BaseException):
+                    span.set_attributes(facts_of(item))
+                if isinstance(work, BaseException):
+                    raise work
+                return write_result(await self._engine().encode(work, job, seat=seat), options)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
             return write_error(error)
 
@@ -167,7 +186,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             with item_span(one.index, {spans.ITEM_REF: one.item.ref, **one.job.facts}) as span:
                 item = await read_stream_item(one.item, one.field, self._fetcher)
                 span.set_attributes(facts_of(item))
-                result = write_result(await self._engine().encode(item, one.job), one.options)
+                work = self._engine().work(item, one.job)
+                result = write_result(await self._engine().encode(work, one.job), one.options)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
             result = write_error(error)
         return encoder_pb2.EncodeStreamResult(ref=one.item.ref, result=result)

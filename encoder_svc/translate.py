@@ -17,6 +17,7 @@ from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content
 from lensmesh_chassis.status import to_status
+from lensmesh_chassis.timings import write_timings
 
 _KINDS: Final = {
     Kind.LOCAL: common_pb2.MODEL_KIND_LOCAL,
@@ -64,7 +65,6 @@ def write_result(encoded: Encoded, options: encoder_pb2.EncodeOptions) -> encode
             Reason.MODEL_FAILED,
             "A number of this vector is too large for FLOAT16: ask for FLOAT32 or the unit-length space.",
         )
-    timing = encoded.timing
     embedding = common_pb2.Embedding(space_id=encoded.space.id, data_type=data_type, dimension=len(numbers))
     if options.readable:
         embedding.floats.extend(numbers.tolist())
@@ -73,13 +73,7 @@ def write_result(encoded: Encoded, options: encoder_pb2.EncodeOptions) -> encode
     return encoder_pb2.EncodeResult(
         embedding=embedding,
         truncated=encoded.truncated,
-        timings=common_pb2.Timings(
-            queue_us=timing.queue_us,
-            preprocess_us=timing.preprocess_us,
-            compute_us=timing.compute_us,
-            total_us=timing.total_us,
-            batch_size=timing.batch_size,
-        ),
+        timings=write_timings(encoded.timing),
     )
 
 

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from lensmesh_chassis.fetching import FetchSettings
+from lensmesh_inference.cache import redis_address
 from lensmesh_inference.pictures.limits import ImageLimits
 
 
@@ -64,10 +65,31 @@ class ModelServiceSettings(FetchSettings):
         "the service says NOT_SERVING and why, and its process ends with code 70. So does one whose event loop is "
         "blocked for 6 times as long. 0: never.",
     )
+    cache_bytes: int = Field(
+        default=64 * 1024**2,
+        ge=0,
+        description="Memory for results, by the digest of what was sent, so that equal items are computed once. 0, and "
+        "no redis_url: none, and every item is computed, equal ones at the same time too.",
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="A Redis where replicas share results: redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss://... "
+        "(TLS) or unix:///PATH?db=DATABASE. It may be away at any time. Empty: none.",
+    )
+    redis_ttl_seconds: int = Field(
+        default=7 * 24 * 3600, ge=0, description="How long a result stays in the Redis; 0: until it needs the room."
+    )
     max_items: int = Field(default=256, ge=1, description="Items in one call or one stream message.")
     max_image_bytes: int = Field(default=20 * 1024**2, ge=1, description="Bytes of one encoded picture.")
     max_image_pixels: int = Field(default=50_000_000, ge=1, description="Width times height of one picture.")
     max_text_chars: int = Field(default=10_000, ge=1, description="Characters of one text or prompt.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_is_an_address(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            redis_address.check(value.get_secret_value())
+        return value
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -1,0 +1,46 @@
+"""Captions in the cache."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from pydantic import TypeAdapter, ValidationError
+
+from caption_svc.captioner import Caption, ModelFacts, Plan
+from lensmesh_inference.digest import json_digest
+
+_CAPTION: TypeAdapter[Caption] = TypeAdapter(Caption)
+
+
+def scope_of(facts: ModelFacts, plan: Plan) -> str:
+    """What names the captions that a model makes by a plan.
+
+    Backend and precision are part of it: they may change a word.
+    """
+    how = json_digest(
+        {
+            "model": facts.name,
+            "backend": facts.backend,
+            "precision": facts.precision,
+            "prompt": plan.prompt,
+            "max_tokens": plan.max_tokens,
+            "beams": plan.beams,
+        }
+    )
+    return f"cap1-{facts.weights_digest[:32]}:{how[:32]}"
+
+
+class CaptionCodec:
+    """A caption as JSON in UTF-8."""
+
+    def dump(self, value: Caption) -> bytes:
+        """The payload."""
+        return json.dumps(asdict(value), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def load(self, payload: bytes) -> Caption | None:
+        """The caption; None for bytes that are none."""
+        try:
+            return _CAPTION.validate_json(payload, strict=True)
+        except ValidationError:
+            return None

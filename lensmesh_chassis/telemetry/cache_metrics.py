@@ -1,0 +1,76 @@
+"""What the model services tell of their cache. Labels are models and outcomes, all settled when a process starts."""
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+_OUTCOMES: Final = ("miss", "hit", "coalesced")
+_OPERATIONS: Final = ("read", "write")
+
+
+class Cache(Protocol):
+    """What lies in memory now. Read from the thread of a scrape, so it only reads numbers."""
+
+    @property
+    def items(self) -> int: ...
+
+    @property
+    def held_bytes(self) -> int: ...
+
+    @property
+    def evictions(self) -> int: ...
+
+
+class CacheMetrics(Collector):
+    """The cache of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "lensmesh_cache_requests_total",
+            "Items answered, by what the cache had to say: miss (computed), hit (computed earlier), coalesced "
+            "(computed at that moment for somebody else).",
+            ("model", "outcome"),
+            registry=registry,
+        )
+        self._errors = Counter(
+            "lensmesh_cache_errors_total",
+            "Reads and writes, each of many items, at which the shared cache failed.",
+            ("operation",),
+            registry=registry,
+        )
+        self._failures = {operation: self._errors.labels(operation) for operation in _OPERATIONS}
+        self._answers: dict[tuple[str, str], Counter] = {}
+        self._cache: Cache | None = None
+        registry.register(self)
+
+    def watch(self, cache: Cache) -> None:
+        """Show this cache from now on."""
+        self._cache = cache
+
+    def show(self, model: str) -> None:
+        """A model is served from now on: its outcomes are shown, also those that have not come up yet."""
+        for outcome in _OUTCOMES:
+            self._answers[model, outcome] = self._requests.labels(model, outcome)
+
+    def answered(self, model: str, outcome: str) -> None:
+        """One item of a model that was shown got its answer; one for which no cache was asked is not counted."""
+        if (counter := self._answers.get((model, outcome))) is not None:
+            counter.inc()
+
+    def shared_failed(self, operation: str) -> None:
+        """The shared cache failed at one `read` or `write`."""
+        self._failures[operation].inc()
+
+    def collect(self) -> Iterator[Metric]:
+        """What it holds, read now."""
+        cache = self._cache
+        if cache is None:
+            return
+        yield GaugeMetricFamily("lensmesh_cache_bytes", "Memory that cached results take.", cache.held_bytes)
+        yield GaugeMetricFamily("lensmesh_cache_items", "Results in memory.", cache.items)
+        yield CounterMetricFamily(
+            "lensmesh_cache_evictions_total", "Results dropped to make room for others.", cache.evictions
+        )
