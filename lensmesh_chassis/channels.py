@@ -26,6 +26,10 @@ _FLOOR_S = 0.001
 _KEEPALIVE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
 
+KEEPALIVE_SECONDS = (_KEEPALIVE_MS + _KEEPALIVE_TIMEOUT_MS) / 1000
+"""Of a process that answers nothing any more (stopped, or its machine gone) a channel knows after so long at most: the
+connection ends, and with it every call on it."""
+
 # gRPC takes the proxy that `http_proxy` names even to 127.0.0.1, and through one it meets a single replica of a name.
 DIRECT = ("grpc.enable_http_proxy", 0)
 
@@ -72,6 +76,8 @@ def open_channel(
         ("grpc.max_send_message_length", limit),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        # Each ping has a time-out of its own as well, a minute by default, and it is that one which ends a connection.
+        ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         # A replica that comes back is found within seconds, not after gRPC's two minutes of back-off.
@@ -114,6 +120,7 @@ def server_options(max_message_bytes: int, max_connection_age_s: float = 0.0) ->
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
         ("grpc.keepalive_time_ms", 3 * _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
     ]
 
 

@@ -1,5 +1,6 @@
 """Wires the router together."""
 
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -128,4 +129,10 @@ class RouterApp:
             )
             self._channels.append(channel)
             peers.append(Peer(target, stub(channel)))
-        return Fleet(kind, peers, draining=self._runtime.draining, call_s=self._settings.call_seconds)
+        return Fleet(
+            kind,
+            peers,
+            draining=self._runtime.draining,
+            call_s=self._settings.call_seconds,
+            unreachable=functools.partial(self._roster.unreachable, kind),
+        )

@@ -60,8 +60,18 @@ class Peer(Generic[S]):
 class Fleet(Generic[S]):
     """All targets of one kind of service."""
 
-    def __init__(self, kind: Kind, peers: Sequence[Peer[S]], *, draining: asyncio.Event, call_s: float) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        peers: Sequence[Peer[S]],
+        *,
+        draining: asyncio.Event,
+        call_s: float,
+        unreachable: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """`unreachable` tells of a target whether nobody there answered when last asked."""
         self.kind = kind
+        self._unreachable = unreachable
         self._peers = {peer.target: peer for peer in peers}
         self._draining = draining
         self._call_s = call_s
@@ -178,12 +188,19 @@ class Fleet(Generic[S]):
                     await self._draining.wait()
 
     def _order(self, targets: Sequence[str]) -> list[Peer[S]]:
-        """The targets by how little they have to do, those that were just away last; equal ones take turns."""
+        """The targets by how little they have to do, those that were just away last; equal ones take turns.
+
+        A process that hangs keeps its connections, and each call to it would wait until the keepalive ends them.
+        """
         self._turn += 1
         now = asyncio.get_running_loop().time()
         peers = [self._peers[target] for target in targets]
         start = self._turn % max(1, len(peers))
-        return sorted(peers[start:] + peers[:start], key=lambda peer: (peer.shunned_until > now, peer.in_flight))
+
+        def rank(peer: Peer[S]) -> tuple[bool, int]:
+            return peer.shunned_until > now or self._unreachable(peer.target), peer.in_flight
+
+        return sorted(peers[start:] + peers[:start], key=rank)
 
     def _timeout(self, deadline: float | None) -> float:
         if deadline is None:

@@ -58,6 +58,11 @@ class Roster:
         chosen = self._targets[kind] if target is None else [target]
         return [replica for name in chosen for replica in self._replicas.get((kind, name), [])]
 
+    def unreachable(self, kind: Kind, target: str) -> bool:
+        """Whether no replica of a target answered when last asked; False of one that was never asked."""
+        replicas = self.replicas(kind, target)
+        return bool(replicas) and all(replica.condition is Condition.UNREACHABLE for replica in replicas)
+
     async def refresh(self, older_than_s: float = 0.0) -> None:
         """Asks every replica unless that was done less than `older_than_s` ago. Callers at one time share a round."""
         if self._round is None:

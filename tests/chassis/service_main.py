@@ -1,7 +1,10 @@
 """A service process for tests: the fake service behind `run`, its faults set by arguments."""
 
 import asyncio
+import logging
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ def build(runtime: Runtime[Any]) -> FakeApp:
             app.shapes.fault = ValueError("a bug")
         case ["hangs"]:
             app.hold_start = asyncio.Event()
+        case ["gives-up"]:
+            app.tasks.append(asyncio.create_task(_give_up(runtime)))
         case ["flaky"]:
             app.encoder.faults = [Unavailable(Reason.DRAINING, "another replica will do")]
         case ["holds", file]:
@@ -43,6 +48,15 @@ def build(runtime: Runtime[Any]) -> FakeApp:
 async def _open_when(file: Path, hold: asyncio.Event) -> None:
     await until(file.exists, minutes=10)
     hold.set()
+
+
+async def _give_up(runtime: Runtime[Any]) -> None:
+    await until(runtime.health.is_serving)
+    threading.Thread(target=threading.Event().wait).start()
+    logging.getLogger(__name__).critical("the last words")
+    assert runtime.give_up is not None
+    threading.Thread(target=runtime.give_up).start()
+    time.sleep(3600)  # noqa: ASYNC251 - the loop is blocked
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from lensmesh_chassis import channels
 from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.ending import GIVEN_UP
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
@@ -278,6 +280,33 @@ async def test_spans_reach_the_collector_that_is_named(tmp_path: Path) -> None:
     await server.stop(0)
     assert collector.services == {"lensmesh-fake@replica-1"}
     assert collector.spans == {f"/{SHAPES}/UnaryUnary"}
+
+
+async def test_of_a_stopped_process_its_callers_hear_by_keepalive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As both numbers say: gRPC's own time-out of a ping is a minute, and would be what counts."""
+    monkeypatch.setattr(channels, "_KEEPALIVE_MS", 1_000)
+    monkeypatch.setattr(channels, "_KEEPALIVE_TIMEOUT_MS", 1_000)
+    async with process(tmp_path) as one:
+        found = await one.addresses()
+        async with open_channel(found["addresses"][0]) as channel:
+            await until_serving(channel)
+            held = call(channel, "UnaryStream", ["forever"])
+            await held.read()
+            one.process.send_signal(signal.SIGSTOP)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                # Answers that were on their way are read first.
+                await asyncio.wait_for(finish(held), 20)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            one.process.send_signal(signal.SIGCONT)
+
+
+async def test_a_process_that_gives_up_says_so_and_leaves_at_once(tmp_path: Path) -> None:
+    """Though a thread of it never ends, and its event loop is not asked."""
+    async with process(tmp_path, "gives-up") as one:
+        assert await one.ended() == GIVEN_UP
+        assert "the last words" in await one.said()
 
 
 async def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ what is to go wrong. Nothing of a service's own is patched.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import threading
@@ -23,7 +24,7 @@ from encoder_svc.app import EncoderApp
 from encoder_svc.mock import MockModel
 from encoder_svc.model import Prepared, Vector
 from encoder_svc.settings import EncoderSettings
-from lensmesh_chassis.server import run
+from lensmesh_chassis.server import Runtime, run
 from lensmesh_chassis.settings import load_settings
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
 
@@ -32,7 +33,8 @@ class Fault:
     """What the file says now, and what comes of it.
 
     "hang": the batch never ends. "raise", "lost": it raises. "oom N": it does not fit where it has more than N items.
-    "slow S": it takes S seconds. "nan": numbers that are none; "other": another answer.
+    "slow S": it takes S seconds. "nan": numbers that are none; "other": another answer. "block" is no fault of the
+    model: it blocks the event loop.
     """
 
     def __init__(self, file: Path) -> None:
@@ -40,11 +42,20 @@ class Fault:
         # Started again, a process finds its device well, as after a reset of the driver.
         self._begun = time.time()
 
+    def _words(self) -> list[str]:
+        if not self._file.exists() or self._file.stat().st_mtime < self._begun:
+            return []
+        return self._file.read_text().split()
+
+    async def block_when_told(self) -> None:
+        """On the event loop."""
+        while self._words() != ["block"]:  # noqa: ASYNC110 - the file is another process's
+            await asyncio.sleep(0.05)
+        time.sleep(3600)  # noqa: ASYNC251 - that is the fault
+
     def strike(self, items: int) -> str:
         """What is to be done to the answers: "nan", "other" or nothing."""
-        if not self._file.exists() or self._file.stat().st_mtime < self._begun:
-            return ""
-        match self._file.read_text().split():
+        match self._words():
             case ["hang"]:
                 threading.Event().wait()
             case ["raise"]:
@@ -92,10 +103,15 @@ class FaultyCaptioner(MockCaptioner):
 
 def main() -> None:
     """Run until a signal, or until it gives up."""
-    fault = Fault(Path(os.environ["FAULTS"]))
+    fault, blocking = Fault(Path(os.environ["FAULTS"])), list[asyncio.Task[None]]()
     if sys.argv[1] == "encoder":
         encoder = FaultyEncoder(fault)
-        run(load_settings(EncoderSettings), lambda runtime: EncoderApp(runtime, lambda _: [encoder]), "encoder")
+
+        def build(runtime: Runtime[EncoderSettings]) -> EncoderApp:
+            blocking.append(asyncio.create_task(fault.block_when_told()))
+            return EncoderApp(runtime, lambda _: [encoder])
+
+        run(load_settings(EncoderSettings), build, "encoder")
     else:
         captioner = FaultyCaptioner(fault)
         run(load_settings(CaptionSettings), lambda runtime: CaptionApp(runtime, lambda _: [captioner]), "caption")

@@ -72,6 +72,24 @@ async def test_equals_take_turns() -> None:
     assert [service.calls for service in (a, b, c)] == [3, 3, 3]
 
 
+async def test_one_that_answers_nobody_comes_last() -> None:
+    a, b = Service("a"), Service("b")
+    away = {"a"}
+    peers = [Peer(service.name, service) for service in (a, b)]
+    fleet = Fleet(Kind.ENCODER, peers, draining=asyncio.Event(), call_s=60, unreachable=away.__contains__)
+    assert [await ask(fleet) for _ in range(4)] == ["b"] * 4
+    # Last, and not never: what was found a moment ago may no longer hold.
+    b.errors = [AWAY]
+    assert await ask(fleet) == "a"
+    away.clear()
+    b.gate = asyncio.Event()
+    held = asyncio.create_task(ask(fleet))
+    await asyncio.sleep(0)
+    assert await ask(fleet) == "a"
+    b.gate.set()
+    await held
+
+
 async def test_the_least_busy_gets_the_next() -> None:
     a, b = Service("a"), Service("b")
     a.gate = asyncio.Event()
