@@ -306,6 +306,10 @@ class Batcher(Generic[In, Out]):
         batch = self._still_wanted(batch)
         if not batch:
             return
+        if len(batch) > device.limit:
+            # The device ran out of memory since this batch was made.
+            await self._compute_halves(device, batch, inside)
+            return
         facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
         with batch_span([entry.ride for entry in batch], facts, inside) as span:
             try:
@@ -327,9 +331,14 @@ class Batcher(Generic[In, Out]):
                     self.observer.batch_failed()
                     _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
                 _put_back(batch)
-            middle = len(batch) // 2
-            for half in (batch[:middle], batch[middle:]):
-                await self._compute(device, half, context.get_current())
+            await self._compute_halves(device, batch, context.get_current())
+
+    async def _compute_halves(
+        self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]], inside: Context | None
+    ) -> None:
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            await self._compute(device, half, inside)
 
     async def _compute_at_once(
         self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]]

@@ -93,6 +93,8 @@ class LaneQueue(Generic[In, A]):
         self._groups: dict[Hashable, _Group[In, A]] = {}
         self._coming: Counter[Hashable] = Counter()
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._called = False
+        """Whether somebody who waited was called and has not looked yet."""
         self.queued_items = 0
         self.held_items = 0
         self.held_bytes = 0
@@ -139,8 +141,10 @@ class LaneQueue(Generic[In, A]):
                     with suppress(ValueError):
                         self._waiting.remove(turn)
                 else:
+                    self._called = False
                     self._let_in()
                 raise
+            self._called = False
             if self._has_room():
                 # The next one looks when this one has taken its room, which it does before it waits again.
                 loop.call_soon(self._let_in)
@@ -149,12 +153,12 @@ class LaneQueue(Generic[In, A]):
             line_up = self._waiting.appendleft
 
     def _let_in(self) -> None:
-        """The turn of the first that waits, where there is room."""
-        while self._waiting and self._has_room():
+        """The turn of the first that waits, where there is room; one looks at a time, so that their order stays."""
+        while self._waiting and not self._called and self._has_room():
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-                return
+                self._called = True
 
     def _has_room(self) -> bool:
         if not self.held_items:
