@@ -106,7 +106,7 @@ class Served:
         self.engine: ModelEngine[Prepared, Vector, Embedded] = ModelEngine(
             model.workers(),
             name=model.facts.name,
-            group_of=lambda prepared: prepared.modality,
+            group_of=lambda prepared: prepared.group,
             finish=self._finish,
             pool=pool,
             settings=settings,

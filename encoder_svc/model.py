@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ from lensmesh_inference.pictures.decoder import PictureDecoder
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Modality: TypeAlias = Literal["image", "text"]
+
+
+_LENGTHS: Final = (0, 8, 16, 32)
+_LONGER: Final = 1 << 30
 
 
 class Kind(StrEnum):
@@ -46,6 +50,16 @@ class Prepared:
     modality: Modality
     data: Any
     truncated: bool = False
+    # Of a text: how many of its tokens its vector depends on; the rest may be cut off.
+    length: int = 0
+
+    @property
+    def group(self) -> tuple[str, int]:
+        """What it may share a batch with: pictures with pictures, texts with texts of about its own length.
+
+        A batch is computed at the length of its longest text: short ones would pay for a long one.
+        """
+        return self.modality, next((limit for limit in _LENGTHS if self.length <= limit), _LONGER)
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,13 @@ class EncoderModel(Protocol):
 
 
 def both_spaces(
-    name: str, *, architecture: Json, dimension: int, preprocessing: Json, weights_digest: str
+    name: str,
+    *,
+    architecture: Json,
+    dimension: int,
+    preprocessing: Json,
+    weights_digest: str,
+    quantization: str = "none",
 ) -> tuple[Space, ...]:
     """A model's unit-length space, which is its default, and its raw one."""
 
@@ -111,7 +131,7 @@ def both_spaces(
             dimension=dimension,
             normalized=normalized,
             preprocessing=preprocessing,
-            quantization="none",
+            quantization=quantization,
             weights_digest=weights_digest,
         )
         return Space(key, name, weights_digest, dimension, normalized)

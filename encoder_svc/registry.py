@@ -15,6 +15,7 @@ from encoder_svc.model import EncoderModel
 from encoder_svc.settings import EncoderSettings
 from encoder_svc.sources import Form, Source, model_error, parse_source, split_names
 from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_inference.backends.folder import compiled_folder
 from lensmesh_inference.devices import cpu_count
 
 _log = logging.getLogger(__name__)
@@ -46,15 +47,17 @@ def open_model(name: str, settings: EncoderSettings, *, allow_download: bool | N
 
 def _open_clip(source: Source, settings: EncoderSettings, allow_download: bool) -> EncoderModel:
     # Imported here: torch takes seconds and half a gigabyte, which the mock does without.
-    from encoder_svc.openclip import load
+    from encoder_svc.loading import Computing, load
 
-    return load(
-        source,
+    computing = Computing(
         device=settings.device,
-        precision=settings.precision,
         threads=settings.threads or cpu_count(),
-        allow_download=allow_download,
+        backend=settings.backend,
+        precision=settings.precision,
+        calibration_dir=settings.calibration_dir,
+        folder=compiled_folder(settings.compiled_dir),
     )
+    return load(source, computing, allow_download=allow_download)
 
 
 def _auto(settings: EncoderSettings) -> EncoderModel:

@@ -22,3 +22,7 @@ class EncoderSettings(ModelServiceSettings):
         default="ViT-B-32/laion2b_s34b_b79k",
         description="What `auto` takes where torch and the weights are on this machine; it never downloads.",
     )
+    calibration_dir: str = Field(
+        default="",
+        description="Folder of some hundred typical pictures that int8 is calibrated on; empty: drawn scenes.",
+    )

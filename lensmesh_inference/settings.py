@@ -24,8 +24,18 @@ class ModelServiceSettings(FetchSettings):
         description="auto (the first GPU, else the CPU), cpu, cpu:N (N workers that share its cores), cuda, cuda:N, or "
         "several of them, comma-separated: all take batches from one queue.",
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: bfloat16 where the hardware has it, else float32."
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        default="auto", description="What computes; auto: on CPUs the faster one, measured at the first start."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        default="auto",
+        description="auto: the faster of bfloat16, where the hardware has it, and float32. int8: the encoder's "
+        "pictures, by openvino, in a vector space of its own.",
+    )
+    compiled_dir: str = Field(
+        default="auto",
+        description="Folder that keeps compiled models and what was measured; auto: lensmesh in the user's cache "
+        "folder (XDG_CACHE_HOME, else ~/.cache); empty: everything is made anew at each start.",
     )
     threads: int = Field(default=0, ge=0, description="CPU threads of one forward pass; 0: as many as there are CPUs.")
     decode_threads: int = Field(default=0, ge=0, description="Threads that decode pictures; 0: as many as CPUs.")

@@ -1,5 +1,6 @@
 """What all tests share: a temporary folder of their own, and Ctrl-C that reaches what they start."""
 
+import os
 import shutil
 import signal
 import tempfile
@@ -18,6 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="lensmesh-tests-")
         config.option.basetemp = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # What models are compiled into is found by the next test of the run, and nothing is left in the user's own cache.
+    cache = tempfile.mkdtemp(prefix="lensmesh-tests-cache-")
+    os.environ["XDG_CACHE_HOME"] = cache
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
     # A shell that runs the tests in the background has SIGINT ignored, and what they start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,21 +8,28 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
-from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_chassis.errors import LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends import quiet, torch_tower
 from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.parity import MIN_COSINE, lowest_cosine
 from lensmesh_inference.backends.tower import Network, Place, Tower
+from lensmesh_inference.backends.versions import versions
 from lensmesh_inference.devices import cpu_has_bfloat16, describe_device
 from lensmesh_inference.digest import Json
 
+if TYPE_CHECKING:
+    from lensmesh_inference.backends.quantization import Calibration
+
 _ROUNDS: Final = 3
+# Converting takes ten seconds or more at the first start: a network of fewer numbers is computed before that pays.
+_WORTH_CONVERTING: Final = 5_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -38,15 +45,24 @@ class Candidate:
 
 
 def open_towers(
-    network: Network, backend: str, precision: str, places: Sequence[Place], folder: CompiledFolder
+    network: Network,
+    backend: str,
+    precision: str,
+    places: Sequence[Place],
+    folder: CompiledFolder,
+    calibration: Calibration | None = None,
 ) -> list[Tower]:
     """A network's towers, one for each place, all computed alike. Blocks for seconds.
 
-    `backend` is "auto", "torch" or "openvino", `precision` "auto" or one of the settings' numbers. What is "auto" is
-    decided on the first place, by a few forwards of the network's example, and remembered. Raises
-    ``PreconditionFailed`` for what was asked for by name and cannot be had.
+    `backend` is "auto", "torch" or "openvino", `precision` "auto" or one of the settings' numbers; "int8" needs a
+    `calibration`. What is "auto" is decided on the first place, by a few forwards of the network's example, and
+    remembered. Raises ``PreconditionFailed`` for what was asked for by name and cannot be had.
     """
+    if precision == "int8":
+        return [_open_int8(network, backend, place, folder, calibration) for place in places]
     candidates = possible(backend, precision, places[0].device)
+    if backend == "auto" and sum(weight.numel() for weight in network.module.parameters()) < _WORTH_CONVERTING:
+        candidates = [one for one in candidates if one.backend == "torch"]
     if len(candidates) == 1:
         return [_open_named(network, candidates[0], place, folder) for place in places]
     chosen = _choose(network, candidates, places[0], folder)
@@ -91,6 +107,27 @@ def _open_named(network: Network, candidate: Candidate, place: Place, folder: Co
         ) from error
 
 
+def _open_int8(
+    network: Network, backend: str, place: Place, folder: CompiledFolder, calibration: Calibration | None
+) -> Tower:
+    if calibration is None:
+        raise _refused("precision", f"int8 is not offered for the {network.name} tower: set precision to auto.")
+    if place.device.type != "cpu" or backend == "torch":
+        raise _refused("precision", "int8 is computed by openvino on CPUs only: set device cpu and backend openvino.")
+    if not (quiet.installed() and find_spec("nncf")):
+        raise _refused("precision", "int8 needs openvino and nncf: install lensmesh[openvino].")
+    # Imported here: it is an extra.
+    from lensmesh_inference.backends.quantization import open_int8
+
+    try:
+        return open_int8(network, place, folder, calibration)
+    except LensmeshError:
+        raise
+    except Exception as error:
+        message = f"the {network.name} tower cannot be quantized: {str(error)[:300]}. Set precision to auto."
+        raise _refused("precision", message) from error
+
+
 def _choose(network: Network, candidates: Sequence[Candidate], place: Place, folder: CompiledFolder) -> Candidate:
     key: Json = {
         "format": 1,
@@ -100,7 +137,7 @@ def _choose(network: Network, candidates: Sequence[Candidate], place: Place, fol
         "candidates": [str(one) for one in candidates],
         "device": describe_device(place.device).name,
         "threads": place.threads,
-        "versions": quiet.versions(),
+        "versions": versions("torch", "openvino"),
     }
     measured: list[Candidate] = []
 

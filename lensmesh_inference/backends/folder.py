@@ -24,10 +24,11 @@ _CHUNK: Final = 1 << 24
 _log = logging.getLogger(__name__)
 
 
-def default_folder() -> Path:
-    """`lensmesh` in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "lensmesh"
+def compiled_folder(setting: str) -> CompiledFolder:
+    """What the setting `compiled_dir` means: a path, "auto" for one in the user's cache folder, "" for none."""
+    if setting == "auto":
+        return CompiledFolder(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lensmesh")
+    return CompiledFolder(Path(setting).expanduser() if setting else None)
 
 
 class CompiledFolder:
@@ -35,6 +36,11 @@ class CompiledFolder:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept."""
+        return self._path is not None
 
     def entry(self, kind: str, key: Json, make: Callable[[Path], None]) -> Entry:
         """What `make` writes into the folder that it is given, now or in an earlier process.

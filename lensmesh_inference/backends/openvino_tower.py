@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +14,11 @@ from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.mishaps import told_apart
 from lensmesh_inference.backends.quiet import import_quietly
 from lensmesh_inference.backends.tower import Array, Network, Place
+from lensmesh_inference.backends.versions import versions
+from lensmesh_inference.devices import cpu_has_bfloat16
 from lensmesh_inference.digest import Json
 
-_HINTS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+_HINTS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 # Raised when what is written changes without a change of the key's other parts.
 _FORMAT: Final = 1
 _MODEL: Final = "model.xml"
@@ -51,9 +54,11 @@ def open_openvino(network: Network, precision: str, place: Place, folder: Compil
 def compile_model(name: str, precision: str, model: Any, place: Place) -> OpenVinoTower:
     """An OpenVINO model for this machine's CPU."""
     openvino = import_quietly("openvino")
+    # What int8 leaves over is computed in the best that the hardware has.
+    rest = ("bfloat16" if cpu_has_bfloat16() else "float32") if precision == "int8" else precision
     options = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_PRECISION_HINT": _HINTS[rest],
         "INFERENCE_NUM_THREADS": place.threads,
         # Pinned threads of two workers, or of two services, would sit on the same cores.
         "ENABLE_CPU_PINNING": False,
@@ -69,24 +74,24 @@ def intermediate(network: Network, folder: CompiledFolder) -> Any:
 
 def key_of(network: Network) -> dict[str, Json]:
     """Everything that an OpenVINO model made from a network depends on."""
-    openvino = import_quietly("openvino")
     return {
         "format": _FORMAT,
         "network": network.digest,
         "tower": network.name,
         "longest": network.longest,
-        "torch": torch.__version__,
-        "openvino": openvino.__version__,
+        "versions": versions("torch", "openvino"),
     }
 
 
-def read_model(folder: CompiledFolder, kind: str, key: Json, make: Any) -> Any:
+def read_model(folder: CompiledFolder, kind: str, key: Json, make: Callable[[], Any]) -> Any:
     """An OpenVINO model by its key, or made by `make()`, saved and read."""
     openvino = import_quietly("openvino")
 
     def write(into: Path) -> None:
         openvino.save_model(make(), into / _MODEL, compress_to_fp16=False)
 
+    if not folder.keeps:
+        return make()
     entry = folder.entry(kind, key, write)
     try:
         return openvino.Core().read_model(entry.path / _MODEL)

@@ -12,19 +12,20 @@ from torch import Tensor
 class PicturesIn(torch.nn.Module):
     """A vision tower that takes uint8 pictures: a quarter of the memory in the queue and on the way to a GPU."""
 
-    factor: Tensor
-    offset: Tensor
+    scale: Tensor
+    shift: Tensor
 
-    def __init__(self, vision: Any, factor: Sequence[float], offset: Sequence[float]) -> None:
+    def __init__(self, vision: Any, scale: Sequence[float], shift: Sequence[float]) -> None:
+        """`vision` takes x * scale + shift, for each of three channels, where x is a byte."""
         super().__init__()
         self.vision = vision
-        self._numbers = {"factor": tuple(factor), "offset": tuple(offset)}
+        self._numbers = {"scale": tuple(scale), "shift": tuple(shift)}
         for name, numbers in self._numbers.items():
             self.register_buffer(name, torch.tensor(numbers).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """`pixels` is uint8 (n, 3, height, width)."""
-        scaled = pixels.float() * self.factor + self.offset
+        scaled = pixels.float() * self.scale + self.shift
         features: Tensor = self.vision(scaled.to(next(self.vision.parameters()).dtype))
         return features
 

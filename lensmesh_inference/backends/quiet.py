@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,17 +17,6 @@ _TELEMETRY = "openvino_telemetry"
 def installed() -> bool:
     """Whether OpenVINO is."""
     return find_spec("openvino") is not None
-
-
-def versions() -> dict[str, str]:
-    """Of what computes here, for keys of what was made or measured with it."""
-    found = {}
-    for package in ("torch", "openvino", "nncf"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = ""
-    return found
 
 
 def import_quietly(package: str) -> Any:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -70,21 +69,3 @@ def in_precision(module: torch.nn.Module, dtype: torch.dtype, device: torch.devi
     if weight.dtype == dtype and weight.device == device:
         return module
     return copy.deepcopy(module).to(device=device, dtype=dtype)
-
-
-def pixel_scaling(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Factor and offset for each channel that turn 0..255 into what (x / 255 - mean) / std is."""
-    factor = [1 / (255 * deviation) for deviation in std]
-    offset = [-middle / deviation for middle, deviation in zip(mean, std, strict=True)]
-    return factor, offset
-
-
-def pictures_in(vision: Any, mean: Sequence[float], std: Sequence[float]) -> torch.nn.Module:
-    """`vision`, which takes normalised pictures, as a module that takes uint8 ones of shape (n, 3, height, width).
-
-    Scaling is done in float32 whatever the vision tower computes in.
-    """
-    # torch is not imported with this module: a mock does without.
-    from lensmesh_inference.backends.pixels import PicturesIn
-
-    return PicturesIn(vision, *pixel_scaling(mean, std))

@@ -22,6 +22,12 @@ def folder(tmp_path: Path) -> CompiledFolder:
     return CompiledFolder(tmp_path / "compiled")
 
 
+@pytest.fixture(autouse=True)
+def worth_converting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small these networks are."""
+    monkeypatch.setattr(choice, "_WORTH_CONVERTING", 1)
+
+
 @pytest.fixture
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The networks that were converted, in order."""
@@ -63,10 +69,10 @@ def test_an_answer_is_the_callers_own(folder: CompiledFolder) -> None:
 
 def test_scaling_stays_exact_in_bfloat16() -> None:
     module = network().module
-    factor = module.get_buffer("factor").clone()
+    scale = module.get_buffer("scale").clone()
     low = module.to(torch.bfloat16)
-    assert low.get_buffer("factor").dtype == torch.float32
-    torch.testing.assert_close(low.get_buffer("factor"), factor, rtol=0, atol=0)
+    assert low.get_buffer("scale").dtype == torch.float32
+    torch.testing.assert_close(low.get_buffer("scale"), scale, rtol=0, atol=0)
 
 
 def test_auto_measures_says_so_and_remembers(folder: CompiledFolder, caplog: pytest.LogCaptureFixture) -> None:
@@ -81,6 +87,17 @@ def test_auto_measures_says_so_and_remembers(folder: CompiledFolder, caplog: pyt
     assert (again.backend, again.precision) == (tower.backend, tower.precision)
     assert "as measured at an earlier start" in caplog.text
     assert "by measurement" not in caplog.text
+
+
+def test_small_networks_are_not_worth_a_conversion(
+    folder: CompiledFolder, conversions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network()
+    size = sum(weight.numel() for weight in net.module.parameters())
+    for least, made in ((size + 1, []), (size, [net.digest])):
+        monkeypatch.setattr(choice, "_WORTH_CONVERTING", least)
+        open_towers(net, "auto", "float32", [PLACE], folder)
+        assert conversions == made
 
 
 def test_auto_takes_the_fastest(folder: CompiledFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,73 @@
+"""What an open_clip model is, for its vector spaces: everything that changes vectors, and nothing that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from encoder_svc.locate import Located
+from encoder_svc.model import Kind, ModelFacts, both_spaces
+from encoder_svc.sources import Form, Source
+from lensmesh_inference.digest import Json, json_digest
+
+
+def preprocessing_facts(config: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """How pictures and texts are made into a model's inputs; `config` has the fields of open_clip's `PreprocessCfg`."""
+    size = config["size"]
+    sides = [size, size] if isinstance(size, int) else [int(side) for side in size]
+    return {
+        "image": {**config, "size": sides},
+        "text": {
+            "tokenizer": type(tokenizer).__name__,
+            "vocabulary": _vocabulary_digest(tokenizer),
+            "context": int(tokenizer.context_length),
+        },
+    }
+
+
+def describe(
+    source: Source,
+    located: Located,
+    model: Any,
+    preprocessing: dict[str, Any],
+    *,
+    digest: str,
+    quantization: str,
+    device: str,
+    image_bytes: int,
+) -> ModelFacts:
+    """A model's facts, before backends are chosen: those have their say in `backend`, `precision` and parity."""
+    context = int(preprocessing["text"]["context"])
+    spaces = both_spaces(
+        source.name,
+        architecture=located.model_config,
+        dimension=_dimension(model, context),
+        preprocessing=preprocessing,
+        weights_digest=digest,
+        quantization=quantization,
+    )
+    return ModelFacts(
+        name=source.name,
+        kind=Kind.DEMONSTRATION if source.form is Form.SHAPES else Kind.LOCAL,
+        weights_digest=digest,
+        spaces=spaces,
+        context_tokens=context,
+        backend="",
+        precision="",
+        requested_device=device,
+        image_bytes=image_bytes,
+    )
+
+
+def _dimension(model: Any, context: int) -> int:
+    # Asked of the model, not of its configuration: towers without a projection have their own width.
+    with torch.inference_mode():
+        return int(model.encode_text(torch.zeros(1, context, dtype=torch.long), normalize=False).shape[-1])
+
+
+def _vocabulary_digest(tokenizer: Any) -> str:
+    inner = getattr(tokenizer, "tokenizer", None)
+    vocabulary: dict[str, Json] = inner.get_vocab() if inner is not None else tokenizer.encoder
+    return json_digest(vocabulary)

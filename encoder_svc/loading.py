@@ -1,0 +1,185 @@
+"""From a model's name to a model that serves: found, read, named, given to backends, held against open_clip."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import open_clip
+import torch
+from timm.models import reparameterize_model
+
+from encoder_svc.calibration import calibration
+from encoder_svc.description import describe, preprocessing_facts
+from encoder_svc.golden import Golden, computed, stored
+from encoder_svc.locate import Located, locate, make_tokenizer
+from encoder_svc.model import Prepared
+from encoder_svc.openclip import Inputs, OpenClipModel
+from encoder_svc.preprocessing import preprocessing_of
+from encoder_svc.sources import Form, Source, model_error
+from encoder_svc.tokens import Tokens
+from encoder_svc.towers import CausalTextTower, ImageTower, text_tower, used_tokens
+from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.backends.choice import open_towers
+from lensmesh_inference.backends.folder import CompiledFolder
+from lensmesh_inference.backends.parity import required
+from lensmesh_inference.backends.pixels import PicturesIn
+from lensmesh_inference.backends.tower import Network, Place, Tower
+from lensmesh_inference.backends.versions import versions
+from lensmesh_inference.devices import choose_devices, parse_devices, threads_each
+from lensmesh_inference.digest import Json, json_digest, weights_digest
+from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.limits import ImageLimits
+
+_RANDOM_SEED: Final = 0
+# Rows, and for causal towers tokens, of the batches that backends are measured with.
+_EXAMPLE_ROWS: Final = 8
+_EXAMPLE_TOKENS: Final = 16
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How models are to be computed; fields as in settings, but `threads` are the CPU's of all workers together."""
+
+    device: str
+    threads: int
+    backend: str
+    precision: str
+    calibration_dir: str
+    folder: CompiledFolder
+
+
+def load(source: Source, computing: Computing, *, allow_download: bool) -> OpenClipModel:
+    """Load one model.
+
+    Takes seconds, and minutes where something has to be compiled first; blocks. Raises ``PreconditionFailed`` for what
+    cannot be served as configured.
+    """
+    places = _places(computing)
+    located = locate(source, allow_download=allow_download)
+    tokenizer = make_tokenizer(located, allow_download=allow_download)
+    model = _create(located)
+    # Named by its float32 tensors, whatever it computes in: the same model has one space on every machine.
+    digest = weights_digest(model.state_dict())
+    described = preprocessing_facts(model.visual.preprocess_cfg, tokenizer)
+    key: Json = {
+        "weights": digest,
+        "architecture": located.model_config,
+        "preprocessing": described,
+        "versions": versions("lensmesh", "open_clip_torch", "timm", "transformers"),
+    }
+    texts = text_tower(model)
+    inputs = Inputs(preprocessing_of(model.visual.preprocess_cfg), Tokens(tokenizer), used_tokens(texts))
+    if source.form is Form.SHAPES:
+        golden = stored()
+    else:
+        golden = computed(model, inputs.preprocessing.library, tokenizer, key, computing.folder)
+    if not golden.is_finite:
+        raise model_error(f"{source.name} answers NaN, by open_clip in float32, too: its weights are damaged.")
+    pictures, words = _prepared(inputs, golden)
+
+    learnt, quantization = None, "none"
+    if computing.precision == "int8":
+        decoder = PictureDecoder(ImageLimits())
+        learnt = calibration(computing.calibration_dir, lambda content: inputs.image(content, decoder).data)
+        quantization = f"int8/{learnt.name}"
+    facts = describe(
+        source,
+        located,
+        model,
+        described,
+        digest=digest,
+        quantization=quantization,
+        device=computing.device,
+        image_bytes=pictures[0].data.nbytes,
+    )
+    seeing = _image_network(model, inputs, json_digest(key), pictures)
+    reading = _text_network(texts, inputs, json_digest(key), words)
+    images = open_towers(seeing, computing.backend, computing.precision, places, computing.folder, learnt)
+    # Texts are few and short, and their towers lose more by int8: they keep the numbers that are chosen for them.
+    numbers = "auto" if computing.precision == "int8" else computing.precision
+    pairs = list(zip(images, open_towers(reading, computing.backend, numbers, places, computing.folder), strict=True))
+    facts = replace(facts, backend=_both(pairs[0], "backend"), precision=_both(pairs[0], "precision"))
+    served = OpenClipModel(facts, inputs, places, pairs)
+    served.facts = replace(facts, parity_cosine=_parity(served, golden, [*pictures, *words]))
+    return served
+
+
+def _places(computing: Computing) -> list[Place]:
+    threads = threads_each(computing.threads, parse_devices(computing.device))
+    # Of each thread that computes: torch has no other way to say it.
+    torch.set_num_threads(threads)
+    return [Place(device, threads) for device in choose_devices(computing.device)]
+
+
+def _create(located: Located) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_RANDOM_SEED)
+        try:
+            model = open_clip.create_model(
+                located.create_name,
+                pretrained=located.pretrained,
+                force_quick_gelu=located.quick_gelu,
+                force_preprocess_cfg=dict(located.preprocess),
+                pretrained_text=False,
+                require_pretrained=not located.random,
+            )
+        except Exception as error:
+            # What open_clip raises for a file that does not fit the architecture is a page of tensor names.
+            raise model_error(f"{located.create_name} cannot be loaded: {str(error)[:500]}") from error
+    return model.eval()
+
+
+def _prepared(inputs: Inputs, golden: Golden) -> tuple[list[Prepared], list[Prepared]]:
+    decoder = PictureDecoder(ImageLimits())
+    pictures = [inputs.image(content, decoder) for content in golden.pictures]
+    return pictures, [inputs.text(text) for text in golden.texts]
+
+
+def _image_network(model: Any, inputs: Inputs, digest: str, pictures: Sequence[Prepared]) -> Network:
+    normalize = inputs.preprocessing.normalize
+    # Convolutional stems are trained with branches that can be folded into one (MobileCLIP): the same numbers, faster.
+    reparameterize_model(model.visual, inplace=True)
+    module = PicturesIn(ImageTower(model), normalize.scale, normalize.shift).eval()
+    return Network("image", module, digest, _example(pictures))
+
+
+def _text_network(tower: torch.nn.Module, inputs: Inputs, digest: str, words: Sequence[Prepared]) -> Network:
+    if not isinstance(tower, CausalTextTower):
+        return Network("text", tower.eval(), digest, _example(words))
+    short = [word for word in words if word.length <= _EXAMPLE_TOKENS]
+    longest = max(2, max(word.length for word in short))
+    return Network("text", tower.eval(), digest, _example(short)[:, :longest], longest=inputs.tokens.context)
+
+
+def _example(prepared: Sequence[Prepared]) -> torch.Tensor:
+    rows = [item.data for item in prepared]
+    return torch.stack([rows[number % len(rows)] for number in range(_EXAMPLE_ROWS)])
+
+
+def _both(pair: tuple[Tower, Tower], what: str) -> str:
+    """One word where the towers agree, else that of pictures and that of texts: "int8+float32"."""
+    return "+".join(dict.fromkeys(str(getattr(tower, what)) for tower in pair))
+
+
+def _parity(served: OpenClipModel, golden: Golden, prepared: Sequence[Prepared]) -> float:
+    """The lowest cosine of any worker to open_clip in float32. Raises ``PreconditionFailed`` where it is too low."""
+    name, precision = served.facts.name, served.facts.precision
+    lowest = min(golden.parity(worker, prepared) for worker in served.workers())
+    least = min(required(one) for one in precision.split("+"))
+    if not lowest >= least:
+        fix = "Set precision to float32, or backend to torch."
+        if "int8" in precision:
+            fix = "Put more typical pictures into calibration_dir, or set precision to auto."
+        raise PreconditionFailed(
+            Reason.MODEL_FAILED,
+            f"{name} by {served.facts.backend} in {precision} differs from open_clip in float32: its lowest cosine is "
+            f"{lowest:.5f}, at least {least} is required. {fix}",
+            field="precision",
+        )
+    _log.info("%s: %s, %s, lowest cosine to open_clip in float32 %.6f", name, served.facts.backend, precision, lowest)
+    return min(1.0, lowest)
