@@ -111,7 +111,7 @@ ENGINE = Board(
             (
                 Chart(
                     "Refused and late",
-                    "Refused because the lane was full; dropped because the deadline passed in the queue.",
+                    "Refused because the lane was full or the wait too long; dropped because the deadline could not be met.",
                     "ops",
                     (
                         Line(rate("lensmesh_engine_refused_total", PICK, "job, lane"), "refused {{job}} {{lane}}"),
@@ -131,6 +131,26 @@ ENGINE = Board(
                             rate("lensmesh_engine_poison_items_total", PICK, "job, model"), "poison {{job}} {{model}}"
                         ),
                     ),
+                ),
+                Chart(
+                    "Out of memory",
+                    "Batches that did not fit into their device's memory, and how large batches are allowed to be since.",
+                    "short",
+                    (
+                        Line(
+                            rate("lensmesh_engine_out_of_memory_total", PICK, "job, model"),
+                            "batches a second {{job}} {{model}}",
+                        ),
+                        Line(
+                            f"lensmesh_engine_batch_limit{{{PICK}}}", "items in a batch {{job}} {{model}} {{instance}}"
+                        ),
+                    ),
+                ),
+                Chart(
+                    "Devices",
+                    "Devices, or workers on the CPU, that compute. A lost one does not come back before a restart.",
+                    "short",
+                    (Line(f"lensmesh_engine_devices{{{PICK}}}", "{{job}} {{model}} {{instance}}"),),
                 ),
                 Chart(
                     "Batch in the device since",
