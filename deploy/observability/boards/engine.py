@@ -111,7 +111,7 @@ ENGINE = Board(
             (
                 Chart(
                     "Refused and late",
-                    "Refused because the lane was full or the wait too long; dropped because the deadline could not be met.",
+                    "Refused: the lane was full or the wait too long. Dropped: the deadline could not be met.",
                     "ops",
                     (
                         Line(rate("lensmesh_engine_refused_total", PICK, "job, lane"), "refused {{job}} {{lane}}"),
@@ -134,7 +134,7 @@ ENGINE = Board(
                 ),
                 Chart(
                     "Out of memory",
-                    "Batches that did not fit into their device's memory, and how large batches are allowed to be since.",
+                    "Batches that did not fit into their device's memory, and how large they may be since.",
                     "short",
                     (
                         Line(
