@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import figures, files, report
-from bench.cases import images, texts
+from bench.cases import images, peers, texts
 from bench.machine import Machine, this_machine
 from bench.measure import Case, Results, in_turn
 from bench.stage import Options, Stage
@@ -54,6 +54,9 @@ class Run:
 async def run_images(run: Run) -> None:
     """Throughput."""
     cases = await images.throughput(run.stage)
+    if run.stage.options.peers:
+        missing = run.results.setdefault("images", Results()).missing
+        cases += await peers.peers(run.stage, missing, say)
     await run.group("images", cases)
 
 

@@ -15,6 +15,10 @@ from encoder_svc.settings import EncoderSettings
 # The model is measured, not what is remembered of it.
 NO_CACHE = {"CACHE_BYTES": "0"} if "cache_bytes" in EncoderSettings.model_fields else {}
 
+ROOT = Path(__file__).resolve().parents[1]
+# For interpreters where the project is not installed.
+SOURCES = f"{ROOT}:{ROOT / 'gen'}"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -77,14 +81,30 @@ class Stage:
 
     async def limit(self, name: str = "limit", **settings: str) -> Worker:
         """The in-process limit."""
-        environment = {f"LENSMESH_ENCODER_{key}": value for key, value in {**self.encoder_settings, **settings}.items()}
-        return await self._worker(name, "bench.workers.limit", environment=environment)
+        return await self._worker(name, "bench.workers.limit", environment=self._encoder_environment(settings))
 
     async def open_clip(self, precision: str = "float32") -> Worker:
         """open_clip as everyone writes it."""
         return await self._worker(
             f"open_clip-{precision}", "bench.workers.openclip", self.options.reference or self.options.model, precision
         )
+
+    async def peer(self, kind: str, python: str, *, equal: bool) -> Worker:
+        """A caller of another server, and that server: as documented, or with our backend and precision."""
+        reference = self.options.reference or self.options.model
+        name = f"{kind}-equal" if equal else kind
+        worker = Worker(
+            "bench.peers.client",
+            (kind, str(self.pictures), "equal" if equal else reference, str(self.options.batch)),
+            log=self.folder / f"{name}.log",
+            environment={**PASSIVE, **self._encoder_environment({"MODEL": reference}), "PYTHONPATH": SOURCES},
+            python=python,
+        )
+        self._workers[name] = worker
+        return await worker.start()
+
+    def _encoder_environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        return {f"LENSMESH_ENCODER_{key}": value for key, value in {**self.encoder_settings, **settings}.items()}
 
     async def _service(self, kind: str, name: str, settings: Mapping[str, str]) -> Service:
         if name not in self._services:

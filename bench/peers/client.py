@@ -1,0 +1,142 @@
+"""A caller of a peer, in the peer's own environment: python -m bench.peers.client KIND FOLDER MODEL MAX_BATCH.
+
+It starts the peer's server, waits until that answers, and ends it at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.worker import Asked, serve
+from lensmesh_cli.load import supply
+from lensmesh_cli.load.figures import Figures, summarize
+from lensmesh_cli.load.loops import Answer, Call, closed_loop
+
+READY_S = 600.0
+CALL_S = 600.0
+
+
+@contextlib.asynccontextmanager
+async def triton_call(port: int, pictures: Iterator[bytes]) -> AsyncIterator[Call]:
+    """One picture by Triton's gRPC."""
+    from tritonclient.grpc import InferInput
+    from tritonclient.grpc.aio import InferenceServerClient
+
+    client = InferenceServerClient(f"127.0.0.1:{port}")
+
+    async def call() -> Answer:
+        image = InferInput("image", [1, 1], "BYTES")
+        image.set_data_from_numpy(np.array([[next(pictures)]], dtype=np.object_))
+        answer = await client.infer("clip", [image], client_timeout=CALL_S)
+        assert answer.as_numpy("vector").ndim == 2
+        return Answer(1)
+
+    try:
+        yield call
+    finally:
+        await client.close()
+
+
+@contextlib.asynccontextmanager
+async def litserve_call(port: int, pictures: Iterator[bytes]) -> AsyncIterator[Call]:
+    """One picture by LitServe's HTTP."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_S)) as session:
+
+        async def call() -> Answer:
+            body = {"image": base64.b64encode(next(pictures)).decode()}
+            async with session.post(f"http://127.0.0.1:{port}/predict", json=body) as response:
+                answer = await response.json()
+            assert response.status == 200, answer
+            assert len(answer["vector"]) > 1
+            return Answer(1)
+
+        yield call
+
+
+CALLS = {"triton": triton_call, "litserve": litserve_call}
+
+
+@contextlib.contextmanager
+def server(kind: str, model: str, most: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """The peer's server, in a process group of its own, and its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-m", f"bench.peers.{kind}_server", str(port), model, most]
+    # What it says goes where our own errors go: standard output is for answers.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+    try:
+        yield port, process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class Caller:
+    """Handlers for one peer."""
+
+    def __init__(self, kind: str, folder: Path, port: int) -> None:
+        self._call, self._port = CALLS[kind], port
+        self._files = sorted(folder.glob("*.jpg"))
+        self._salt = itertools.count()
+
+    def images(self, asked: Asked) -> dict[str, Any]:
+        """Calls of one picture by `concurrency` callers: the server makes the batches."""
+
+        async def run() -> Figures:
+            async with self._call(self._port, supply.pictures(self._files, next(self._salt))) as call:
+                clock = asyncio.get_running_loop().time
+                begin = clock() + asked["warm"]
+                end = begin + asked["seconds"]
+                seconds = asked["warm"] + asked["seconds"]
+                samples = await closed_loop(call, concurrency=asked["concurrency"], seconds=seconds)
+                return summarize(samples, begin, end)
+
+        return asdict(asyncio.run(run()))
+
+    async def answers(self, process: subprocess.Popen[bytes]) -> None:
+        """Until the server answers one picture. Raises what the last try raised."""
+        deadline = time.monotonic() + READY_S
+        while True:
+            try:
+                async with self._call(self._port, supply.pictures(self._files, 0)) as call:
+                    await call()
+                return
+            except Exception:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise
+                await asyncio.sleep(1)
+
+
+def main() -> None:
+    """Start the server and serve."""
+    kind, folder, model, most = sys.argv[1:5]
+    with server(kind, model, most) as (port, process):
+        caller = Caller(kind, Path(folder), port)
+        asyncio.run(caller.answers(process))
+        serve({"images": caller.images})
+
+
+if __name__ == "__main__":
+    main()

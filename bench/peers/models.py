@@ -1,0 +1,90 @@
+"""What a peer serves: open_clip as its users write it, or its transform and then the same weights by our backend."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Vectors = NDArray[np.float32]
+
+
+class Model(Protocol):
+    """Pictures in, unit vectors out."""
+
+    def prepare(self, content: bytes) -> Any:
+        """One picture as the model takes it."""
+
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        """Vectors, of shape (n, d)."""
+
+
+class Documented:
+    """create_model_and_transforms, preprocess, encode_image: float32, by torch."""
+
+    def __init__(self, name: str) -> None:
+        import open_clip
+        import torch
+
+        from encoder_svc.locate import locate
+        from encoder_svc.sources import parse_source
+
+        located = locate(parse_source(name), allow_download=False)
+        torch.manual_seed(0)
+        model, _, self.prepare_image = open_clip.create_model_and_transforms(
+            located.create_name, pretrained=located.pretrained
+        )
+        self._model: Any = model.eval()
+
+    def prepare(self, content: bytes) -> Any:
+        return self.prepare_image(Image.open(io.BytesIO(content)))
+
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        import torch
+
+        with torch.inference_mode():
+            features = self._model.encode_image(torch.stack(list(prepared)))
+            features /= features.norm(dim=-1, keepdim=True)
+        return np.asarray(features.float().numpy())
+
+
+class Equal:
+    """Our backend in our precision, with the settings of the environment; the pictures by open_clip's own transform."""
+
+    def __init__(self) -> None:
+        from encoder_svc.registry import open_models
+        from encoder_svc.settings import EncoderSettings
+        from lensmesh_chassis.settings import load_settings
+
+        self._model = open_models(load_settings(EncoderSettings))[0]
+        self._transform = transform_of(self._model)
+
+    def prepare(self, content: bytes) -> Any:
+        return self._transform(Image.open(io.BytesIO(content)))
+
+    def encode(self, prepared: Sequence[Any]) -> Vectors:
+        from encoder_svc.model import Prepared
+
+        rows = self._model.compute([Prepared("image", one) for one in prepared])
+        vectors = np.stack([row for row in rows if isinstance(row, np.ndarray)])
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def transform_of(model: Any) -> Any:
+    """The transform of open_clip that the model was made with."""
+    return model._transform
+
+
+def open_model(name: str) -> Model:
+    """ "equal", or the name of a model to be served as documented."""
+    return Equal() if name == "equal" else Documented(name)
+
+
+def prepare_all(model: Model, contents: Sequence[bytes], pool: ThreadPoolExecutor | None) -> list[Any]:
+    """One after another, or in the pool's threads."""
+    return list((map if pool is None else pool.map)(model.prepare, contents))
