@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import figures, files, report
-from bench.cases import images, peers, texts
+from bench.cases import flood, images, peers, texts, waiting
 from bench.machine import Machine, this_machine
 from bench.measure import Case, Results, in_turn
 from bench.stage import Options, Stage
@@ -76,10 +76,22 @@ async def run_texts(run: Run) -> None:
     await run.group("texts", await texts.texts(run.stage, backends, precision))
 
 
+async def run_waiting(run: Run) -> None:
+    """A text beside a bulk stream."""
+    await waiting.waiting(run.stage, run.results.setdefault("waiting", Results()), say)
+
+
+async def run_flood(run: Run) -> None:
+    """Ten times what the device does."""
+    await flood.flood(run.stage, run.results.setdefault("flood", Results()), say)
+
+
 GROUPS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "images": run_images,
     "load": run_load,
     "texts": run_texts,
+    "waiting": run_waiting,
+    "flood": run_flood,
 }
 
 
@@ -103,6 +115,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-peers", action="store_true", help="without Triton and LitServe")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--pictures", type=Path, metavar="FILE", help="FILE.png: throughput bars, latency by load")
     parser.add_argument("--readme", action="store_true", help="end with the table of the README")
     parser.add_argument("--smoke", action="store_true", help="everything tiny: the figures mean nothing")
     return parser
@@ -141,6 +154,8 @@ def tell(run: Run, options: Options, made: str, facts: dict[str, str], chosen: a
         parts += [f"### {name}", report.rates(results, base), report.split(results)]
         parts += [f"{key}: {why.splitlines()[0]}" for key, why in results.missing.items()]
     parts += ["### Figures", figures.table(figures.check(report.join(run.results), has_bf16=run.machine.has_bf16))]
+    if chosen.pictures:
+        report.draw_pictures(chosen.pictures, run.machine, run.results)
     if chosen.readme:
         parts.append(report.readme(run.machine, run.results["images"]))
     sys.stdout.write("\n\n".join(part for part in parts if part) + "\n")

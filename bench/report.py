@@ -11,6 +11,7 @@ from bench import figures
 from bench.machine import Machine
 from bench.measure import Results
 from bench.stage import Options
+from lensmesh_cli.load.drawing import draw
 
 # What the README shows: the base first.
 README = ("limit", "stream", "router-stream", "unary", "open_clip")
@@ -105,6 +106,18 @@ def join(results: dict[str, Results]) -> Results:
         joined.missing |= one.missing
         joined.extra |= one.extra
     return joined
+
+
+def draw_pictures(path: Path, machine: Machine, results: dict[str, Results]) -> None:
+    """Throughput of the cases, and latency by offered load. Needs matplotlib."""
+    throughput, load = results.get("images", Results()), results.get("load", Results())
+    bars = [
+        (throughput.titles[key], rate.median, rate.min, rate.max)
+        for key in throughput.titles
+        if (rate := throughput.rates(key)) is not None
+    ]
+    opened = [one for key, rounds in load.rounds.items() if key.startswith("open") for one in rounds]
+    draw(path, f"pictures a second on {machine.title}", bars, opened)
 
 
 def write_json(path: Path, document: dict[str, object]) -> None:

@@ -15,13 +15,16 @@ import typer
 from lensmesh_cli.console import Exit, fail
 
 if TYPE_CHECKING:
-    from lensmesh_client import Client
+    from lensmesh_client import ChannelSecurity, Client
+    from lensmesh_client.connection import Connection
 
 R = TypeVar("R")
 
 MESH = "The mesh to ask"
 # Longest wait for a collector at the end of a command, in seconds.
 LAST_SPANS_S = 2.0
+# As the client's own.
+MAX_MESSAGE_BYTES = 32 << 20
 
 Target = Annotated[
     str,
@@ -69,15 +72,20 @@ class Connect:
 
     def client(self) -> Client:
         """A client for it. Ends the command where a certificate cannot be read."""
-        from lensmesh_client import ChannelSecurity, Client
+        from lensmesh_client import Client
+
+        return Client(self.target, security=self.security(), timeout_s=self.timeout_s)
+
+    def security(self) -> ChannelSecurity:
+        """The certificates. Ends the command where one cannot be read."""
+        from lensmesh_client import ChannelSecurity
 
         if bool(self.certificate_file) != bool(self.key_file):
             fail("--certificate-file and --key-file go together", Exit.USAGE)
         for name in (self.ca_file, self.certificate_file, self.key_file):
             if name and not os.access(name, os.R_OK):
                 fail(f"{name} cannot be read", Exit.USAGE)
-        security = ChannelSecurity(ca_file=self.ca_file, certificate_file=self.certificate_file, key_file=self.key_file)
-        return Client(self.target, security=security, timeout_s=self.timeout_s)
+        return ChannelSecurity(ca_file=self.ca_file, certificate_file=self.certificate_file, key_file=self.key_file)
 
     def run(self, work: Callable[[Client], Awaitable[R]]) -> R:
         """Runs one asynchronous piece of work with a client; its trace begins here where a collector is named."""
@@ -95,6 +103,22 @@ class Connect:
             fail("interrupted", Exit.INTERRUPTED)
         finally:
             stop_tracing(provider, LAST_SPANS_S)
+
+    def run_connected(self, work: Callable[[Connection], Awaitable[R]]) -> R:
+        """As `run`, with the plain connection: what speaks a contract itself, to a router or to one service."""
+        from lensmesh_client.connection import Connection
+
+        async def run() -> R:
+            connection = Connection(self.target, self.security(), self.timeout_s, MAX_MESSAGE_BYTES)
+            try:
+                return await work(connection)
+            finally:
+                await connection.close()
+
+        try:
+            return asyncio.run(run())
+        except KeyboardInterrupt:
+            fail("interrupted", Exit.INTERRUPTED)
 
 
 def state_folder() -> Path:

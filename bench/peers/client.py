@@ -78,9 +78,10 @@ def server(kind: str, model: str, most: str) -> Iterator[tuple[int, subprocess.P
     """The peer's server, in a process group of its own, and its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
-    command = [sys.executable, "-m", f"bench.peers.{kind}_server", str(port), model, most]
+    # As a child that ends when we do, however we end.
+    command = [sys.executable, "-m", "lensmesh_cli.child", f"bench.peers.{kind}_server", str(port), model, most]
     # What it says goes where our own errors go: standard output is for answers.
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
     try:
         yield port, process
     finally:
@@ -98,14 +99,14 @@ class Caller:
 
     def __init__(self, kind: str, folder: Path, port: int) -> None:
         self._call, self._port = CALLS[kind], port
-        self._files = sorted(folder.glob("*.jpg"))
+        self._pictures = supply.read(sorted(folder.glob("*.jpg")))
         self._salt = itertools.count()
 
     def images(self, asked: Asked) -> dict[str, Any]:
         """Calls of one picture by `concurrency` callers: the server makes the batches."""
 
         async def run() -> Figures:
-            async with self._call(self._port, supply.pictures(self._files, next(self._salt))) as call:
+            async with self._call(self._port, supply.pictures(self._pictures, next(self._salt))) as call:
                 clock = asyncio.get_running_loop().time
                 begin = clock() + asked["warm"]
                 end = begin + asked["seconds"]
@@ -120,7 +121,7 @@ class Caller:
         deadline = time.monotonic() + READY_S
         while True:
             try:
-                async with self._call(self._port, supply.pictures(self._files, 0)) as call:
+                async with self._call(self._port, supply.pictures(self._pictures, 0)) as call:
                     await call()
                 return
             except Exception:

@@ -61,23 +61,39 @@ class Equal:
         from encoder_svc.settings import EncoderSettings
         from lensmesh_chassis.settings import load_settings
 
-        self._model = open_models(load_settings(EncoderSettings))[0]
-        self._transform = transform_of(self._model)
+        settings = load_settings(EncoderSettings)
+        self._compute = open_models(settings)[0].workers()[0]
+        self._steps = steps_before_floats(settings.model)
 
     def prepare(self, content: bytes) -> Any:
-        return self._transform(Image.open(io.BytesIO(content)))
+        from torchvision.transforms.functional import pil_to_tensor
+
+        picture: Any = Image.open(io.BytesIO(content))
+        for step in self._steps:
+            picture = step(picture)
+        return pil_to_tensor(picture)
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
         from encoder_svc.model import Prepared
 
-        rows = self._model.compute([Prepared("image", one) for one in prepared])
+        rows = self._compute([Prepared("image", one) for one in prepared])
         vectors = np.stack([row for row in rows if isinstance(row, np.ndarray)])
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
-def transform_of(model: Any) -> Any:
-    """The transform of open_clip that the model was made with."""
-    return model._transform
+def steps_before_floats(name: str) -> list[Any]:
+    """open_clip's transform of a model up to the picture of the right size: our backend takes bytes and normalizes."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.transforms import ToTensor
+
+    from encoder_svc.locate import locate
+    from encoder_svc.sources import parse_source
+
+    located = locate(parse_source(name), allow_download=False)
+    size = {"size": located.model_config["vision_cfg"]["image_size"]}
+    transform: Any = image_transform_v2(PreprocessCfg(**{**size, **located.preprocess}), is_train=False)
+    steps = list(transform.transforms)
+    return steps[: next(index for index, step in enumerate(steps) if isinstance(step, ToTensor))]
 
 
 def open_model(name: str) -> Model:

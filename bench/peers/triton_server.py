@@ -27,7 +27,7 @@ def main() -> None:
     port, name, most = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     model = open_model(name)
 
-    @batch
+    @batch  # type: ignore[untyped-decorator]
     def encode(image: Any) -> dict[str, Any]:
         return {"vector": model.encode([model.prepare(bytes(row[0])) for row in image])}
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # More than any service keeps of one stream: it is the service that stops reading, not we that stop sending.
 IN_FLIGHT = 512
+STREAMS = 4
 # Between two texts of the one who waits: often enough for percentiles, too seldom to be a load.
 PAUSE_S = 0.05
 
@@ -30,7 +31,7 @@ class Caller:
     """Handlers for one service. Each measurement warms up first, on the same connection."""
 
     def __init__(self, folder: Path, address: str) -> None:
-        self._files = sorted(folder.glob("*.jpg"))
+        self._pictures = supply.read(sorted(folder.glob("*.jpg")))
         self._address = address
         self._salt = 0
 
@@ -97,6 +98,26 @@ class Caller:
             "bulk": asdict(summarize(pictures, begin, end)) if pictures else None,
         }
 
+    def flood(self, asked: Asked) -> dict[str, Any]:
+        """Calls of one picture at `rate`, and four streams as full as the service allows, at the same time."""
+        return asyncio.run(self._flood(asked["rate"], asked["seconds"]))
+
+    async def _flood(self, rate: float, seconds: float) -> dict[str, Any]:
+        async with open_channel(self._address, instrument=False) as channel:
+            stub, clock = EncoderServiceStub(channel), asyncio.get_running_loop().time
+            begin = clock()
+            async with asyncio.TaskGroup() as pressing:
+                call = encoding.calls(stub, self._supply("images"))
+                calls = pressing.create_task(open_loop(call, rate=rate, seconds=seconds))
+                streams = [
+                    pressing.create_task(
+                        encoding.stream(stub, self._supply("images"), in_flight=IN_FLIGHT, seconds=seconds)
+                    )
+                    for _ in range(STREAMS)
+                ]
+            samples = [sample for task in (calls, *streams) for sample in task.result()]
+            return asdict(summarize(samples, begin, clock(), rate))
+
     def _measure(
         self,
         asked: Asked,
@@ -118,13 +139,13 @@ class Caller:
     def _supply(self, items: str) -> Iterator[encoding.Item]:
         # New ones each time: whatever the service remembers of the last measurement helps it nothing.
         self._salt += 1
-        return supply.texts(self._salt * 10_007) if items == "texts" else supply.pictures(self._files, self._salt)
+        return supply.texts(self._salt * 10_007) if items == "texts" else supply.pictures(self._pictures, self._salt)
 
 
 def main() -> None:
     """Serve one caller."""
     caller = Caller(Path(sys.argv[1]), sys.argv[2])
-    serve({"stream": caller.stream, "closed": caller.closed, "open": caller.open, "waiting": caller.waiting})
+    serve({name: getattr(caller, name) for name in ("stream", "closed", "open", "waiting", "flood")})
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Limit:
 
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self._settings = settings
-        self._files = sorted(folder.glob("*.jpg"))
+        self._pictures = supply.read(sorted(folder.glob("*.jpg")))
         self._model = open_models(settings)[0]
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
         self._decoder = PictureDecoder(settings.image_limits)
@@ -52,7 +52,7 @@ class Limit:
         """Pictures through the model for the time asked."""
         begin = time.monotonic() + asked["warm"]
         end = begin + asked["seconds"]
-        pictures = supply.pictures(self._files, next(self._salt))
+        pictures = supply.pictures(self._pictures, next(self._salt))
         batch, samples = self._settings.max_batch, []
         waiting: deque[Future[Prepared]] = deque()
         while time.monotonic() < end:

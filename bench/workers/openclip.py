@@ -28,7 +28,7 @@ class OpenClip:
     """A model with random weights unless its name says where others are."""
 
     def __init__(self, folder: Path, name: str, precision: str) -> None:
-        self._files = sorted(folder.glob("*.jpg"))
+        self._pictures = supply.read(sorted(folder.glob("*.jpg")))
         located = locate(parse_source(name), allow_download=False)
         torch.manual_seed(0)
         self._model, _, self._preprocess = open_clip.create_model_and_transforms(
@@ -43,7 +43,7 @@ class OpenClip:
 
     def images(self, asked: Asked) -> dict[str, Any]:
         """Pictures for the time asked."""
-        pictures = supply.pictures(self._files, next(self._salt))
+        pictures = supply.pictures(self._pictures, next(self._salt))
 
         def one() -> None:
             image = self._preprocess(Image.open(io.BytesIO(next(pictures)))).unsqueeze(0).to(self._dtype)

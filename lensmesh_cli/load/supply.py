@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import itertools
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
 
+MADE: Final = ((640, 480), (800, 600), (1024, 768), (1600, 1200))
 _SOI: Final = b"\xff\xd8"
 _WORDS: Final = (
     ("a", "one", "the"),
@@ -38,9 +40,25 @@ def as_jpeg(content: bytes) -> bytes:
     return file.getvalue()
 
 
-def pictures(files: Sequence[Path], salt: int) -> Iterator[bytes]:
-    """The files over and over, each time with other bytes. Two supplies of different `salt` share none."""
-    contents = [as_jpeg(path.read_bytes()) for path in files]
+def read(files: Sequence[Path]) -> list[bytes]:
+    """Files as JPEG. Raises OSError for one that cannot be read, or is no picture."""
+    return [as_jpeg(path.read_bytes()) for path in files]
+
+
+def made() -> list[bytes]:
+    """Pictures of several sizes that cost about what photographs cost to decode, for who has none at hand."""
+    noise = random.Random(7)
+    found = []
+    for width, height in MADE:
+        small = Image.frombytes("RGB", (width // 8, height // 8), noise.randbytes(width // 8 * (height // 8) * 3))
+        file = io.BytesIO()
+        small.resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+        found.append(file.getvalue())
+    return found
+
+
+def pictures(contents: Sequence[bytes], salt: int) -> Iterator[bytes]:
+    """These JPEG pictures over and over, each time with other bytes. Two supplies of different `salt` share none."""
     for number in itertools.count(salt << 40):
         yield distinct(contents[number % len(contents)], number)
 

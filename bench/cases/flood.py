@@ -1,0 +1,75 @@
+"""A client that sends ten times what the device does: queue and memory have to stay where they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from bench.measure import Results, line, read_figures
+from bench.services import Service
+from bench.stage import Stage
+from lensmesh_cli.top.looks import Change, look
+
+TIMES = 10
+SECONDS = 60.0
+# What one client process can send; a device that does more than a tenth of it is not flooded by one.
+MOST_PER_S = 1_000.0
+EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One look at a service."""
+
+    memory_bytes: float
+    queue_bytes: float
+
+
+async def flood(stage: Stage, results: Results, say: Callable[[str], None]) -> None:
+    """One minute, into `extra["flood_memory"]` and `extra["flood_queue"]`.
+
+    Each is the largest value of the last third, of the largest of the middle one; the first third warms up.
+    """
+    encoder = await stage.encoder()
+    caller = await stage.caller(encoder)
+    seconds = 4 * stage.options.seconds if stage.options.smoke else SECONDS
+    rate = read_figures(await caller.ask("stream", items="images", seconds=stage.options.seconds, warm=1.0)).rate
+    offered = min(TIMES * rate, MOST_PER_S)
+    pressing = asyncio.create_task(caller.ask("flood", rate=offered, seconds=seconds, timeout_s=1800))
+    moments = await _watch(encoder, pressing, seconds)
+    found = read_figures(await pressing)
+    results.titles["flood"] = f"{offered:.0f} pictures/s offered to a device that does {rate:.1f}"
+    results.rounds["flood"] = [found]
+    say(line("flood", found))
+    results.extra |= {
+        "flood_memory": [growth([one.memory_bytes for one in moments])],
+        "flood_queue": [growth([one.queue_bytes for one in moments])],
+        "flood_memory_mb": [max(one.memory_bytes for one in moments) / 1e6],
+        "flood_queue_mb": [max(one.queue_bytes for one in moments) / 1e6],
+    }
+
+
+def growth(values: Sequence[float]) -> float:
+    """The largest of the last third, of the largest of the middle third; 1 where both are 0."""
+    third = len(values) // 3
+    if not third:
+        raise ValueError(f"{len(values)} values are too few to tell growth")
+    middle, last = max(values[third : 2 * third]), max(values[2 * third :])
+    if not middle:
+        return 1.0 if not last else float("inf")
+    return last / middle
+
+
+async def _watch(service: Service, pressing: asyncio.Task[object], seconds: float) -> list[Moment]:
+    process, moments = psutil.Process(service.pid), []
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    while clock() < end and not pressing.done():
+        seen = (await look([service.metrics]))[0]
+        queue = Change([(seen, seen)]).now("lensmesh_engine_queue_bytes")
+        moments.append(Moment(process.memory_info().rss, queue))
+        await asyncio.sleep(EVERY_S)
+    return moments
