@@ -16,7 +16,7 @@ from lensmesh_cli.top.looks import Change, look
 TIMES = 10
 SECONDS = 60.0
 # What one client process can send; a device that does more than a tenth of it is not flooded by one.
-MOST_PER_S = 1_000.0
+MOST_PER_S = 300.0
 EVERY_S = 0.5
 
 

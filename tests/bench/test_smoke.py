@@ -35,7 +35,8 @@ def test_smoke(tmp_path: Path) -> None:
     for name, group in groups.items():
         errors = {reason for figures in group["rounds"].values() for one in figures for reason in one["errors"]}
         assert name == "flood" or not errors
-        assert errors <= {"OVERLOADED"}
+        # gRPC itself ends calls as CANCELLED where more than a thousand wait to be begun.
+        assert errors <= {"OVERLOADED", "CANCELLED"}
         assert not group["missing"]
     assert [row["what"] for row in document["figures"]] == [target.what for target in TARGETS]
     measured = {row["what"] for row in document["figures"] if row["spread"]}
