@@ -6,13 +6,14 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from caption_svc.captioner import CaptionModel, Kind
+from caption_svc.captioner import CaptionModel, Compute, Kind
 from caption_svc.engine import Captioner
 from caption_svc.models.sources import choose_models, load_model
 from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
+from lensmesh_inference.backends.folder import compiled_folder
 from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.devices import cpu_count
@@ -83,6 +84,13 @@ def load_models(settings: CaptionSettings) -> list[CaptionModel]:
     Raises a ``LensmeshError`` where a model that is named cannot be served; `auto` always finds something.
     """
     models: list[CaptionModel] = []
+    compute = Compute(
+        device=settings.device,
+        backend=settings.backend,
+        precision=settings.precision,
+        threads=settings.threads or cpu_count(),
+        folder=compiled_folder(settings.compiled_dir),
+    )
     for choice in choose_models(settings.model, settings.real_model):
         _log.log(
             logging.INFO if choice.kind is Kind.LOCAL else logging.WARNING,
@@ -92,16 +100,9 @@ def load_models(settings: CaptionSettings) -> list[CaptionModel]:
             choice.why,
             _NOTES[choice.kind],
         )
-        models.append(
-            load_model(
-                choice,
-                device=settings.device,
-                precision=settings.precision,
-                threads=settings.threads or cpu_count(),
-                allow_download=settings.allow_download,
-            )
-        )
-        _log.info("loaded %s in %s on %s", models[-1].facts.label, models[-1].facts.precision, models[-1].devices())
+        models.append(load_model(choice, compute, allow_download=settings.allow_download))
+        facts = models[-1].facts
+        _log.info("loaded %s: %s %s on %s", facts.label, facts.backend, facts.precision, models[-1].devices())
     return models
 
 

@@ -2,71 +2,74 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
 
-from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan, Worker
-from caption_svc.models.beams import search_beams
+from caption_svc.captioner import Compute, Kind, ModelFacts, Plan, Worker
 from caption_svc.models.decoder import Decoder
-from caption_svc.models.generated import Generated
-from caption_svc.models.greedy import decode_greedily
+from caption_svc.models.describing import Describer, Language
+from caption_svc.models.parity import check_parity, parity, reference
+from caption_svc.models.vision import VisionTower
 from caption_svc.models.vocabulary import Vocabulary
 from caption_svc.models.weights import Parts, load_parts
-from caption_svc.models.words import settled
-from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError, PreconditionFailed
+from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.backends.choice import open_towers
+from lensmesh_inference.backends.pixels import PicturesIn
+from lensmesh_inference.backends.tower import Network, Place, Tower, in_precision
 from lensmesh_inference.devices import (
     DeviceFacts,
-    choose_device,
+    choose_devices,
     choose_precision,
     describe_device,
     parse_devices,
     threads_each,
 )
-from lensmesh_inference.digest import weights_digest
+from lensmesh_inference.digest import content_digest, weights_digest
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.pictures.decoder import LibraryTransform, PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.normalize import Normalize
 from lensmesh_inference.pictures.transform import Transform, UnknownTransformError, normalize_of_processor
 
-# bfloat16 stays above 0.999 in models of any size; below this something computes something else.
-MIN_PARITY_COSINE = 0.99
 _log = logging.getLogger(__name__)
+
+Preprocessing: TypeAlias = "Transform | LibraryTransform"
 
 
 class BlipCaptioner:
-    """A loaded captioner on one device; a `CaptionModel`.
+    """A loaded captioner; a `CaptionModel`. Each of its workers belongs to one thread, all else may be called from
+    any."""
 
-    `caption` and `first_scores` belong to one thread, everything else may be called from any.
-    """
-
-    def __init__(self, parts: Parts, facts: ModelFacts, device: torch.device) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        describers: Sequence[Describer],
+        devices: Sequence[torch.device],
+        transform: Preprocessing,
+        words: Vocabulary,
+        positions: int,
+    ) -> None:
         self.facts = facts
-        self._network = parts.network
-        self._decoder = Decoder(parts.network.text_decoder)
-        self._transform, self._normalize = _preprocessing(parts.image_processor)
-        self._device = device
-        text: Any = parts.network.config.text_config
-        self._begin_id, self._end_id = text.bos_token_id, text.sep_token_id
-        self._positions: int = text.max_position_embeddings
-        self._vocabulary = Vocabulary(parts.tokenizer)
-        self.input_bytes: int = self._golden().nbytes
+        self._describers = describers
+        self._devices = devices
+        self._transform = transform
+        self._words = words
+        self._positions = positions
+        self.input_bytes: int = _golden(transform).nbytes
 
     def devices(self) -> Sequence[DeviceFacts]:
-        """The one it was loaded on."""
-        return [describe_device(self._device)]
+        """Each one once, however many workers share it."""
+        return [describe_device(device) for device in dict.fromkeys(self._devices)]
 
     def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
         """Tokenize the prompt; cut `max_tokens` to the positions that the decoder has left after it."""
-        ids = self._vocabulary.encode(prompt)
+        ids = self._words.encode(prompt)
         left = self._positions - len(ids)
         if left < 1:
             raise InvalidInput(
@@ -82,105 +85,72 @@ class BlipCaptioner:
         return decoder.prepare(content, self._transform, field)
 
     def workers(self) -> Sequence[Worker]:
-        """One, or as many as share the CPU: generating changes nothing in the model, so they share its weights."""
-        return [self.caption] * len(parse_devices(self.facts.requested_device))
-
-    @torch.inference_mode()
-    def caption(self, jobs: Sequence[Job]) -> list[Caption | LensmeshError]:
-        """Describe a batch of one plan."""
-        plan = jobs[0].plan
-        states = self._look([job.pixels for job in jobs])
-        start_ids = (self._begin_id, *plan.prompt_ids)
-        if plan.beams > 1:
-            answers = search_beams(
-                self._decoder,
-                states,
-                start_ids,
-                self._end_id,
-                plan.max_tokens,
-                plan.beams,
-                abandoned=lambda row: jobs[row].abandoned.is_set(),
-            )
-        else:
-            answers = decode_greedily(
-                self._decoder,
-                states,
-                start_ids,
-                self._end_id,
-                plan.max_tokens,
-                watch=lambda row, answer: self._tell(jobs[row], answer),
-            )
-        return [self._caption(plan, answer) for answer in answers]
-
-    @torch.inference_mode()
-    def first_scores(self) -> torch.Tensor:
-        """What parity is measured on: the golden picture's first token over the vocabulary, float32 on the CPU."""
-        reading = self._decoder.read(self._look([self._golden()]), length=1)
-        return self._decoder.step(reading, torch.tensor([[self._begin_id]], device=self._device))[0].cpu()
-
-    def _caption(self, plan: Plan, answer: Generated) -> Caption | LensmeshError:
-        if math.isnan(answer.confidence):
-            return InternalFault(Reason.MODEL_FAILED, f"{self.facts.name} answered NaN.")
-        text = self._vocabulary.text(plan, answer.words)
-        return Caption(text, answer.confidence, len(answer.tokens), truncated=not answer.ended)
-
-    def _look(self, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
-        batch = self._normalize.apply(torch.stack(list(pixels)).to(self._device), self._network.dtype)
-        states = self._network.vision_model(pixel_values=batch).last_hidden_state
-        assert isinstance(states, torch.Tensor)
-        return states
-
-    def _golden(self) -> torch.Tensor:
-        return self.prepare(golden_png(), PictureDecoder(ImageLimits()), "golden picture")
-
-    def _tell(self, job: Job, answer: Generated) -> bool:
-        if job.on_text is not None:
-            job.on_text(settled(self._vocabulary.text(job.plan, answer.words)))
-        return not job.abandoned.is_set()
+        """One for each device, or as many as share the CPU."""
+        return [describer.caption for describer in self._describers]
 
 
-def _preprocessing(processor: Any) -> tuple[Transform | LibraryTransform, Normalize]:
-    config = processor.to_dict()
-    normalize = normalize_of_processor(config)
+def load_blip(folder: Path, *, name: str, kind: Kind, compute: Compute) -> BlipCaptioner:
+    """Load a captioner from a folder and hold it against transformers' own float32 answers.
+
+    Raises ``NotFound`` or ``PreconditionFailed`` for a folder, device, backend or precision that cannot be used.
+    """
+    workers = parse_devices(compute.device)
+    threads = threads_each(compute.threads, workers)
+    torch.set_num_threads(threads)
+    devices = choose_devices(compute.device)
+    parts = load_parts(folder)
+    network, text = parts.network, parts.network.config.text_config
+    digest = weights_digest(network.state_dict())
+    processor = parts.image_processor.to_dict()
+    normalize, transform = normalize_of_processor(processor), _transform(parts, processor)
+    # All that decides what the network answers to pixels.
+    key = content_digest(json.dumps([digest, network.config.to_dict(), repr(normalize)], default=str).encode())
+    golden = _golden(transform)[None]
+    known = reference(network, golden, normalize, key, compute.folder)
+    module = PicturesIn(VisionTower(network.vision_model), normalize.scale, normalize.shift).eval()
+    vision = Network("caption-vision", module, key, torch.cat([golden, golden.flip(-1)]))
+    places = [Place(device, threads) for device in devices]
+    towers = open_towers(vision, compute.backend, compute.precision, places, compute.folder)
+    language = Language(Vocabulary(parts.tokenizer), text.bos_token_id, text.sep_token_id)
+    decoders = _decoders(network.text_decoder, towers, devices)
+    describers = [Describer(name, tower, decoder, language) for tower, decoder in zip(towers, decoders, strict=True)]
+    cosine = min(parity(describer, golden, known) for describer in dict(zip(devices, describers, strict=True)).values())
+    check_parity(cosine, f"{name} by {towers[0].backend} in {towers[0].precision}")
+    facts = ModelFacts(
+        name=name,
+        weights_digest=digest,
+        kind=kind,
+        backend=towers[0].backend,
+        precision=towers[0].precision,
+        requested_device=compute.device,
+        parity_cosine=cosine,
+    )
+    return BlipCaptioner(facts, describers, devices, transform, language.words, text.max_position_embeddings)
+
+
+def _decoders(network: Any, towers: Sequence[Tower], devices: Sequence[torch.device]) -> list[Decoder]:
+    """One for each tower, in its numbers where they are torch's; those of one device share their weights."""
+    made: dict[torch.device, Decoder] = {}
+    for tower, device in zip(towers, devices, strict=True):
+        if device not in made:
+            dtype = choose_precision(device, "auto" if tower.precision == "int8" else tower.precision)
+            made[device] = Decoder(in_precision(network, dtype, device))
+    return [made[device] for device in devices]
+
+
+def _transform(parts: Parts, config: dict[str, Any]) -> Preprocessing:
     try:
-        return Transform.from_processor(config), normalize
+        return Transform.from_processor(config)
     except UnknownTransformError as error:
         _log.warning("pictures are resized by transformers' own code, which is slower: %s", error)
+    processor = parts.image_processor
 
     def library(picture: Image.Image) -> torch.Tensor:
         pixels = processor(images=picture, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
         return torch.as_tensor(pixels[0]).round().to(torch.uint8)
 
-    return library, normalize
+    return library
 
 
-def load_blip(folder: Path, *, name: str, kind: Kind, device: str, precision: str, threads: int) -> BlipCaptioner:
-    """Load a captioner from a folder onto a device and compare it with its own float32 answers there.
-
-    `device` and `precision` are as in settings: "auto" chooses; `threads` are the CPU's in one forward pass. Raises
-    ``NotFound`` or ``PreconditionFailed`` for a folder, device or precision that cannot be used.
-    """
-    torch.set_num_threads(threads_each(threads, parse_devices(device)))
-    parts = load_parts(folder)
-    chosen = choose_device(device)
-    dtype = choose_precision(chosen, precision)
-    facts = ModelFacts(
-        name=name,
-        weights_digest=weights_digest(parts.network.state_dict()),
-        kind=kind,
-        backend="torch",
-        precision=str(dtype).removeprefix("torch."),
-        requested_device=device,
-    )
-    reference = BlipCaptioner(parts, facts, torch.device("cpu")).first_scores()
-    parts.network.to(device=chosen, dtype=dtype)
-    served = BlipCaptioner(parts, facts, chosen)
-    parity = torch.nn.functional.cosine_similarity(reference, served.first_scores(), dim=0).item()
-    if math.isnan(parity) or parity < MIN_PARITY_COSINE:
-        raise PreconditionFailed(
-            Reason.MODEL_FAILED,
-            f"{name} in {facts.precision} on {chosen} differs from float32: cosine {parity:.4f}. Set the precision to "
-            "float32.",
-        )
-    served.facts = replace(facts, parity_cosine=min(1.0, parity))
-    return served
+def _golden(transform: Preprocessing) -> torch.Tensor:
+    return PictureDecoder(ImageLimits()).prepare(golden_png(), transform, "golden picture")

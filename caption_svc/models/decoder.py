@@ -32,6 +32,7 @@ class Decoder:
         self._layers = [_Layer(layer) for layer in network.bert.encoder.layer]
         self._heads: int = text.num_attention_heads
         self._width: int = text.hidden_size
+        self.dtype: torch.dtype = network.dtype
 
     def read(self, states: torch.Tensor, *, length: int, beams: int = 1) -> Reading:
         """Begin with some pictures, `states` being what the vision tower made of them, shape (pictures, patches + 1,

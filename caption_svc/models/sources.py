@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from caption_svc.captioner import CaptionModel, Kind
+from caption_svc.captioner import CaptionModel, Compute, Kind
 from caption_svc.models.mock import MockCaptioner
 from caption_svc.models.weights import cached_folder, fetch_folder, has_weights
 from lensmesh_chassis.errors import NotFound, PreconditionFailed
@@ -46,7 +46,7 @@ def choose_models(names: str, real_model: str) -> list[Choice]:
     return choices
 
 
-def load_model(choice: Choice, *, device: str, precision: str, threads: int, allow_download: bool) -> CaptionModel:
+def load_model(choice: Choice, compute: Compute, *, allow_download: bool) -> CaptionModel:
     """Loads one model; takes seconds, so not on the event loop. Raises a ``LensmeshError`` that says what to do."""
     if choice.kind is Kind.MOCK:
         return MockCaptioner(choice.name)
@@ -65,7 +65,7 @@ def load_model(choice: Choice, *, device: str, precision: str, threads: int, all
     # Here and not above: the mock has to start without torch.
     from caption_svc.models.blip import load_blip
 
-    return load_blip(folder, name=choice.name, kind=choice.kind, device=device, precision=precision, threads=threads)
+    return load_blip(folder, name=choice.name, kind=choice.kind, compute=compute)
 
 
 def _choose(name: str, real_model: str) -> Choice:

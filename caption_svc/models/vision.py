@@ -27,8 +27,8 @@ class VisionTower(torch.nn.Module):
         for layer in self.vision.encoder.layers:
             states = states + _attend(layer.self_attn, layer.layer_norm1(states))
             states = states + layer.mlp(layer.layer_norm2(states))
-        states = self.vision.post_layernorm(states)
-        return states
+        last: Tensor = self.vision.post_layernorm(states)
+        return last
 
 
 def _attend(attention: Any, states: Tensor) -> Tensor:

@@ -20,9 +20,14 @@ class TorchTower:
         self.precision = str(next(module.parameters()).dtype).removeprefix("torch.")
 
     def run(self, batch: torch.Tensor) -> Array:
+        with told_apart():
+            return self.compute(batch).float().cpu().numpy()
+
+    def compute(self, batch: torch.Tensor) -> torch.Tensor:
+        """As `run`, left in the tower's numbers on its device, for who goes on there."""
         with told_apart(), torch.inference_mode():
             output: torch.Tensor = self.module(batch.to(self.device, non_blocking=True))
-            return output.float().cpu().numpy()
+            return output
 
 
 def open_torch(network: Network, precision: str, place: Place) -> TorchTower:

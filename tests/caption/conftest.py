@@ -71,7 +71,13 @@ async def serve() -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(*models: CaptionModel, **changes: Any) -> Client:
-            values: dict[str, Any] = {"listen": "127.0.0.1:0", "threads": 1, "canary_seconds": 0}
+            values: dict[str, Any] = {
+                "listen": "127.0.0.1:0",
+                "threads": 1,
+                "canary_seconds": 0,
+                "compiled_dir": "",
+                "backend": "torch",
+            }
             settings = CaptionSettings(**(values | changes))
             apps: list[CaptionApp] = []
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from caption_svc.captioner import Caption, Job
+from caption_svc.captioner import Caption, Compute, Job
 from caption_svc.models.mock import MockCaptioner
 
 TINY = "acme/tiny-blip"
@@ -62,6 +62,7 @@ WORDS = [
     "old",
     "new",
 ]
+ON_CPU = Compute(device="cpu", backend="torch", precision="float32")
 END, POSITIONS = WORDS.index("[SEP]"), 48
 
 

@@ -8,15 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from caption_svc.captioner import Kind
+from caption_svc.captioner import Compute, Kind
 from caption_svc.models.sources import Choice, choose_models, load_model
 from lensmesh_chassis.errors import LensmeshError, NotFound, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_shapes import CAPTIONER_DIR
+from tests.caption.fakes import ON_CPU
 
 
 def load(folder: Path) -> object:
-    return load_model(Choice("m", Kind.LOCAL, folder), device="cpu", precision="auto", threads=1, allow_download=False)
+    return load_model(Choice("m", Kind.LOCAL, folder), ON_CPU, allow_download=False)
 
 
 def test_names_in_their_order(tiny_folder: Path) -> None:
@@ -102,5 +103,5 @@ def test_a_checkpoint_of_tensors_alone_is_loaded(tmp_path: Path, tiny_folder: Pa
 def test_a_device_that_is_not_there_is_refused(tiny_folder: Path) -> None:
     choice = Choice("m", Kind.LOCAL, tiny_folder)
     with pytest.raises(PreconditionFailed) as caught:
-        load_model(choice, device="cuda:31", precision="auto", threads=1, allow_download=False)
+        load_model(choice, Compute(device="cuda:31"), allow_download=False)
     assert caught.value.violations[0].field == "device"

@@ -12,9 +12,11 @@ from caption_svc.captioner import Caption, Job, Kind, Worker
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
 from tests.caption.conftest import Serve
+from tests.caption.fakes import ON_CPU
 from tests.caption.test_stream import queue, until
 
 
@@ -32,11 +34,11 @@ class SlowModel:
     def workers(self) -> Sequence[Worker]:
         return [self.caption]
 
-    def caption(self, jobs: Sequence[Job]) -> Sequence[Caption]:
+    def caption(self, jobs: Sequence[Job]) -> Sequence[Caption | LensmeshError]:
         for job in jobs:
             if job.on_text is not None:
                 self._slow_down(job)
-        return self.model.caption(jobs)
+        return self.model.workers()[0](jobs)
 
     def _slow_down(self, job: Job) -> None:
         told = job.on_text
@@ -52,7 +54,7 @@ class SlowModel:
 
 @pytest.fixture
 def slow(tiny_folder: Any) -> SlowModel:
-    return SlowModel(load_blip(tiny_folder, name="slow", kind=Kind.LOCAL, device="cpu", precision="float32", threads=1))
+    return SlowModel(load_blip(tiny_folder, name="slow", kind=Kind.LOCAL, compute=ON_CPU))
 
 
 def request(content: bytes) -> caption_pb2.StreamCaptionRequest:

@@ -1,0 +1,96 @@
+"""One device's share of a captioner: pictures in, captions out, a batch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from caption_svc.captioner import Caption, Job, Plan
+from caption_svc.models.beams import search_beams
+from caption_svc.models.decoder import Decoder
+from caption_svc.models.generated import Generated
+from caption_svc.models.greedy import decode_greedily
+from caption_svc.models.vocabulary import Vocabulary
+from caption_svc.models.words import settled
+from lensmesh_chassis.errors import InternalFault, LensmeshError
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.backends.mishaps import told_apart
+from lensmesh_inference.backends.torch_tower import TorchTower
+from lensmesh_inference.backends.tower import Tower
+
+
+@dataclass(frozen=True)
+class Language:
+    """What a captioner writes in: its words, and the tokens that stand before and after a caption."""
+
+    words: Vocabulary
+    begin_id: int
+    end_id: int
+
+
+class Describer:
+    """A vision tower and a decoder. It belongs to one thread at a time."""
+
+    def __init__(self, name: str, tower: Tower, decoder: Decoder, language: Language) -> None:
+        self._name = name
+        self._tower = tower
+        self._decoder = decoder
+        self._language = language
+
+    def caption(self, jobs: Sequence[Job]) -> list[Caption | LensmeshError]:
+        """Describe pictures of one plan.
+
+        Raises ``OutOfMemory`` and ``DeviceLost`` where that is it. A batch may be run again after a failure: its jobs
+        are left as they were.
+        """
+        plan, language = jobs[0].plan, self._language
+        start_ids = (language.begin_id, *plan.prompt_ids)
+        with told_apart(), torch.inference_mode():
+            states = self.look(torch.stack([job.pixels for job in jobs]))
+            if plan.beams > 1:
+                answers = search_beams(
+                    self._decoder,
+                    states,
+                    start_ids,
+                    language.end_id,
+                    plan.max_tokens,
+                    plan.beams,
+                    abandoned=lambda row: jobs[row].abandoned.is_set(),
+                )
+            else:
+                answers = decode_greedily(
+                    self._decoder,
+                    states,
+                    start_ids,
+                    language.end_id,
+                    plan.max_tokens,
+                    watch=lambda row, answer: self._tell(jobs[row], answer),
+                )
+        return [self._caption(plan, answer) for answer in answers]
+
+    @torch.inference_mode()
+    def look(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the vision tower makes of a batch, in the decoder's numbers, where the decoder is."""
+        if isinstance(self._tower, TorchTower):
+            return self._tower.compute(pixels)
+        return torch.from_numpy(self._tower.run(pixels)).to(self._decoder.dtype)
+
+    @torch.inference_mode()
+    def first_scores(self, states: torch.Tensor) -> torch.Tensor:
+        """Each picture's scores of the first token over the vocabulary."""
+        begin = torch.full((len(states), 1), self._language.begin_id, device=states.device)
+        return self._decoder.step(self._decoder.read(states, length=1), begin)
+
+    def _caption(self, plan: Plan, answer: Generated) -> Caption | LensmeshError:
+        if math.isnan(answer.confidence):
+            return InternalFault(Reason.MODEL_FAILED, f"{self._name} answered NaN.")
+        text = self._language.words.text(plan, answer.words)
+        return Caption(text, answer.confidence, len(answer.tokens), truncated=not answer.ended)
+
+    def _tell(self, job: Job, answer: Generated) -> bool:
+        if job.on_text is not None:
+            job.on_text(settled(self._language.words.text(job.plan, answer.words)))
+        return not job.abandoned.is_set()
