@@ -20,11 +20,11 @@ _PARTS: Final = (8, 4, 2)
 
 def decode_jpeg(
     content: bytes, picture: Image.Image, target: tuple[int, int], *, scaled: bool = True
-) -> npt.NDArray[np.uint8] | None:
-    """Pixels of shape (height, width, 3) as they are stored, or None where Pillow has to decode.
+) -> tuple[npt.NDArray[np.uint8], int] | None:
+    """Pixels of shape (height, width, 3) as they are stored and n where each stands for n by n; None: Pillow has to.
 
     `target` is the height and width to which the picture will be scaled, as it is stored. With `scaled` it is decoded
-    at a half, a quarter or an eighth where at least twice the target is left; else at its full size.
+    at a half, a quarter or an eighth (rounded up) where at least twice the target is left; else at its full size.
     """
     # MPO: a JPEG with more pictures behind the first. Four channels are for printing, and Pillow knows their inks.
     if picture.format not in ("JPEG", "MPO") or picture.mode not in ("L", "RGB"):
@@ -38,7 +38,7 @@ def decode_jpeg(
         )
     except ValueError:
         return None
-    return pixels
+    return pixels, part
 
 
 def _part(height: int, width: int, target: tuple[int, int]) -> int:

@@ -5,6 +5,9 @@ torch resizes bytes with Pillow's own filters and fixed-point numbers, several t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,9 +17,13 @@ from lensmesh_inference.pictures.jpeg import decode_jpeg
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.orientation import UPRIGHT, is_sideways, orientation, turned
 from lensmesh_inference.pictures.pillow import decode_opened
-from lensmesh_inference.pictures.transform import Transform
+from lensmesh_inference.pictures.transform import Filter, Transform
 
-Pixels = npt.NDArray[np.uint8]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+_RESAMPLE: Final[Mapping[Filter, Callable[..., torch.Tensor]]] = {
+    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.default,
+    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.default,
+}
 
 
 def prepare(
@@ -31,12 +38,16 @@ def prepare(
     stored_as = orientation(picture) if picture.format in ("JPEG", "MPO") else UPRIGHT
     width, height = picture.size
     target = _stored(transform.resized(*_stored((height, width), stored_as)), stored_as)
-    pixels = decode_jpeg(content, picture, target, scaled=scaled)
-    if pixels is None:
-        pixels = np.array(decode_opened(picture, content, field))
-        target, stored_as = transform.resized(*pixels.shape[:2]), UPRIGHT
+    decoded = decode_jpeg(content, picture, target, scaled=scaled)
+    if decoded is not None:
+        pixels, part = decoded
+    else:
+        pixels, part = np.array(decode_opened(picture, content, field)), 1
+        (height, width), stored_as = pixels.shape[:2], UPRIGHT
+        target = transform.resized(height, width)
+    small = _resize(pixels, (height / part, width / part), target, transform)
     # Turned when it is small: the turning is then almost free.
-    return torch.from_numpy(_fit(turned(_resize(pixels, target, transform), stored_as), transform))
+    return torch.from_numpy(_fit(turned(small, stored_as), transform))
 
 
 def _stored(sides: tuple[int, int], stored_as: int) -> tuple[int, int]:
@@ -44,14 +55,17 @@ def _stored(sides: tuple[int, int], stored_as: int) -> tuple[int, int]:
     return (sides[1], sides[0]) if is_sideways(stored_as) else sides
 
 
-def _resize(pixels: Pixels, target: tuple[int, int], transform: Transform) -> Pixels:
-    """Pixels of shape (height, width, 3) scaled to `target`, of shape (3, height, width)."""
+def _resize(pixels: Pixels, sides: tuple[float, float], target: tuple[int, int], transform: Transform) -> Pixels:
+    """Pixels of shape (height, width, 3) scaled to `target`, of shape (3, height, width).
+
+    `sides` are the height and width that are to fill the target: of a picture decoded at a part of its size, the last
+    row and column may stand for less than the others, and scaling them as if they were whole would shift the picture.
+    """
     planes = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
-    small = torch.nn.functional.interpolate(
-        planes, size=target, mode=transform.filter, antialias=True, align_corners=False
-    )
-    result: Pixels = small[0].numpy()
-    return result
+    # What torch.nn.functional.interpolate calls with antialias=True; it can be told sizes or scales, but not both.
+    resample = _RESAMPLE[transform.filter]
+    small: Pixels = resample(planes, target, False, target[0] / sides[0], target[1] / sides[1])[0].numpy()
+    return small
 
 
 def _fit(pixels: Pixels, transform: Transform) -> Pixels:
