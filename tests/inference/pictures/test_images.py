@@ -6,7 +6,6 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,25 +16,22 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.pictures.limits import FORMATS, ImageLimits
 from lensmesh_inference.pictures.pillow import decode_image
+from lensmesh_inference.pictures.prepare import prepare
+from lensmesh_inference.pictures.transform import Transform
+from tests.inference.pictures.encoded import STORED, encoded, noise, oriented
 
 LIMITS = ImageLimits()
-
-
-def encoded(picture: Image.Image, format_: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, format_, **options)
-    return file.getvalue()
-
-
-def scene(mode: str = "RGB", size: tuple[int, int] = (64, 48)) -> Image.Image:
-    """Noise: nothing compresses away, so that half a file is half a picture."""
-    pixels = np.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels).convert(mode)
+TRANSFORM = Transform(32, 32, "shortest", "bicubic")
 
 
 def refused(content: bytes, limits: ImageLimits = LIMITS) -> InvalidInput:
     with pytest.raises(InvalidInput) as caught:
         decode_image(content, limits, "images[3].content")
+    with pytest.raises(InvalidInput) as prepared:
+        prepare(content, TRANSFORM, limits, "images[3].content")
+    # Decoded for a model or only to be checked: a bad picture is bad in the same words.
+    assert (prepared.value.reason, prepared.value.message) == (caught.value.reason, caught.value.message)
+    assert (prepared.value.metadata, prepared.value.violations) == (caught.value.metadata, caught.value.violations)
     assert caught.value.violations[0].field == "images[3].content"
     assert "images[3].content" in caught.value.message
     return caught.value
@@ -53,7 +49,7 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_every_format_is_read(format_: str) -> None:
-    picture = decode_image(encoded(scene(), format_), LIMITS)
+    picture = decode_image(encoded(noise(), format_), LIMITS)
     assert (picture.mode, picture.size) == ("RGB", (64, 48))
 
 
@@ -68,7 +64,7 @@ def test_over_the_byte_limit() -> None:
 
 
 def test_at_the_byte_limit() -> None:
-    content = encoded(scene())
+    content = encoded(noise())
     assert decode_image(content, ImageLimits(max_bytes=len(content))).size == (64, 48)
 
 
@@ -88,24 +84,24 @@ def test_a_picture_in_another_format_is_named(content: bytes, name: str) -> None
 
 
 def test_a_format_that_pillow_knows_and_we_do_not_accept() -> None:
-    assert refused(encoded(scene(), "PPM")).reason is Reason.IMAGE_UNDECODABLE
-    assert refused(encoded(scene(), "ICO")).reason is Reason.IMAGE_FORMAT_UNSUPPORTED
+    assert refused(encoded(noise(), "PPM")).reason is Reason.IMAGE_UNDECODABLE
+    assert refused(encoded(noise(), "ICO")).reason is Reason.IMAGE_FORMAT_UNSUPPORTED
 
 
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_truncated(format_: str, share: float) -> None:
-    content = encoded(scene(), format_)
+    content = encoded(noise(), format_)
     assert refused(content[: int(len(content) * share)]).reason is Reason.IMAGE_TRUNCATED
 
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_truncated_within_the_header(format_: str) -> None:
-    assert refused(encoded(scene(), format_)[:12]).reason is Reason.IMAGE_TRUNCATED
+    assert refused(encoded(noise(), format_)[:12]).reason is Reason.IMAGE_TRUNCATED
 
 
 def test_damaged_in_the_middle() -> None:
-    content = bytearray(encoded(scene()))
+    content = bytearray(encoded(noise()))
     content[60:400] = b"\x55" * 340
     assert refused(bytes(content)).reason is Reason.IMAGE_UNDECODABLE
 
@@ -170,13 +166,13 @@ def test_of_a_tiff_the_first_page() -> None:
     ],
 )
 def test_colours_are_those_of_open_clips_own_conversion(mode: str, format_: str) -> None:
-    content = encoded(scene(mode), format_)
+    content = encoded(noise(mode), format_)
     expected = Image.open(io.BytesIO(content)).convert("RGB")
     assert decode_image(content, LIMITS).tobytes() == expected.tobytes()
 
 
 def test_a_palette_with_alpha_keeps_its_colours_and_drops_the_alpha() -> None:
-    picture = scene("P")
+    picture = noise("P")
     content = encoded(picture, transparency=bytes(range(256)))
     assert decode_image(content, LIMITS).tobytes() == picture.convert("RGB").tobytes()
 
@@ -216,20 +212,10 @@ def test_32_bit_tiff() -> None:
 def test_exif_orientation_is_applied(orientation: int, format_: str) -> None:
     upright = Image.new("RGB", (16, 32), (0, 0, 0))
     upright.paste((255, 255, 255), (0, 0, 8, 16))
-    back: dict[int, Callable[[Image.Image], Image.Image]] = {
-        1: lambda p: p,
-        2: lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-        3: lambda p: p.transpose(Image.Transpose.ROTATE_180),
-        4: lambda p: p.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
-        5: lambda p: p.transpose(Image.Transpose.TRANSPOSE),
-        6: lambda p: p.transpose(Image.Transpose.ROTATE_90),
-        7: lambda p: p.transpose(Image.Transpose.TRANSVERSE),
-        8: lambda p: p.transpose(Image.Transpose.ROTATE_270),
-    }
-    exif = Image.Exif()
-    exif[0x0112] = orientation
     lossless = {"lossless": True} if format_ == "WEBP" else {}
-    picture = decode_image(encoded(back[orientation](upright), format_, exif=exif, **lossless), LIMITS)
+    picture = decode_image(
+        encoded(STORED[orientation](upright), format_, exif=oriented(orientation), **lossless), LIMITS
+    )
     assert picture.size == (16, 32)
     light = np.asarray(picture.convert("L")) > 128
     assert light[2:14, 2:6].all()
@@ -240,7 +226,7 @@ def test_exif_orientation_is_applied(orientation: int, format_: str) -> None:
 # Pillow warns of it, which in a service is a line in the log.
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 def test_broken_exif_costs_nothing() -> None:
-    content = encoded(scene(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
+    content = encoded(noise(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
     assert decode_image(content, LIMITS).size == (64, 48)
 
 
@@ -250,8 +236,31 @@ def test_every_reason_of_pictures_that_bytes_can_have_is_met_here() -> None:
         refused(b"x" * 11, ImageLimits(max_bytes=10)).reason,
         refused(b"x").reason,
         refused(b"%PDF").reason,
-        refused(encoded(scene())[:40]).reason,
+        refused(encoded(noise())[:40]).reason,
         refused(png_header(30_000, 30_000)).reason,
     }
     expected = {reason for reason in Reason if reason.startswith("IMAGE_")} - {Reason.IMAGE_MISSING}
     assert reasons == expected
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_large_jpeg_that_is_cut_is_not_filled_up(share: float, options: dict[str, Any]) -> None:
+    """Large enough to be decoded at a part of its size; libjpeg itself would only warn, and paint the rest grey."""
+    content = encoded(noise(size=(320, 240)), "JPEG", **options)
+    assert refused(content[: int(len(content) * share)]).reason is Reason.IMAGE_TRUNCATED
+
+
+def test_a_jpeg_damaged_in_the_middle_is_what_pillow_makes_of_it() -> None:
+    content = bytearray(encoded(noise(size=(64, 64)), "JPEG", quality=95))
+    content[len(content) // 2 : len(content) // 2 + 40] = b"\x11" * 40
+    whole = decode_image(bytes(content), LIMITS)
+    ours = prepare(bytes(content), Transform(64, 64, "squash", "bicubic"), LIMITS)
+    assert np.array_equal(ours.numpy().transpose(1, 2, 0), np.asarray(whole))
+
+
+def test_nothing_of_a_bad_jpeg_is_written_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    content = encoded(noise(size=(64, 64)), "JPEG")
+    prepare(content[:-2] + b"\0" * 50 + content[-2:], TRANSFORM, LIMITS)
+    refused(content[:500])
+    assert capfd.readouterr() == ("", "")
