@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from encoder_svc.cached import VectorCodec, scope_of
-from encoder_svc.model import Embedded, EncoderModel, Modality, Prepared, Space, Vector
+from encoder_svc.model import PICTURE_GROUP, Embedded, EncoderModel, Modality, Prepared, Space, Vector
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.errors import InternalFault, InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
@@ -242,7 +242,7 @@ def _work(item: Item, job: Job, decoder: PictureDecoder, *, cached: bool = True)
         size_bytes=job.served.size_of(item),
         lane=job.lane,
         deadline=job.deadline,
-        group="image" if isinstance(item, Picture) else None,
+        group=PICTURE_GROUP if isinstance(item, Picture) else None,
         content=item.content if isinstance(item, Picture) else item.text.encode(),
         scope=scope_of(model.facts, modality) if cached else "",
     )

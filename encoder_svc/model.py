@@ -62,6 +62,10 @@ class Prepared:
         return self.modality, next((limit for limit in _LENGTHS if self.length <= limit), _LONGER)
 
 
+# Of every picture, known before it is prepared.
+PICTURE_GROUP: Final = Prepared("image", None).group
+
+
 @dataclass(frozen=True)
 class Embedded:
     """One item's vector as the model makes it, not normalized; `truncated` where a text was cut to the context."""

@@ -222,12 +222,14 @@ class ModelEngine(Generic[In, Out, Value]):
         with spans.span(work.step), self.batcher.coming(work.lane, work.group):
             prepared, preprocess_s = await self._pool.run(_timed, work.prepare, lane=work.lane)
         self.batcher.observer.prepared(preprocess_s)
+        group = self._group_of(prepared)
+        assert work.group in (None, group), f"{work.group} was said of an item of {group}: batches waited in vain"
         try:
             answer = await self.batcher.submit(
                 prepared,
                 lane=work.lane,
                 size_bytes=work.size_bytes,
-                group=self._group_of(prepared),
+                group=group,
                 deadline=work.deadline,
                 seat=seat,
             )
