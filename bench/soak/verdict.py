@@ -1,0 +1,81 @@
+"""Whether something grew: the last fifth of the time against the first fifth after the warm-up."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.soak.samples import Sample
+
+WARM_UP_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What a quantity may grow by: a share of what it was, and so much more."""
+
+    share: float
+    more: float
+
+    def allows(self, begin: float, end: float) -> bool:
+        """Whether this is no growth."""
+        return end <= begin * (1 + self.share) + self.more
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%} + {self.more:g}"
+
+
+# Memory: allocators keep what a rare large batch took. Threads: pools start theirs when they are first all busy.
+TOLERANCES = {
+    "memory_mib": Tolerance(0.05, 16),
+    "threads": Tolerance(0, 2),
+    "tasks": Tolerance(0.1, 10),
+    "descriptors": Tolerance(0.1, 8),
+}
+
+
+# How many of these there are follows how many calls run at the moment. What nobody ends shows when few do.
+AT_LEAST = {"tasks", "descriptors"}
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """One quantity of one service in the first and the last fifth, and the most there ever was.
+
+    Medians; of tasks and descriptors the least.
+    """
+
+    service: str
+    quantity: str
+    begin: float
+    end: float
+    most: float
+    tolerance: str
+    fine: bool
+
+
+def warm_up_s(seconds: float) -> float:
+    """A minute; of a run of less than three minutes a third."""
+    return min(WARM_UP_S, seconds / 3)
+
+
+def judge(
+    samples: Mapping[str, Sequence[Sample]],
+    seconds: float,
+    tolerances: Mapping[str, Tolerance] = TOLERANCES,
+) -> list[Grown]:
+    """Every quantity of every service. Raises ``ValueError`` where there are too few samples to say anything."""
+    rows = []
+    for service, all_of_it in samples.items():
+        later = [sample for sample in all_of_it if sample.at_s >= warm_up_s(seconds)]
+        if len(later) < 5:
+            raise ValueError(f"{len(later)} samples of {service} after the warm-up are too few: five at least")
+        fifth = len(later) // 5
+        for quantity, tolerance in tolerances.items():
+            values = [float(getattr(sample, quantity)) for sample in later]
+            middle = min if quantity in AT_LEAST else statistics.median
+            begin, end = middle(values[:fifth]), middle(values[-fifth:])
+            fine = tolerance.allows(begin, end)
+            rows.append(Grown(service, quantity, begin, end, max(values), str(tolerance), fine))
+    return rows
