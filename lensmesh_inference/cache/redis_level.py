@@ -54,7 +54,8 @@ class RedisLevel:
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._asked: dict[str, asyncio.Future[bytes | None]] = {}
         self._to_write: dict[str, bytes] = {}
-        self._to_write_bytes = 0
+        self.waiting_bytes = 0
+        """Of values that are not written yet."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -97,10 +98,10 @@ class RedisLevel:
     def put(self, key: str, value: bytes) -> None:
         """Write soon, unless it is away, or more is left to write than it takes."""
         loop = asyncio.get_running_loop()
-        if not self.reachable or loop.time() < self._write_again or self._to_write_bytes > _PENDING_BYTES:
+        if not self.reachable or loop.time() < self._write_again or self.waiting_bytes > _PENDING_BYTES:
             return
         self._to_write[key] = value
-        self._to_write_bytes += len(value)
+        self.waiting_bytes += len(value)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="redis-writer")
 
@@ -135,7 +136,7 @@ class RedisLevel:
             pipeline = self._client.pipeline(transaction=False)
             for key in keys:
                 value = self._to_write.pop(key)
-                self._to_write_bytes -= len(value)
+                self.waiting_bytes -= len(value)
                 pipeline.set(key, value, ex=self._ttl_s)
             try:
                 async with asyncio.timeout(WRITE_S):
@@ -143,7 +144,7 @@ class RedisLevel:
             except Exception as error:  # noqa: BLE001 - as above
                 self._away("write", error)
                 self._to_write.clear()
-                self._to_write_bytes = 0
+                self.waiting_bytes = 0
                 return
             self._wrote(next((answer for answer in answers if isinstance(answer, Exception)), None))
 
