@@ -53,6 +53,8 @@ class Setting:
                 log_file=self._folder / "encoder.log",
                 environment={
                     "LENSMESH_ENCODER_MODEL": "mock",
+                    # The same message comes again and again.
+                    "LENSMESH_ENCODER_CACHE_BYTES": "0",
                     "LENSMESH_ENCODER_LISTEN": f"{LOCAL}:0",
                     "LENSMESH_ENCODER_READY_FILE": str(ready),
                 },

@@ -113,7 +113,14 @@ async def pair(mode: str, model: str, collector: str, folder: Path) -> AsyncIter
         shared["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector
     name = f"{mode.replace(' ', '-')}-{model.replace('/', '-')}"
     settings = {
-        "encoder": {"LISTEN": encoder, "MODEL": model, "THREADS": "1", "DECODE_THREADS": "1", "DEVICE": "cpu"},
+        "encoder": {
+            "LISTEN": encoder,
+            "MODEL": model,
+            "THREADS": "1",
+            "DECODE_THREADS": "1",
+            "DEVICE": "cpu",
+            "CACHE_BYTES": "0",  # the same pictures are sent again and again
+        },
         "router": {"LISTEN": router, "ENCODER_TARGETS": encoder},
     }
     with contextlib.ExitStack() as stack:

@@ -77,6 +77,8 @@ async def serve() -> AsyncIterator[Serve]:
                 "canary_seconds": 0,
                 "compiled_dir": "",
                 "backend": "torch",
+                # The same few pictures come again, and the model is to answer each time.
+                "cache_bytes": 0,
             }
             settings = CaptionSettings(**(values | changes))
             apps: list[CaptionApp] = []

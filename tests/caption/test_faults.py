@@ -76,9 +76,8 @@ async def test_plans_do_not_share_a_batch(serve: Serve, fake: FakeModel, picture
     fake.open.clear()
     calls = [ask(client, pictures[:1])]
     await until(lambda: len(fake.batches) == 2)
-    for options in ({"prompt": "a"}, {"max_tokens": 3}, {"beam_count": 2}):
+    for options in ({"prompt": "a"}, {"max_tokens": 3}, {"beam_count": 2}, {"prompt": "a"}):
         calls.append(ask(client, pictures[:2], **options))
-    calls.append(ask(client, pictures[2:4], prompt="a"))
     await until(lambda: queue(client).queued_items == 8)
     fake.open.set()
     await asyncio.gather(*calls)

@@ -150,7 +150,7 @@ async def test_a_server_that_cannot_keep_up_stops_reading_and_refuses_nothing() 
             sent += 1
             yield Request(items=[Item(ref=str(number), image=image(number % 7))])
 
-    async with serving(model, stream_items=16, max_queue_items=8, max_batch=2) as served:
+    async with serving(model, stream_items=16, max_queue_items=8, max_batch=2, cache_bytes=0) as served:
         model.free.clear()
         refs: set[str] = set()
 
@@ -200,7 +200,7 @@ async def test_cancelling_a_stream_of_a_thousand_pictures_empties_every_queue() 
         for k in range(20):
             yield Request(items=[Item(ref=f"{k}-{i}", image=image(i)) for i in range(50)])
 
-    async with serving(model, max_batch=8) as served:
+    async with serving(model, max_batch=8, cache_bytes=0) as served:
         batcher, pool = served.engine.served[0].batcher, served.engine.pool
         call = served.stub.EncodeStream(send())
         answered = 0
