@@ -80,7 +80,7 @@ PROMPTS = ["", "a red", "two small blue"]
 async def test_batched_and_alone_as_transformers(
     serve: Any, folder: Path, reference: Reference, pictures: list[bytes], prompt: str, beams: int
 ) -> None:
-    client = await serve(model=f"local-dir:{folder}", cache_bytes=0)
+    client = await serve(model=f"local-dir:{folder}")
     options = caption_pb2.CaptionOptions(prompt=prompt, max_tokens=MAX_TOKENS, beam_count=beams)
     images = [common_pb2.Image(content=content) for content in pictures]
     together = await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=images, options=options))
