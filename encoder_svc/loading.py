@@ -47,6 +47,7 @@ class Computing:
 
     device: str
     threads: int
+    max_batch: int
     backend: str
     precision: str
     calibration_dir: str
@@ -103,7 +104,7 @@ def load(source: Source, computing: Computing, *, allow_download: bool) -> OpenC
     # Texts are few and short, and their towers lose more by int8: they keep the numbers that are chosen for them.
     numbers = "auto" if computing.precision == "int8" else computing.precision
     pairs = list(zip(images, open_towers(reading, computing.backend, numbers, places, computing.folder), strict=True))
-    facts = replace(facts, backend=_both(pairs[0], "backend"), precision=_both(pairs[0], "precision"))
+    facts = replace(facts, backend=_all(pairs, "backend"), precision=_all(pairs, "precision"))
     served = OpenClipModel(facts, inputs, places, pairs)
     served.facts = replace(facts, parity_cosine=_parity(served, golden, [*pictures, *words]))
     return served
@@ -113,7 +114,7 @@ def _places(computing: Computing) -> list[Place]:
     threads = threads_each(computing.threads, parse_devices(computing.device))
     # Of each thread that computes: torch has no other way to say it.
     torch.set_num_threads(threads)
-    return [Place(device, threads) for device in choose_devices(computing.device)]
+    return [Place(device, threads, computing.max_batch) for device in choose_devices(computing.device)]
 
 
 def _create(located: Located) -> Any:
@@ -161,9 +162,9 @@ def _example(prepared: Sequence[Prepared]) -> torch.Tensor:
     return torch.stack([rows[number % len(rows)] for number in range(_EXAMPLE_ROWS)])
 
 
-def _both(pair: tuple[Tower, Tower], what: str) -> str:
-    """One word where the towers agree, else that of pictures and that of texts: "int8+float32"."""
-    return "+".join(dict.fromkeys(str(getattr(tower, what)) for tower in pair))
+def _all(pairs: Sequence[tuple[Tower, Tower]], what: str) -> str:
+    """One word where all towers agree, else each that occurs, that of pictures first: "int8+float32"."""
+    return "+".join(dict.fromkeys(str(getattr(tower, what)) for pair in pairs for tower in pair))
 
 
 def _parity(served: OpenClipModel, golden: Golden, prepared: Sequence[Prepared]) -> float:

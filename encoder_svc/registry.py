@@ -52,6 +52,7 @@ def _open_clip(source: Source, settings: EncoderSettings, allow_download: bool) 
     computing = Computing(
         device=settings.device,
         threads=settings.threads or cpu_count(),
+        max_batch=settings.max_batch,
         backend=settings.backend,
         precision=settings.precision,
         calibration_dir=settings.calibration_dir,

@@ -52,32 +52,41 @@ def open_towers(
     folder: CompiledFolder,
     calibration: Calibration | None = None,
 ) -> list[Tower]:
-    """A network's towers, one for each place, all computed alike. Blocks for seconds.
+    """A network's towers, one for each place, computed alike on devices of one kind. Blocks for seconds.
 
     `backend` is "auto", "torch" or "openvino", `precision` "auto" or one of the settings' numbers; "int8" needs a
     `calibration`. What is "auto" is decided on the first place, by a few forwards of the network's example, and
     remembered. Raises ``PreconditionFailed`` for what was asked for by name and cannot be had.
     """
     if precision == "int8":
-        return [_open_int8(network, backend, place, folder, calibration) for place in places]
-    candidates = possible(backend, precision, places[0].device)
+        return _open_int8(network, backend, places, folder, calibration)
+    towers: dict[Place, list[Tower]] = {}
+    for kind in dict.fromkeys(place.device.type for place in places):
+        alike = [place for place in places if place.device.type == kind]
+        for place, tower in zip(alike, _open_alike(network, backend, precision, alike, folder), strict=True):
+            towers.setdefault(place, []).append(tower)
+    return [towers[place].pop(0) for place in places]
+
+
+def _open_alike(
+    network: Network, backend: str, precision: str, places: Sequence[Place], folder: CompiledFolder
+) -> list[Tower]:
+    candidates = possible(backend, precision, [place.device for place in places])
     if backend == "auto" and sum(weight.numel() for weight in network.module.parameters()) < _WORTH_CONVERTING:
         candidates = [one for one in candidates if one.backend == "torch"]
     if len(candidates) == 1:
-        return [_open_named(network, candidates[0], place, folder) for place in places]
-    chosen = _choose(network, candidates, places[0], folder)
-    return [_open(network, chosen, place, folder) for place in places]
+        return _open_named(network, candidates[0], places, folder)
+    return _open(network, _choose(network, candidates, places[0], folder), places, folder)
 
 
-def possible(backend: str, precision: str, device: torch.device) -> list[Candidate]:
-    """What may compute on a device within what was asked for, the likeliest winner first."""
-    if device.type == "cuda":
+def possible(backend: str, precision: str, devices: Sequence[torch.device]) -> list[Candidate]:
+    """What may compute on devices of one kind within what was asked for, the likeliest winner first."""
+    if devices[0].type == "cuda":
         if backend == "openvino":
             raise _refused("backend", "openvino computes on CPUs only: set the device to cpu, or the backend to torch.")
         backends = ["torch"]
-        # Not measured: on GPUs with units for it the 16-bit numbers win by far, and torch there is the only backend.
-        halves = ["bfloat16"] if torch.cuda.get_device_capability(device) >= (8, 0) else ["float16"]
-        numbers = [*halves, "float32"] if precision == "auto" else [precision]
+        newest = min(torch.cuda.get_device_capability(device) for device in devices) >= (8, 0)
+        numbers = ["bfloat16" if newest else "float16", "float32"] if precision == "auto" else [precision]
     else:
         if backend == "openvino" and not quiet.installed():
             raise _refused("backend", "openvino is not installed: install lensmesh[openvino], or set it to auto.")
@@ -89,18 +98,20 @@ def possible(backend: str, precision: str, device: torch.device) -> list[Candida
     return [Candidate(one, number) for number in numbers for one in backends]
 
 
-def _open(network: Network, candidate: Candidate, place: Place, folder: CompiledFolder) -> Tower:
+def _open(
+    network: Network, candidate: Candidate, places: Sequence[Place], folder: CompiledFolder, *, trial: bool = False
+) -> list[Tower]:
     if candidate.backend == "torch":
-        return torch_tower.open_torch(network, candidate.precision, place)
+        return [*torch_tower.open_torch(network, candidate.precision, places, record=not trial)]
     # Imported here: it is an extra.
     from lensmesh_inference.backends.openvino_tower import open_openvino
 
-    return open_openvino(network, candidate.precision, place, folder)
+    return [*open_openvino(network, candidate.precision, places, folder)]
 
 
-def _open_named(network: Network, candidate: Candidate, place: Place, folder: CompiledFolder) -> Tower:
+def _open_named(network: Network, candidate: Candidate, places: Sequence[Place], folder: CompiledFolder) -> list[Tower]:
     try:
-        return _open(network, candidate, place, folder)
+        return _open(network, candidate, places, folder)
     except Exception as error:
         raise _refused(
             "backend", f"the {network.name} tower cannot be computed by {candidate}: {error}. Set it to auto or torch."
@@ -108,11 +119,11 @@ def _open_named(network: Network, candidate: Candidate, place: Place, folder: Co
 
 
 def _open_int8(
-    network: Network, backend: str, place: Place, folder: CompiledFolder, calibration: Calibration | None
-) -> Tower:
+    network: Network, backend: str, places: Sequence[Place], folder: CompiledFolder, calibration: Calibration | None
+) -> list[Tower]:
     if calibration is None:
         raise _refused("precision", f"int8 is not offered for the {network.name} tower: set precision to auto.")
-    if place.device.type != "cpu" or backend == "torch":
+    if any(place.device.type != "cpu" for place in places) or backend == "torch":
         raise _refused("precision", "int8 is computed by openvino on CPUs only: set device cpu and backend openvino.")
     if not (quiet.installed() and find_spec("nncf")):
         raise _refused("precision", "int8 needs openvino and nncf: install lensmesh[openvino].")
@@ -120,7 +131,7 @@ def _open_int8(
     from lensmesh_inference.backends.quantization import open_int8
 
     try:
-        return open_int8(network, place, folder, calibration)
+        return [*open_int8(network, places, folder, calibration)]
     except LensmeshError:
         raise
     except Exception as error:
@@ -162,7 +173,7 @@ def _measure(network: Network, candidates: Sequence[Candidate], place: Place, fo
     cosines: dict[Candidate, float] = {}
     for candidate in candidates:
         try:
-            tower = _open(network, candidate, place, folder)
+            (tower,) = _open(network, candidate, [place], folder, trial=True)
             cosines[candidate] = lowest_cosine(tower.run(network.example), reference)
         except Exception as error:  # noqa: BLE001 - a backend that cannot is no candidate, whatever it raised
             _log.warning("%s tower: not %s: %s", network.name, candidate, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,25 +46,28 @@ class OpenVinoTower:
         return output
 
 
-def open_openvino(network: Network, precision: str, place: Place, folder: CompiledFolder) -> OpenVinoTower:
-    """The tower in "float32", "bfloat16" or "float16". Raises ``NotConvertible``."""
-    return compile_model(network.name, precision, intermediate(network, folder), place)
+def open_openvino(
+    network: Network, precision: str, places: Sequence[Place], folder: CompiledFolder
+) -> list[OpenVinoTower]:
+    """The tower in "float32", "bfloat16" or "float16", for each place. Raises ``NotConvertible``."""
+    return compile_model(network.name, precision, intermediate(network, folder), places)
 
 
-def compile_model(name: str, precision: str, model: Any, place: Place) -> OpenVinoTower:
-    """An OpenVINO model for this machine's CPU."""
+def compile_model(name: str, precision: str, model: Any, places: Sequence[Place]) -> list[OpenVinoTower]:
+    """An OpenVINO model on this machine's CPU: compiled once, a request for each place, so that weights are shared."""
     openvino = import_quietly("openvino")
     # What int8 leaves over is computed in the best that the hardware has.
     rest = ("bfloat16" if cpu_has_bfloat16() else "float32") if precision == "int8" else precision
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _HINTS[rest],
-        "INFERENCE_NUM_THREADS": place.threads,
-        # Pinned threads of two workers, or of two services, would sit on the same cores.
+        "NUM_STREAMS": len(places),
+        "INFERENCE_NUM_THREADS": sum(place.threads for place in places),
+        # Pinned threads of two services would sit on the same cores.
         "ENABLE_CPU_PINNING": False,
     }
     compiled = openvino.Core().compile_model(model, "CPU", options)
-    return OpenVinoTower(name, precision, compiled.create_infer_request())
+    return [OpenVinoTower(name, precision, compiled.create_infer_request()) for _ in places]
 
 
 def intermediate(network: Network, folder: CompiledFolder) -> Any:

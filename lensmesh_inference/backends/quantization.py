@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,13 @@ class Calibration:
     inputs: Callable[[], Iterable[torch.Tensor]]
 
 
-def open_int8(network: Network, place: Place, folder: CompiledFolder, calibration: Calibration) -> OpenVinoTower:
+def open_int8(
+    network: Network, places: Sequence[Place], folder: CompiledFolder, calibration: Calibration
+) -> list[OpenVinoTower]:
     """The network with int8 weights and activations where that is worth it, float32 or bfloat16 elsewhere."""
     key = {**key_of(network), "quantized": calibration.name, "nncf": versions("nncf")}
     model = read_model(folder, f"{network.name}-int8", key, lambda: quantize(network, folder, calibration))
-    return compile_model(network.name, "int8", model, place)
+    return compile_model(network.name, "int8", model, places)
 
 
 def quantize(network: Network, folder: CompiledFolder, calibration: Calibration) -> Any:

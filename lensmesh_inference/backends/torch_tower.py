@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from lensmesh_inference.backends.mishaps import told_apart
@@ -30,7 +32,19 @@ class TorchTower:
             return output
 
 
-def open_torch(network: Network, precision: str, place: Place) -> TorchTower:
-    """The tower in "float32", "bfloat16" or "float16"."""
-    module = in_precision(network.module, getattr(torch, precision), place.device)
-    return TorchTower(network.name, module, place.device)
+def open_torch(network: Network, precision: str, places: Sequence[Place], *, record: bool = True) -> list[TorchTower]:
+    """The tower in "float32", "bfloat16" or "float16", for each place; on GPUs with recorded graphs, if `record`."""
+    modules: dict[torch.device, torch.nn.Module] = {}
+    towers: list[TorchTower] = []
+    for place in places:
+        if place.device not in modules:
+            modules[place.device] = in_precision(network.module, getattr(torch, precision), place.device)
+        module = modules[place.device]
+        if place.device.type == "cuda" and record:
+            # Imported here: it needs the class above.
+            from lensmesh_inference.backends.cuda_tower import CudaTower
+
+            towers.append(CudaTower(network, module, place))
+        else:
+            towers.append(TorchTower(network.name, module, place.device))
+    return towers

@@ -61,6 +61,8 @@ class Place:
 
     device: torch.device
     threads: int
+    # Rows of the largest usual batch: what GPUs are prepared for.
+    max_batch: int = 32
 
 
 def in_precision(module: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +156,8 @@ def test_numbers_that_come_out_wrong_are_not_chosen(
 ) -> None:
     real = torch_tower.open_torch
 
-    def wrong(net: Network, precision: str, place: Place) -> object:
-        return real(net, precision, place) if precision == "float32" else Zero()
+    def wrong(net: Network, precision: str, places: Sequence[Place], *, record: bool) -> list[object]:
+        return [*real(net, precision, places)] if precision == "float32" else [Zero()]
 
     class Zero:
         name, backend, precision = "image", "torch", "bfloat16"
@@ -175,4 +176,4 @@ def test_bfloat16_is_no_candidate_without_hardware(monkeypatch: pytest.MonkeyPat
     cpu = torch.device("cpu")
     for has, numbers in ((False, {"float32"}), (True, {"float32", "bfloat16"})):
         monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda has=has: has)
-        assert {one.precision for one in choice.possible("auto", "auto", cpu)} == numbers
+        assert {one.precision for one in choice.possible("auto", "auto", [cpu])} == numbers
