@@ -31,8 +31,8 @@ class _Line:
 
     def add(self, items: int, seconds: float) -> None:
         """One measurement."""
-        if self.count:
-            seconds = min(seconds, SURPRISE * self.at(items))
+        if self.count and (usual_s := self.at(items)):
+            seconds = min(seconds, SURPRISE * usual_s)
         self.count = self.count * DECAY + 1
         self.n = self.n * DECAY + items
         self.nn = self.nn * DECAY + items * items

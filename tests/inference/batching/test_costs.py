@@ -80,6 +80,15 @@ def test_one_stall_of_the_machine_is_no_news_and_a_slow_machine_is_believed_soon
     assert costs.seconds("image", 4) == pytest.approx(0.4, rel=0.2)
 
 
+def test_a_clock_too_coarse_to_see_the_first_batches_does_no_harm() -> None:
+    costs = Costs()
+    warm(costs)
+    costs.learn(0, "image", 4, 0.0)
+    for _ in range(30):
+        costs.learn(0, "image", 4, 0.4)
+    assert costs.seconds("image", 4) == pytest.approx(0.4, rel=0.1)
+
+
 def test_the_quickest_batch_bounds_what_can_be_met() -> None:
     costs = Costs()
     for seconds in (20.0, 0.5, 0.3, 9.0):
