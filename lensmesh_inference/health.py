@@ -30,7 +30,8 @@ class ModelHealth:
     """Watches every model of a process.
 
     `tell` is called on the event loop with why the models cannot be trusted, and with "" once they can again; `end`
-    ends the process from any thread (None: it is not to be ended).
+    ends the process from any thread. Where it is None, in a process that is not the service's own, nothing can be done
+    about what hangs, and nothing watches for it.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class ModelHealth:
         self._settings = settings
         self._metrics = metrics
         self._troubles = Troubles(tell)
-        self._watchdog = Watchdog(partial(self._troubles.hear, "watchdog"), end, hang_s=settings.hang_seconds)
+        self._watchdog: Watchdog | None = None
+        if end is not None and settings.hang_seconds:
+            self._watchdog = Watchdog(partial(self._troubles.hear, "watchdog"), end, hang_s=settings.hang_seconds)
         self._canaries: list[Canary[Any]] = []
 
     async def trust(
@@ -74,12 +77,14 @@ class ModelHealth:
         engine.on_failure = canary.suspect
         self._canaries.append(canary)
         await canary.start()
-        self._watchdog.watch(engine.batcher)
+        if self._watchdog is not None:
+            self._watchdog.watch(engine.batcher)
         return canary
 
     def start(self) -> None:
         """Watch the devices and the event loop from now on; to be called on it, once all models are trusted."""
-        self._watchdog.start()
+        if self._watchdog is not None:
+            self._watchdog.start()
 
     async def stop_asking(self) -> None:
         """Ask no canary any more. The watchdog goes on: a model may hang while its engine stops."""
@@ -87,4 +92,5 @@ class ModelHealth:
 
     def stop(self) -> None:
         """Watch no longer: the engines have stopped."""
-        self._watchdog.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()

@@ -49,12 +49,11 @@ class Watchdog:
     """Watches the running event loop and the engines it is given.
 
     `tell` is called on the event loop with what is wrong; `end`, in the watchdog's thread, ends the process a moment
-    later (None: this process is not to be ended, the finding is only told). `hang_s` is what the shortest batch may
-    take.
+    later. `hang_s` is what the shortest batch may take.
     """
 
     def __init__(
-        self, tell: Callable[[str], None], end: Callable[[], None] | None, *, hang_s: float, tick_s: float = TICK_S
+        self, tell: Callable[[str], None], end: Callable[[], None], *, hang_s: float, tick_s: float = TICK_S
     ) -> None:
         self._tell = tell
         self._end = end
@@ -74,11 +73,10 @@ class Watchdog:
         self._engines = (*self._engines, engine)
 
     def start(self) -> None:
-        """From now on, on the event loop; never, where `hang_s` is 0."""
-        if self._hang_s > 0:
-            self._loop = asyncio.get_running_loop()
-            self._loop_thread = threading.get_ident()
-            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        """From now on, on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
         """No longer."""
@@ -90,7 +88,7 @@ class Watchdog:
             trouble = self._loop_trouble() or self._device_trouble()
             if trouble:
                 self._say(trouble)
-                if self._end is not None and not self._stopped.wait(LAST_S):
+                if not self._stopped.wait(LAST_S):
                     self._end()
                 return
 
@@ -138,11 +136,12 @@ class Watchdog:
     def _say(self, trouble: str) -> None:
         reason = trouble.partition("\n")[0]
         self._on_loop(lambda: self._tell(reason))
-        ends = (
-            "the process ends, for its supervisor to start it again" if self._end else "the process is not to be ended"
-        )
         # In a thread that nobody waits for: what hangs may hold the log's lock, or be whoever reads the log.
-        threading.Thread(target=_log.critical, args=("%s: %s", ends, trouble), daemon=True).start()
+        threading.Thread(
+            target=_log.critical,
+            args=("the process ends, for its supervisor to start it again: %s", trouble),
+            daemon=True,
+        ).start()
 
     def _on_loop(self, callback: Callable[[], None]) -> bool:
         assert self._loop is not None

@@ -51,7 +51,7 @@ class Plan:
     every_s: float
     overload: bool
     memory_mib: float
-    """What memory may grow by, besides a twentieth."""
+    """What memory may grow by, besides its share."""
 
 
 async def soak(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Tolerance:
 
 # Memory: allocators keep what a rare large batch took. Threads: pools start theirs when they are first all busy.
 TOLERANCES = {
-    "memory_mib": Tolerance(0.05, 16),
+    "memory_mib": Tolerance(0.03, 10),
     "threads": Tolerance(0, 2),
     "tasks": Tolerance(0.1, 10),
     "descriptors": Tolerance(0.1, 8),
