@@ -50,7 +50,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Engine:
-    """One model's queue and device. `full`: share of the fuller lane's room that is taken."""
+    """One model's queue and device.
+
+    `full`: share of the fuller lane's room that is taken; `cached`: share of the items that were answered without the
+    model, None where there were none.
+    """
 
     service: str
     model: str
@@ -60,6 +64,7 @@ class Engine:
     wait_s: float
     batch_items: float | None
     busy: float
+    cached: float | None
     queue: Spread
     forward: Spread
 
@@ -196,11 +201,17 @@ def _engines(service: str, change: Change) -> list[Engine]:
                 wait_s=change.now("lensmesh_engine_predicted_wait_seconds", model=model),
                 batch_items=change.mean("lensmesh_engine_batch_items", model=model),
                 busy=change.rate("lensmesh_engine_forward_seconds_sum", model=model),
+                cached=_cached(change, model),
                 queue=_spread(change, "lensmesh_engine_queue_seconds", model=model),
                 forward=_spread(change, "lensmesh_engine_forward_seconds", model=model),
             )
         )
     return found
+
+
+def _cached(change: Change, model: str) -> float | None:
+    asked = change.rate("lensmesh_cache_requests_total", model=model)
+    return 1 - change.rate("lensmesh_cache_requests_total", model=model, outcome="miss") / asked if asked else None
 
 
 def _ingest(change: Change) -> Ingest:

@@ -69,7 +69,7 @@ def _methods(methods: list[Method]) -> Table:
 def _engines(engines: list[Engine]) -> Table:
     table = _table(
         "Engines",
-        *("service", "model", "items/s", "interactive", "bulk", "full", "wait", "batch", "busy"),
+        *("service", "model", "items/s", "interactive", "bulk", "full", "wait", "batch", "busy", "cached"),
         *("queue p95", "forward p50", "forward p95"),
         words=2,
     )
@@ -84,6 +84,7 @@ def _engines(engines: list[Engine]) -> Table:
             _time(one.wait_s),
             _NOTHING if one.batch_items is None else f"{one.batch_items:.1f}",
             f"{one.busy:.0%}",
+            _NOTHING if one.cached is None else f"{one.cached:.0%}",
             _time(one.queue.p95),
             _time(one.forward.p50),
             _time(one.forward.p95),

@@ -1,5 +1,6 @@
 """Queues, batches and models of Encoder and Captioner."""
 
+from deploy.observability.boards.cache import CACHE
 from deploy.observability.boards.queries import PICK, mean, quantile, quantiles, rate
 from deploy.observability.charts import Board, Chart, Line, Row
 
@@ -106,6 +107,7 @@ ENGINE = Board(
                 ),
             ),
         ),
+        CACHE,
         Row(
             "Trouble",
             (
