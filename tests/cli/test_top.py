@@ -66,7 +66,7 @@ def engine(at: float, misses: float, hits: float, coalesced: float) -> Look:
     asked: Samples = {
         ("lensmesh_cache_requests_total", (model, ("outcome", outcome))): value for outcome, value in outcomes.items()
     }
-    return Look("a:1", "encoder", at, lane | room | asked)
+    return Look("a:1", "encoder", at, {**lane, **room, **asked})
 
 
 def test_the_share_that_was_answered_without_the_model() -> None:
