@@ -98,7 +98,13 @@ async def test_stopping_is_no_crash(make: Callable[..., Managed], said: list[str
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(0, "ended with code 0"), (-9, "was killed by SIGKILL"), (-200, "was killed by signal 200")]
+    ("code", "words"),
+    [
+        (0, "ended with code 0"),
+        (70, "gave up, as its log says, with code 70"),
+        (-9, "was killed by SIGKILL"),
+        (-200, "was killed by signal 200"),
+    ],
 )
 def test_how_it_ended(code: int, words: str) -> None:
     assert how_it_ended(code) == words
