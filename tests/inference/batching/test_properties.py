@@ -271,6 +271,24 @@ def test_bulk_goes_after_four_interactive_batches_at_the_latest(
 
 
 @examples
+@given(gaps=st.lists(seconds(6), min_size=1, max_size=8), linger_s=st.sampled_from([0.0, 1.0]))
+def test_an_interactive_item_waits_for_one_bulk_batch_at_most(gaps: list[float], linger_s: float) -> None:
+    model = Model()
+    bulk_s, own_s = model.seconds(4), model.seconds(1)
+    plan = [Visit(Item(number, group=1), 0.0, number % 3 / 8) for number in range(80)]
+    comes_s = 0.0
+    for number, gap_s in enumerate(gaps):
+        # The one before has been answered by then.
+        comes_s += gap_s + bulk_s + own_s
+        plan.append(Visit(Item(100 + number, Lane.INTERACTIVE), comes_s))
+    limits = {"max_batch": 4, "max_queue_items": 999, "max_queue_bytes": 999, "linger_s": linger_s}
+    world = play(model, plan, limits)
+    started = {number: batch.started for batch in model.batches for number in batch.numbers}
+    for visit in plan[80:]:
+        assert started[visit.item.number] - world.queued_at[visit.item.number] <= bulk_s + SLACK_S
+
+
+@examples
 @given(st.integers(1, 16), st.data())
 def test_a_poison_item_fails_alone_and_costs_few_runs(size: int, data: st.DataObject) -> None:
     poison = data.draw(st.sets(st.integers(0, size - 1), max_size=3))
