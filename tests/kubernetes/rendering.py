@@ -44,11 +44,11 @@ _TOGETHER = (
     # Each store, each autoscaler, each edge, with and without the rest.
     ("external-store",),
     ("pgvector", "autoscale"),
-    ("external-store", "weights"),
+    ("external-store", "weights", "redis-cache"),
     ("external-store", "observability"),
     ("external-store", "edge-plain"),
     ("external-store", "certificates", "envoy-sidecar"),
-    ("qdrant", "weights", "gpu", "autoscale-keda", "observability", "edge-plain"),
+    ("qdrant", "weights", "gpu", "autoscale-keda", "observability", "edge-plain", "redis-cache"),
     ("pgvector", "certificates", "envoy-sidecar", "edge", "gpu", "observability", "observability-sidecars"),
 )
 COMBINATIONS = tuple(Variant("+".join(names), ("namespace", *names)) for names in _TOGETHER)
