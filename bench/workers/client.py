@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.worker import Asked, serve
+from lensmesh.caption.v1.caption_pb2_grpc import CaptionerServiceStub
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceStub
 from lensmesh_chassis.channels import open_channel
-from lensmesh_cli.load import encoding, supply
+from lensmesh_cli.load import captioning, encoding, supply
 from lensmesh_cli.load.figures import Figures, Sample, summarize
 from lensmesh_cli.load.loops import closed_loop, open_loop
 
@@ -98,6 +99,25 @@ class Caller:
             "bulk": asdict(summarize(pictures, begin, end)) if pictures else None,
         }
 
+    def captions(self, asked: Asked) -> dict[str, Any]:
+        """CaptionImages of `batch` pictures by `concurrency` callers; this caller's address is a Captioner's then."""
+        return asyncio.run(self._captions(asked))
+
+    async def _captions(self, asked: Asked) -> dict[str, Any]:
+        async with open_channel(self._address, instrument=False) as channel:
+            clock = asyncio.get_running_loop().time
+            begin = clock() + asked["warm"]
+            end = begin + asked["seconds"]
+            self._salt += 1
+            pictures = supply.pictures(self._pictures, self._salt)
+            call = captioning.calls(
+                CaptionerServiceStub(channel), pictures, batch=asked["batch"], max_tokens=asked["tokens"]
+            )
+            samples = await closed_loop(
+                call, concurrency=asked["concurrency"], seconds=asked["warm"] + asked["seconds"]
+            )
+            return asdict(summarize(samples, begin, end))
+
     def flood(self, asked: Asked) -> dict[str, Any]:
         """Calls of one picture at `rate`, and four streams as full as the service allows, at the same time."""
         return asyncio.run(self._flood(asked["rate"], asked["seconds"]))
@@ -145,7 +165,7 @@ class Caller:
 def main() -> None:
     """Serve one caller."""
     caller = Caller(Path(sys.argv[1]), sys.argv[2])
-    serve({name: getattr(caller, name) for name in ("stream", "closed", "open", "waiting", "flood")})
+    serve({name: getattr(caller, name) for name in ("stream", "closed", "open", "waiting", "flood", "captions")})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import grpc
 
+from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.status import from_rpc_error, from_status
@@ -34,8 +35,8 @@ def calls(
         try:
             results = await _encode(stub, items, options, timeout_s)
         except grpc.RpcError as error:
-            return Answer(batch, (_reason(error),) * batch)
-        return Answer(batch, _errors(results), _steps(results))
+            return Answer(batch, (reason_of(error),) * batch)
+        return Answer(batch, errors_of(results), steps_of(results))
 
     return call
 
@@ -77,7 +78,7 @@ async def stream(
         now = clock()
         for answer in response.results:
             results = [answer.result]
-            sample = Sample(began.pop(answer.ref), now, 1, _errors(results), _steps(results))
+            sample = Sample(began.pop(answer.ref), now, 1, errors_of(results), steps_of(results))
             samples.append(sample)
             on_answer(sample)
         room.set()
@@ -107,11 +108,13 @@ def _stream_item(ref: str, item: Item) -> encoder_pb2.EncodeStreamItem:
     return encoder_pb2.EncodeStreamItem(ref=ref, image=common_pb2.Image(content=item))
 
 
-def _errors(results: Sequence[encoder_pb2.EncodeResult]) -> tuple[str, ...]:
+def errors_of(results: Sequence[encoder_pb2.EncodeResult | caption_pb2.CaptionResult]) -> tuple[str, ...]:
+    """Reasons of the items that failed."""
     return tuple(str(from_status(one.error).reason) for one in results if one.WhichOneof("outcome") == "error")
 
 
-def _steps(results: Sequence[encoder_pb2.EncodeResult]) -> tuple[Step, ...]:
+def steps_of(results: Sequence[encoder_pb2.EncodeResult | caption_pb2.CaptionResult]) -> tuple[Step, ...]:
+    """Where the time of the good ones went."""
     return tuple(
         Step(
             queue_s=one.timings.queue_us / 1e6,
@@ -121,11 +124,12 @@ def _steps(results: Sequence[encoder_pb2.EncodeResult]) -> tuple[Step, ...]:
             cached=one.timings.cache in _REUSED,
         )
         for one in results
-        if one.WhichOneof("outcome") == "embedding"
+        if one.WhichOneof("outcome") != "error"
     )
 
 
-def _reason(error: grpc.RpcError) -> str:
+def reason_of(error: grpc.RpcError) -> str:
+    """Why a whole call failed: the service's own reason, else gRPC's code."""
     typed = from_rpc_error(error)
     code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__
     return code if str(typed.reason) == "UNKNOWN" else str(typed.reason)

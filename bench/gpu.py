@@ -1,0 +1,220 @@
+"""What a GPU gets done behind gRPC: python -m bench.gpu, or bench/gpu.sh on a machine without network.
+
+ViT-L-14 and ViT-B-32 in bfloat16 by EncodeStream, against the pure forward pass with inputs on the device; pictures a
+second from JPEG files of 640x480, with the limiting stage named; captions of BLIP-base and BLIP-large against
+transformers' batched generate(); Encoder and Captioner together on one GPU, with the memory they take. Weights are
+random: the arithmetic is the same. `--smoke` runs it all on the CPU, tiny.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import files, stages
+from bench.captions import save_random_blip
+from bench.machine import this_machine
+from bench.measure import read_figures
+from bench.services import Service
+from bench.stage import Options, Stage
+from bench.worker import Worker
+from lensmesh_inference.devices import cpu_count
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to do."""
+
+    device: str = "cuda"
+    precision: str = "bfloat16"
+    encoders: tuple[str, ...] = ("ViT-L-14/random", "ViT-B-32/random")
+    captioners: tuple[str, ...] = ("base", "large")
+    forward_batches: tuple[int, ...] = (64, 128, 256)
+    max_batch: int = 128
+    caption_batch: int = 64
+    tokens: int = 20
+    callers: int = 4
+    """Processes that send pictures: one alone sends less than a GPU takes."""
+    seconds: float = 10.0
+    warm: float = 5.0
+    pictures: int = 64
+
+
+SMOKE = Plan("cpu", "float32", ("shapes",), ("tiny",), (4,), 8, 4, 5, 2, 1.0, 0.5, 4)
+
+
+@dataclass(slots=True)
+class Found:
+    """Lines for people and figures for programs."""
+
+    lines: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        """At once, and kept."""
+        self.lines.append(line)
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+async def encode(stage: Stage, plan: Plan, model: str, found: Found) -> None:
+    """One encoder against its own forward pass."""
+    forward = await stage.start("forward-" + _name(model), "bench.workers.forward", model, plan.device, plan.precision)
+    rates = {}
+    for batch in plan.forward_batches:
+        answer = await forward.ask("forward", batch=batch, seconds=plan.seconds / 2, warm=plan.warm / 2)
+        rates[batch] = float(answer["rate"])
+    await forward.stop()
+    best = max(rates, key=lambda batch: rates[batch])
+    service = await _encoder(stage, plan, model)
+    rate, limiting = await _press(stage, plan, service)
+    found.figures[model] = {"forward": rates, "stream": rate, "ratio": rate / rates[best], "limiting": limiting}
+    found.say(
+        f"{model}: forward alone {rates[best]:.1f}/s (batch {best}), EncodeStream {rate:.1f}/s: "
+        f"{rate / rates[best]:.3f}; limited by {limiting}"
+    )
+    await service.stop()
+
+
+async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Found) -> None:
+    """One captioner against generate()."""
+    asked = {"batch": plan.caption_batch, "tokens": plan.tokens, "seconds": plan.seconds, "warm": plan.warm}
+    pictures = str(stage.pictures)
+    worker = await stage.start(
+        f"generate-{size}", "bench.workers.generate", pictures, str(folder), plan.device, plan.precision
+    )
+    theirs = read_figures(await worker.ask("captions", **asked))
+    await worker.stop()
+    service = await _captioner(stage, plan, size, folder)
+    caller = await stage.start(f"caller-blip-{size}", "bench.workers.client", pictures, service.address)
+    # Two batches of callers: one is described while the next one comes in. Each call is one picture's.
+    answer = await caller.ask("captions", **{**asked, "batch": 1, "concurrency": 2 * plan.caption_batch})
+    ours = read_figures(answer)
+    assert ours.latency_ms is not None
+    assert theirs.latency_ms is not None
+    found.figures[f"BLIP-{size}"] = {
+        "generate": theirs.rate,
+        "captions": ours.rate,
+        "p99_ms": ours.latency_ms.p99,
+        "generate_batch_p99_ms": theirs.latency_ms.p99,
+    }
+    found.say(
+        f"BLIP-{size}: generate() {theirs.rate:.1f}/s in batches of {plan.caption_batch}, "
+        f"CaptionImages {ours.rate:.1f}/s with p99 {ours.latency_ms.p99:.0f} ms: {ours.rate / theirs.rate:.2f}"
+    )
+    await caller.stop()
+    await service.stop()
+
+
+async def together(stage: Stage, plan: Plan, folder: Path, found: Found) -> None:
+    """An Encoder and a Captioner on one device at the same time, and what they take of it."""
+    encoder = await _encoder(stage, plan, plan.encoders[0])
+    captioner = await _captioner(stage, plan, "together", folder)
+    caller = await stage.start("caller-together", "bench.workers.client", str(stage.pictures), captioner.address)
+    asked = {"batch": 1, "tokens": plan.tokens, "concurrency": 2 * plan.caption_batch}
+    captions = asyncio.create_task(caller.ask("captions", seconds=plan.seconds, warm=plan.warm, **asked))
+    rate, _ = await _press(stage, plan, encoder)
+    described = read_figures(await captions)
+    memory = await _memory(plan.device, [encoder, captioner])
+    found.figures["together"] = {"images": rate, "captions": described.rate, "memory": memory}
+    found.say(f"together: {rate:.1f} pictures/s and {described.rate:.1f} captions/s; memory {memory}")
+
+
+async def _press(stage: Stage, plan: Plan, service: Service) -> tuple[float, str]:
+    """Pictures a second of all callers together, and what limits them."""
+    callers = await asyncio.gather(
+        *(
+            stage.start(f"caller-{service.name}-{number}", "bench.workers.client", str(stage.pictures), service.address)
+            for number in range(plan.callers)
+        )
+    )
+    asks = [
+        asyncio.create_task(caller.ask("stream", items="images", seconds=plan.seconds, warm=plan.warm))
+        for caller in callers
+    ]
+    await asyncio.sleep(plan.warm)
+    pids = [caller.pid for caller in callers]
+    before = await stages.snapshot(service, pids)
+    await asyncio.sleep(0.8 * plan.seconds)
+    after = await stages.snapshot(service, pids)
+    rate = sum(read_figures(answer).rate for answer in await asyncio.gather(*asks))
+    await asyncio.gather(*(caller.stop() for caller in callers))
+    return rate, stages.limiting(stages.shares(before, after, cpu_count()))
+
+
+async def _encoder(stage: Stage, plan: Plan, model: str) -> Service:
+    settings = {"DEVICE": plan.device, "PRECISION": plan.precision, "MAX_BATCH": str(plan.max_batch)}
+    return await stage.encoder(f"encoder-{len(stage.names)}", MODEL=model, **settings)
+
+
+async def _captioner(stage: Stage, plan: Plan, name: str, folder: Path) -> Service:
+    settings = {"DEVICE": plan.device, "PRECISION": plan.precision, "MAX_BATCH": str(plan.caption_batch)}
+    return await stage.captioner(f"captioner-{name}", MODEL=f"local-dir:{folder}", **settings)
+
+
+async def _memory(device: str, services: Sequence[Service]) -> str:
+    resident = ", ".join(f"{service.name} {service.memory_bytes / 1e9:.2f} GB" for service in services)
+    if not device.startswith("cuda"):
+        return f"of the machine: {resident}"
+    import torch
+
+    free, total = await asyncio.to_thread(torch.cuda.mem_get_info)
+    return f"of the GPU: {(total - free) / 1e9:.2f} of {total / 1e9:.0f} GB; of the machine: {resident}"
+
+
+def _name(model: str) -> str:
+    return model.replace("/", "-")
+
+
+async def run(plan: Plan, folder: Path, found: Found) -> None:
+    """All of it."""
+    files.make_files(folder / "files", plan.pictures, {(640, 480): 1})
+    options = Options(rounds=1, seconds=plan.seconds, warm=plan.warm)
+    async with Stage(folder, folder / "files", options) as stage:
+        for model in plan.encoders:
+            await encode(stage, plan, model, found)
+        saved = Path()
+        for size in plan.captioners:
+            saved = save_random_blip(folder / f"blip-{size}", large=size == "large", tiny=size == "tiny")
+            await caption(stage, plan, size, saved, found)
+        await together(stage, plan, saved, found)
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="tiny models on the CPU")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write gpu.json and gpu.md there")
+    chosen = parser.parse_args()
+    plan, found = (SMOKE if chosen.smoke else Plan()), Found()
+    found.say(f"{_device(plan.device)}; {this_machine().title}; {plan.precision}, {plan.seconds:g} s each")
+    try:
+        with tempfile.TemporaryDirectory(prefix="lensmesh-bench-") as folder:
+            asyncio.run(run(plan, Path(folder), found))
+    finally:
+        # What was measured before a failure is kept too: a GPU's time is dear.
+        if chosen.out:
+            chosen.out.mkdir(parents=True, exist_ok=True)
+            (chosen.out / "gpu.json").write_text(json.dumps(found.figures, indent=1) + "\n")
+            (chosen.out / "gpu.md").write_text("\n".join(f"- {line}" for line in found.lines) + "\n")
+
+
+def _device(device: str) -> str:
+    if not device.startswith("cuda"):
+        return "CPU"
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit("torch sees no GPU here; --smoke runs everything on the CPU")
+    return torch.cuda.get_device_name()
+
+
+if __name__ == "__main__":
+    main()
