@@ -48,7 +48,7 @@ TARGETS = (
     Target("EncodeStream against the in-process limit", 0.92, ratio("stream", "limit")),
     Target("EncodeStream through the Router against the in-process limit", 0.88, ratio("router-stream", "limit")),
     Target("EncodeStream against open_clip, fp32, Pillow, one by one", 4.5, ratio("stream", "open_clip"), needs="bf16"),
-    Target("EncodeStream with int8 against the same", 8.0, ratio("int8-stream", "open_clip"), needs="bf16"),
+    Target("EncodeStream with int8 against the same", 8.0, ratio("int8-stream", "open_clip-int8"), needs="bf16"),
     Target("EncodeStream against Triton as documented", 4.0, ratio("stream", "triton"), needs="bf16"),
     Target("EncodeStream against LitServe as documented", 4.0, ratio("stream", "litserve"), needs="bf16"),
     Target("EncodeStream against Triton with our backend and precision", 1.15, ratio("stream", "triton-equal")),

@@ -24,7 +24,6 @@ from bench.machine import this_machine
 from bench.measure import read_figures
 from bench.services import Service
 from bench.stage import Options, Stage
-from bench.worker import Worker
 from lensmesh_inference.devices import cpu_count
 
 
@@ -66,14 +65,14 @@ class Found:
 
 async def encode(stage: Stage, plan: Plan, model: str, found: Found) -> None:
     """One encoder against its own forward pass."""
-    forward = await stage.start("forward-" + _name(model), "bench.workers.forward", model, plan.device, plan.precision)
+    forward = await stage.worker("forward-" + _name(model), "bench.workers.forward", model, plan.device, plan.precision)
     rates = {}
     for batch in plan.forward_batches:
         answer = await forward.ask("forward", batch=batch, seconds=plan.seconds / 2, warm=plan.warm / 2)
         rates[batch] = float(answer["rate"])
     await forward.stop()
     best = max(rates, key=lambda batch: rates[batch])
-    service = await _encoder(stage, plan, model)
+    service = await _encoder(stage, plan, _name(model), model)
     rate, limiting = await _press(stage, plan, service)
     found.figures[model] = {"forward": rates, "stream": rate, "ratio": rate / rates[best], "limiting": limiting}
     found.say(
@@ -87,13 +86,13 @@ async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Foun
     """One captioner against generate()."""
     asked = {"batch": plan.caption_batch, "tokens": plan.tokens, "seconds": plan.seconds, "warm": plan.warm}
     pictures = str(stage.pictures)
-    worker = await stage.start(
+    worker = await stage.worker(
         f"generate-{size}", "bench.workers.generate", pictures, str(folder), plan.device, plan.precision
     )
     theirs = read_figures(await worker.ask("captions", **asked))
     await worker.stop()
     service = await _captioner(stage, plan, size, folder)
-    caller = await stage.start(f"caller-blip-{size}", "bench.workers.client", pictures, service.address)
+    caller = await stage.caller(service)
     # Two batches of callers: one is described while the next one comes in. Each call is one picture's.
     answer = await caller.ask("captions", **{**asked, "batch": 1, "concurrency": 2 * plan.caption_batch})
     ours = read_figures(answer)
@@ -115,9 +114,9 @@ async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Foun
 
 async def together(stage: Stage, plan: Plan, folder: Path, found: Found) -> None:
     """An Encoder and a Captioner on one device at the same time, and what they take of it."""
-    encoder = await _encoder(stage, plan, plan.encoders[0])
+    encoder = await _encoder(stage, plan, "together", plan.encoders[0])
     captioner = await _captioner(stage, plan, "together", folder)
-    caller = await stage.start("caller-together", "bench.workers.client", str(stage.pictures), captioner.address)
+    caller = await stage.caller(captioner)
     asked = {"batch": 1, "tokens": plan.tokens, "concurrency": 2 * plan.caption_batch}
     captions = asyncio.create_task(caller.ask("captions", seconds=plan.seconds, warm=plan.warm, **asked))
     rate, _ = await _press(stage, plan, encoder)
@@ -129,12 +128,7 @@ async def together(stage: Stage, plan: Plan, folder: Path, found: Found) -> None
 
 async def _press(stage: Stage, plan: Plan, service: Service) -> tuple[float, str]:
     """Pictures a second of all callers together, and what limits them."""
-    callers = await asyncio.gather(
-        *(
-            stage.start(f"caller-{service.name}-{number}", "bench.workers.client", str(stage.pictures), service.address)
-            for number in range(plan.callers)
-        )
-    )
+    callers = await asyncio.gather(*(stage.caller(service, number) for number in range(plan.callers)))
     asks = [
         asyncio.create_task(caller.ask("stream", items="images", seconds=plan.seconds, warm=plan.warm))
         for caller in callers
@@ -149,9 +143,9 @@ async def _press(stage: Stage, plan: Plan, service: Service) -> tuple[float, str
     return rate, stages.limiting(stages.shares(before, after, cpu_count()))
 
 
-async def _encoder(stage: Stage, plan: Plan, model: str) -> Service:
+async def _encoder(stage: Stage, plan: Plan, name: str, model: str) -> Service:
     settings = {"DEVICE": plan.device, "PRECISION": plan.precision, "MAX_BATCH": str(plan.max_batch)}
-    return await stage.encoder(f"encoder-{len(stage.names)}", MODEL=model, **settings)
+    return await stage.encoder(f"encoder-{name}", MODEL=model, **settings)
 
 
 async def _captioner(stage: Stage, plan: Plan, name: str, folder: Path) -> Service:

@@ -9,7 +9,9 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
-if compgen -G '.wheels/*.whl' >/dev/null; then
+# A machine where lensmesh is installed needs none of them.
+needed='open_clip pydantic_settings structlog grpc_health opentelemetry'
+if ! "$PYTHON" -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, sys.argv[1:])))' $needed; then
   "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" .wheels/*.whl
 fi
 # Carried packages go before those of the machine: contracts need a new enough protobuf.

@@ -67,6 +67,11 @@ class Service:
         return pid
 
     @property
+    def memory_bytes(self) -> int:
+        """Resident."""
+        return self._managed.memory_bytes()
+
+    @property
     def restarts(self) -> int:
         """How often it had to be started again: any at all spoils a measurement."""
         return self._managed.restarts

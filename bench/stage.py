@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,9 @@ from typing import Self
 
 from bench.services import PASSIVE, Service
 from bench.worker import Worker
-from encoder_svc.settings import EncoderSettings
 
 # The model is measured, not what is remembered of it.
-NO_CACHE = {"CACHE_BYTES": "0"} if "cache_bytes" in EncoderSettings.model_fields else {}
+NO_CACHE = {"CACHE_BYTES": "0"}
 
 ROOT = Path(__file__).resolve().parents[1]
 # For interpreters where the project is not installed.
@@ -70,38 +70,42 @@ class Stage:
         """An Encoder."""
         return await self._service("encoder", name, {**self.encoder_settings, **settings})
 
+    async def captioner(self, name: str = "captioner", **settings: str) -> Service:
+        """A Captioner."""
+        return await self._service("caption", name, {**NO_CACHE, **settings})
+
     async def router(self, encoder: Service, name: str = "router") -> Service:
         """A Router before one Encoder and nothing else."""
         targets = {"ENCODER_TARGETS": encoder.address, "CAPTION_TARGETS": "", "SEARCH_TARGETS": ""}
         return await self._service("router", name, targets)
 
-    async def caller(self, service: Service) -> Worker:
-        """A caller of EncoderService at that service."""
-        return await self._worker(f"caller-{service.name}", "bench.workers.client", service.address)
+    async def caller(self, service: Service, number: int = 0) -> Worker:
+        """A caller of the models at that service; several have numbers."""
+        name = f"caller-{service.name}-{number}"
+        return await self.worker(name, "bench.workers.client", str(self.pictures), service.address)
 
     async def limit(self, name: str = "limit", **settings: str) -> Worker:
         """The in-process limit."""
-        return await self._worker(name, "bench.workers.limit", environment=self._encoder_environment(settings))
+        environment = self._encoder_environment(settings)
+        return await self.worker(name, "bench.workers.limit", str(self.pictures), environment=environment)
 
     async def open_clip(self, precision: str = "float32") -> Worker:
         """open_clip as everyone writes it."""
-        return await self._worker(
-            f"open_clip-{precision}", "bench.workers.openclip", self.options.reference or self.options.model, precision
-        )
+        model = self.options.reference or self.options.model
+        arguments = (str(self.pictures), model, precision)
+        return await self.worker(f"open_clip-{precision}", "bench.workers.openclip", *arguments)
 
     async def peer(self, kind: str, python: str, *, equal: bool) -> Worker:
         """A caller of another server, and that server: as documented, or with our backend and precision."""
         reference = self.options.reference or self.options.model
         name = f"{kind}-equal" if equal else kind
-        worker = Worker(
+        return await self.worker(
+            name,
             "bench.peers.client",
-            (kind, str(self.pictures), "equal" if equal else reference, str(self.options.batch)),
-            log=self.folder / f"{name}.log",
-            environment={**PASSIVE, **self._encoder_environment({"MODEL": reference}), "PYTHONPATH": SOURCES},
+            *(kind, str(self.pictures), "equal" if equal else reference, str(self.options.batch)),
+            environment={**self._encoder_environment({"MODEL": reference}), "PYTHONPATH": SOURCES},
             python=python,
         )
-        self._workers[name] = worker
-        return await worker.start()
 
     def _encoder_environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         return {f"LENSMESH_ENCODER_{key}": value for key, value in {**self.encoder_settings, **settings}.items()}
@@ -113,15 +117,22 @@ class Stage:
             await service.start()
         return self._services[name]
 
-    async def _worker(
-        self, name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None
+    async def worker(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> Worker:
+        """Any other worker."""
         if name not in self._workers:
             worker = Worker(
                 module,
-                (str(self.pictures), *arguments),
+                arguments,
                 log=self.folder / f"{name}.log",
                 environment={**PASSIVE, **(environment or {})},
+                python=python,
             )
             self._workers[name] = worker
             await worker.start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bench.cases.images import of
 from bench.measure import Case
 from bench.stage import Stage
-from encoder_svc.settings import EncoderSettings
 
 SIZES = (1, 16)
 
@@ -18,8 +17,7 @@ async def texts(stage: Stage, backends: list[str], precision: str) -> list[Case]
         for size in SIZES
     ]
     for backend in backends:
-        chosen = {"BACKEND": backend} if "backend" in EncoderSettings.model_fields else {}
-        encoder = await stage.encoder(f"encoder-{backend}", PRECISION=precision, **chosen)
+        encoder = await stage.encoder(f"encoder-{backend}", PRECISION=precision, BACKEND=backend)
         caller = await stage.caller(encoder)
         cases += [
             of(

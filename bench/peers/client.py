@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,9 @@ from lensmesh_cli.load.loops import Answer, Call, closed_loop
 
 READY_S = 600.0
 CALL_S = 600.0
+# Of the model, in order of preference. pytriton gives the second one a second to find the first one: a busy machine may
+# need another try, or make do with one.
+INSTANCES = (2, 2, 1)
 
 
 @contextlib.asynccontextmanager
@@ -74,12 +78,13 @@ CALLS = {"triton": triton_call, "litserve": litserve_call}
 
 
 @contextlib.contextmanager
-def server(kind: str, model: str, most: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def server(kind: str, model: str, most: str, instances: int) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """The peer's server, in a process group of its own, and its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     # As a child that ends when we do, however we end.
-    command = [sys.executable, "-m", "lensmesh_cli.child", f"bench.peers.{kind}_server", str(port), model, most]
+    command = [sys.executable, "-m", "lensmesh_cli.child", f"bench.peers.{kind}_server"]
+    command += [str(port), model, most, str(instances)]
     # What it says goes where our own errors go: standard output is for answers.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
     try:
@@ -133,10 +138,18 @@ class Caller:
 def main() -> None:
     """Start the server and serve."""
     kind, folder, model, most = sys.argv[1:5]
-    with server(kind, model, most) as (port, process):
-        caller = Caller(kind, Path(folder), port)
-        asyncio.run(caller.answers(process))
-        serve({"images": caller.images})
+    for instances in INSTANCES:
+        with server(kind, model, most, instances) as (port, process):
+            caller = Caller(kind, Path(folder), port)
+            try:
+                asyncio.run(caller.answers(process))
+            except Exception:
+                if instances == INSTANCES[-1]:
+                    raise
+                traceback.print_exc()
+                continue
+            serve({"images": caller.images})
+            return
 
 
 if __name__ == "__main__":

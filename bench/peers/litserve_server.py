@@ -1,6 +1,7 @@
-"""LitServe with batching: python -m bench.peers.litserve_server PORT MODEL MAX_BATCH.
+"""LitServe with batching: python -m bench.peers.litserve_server PORT MODEL MAX_BATCH WORKERS.
 
-As its guide to speed advises: pictures come in base64, and a batch of them is decoded in threads.
+As its guide to speed advises: pictures come in base64, a batch of them is decoded in threads, and a device has several
+workers, so that one decodes while another computes.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class ClipApi(litserve.LitAPI):  # type: ignore[misc]
 
 def main() -> None:
     """Serve until a signal."""
-    port, name, most = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    server = litserve.LitServer(ClipApi(name, most), accelerator="cpu", timeout=ANSWER_S)
+    port, name, most, workers = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    api = ClipApi(name, most)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=workers, timeout=ANSWER_S)
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")
 
 

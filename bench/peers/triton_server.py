@@ -1,7 +1,7 @@
-"""Triton by pytriton with its dynamic batcher: python -m bench.peers.triton_server PORT MODEL MAX_BATCH.
+"""Triton by pytriton with its dynamic batcher: python -m bench.peers.triton_server PORT MODEL MAX_BATCH INSTANCES.
 
-A batch's pictures are decoded in the callable, as pytriton's examples do it. There are two instances of the callable,
-which its documentation advises for throughput: one decodes while the other computes.
+A batch's pictures are decoded in the callable, as pytriton's examples do it. Several instances of the callable are what
+its documentation advises for throughput: one decodes while another computes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from pytriton.triton import Triton, TritonConfig
 
 from bench.peers.models import open_model
 
-INSTANCES = 1
-
 
 def main() -> None:
     """Serve until a signal."""
-    port, name, most = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    port, name, most, instances = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     model = open_model(name)
 
     @batch  # type: ignore[untyped-decorator]
@@ -43,7 +41,7 @@ def main() -> None:
         with Triton(config=config, workspace=Path(folder) / "workspace") as triton:
             triton.bind(
                 model_name="clip",
-                infer_func=[encode] * INSTANCES,
+                infer_func=[encode] * instances,
                 inputs=[Tensor(name="image", dtype=bytes, shape=(1,))],
                 outputs=[Tensor(name="vector", dtype=np.float32, shape=(-1,))],
                 config=ModelConfig(max_batch_size=most, batcher=DynamicBatcher(max_queue_delay_microseconds=10_000)),

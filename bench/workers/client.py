@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.worker import Asked, serve
 from lensmesh.caption.v1.caption_pb2_grpc import CaptionerServiceStub
 from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceStub
 from lensmesh_chassis.channels import open_channel
 from lensmesh_cli.load import captioning, encoding, supply
@@ -35,6 +36,17 @@ class Caller:
         self._pictures = supply.read(sorted(folder.glob("*.jpg")))
         self._address = address
         self._salt = 0
+
+    def facts(self, asked: Asked) -> dict[str, str]:
+        """What the service says that it computes with."""
+
+        async def ask() -> dict[str, str]:
+            async with open_channel(self._address, instrument=False) as channel:
+                info = await EncoderServiceStub(channel).GetInfo(encoder_pb2.GetInfoRequest(), timeout=60)
+                model = info.models[0].model
+                return {"model": model.name, "backend": model.backend, "precision": model.precision}
+
+        return asyncio.run(ask())
 
     def stream(self, asked: Asked) -> dict[str, Any]:
         """EncodeStream, as full as the service allows."""
@@ -165,7 +177,9 @@ class Caller:
 def main() -> None:
     """Serve one caller."""
     caller = Caller(Path(sys.argv[1]), sys.argv[2])
-    serve({name: getattr(caller, name) for name in ("stream", "closed", "open", "waiting", "flood", "captions")})
+    serve(
+        {name: getattr(caller, name) for name in ("facts", "stream", "closed", "open", "waiting", "flood", "captions")}
+    )
 
 
 if __name__ == "__main__":

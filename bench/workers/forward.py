@@ -1,6 +1,6 @@
-"""The pure forward pass on a device with the inputs already there: python -m bench.workers.forward MODEL DEVICE PRECISION.
+"""The pure forward pass on a device with the inputs already there: no decoding, no copies.
 
-What no server can exceed with torch in these numbers: open_clip's own image tower, no decoding, no copies.
+python -m bench.workers.forward MODEL DEVICE PRECISION. No server with torch in these numbers can do more.
 """
 
 from __future__ import annotations

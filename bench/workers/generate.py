@@ -1,4 +1,4 @@
-"""transformers' batched generate() on a device: python -m bench.workers.generate FOLDER_OF_PICTURES MODEL DEVICE PRECISION."""
+"""transformers' batched generate() on a device: python -m bench.workers.generate PICTURES MODEL DEVICE PRECISION."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Generate:
         """Batches of `batch` pictures, of `tokens` tokens each, for the time asked."""
         pictures = supply.pictures(self._pictures, next(self._salt))
         begin = time.monotonic() + asked["warm"]
-        end, samples = begin + asked["seconds"], []
+        end = begin + asked["seconds"]
+        samples: list[Sample] = []
         while (began := time.monotonic()) < end or len(samples) < 2:
             opened = [Image.open(io.BytesIO(next(pictures))).convert("RGB") for _ in range(asked["batch"])]
             inputs = self._processor(images=opened, return_tensors="pt").to(self._device, self._dtype)

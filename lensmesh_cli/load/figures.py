@@ -107,15 +107,24 @@ def steady_rate(ends: Sequence[tuple[float, int]]) -> float:
 
 
 def summarize(samples: Sequence[Sample], begin: float, end: float, offered: float | None = None) -> Figures:
-    """What ended between `begin` and `end` in figures; what began before and ended after does not count."""
+    """What ended between `begin` and `end` in figures.
+
+    Where a service was so slow that nothing did, what ended later counts: better a rough figure than none.
+    """
     counted = [sample for sample in samples if begin <= sample.ended <= end]
+    if samples and not counted:
+        begin, end = min(sample.began for sample in samples), max(sample.ended for sample in samples)
+        counted = list(samples)
     good = [sample for sample in counted if len(sample.errors) < sample.items]
     steps = [step for sample in good for step in sample.steps]
     took_ms = [1000 * (sample.ended - sample.began) for sample in good]
+    items = sum(sample.items - len(sample.errors) for sample in good)
+    groups = steady_rate([(sample.ended, sample.items - len(sample.errors)) for sample in good])
     return Figures(
-        rate=steady_rate([(sample.ended, sample.items - len(sample.errors)) for sample in good]),
+        # A single group of answers has no time between groups.
+        rate=groups or items / (end - begin),
         latency_ms=_latency(took_ms) if took_ms else None,
-        items=sum(sample.items - len(sample.errors) for sample in good),
+        items=items,
         errors=dict(Counter(reason for sample in counted for reason in sample.errors)),
         split_ms=None if not steps else _split(steps),
         cached=sum(step.cached for step in steps),

@@ -66,6 +66,14 @@ def test_cached_answers_are_told() -> None:
     assert summarize([Sample(0, 1, 2, steps=(step, step))], 0, 2).cached == 2
 
 
+def test_a_service_too_slow_for_the_window_has_a_rough_rate() -> None:
+    late = summarize([Sample(0.0, 8.0, 16)], 1.0, 6.0)
+    assert (late.items, late.rate) == (16, 2)
+    one_batch = summarize([Sample(0.0, 4.0, 16), Sample(2.0, 8.0, 16)], 1.0, 6.0)
+    assert (one_batch.items, one_batch.rate) == (16, 3.2)
+    assert summarize([], 0.0, 1.0).rate == 0
+
+
 def test_nothing_answered_is_no_latency() -> None:
     found = summarize([Sample(0, 1, 1, errors=("UNAVAILABLE",))], 0, 2)
     assert (found.rate, found.latency_ms, found.split_ms) == (0, None, None)

@@ -1,0 +1,31 @@
+"""BLIP-base in words: transformers' generate() and the captioner's own loop in process, and CaptionImages over gRPC."""
+
+from __future__ import annotations
+
+from bench.cases.images import of
+from bench.measure import Case
+from bench.stage import Stage
+
+BATCH, TOKENS = 16, 20
+_SMALL = 4
+
+
+async def captions(stage: Stage) -> list[Case]:
+    """The keys that the figures name, in the order of bench/captions.py's cases."""
+    tiny, place = stage.options.smoke, stage.folder / "captions"
+    place.mkdir()
+    batch, tokens = (_SMALL, _SMALL) if tiny else (BATCH, TOKENS)
+    worker = await stage.worker(
+        "captions",
+        "bench.workers.captions",
+        *(str(stage.pictures), str(place), str(batch), str(tokens), *(["--tiny"] if tiny else [])),
+    )
+    documented, batched, *ours = await worker.ask("titles")
+    keys = {documented: "transformers-documented", batched: "transformers-equal"}
+    keys |= {title: "captions-openvino" if "openvino" in title else "captions-torch" for title in ours}
+    cases = [of(worker, key, title, "captions", case=title) for title, key in keys.items()]
+    service = await stage.captioner(MODEL=f"local-dir:{place / 'blip'}", MAX_BATCH=str(batch))
+    # Two batches of callers: one is described while the next one comes in.
+    asked = {"batch": 1, "tokens": tokens, "concurrency": 2 * batch}
+    title = f"CaptionImages of 1, {2 * batch} callers"
+    return [*cases, of(await stage.caller(service), "captions", title, "captions", **asked)]

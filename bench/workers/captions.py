@@ -1,0 +1,54 @@
+"""Captions in process, case by case: python -m bench.workers.captions PICTURES PLACE BATCH TOKENS [--tiny].
+
+The cases of bench/captions.py, each when asked for: transformers as documented and batched, and ours by each backend.
+PLACE is a folder for the model.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bench.captions import make_cases, save_random_blip
+from bench.worker import Asked, serve
+from lensmesh_cli.load import supply
+from lensmesh_cli.load.figures import Sample, summarize
+
+
+class Captions:
+    """Every case, loaded."""
+
+    def __init__(self, pictures: Path, place: Path, batch: int, tokens: int, *, tiny: bool) -> None:
+        self._pictures = supply.pictures(supply.read(sorted(pictures.glob("*.jpg"))), 0)
+        self._batch = batch
+        folder = save_random_blip(place / "blip", tiny=tiny)
+        self._cases = make_cases(folder, place / "compiled", tokens, batch)
+
+    def titles(self, asked: Asked) -> list[str]:
+        """Of the cases, in their order."""
+        return list(self._cases)
+
+    def captions(self, asked: Asked) -> dict[str, Any]:
+        """One case, a batch of pictures after another for the time asked, and two at least."""
+        describe = self._cases[asked["case"]]
+        begin = time.monotonic() + asked["warm"]
+        samples: list[Sample] = []
+        while (began := time.monotonic()) < begin + asked["seconds"] or len(samples) < 2:
+            describe(list(islice(self._pictures, self._batch)))
+            samples.append(Sample(began, time.monotonic(), self._batch))
+        return asdict(summarize(samples, samples[0].began, time.monotonic()))
+
+
+def main() -> None:
+    """Serve the cases."""
+    pictures, place, batch, tokens = sys.argv[1:5]
+    captions = Captions(Path(pictures), Path(place), int(batch), int(tokens), tiny="--tiny" in sys.argv)
+    serve({"titles": captions.titles, "captions": captions.captions})
+
+
+if __name__ == "__main__":
+    main()
