@@ -11,7 +11,7 @@ import pytest
 from bench.cases.flood import growth
 from bench.figures import TARGETS
 
-PATIENCE_S = 900
+PATIENCE_S = 1800
 
 
 def test_smoke(tmp_path: Path) -> None:
