@@ -63,8 +63,8 @@ class Found:
         sys.stdout.flush()
 
 
-async def encode(stage: Stage, plan: Plan, model: str, found: Found) -> None:
-    """One encoder against its own forward pass."""
+async def encode(stage: Stage, plan: Plan, model: str, found: Found) -> Service:
+    """One encoder, which goes on running, against its own forward pass."""
     forward = await stage.worker("forward-" + _name(model), "bench.workers.forward", model, plan.device, plan.precision)
     rates = {}
     for batch in plan.forward_batches:
@@ -72,18 +72,18 @@ async def encode(stage: Stage, plan: Plan, model: str, found: Found) -> None:
         rates[batch] = float(answer["rate"])
     await forward.stop()
     best = max(rates, key=lambda batch: rates[batch])
-    service = await _encoder(stage, plan, _name(model), model)
+    service = await _encoder(stage, plan, model)
     rate, limiting = await _press(stage, plan, service)
     found.figures[model] = {"forward": rates, "stream": rate, "ratio": rate / rates[best], "limiting": limiting}
     found.say(
         f"{model}: forward alone {rates[best]:.1f}/s (batch {best}), EncodeStream {rate:.1f}/s: "
         f"{rate / rates[best]:.3f}; limited by {limiting}"
     )
-    await service.stop()
+    return service
 
 
-async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Found) -> None:
-    """One captioner against generate()."""
+async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Found) -> Service:
+    """One captioner, which goes on running, against generate()."""
     asked = {"batch": plan.caption_batch, "tokens": plan.tokens, "seconds": plan.seconds, "warm": plan.warm}
     pictures = str(stage.pictures)
     worker = await stage.worker(
@@ -108,14 +108,11 @@ async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Foun
         f"BLIP-{size}: generate() {theirs.rate:.1f}/s in batches of {plan.caption_batch}, "
         f"CaptionImages {ours.rate:.1f}/s with p99 {ours.latency_ms.p99:.0f} ms: {ours.rate / theirs.rate:.2f}"
     )
-    await caller.stop()
-    await service.stop()
+    return service
 
 
-async def together(stage: Stage, plan: Plan, folder: Path, found: Found) -> None:
+async def together(stage: Stage, plan: Plan, encoder: Service, captioner: Service, found: Found) -> None:
     """An Encoder and a Captioner on one device at the same time, and what they take of it."""
-    encoder = await _encoder(stage, plan, "together", plan.encoders[0])
-    captioner = await _captioner(stage, plan, "together", folder)
     caller = await stage.caller(captioner)
     asked = {"batch": 1, "tokens": plan.tokens, "concurrency": 2 * plan.caption_batch}
     captions = asyncio.create_task(caller.ask("captions", seconds=plan.seconds, warm=plan.warm, **asked))
@@ -139,13 +136,12 @@ async def _press(stage: Stage, plan: Plan, service: Service) -> tuple[float, str
     await asyncio.sleep(0.8 * plan.seconds)
     after = await stages.snapshot(service, pids)
     rate = sum(read_figures(answer).rate for answer in await asyncio.gather(*asks))
-    await asyncio.gather(*(caller.stop() for caller in callers))
     return rate, stages.limiting(stages.shares(before, after, cpu_count()))
 
 
-async def _encoder(stage: Stage, plan: Plan, name: str, model: str) -> Service:
+async def _encoder(stage: Stage, plan: Plan, model: str) -> Service:
     settings = {"DEVICE": plan.device, "PRECISION": plan.precision, "MAX_BATCH": str(plan.max_batch)}
-    return await stage.encoder(f"encoder-{name}", MODEL=model, **settings)
+    return await stage.encoder(f"encoder-{_name(model)}", MODEL=model, **settings)
 
 
 async def _captioner(stage: Stage, plan: Plan, name: str, folder: Path) -> Service:
@@ -172,13 +168,16 @@ async def run(plan: Plan, folder: Path, found: Found) -> None:
     files.make_files(folder / "files", plan.pictures, {(640, 480): 1})
     options = Options(rounds=1, seconds=plan.seconds, warm=plan.warm)
     async with Stage(folder, folder / "files", options) as stage:
-        for model in plan.encoders:
-            await encode(stage, plan, model, found)
-        saved = Path()
+        encoders = [await encode(stage, plan, model, found) for model in plan.encoders]
+        for service in encoders[1:]:
+            await service.stop()
+        captioners = []
         for size in plan.captioners:
             saved = save_random_blip(folder / f"blip-{size}", large=size == "large", tiny=size == "tiny")
-            await caption(stage, plan, size, saved, found)
-        await together(stage, plan, saved, found)
+            captioners.append(await caption(stage, plan, size, saved, found))
+        for service in captioners[:-1]:
+            await service.stop()
+        await together(stage, plan, encoders[0], captioners[-1], found)
 
 
 def main() -> None:
