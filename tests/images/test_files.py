@@ -63,6 +63,7 @@ def test_images_install_what_everybody_tests_with(image: str) -> None:
         {"torch", "torchvision", "transformers"} if image in ("encoder", "caption") else set()
     )
     assert ("sentry-sdk" in names(lock)) == (image != "cli")
+    assert ("openvino" in names(lock)) == (image in ("encoder", "caption"))
 
 
 def test_without_cuda_everything_else_stays() -> None:

@@ -1,0 +1,126 @@
+"""`python -m encoder_svc.evaluate --precision int8`: what a backend and a precision cost, as JSON.
+
+The model is loaded as the service loads it, once as asked for and once by torch in float32. Told are the cosines
+between both over pictures, and for the bundled model what each finds: recall of held-out scenes by their captions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from encoder_svc.model import EncoderModel, Prepared, Vector
+from encoder_svc.registry import open_model
+from encoder_svc.settings import EncoderSettings
+from lensmesh_chassis.errors import LensmeshError
+from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_shapes import caption, draw, held_out_scenes
+
+_BATCH: Final = 32
+_SCENE_PX: Final = 256
+_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+def compare(settings: EncoderSettings, pictures: Sequence[bytes], texts: Sequence[str]) -> dict[str, Any]:
+    """Figures of the settings' model beside the same by torch in float32.
+
+    Text n belongs to picture n alone; with no texts only cosines are told.
+    """
+    exact = settings.model_copy(update={"backend": "torch", "precision": "float32"})
+    report: dict[str, Any] = {"model": settings.model, "pictures": len(pictures)}
+    seen: dict[str, Vector] = {}
+    for name, chosen in (("float32", exact), ("asked", settings)):
+        model = open_model(settings.model, chosen)
+        facts = model.facts
+        seen[name] = image_vectors(model, pictures, settings)
+        report[name] = {
+            "backend": facts.backend,
+            "precision": facts.precision,
+            "space": facts.spaces[0].id,
+            "parity_cosine": facts.parity_cosine,
+        }
+        if texts:
+            report[name] |= recalls(text_vectors(model, texts), seen[name])
+    cosines = (seen["float32"] * seen["asked"]).sum(axis=1)
+    report["cosine"] = {"lowest": float(cosines.min()), "mean": float(cosines.mean())}
+    return report
+
+
+def image_vectors(model: EncoderModel, pictures: Sequence[bytes], settings: EncoderSettings) -> Vector:
+    """A unit vector for each picture."""
+    decoder = PictureDecoder(settings.image_limits)
+    return _vectors(model, (model.prepare_image(content, decoder, "image") for content in pictures))
+
+
+def text_vectors(model: EncoderModel, texts: Sequence[str]) -> Vector:
+    """A unit vector for each text."""
+    return _vectors(model, map(model.prepare_text, texts))
+
+
+def recalls(texts: Vector, pictures: Vector) -> dict[str, float]:
+    """Shares of texts whose own picture is the nearest, and among the five nearest."""
+    scores = texts @ pictures.T
+    ranks = (scores > scores.diagonal()[:, None]).sum(axis=1)
+    return {f"recall_at_{top}": float((ranks < top).mean()) for top in (1, 5)}
+
+
+def scenes(count: int) -> tuple[list[bytes], list[str]]:
+    """Held-out scenes of the bundled pack as JPEG files, and their captions."""
+    drawn = held_out_scenes(count)
+    files = []
+    for scene in drawn:
+        file = io.BytesIO()
+        draw(scene, _SCENE_PX).save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files, [caption(scene.facts) for scene in drawn]
+
+
+def _vectors(model: EncoderModel, prepared: Iterator[Prepared]) -> Vector:
+    (worker, *_) = model.workers()
+    rows: list[Vector] = []
+    items = list(prepared)
+    for start in range(0, len(items), _BATCH):
+        for answer in worker(items[start : start + _BATCH]):
+            if isinstance(answer, LensmeshError):
+                raise answer
+            rows.append(answer)
+    vectors = np.stack(rows)
+    unit: Vector = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
+def main() -> None:
+    """Parse the command line and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="shapes", help="as in LENSMESH_ENCODER_MODEL")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--precision", default="int8")
+    parser.add_argument("--calibration-dir", default="", help="typical pictures to calibrate int8 on")
+    parser.add_argument("--pictures", type=Path, help="folder of pictures to compare on, instead of held-out scenes")
+    parser.add_argument("--scenes", type=int, default=1000)
+    options = parser.parse_args()
+    settings = EncoderSettings(
+        model=options.model,
+        backend=options.backend,
+        precision=options.precision,
+        calibration_dir=options.calibration_dir,
+    )
+    if options.pictures is None:
+        pictures, texts = scenes(options.scenes)
+    else:
+        files = sorted(path for path in options.pictures.rglob("*") if path.suffix.lower() in _SUFFIXES)
+        pictures, texts = [path.read_bytes() for path in files], []
+    # Captions of drawn scenes say something to the bundled model alone.
+    report = compare(settings, pictures, texts if options.model == "shapes" else [])
+    sys.stdout.write(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
