@@ -130,3 +130,24 @@ def test_a_group_that_is_ready_goes_before_one_that_waits() -> None:
     run(scenario())
     assert model.sets == [[2], [0, 1]]
     assert model.batches[0].started == 0.125
+
+
+def test_a_bulk_batch_whose_turn_it_is_waits_for_nothing_while_something_interactive_waits() -> None:
+    # Five interactive batches of two: after four of them it is the turn of bulk, of which one item is still to come.
+    ready = [Item(number, Lane.INTERACTIVE, group=1) for number in range(10)] + [Item(10)]
+    model = Model()
+
+    async def scenario() -> None:
+        batcher = model.batcher(max_batch=2, linger_s=0.5)
+        await batcher.start()
+        late = asyncio.create_task(come(batcher, Item(11), 100.0))
+        await asyncio.gather(
+            *(come(batcher, item, prepared_s, group=1) for item, prepared_s in interactive),
+            come(batcher, Item(10), 0.0),
+        )
+        await late
+        await batcher.stop()
+
+    run(scenario())
+    assert [batch.numbers for batch in model.batches[4:6]] == [[10], [8, 9]]
+    assert [batch.started for batch in model.batches[:5]] == [0, 2, 4, 6, 8]
