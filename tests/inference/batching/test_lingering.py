@@ -141,11 +141,7 @@ def test_a_bulk_batch_whose_turn_it_is_waits_for_nothing_while_something_interac
         batcher = model.batcher(max_batch=2, linger_s=0.5)
         await batcher.start()
         late = asyncio.create_task(come(batcher, Item(11), 100.0))
-        await asyncio.gather(
-            *(come(batcher, item, prepared_s, group=1) for item, prepared_s in interactive),
-            come(batcher, Item(10), 0.0),
-        )
-        await late
+        await asyncio.gather(late, *(come(batcher, item, 0.0, group=item.group) for item in ready))
         await batcher.stop()
 
     run(scenario())
