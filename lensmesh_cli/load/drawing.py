@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
-from lensmesh_cli.load.figures import Figures
+from lensmesh_cli.load.figures import Figures, Latency
 
 INSTALL = "a picture needs matplotlib, which is not installed: pip install matplotlib"
 
@@ -13,7 +14,8 @@ INSTALL = "a picture needs matplotlib, which is not installed: pip install matpl
 def draw(path: Path, title: str, bars: Sequence[tuple[str, float, float, float]], load: Sequence[Figures]) -> None:
     """Write PNG, SVG or PDF, by the path's suffix.
 
-    `bars`: name, items a second, and the smallest and largest of the rounds. `load`: open loops. Raises ImportError.
+    `bars`: name, items a second, and the smallest and largest of the rounds. `load`: open loops, any number of a rate;
+    the median is drawn. Raises ImportError.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -46,11 +48,14 @@ def _load(axes: object, load: Sequence[Figures]) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(axes, Axes)
-    found = sorted(
-        (one.offered, one.latency_ms) for one in load if one.offered is not None and one.latency_ms is not None
-    )
+    found: dict[float, list[Latency]] = {}
+    for one in load:
+        if one.offered is not None and one.latency_ms is not None:
+            found.setdefault(one.offered, []).append(one.latency_ms)
+    rates = sorted(found)
     for name in ("p50", "p95", "p99"):
-        axes.plot([rate for rate, _ in found], [getattr(one, name) for _, one in found], marker="o", label=name)
+        middle = [median(getattr(latency, name) for latency in found[rate]) for rate in rates]
+        axes.plot(rates, middle, marker="o", label=name)
     axes.set(xlabel="offered, items a second", ylabel="milliseconds", yscale="log")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
