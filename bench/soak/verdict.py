@@ -26,9 +26,10 @@ class Tolerance:
         return f"{self.share:.0%} + {self.more:g}"
 
 
-# Memory: allocators keep what a rare large batch took. Threads: pools start theirs when they are first all busy.
+# Memory: the C library keeps what large messages took, now more and now less; the Router's goes up and down by 40 MiB in
+# a minute. Threads: pools start theirs when they are first all busy.
 TOLERANCES = {
-    "memory_mib": Tolerance(0.03, 10),
+    "memory_mib": Tolerance(0.05, 24),
     "threads": Tolerance(0, 2),
     "tasks": Tolerance(0.1, 10),
     "descriptors": Tolerance(0.1, 8),
