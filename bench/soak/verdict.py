@@ -26,7 +26,7 @@ class Tolerance:
         return f"{self.share:.0%} + {self.more:g}"
 
 
-# Memory: the C library keeps what large messages took, now more and now less; the Router's goes up and down by 40 MiB in
+# Memory: the C library keeps what large messages took, now more and now less; the Router's moves by 40 MiB within
 # a minute. Threads: pools start theirs when they are first all busy.
 TOLERANCES = {
     "memory_mib": Tolerance(0.05, 24),
