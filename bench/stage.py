@@ -28,7 +28,7 @@ class Options:
     """As LENSMESH_ENCODER_MODEL."""
     reference: str = ""
     """What open_clip itself loads, where that is another; empty: the same."""
-    rounds: int = 5
+    rounds: int = 3
     seconds: float = 15.0
     warm: float = 6.0
     batch: int = 32
