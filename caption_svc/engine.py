@@ -18,7 +18,6 @@ from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
 from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
-from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.pool import DecodePool
 
 CaptionWork: TypeAlias = Work[Job, Caption]
@@ -40,7 +39,6 @@ class Captioner:
     ) -> None:
         self.model = model
         self._pool = pool
-        self._decoder = PictureDecoder(settings.image_limits)
         self.engine: ModelEngine[Job, Caption, Caption] = ModelEngine(
             model.workers(),
             name=model.facts.name,
@@ -84,7 +82,7 @@ class Captioner:
         abandoned = threading.Event()
 
         def prepare() -> Job:
-            return Job(self.model.prepare(content, self._decoder, field), plan, on_text, abandoned)
+            return Job(self.model.prepare(content, self._pool.decoder, field), plan, on_text, abandoned)
 
         return Work(
             prepare,

@@ -18,7 +18,7 @@ from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.devices import cpu_count
 from lensmesh_inference.health import ModelHealth
-from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.pictures.pool import DecodePool, open_pool
 
 _log = logging.getLogger(__name__)
 
@@ -39,13 +39,15 @@ class Serving:
         self._metrics = metrics
         self.health = health
         self.cache = cache
-        self._pool = DecodePool(settings.decode_threads)
+        self._pool: DecodePool | None = None
         self._captioners: list[Captioner] = []
         self.served: dict[str, Served] = {}
 
     async def add(self, model: CaptionModel) -> None:
         """Start the model's queue, and have it caption the canary's picture, so that no caller is the first."""
         name, settings = model.facts.name, self._settings
+        if self._pool is None:
+            self._pool = open_pool(settings, model.devices())
         captioner = Captioner(model, self._pool, settings, self._metrics, self.cache)
         await captioner.batcher.start()
         self._captioners.append(captioner)
@@ -58,7 +60,8 @@ class Serving:
         """Fail what is queued and end all threads."""
         await self.health.stop_asking()
         await asyncio.gather(*(captioner.batcher.stop() for captioner in self._captioners))
-        await self._pool.close()
+        if self._pool is not None:
+            await self._pool.close()
         await self.cache.close()
         self.health.stop()
 

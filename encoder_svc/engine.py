@@ -26,7 +26,7 @@ from lensmesh_inference.golden import golden_png
 from lensmesh_inference.health import ModelHealth
 from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.pictures.pool import DecodePool, open_pool
 
 # The unit vectors of the canary's picture and text.
 Answers: TypeAlias = tuple[Vector, Vector]
@@ -146,8 +146,7 @@ class Engine:
     ) -> None:
         self._settings = settings
         self._health = health
-        self._decoder = PictureDecoder(settings.image_limits)
-        self.pool = DecodePool(settings.decode_threads)
+        self.pool = open_pool(settings, [device for model in models for device in model.devices()])
         self.served = [Served(model, self.pool, settings, metrics, cache) for model in models]
 
     async def start(self) -> None:
@@ -171,7 +170,7 @@ class Engine:
         job = Job(served, served.model.facts.spaces[0], Lane.INTERACTIVE, None)
         picture, text = Picture(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
         # What callers may send is limited by settings; this is none of theirs. And the model has to answer it itself.
-        works = [_work(item, job, PictureDecoder(ImageLimits()), cached=False) for item in (picture, text)]
+        works = [_work(item, job, self.pool.decoder.within(ImageLimits()), cached=False) for item in (picture, text)]
         with served.engine.admit(works, job.lane) as seat:
             picture_done, text_done = [await served.engine.answer(work, seat=seat) for work in works]
         return _unit(picture_done.value.vector), _unit(text_done.value.vector)
@@ -199,7 +198,7 @@ class Engine:
     def work(self, item: Item, job: Job) -> EncodeWork:
         """What one item asks of the model. Raises ``InvalidInput`` for a text that is empty or too long."""
         self._check(item)
-        return _work(item, job, self._decoder)
+        return _work(item, job, self.pool.decoder)
 
     async def look_up(self, works: Sequence[EncodeWork], job: Job) -> None:
         """Ask the cache for a whole call's items; what it has needs no room."""

@@ -25,8 +25,7 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.settings import load_settings
 from lensmesh_cli.load import supply
 from lensmesh_cli.load.figures import Sample, summarize
-from lensmesh_inference.devices import cpu_count
-from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.pool import open_pool
 
 # Batches that are decoded ahead of the model.
 AHEAD = 2
@@ -39,8 +38,9 @@ class Limit:
         self._settings = settings
         self._pictures = supply.read(sorted(folder.glob("*.jpg")))
         self._model = open_models(settings)[0]
-        self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
-        self._decoder = PictureDecoder(settings.image_limits)
+        decode = open_pool(settings, self._model.devices())
+        self._decoder = decode.decoder
+        self._pool = ThreadPoolExecutor(decode.threads)
         self._salt = itertools.count()
 
     def facts(self, asked: Asked) -> dict[str, str]:

@@ -6,20 +6,32 @@ import asyncio
 import contextvars
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from lensmesh_inference.batching.lanes import Lane
-from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.devices import DeviceFacts, cpu_count
+from lensmesh_inference.pictures.decoder import PictureDecoder, choose_processes
+from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.settings import ModelServiceSettings
 
 T = TypeVar("T")
+
+
+def open_pool(settings: ModelServiceSettings, devices: Iterable[DeviceFacts]) -> DecodePool:
+    """A pool as the settings of a service say, for models on these devices."""
+    processes = choose_processes(settings.decode_processes, on_gpu=any(one.id != "cpu" for one in devices))
+    decoder = PictureDecoder(settings.image_limits, scaled=settings.scaled_decoding, processes=processes)
+    return DecodePool(settings.decode_threads or decoder.threads, decoder=decoder)
 
 
 class DecodePool:
     """At most `threads` jobs at a time, interactive ones first. What waits here leaves at once when it is cancelled."""
 
-    def __init__(self, threads: int = 0, *, name: str = "decode") -> None:
+    def __init__(self, threads: int = 0, *, decoder: PictureDecoder | None = None, name: str = "decode") -> None:
+        """What runs here decodes with `decoder`, which is closed with the pool."""
+        self.decoder = decoder or PictureDecoder(ImageLimits())
         self.threads = threads or cpu_count()
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=name)
         self._free = self.threads
@@ -66,5 +78,6 @@ class DecodePool:
         return sum(not turn.done() for lane in self._waiting.values() for turn in lane)
 
     async def close(self) -> None:
-        """End the threads after the jobs that they are in."""
+        """End the threads after the jobs that they are in, and then the decoder's processes."""
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self.decoder.close)
