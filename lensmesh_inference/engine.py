@@ -124,6 +124,8 @@ class ModelEngine(Generic[In, Out, Value]):
         cache.observer.show(name)
         self._codec = codec
         self._flights: Flights[Done[Value]] = Flights()
+        self.trusted = True
+        """Whether its answers are kept."""
         self._group_of = group_of
         self._finish = finish
         self._pool = pool
@@ -141,6 +143,13 @@ class ModelEngine(Generic[In, Out, Value]):
             observer=metrics.observe(name, [lane.name.lower() for lane in Lane]),
         )
         metrics.watch(self.batcher)
+
+    def trust(self, trusted: bool) -> None:
+        """Whether the model answers as it should. While it does not nothing is kept, and what lies in memory, which it
+        may have made when nobody knew, is forgotten."""
+        if self.trusted and not trusted:
+            self._cache.forget()
+        self.trusted = trusted
 
     async def look_up(self, works: Sequence[Work[In, Value]]) -> None:
         """Ask the cache for items, all at once. What it has needs no room in the queue."""
@@ -214,7 +223,7 @@ class ModelEngine(Generic[In, Out, Value]):
         finally:
             if work.given_up is not None:
                 work.given_up()
-        if work.key is not None:
+        if work.key is not None and self.trusted:
             self._cache.put(work.key, self._codec.dump(done.value))
         return done
 

@@ -63,10 +63,15 @@ class ModelHealth:
         """
         self._metrics.tell_parity(engine.batcher.name, parity)
         name = engine.batcher.name
+
+        def tell(trouble: str) -> None:
+            engine.trust(not trouble)
+            self._troubles.hear(name, trouble)
+
         canary = Canary(
             ask,
             same,
-            partial(self._troubles.hear, name),
+            tell,
             name=name,
             every_s=self._settings.canary_seconds,
             timeout_s=self._settings.canary_timeout_seconds,

@@ -68,6 +68,10 @@ class Cache:
         if self._shared is not None:
             await self._shared.close()
 
+    def forget(self) -> None:
+        """Drop what is in memory."""
+        self._here.clear()
+
     @staticmethod
     def key(scope: str, digest: str) -> str:
         """The key of a content, by its SHA-256 in hexadecimal digits, for one use that is made of it."""

@@ -48,6 +48,11 @@ class ByteLru:
         if value is not None:
             self._give_up(key, value)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self.held_bytes = 0
+
     def _give_up(self, key: str, value: bytes) -> None:
         self.held_bytes -= _size(key, value)
 

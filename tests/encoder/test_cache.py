@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from encoder_svc.cached import VectorCodec
-from encoder_svc.model import Embedded
+from encoder_svc.model import Embedded, Prepared, Vector
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_inference.batching.batcher import Lane
@@ -257,6 +257,33 @@ async def test_the_canary_asks_the_model_itself() -> None:
         computed = model.computed
         await until(lambda: model.computed >= computed + 6)
         assert served.engine.served[0].canary is not None
+
+
+class Moody(HeldModel):
+    """It can begin to answer something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moody = False
+
+    def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector]:
+        return [-vector if self.moody else vector for vector in super().compute(batch)]
+
+
+async def test_nothing_is_kept_of_a_model_whose_canary_fails() -> None:
+    model = Moody()
+    async with serving(model, canary_seconds=0.05) as served:
+        engine = served.engine.served[0].engine
+        [right] = await pictures(served.stub, 1)
+        model.moody = True
+        await until(lambda: not engine.trusted)
+        assert outcomes(await pictures(served.stub, 1, 2)) == [MISS] * 2, "what was in memory may be its work too"
+        model.moody = False
+        await until(lambda: engine.trusted)
+        again = await pictures(served.stub, 1, 2)
+        assert outcomes(again) == [MISS] * 2
+        assert again[0].embedding == right.embedding
+        assert outcomes(await pictures(served.stub, 1)) == [HIT]
 
 
 async def test_a_redis_that_is_nowhere_changes_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), KEYS, VALUES),
         st.tuples(st.just("get"), KEYS, st.just(b"")),
-        st.tuples(st.just("drop"), KEYS, st.just(b"")),
+        st.tuples(st.sampled_from(["drop", "clear"]), KEYS, st.just(b"")),
     ),
     max_size=60,
 )
@@ -40,6 +40,9 @@ def test_it_keeps_what_was_used_last_and_never_exceeds_its_limit(
                 while sum(map(size, model.values())) > limit:
                     model.popitem(last=False)
                     evicted += 1
+        elif step == "clear":
+            lru.clear()
+            model.clear()
         elif step == "drop":
             lru.drop(key)
             model.pop(key, None)
