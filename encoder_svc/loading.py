@@ -35,9 +35,9 @@ from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 
 _RANDOM_SEED: Final = 0
-# Rows, and for causal towers tokens, of the batches that backends are measured with.
+# Rows of the batches that backends are measured with, and for causal towers how many texts, the shortest ones.
 _EXAMPLE_ROWS: Final = 8
-_EXAMPLE_TOKENS: Final = 16
+_EXAMPLE_TEXTS: Final = 4
 _log = logging.getLogger(__name__)
 
 
@@ -152,8 +152,8 @@ def _image_network(model: Any, inputs: Inputs, digest: str, pictures: Sequence[P
 def _text_network(tower: torch.nn.Module, inputs: Inputs, digest: str, words: Sequence[Prepared]) -> Network:
     if not isinstance(tower, CausalTextTower):
         return Network("text", tower.eval(), digest, _example(words))
-    short = [word for word in words if word.length <= _EXAMPLE_TOKENS]
-    longest = max(2, max(word.length for word in short))
+    short = sorted(words, key=lambda word: word.length)[:_EXAMPLE_TEXTS]
+    longest = max(2, short[-1].length)
     return Network("text", tower.eval(), digest, _example(short)[:, :longest], longest=inputs.tokens.context)
 
 
