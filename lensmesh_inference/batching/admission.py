@@ -69,7 +69,7 @@ class Admission:
 
     async def admit_when_room(self, lane: Lane, size_bytes: int) -> Seat:
         """Room for one item of a stream, however long that takes."""
-        await self.lanes[lane].room()
+        await self.lanes[lane].room(size_bytes)
         return self.lanes[lane].admit(1, size_bytes, LEAST_RETRY_S)
 
     def _too_long(self, lane: Lane, wait_s: float, left_s: float) -> Overloaded:

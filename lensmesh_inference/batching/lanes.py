@@ -92,7 +92,7 @@ class LaneQueue(Generic[In, A]):
         self._more = more
         self._groups: dict[Hashable, _Group[In, A]] = {}
         self._coming: Counter[Hashable] = Counter()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._called = False
         """Whether somebody who waited was called and has not looked yet."""
         self.queued_items = 0
@@ -125,27 +125,30 @@ class LaneQueue(Generic[In, A]):
         self.held_bytes -= size_bytes
         self._let_in()
 
-    async def room(self) -> None:
-        """Wait until less than half of the room is taken and `more` is wanted; first come, first served."""
-        if not self._waiting and self._has_room():
+    async def room(self, size_bytes: int) -> None:
+        """Wait until one item finds less than half of the room taken, fits, and `more` is wanted.
+
+        First come, first served.
+        """
+        if not self._waiting and self._has_room(size_bytes):
             return
         loop = asyncio.get_running_loop()
         line_up = self._waiting.append
         while True:
             turn = loop.create_future()
-            line_up(turn)
+            line_up((turn, size_bytes))
             try:
                 await turn
             except asyncio.CancelledError:
                 if turn.cancelled():
                     with suppress(ValueError):
-                        self._waiting.remove(turn)
+                        self._waiting.remove((turn, size_bytes))
                 else:
                     self._called = False
                     self._let_in()
                 raise
             self._called = False
-            if self._has_room():
+            if self._has_room(size_bytes):
                 # The next one looks when this one has taken its room, which it does before it waits again.
                 loop.call_soon(self._let_in)
                 return
@@ -154,16 +157,17 @@ class LaneQueue(Generic[In, A]):
 
     def _let_in(self) -> None:
         """The turn of the first that waits, where there is room; one looks at a time, so that their order stays."""
-        while self._waiting and not self._called and self._has_room():
-            turn = self._waiting.popleft()
+        while self._waiting and not self._called and self._has_room(self._waiting[0][1]):
+            turn, _ = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
                 self._called = True
 
-    def _has_room(self) -> bool:
+    def _has_room(self, size_bytes: int) -> bool:
         if not self.held_items:
             return True
-        return self.held_items * 2 < self._max_items and self.held_bytes * 2 < self._max_bytes and self._more()
+        half_free = self.held_items * 2 < self._max_items and self.held_bytes * 2 < self._max_bytes
+        return half_free and self.held_bytes + size_bytes <= self._max_bytes and self._more()
 
     @contextmanager
     def coming(self, group: Hashable | None) -> Iterator[None]:

@@ -180,6 +180,19 @@ def test_streams_are_read_no_further_from_half_of_the_wait_and_go_on_in_their_or
     run(scenario())
 
 
+def test_a_large_item_of_a_stream_waits_until_it_fits() -> None:
+    async def scenario() -> None:
+        batcher = Model().batcher(max_queue_bytes=10)
+        await batcher.start()
+        small = put(batcher, Item(1))
+        await asyncio.sleep(0)
+        with await batcher.admit_when_room(Lane.BULK, size_bytes=10):
+            assert small.done()
+        await batcher.stop()
+
+    run(scenario())
+
+
 def test_a_stream_is_never_refused_for_what_others_wait_for() -> None:
     async def scenario() -> None:
         batcher = Model().batcher(max_wait_s=5)
