@@ -10,6 +10,7 @@ import transformers
 
 from caption_svc.captioner import Caption, Compute, Job
 from caption_svc.models.mock import MockCaptioner
+from lensmesh_inference.batching.faults import OutOfMemory
 
 TINY = "acme/tiny-blip"
 WORDS = [
@@ -100,10 +101,14 @@ class FakeModel(MockCaptioner):
         self.poison: set[bytes] = set()  # digests that crash the batch they ride in
         self.batches: list[list[Job]] = []
         self.prefix = ""  # changes every answer
+        self.capacity = 1000  # pictures that fit into its memory; found out when all is written
 
     def caption(self, jobs: Sequence[Job]) -> list[Caption]:
         self.batches.append(list(jobs))
         assert self.open.wait(30)
         if any(job.pixels in self.poison for job in jobs):
             raise RuntimeError("the device does not like this batch; secret detail")
-        return [Caption(self.prefix + one.text, one.confidence, 1, False) for one in super().caption(jobs)]
+        answers = [Caption(self.prefix + one.text, one.confidence, 1, False) for one in super().caption(jobs)]
+        if len(jobs) > self.capacity:
+            raise OutOfMemory("the last word was one too many")
+        return answers

@@ -16,7 +16,7 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
 from tests.caption.conftest import Serve
-from tests.caption.fakes import ON_CPU
+from tests.caption.fakes import ON_CPU, FakeModel
 from tests.caption.test_stream import queue, until
 
 
@@ -108,6 +108,29 @@ async def test_two_watchers_share_the_device(serve: Serve, slow: SlowModel, pict
 
     texts = await asyncio.gather(*(watch(content) for content in pictures[:4]))
     assert list(texts) == [await watch(content) for content in pictures[:4]]
+
+
+async def test_words_of_a_batch_that_runs_again_are_told_once(
+    serve: Serve, fake: FakeModel, pictures: list[bytes]
+) -> None:
+    client = await serve(fake)
+    canaries = len(fake.batches)
+    fake.capacity = 1
+    fake.open.clear()
+
+    async def watch(content: bytes) -> tuple[str, str]:
+        answers = [answer async for answer in client.stub.StreamCaption(request(content))]
+        return "".join(answer.delta for answer in answers), answers[-1].caption.text
+
+    watchers = [asyncio.create_task(watch(content)) for content in pictures[:4]]
+    await until(lambda: len(fake.batches) > canaries and queue(client).queued_items == 3)
+    fake.open.set()
+    told = await asyncio.gather(*watchers)
+    assert all(deltas == text for deltas, text in told)
+    assert len({text for _, text in told}) == 4
+    # Three together did not fit, and went one after another in the end.
+    assert [len(batch) for batch in fake.batches[canaries:]].count(1) == 4
+    assert max(len(batch) for batch in fake.batches[canaries:]) == 3
 
 
 @pytest.mark.parametrize(
