@@ -109,7 +109,8 @@ def load_blip(folder: Path, *, name: str, kind: Kind, compute: Compute) -> BlipC
     known = reference(network, golden, normalize, key, compute.folder)
     module = PicturesIn(VisionTower(network.vision_model), normalize.scale, normalize.shift).eval()
     vision = Network("caption-vision", module, key, torch.cat([golden, golden.flip(-1)]))
-    places = [Place(device, threads) for device in devices]
+    # On a GPU the decoder takes the states where they are, and a tower of this size has little to gain from graphs.
+    places = [Place(device, threads, max_batch=0) for device in devices]
     towers = open_towers(vision, compute.backend, compute.precision, places, compute.folder)
     language = Language(Vocabulary(parts.tokenizer), text.bos_token_id, text.sep_token_id)
     decoders = _decoders(network.text_decoder, towers, devices)

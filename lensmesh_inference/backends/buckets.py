@@ -9,13 +9,13 @@ import torch
 
 
 def row_buckets(most: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, 16, 24 ... `most`: a batch is filled up by less than half of itself."""
+    """1, 2, 3, 4, 6, 8, 12, 16, 24 ... `most`, none for 0: a batch is filled up by less than half of itself."""
     sizes = {most}
     power = 1
     while power < most:
         sizes |= {power, power + power // 2}
         power *= 2
-    return sorted(size for size in sizes if size <= most)
+    return sorted(size for size in sizes if 0 < size <= most)
 
 
 def length_buckets(longest: int) -> list[int]:

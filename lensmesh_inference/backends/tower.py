@@ -61,7 +61,7 @@ class Place:
 
     device: torch.device
     threads: int
-    # Rows of the largest usual batch: what GPUs are prepared for.
+    # Rows of the largest usual batch: what GPUs are prepared for; 0 where they need not be.
     max_batch: int = 32
 
 
