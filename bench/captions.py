@@ -27,11 +27,12 @@ from PIL import Image
 from bench.files import make_files
 from bench.machine import this_machine
 from bench.measure import Spread
-from caption_svc.captioner import Caption, Compute, Job, Kind
+from caption_svc.captioner import Caption, Compute, Job
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from lensmesh_inference.backends import quiet
 from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.devices import cpu_count, cpu_has_bfloat16
+from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 

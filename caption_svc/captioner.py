@@ -5,38 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.devices import DeviceFacts
+from lensmesh_inference.models import Facts
 from lensmesh_inference.pictures.decoder import PictureDecoder
 
 
-class Kind(Enum):
-    """What kind of answers a model gives."""
-
-    LOCAL = "local"
-    DEMONSTRATION = "demonstration"
-    MOCK = "mock"
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a served model tells about itself.
-
-    `weights_digest` is the hexadecimal SHA-256 of the tensors as loaded. `parity_cosine` compares its first
-    distribution over the vocabulary with that of the float32 reference at start; None where there is no reference.
-    """
-
-    name: str
-    weights_digest: str
-    kind: Kind
-    backend: str
-    precision: str
-    requested_device: str
-    parity_cosine: float | None = None
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts(Facts):
+    """What a served model tells about itself. Parity is of what its tower sees, and of the first word's scores."""
 
     @property
     def label(self) -> str:

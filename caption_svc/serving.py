@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from caption_svc.captioner import CaptionModel, Compute, Kind
+from caption_svc.captioner import CaptionModel, Compute
 from caption_svc.engine import Captioner
 from caption_svc.models.sources import choose_models, load_model
 from caption_svc.settings import CaptionSettings
@@ -18,6 +18,7 @@ from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.devices import cpu_count
 from lensmesh_inference.health import ModelHealth
+from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.pool import DecodePool, open_pool
 
 _log = logging.getLogger(__name__)

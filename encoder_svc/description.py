@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from encoder_svc.locate import Located
-from encoder_svc.model import Kind, ModelFacts, both_spaces
+from encoder_svc.model import ModelFacts, both_spaces
 from encoder_svc.sources import Form, Source
 from lensmesh_inference.digest import Json, json_digest
+from lensmesh_inference.models import Kind
 
 
 def preprocessing_facts(config: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:

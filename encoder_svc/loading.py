@@ -18,7 +18,7 @@ from encoder_svc.locate import Located, locate, make_tokenizer
 from encoder_svc.model import Prepared
 from encoder_svc.openclip import Inputs, OpenClipModel
 from encoder_svc.preprocessing import preprocessing_of
-from encoder_svc.sources import Form, Source, model_error
+from encoder_svc.sources import Form, Source
 from encoder_svc.tokens import Tokens
 from encoder_svc.towers import CausalTextTower, ImageTower, text_tower, used_tokens
 from lensmesh_chassis.errors import PreconditionFailed
@@ -31,6 +31,7 @@ from lensmesh_inference.backends.tower import Network, Place, Tower
 from lensmesh_inference.backends.versions import versions
 from lensmesh_inference.devices import choose_devices, parse_devices, threads_each
 from lensmesh_inference.digest import Json, json_digest, weights_digest
+from lensmesh_inference.models import model_error
 from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 

@@ -15,7 +15,8 @@ from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 
 import lensmesh_shapes
-from encoder_svc.sources import Form, Source, cached_on_hub, model_error
+from encoder_svc.sources import Form, Source, cached_on_hub
+from lensmesh_inference.models import model_error
 
 _SUFFIXES: Final = (".pt", ".pth", ".bin", ".safetensors")
 _log = logging.getLogger(__name__)

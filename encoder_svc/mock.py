@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from encoder_svc.model import Kind, ModelFacts, Prepared, Vector, Worker, both_spaces
+from encoder_svc.model import ModelFacts, Prepared, Vector, Worker, both_spaces
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
+from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
 
 DIMENSIONS: Final[Mapping[str, int]] = {"mock": 512, "mock-768": 768}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
+from lensmesh_inference.models import Facts
 from lensmesh_inference.pictures.decoder import PictureDecoder
 
 Vector: TypeAlias = npt.NDArray[np.float32]
@@ -21,14 +21,6 @@ Modality: TypeAlias = Literal["image", "text"]
 
 _LENGTHS: Final = (0, 8, 16, 32)
 _LONGER: Final = 1 << 30
-
-
-class Kind(StrEnum):
-    """What a model is good for."""
-
-    LOCAL = "local"
-    DEMONSTRATION = "demonstration"
-    MOCK = "mock"
 
 
 @dataclass(frozen=True)
@@ -74,22 +66,16 @@ class Embedded:
     truncated: bool
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """What does not change while a model is served. The first of `spaces` is the default one."""
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts(Facts):
+    """What does not change while a model is served. The first of `spaces` is the default one.
 
-    name: str
-    kind: Kind
-    weights_digest: str
+    `image_bytes` is what the queue holds of one picture as the model takes it.
+    """
+
     spaces: tuple[Space, ...]
     context_tokens: int
-    backend: str
-    precision: str
-    requested_device: str
-    # Of one picture as the model takes it: what the queue holds of it.
     image_bytes: int
-    # Least cosine to float32 open_clip's vectors, measured at start; None where there is no reference.
-    parity_cosine: float | None = None
 
 
 Worker: TypeAlias = Callable[[Sequence[Prepared]], Sequence[Vector | LensmeshError]]

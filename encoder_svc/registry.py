@@ -6,18 +6,19 @@ what `auto` means here, and why. Imports torch only where a model needs it.
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 
 import lensmesh_shapes
 from encoder_svc.mock import MockModel
 from encoder_svc.model import EncoderModel
 from encoder_svc.settings import EncoderSettings
-from encoder_svc.sources import Form, Source, model_error, parse_source, split_names
+from encoder_svc.sources import FORMS, Form, Source, parse_source
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_inference.backends.folder import compiled_folder
 from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.models import missing_packages, model_error, split_names
 
+_NEEDED = ("torch", "open_clip")
 _log = logging.getLogger(__name__)
 
 
@@ -26,7 +27,8 @@ def open_models(settings: EncoderSettings) -> list[EncoderModel]:
 
     Raises ``PreconditionFailed`` where a model that is named cannot be served; `auto` always finds something.
     """
-    models = [_auto(settings) if name == "auto" else open_model(name, settings) for name in split_names(settings.model)]
+    names = split_names(settings.model, FORMS)
+    models = [_auto(settings) if name == "auto" else open_model(name, settings) for name in names]
     for model in models:
         facts = model.facts
         _log.info("serving %s: %s, %s, default space %s", facts.name, facts.kind, facts.precision, facts.spaces[0].id)
@@ -39,9 +41,8 @@ def open_model(name: str, settings: EncoderSettings, *, allow_download: bool | N
     if source.form is Form.MOCK:
         _log.warning("%s answers with vectors derived from digests: for developing callers, useless for search", name)
         return MockModel(name)
-    missing = [package for package in ("torch", "open_clip") if find_spec(package) is None]
-    if missing:
-        raise model_error(f"{name} needs {' and '.join(missing)}: install lensmesh[encoder], or use mock.")
+    if missing := missing_packages(*_NEEDED):
+        raise model_error(f"{name} needs {missing}: install lensmesh[encoder], or use mock.")
     return _open_clip(source, settings, settings.allow_download if allow_download is None else allow_download)
 
 
@@ -63,8 +64,8 @@ def _open_clip(source: Source, settings: EncoderSettings, allow_download: bool) 
 
 def _auto(settings: EncoderSettings) -> EncoderModel:
     """The real model where everything is on this machine, else the bundled pack, else the mock; says which and why."""
-    if find_spec("torch") is None or find_spec("open_clip") is None:
-        _log.warning("model auto: mock, because torch or open_clip is not installed; install lensmesh[encoder]")
+    if missing := missing_packages(*_NEEDED):
+        _log.warning("model auto: mock, because %s is not installed; install lensmesh[encoder]", missing)
         return open_model("mock", settings)
     try:
         model = open_model(settings.real_model, settings, allow_download=False)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from encoder_svc.mock import DIMENSIONS
-from lensmesh_chassis.errors import PreconditionFailed
-from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.models import model_error
 
-_FORMS: Final = (
+FORMS: Final = (
     "auto, shapes, mock, mock-768, ARCH/TAG such as ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/NAME, local-dir:/PATH, "
     "ARCH@/PATH/TO/CHECKPOINT or ARCH/random"
 )
@@ -61,26 +60,10 @@ def parse_source(name: str) -> Source:
     if architecture and tag and not at:
         return Source(name, Form.TAG, architecture, tag)
     raise model_error(
-        f"{name!r} names no weights, and a model without weights answers noise: use one of {_FORMS}."
+        f"{name!r} names no weights, and a model without weights answers noise: use one of {FORMS}."
         if name
-        else f"A model's name is empty: use one of {_FORMS}."
+        else f"A model's name is empty: use one of {FORMS}."
     )
-
-
-def model_error(message: str) -> PreconditionFailed:
-    """The error for a model that cannot be served as it is configured."""
-    return PreconditionFailed(Reason.OPTION_INVALID, message, field="model")
-
-
-def split_names(model: str) -> list[str]:
-    """The comma-separated names of a setting; raises for an empty list and for a name that is there twice."""
-    names = [name.strip() for name in model.split(",") if name.strip()]
-    if not names:
-        raise model_error(f"No model is configured: use one of {_FORMS}.")
-    for name in names:
-        if names.count(name) > 1:
-            raise model_error(f"{name!r} is configured twice: leave one out.")
-    return names
 
 
 def cached_on_hub(repository: str, *filenames: str) -> Path | None:

@@ -5,25 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 
 from encoder_svc.engine import Encoded, Item, Picture, Served, Text
-from encoder_svc.model import Kind, Space
+from encoder_svc.model import Space
 from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput
 from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.model_info import write_model_info
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.timings import write_timings
 
-_KINDS: Final = {
-    Kind.LOCAL: common_pb2.MODEL_KIND_LOCAL,
-    Kind.DEMONSTRATION: common_pb2.MODEL_KIND_DEMONSTRATION,
-    Kind.MOCK: common_pb2.MODEL_KIND_MOCK,
-}
 _MODALITIES: Final = {"image": common_pb2.MODALITY_IMAGE, "text": common_pb2.MODALITY_TEXT}
 # The contract names little-endian, whatever this machine is.
 _NUMBERS: Final = {common_pb2.DATA_TYPE_FLOAT32: "<f4", common_pb2.DATA_TYPE_FLOAT16: "<f2"}
@@ -97,28 +92,8 @@ def write_limits(settings: EncoderSettings) -> common_pb2.Limits:
 def write_model(served: Served) -> encoder_pb2.ServedModel:
     """One model as it is now."""
     facts = served.model.facts
-    devices = [
-        common_pb2.Device(
-            id=device.id,
-            name=device.name,
-            threads=device.threads,
-            memory_total_bytes=device.memory_total,
-            memory_used_bytes=device.memory_used,
-        )
-        for device in served.model.devices()
-    ]
-    info = common_pb2.ModelInfo(
-        name=facts.name,
-        weights_digest=facts.weights_digest,
-        kind=_KINDS[facts.kind],
-        devices=devices,
-        requested_device=facts.requested_device,
-        backend=facts.backend,
-        precision=facts.precision,
-        parity_cosine=facts.parity_cosine,
-    )
-    if served.canary is not None and (age_s := served.canary.age_s) is not None:
-        info.canary_age.CopyFrom(Duration(seconds=int(age_s), nanos=int(age_s % 1 * 1e9)))
+    age_s = served.canary.age_s if served.canary is not None else None
+    info = write_model_info(facts, served.model.devices(), age_s)
     return encoder_pb2.ServedModel(
         model=info,
         spaces=[_write_space(space) for space in facts.spaces],

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from PIL import Image
 
-from caption_svc.captioner import Compute, Kind, ModelFacts, Plan, Worker
+from caption_svc.captioner import Compute, ModelFacts, Plan, Worker
 from caption_svc.models.decoder import Decoder
 from caption_svc.models.describing import Describer, Language
 from caption_svc.models.parity import check_parity, parity, reference
@@ -33,6 +33,7 @@ from lensmesh_inference.devices import (
 )
 from lensmesh_inference.digest import content_digest, weights_digest
 from lensmesh_inference.golden import golden_png
+from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import LibraryTransform, PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.transform import Transform, UnknownTransformError, normalize_of_processor

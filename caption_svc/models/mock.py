@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from caption_svc.captioner import Caption, Job, Kind, ModelFacts, Plan, Worker
+from caption_svc.captioner import Caption, Job, ModelFacts, Plan, Worker
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
+from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
 
 _COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "grey", "white", "black", "golden",

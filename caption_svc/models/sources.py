@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from caption_svc.captioner import CaptionModel, Compute, Kind
+from caption_svc.captioner import CaptionModel, Compute
 from caption_svc.models.mock import MockCaptioner
 from caption_svc.models.weights import cached_folder, fetch_folder, has_weights
-from lensmesh_chassis.errors import NotFound, PreconditionFailed
+from lensmesh_chassis.errors import NotFound
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.models import Kind, missing_packages, model_error, split_names
 from lensmesh_shapes import CAPTIONER_DIR
 
 _FORMS = "auto, shapes, mock, ORG/NAME of a BLIP captioner on the hub, local-dir:/PATH or a path"
@@ -35,14 +35,9 @@ def choose_models(names: str, real_model: str) -> list[Choice]:
 
     Raises ``PreconditionFailed`` for an empty list, a name that means nothing, or one that is there twice.
     """
-    choices = [_choose(name, real_model) for name in (part.strip() for part in names.split(",")) if name]
-    if not choices:
-        raise _error(f"No model is configured: use one of {_FORMS}.")
-    seen: set[str] = set()
-    for choice in choices:
-        if choice.name in seen:
-            raise _error(f"{choice.name!r} would be served twice: leave one out.")
-        seen.add(choice.name)
+    choices = [_choose(name, real_model) for name in split_names(names, _FORMS)]
+    # "auto" may have become what is named beside it.
+    split_names(",".join(choice.name for choice in choices), _FORMS)
     return choices
 
 
@@ -50,9 +45,8 @@ def load_model(choice: Choice, compute: Compute, *, allow_download: bool) -> Cap
     """Loads one model; takes seconds, so not on the event loop. Raises a ``LensmeshError`` that says what to do."""
     if choice.kind is Kind.MOCK:
         return MockCaptioner(choice.name)
-    missing = _missing_packages()
-    if missing:
-        raise _error(f"The model {choice.name!r} needs {missing}: install lensmesh[caption], or set the model to mock.")
+    if missing := missing_packages(*_NEEDED):
+        raise model_error(f"{choice.name!r} needs {missing}: install lensmesh[caption], or set the model to mock.")
     folder = choice.folder or cached_folder(choice.name)
     if folder is None:
         if not allow_download:
@@ -78,10 +72,10 @@ def _choose(name: str, real_model: str) -> Choice:
     folder = _folder(name)
     if folder is not None:
         if not folder.is_dir():
-            raise _error(f"{name!r} is no folder: give one with config.json and weights of a BLIP captioner.")
+            raise model_error(f"{name!r} is no folder: give one with config.json and weights of a BLIP captioner.")
         return Choice(name, Kind.LOCAL, folder)
     if not _HUB_NAME.fullmatch(name):
-        raise _error(f"{name!r} names no model: use one of {_FORMS}.")
+        raise model_error(f"{name!r} names no model: use one of {_FORMS}.")
     return Choice(name, Kind.LOCAL)
 
 
@@ -93,7 +87,7 @@ def _folder(name: str) -> Path | None:
 
 def _best(real_model: str) -> Choice:
     """What "auto" means here: the real model, else shapes, else mock, with the reason why not the one before."""
-    missing = _missing_packages()
+    missing = missing_packages(*_NEEDED)
     if missing:
         return Choice(
             "mock", Kind.MOCK, why=f"auto: {missing} not installed, so no model can run (lensmesh[caption] has them)"
@@ -105,11 +99,3 @@ def _best(real_model: str) -> Choice:
     if has_weights(CAPTIONER_DIR):
         return Choice("shapes", Kind.DEMONSTRATION, CAPTIONER_DIR, why=why)
     return Choice("mock", Kind.MOCK, why=f"{why}, and the shapes pack is missing too")
-
-
-def _missing_packages() -> str:
-    return " and ".join(name for name in _NEEDED if find_spec(name) is None)
-
-
-def _error(message: str) -> PreconditionFailed:
-    return PreconditionFailed(Reason.OPTION_INVALID, message, field="model")

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from caption_svc.captioner import Caption, Compute, Job, Kind
+from caption_svc.captioner import Caption, Compute, Job
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from caption_svc.models.decoder import Decoder
 from caption_svc.models.describing import Describer, Language
@@ -23,6 +23,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.tower import Array
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
+from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.normalize import Normalize

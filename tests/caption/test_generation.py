@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from caption_svc.captioner import Caption, Job, Kind
+from caption_svc.captioner import Caption, Job
 from caption_svc.models.blip import BlipCaptioner, load_blip
+from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 from tests.caption.fakes import ON_CPU

@@ -8,13 +8,14 @@ from typing import Any
 import grpc
 import pytest
 
-from caption_svc.captioner import Caption, Job, Kind, Worker
+from caption_svc.captioner import Caption, Job, Worker
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
+from lensmesh_inference.models import Kind
 from tests.caption.conftest import Serve
 from tests.caption.fakes import ON_CPU, FakeModel
 from tests.caption.test_stream import queue, until

@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from encoder_svc.locate import Located, locate
-from encoder_svc.model import EncoderModel, Kind
+from encoder_svc.model import EncoderModel
 from encoder_svc.registry import open_model, open_models
 from encoder_svc.settings import EncoderSettings
-from encoder_svc.sources import Form, parse_source, split_names
+from encoder_svc.sources import FORMS, Form, parse_source
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_inference.digest import weights_digest
+from lensmesh_inference.models import Kind, split_names
 from tests.encoder.tiny import CONFIGS, PREPROCESS, write_config, write_folder
 
 SETTINGS = EncoderSettings(precision="float32", allow_download=False)
@@ -59,10 +60,10 @@ def test_a_name_without_weights_is_refused_and_never_random(name: str) -> None:
 
 
 def test_several_names() -> None:
-    assert split_names(" shapes, mock ,") == ["shapes", "mock"]
+    assert split_names(" shapes, mock ,", FORMS) == ["shapes", "mock"]
     for wrong in ("", " , ", "mock,shapes,mock"):
         with pytest.raises(PreconditionFailed):
-            split_names(wrong)
+            split_names(wrong, FORMS)
 
 
 @pytest.mark.parametrize(

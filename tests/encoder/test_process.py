@@ -130,8 +130,9 @@ class Hidden:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Hidden())
 real = importlib.util.find_spec
+import lensmesh_inference.models as models
+models.find_spec = lambda name: None if name == "torch" else real(name)
 import encoder_svc.registry as registry
-registry.find_spec = lambda name: None if name == "torch" else real(name)
 from encoder_svc.settings import EncoderSettings
 (model,) = registry.open_models(EncoderSettings(model="auto"))
 print(model.facts.name)
