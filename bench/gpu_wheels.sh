@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 version=${1:-3.12}
 packages=(
-  open_clip_torch ftfy wcwidth
+  open_clip_torch ftfy wcwidth simplejpeg
   pydantic pydantic-core pydantic-settings annotated-types typing-extensions typing-inspection python-dotenv
   protobuf grpcio grpcio-health-checking grpcio-reflection grpcio-status googleapis-common-protos
   opentelemetry-api opentelemetry-sdk opentelemetry-semantic-conventions opentelemetry-proto

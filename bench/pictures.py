@@ -3,7 +3,7 @@
 python -m bench.pictures
 
 Both make the same 224 x 224 pixels of the same JPEG files, in turn. What counts is the thread's processor time, which a
-busy machine makes longer by its caches but not by its queue; rounds that other work disturbed less are the smaller ones.
+busy machine makes longer by its caches, but not by its queue.
 """
 
 from __future__ import annotations
