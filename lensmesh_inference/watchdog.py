@@ -19,8 +19,10 @@ from lensmesh_inference.batching.running import Running
 TICK_S = 0.5
 # So many times its prediction a batch may take.
 PREDICTIONS = 5.0
-# So many times `hang_s` a kind of batch that never ran before may take, such as the first one of a shape that is
-# compiled for it.
+# So many times that the first batch of its kind and size may take, whose prediction is a guess and which may warm
+# something up.
+FIRST = 3.0
+# So many times `hang_s` a batch may take before anything is known of the model.
 UNKNOWN = 24.0
 # And so many times `hang_s` the event loop may keep a callback waiting.
 LOOP = 6.0
@@ -121,10 +123,10 @@ class Watchdog:
                 seconds, predicted_s = now[key] * self._tick_s, batch.predicted_s
                 most_s = UNKNOWN * self._hang_s
                 if predicted_s is not None:
-                    most_s = max(self._hang_s, PREDICTIONS * predicted_s)
+                    most_s = max(self._hang_s, PREDICTIONS * predicted_s) * (FIRST if batch.first else 1)
                 if seconds > most_s and not trouble:
                     expected = (
-                        "nothing was known of its like" if predicted_s is None else f"{predicted_s:.3g} s predicted"
+                        "nothing was known of the model" if predicted_s is None else f"{predicted_s:.3g} s predicted"
                     )
                     trouble = (
                         f"{engine.name} hangs: a batch of {batch.items} has been in the device for {seconds:g} s, "

@@ -81,10 +81,10 @@ class Device(Generic[In, Out]):
     async def run(self, items: Sequence[In], number: int, expected_s: float, *, seen: bool) -> Ran[Out]:
         """Have the worker do a batch. Raises what it raises.
 
-        `seen` is whether the like has run before: otherwise what is expected is a guess, and none may rely on it.
+        `seen` is whether the like has run before: otherwise what is expected is a guess.
         """
         self._since, self._expected_s = self._clock(), expected_s
-        self._running = Running(number, len(items), expected_s if seen else None)
+        self._running = Running(number, len(items), expected_s or None, first=not seen)
         try:
             # In the batch's context, for what the thread logs.
             work = functools.partial(contextvars.copy_context().run, self._work, items)

@@ -10,6 +10,8 @@ class Running:
     number: int
     items: int
     predicted_s: float | None
-    """None where nothing like it was run before."""
+    """None where the model has run nothing yet."""
     thread: int | None = None
     """Identity of the thread that it is in (`threading.get_ident`), to tell where it hangs."""
+    first: bool = False
+    """Whether nothing of its group and about its size has run on this device: it may warm something up."""

@@ -125,7 +125,14 @@ async def test_a_batch_unlike_any_before_has_a_bound_of_its_own(
     engine.batches = [Running(1, 4, None)]
     found = watch()
     await until(found.ended.is_set)
-    assert "nothing was known of its like" in found.told[0]
+    assert "nothing was known of the model" in found.told[0]
+
+
+async def test_the_first_batch_of_its_kind_may_take_longer(engine: FakeEngine, watch: Callable[[], Found]) -> None:
+    engine.batches = [Running(1, 16, 0.01, first=True)]
+    found = watch()
+    await until(found.ended.is_set)
+    assert float(found.told[0].partition("in the device for ")[2].partition(" s")[0]) > watchdog.FIRST * HANG_S
 
 
 async def test_an_engine_without_devices_ends_the_process(engine: FakeEngine, watch: Callable[[], Found]) -> None:

@@ -152,8 +152,8 @@ async def test_the_watchdog_reads_what_runs_and_in_which_thread() -> None:
         await asyncio.to_thread(inside.wait, 60)
         [running] = batcher.running()
         assert (running.items, running.thread) == (1, threads[-1])
-        # The first of its kind may compile something: nothing is predicted of it.
-        assert (running.predicted_s is not None) is known
+        # The first of its kind may compile something.
+        assert (running.predicted_s is not None, running.first) == (known, not known)
         leave.set()
         await task
         assert batcher.running() == []
