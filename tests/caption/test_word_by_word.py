@@ -124,14 +124,16 @@ async def test_words_of_a_batch_that_runs_again_are_told_once(
         return "".join(answer.delta for answer in answers), answers[-1].caption.text
 
     watchers = [asyncio.create_task(watch(content)) for content in pictures[:4]]
-    await until(lambda: len(fake.batches) > canaries and queue(client).queued_items == 3)
+    # However many the device took at first, all are there.
+    await until(lambda: sum(map(len, fake.batches[canaries:])) + queue(client).queued_items == 4)
     fake.open.set()
     told = await asyncio.gather(*watchers)
     assert all(deltas == text for deltas, text in told)
     assert len({text for _, text in told}) == 4
-    # Three together did not fit, and went one after another in the end.
-    assert [len(batch) for batch in fake.batches[canaries:]].count(1) == 4
-    assert max(len(batch) for batch in fake.batches[canaries:]) == 3
+    # Some together did not fit, and all went one after another in the end.
+    sizes = [len(batch) for batch in fake.batches[canaries:]]
+    assert sizes.count(1) == 4
+    assert max(sizes) > 1
 
 
 @pytest.mark.parametrize(
