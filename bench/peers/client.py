@@ -91,6 +91,7 @@ def server(kind: str, model: str, most: str, instances: int) -> Iterator[tuple[i
         yield port, process
     finally:
         with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
             os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(30)
@@ -100,10 +101,10 @@ def server(kind: str, model: str, most: str, instances: int) -> Iterator[tuple[i
 
 
 class Caller:
-    """Handlers for one peer."""
+    """Handlers for one peer, whose processes stand still while others are measured: LitServe's poll without work."""
 
-    def __init__(self, kind: str, folder: Path, port: int) -> None:
-        self._call, self._port = CALLS[kind], port
+    def __init__(self, kind: str, folder: Path, port: int, group: int) -> None:
+        self._call, self._port, self._group = CALLS[kind], port, group
         self._pictures = supply.read(sorted(folder.glob("*.jpg")))
         self._salt = itertools.count()
 
@@ -119,7 +120,15 @@ class Caller:
                 samples = await closed_loop(call, concurrency=asked["concurrency"], seconds=seconds)
                 return summarize(samples, begin, end)
 
-        return asdict(asyncio.run(run()))
+        os.killpg(self._group, signal.SIGCONT)
+        try:
+            return asdict(asyncio.run(run()))
+        finally:
+            self.rest()
+
+    def rest(self) -> None:
+        """Stand still until the next measurement."""
+        os.killpg(self._group, signal.SIGSTOP)
 
     async def answers(self, process: subprocess.Popen[bytes]) -> None:
         """Until the server answers one picture. Raises what the last try raised."""
@@ -140,7 +149,7 @@ def main() -> None:
     kind, folder, model, most = sys.argv[1:5]
     for instances in INSTANCES:
         with server(kind, model, most, instances) as (port, process):
-            caller = Caller(kind, Path(folder), port)
+            caller = Caller(kind, Path(folder), port, process.pid)
             try:
                 asyncio.run(caller.answers(process))
             except Exception:
@@ -148,6 +157,7 @@ def main() -> None:
                     raise
                 traceback.print_exc()
                 continue
+            caller.rest()
             serve({"images": caller.images})
             return
 

@@ -93,7 +93,7 @@ def steady_rate(ends: Sequence[tuple[float, int]]) -> float:
     """Items a second of what ended at these times, each with its count of items.
 
     Answers come in groups, a batch at a time. Counted is what ended after the first group, up to the last one, over the
-    time between the two: cutting a fixed time would count a batch more or less.
+    time between the two: cutting a fixed time would count a batch more or less. 0 where no groups can be told apart.
     """
     ordered = sorted(ends)
     if len(ordered) < 2:
@@ -101,9 +101,10 @@ def steady_rate(ends: Sequence[tuple[float, int]]) -> float:
     times = [time for time, _ in ordered]
     gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
     same = max(SAME_GROUP_S, SAME_GROUP_SHARE * max(gaps))
-    first = next((index for index, gap in enumerate(gaps) if gap > same), 0)
-    items = sum(count for _, count in ordered[first + 1 :])
-    return items / (times[-1] - times[first]) if times[-1] > times[first] else 0.0
+    first = next((index for index, gap in enumerate(gaps) if gap > same), None)
+    if first is None or times[first] - times[0] > (times[-1] - times[0]) / 2:
+        return 0.0
+    return sum(count for _, count in ordered[first + 1 :]) / (times[-1] - times[first])
 
 
 def summarize(samples: Sequence[Sample], begin: float, end: float, offered: float | None = None) -> Figures:
@@ -121,7 +122,7 @@ def summarize(samples: Sequence[Sample], begin: float, end: float, offered: floa
     items = sum(sample.items - len(sample.errors) for sample in good)
     groups = steady_rate([(sample.ended, sample.items - len(sample.errors)) for sample in good])
     return Figures(
-        # A single group of answers has no time between groups.
+        # One group has no time between groups, and a thousand answers a second come in none.
         rate=groups or items / (end - begin),
         latency_ms=_latency(took_ms) if took_ms else None,
         items=items,

@@ -66,6 +66,17 @@ def test_cached_answers_are_told() -> None:
     assert summarize([Sample(0, 1, 2, steps=(step, step))], 0, 2).cached == 2
 
 
+def test_answers_without_groups_are_counted_over_the_window() -> None:
+    # Two calls that rode in one batch, and nothing else: not 64 items in three milliseconds.
+    pair = [Sample(0.0, 5.0, 32), Sample(0.0, 5.003, 32)]
+    assert summarize(pair, 1.0, 11.0).rate == 6.4
+    quick = [Sample(0.001 * number, 0.001 * number + 0.01, 1) for number in range(10_000)]
+    assert summarize(quick, 1.0, 9.0).rate == pytest.approx(1000, rel=0.01)
+    # One hiccup near the end makes no groups of them.
+    late = [Sample(0.0, sample.ended + (0.008 if sample.ended > 8.9 else 0.0), 1) for sample in quick]
+    assert summarize(late, 1.0, 9.0).rate == pytest.approx(1000, rel=0.01)
+
+
 def test_a_service_too_slow_for_the_window_has_a_rough_rate() -> None:
     late = summarize([Sample(0.0, 8.0, 16)], 1.0, 6.0)
     assert (late.items, late.rate) == (16, 2)
