@@ -54,9 +54,10 @@ class CaptionApp:
     async def start(self) -> None:
         """Load, then caption once with each model."""
         await self.serving.cache.start()
-        for model in await in_daemon_thread(self._load, self._runtime.settings):
-            await self.serving.add(model)
+        models = await in_daemon_thread(self._load, self._runtime.settings)
         self.serving.health.start()
+        for model in models:
+            await self.serving.add(model)
 
     async def stop(self) -> None:
         """End all threads."""

@@ -16,11 +16,12 @@ _CAPTION: TypeAdapter[Caption] = TypeAdapter(Caption)
 def scope_of(facts: ModelFacts, plan: Plan) -> str:
     """What names the captions that a model makes by a plan.
 
-    Backend and precision are part of it: they may change a word.
+    Backend and precision are part of it: they may change a word. So may the model's configuration, beside its weights.
     """
     how = json_digest(
         {
             "model": facts.name,
+            "answers": facts.answers_digest,
             "backend": facts.backend,
             "precision": facts.precision,
             "prompt": plan.prompt,

@@ -16,7 +16,13 @@ from lensmesh_inference.pictures.decoder import PictureDecoder
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts(Facts):
-    """What a served model tells about itself. Parity is of what its tower sees, and of the first word's scores."""
+    """What a served model tells about itself. Parity is of what its tower sees, and of the first word's scores.
+
+    `answers_digest` is of all beside backend and precision that decides what it answers: weights, configuration,
+    preprocessing, vocabulary.
+    """
+
+    answers_digest: str = ""
 
     @property
     def label(self) -> str:

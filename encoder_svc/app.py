@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable, Sequence
 
@@ -20,6 +19,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.telemetry.cache_metrics import CacheMetrics
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
+from lensmesh_inference.background import in_daemon_thread
 from lensmesh_inference.cache.opening import open_cache
 from lensmesh_inference.health import ModelHealth
 
@@ -50,8 +50,9 @@ class EncoderApp:
         return [SERVICE]
 
     async def start(self) -> None:
-        # In a thread: health is asked, and answers, while gigabytes are read.
-        models = await asyncio.to_thread(self._open_models, self._runtime.settings)
+        # In a thread: health is asked, and answers, while gigabytes are read, and a process that is told to stop does
+        # not wait for them.
+        models = await in_daemon_thread(self._open_models, self._runtime.settings)
         runtime = self._runtime
         tell = functools.partial(runtime.health.tell, SERVICE)
         health = ModelHealth(runtime.settings, tell, runtime.give_up, self._metrics)

@@ -151,12 +151,12 @@ class Engine:
 
     async def start(self) -> None:
         """Start the device threads; each model answers its canary, so that no caller is the first."""
+        self._health.start()
         for served in self.served:
             await served.batcher.start()
             ask = functools.partial(self._ask, served)
             parity = served.model.facts.parity_cosine
             served.canary = await self._health.trust(served.engine, ask, same_vectors, parity=parity)
-        self._health.start()
 
     async def stop(self) -> None:
         """Fail what is queued and end all threads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def EncodeStream(
         self, request_iterator: AsyncIterator[encoder_pb2.EncodeStreamRequest], context: Any
     ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
-        answers = answer_as_ready(
+        answers: Any = answer_as_ready(
             self._read_stream(request_iterator, context),
             self._answer,
             size_of=lambda one: one.item.ByteSize(),
@@ -96,8 +97,9 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             max_bytes=self._settings.stream_bytes,
             draining=self._runtime.draining,
         )
-        async for group in answers:
-            yield encoder_pb2.EncodeStreamResponse(results=group)
+        async with aclosing(answers):
+            async for group in answers:
+                yield encoder_pb2.EncodeStreamResponse(results=group)
 
     async def ClassifyImages(
         self, request: encoder_pb2.ClassifyImagesRequest, context: Any

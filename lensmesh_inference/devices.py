@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from collections.abc import Sequence
@@ -145,6 +146,7 @@ def _refused(text: str) -> PreconditionFailed:
     return PreconditionFailed(Reason.OPTION_INVALID, text, field="device")
 
 
+@functools.cache
 def _cpuinfo(key: str) -> str:
     """The first value of a key of /proc/cpuinfo; empty elsewhere than on Linux."""
     path = Path("/proc/cpuinfo")

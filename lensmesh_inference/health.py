@@ -81,13 +81,14 @@ class ModelHealth:
             self._metrics.watch_canary(name, canary)
         engine.on_failure = canary.suspect
         self._canaries.append(canary)
-        await canary.start()
         if self._watchdog is not None:
+            # Before it is asked: it may hang on its very first batch.
             self._watchdog.watch(engine.batcher)
+        await canary.start()
         return canary
 
     def start(self) -> None:
-        """Watch the devices and the event loop from now on; to be called on it, once all models are trusted."""
+        """Watch the devices and the event loop from now on; to be called on it, once all models are loaded."""
         if self._watchdog is not None:
             self._watchdog.start()
 

@@ -37,7 +37,11 @@ class ModelServiceSettings(FetchSettings):
         description="Folder that keeps compiled models and what was measured; auto: lensmesh in the user's cache "
         "folder (XDG_CACHE_HOME, else ~/.cache); empty: everything is made anew at each start.",
     )
-    threads: int = Field(default=0, ge=0, description="CPU threads of one forward pass; 0: as many as there are CPUs.")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="CPU threads of one forward pass, shared by the workers of cpu:N; 0: as many as there are CPUs.",
+    )
     decode_threads: int = Field(
         default=0,
         ge=0,
@@ -88,7 +92,8 @@ class ModelServiceSettings(FetchSettings):
         default=5,
         ge=0,
         description="A batch in the device for longer than this, and longer than 5 times what was predicted, has hung: "
-        "the service says NOT_SERVING and why, and its process ends with code 70. So does one whose event loop is "
+        "the service says NOT_SERVING and why, and its process ends with code 70; the first batch of its kind gets "
+        "three times as long. So does one whose event loop is "
         "blocked for 6 times as long. 0: never.",
     )
     cache_bytes: int = Field(

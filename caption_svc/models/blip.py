@@ -126,6 +126,9 @@ def load_blip(folder: Path, *, name: str, kind: Kind, compute: Compute) -> BlipC
         precision=towers[0].precision,
         requested_device=compute.device,
         parity_cosine=cosine,
+        answers_digest=content_digest(
+            json.dumps([key, processor, parts.tokenizer.get_vocab()], sort_keys=True, default=str).encode()
+        ),
     )
     return BlipCaptioner(facts, describers, devices, transform, language.words, text.max_position_embeddings)
 
@@ -135,7 +138,7 @@ def _decoders(network: Any, towers: Sequence[Tower], devices: Sequence[torch.dev
     made: dict[torch.device, Decoder] = {}
     for tower, device in zip(towers, devices, strict=True):
         if device not in made:
-            dtype = choose_precision(device, "auto" if tower.precision == "int8" else tower.precision)
+            dtype = choose_precision(device, tower.precision)
             made[device] = Decoder(in_precision(network, dtype, device))
     return [made[device] for device in devices]
 

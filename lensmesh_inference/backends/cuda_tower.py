@@ -16,7 +16,7 @@ from lensmesh_inference.backends.buckets import fill, fitting, shapes
 from lensmesh_inference.backends.mishaps import told_apart
 from lensmesh_inference.backends.torch_tower import TorchTower
 from lensmesh_inference.backends.tower import Array, Network, Place
-from lensmesh_inference.batching.faults import OutOfMemory
+from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
 
 _log = logging.getLogger(__name__)
 
@@ -67,8 +67,9 @@ class CudaTower(TorchTower):
                 with told_apart():
                     for shape in shapes(network.example, self._most_rows, self._longest):
                         self._recorded[shape] = Recorded(module, shape, network.example.dtype, pool)
-            except (RuntimeError, OutOfMemory) as error:
-                # Some networks ask the device in the middle of a forward, which cannot be recorded.
+            except (RuntimeError, OutOfMemory, DeviceLost) as error:
+                # Some networks ask the device in the middle of a forward, which cannot be recorded and reads like a lost
+                # device. One that really is lost fails at the next forward.
                 _log.warning("%s tower: no CUDA graphs on %s: %s", network.name, place.device, str(error)[:300])
                 self._recorded.clear()
         seconds = time.monotonic() - began

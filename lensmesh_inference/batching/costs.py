@@ -84,12 +84,13 @@ class Costs:
         self._groups.move_to_end(group)
         if len(self._groups) > MOST_GROUPS:
             self._groups.popitem(last=False)
-        known.quickest_s = min(known.quickest_s, seconds)
         size = (device, _size_class(items))
         if size not in known.sizes:
             known.sizes.add(size)
             known.first = known.first or (items, seconds)
             return
+        # An item's share: what is dropped because of this is never measured again, so it has to be a lower bound.
+        known.quickest_s = min(known.quickest_s, seconds / items)
         known.line.add(items, seconds)
         self._all.add(items, seconds)
 
@@ -109,9 +110,9 @@ class Costs:
         return fixed * -(-items // batch) + per_item * items
 
     def quickest_s(self, group: Hashable) -> float:
-        """The least time that a batch of the group ever took: no item is answered faster. 0 where none was run."""
+        """The least time for an item of the group in any batch: none is answered faster. 0 where not known."""
         known = self._groups.get(group)
-        return known.quickest_s if known else 0.0
+        return known.quickest_s if known and known.line.count else 0.0
 
     def guests(self, group: Hashable, items: int, slowdown: float) -> int | None:
         """How many items may join a batch of `items` until it takes `slowdown` times as long; None: any number."""

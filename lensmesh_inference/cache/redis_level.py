@@ -100,8 +100,8 @@ class RedisLevel:
         loop = asyncio.get_running_loop()
         if not self.reachable or loop.time() < self._write_again or self.waiting_bytes > _PENDING_BYTES:
             return
+        self.waiting_bytes += len(value) - len(self._to_write.get(key, b""))
         self._to_write[key] = value
-        self.waiting_bytes += len(value)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="redis-writer")
 

@@ -213,7 +213,7 @@ async def test_cancelling_a_stream_of_a_thousand_pictures_empties_every_queue() 
         await until(model.inside.is_set)
         await until(lambda: batcher.queued_items > 0)
         assert call.cancel()
-        # A second is what the issue asks for; a busy machine gets more.
+        # A second is the bound; a busy machine gets more.
         await until(lambda: batcher.queued_items == 0 and batcher.held_items == 0 and pool.waiting == 0)
         computed = model.computed
         model.free.set()

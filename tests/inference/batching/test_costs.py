@@ -96,6 +96,15 @@ def test_the_quickest_batch_bounds_what_can_be_met() -> None:
     assert costs.quickest_s("image") == 0.3
 
 
+def test_neither_a_first_batch_nor_a_large_one_shuts_out_what_is_in_a_hurry() -> None:
+    costs = Costs()
+    costs.learn(0, "text", 1, 20.0)
+    assert costs.quickest_s("text") == 0
+    for _ in range(2):
+        costs.learn(0, "image", 32, 1.6)
+    assert costs.quickest_s("image") == pytest.approx(0.05)
+
+
 def test_an_unknown_group_is_taken_for_an_average_one_and_old_groups_are_forgotten() -> None:
     costs = Costs()
     warm(costs, "one", 2)
