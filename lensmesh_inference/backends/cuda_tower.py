@@ -68,8 +68,8 @@ class CudaTower(TorchTower):
                     for shape in shapes(network.example, self._most_rows, self._longest):
                         self._recorded[shape] = Recorded(module, shape, network.example.dtype, pool)
             except (RuntimeError, OutOfMemory, DeviceLost) as error:
-                # Some networks ask the device in the middle of a forward, which cannot be recorded and reads like a lost
-                # device. One that really is lost fails at the next forward.
+                # Some networks ask the device in the middle of a forward, which cannot be recorded. That reads like
+                # a lost device; one that really is lost fails at the next forward.
                 _log.warning("%s tower: no CUDA graphs on %s: %s", network.name, place.device, str(error)[:300])
                 self._recorded.clear()
         seconds = time.monotonic() - began

@@ -246,7 +246,8 @@ class Batcher(Generic[In, Out]):
         """Queue one item and wait for its answer. `deadline` is a time of the event loop's clock.
 
         Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a seat),
-        ``DeadlineExceeded`` where the deadline passes before a device is free or cannot be met by the fastest so far, ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on this very item.
+        ``DeadlineExceeded`` where the deadline passes before a device is free or cannot be met by the fastest so
+        far, ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on this very item.
         """
         self._check_open()
         own_seat = self.admit(lane, items=1, size_bytes=size_bytes) if seat is None else None

@@ -271,6 +271,7 @@ async def test_more_than_is_written_in_time_is_dropped_not_kept_in_memory(server
 
 async def test_what_is_put_twice_before_it_is_written_counts_once(server: RedisServer) -> None:
     async with level(server.url) as one:
+        await until(lambda: one.reachable)
         for size in (100, 300, 200):
             one.put(KEY, b"x" * size)
         assert one.waiting_bytes == 200
