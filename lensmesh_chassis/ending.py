@@ -7,12 +7,9 @@ import sys
 import threading
 from typing import Any
 
+from lensmesh_chassis.exits import GIVEN_UP
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.telemetry.error_tracking import stop_error_tracking
-
-GIVEN_UP = 70
-"""Exit code of a process that found that it cannot work any more: a device that hangs or is lost, an event loop that
-is blocked. (EX_SOFTWARE of sysexits.h.)"""
 
 # What is still to be sent gets so long altogether.
 _FLUSH_SECONDS = 1.5

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, err, fail, note, out, print_json
-from lensmesh_cli.load.plan import Mode
+from lensmesh_cli.load.mode import Mode
 from lensmesh_cli.options import DEFAULT_TARGET, CaFile, CertificateFile, Connect, KeyFile, Target, Timeout
 
 if TYPE_CHECKING:

@@ -5,25 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from lensmesh_cli.load import encoding
 from lensmesh_cli.load.figures import Figures, Sample, summarize
 from lensmesh_cli.load.loops import closed_loop, open_loop
+from lensmesh_cli.load.mode import Mode
 
 if TYPE_CHECKING:
     from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceAsyncStub
 
 Press = Callable[["EncoderServiceAsyncStub", Iterator[encoding.Item], float], Awaitable[Sequence[Sample]]]
-
-
-class Mode(StrEnum):
-    """How items are sent."""
-
-    UNARY = "unary"
-    BATCH = "batch"
-    STREAM = "stream"
 
 
 @dataclass(frozen=True, slots=True)
