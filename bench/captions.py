@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,7 @@ def measure(
             if made != len(pictures) * tokens:
                 raise RuntimeError(f"{title} made {made} tokens instead of {len(pictures) * tokens}")
             rates[title].append(len(pictures) / seconds)
-            print(f"{title}: {rates[title][-1]:.3f} captions/s", flush=True)  # noqa: T201 - it takes minutes
+            sys.stderr.write(f"{title}: {rates[title][-1]:.3f} captions/s\n")
     return rates
 
 
@@ -176,7 +177,7 @@ def main() -> None:
         folder = save_random_blip(here / "model", tiny=chosen.smoke)
         cases = make_cases(folder, here / "compiled", chosen.tokens, chosen.batch)
         rates = measure(cases, [path.read_bytes() for path in files], chosen.tokens, chosen.rounds)
-    print(f"\n{this_machine().title}, batches of {chosen.batch}, {chosen.tokens} tokens\n\n{table(rates)}")  # noqa: T201 - it is what it is for
+    sys.stdout.write(f"{this_machine().title}, batches of {chosen.batch}, {chosen.tokens} tokens\n\n{table(rates)}\n")
 
 
 if __name__ == "__main__":

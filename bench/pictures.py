@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -107,7 +108,7 @@ def main() -> None:
             row for size in SIZES for row in measure(Path(folder), size, files=arguments.files, rounds=arguments.rounds)
         ]
     load = ", ".join(f"{one:.1f}" for one in machine.load_average)
-    print(f"One of {machine.title}; load average before: {load}.\n\n{table(rows)}")  # noqa: T201 - a program's output
+    sys.stdout.write(f"One of {machine.title}; load average before: {load}.\n\n{table(rows)}\n")
 
 
 def _difference(

@@ -84,11 +84,6 @@ def choose_devices(requested: str) -> tuple[torch.device, ...]:
     return devices
 
 
-def choose_device(requested: str) -> torch.device:
-    """The first of `choose_devices`."""
-    return choose_devices(requested)[0]
-
-
 def threads_each(threads: int, workers: Sequence[str]) -> int:
     """CPU threads of one forward pass where `threads` are shared by the CPU workers among `workers`; at least 1."""
     return max(1, threads // max(1, workers.count("cpu")))

@@ -23,8 +23,7 @@ from lensmesh_inference.digest import Json, content_digest
 from lensmesh_inference.pictures.normalize import Normalize
 
 MIN_COSINE = 0.99
-"""bfloat16 stays above 0.999 in models of any size, well calibrated int8 above 0.995; below this something computes
-something else."""
+"""bfloat16 stays above 0.999 in models of any size; below this something computes something else."""
 
 _FILE = "reference.npz"
 

@@ -10,7 +10,6 @@ import torch
 
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_inference.devices import (
-    choose_device,
     choose_devices,
     choose_precision,
     cpu_has_bfloat16,
@@ -22,14 +21,14 @@ from lensmesh_inference.devices import (
 
 
 def test_auto_takes_cuda_where_torch_sees_it() -> None:
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_devices("auto")[0].type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert list(choose_devices("cpu")) == [torch.device("cpu")]
 
 
 @pytest.mark.parametrize("requested", ["cuda:99", "tpu", "meta", "cpu:x", "cpu:", "cpu,cuda:99"])
 def test_a_device_that_is_not_there_is_an_error_and_no_silent_fall(requested: str) -> None:
     with pytest.raises(PreconditionFailed, match="auto"):
-        choose_device(requested)
+        choose_devices(requested)
 
 
 @pytest.mark.parametrize(

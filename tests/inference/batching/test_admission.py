@@ -135,7 +135,7 @@ def test_an_idle_device_lets_everybody_in_whatever_is_predicted() -> None:
         await warmed(batcher, 1)
         now = asyncio.get_running_loop().time()
         with batcher.admit(Lane.BULK, items=50, size_bytes=50, deadline=now + 0.001):
-            pass
+            assert batcher.held_items == 50
         await batcher.stop()
 
     run(scenario())
