@@ -28,10 +28,11 @@ from PIL import Image
 from bench.files import make_files
 from bench.machine import this_machine
 from bench.measure import Spread
-from caption_svc.captioner import Caption, Compute, Job
+from caption_svc.captioner import Caption, Job
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from lensmesh_inference.backends import quiet
 from lensmesh_inference.backends.folder import CompiledFolder
+from lensmesh_inference.compute import Compute
 from lensmesh_inference.devices import cpu_count, cpu_has_bfloat16
 from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
@@ -122,7 +123,13 @@ def make_cases(folder: Path, compiled: Path, tokens: int, batch: int) -> dict[st
         f"transformers, {precision}, batched": partial(in_batches, batched.together, batch),
     }
     for backend in ("torch", "openvino") if quiet.installed() else ("torch",):
-        compute = Compute("cpu", backend, precision, cpu_count(), CompiledFolder(compiled))
+        compute = Compute(
+            device="cpu",
+            backend=backend,
+            precision=precision,
+            threads=cpu_count(),
+            folder=CompiledFolder(compiled),
+        )
         ours = Ours(load_blip(folder, name="random", kind=Kind.LOCAL, compute=compute), tokens)
         cases[f"captioner, {backend} {precision}, batched"] = partial(in_batches, ours.together, batch)
     return cases

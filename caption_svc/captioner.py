@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.models import Facts
 from lensmesh_inference.pictures.decoder import PictureDecoder
@@ -28,18 +27,6 @@ class ModelFacts(Facts):
     def label(self) -> str:
         """What `Caption.model` says: the name, "@" and 12 digits of the digest."""
         return f"{self.name}@{self.weights_digest[:12]}"
-
-
-@dataclass(frozen=True)
-class Compute:
-    """What a model shall run on, as in settings; `threads` are the CPU's, for all workers together. Compiled models
-    are kept in `folder`."""
-
-    device: str = "auto"
-    backend: str = "auto"
-    precision: str = "auto"
-    threads: int = 1
-    folder: CompiledFolder = field(default_factory=lambda: CompiledFolder(None))
 
 
 @dataclass(frozen=True)

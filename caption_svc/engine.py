@@ -146,12 +146,13 @@ class Captioner:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    def canary(self, max_tokens: int) -> Callable[[], Awaitable[str]]:
-        """The canary's question: what a picture that is always the same shows."""
+    def canary(self, max_tokens: int) -> Callable[[int], Awaitable[str]]:
+        """The canary's question to one device: what a picture that is always the same shows."""
         content, plan = golden_png(), self.model.plan("", max_tokens, 1)
 
-        async def ask() -> str:
+        async def ask(device: int) -> str:
             work = self.work(content, plan, lane=Lane.INTERACTIVE, field="canary", cached=False)
+            work.device = device
             with self.admit([work], Lane.INTERACTIVE) as seat:
                 return (await self.describe(work, seat=seat)).caption.text
 

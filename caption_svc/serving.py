@@ -6,17 +6,16 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from caption_svc.captioner import CaptionModel, Compute
+from caption_svc.captioner import CaptionModel
 from caption_svc.engine import Captioner
 from caption_svc.models.sources import choose_models, load_model
 from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
-from lensmesh_inference.backends.folder import compiled_folder
 from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.canary import Canary
-from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.compute import Compute
 from lensmesh_inference.health import ModelHealth
 from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.pool import DecodePool, open_pool
@@ -49,6 +48,7 @@ class Serving:
         name, settings = model.facts.name, self._settings
         if self._pool is None:
             self._pool = open_pool(settings, model.devices())
+            self.health.watch(self._pool)
         captioner = Captioner(model, self._pool, settings, self._metrics, self.cache)
         await captioner.batcher.start()
         self._captioners.append(captioner)
@@ -88,13 +88,7 @@ def load_models(settings: CaptionSettings) -> list[CaptionModel]:
     Raises a ``LensmeshError`` where a model that is named cannot be served; `auto` always finds something.
     """
     models: list[CaptionModel] = []
-    compute = Compute(
-        device=settings.device,
-        backend=settings.backend,
-        precision=settings.precision,
-        threads=settings.threads or cpu_count(),
-        folder=compiled_folder(settings.compiled_dir),
-    )
+    compute = Compute.of(settings)
     for choice in choose_models(settings.model, settings.real_model):
         _log.log(
             logging.INFO if choice.kind is Kind.LOCAL else logging.WARNING,

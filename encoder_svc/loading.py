@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import open_clip
@@ -24,11 +24,12 @@ from encoder_svc.towers import CausalTextTower, ImageTower, text_tower, used_tok
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.choice import open_towers
-from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.parity import required
 from lensmesh_inference.backends.pixels import PicturesIn
+from lensmesh_inference.backends.quantization import RECIPE
 from lensmesh_inference.backends.tower import Network, Place, Tower
 from lensmesh_inference.backends.versions import versions
+from lensmesh_inference.compute import Compute
 from lensmesh_inference.devices import choose_devices, parse_devices, threads_each
 from lensmesh_inference.digest import Json, json_digest, weights_digest
 from lensmesh_inference.models import model_error
@@ -42,26 +43,13 @@ _EXAMPLE_TEXTS: Final = 4
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Computing:
-    """How models are to be computed; fields as in settings, but `threads` are the CPU's of all workers together."""
-
-    device: str
-    threads: int
-    max_batch: int
-    backend: str
-    precision: str
-    calibration_dir: str
-    folder: CompiledFolder
-
-
-def load(source: Source, computing: Computing, *, allow_download: bool) -> OpenClipModel:
+def load(source: Source, compute: Compute, *, calibration_dir: str, allow_download: bool) -> OpenClipModel:
     """Load one model.
 
     Takes seconds, and minutes where something has to be compiled first; blocks. Raises ``PreconditionFailed`` for what
     cannot be served as configured.
     """
-    places = _places(computing)
+    places = _places(compute)
     located = locate(source, allow_download=allow_download)
     tokenizer = make_tokenizer(located, allow_download=allow_download)
     model = _create(located)
@@ -79,16 +67,16 @@ def load(source: Source, computing: Computing, *, allow_download: bool) -> OpenC
     if source.form is Form.SHAPES:
         golden = stored()
     else:
-        golden = computed(model, inputs.preprocessing.library, tokenizer, key, computing.folder)
+        golden = computed(model, inputs.preprocessing.library, tokenizer, key, compute.folder)
     if not golden.is_finite:
         raise model_error(f"{source.name} answers NaN, by open_clip in float32, too: its weights are damaged.")
     pictures, words = _prepared(inputs, golden)
 
     learnt, quantization = None, "none"
-    if computing.precision == "int8":
+    if compute.precision == "int8":
         decoder = PictureDecoder(ImageLimits())
-        learnt = calibration(computing.calibration_dir, lambda content: inputs.image(content, decoder).data)
-        quantization = f"int8/{learnt.name}"
+        learnt = calibration(calibration_dir, lambda content: inputs.image(content, decoder).data)
+        quantization = f"int8.{RECIPE}/{learnt.name}"
     facts = describe(
         source,
         located,
@@ -96,26 +84,26 @@ def load(source: Source, computing: Computing, *, allow_download: bool) -> OpenC
         described,
         digest=digest,
         quantization=quantization,
-        device=computing.device,
+        device=compute.device,
         image_bytes=pictures[0].data.nbytes,
     )
     seeing = _image_network(model, inputs, json_digest(key), pictures)
     reading = _text_network(texts, inputs, json_digest(key), words)
-    images = open_towers(seeing, computing.backend, computing.precision, places, computing.folder, learnt)
+    images = open_towers(seeing, compute.backend, compute.precision, places, compute.folder, learnt)
     # Texts are few and short, and their towers lose more by int8: they keep the numbers that are chosen for them.
-    numbers = "auto" if computing.precision == "int8" else computing.precision
-    pairs = list(zip(images, open_towers(reading, computing.backend, numbers, places, computing.folder), strict=True))
+    numbers = "auto" if compute.precision == "int8" else compute.precision
+    pairs = list(zip(images, open_towers(reading, compute.backend, numbers, places, compute.folder), strict=True))
     facts = replace(facts, backend=_all(pairs, "backend"), precision=_all(pairs, "precision"))
     served = OpenClipModel(facts, inputs, places, pairs)
     served.facts = replace(facts, parity_cosine=_parity(served, golden, [*pictures, *words]))
     return served
 
 
-def _places(computing: Computing) -> list[Place]:
-    threads = threads_each(computing.threads, parse_devices(computing.device))
+def _places(compute: Compute) -> list[Place]:
+    threads = threads_each(compute.threads, parse_devices(compute.device))
     # Of each thread that computes: torch has no other way to say it.
     torch.set_num_threads(threads)
-    return [Place(device, threads, computing.max_batch) for device in choose_devices(computing.device)]
+    return [Place(device, threads, compute.max_batch) for device in choose_devices(compute.device)]
 
 
 def _create(located: Located) -> Any:

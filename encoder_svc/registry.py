@@ -14,8 +14,7 @@ from encoder_svc.model import EncoderModel
 from encoder_svc.settings import EncoderSettings
 from encoder_svc.sources import FORMS, Form, Source, parse_source
 from lensmesh_chassis.errors import PreconditionFailed
-from lensmesh_inference.backends.folder import compiled_folder
-from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.compute import Compute
 from lensmesh_inference.models import missing_packages, model_error, split_names
 
 _NEEDED = ("torch", "open_clip")
@@ -48,18 +47,10 @@ def open_model(name: str, settings: EncoderSettings, *, allow_download: bool | N
 
 def _open_clip(source: Source, settings: EncoderSettings, allow_download: bool) -> EncoderModel:
     # Imported here: torch takes seconds and half a gigabyte, which the mock does without.
-    from encoder_svc.loading import Computing, load
+    from encoder_svc.loading import load
 
-    computing = Computing(
-        device=settings.device,
-        threads=settings.threads or cpu_count(),
-        max_batch=settings.max_batch,
-        backend=settings.backend,
-        precision=settings.precision,
-        calibration_dir=settings.calibration_dir,
-        folder=compiled_folder(settings.compiled_dir),
-    )
-    return load(source, computing, allow_download=allow_download)
+    compute = Compute.of(settings)
+    return load(source, compute, calibration_dir=settings.calibration_dir, allow_download=allow_download)
 
 
 def _auto(settings: EncoderSettings) -> EncoderModel:

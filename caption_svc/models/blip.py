@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from PIL import Image
 
-from caption_svc.captioner import Compute, ModelFacts, Plan, Worker
+from caption_svc.captioner import ModelFacts, Plan, Worker
 from caption_svc.models.decoder import Decoder
 from caption_svc.models.describing import Describer, Language
 from caption_svc.models.parity import check_parity, parity, reference
@@ -23,6 +23,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.choice import open_towers
 from lensmesh_inference.backends.pixels import PicturesIn
 from lensmesh_inference.backends.tower import Network, Place, Tower, in_precision
+from lensmesh_inference.compute import Compute
 from lensmesh_inference.devices import (
     DeviceFacts,
     choose_devices,

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from caption_svc.captioner import CaptionModel, Compute
+from caption_svc.captioner import CaptionModel
 from caption_svc.models.mock import MockCaptioner
 from caption_svc.models.weights import cached_folder, fetch_folder, has_weights
 from lensmesh_chassis.errors import NotFound
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.compute import Compute
 from lensmesh_inference.models import Kind, missing_packages, model_error, split_names
 from lensmesh_shapes import CAPTIONER_DIR
 

@@ -64,22 +64,29 @@ class Child:
 
     def prepare(self, content: bytes, asked: Asked) -> torch.Tensor:
         """As `prepare.prepare`; raises ``LostChildError`` where the process did not live to answer."""
+        pixels = torch.empty(3, asked.transform.height, asked.transform.width, dtype=torch.uint8)
         try:
-            if not self.ready:
-                self._wait_until_ready()
-            self._pipe.send_bytes(pickle.dumps(asked))
-            self._pipe.send_bytes(content)
-            answer: Answer = pickle.loads(self._pipe.recv_bytes())
-            if answer.refused is not None:
-                raise answer.refused.error()
-            if answer.bug:
-                raise RuntimeError(f"a decoding process failed: {answer.bug}")
-            pixels = torch.empty(3, asked.transform.height, asked.transform.width, dtype=torch.uint8)
-            if self._pipe.recv_bytes_into(pixels.numpy().data.cast("B")) != pixels.nbytes:
-                raise EOFError
-        except (EOFError, OSError) as error:
+            answer = self._ask(content, asked, pixels)
+        except Exception as error:
+            # Half an answer, or what is none: whatever comes next from this process would be of the picture before.
             raise LostChildError(type(error).__name__) from error
+        if answer.refused is not None:
+            raise answer.refused.error()
+        if answer.bug:
+            raise RuntimeError(f"a decoding process failed: {answer.bug}")
         return pixels
+
+    def _ask(self, content: bytes, asked: Asked, pixels: torch.Tensor) -> Answer:
+        """The answer, and in `pixels` what it made of the picture."""
+        if not self.ready:
+            self._wait_until_ready()
+        self._pipe.send_bytes(pickle.dumps(asked))
+        self._pipe.send_bytes(content)
+        answer: Answer = pickle.loads(self._pipe.recv_bytes())
+        done = answer.refused is None and not answer.bug
+        if done and self._pipe.recv_bytes_into(pixels.numpy().data.cast("B")) != pixels.nbytes:
+            raise EOFError
+        return answer
 
     def end(self, *, within_s: float = _END_S) -> None:
         """Close its pipe, at which it ends; kill it where it does not, or has not begun to read."""

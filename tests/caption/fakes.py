@@ -8,9 +8,10 @@ from typing import Any
 import torch
 import transformers
 
-from caption_svc.captioner import Caption, Compute, Job
+from caption_svc.captioner import Caption, Job
 from caption_svc.models.mock import MockCaptioner
 from lensmesh_inference.batching.faults import OutOfMemory
+from lensmesh_inference.compute import Compute
 
 TINY = "acme/tiny-blip"
 WORDS = [

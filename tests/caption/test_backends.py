@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from caption_svc.captioner import Caption, Compute, Job
+from caption_svc.captioner import Caption, Job
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from caption_svc.models.decoder import Decoder
 from caption_svc.models.describing import Describer, Language
@@ -23,6 +23,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.tower import Array
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
+from lensmesh_inference.compute import Compute
 from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
@@ -49,7 +50,7 @@ def texts(model: BlipCaptioner, pictures: Sequence[bytes], worker: int = 0) -> l
 def test_openvino_says_the_same(tiny_folder: Path, pictures: list[bytes], tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     compiled = CompiledFolder(tmp_path / "compiled")
-    by_openvino = load(tiny_folder, Compute("cpu", "openvino", "float32", 1, compiled))
+    by_openvino = load(tiny_folder, Compute(device="cpu", backend="openvino", precision="float32", folder=compiled))
     assert (by_openvino.facts.backend, by_openvino.facts.precision) == ("openvino", "float32")
     assert by_openvino.facts.parity_cosine == pytest.approx(1, abs=1e-4)
     expected = texts(load(tiny_folder, ON_CPU), pictures)
@@ -62,7 +63,7 @@ def test_openvino_says_the_same(tiny_folder: Path, pictures: list[bytes], tmp_pa
 def test_a_restart_needs_no_reference(
     tiny_folder: Path, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = Compute("cpu", "torch", "float32", 1, CompiledFolder(tmp_path / "compiled"))
+    compute = Compute(device="cpu", backend="torch", precision="float32", folder=CompiledFolder(tmp_path / "compiled"))
     first = load(tiny_folder, compute)
 
     def computed(*_: object, **__: object) -> None:
@@ -78,7 +79,7 @@ def test_a_restart_needs_no_reference(
 
 
 def test_workers_that_share_the_cpu_say_the_same(tiny_folder: Path, pictures: list[bytes]) -> None:
-    model = load(tiny_folder, Compute("cpu:2", "torch", "float32", 2))
+    model = load(tiny_folder, Compute(device="cpu:2", backend="torch", precision="float32", threads=2))
     assert len(model.workers()) == 2
     assert [device.id for device in model.devices()] == ["cpu"]
     expected = texts(model, pictures)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from caption_svc.captioner import Compute
 from caption_svc.models.sources import Choice, choose_models, load_model
 from lensmesh_chassis.errors import LensmeshError, NotFound, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.compute import Compute
 from lensmesh_inference.models import Kind
 from lensmesh_shapes import CAPTIONER_DIR
 from tests.caption.fakes import ON_CPU
