@@ -151,6 +151,7 @@ class Engine:
 
     async def start(self) -> None:
         """Start the device threads; each model answers its canary, so that no caller is the first."""
+        self._health.watch(self.pool)
         self._health.start()
         for served in self.served:
             await served.batcher.start()
@@ -165,12 +166,14 @@ class Engine:
         await self.pool.close()
         self._health.stop()
 
-    async def _ask(self, served: Served) -> Answers:
-        """The canary's question: the vectors of a picture and a text that are always the same."""
+    async def _ask(self, served: Served, device: int) -> Answers:
+        """The canary's question to one device: the vectors of a picture and a text that are always the same."""
         job = Job(served, served.model.facts.spaces[0], Lane.INTERACTIVE, None)
         picture, text = Picture(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
         # What callers may send is limited by settings; this is none of theirs. And the model has to answer it itself.
         works = [_work(item, job, self.pool.decoder.within(ImageLimits()), cached=False) for item in (picture, text)]
+        for work in works:
+            work.device = device
         with served.engine.admit(works, job.lane) as seat:
             picture_done, text_done = [await served.engine.answer(work, seat=seat) for work in works]
         return _unit(picture_done.value.vector), _unit(text_done.value.vector)

@@ -89,6 +89,8 @@ class Work(Generic[In, Value]):
     content: bytes = b""
     scope: str = ""
     given_up: Callable[[], None] | None = None
+    device: int | None = None
+    """The one device that may answer; None: any."""
     arrived: float = field(default_factory=time.monotonic)
     key: str | None = None
     """In the cache, once it was looked up there."""
@@ -139,6 +141,7 @@ class ModelEngine(Generic[In, Out, Value]):
             max_queue_bytes=settings.max_queue_bytes,
             max_wait_s=settings.max_wait_seconds,
             linger_s=settings.linger_ms / 1000,
+            bulk_batch_s=settings.bulk_batch_ms / 1000,
             cost_group=cost_group,
             observer=metrics.observe(name, [lane.name.lower() for lane in Lane]),
         )
@@ -241,6 +244,7 @@ class ModelEngine(Generic[In, Out, Value]):
                 group=group,
                 deadline=work.deadline,
                 seat=seat,
+                device=work.device,
             )
             value = self._finish(prepared, answer.value)
         except InternalFault:

@@ -7,8 +7,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from lensmesh_chassis.errors import InternalFault
+from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.canary import Canary
 from lensmesh_inference.engine import ModelEngine
+from lensmesh_inference.pictures.pool import DecodePool
 from lensmesh_inference.settings import ModelServiceSettings
 from lensmesh_inference.troubles import Troubles
 from lensmesh_inference.watchdog import Watchdog
@@ -52,14 +55,15 @@ class ModelHealth:
     async def trust(
         self,
         engine: ModelEngine[Any, Any, Any],
-        ask: Callable[[], Awaitable[A]],
+        ask: Callable[[int], Awaitable[A]],
         same: Callable[[A, A], bool],
         *,
         parity: float | None,
     ) -> Canary[A]:
         """Ask an engine's canary for the first time, and watch the engine from now on. Raises what the model raises.
 
-        `ask` and `same` as of `Canary`; `parity` is the cosine to the model's reference, None where it has none.
+        `ask` sends the question to the device of a number, `same` is as of `Canary`; `parity` is the cosine to the
+        model's reference, None where it has none.
         """
         self._metrics.tell_parity(engine.batcher.name, parity)
         name = engine.batcher.name
@@ -68,8 +72,19 @@ class ModelHealth:
             engine.trust(not trouble)
             self._troubles.hear(name, trouble)
 
+        async def ask_each() -> A:
+            """One after another, and all have to say the same."""
+            first, *others = engine.batcher.working
+            answer = await ask(first)
+            for number in others:
+                if not same(answer, await ask(number)):
+                    raise InternalFault(
+                        Reason.MODEL_FAILED, f"devices {first} and {number} of {name} differ in what they answer"
+                    )
+            return answer
+
         canary = Canary(
-            ask,
+            ask_each,
             same,
             tell,
             name=name,
@@ -86,6 +101,11 @@ class ModelHealth:
             self._watchdog.watch(engine.batcher)
         await canary.start()
         return canary
+
+    def watch(self, pool: DecodePool) -> None:
+        """Watch the threads in which items are prepared, too."""
+        if self._watchdog is not None:
+            self._watchdog.watch(pool)
 
     def start(self) -> None:
         """Watch the devices and the event loop from now on; to be called on it, once all models are loaded."""

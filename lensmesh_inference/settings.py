@@ -74,6 +74,13 @@ class ModelServiceSettings(FetchSettings):
         description="Longest time that a bulk batch which is not full waits for items that are being decoded, at most "
         "as long as it will take; interactive items never wait. 0: never.",
     )
+    bulk_batch_ms: float = Field(
+        default=500,
+        gt=0,
+        description="While interactive calls come, a bulk batch is made no larger than takes so long (or as long as an "
+        "interactive batch), as predicted, but never smaller than an eighth of `max_batch`: it is what the next "
+        "interactive call waits for.",
+    )
     stream_items: int = Field(default=256, ge=1, description="Items of one stream in flight before reading stops.")
     stream_bytes: int = Field(default=64 * 1024**2, ge=1, description="Bytes of one stream in flight before that.")
     canary_seconds: float = Field(
@@ -93,8 +100,8 @@ class ModelServiceSettings(FetchSettings):
         ge=0,
         description="A batch in the device for longer than this, and longer than 5 times what was predicted, has hung: "
         "the service says NOT_SERVING and why, and its process ends with code 70; the first batch of its kind gets "
-        "three times as long. So does one whose event loop is "
-        "blocked for 6 times as long. 0: never.",
+        "three times as long. So does one whose event loop is blocked for 6 times as long, or in which preparing one "
+        "item takes 24 times as long. 0: never.",
     )
     cache_bytes: int = Field(
         default=64 * 1024**2,

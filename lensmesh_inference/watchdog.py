@@ -1,6 +1,6 @@
-"""Ends a process whose device or event loop hangs: a hung thread can be neither cancelled nor killed alone.
+"""Ends a process whose device, decoding or event loop hangs: a hung thread can be neither cancelled nor killed alone.
 
-A thread of its own looks at both, because whatever hangs cannot tell of itself. Time is counted in the thread's own
+A thread of its own looks at both, because what hangs cannot tell of itself. Time is counted in the thread's own
 ticks, not by a clock: a process that was stopped for an hour (SIGSTOP, a suspended machine) has not hung for an hour.
 """
 
@@ -22,7 +22,7 @@ PREDICTIONS = 5.0
 # So many times that the first batch of its kind and size may take, whose prediction is a guess and which may warm
 # something up.
 FIRST = 3.0
-# So many times `hang_s` a batch may take before anything is known of the model.
+# So many times `hang_s` a batch may take before anything is known of the model, and one item to be decoded.
 UNKNOWN = 24.0
 # And so many times `hang_s` the event loop may keep a callback waiting.
 LOOP = 6.0
@@ -33,14 +33,14 @@ _log = logging.getLogger(__name__)
 
 
 class Watched(Protocol):
-    """A model's engine. Read from the watchdog's thread, so it only reads."""
+    """A model's engine, or a pool of threads. Read from the watchdog's thread, so it only reads."""
 
     @property
     def name(self) -> str:
-        """The model's."""
+        """The model's, or the pool's."""
 
     def running(self) -> Sequence[Running]:
-        """What its devices work on."""
+        """What its devices or threads work on."""
 
     @property
     def lost(self) -> bool:
@@ -125,13 +125,8 @@ class Watchdog:
                 if predicted_s is not None:
                     most_s = max(self._hang_s, PREDICTIONS * predicted_s) * (FIRST if batch.first else 1)
                 if seconds > most_s and not trouble:
-                    expected = (
-                        "nothing was known of the model" if predicted_s is None else f"{predicted_s:.3g} s predicted"
-                    )
-                    trouble = (
-                        f"{engine.name} hangs: a batch of {batch.items} has been in the device for {seconds:g} s, "
-                        f"{expected}{_stack(batch.thread)}"
-                    )
+                    expected = "nothing was predicted" if predicted_s is None else f"{predicted_s:.3g} s predicted"
+                    trouble = f"{engine.name} hangs: {batch.what} for {seconds:g} s, {expected}{_stack(batch.thread)}"
         self._ticks = now
         return trouble
 

@@ -15,24 +15,20 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from opentelemetry import context
-from opentelemetry.context import Context
-
-from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError, Overloaded, Unavailable
+from lensmesh_chassis.errors import InternalFault, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.admission import Admission
 from lensmesh_inference.batching.costs import Costs
 from lensmesh_inference.batching.devices import Device, one_thread
-from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
+from lensmesh_inference.batching.execution import Answer, Execution
+from lensmesh_inference.batching.faults import DeviceLost
 from lensmesh_inference.batching.lanes import Entry, Lane, Seat
 from lensmesh_inference.batching.observer import BatchObserver, Unobserved
 from lensmesh_inference.batching.running import Running
 from lensmesh_inference.batching.selection import Selector
-from lensmesh_inference.batching.tracing import Ride, batch_span
+from lensmesh_inference.batching.tracing import Ride
 
 __all__ = ["Answer", "Batcher", "Lane", "Seat"]
 
@@ -45,16 +41,6 @@ MOST_LOSSES = 2
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Answer(Generic[Out]):
-    """One item's output and where its time went."""
-
-    value: Out
-    queue_us: int
-    compute_us: int
-    batch_size: int
-
-
 class Batcher(Generic[In, Out]):
     """One queue, and a thread for each of the `workers` that take batches from it.
 
@@ -64,8 +50,9 @@ class Batcher(Generic[In, Out]):
 
     Each lane holds at most `max_queue_items` and `max_queue_bytes`, and lets no call in that would wait for longer than
     `max_wait_s`. A bulk batch that is not full waits up to `linger_s` for items that are `coming`; interactive ones
-    never wait. `cost_group` maps a group to what its costs depend on. `observer` is told what happens, for whoever
-    counts it. `clock` must be the event loop's.
+    never wait. While interactive items come, a bulk batch is no larger than takes `bulk_batch_s`. `cost_group` maps a
+    group to what its costs depend on. `observer` is told what happens, for whoever counts it. `clock` must be the event
+    loop's.
     """
 
     def __init__(
@@ -78,6 +65,7 @@ class Batcher(Generic[In, Out]):
         max_queue_bytes: int,
         max_wait_s: float = math.inf,
         linger_s: float = 0.0,
+        bulk_batch_s: float = math.inf,
         cost_group: Callable[[Hashable], Hashable] = lambda group: group,
         observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -85,7 +73,6 @@ class Batcher(Generic[In, Out]):
     ) -> None:
         self._name = name
         self._limits = (max_queue_items, max_queue_bytes)
-        self._cost_group = cost_group
         self._clock = clock
         self.observer = observer or Unobserved()
         self._costs = Costs()
@@ -107,10 +94,16 @@ class Batcher(Generic[In, Out]):
         )
         self._lanes = self._admission.lanes
         self._selector: Selector[In, Answer[Out]] = Selector(
-            self._lanes, self._costs, linger_s=linger_s, kind_of=cost_group
+            self._lanes, self._costs, linger_s=linger_s, bulk_batch_s=bulk_batch_s, kind_of=cost_group
         )
-        self.batches = 0
-        """Batches that the devices have been given so far."""
+        self._execution: Execution[In, Out] = Execution(
+            name,
+            self._costs,
+            kind_of=cost_group,
+            is_late=self._selector.is_late,
+            observer=self.observer,
+            clock=clock,
+        )
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -139,6 +132,11 @@ class Batcher(Generic[In, Out]):
     def name(self) -> str:
         """The model's."""
         return self._name
+
+    @property
+    def batches(self) -> int:
+        """Batches that the devices have been given so far."""
+        return self._execution.batches
 
     @property
     def queued_items(self) -> int:
@@ -188,9 +186,14 @@ class Batcher(Generic[In, Out]):
         return [batch for device in self._devices if (batch := device.running()) is not None]
 
     @property
+    def working(self) -> list[int]:
+        """Numbers of the devices that are left."""
+        return [device.number for device in self._devices if not device.lost]
+
+    @property
     def devices(self) -> int:
         """Devices that are left."""
-        return sum(not device.lost for device in self._devices)
+        return len(self.working)
 
     @property
     def lost(self) -> bool:
@@ -242,8 +245,12 @@ class Batcher(Generic[In, Out]):
         group: Hashable = None,
         deadline: float | None = None,
         seat: Seat | None = None,
+        device: int | None = None,
     ) -> Answer[Out]:
         """Queue one item and wait for its answer. `deadline` is a time of the event loop's clock.
+
+        The `device` of that number answers it, before all else and alone in a batch, as a question whether it works;
+        should it be lost, any other does.
 
         Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a seat),
         ``DeadlineExceeded`` where the deadline passes before a device is free or cannot be met by the fastest so
@@ -255,7 +262,10 @@ class Batcher(Generic[In, Out]):
         ride = Ride(lane.name.lower())
         entry = Entry(item, group, lane, deadline, self._clock(), answer_to_come, ride)
         queue = self._lanes[lane]
-        queue.put(entry)
+        if device is None or self._devices[device].lost:
+            queue.put(entry)
+        else:
+            self._devices[device].own.append(entry)
         self._wake.set()
         try:
             answer = await entry.answer
@@ -272,15 +282,19 @@ class Batcher(Generic[In, Out]):
 
     async def _serve(self, device: Device[In, Out | LensmeshError]) -> None:
         while not self._stopping:
-            choice = self._selector.choose(self._clock(), device.limit)
-            self._drop(choice.late)
-            if not choice.batch:
-                await self._sleep(choice.look_again)
-                continue
+            if device.own:
+                batch = [device.own.popleft()]
+            else:
+                choice = self._selector.choose(self._clock(), device.limit)
+                self._execution.drop(choice.late)
+                batch = choice.batch
+                if not batch:
+                    await self._sleep(choice.look_again)
+                    continue
             try:
-                await self._compute(device, choice.batch)
+                await self._execution.run(device, batch)
             except DeviceLost as error:
-                self._lose(device, choice.batch, error)
+                self._lose(device, batch, error)
                 return
 
     async def _sleep(self, look_again: float | None) -> None:
@@ -292,116 +306,6 @@ class Batcher(Generic[In, Out]):
             alarm.cancel()
         # Let everybody who is ready now submit: one pass of the loop, not a wait.
         await asyncio.sleep(0)
-
-    async def _compute(
-        self,
-        device: Device[In, Out | LensmeshError],
-        batch: list[Entry[In, Answer[Out]]],
-        inside: Context | None = None,
-    ) -> None:
-        """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail.
-
-        `inside`: where the span of the batch that this is a half of is current. Raises ``DeviceLost``.
-        """
-        batch = self._still_wanted(batch)
-        if not batch:
-            return
-        if len(batch) > device.limit:
-            # The device ran out of memory since this batch was made.
-            await self._compute_halves(device, batch, inside)
-            return
-        facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
-        with batch_span([entry.ride for entry in batch], facts, inside) as span:
-            try:
-                await self._compute_at_once(device, batch)
-                return
-            except Exception as error:
-                # Without its words: an error that nobody foresaw may quote what it was given.
-                spans.fail(span, error)
-                if isinstance(error, DeviceLost):
-                    _put_back(batch)
-                    raise
-                if isinstance(error, OutOfMemory):
-                    self.observer.out_of_memory()
-                    device.ran_out_of_memory(len(batch))
-                if len(batch) == 1:
-                    self._blame(batch[0], error)
-                    return
-                if not isinstance(error, OutOfMemory):
-                    self.observer.batch_failed()
-                    _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
-                _put_back(batch)
-            await self._compute_halves(device, batch, context.get_current())
-
-    async def _compute_halves(
-        self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]], inside: Context | None
-    ) -> None:
-        middle = len(batch) // 2
-        for half in (batch[:middle], batch[middle:]):
-            await self._compute(device, half, inside)
-
-    async def _compute_at_once(
-        self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]]
-    ) -> None:
-        """Run the batch as it is. Raises what the worker raises, and nothing is answered then."""
-        kind, items = self._cost_group(batch[0].group), len(batch)
-        self.batches += 1
-        ran = await device.run(
-            [entry.item for entry in batch],
-            self.batches,
-            self._costs.seconds(kind, items),
-            seen=self._costs.has_run(device.number, kind, items),
-        )
-        if len(ran.outputs) != items:
-            raise RuntimeError(f"{self._name} returned {len(ran.outputs)} outputs for {items} items")
-        device.went_well()
-        self._costs.learn(device.number, kind, items, ran.seconds)
-        self.observer.computed(items, ran.seconds)
-        for entry, output in zip(batch, ran.outputs, strict=True):
-            if isinstance(output, LensmeshError):
-                entry.fail(output)
-            elif not entry.answer.done():
-                queue_us = int((ran.started - entry.arrived) * 1e6)
-                entry.answer.set_result(Answer(output, queue_us, int(ran.seconds * 1e6), items))
-
-    def _still_wanted(self, batch: list[Entry[In, Answer[Out]]]) -> list[Entry[In, Answer[Out]]]:
-        now = self._clock()
-        self._drop([entry for entry in batch if not entry.answer.done() and self._selector.is_late(entry, now)])
-        return [entry for entry in batch if not entry.answer.done()]
-
-    def _drop(self, late: Sequence[Entry[In, Answer[Out]]]) -> None:
-        """Fail what would not be done in time."""
-        for lane in Lane:
-            if count := sum(entry.lane is lane for entry in late):
-                self.observer.late(lane, count)
-        for entry in late:
-            entry.fail(
-                DeadlineExceeded(
-                    Reason.DEADLINE_EXCEEDED, f"Its deadline passed, or cannot be met, in the queue of {self._name}."
-                )
-            )
-
-    def _blame(self, entry: Entry[In, Answer[Out]], error: Exception) -> None:
-        """The model failed on this very item."""
-        _log.error("%s failed on one item", self._name, exc_info=error)
-        if not isinstance(error, OutOfMemory):
-            self.observer.poisoned()
-        if isinstance(error, LensmeshError):
-            entry.fail(error)
-            return
-        if isinstance(error, OutOfMemory):
-            # Not RESOURCE_EXHAUSTED, which callers take as a reason to send it again.
-            fault = InternalFault(
-                Reason.OUT_OF_MEMORY,
-                f"{self._name} runs out of memory on this item alone: give its device more, or share it with less.",
-            )
-        else:
-            text = f"{self._name} failed on this item; others are not concerned."
-            fault = InternalFault(Reason.MODEL_FAILED, text)
-        # As by `raise ... from`: a report of the error shows what lies behind it, as the batch's span does.
-        fault.__cause__ = error
-        spans.mark_recorded(fault)
-        entry.fail(fault)
 
     def _lose(
         self, device: Device[In, Out | LensmeshError], batch: Sequence[Entry[In, Answer[Out]]], error: DeviceLost
@@ -420,6 +324,9 @@ class Batcher(Generic[In, Out]):
                 )
         for lane, queue in self._lanes.items():
             queue.put_back([entry for entry in unanswered if entry.lane is lane and not entry.answer.done()])
+        while device.own:
+            entry = device.own.popleft()
+            self._lanes[entry.lane].put(entry)
         if self.lost:
             self._fail_queued(self._gone())
         self._wake.set()
@@ -437,8 +344,6 @@ class Batcher(Generic[In, Out]):
         for lane in self._lanes.values():
             for entry in lane.clear():
                 entry.fail(error)
-
-
-def _put_back(batch: Sequence[Entry[Any, Any]]) -> None:
-    for entry in batch:
-        entry.ride.put_back()
+        for device in self._devices:
+            while device.own:
+                device.own.popleft().fail(error)

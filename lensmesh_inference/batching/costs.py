@@ -6,6 +6,7 @@ more. No clock in here: whoever measures tells.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -108,6 +109,11 @@ class Costs:
         """What so many items of a group will take in batches of `batch`."""
         fixed, per_item = self._fit(group)
         return fixed * -(-items // batch) + per_item * items
+
+    def items_in(self, group: Hashable, seconds: float) -> int | None:
+        """How many items of a group make a batch of so long; None where they cost nothing, or it is not known."""
+        fixed, per_item = self._fit(group)
+        return int(max(0.0, seconds - fixed) / per_item + 1e-9) if per_item and math.isfinite(seconds) else None
 
     def quickest_s(self, group: Hashable) -> float:
         """The least time for an item of the group in any batch: none is answered faster. 0 where not known."""

@@ -7,11 +7,13 @@ import contextvars
 import functools
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from lensmesh_inference.batching.lanes import Entry
 from lensmesh_inference.batching.running import Running
 
 In = TypeVar("In")
@@ -55,6 +57,8 @@ class Device(Generic[In, Out]):
         self.limit = max_batch
         """Items in one batch: the most allowed, less after running out of memory."""
         self.lost = False
+        self.own: deque[Entry[In, Any]] = deque()
+        """What is meant for this device alone."""
         self._worker = worker
         self._max_batch = max_batch
         self._good_batches = 0
@@ -84,7 +88,9 @@ class Device(Generic[In, Out]):
         `seen` is whether the like has run before: otherwise what is expected is a guess.
         """
         self._since, self._expected_s = self._clock(), expected_s
-        self._running = Running(number, len(items), expected_s or None, first=not seen)
+        self._running = Running(
+            number, f"a batch of {len(items)} has been in the device", expected_s or None, first=not seen
+        )
         try:
             # In the batch's context, for what the thread logs.
             work = functools.partial(contextvars.copy_context().run, self._work, items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,6 +18,10 @@ A = TypeVar("A")
 INTERACTIVE_BATCHES_IN_A_ROW = 4
 # Bulk items ride along with interactive ones for as long as that takes them hardly longer.
 GUEST_SLOWDOWN = 1.25
+# After an interactive batch the next one is expected for so long.
+INTERACTIVE_EXPECTED_S = 10.0
+# Smaller than this share of the largest batch no bulk batch is made: below it, batching gains too much to give it up.
+LEAST_BULK_SHARE = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ class Selector(Generic[In, A]):
 
     `linger_s` is the longest that a bulk batch which is not full waits for items that are being prepared. It never
     waits longer than the batch will take, so that waiting costs at most half of the throughput, nor while something
-    interactive waits. `kind_of` names what `costs` knows a group by.
+    interactive waits. While interactive items come, a bulk batch takes no longer than `bulk_batch_s` or the last
+    interactive batch, as far as can be predicted: who comes next waits for it. `kind_of` names what `costs` knows a
+    group by.
     """
 
     def __init__(
@@ -45,13 +52,17 @@ class Selector(Generic[In, A]):
         costs: Costs,
         *,
         linger_s: float,
+        bulk_batch_s: float,
         kind_of: Callable[[Hashable], Hashable],
     ) -> None:
         self._interactive, self._bulk = lanes[Lane.INTERACTIVE], lanes[Lane.BULK]
         self._costs = costs
         self._linger_s = linger_s
+        self._bulk_batch_s = bulk_batch_s
         self._kind_of = kind_of
         self._interactive_in_a_row = 0
+        self._interactive_at = -math.inf
+        self._interactive_s = 0.0
 
     def choose(self, now: float, limit: int) -> Choice[In, A]:
         """What a device that takes up to `limit` items and is free now should do."""
@@ -61,17 +72,20 @@ class Selector(Generic[In, A]):
             if lane is None:
                 return Choice([], late, look_again)
             interactive = lane is self._interactive
-            batch = self._take(lane, group, limit, now, late)
+            room = limit if interactive else self._bulk_limit(group, now, limit)
+            batch = self._take(lane, group, room, now, late)
             if not batch:
                 continue
             if interactive:
                 self._interactive_in_a_row += 1
+                self._interactive_at = now
+                self._interactive_s = self._costs.seconds(self._kind_of(group), len(batch))
                 guests = self._costs.guests(self._kind_of(group), len(batch), GUEST_SLOWDOWN)
                 seats = limit - len(batch) if guests is None else min(guests, limit - len(batch))
                 batch += self._take(self._bulk, group, seats, now, late)
             else:
                 self._interactive_in_a_row = 0
-                batch += self._take(self._interactive, group, limit - len(batch), now, late)
+                batch += self._take(self._interactive, group, room - len(batch), now, late)
             return Choice(batch, late)
 
     def is_late(self, entry: Entry[In, A], now: float) -> bool:
@@ -90,8 +104,16 @@ class Selector(Generic[In, A]):
             look_again = until if look_again is None else min(look_again, until)
         return None, None, look_again
 
+    def _bulk_limit(self, group: Hashable, now: float, limit: int) -> int:
+        """How many items a bulk batch may have now."""
+        if now - self._interactive_at > INTERACTIVE_EXPECTED_S:
+            return limit
+        fits = self._costs.items_in(self._kind_of(group), max(self._bulk_batch_s, self._interactive_s))
+        return limit if fits is None else min(limit, max(1, math.ceil(LEAST_BULK_SHARE * limit), fits))
+
     def _lingers_until(self, group: Hashable, now: float, limit: int) -> float | None:
         ready = self._bulk.queued_in(group)
+        limit = self._bulk_limit(group, now, limit)
         if self._interactive.queued_items or ready >= limit or not self._linger_s or not self._bulk.is_coming(group):
             return None
         predicted_s = self._costs.seconds(self._kind_of(group), ready)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import itertools
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from lensmesh_inference.batching.lanes import Lane
+from lensmesh_inference.batching.running import Running
 from lensmesh_inference.devices import DeviceFacts, cpu_count
 from lensmesh_inference.pictures.decoder import PictureDecoder, choose_processes
 from lensmesh_inference.pictures.limits import ImageLimits
@@ -34,6 +37,9 @@ class DecodePool:
         self.decoder = decoder or PictureDecoder(ImageLimits())
         self.threads = threads or cpu_count()
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=name)
+        self.name = name
+        self._jobs: dict[int, int] = {}
+        self._numbers = itertools.count()
         self._free = self.threads
         self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
 
@@ -44,11 +50,29 @@ class DecodePool:
         """
         await self._turn(lane)
         # In the caller's context, for what the thread logs.
-        run = functools.partial(contextvars.copy_context().run, function, *args)
+        run = functools.partial(contextvars.copy_context().run, self._watched, function, *args)
         job = asyncio.get_running_loop().run_in_executor(self._executor, run)
         # The thread is free when the job ends, not when its caller loses patience.
         job.add_done_callback(lambda _: self._next())
         return await asyncio.shield(job)
+
+    def _watched(self, function: Callable[..., T], *args: object) -> T:
+        number = next(self._numbers)
+        self._jobs[number] = threading.get_ident()
+        try:
+            return function(*args)
+        finally:
+            del self._jobs[number]
+
+    def running(self) -> Sequence[Running]:
+        """What the threads work on. May be read from any thread."""
+        jobs = tuple(self._jobs.items())
+        return [Running(number, "an item has been in preparation", None, thread) for number, thread in jobs]
+
+    @property
+    def lost(self) -> bool:
+        """Never: threads do not get lost."""
+        return False
 
     async def _turn(self, lane: Lane) -> None:
         if self._free:

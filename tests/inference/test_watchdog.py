@@ -11,9 +11,11 @@ import pytest
 
 from lensmesh_inference import watchdog
 from lensmesh_inference.batching.running import Running
-from lensmesh_inference.watchdog import Watchdog
+from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.watchdog import Watchdog, Watched
 
 TICK_S, HANG_S = 0.01, 0.1
+BATCH = "a batch of 16 has been in the device"
 
 
 @dataclass
@@ -35,13 +37,13 @@ class BusyEngine(FakeEngine):
 
     def running(self) -> list[Running]:
         self.seen += 1
-        return [Running(self.seen, 1, 0.001)]
+        return [Running(self.seen, BATCH, 0.001)]
 
 
 class Found:
     """A watchdog at work, what it told, and whether it ended the process."""
 
-    def __init__(self, engine: FakeEngine) -> None:
+    def __init__(self, engine: Watched) -> None:
         self.told: list[str] = []
         self.ended = threading.Event()
         self.dog = Watchdog(self.told.append, self.ended.set, hang_s=HANG_S, tick_s=TICK_S)
@@ -87,7 +89,7 @@ async def test_a_batch_that_never_ends_is_told_and_ends_the_process(
     freed = threading.Event()
     hung = threading.Thread(target=stuck_here)
     hung.start()
-    engine.batches = [Running(7, 16, 0.01, hung.ident)]
+    engine.batches = [Running(7, BATCH, 0.01, hung.ident)]
     found = watch()
     await until(found.ended.is_set)
     freed.set()
@@ -110,11 +112,11 @@ async def test_batches_that_come_and_go_are_no_hang() -> None:
 
 
 async def test_what_was_predicted_long_may_take_long(engine: FakeEngine, watch: Callable[[], Found]) -> None:
-    engine.batches = [Running(1, 16, 1000.0)]
+    engine.batches = [Running(1, BATCH, 1000.0)]
     found = watch()
     await asyncio.sleep(4 * HANG_S)
     assert found.told == []
-    engine.batches = [Running(2, 16, HANG_S / 100)]
+    engine.batches = [Running(2, BATCH, HANG_S / 100)]
     await until(found.ended.is_set)
 
 
@@ -122,17 +124,36 @@ async def test_a_batch_unlike_any_before_has_a_bound_of_its_own(
     engine: FakeEngine, watch: Callable[[], Found], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchdog, "UNKNOWN", 2.0)
-    engine.batches = [Running(1, 4, None)]
+    engine.batches = [Running(1, BATCH, None)]
     found = watch()
     await until(found.ended.is_set)
-    assert "nothing was known of the model" in found.told[0]
+    assert "nothing was predicted" in found.told[0]
 
 
 async def test_the_first_batch_of_its_kind_may_take_longer(engine: FakeEngine, watch: Callable[[], Found]) -> None:
-    engine.batches = [Running(1, 16, 0.01, first=True)]
+    engine.batches = [Running(1, BATCH, 0.01, first=True)]
     found = watch()
     await until(found.ended.is_set)
     assert float(found.told[0].partition("in the device for ")[2].partition(" s")[0]) > watchdog.FIRST * HANG_S
+
+
+async def test_a_thread_that_prepares_without_end_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "UNKNOWN", 2.0)
+    freed = threading.Event()
+    pool = DecodePool(2)
+    found = Found(pool)
+    # Those that come and go are no hang, however many there are.
+    began = time.monotonic()
+    while time.monotonic() < began + 4 * HANG_S:
+        await pool.run(time.sleep, HANG_S / 20)
+    assert found.told == []
+    hung = asyncio.create_task(pool.run(freed.wait))
+    await until(found.ended.is_set)
+    assert found.told[0].startswith("decode hangs: an item has been in preparation for 0.2")
+    freed.set()
+    await hung
+    assert list(pool.running()) == []
+    await pool.close()
 
 
 async def test_an_engine_without_devices_ends_the_process(engine: FakeEngine, watch: Callable[[], Found]) -> None:

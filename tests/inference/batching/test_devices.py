@@ -151,10 +151,74 @@ async def test_the_watchdog_reads_what_runs_and_in_which_thread() -> None:
         task = asyncio.create_task(batcher.submit(1, lane=Lane.BULK, size_bytes=1))
         await asyncio.to_thread(inside.wait, 60)
         [running] = batcher.running()
-        assert (running.items, running.thread) == (1, threads[-1])
+        assert (running.what, running.thread) == ("a batch of 1 has been in the device", threads[-1])
         # The first of its kind may compile something.
         assert (running.predicted_s is not None, running.first) == (known, not known)
         leave.set()
         await task
         assert batcher.running() == []
     await batcher.stop()
+
+
+def ask(batcher: Batcher[Item, int], number: int, device: int) -> asyncio.Task[int]:
+    """A question to one device."""
+    return put(batcher, Item(number, Lane.INTERACTIVE), device=device)
+
+
+def test_a_question_goes_to_the_device_that_is_asked_before_all_else_and_alone() -> None:
+    async def scenario() -> None:
+        batcher = model.batcher()
+        await batcher.start()
+        items = [put(batcher, Item(number)) for number in range(16)]
+        await asyncio.sleep(0.25)
+        questions = [ask(batcher, 100 + device, device) for device in batcher.working]
+        again = ask(batcher, 101, 1)
+        assert [await question for question in (*questions, again)] == [200, 202, 202]
+        await asyncio.gather(*items)
+        # An idle device answers at once, and no other does although it is as idle.
+        assert await ask(batcher, 102, 1) == 204
+        await batcher.stop()
+
+    model = Model(workers=2)
+    run(scenario())
+    asked = [(batch.worker, batch.numbers) for batch in model.batches if batch.numbers[0] >= 100]
+    assert asked == [(0, [100]), (1, [101]), (1, [101]), (1, [102])]
+    assert [batch.started for batch in model.batches if batch.numbers == [100]] == [3]
+    assert sorted(number for numbers in model.sets for number in numbers if number < 100) == list(range(16))
+
+
+def test_a_question_to_a_lost_device_is_answered_by_another() -> None:
+    async def scenario() -> None:
+        batcher = model.batcher()
+        await batcher.start()
+        # The first is in the device as it is lost, the second waits for it, the third comes afterwards.
+        first, second = ask(batcher, 0, 0), ask(batcher, 1, 0)
+        assert (await first, await second) == (0, 2)
+        assert batcher.working == [1]
+        assert await ask(batcher, 2, 0) == 4
+        await batcher.stop()
+
+    model = Model(workers=2, lost_at={0: 0})
+    run(scenario())
+    assert {batch.worker for batch in model.batches if batch.done} == {1}
+
+
+def test_questions_that_wait_leave_with_who_asks_and_with_the_batcher() -> None:
+    async def scenario() -> None:
+        batcher = model.batcher()
+        await batcher.start()
+        first = put(batcher, Item(0))
+        await asyncio.sleep(0.25)
+        gone, left = ask(batcher, 1, 0), ask(batcher, 2, 0)
+        await asyncio.sleep(0.25)
+        gone.cancel()
+        stopping = asyncio.create_task(batcher.stop())
+        outcomes = await asyncio.gather(first, gone, left, return_exceptions=True)
+        assert isinstance(outcomes[1], asyncio.CancelledError)
+        assert isinstance(outcomes[2], Unavailable)
+        await stopping
+        assert (outcomes[0], batcher.held_items) == (0, 0)
+
+    model = Model()
+    run(scenario())
+    assert model.sets == [[0]]

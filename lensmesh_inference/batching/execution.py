@@ -1,0 +1,175 @@
+"""A batch in a device, and what becomes of its items: answered, halved and tried again, or blamed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from opentelemetry import context
+from opentelemetry.context import Context
+
+from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry import spans
+from lensmesh_inference.batching.costs import Costs
+from lensmesh_inference.batching.devices import Device
+from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
+from lensmesh_inference.batching.lanes import Entry, Lane
+from lensmesh_inference.batching.observer import BatchObserver
+from lensmesh_inference.batching.tracing import batch_span
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Out]):
+    """One item's output and where its time went."""
+
+    value: Out
+    queue_us: int
+    compute_us: int
+    batch_size: int
+
+
+class Execution(Generic[In, Out]):
+    """Runs batches of one model, and teaches `costs` what they took.
+
+    `is_late` says of an entry whether its deadline can no longer be met at a time of `clock`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        costs: Costs,
+        *,
+        kind_of: Callable[[Hashable], Hashable],
+        is_late: Callable[[Entry[In, Answer[Out]], float], bool],
+        observer: BatchObserver,
+        clock: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._costs = costs
+        self._kind_of = kind_of
+        self._is_late = is_late
+        self._observer = observer
+        self._clock = clock
+        self.batches = 0
+        """Batches that the devices have been given so far."""
+
+    async def run(
+        self,
+        device: Device[In, Out | LensmeshError],
+        batch: list[Entry[In, Answer[Out]]],
+        inside: Context | None = None,
+    ) -> None:
+        """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail.
+
+        `inside`: where the span of the batch that this is a half of is current. Raises ``DeviceLost``.
+        """
+        batch = self._still_wanted(batch)
+        if not batch:
+            return
+        if len(batch) > device.limit:
+            # The device ran out of memory since this batch was made.
+            await self._run_halves(device, batch, inside)
+            return
+        facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
+        with batch_span([entry.ride for entry in batch], facts, inside) as span:
+            try:
+                await self._run_at_once(device, batch)
+                return
+            except Exception as error:
+                # Without its words: an error that nobody foresaw may quote what it was given.
+                spans.fail(span, error)
+                if isinstance(error, DeviceLost):
+                    _put_back(batch)
+                    raise
+                if isinstance(error, OutOfMemory):
+                    self._observer.out_of_memory()
+                    device.ran_out_of_memory(len(batch))
+                if len(batch) == 1:
+                    self._blame(batch[0], error)
+                    return
+                if not isinstance(error, OutOfMemory):
+                    self._observer.batch_failed()
+                    _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
+                _put_back(batch)
+            await self._run_halves(device, batch, context.get_current())
+
+    async def _run_halves(
+        self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]], inside: Context | None
+    ) -> None:
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            await self.run(device, half, inside)
+
+    async def _run_at_once(self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]]) -> None:
+        """Run the batch as it is. Raises what the worker raises, and nothing is answered then."""
+        kind, items = self._kind_of(batch[0].group), len(batch)
+        self.batches += 1
+        ran = await device.run(
+            [entry.item for entry in batch],
+            self.batches,
+            self._costs.seconds(kind, items),
+            seen=self._costs.has_run(device.number, kind, items),
+        )
+        if len(ran.outputs) != items:
+            raise RuntimeError(f"{self._name} returned {len(ran.outputs)} outputs for {items} items")
+        device.went_well()
+        self._costs.learn(device.number, kind, items, ran.seconds)
+        self._observer.computed(items, ran.seconds)
+        for entry, output in zip(batch, ran.outputs, strict=True):
+            if isinstance(output, LensmeshError):
+                entry.fail(output)
+            elif not entry.answer.done():
+                queue_us = int((ran.started - entry.arrived) * 1e6)
+                entry.answer.set_result(Answer(output, queue_us, int(ran.seconds * 1e6), items))
+
+    def _still_wanted(self, batch: list[Entry[In, Answer[Out]]]) -> list[Entry[In, Answer[Out]]]:
+        now = self._clock()
+        self.drop([entry for entry in batch if not entry.answer.done() and self._is_late(entry, now)])
+        return [entry for entry in batch if not entry.answer.done()]
+
+    def drop(self, late: Sequence[Entry[In, Answer[Out]]]) -> None:
+        """Fail what would not be done in time."""
+        for lane in Lane:
+            if count := sum(entry.lane is lane for entry in late):
+                self._observer.late(lane, count)
+        for entry in late:
+            entry.fail(
+                DeadlineExceeded(
+                    Reason.DEADLINE_EXCEEDED, f"Its deadline passed, or cannot be met, in the queue of {self._name}."
+                )
+            )
+
+    def _blame(self, entry: Entry[In, Answer[Out]], error: Exception) -> None:
+        """The model failed on this very item."""
+        _log.error("%s failed on one item", self._name, exc_info=error)
+        if not isinstance(error, OutOfMemory):
+            self._observer.poisoned()
+        if isinstance(error, LensmeshError):
+            entry.fail(error)
+            return
+        if isinstance(error, OutOfMemory):
+            # Not RESOURCE_EXHAUSTED, which callers take as a reason to send it again.
+            fault = InternalFault(
+                Reason.OUT_OF_MEMORY,
+                f"{self._name} runs out of memory on this item alone: give its device more, or share it with less.",
+            )
+        else:
+            text = f"{self._name} failed on this item; others are not concerned."
+            fault = InternalFault(Reason.MODEL_FAILED, text)
+        # As by `raise ... from`: a report of the error shows what lies behind it, as the batch's span does.
+        fault.__cause__ = error
+        spans.mark_recorded(fault)
+        entry.fail(fault)
+
+
+def _put_back(batch: Sequence[Entry[Any, Any]]) -> None:
+    for entry in batch:
+        entry.ride.put_back()
