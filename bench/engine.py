@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import figures, files, report
-from bench.cases import captions, flood, images, peers, texts, waiting
+from bench.cases import captions, flood, images, int8, peers, texts, waiting
 from bench.machine import Machine, this_machine
 from bench.measure import Case, Results, in_turn
 from bench.stage import Options, Stage
@@ -90,8 +90,9 @@ async def run_flood(run: Run) -> None:
 
 async def run_int8(run: Run) -> None:
     """Eight bits, beside float32 open_clip."""
-    cases = [*await images.int8(run.stage), *await images.open_clip(run.stage, "open_clip-int8")]
-    await run.group("int8", cases)
+    learnt = await int8.calibration(run.stage)
+    cases = [await int8.stream(run.stage, learnt), *await images.open_clip(run.stage, "open_clip-int8")]
+    await int8.nearness(run.stage, learnt, (await run.group("int8", cases)), say)
 
 
 async def run_captions(run: Run) -> None:

@@ -45,10 +45,12 @@ def plan(count: int, sizes: Mapping[tuple[int, int], int] = SIZES) -> list[Wante
     return wanted
 
 
-def make_files(folder: Path, count: int, sizes: Mapping[tuple[int, int], int] = SIZES) -> list[Path]:
-    """Write them into `folder`; each shows another part of a photograph. Needs scikit-image and scikit-learn."""
+def make_files(
+    folder: Path, count: int, sizes: Mapping[tuple[int, int], int] = SIZES, of: slice = slice(None)
+) -> list[Path]:
+    """Write them into `folder`; each shows another part of one `of` the photographs. Needs scikit-image and -learn."""
     folder.mkdir(parents=True, exist_ok=True)
-    photographs = load_photographs()
+    photographs = load_photographs()[of]
     paths = []
     for wanted in plan(count, sizes):
         path = folder / f"{wanted.number:04}-{wanted.width}x{wanted.height}-q{wanted.quality}.jpg"

@@ -5,9 +5,12 @@ from __future__ import annotations
 from bench.cases.images import of
 from bench.measure import Case
 from bench.stage import Stage
+from lensmesh_cli.load.figures import Figures
 
 BATCH, TOKENS = 16, 20
 _SMALL = 4
+# A batch takes seconds; the first ones, of what was ready, are smaller than those of the steady state.
+WARM_S, COUNTED_S = 45.0, 75.0
 
 
 async def captions(stage: Stage) -> list[Case]:
@@ -24,8 +27,16 @@ async def captions(stage: Stage) -> list[Case]:
     keys = {documented: "transformers-documented", batched: "transformers-equal"}
     keys |= {title: "captions-openvino" if "openvino" in title else "captions-torch" for title in ours}
     cases = [of(worker, key, title, "captions", case=title) for title, key in keys.items()]
-    service = await stage.captioner(MODEL=f"local-dir:{place / 'blip'}", MAX_BATCH=str(batch))
+    service = await stage.captioner(MODEL=f"local-dir:{place / 'blip'}", MAX_BATCH=str(batch), MAX_WAIT_SECONDS="600")
     # Two batches of callers: one is described while the next one comes in.
     asked = {"batch": 1, "tokens": tokens, "concurrency": 2 * batch}
     title = f"CaptionImages of 1, {2 * batch} callers"
-    return [*cases, of(await stage.caller(service), "captions", title, "captions", **asked)]
+    served = of(await stage.caller(service), "captions", title, "captions", **asked)
+    return [*cases, served if tiny else _lasting(served)]
+
+
+def _lasting(case: Case) -> Case:
+    async def measure(seconds: float, warm: float) -> Figures:
+        return await case.measure(max(seconds, COUNTED_S), max(warm, WARM_S))
+
+    return Case(case.key, case.title, measure)

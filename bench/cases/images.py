@@ -7,8 +7,6 @@ from bench.stage import Stage
 from bench.worker import Worker
 from lensmesh_cli.load.figures import Figures
 
-INT8 = {"PRECISION": "int8", "BACKEND": "openvino"}
-
 
 def of(worker: Worker, key: str, title: str, what: str, **arguments: object) -> Case:
     """A case that is one request to one worker."""
@@ -40,12 +38,6 @@ async def throughput(stage: Stage) -> list[Case]:
 async def open_clip(stage: Stage, key: str = "open_clip") -> list[Case]:
     """As everyone writes it."""
     return [of(await stage.open_clip(), key, "open_clip, fp32, one by one", "images")]
-
-
-async def int8(stage: Stage) -> list[Case]:
-    """The Encoder with weights and activations in 8 bits."""
-    encoder = await stage.encoder("encoder-int8", **INT8)
-    return [of(await stage.caller(encoder), "int8-stream", "EncodeStream, int8", "stream", items="images")]
 
 
 async def latency(stage: Stage, rates: list[float]) -> list[Case]:

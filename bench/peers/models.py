@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -64,6 +65,8 @@ class Equal:
         settings = load_settings(EncoderSettings)
         self._compute = open_models(settings)[0].workers()[0]
         self._steps = steps_before_floats(settings.model)
+        # Triton calls from several threads: one decodes while another computes.
+        self._turn = threading.Lock()
 
     def prepare(self, content: bytes) -> Any:
         from torchvision.transforms.functional import pil_to_tensor
@@ -76,7 +79,8 @@ class Equal:
     def encode(self, prepared: Sequence[Any]) -> Vectors:
         from encoder_svc.model import Prepared
 
-        rows = self._compute([Prepared("image", one) for one in prepared])
+        with self._turn:
+            rows = self._compute([Prepared("image", one) for one in prepared])
         vectors = np.stack([row for row in rows if isinstance(row, np.ndarray)])
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 

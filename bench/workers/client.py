@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceStub
 from lensmesh_chassis.channels import open_channel
 from lensmesh_cli.load import captioning, encoding, supply
 from lensmesh_cli.load.figures import Figures, Sample, summarize
-from lensmesh_cli.load.loops import closed_loop, open_loop
+from lensmesh_cli.load.loops import Answer, closed_loop, open_loop
 
 if TYPE_CHECKING:
     from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceAsyncStub
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # More than any service keeps of one stream: it is the service that stops reading, not we that stop sending.
 IN_FLIGHT = 512
 STREAMS = 4
+FLOOD_CALLS_PER_S = 60.0
 # Between two texts of the one who waits: often enough for percentiles, too seldom to be a load.
 PAUSE_S = 0.05
 
@@ -131,16 +133,27 @@ class Caller:
             return asdict(summarize(samples, begin, end))
 
     def flood(self, asked: Asked) -> dict[str, Any]:
-        """Calls of one picture at `rate`, and four streams as full as the service allows, at the same time."""
+        """Calls at `rate` pictures a second, and four streams as full as the service allows, at the same time.
+
+        `offered` of what it answers is what the calls did send: a client may be too slow for more.
+        """
         return asyncio.run(self._flood(asked["rate"], asked["seconds"]))
 
     async def _flood(self, rate: float, seconds: float) -> dict[str, Any]:
         async with open_channel(self._address, instrument=False) as channel:
             stub, clock = EncoderServiceStub(channel), asyncio.get_running_loop().time
-            begin = clock()
+            begin = last = clock()
+            # More pictures in a call, not more calls: those are what costs a client its time.
+            batch = math.ceil(rate / FLOOD_CALLS_PER_S)
+            send, sent = encoding.calls(stub, self._supply("images"), batch=batch), 0
+
+            async def call() -> Answer:
+                nonlocal sent, last
+                sent, last = sent + batch, clock()
+                return await send()
+
             async with asyncio.TaskGroup() as pressing:
-                call = encoding.calls(stub, self._supply("images"))
-                calls = pressing.create_task(open_loop(call, rate=rate, seconds=seconds))
+                calls = pressing.create_task(open_loop(call, rate=rate / batch, seconds=seconds))
                 streams = [
                     pressing.create_task(
                         encoding.stream(stub, self._supply("images"), in_flight=IN_FLIGHT, seconds=seconds)
@@ -148,7 +161,7 @@ class Caller:
                     for _ in range(STREAMS)
                 ]
             samples = [sample for task in (calls, *streams) for sample in task.result()]
-            return asdict(summarize(samples, begin, clock(), rate))
+            return asdict(summarize(samples, begin, clock(), sent / (last - begin)))
 
     def _measure(
         self,
