@@ -14,7 +14,7 @@ from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.cache.levels import Cache
-from lensmesh_inference.canary import Canary
+from lensmesh_inference.canary import Canaries
 from lensmesh_inference.compute import Compute
 from lensmesh_inference.health import ModelHealth
 from lensmesh_inference.models import Kind
@@ -28,7 +28,7 @@ class Served:
     """One model with its canary."""
 
     captioner: Captioner
-    canary: Canary[str]
+    canary: Canaries[str]
 
 
 class Serving:

@@ -20,7 +20,7 @@ from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
 from lensmesh_inference.cache.levels import Cache
-from lensmesh_inference.canary import Canary
+from lensmesh_inference.canary import Canaries
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.health import ModelHealth
@@ -102,7 +102,7 @@ class Served:
         self, model: EncoderModel, pool: DecodePool, settings: EncoderSettings, metrics: EngineMetrics, cache: Cache
     ) -> None:
         self.model = model
-        self.canary: Canary[Answers] | None = None
+        self.canary: Canaries[Answers] | None = None
         self.engine: ModelEngine[Prepared, Vector, Embedded] = ModelEngine(
             model.workers(),
             name=model.facts.name,

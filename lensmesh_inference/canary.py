@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, Overloaded
@@ -23,12 +23,12 @@ _log = logging.getLogger(__name__)
 
 
 class Canary(Generic[A]):
-    """One model's canary.
+    """The canary of one model on one device.
 
     `ask` sends a fixed input the way callers' inputs go, past any cache of results; its first answer is the one that
     later ones are held against, by `same`. `tell` is called with why the model cannot be trusted, and with "" once it
-    answers as before. `batches` counts what the model has done: one that does other work meanwhile is only too busy to
-    take the question, and left alone.
+    answers as before. `batches` counts what the device has begun: one that does other work meanwhile is only too
+    busy to take the question, and left alone.
     """
 
     def __init__(
@@ -126,3 +126,40 @@ class Canary(Generic[A]):
             await self.check()
             # Only now: a canary that fails makes itself suspect.
             self._suspected.clear()
+
+
+class Canaries(Generic[A]):
+    """Those of one model, one for each device."""
+
+    def __init__(self, canaries: Sequence[Canary[A]]) -> None:
+        self._canaries = canaries
+
+    @property
+    def known(self) -> A | None:
+        """The first device's first answer."""
+        return self._canaries[0].known
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last one that passed, of the device for which this is longest."""
+        ages = [age_s for canary in self._canaries if (age_s := canary.age_s) is not None]
+        return max(ages) if len(ages) == len(self._canaries) else None
+
+    @property
+    def passes(self) -> bool:
+        """Whether all of them do."""
+        return all(canary.passes for canary in self._canaries)
+
+    async def start(self) -> None:
+        """One after another. Raises what the model raises."""
+        for canary in self._canaries:
+            await canary.start()
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        await asyncio.gather(*(canary.stop() for canary in self._canaries))
+
+    def suspect(self) -> None:
+        """The model failed on somebody's item, and nobody knows on which device."""
+        for canary in self._canaries:
+            canary.suspect()

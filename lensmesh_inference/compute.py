@@ -12,7 +12,10 @@ from lensmesh_inference.settings import ModelServiceSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """Fields as in settings, but `threads` are the CPU's, of all workers together. Compiled models lie in `folder`."""
+    """Fields as in settings, but `threads` are the CPU's, of all workers together. Compiled models lie in `folder`.
+
+    `max_batch` is what towers may be compiled for.
+    """
 
     device: str = "auto"
     backend: str = "auto"

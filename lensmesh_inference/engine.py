@@ -90,7 +90,7 @@ class Work(Generic[In, Value]):
     scope: str = ""
     given_up: Callable[[], None] | None = None
     device: int | None = None
-    """The one device that may answer; None: any."""
+    """The one device that shall answer, of a work without a scope; None: any."""
     arrived: float = field(default_factory=time.monotonic)
     key: str | None = None
     """In the cache, once it was looked up there."""

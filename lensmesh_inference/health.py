@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from lensmesh_chassis.errors import InternalFault
-from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.canary import Canary
+from lensmesh_inference.canary import Canaries, Canary
 from lensmesh_inference.engine import ModelEngine
 from lensmesh_inference.pictures.pool import DecodePool
 from lensmesh_inference.settings import ModelServiceSettings
@@ -22,8 +20,8 @@ A = TypeVar("A")
 class Metrics(Protocol):
     """Who shows canaries and parity."""
 
-    def watch_canary(self, model: str, canary: Canary[Any]) -> None:
-        """Show a model's canary from now on."""
+    def watch_canary(self, model: str, canary: Canaries[Any]) -> None:
+        """Show a model's canaries from now on."""
 
     def tell_parity(self, model: str, cosine: float | None) -> None:
         """Show how near a model's answers are to its reference's; None: it has none."""
@@ -50,7 +48,7 @@ class ModelHealth:
         self._watchdog: Watchdog | None = None
         if end is not None and settings.hang_seconds:
             self._watchdog = Watchdog(partial(self._troubles.hear, "watchdog"), end, hang_s=settings.hang_seconds)
-        self._canaries: list[Canary[Any]] = []
+        self._canaries: list[Canaries[Any]] = []
 
     async def trust(
         self,
@@ -59,47 +57,63 @@ class ModelHealth:
         same: Callable[[A, A], bool],
         *,
         parity: float | None,
-    ) -> Canary[A]:
-        """Ask an engine's canary for the first time, and watch the engine from now on. Raises what the model raises.
+    ) -> Canaries[A]:
+        """Ask an engine's canaries for the first time, and watch the engine from now on. Raises what the model raises.
 
         `ask` sends the question to the device of a number, `same` is as of `Canary`; `parity` is the cosine to the
         model's reference, None where it has none.
         """
-        self._metrics.tell_parity(engine.batcher.name, parity)
-        name = engine.batcher.name
+        name, batcher = engine.batcher.name, engine.batcher
+        self._metrics.tell_parity(name, parity)
+        failing: set[int] = set()
+        canaries = Canaries([self._canary(engine, number, ask, same, failing) for number in batcher.working])
+        if self._settings.canary_seconds:
+            self._metrics.watch_canary(name, canaries)
+        engine.on_failure = canaries.suspect
+        self._canaries.append(canaries)
+        if self._watchdog is not None:
+            # Before it is asked: it may hang on its very first batch.
+            self._watchdog.watch(batcher)
+        await canaries.start()
+        return canaries
+
+    def _canary(
+        self,
+        engine: ModelEngine[Any, Any, Any],
+        number: int,
+        ask: Callable[[int], Awaitable[A]],
+        same: Callable[[A, A], bool],
+        failing: set[int],
+    ) -> Canary[A]:
+        """Of one device, held against its own first answer: another one may compute in other numbers.
+
+        `failing` are those of the model's devices that cannot be trusted now.
+        """
+        batcher = engine.batcher
+        name = batcher.name if batcher.devices == 1 else f"{batcher.name} on device {number}"
+
+        async def ask_this() -> A:
+            if number in batcher.working or canary.known is None:
+                return await ask(number)
+            # A device that is lost computes nothing wrong any more.
+            return canary.known
 
         def tell(trouble: str) -> None:
-            engine.trust(not trouble)
+            failing.discard(number)
+            if trouble:
+                failing.add(number)
+            engine.trust(not failing)
             self._troubles.hear(name, trouble)
 
-        async def ask_each() -> A:
-            """One after another, and all have to say the same."""
-            first, *others = engine.batcher.working
-            answer = await ask(first)
-            for number in others:
-                if not same(answer, await ask(number)):
-                    raise InternalFault(
-                        Reason.MODEL_FAILED, f"devices {first} and {number} of {name} differ in what they answer"
-                    )
-            return answer
-
         canary = Canary(
-            ask_each,
+            ask_this,
             same,
             tell,
             name=name,
             every_s=self._settings.canary_seconds,
             timeout_s=self._settings.canary_timeout_seconds,
-            batches=lambda: engine.batcher.batches,
+            batches=lambda: batcher.batches_of(number),
         )
-        if self._settings.canary_seconds:
-            self._metrics.watch_canary(name, canary)
-        engine.on_failure = canary.suspect
-        self._canaries.append(canary)
-        if self._watchdog is not None:
-            # Before it is asked: it may hang on its very first batch.
-            self._watchdog.watch(engine.batcher)
-        await canary.start()
         return canary
 
     def watch(self, pool: DecodePool) -> None:
@@ -114,7 +128,7 @@ class ModelHealth:
 
     async def stop_asking(self) -> None:
         """Ask no canary any more. The watchdog goes on: a model may hang while its engine stops."""
-        await asyncio.gather(*(canary.stop() for canary in self._canaries))
+        await asyncio.gather(*(canaries.stop() for canaries in self._canaries))
 
     def stop(self) -> None:
         """Watch no longer: the engines have stopped."""

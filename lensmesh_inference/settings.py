@@ -78,7 +78,7 @@ class ModelServiceSettings(FetchSettings):
         default=500,
         gt=0,
         description="While interactive calls come, a bulk batch is made no larger than takes so long (or as long as an "
-        "interactive batch), as predicted, but never smaller than an eighth of `max_batch`: it is what the next "
+        "interactive batch), as predicted, but not so small that much throughput is lost: it is what the next "
         "interactive call waits for.",
     )
     stream_items: int = Field(default=256, ge=1, description="Items of one stream in flight before reading stops.")

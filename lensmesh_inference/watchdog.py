@@ -1,6 +1,6 @@
 """Ends a process whose device, decoding or event loop hangs: a hung thread can be neither cancelled nor killed alone.
 
-A thread of its own looks at both, because what hangs cannot tell of itself. Time is counted in the thread's own
+A thread of its own looks at them, because what hangs cannot tell of itself. Time is counted in the thread's own
 ticks, not by a clock: a process that was stopped for an hour (SIGSTOP, a suspended machine) has not hung for an hour.
 """
 
@@ -48,7 +48,7 @@ class Watched(Protocol):
 
 
 class Watchdog:
-    """Watches the running event loop and the engines it is given.
+    """Watches the running event loop, and the engines and pools that it is given.
 
     `tell` is called on the event loop with what is wrong; `end`, in the watchdog's thread, ends the process a moment
     later. `hang_s` is what the shortest batch may take.
@@ -62,7 +62,7 @@ class Watchdog:
         self._hang_s = hang_s
         self._tick_s = tick_s
         self._engines: tuple[Watched, ...] = ()
-        # Of each batch in a device: for how many ticks it has been there.
+        # Of each batch in a device, or item in a thread: for how many ticks it has been there.
         self._ticks: dict[tuple[str, int], int] = {}
         self._answered = threading.Event()
         self._loop_ticks = 0

@@ -57,17 +57,25 @@ class PostgresForTests:
         """Nothing happens where it is stopped."""
         if self._keeper is not None:
             self._keeper.terminate()
-            self._keeper.wait(timeout=STOP_S)
+            try:
+                self._keeper.communicate(timeout=STOP_S)
+            except subprocess.TimeoutExpired:
+                self._keeper.kill()
+                self._keeper.communicate()
             self._keeper = None
 
     def start(self) -> None:
-        """The package gives a start ten seconds; a machine that is busy with other tests may need several turns."""
+        """Nothing happens where it runs. The package gives a start ten seconds: a busy machine may need several."""
+        if self._keeper is not None:
+            return
         log = self._root / "keeper.log"
         for _ in range(STARTS):
             self._ready.unlink(missing_ok=True)
             with log.open("ab") as written:
-                command = [sys.executable, "-m", "lensmesh_cli.database", str(self._folder), str(self._ready)]
-                self._keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=written, stderr=written)
+                # It ends with this process, however that ends.
+                command = [sys.executable, "-m", "lensmesh_cli.child", "lensmesh_cli.database"]
+                command += [str(self._folder), str(self._ready)]
+                self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=written, stderr=written)
             until = time.monotonic() + START_S
             while self._keeper.poll() is None and time.monotonic() < until:
                 if self._ready.exists():

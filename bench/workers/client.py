@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 512
 STREAMS = 4
 FLOOD_CALLS_PER_S = 60.0
+FLOOD_MOST_A_CALL = 16
 # Between two texts of the one who waits: often enough for percentiles, too seldom to be a load.
 PAUSE_S = 0.05
 
@@ -143,8 +144,8 @@ class Caller:
         async with open_channel(self._address, instrument=False) as channel:
             stub, clock = EncoderServiceStub(channel), asyncio.get_running_loop().time
             begin = last = clock()
-            # More pictures in a call, not more calls: those are what costs a client its time.
-            batch = math.ceil(rate / FLOOD_CALLS_PER_S)
+            # More pictures in a call, not more calls: those are what costs a client its time. But no call too large.
+            batch = min(FLOOD_MOST_A_CALL, math.ceil(rate / FLOOD_CALLS_PER_S))
             send, sent = encoding.calls(stub, self._supply("images"), batch=batch), 0
 
             async def call() -> Answer:
@@ -161,7 +162,7 @@ class Caller:
                     for _ in range(STREAMS)
                 ]
             samples = [sample for task in (calls, *streams) for sample in task.result()]
-            return asdict(summarize(samples, begin, clock(), sent / (last - begin)))
+            return asdict(summarize(samples, begin, clock(), sent / max(seconds, last - begin)))
 
     def _measure(
         self,

@@ -1,20 +1,17 @@
 """The folder of compiled models: what took long to make is made once on a machine.
 
 An entry is a folder of files with a list of their checksums. It is made beside its place and renamed into it, so that
-two processes that start at once cannot spoil each other's work; one that is damaged is made again. One that no start
-has used for long, as those of earlier versions, leaves when another is made. Nothing in it is needed: it may be emptied
-at any time, and where it cannot be written everything is made anew at each start.
+two processes that start at once cannot spoil each other's work; one that is damaged is made again. Nothing in it is
+needed: it may be emptied at any time, and where it cannot be written everything is made anew at each start.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +21,6 @@ from lensmesh_inference.digest import Json, json_digest
 
 _CHECKSUMS: Final = "checksums.json"
 _CHUNK: Final = 1 << 24
-_UNUSED_S: Final = 30 * 24 * 3600
 _log = logging.getLogger(__name__)
 
 
@@ -57,15 +53,11 @@ class CompiledFolder:
             if place.is_dir():
                 damage = _damage(place)
                 if not damage:
-                    with contextlib.suppress(OSError):
-                        # When it was used last.
-                        os.utime(place)
                     return Entry(place, reused=True)
                 _log.warning("%s is damaged (%s): it is made again", place, damage)
                 shutil.rmtree(place, ignore_errors=True)
             try:
                 self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
-                _remove_unused(self._path)
                 scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=self._path))
             except OSError as error:
                 _log.warning("compiled models cannot be kept in %s, every start makes them anew: %s", self._path, error)
@@ -87,18 +79,6 @@ class Entry:
         """The files have been read."""
         if self._temporary:
             shutil.rmtree(self.path, ignore_errors=True)
-
-
-def _remove_unused(folder: Path) -> None:
-    oldest = time.time() - _UNUSED_S
-    for sums in folder.glob(f"*/{_CHECKSUMS}"):
-        try:
-            unused = sums.parent.stat().st_mtime < oldest
-        except OSError:
-            continue
-        if unused:
-            _log.info("%s has not been used for a month: it is removed", sums.parent)
-            shutil.rmtree(sums.parent, ignore_errors=True)
 
 
 def _keep(scratch: Path, place: Path, make: Callable[[Path], None]) -> Entry:

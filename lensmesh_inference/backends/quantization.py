@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -64,8 +65,7 @@ def quantize(network: Network, folder: CompiledFolder, calibration: Calibration)
         cosines[smoothing] = lowest_cosine(_answers(models[smoothing], held_out), expected)
         _log.info("smoothed by %g, the lowest cosine to float32 is %.5f", smoothing, cosines[smoothing])
     _log.info("the %s tower was quantized in %.0f s", network.name, time.monotonic() - began)
-    # NaN is never the largest.
-    return models[max(cosines, key=lambda one: (cosines[one] == cosines[one], cosines[one]))]
+    return models[max(cosines, key=lambda one: (not math.isnan(cosines[one]), cosines[one]))]
 
 
 def _quantized(exact: Any, learnt: Sequence[Array], smoothing: float) -> Any:
@@ -96,7 +96,8 @@ def behind_attention(model: Any) -> list[str]:
         if operation.get_type_name() == "ScaledDotProductAttention":
             ahead = operation
             while ahead is not None and ahead.get_type_name() != "MatMul":
-                readers = [target.get_node() for target in ahead.output(0).get_target_inputs()]
+                targets = [target.get_node() for target in ahead.output(0).get_target_inputs()]
+                readers = [target for target in targets if target.get_type_name() != "ShapeOf"]
                 ahead = readers[0] if len(readers) == 1 else None
             if ahead is not None:
                 names.append(ahead.get_friendly_name())

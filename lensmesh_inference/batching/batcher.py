@@ -138,9 +138,13 @@ class Batcher(Generic[In, Out]):
         """Batches that the devices have been given so far."""
         return self._execution.batches
 
+    def batches_of(self, device: int) -> int:
+        """Batches that one device has been given so far."""
+        return self._devices[device].batches
+
     @property
     def queued_items(self) -> int:
-        """Items that wait for a device, in both lanes."""
+        """Items that wait for any device, in both lanes."""
         return sum(lane.queued_items for lane in self._lanes.values())
 
     @property
@@ -257,15 +261,16 @@ class Batcher(Generic[In, Out]):
         far, ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on this very item.
         """
         self._check_open()
+        asked = None if device is None or self._devices[device].lost else self._devices[device]
         own_seat = self.admit(lane, items=1, size_bytes=size_bytes) if seat is None else None
         answer_to_come: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
         ride = Ride(lane.name.lower())
         entry = Entry(item, group, lane, deadline, self._clock(), answer_to_come, ride)
         queue = self._lanes[lane]
-        if device is None or self._devices[device].lost:
+        if asked is None:
             queue.put(entry)
         else:
-            self._devices[device].own.append(entry)
+            asked.own[entry] = None
         self._wake.set()
         try:
             answer = await entry.answer
@@ -277,13 +282,15 @@ class Batcher(Generic[In, Out]):
         finally:
             ride.end()
             queue.discard(entry)
+            if asked is not None:
+                asked.own.pop(entry, None)
             if own_seat is not None:
                 own_seat.release()
 
     async def _serve(self, device: Device[In, Out | LensmeshError]) -> None:
         while not self._stopping:
             if device.own:
-                batch = [device.own.popleft()]
+                batch = [device.take_own()]
             else:
                 choice = self._selector.choose(self._clock(), device.limit)
                 self._execution.drop(choice.late)
@@ -325,7 +332,7 @@ class Batcher(Generic[In, Out]):
         for lane, queue in self._lanes.items():
             queue.put_back([entry for entry in unanswered if entry.lane is lane and not entry.answer.done()])
         while device.own:
-            entry = device.own.popleft()
+            entry = device.take_own()
             self._lanes[entry.lane].put(entry)
         if self.lost:
             self._fail_queued(self._gone())
@@ -346,4 +353,4 @@ class Batcher(Generic[In, Out]):
                 entry.fail(error)
         for device in self._devices:
             while device.own:
-                device.own.popleft().fail(error)
+                device.take_own().fail(error)

@@ -110,6 +110,10 @@ class Costs:
         fixed, per_item = self._fit(group)
         return fixed * -(-items // batch) + per_item * items
 
+    def seconds_besides(self, group: Hashable) -> float:
+        """What a batch of the group takes besides what its items do."""
+        return self._fit(group)[0]
+
     def items_in(self, group: Hashable, seconds: float) -> int | None:
         """How many items of a group make a batch of so long; None where they cost nothing, or it is not known."""
         fixed, per_item = self._fit(group)

@@ -7,7 +7,6 @@ import contextvars
 import functools
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -57,8 +56,10 @@ class Device(Generic[In, Out]):
         self.limit = max_batch
         """Items in one batch: the most allowed, less after running out of memory."""
         self.lost = False
-        self.own: deque[Entry[In, Any]] = deque()
-        """What is meant for this device alone."""
+        self.own: dict[Entry[In, Any], None] = {}
+        """What is meant for this device alone, in the order of coming."""
+        self.batches = 0
+        """Given to it so far."""
         self._worker = worker
         self._max_batch = max_batch
         self._good_batches = 0
@@ -82,11 +83,18 @@ class Device(Generic[In, Out]):
         elif thread is not None:
             await asyncio.to_thread(thread.shutdown)
 
+    def take_own(self) -> Entry[In, Any]:
+        """The first of `own`, out of it."""
+        entry = next(iter(self.own))
+        del self.own[entry]
+        return entry
+
     async def run(self, items: Sequence[In], number: int, expected_s: float, *, seen: bool) -> Ran[Out]:
         """Have the worker do a batch. Raises what it raises.
 
         `seen` is whether the like has run before: otherwise what is expected is a guess.
         """
+        self.batches += 1
         self._since, self._expected_s = self._clock(), expected_s
         self._running = Running(
             number, f"a batch of {len(items)} has been in the device", expected_s or None, first=not seen

@@ -20,8 +20,10 @@ INTERACTIVE_BATCHES_IN_A_ROW = 4
 GUEST_SLOWDOWN = 1.25
 # After an interactive batch the next one is expected for so long.
 INTERACTIVE_EXPECTED_S = 10.0
-# Smaller than this share of the largest batch no bulk batch is made: below it, batching gains too much to give it up.
+# Smaller than this share of the largest batch no bulk batch is made, nor one of which more than that share of the time
+# would be what any batch costs: below, batching gains too much to give it up.
 LEAST_BULK_SHARE = 1 / 8
+MOST_FIXED_SHARE = 1 / 4
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Selector(Generic[In, A]):
 
     `linger_s` is the longest that a bulk batch which is not full waits for items that are being prepared. It never
     waits longer than the batch will take, so that waiting costs at most half of the throughput, nor while something
-    interactive waits. While interactive items come, a bulk batch takes no longer than `bulk_batch_s` or the last
-    interactive batch, as far as can be predicted: who comes next waits for it. `kind_of` names what `costs` knows a
-    group by.
+    interactive waits. While interactive items come, a bulk batch takes no longer than `bulk_batch_s` or the longest of
+    the interactive batches before it, as far as can be predicted: who comes next waits for it. `kind_of` names
+    what `costs` knows a group by.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Selector(Generic[In, A]):
         self._bulk_batch_s = bulk_batch_s
         self._kind_of = kind_of
         self._interactive_in_a_row = 0
-        self._interactive_at = -math.inf
+        self._interactive_until = -math.inf
         self._interactive_s = 0.0
 
     def choose(self, now: float, limit: int) -> Choice[In, A]:
@@ -77,9 +79,7 @@ class Selector(Generic[In, A]):
             if not batch:
                 continue
             if interactive:
-                self._interactive_in_a_row += 1
-                self._interactive_at = now
-                self._interactive_s = self._costs.seconds(self._kind_of(group), len(batch))
+                self._expect_more(now, self._costs.seconds(self._kind_of(group), len(batch)))
                 guests = self._costs.guests(self._kind_of(group), len(batch), GUEST_SLOWDOWN)
                 seats = limit - len(batch) if guests is None else min(guests, limit - len(batch))
                 batch += self._take(self._bulk, group, seats, now, late)
@@ -104,11 +104,19 @@ class Selector(Generic[In, A]):
             look_again = until if look_again is None else min(look_again, until)
         return None, None, look_again
 
+    def _expect_more(self, now: float, batch_s: float) -> None:
+        """An interactive batch begins that will take so long."""
+        self._interactive_s = max(self._interactive_s, batch_s) if self._interactive_in_a_row else batch_s
+        self._interactive_in_a_row += 1
+        self._interactive_until = now + batch_s + INTERACTIVE_EXPECTED_S
+
     def _bulk_limit(self, group: Hashable, now: float, limit: int) -> int:
         """How many items a bulk batch may have now."""
-        if now - self._interactive_at > INTERACTIVE_EXPECTED_S:
+        if now > self._interactive_until:
             return limit
-        fits = self._costs.items_in(self._kind_of(group), max(self._bulk_batch_s, self._interactive_s))
+        kind = self._kind_of(group)
+        worth_s = self._costs.seconds_besides(kind) / MOST_FIXED_SHARE
+        fits = self._costs.items_in(kind, max(self._bulk_batch_s, self._interactive_s, worth_s))
         return limit if fits is None else min(limit, max(1, math.ceil(LEAST_BULK_SHARE * limit), fits))
 
     def _lingers_until(self, group: Hashable, now: float, limit: int) -> float | None:

@@ -56,6 +56,11 @@ class PictureDecoder:
         return self._helpers.count + _MORE_THREADS if self._helpers.count else cpu_count()
 
     @property
+    def processes(self) -> int:
+        """How many processes decode; 0: the caller's thread does."""
+        return self._helpers.count
+
+    @property
     def pids(self) -> list[int]:
         """Of its processes, those that have been started."""
         return self._helpers.pids

@@ -65,9 +65,12 @@ class DecodePool:
             del self._jobs[number]
 
     def running(self) -> Sequence[Running]:
-        """What the threads work on. May be read from any thread."""
-        jobs = tuple(self._jobs.items())
-        return [Running(number, "an item has been in preparation", None, thread) for number, thread in jobs]
+        """What the threads work on. May be read from any thread.
+
+        Nothing where processes decode: one that hangs is ended for the picture's sake, and not the service.
+        """
+        jobs = {} if self.decoder.processes else self._jobs.copy()
+        return [Running(number, "an item has been in preparation", None, thread) for number, thread in jobs.items()]
 
     @property
     def lost(self) -> bool:

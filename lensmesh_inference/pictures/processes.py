@@ -64,9 +64,10 @@ class Child:
 
     def prepare(self, content: bytes, asked: Asked) -> torch.Tensor:
         """As `prepare.prepare`; raises ``LostChildError`` where the process did not live to answer."""
+        question = pickle.dumps(asked)
         pixels = torch.empty(3, asked.transform.height, asked.transform.width, dtype=torch.uint8)
         try:
-            answer = self._ask(content, asked, pixels)
+            answer = self._ask(question, content, pixels)
         except Exception as error:
             # Half an answer, or what is none: whatever comes next from this process would be of the picture before.
             raise LostChildError(type(error).__name__) from error
@@ -76,11 +77,11 @@ class Child:
             raise RuntimeError(f"a decoding process failed: {answer.bug}")
         return pixels
 
-    def _ask(self, content: bytes, asked: Asked, pixels: torch.Tensor) -> Answer:
+    def _ask(self, question: bytes, content: bytes, pixels: torch.Tensor) -> Answer:
         """The answer, and in `pixels` what it made of the picture."""
         if not self.ready:
             self._wait_until_ready()
-        self._pipe.send_bytes(pickle.dumps(asked))
+        self._pipe.send_bytes(question)
         self._pipe.send_bytes(content)
         answer: Answer = pickle.loads(self._pipe.recv_bytes())
         done = answer.refused is None and not answer.bug

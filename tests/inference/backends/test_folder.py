@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from pathlib import Path
 
@@ -110,16 +109,3 @@ def test_without_a_folder_nothing_is_kept() -> None:
         entry.close()
         assert not entry.path.exists()
     assert make.count == 2
-
-
-def test_what_no_start_has_used_for_a_month_leaves_when_another_is_made(tmp_path: Path) -> None:
-    folder, make = CompiledFolder(tmp_path), Maker()
-    unused, used = (folder.entry("kind", key, make).path for key in ("unused", "used"))
-    (tmp_path / "of somebody else").mkdir()
-    for path in tmp_path.iterdir():
-        os.utime(path, (0, 0))
-    # Used again, and by that as good as new.
-    assert folder.entry("kind", "used", make).reused
-    assert unused.is_dir()
-    made = folder.entry("kind", "new", make).path
-    assert sorted(tmp_path.iterdir()) == sorted([used, made, tmp_path / "of somebody else"])

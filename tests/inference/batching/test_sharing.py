@@ -83,3 +83,23 @@ def test_items_in_a_time(seconds: float, items: int | None) -> None:
 
 def test_nobody_knows_how_many_items_fit_before_any_was_measured() -> None:
     assert Costs().items_in("pictures", 1.0) is None
+
+
+def test_they_are_not_so_short_that_most_of_the_time_is_what_any_batch_costs() -> None:
+    """As captions on a GPU: their steps cost the same for one picture and for many."""
+    model = Model(fixed_s=2.0, per_item_s=0.125)
+
+    async def scenario() -> None:
+        batcher = model.batcher(max_batch=64, max_queue_items=100_000, bulk_batch_s=0.5)
+        # Of several sizes, so that it is known what a batch costs and what an item.
+        for count in (64, 64, 32, 32, 16, 16):
+            await asyncio.gather(*(put(batcher, Item(number)) for number in range(count)), batcher.start())
+        text = put(batcher, Item(-1, Lane.INTERACTIVE, TEXTS))
+        await asyncio.sleep(0.25)
+        await asyncio.gather(text, *(put(batcher, Item(number)) for number in range(200)))
+        await batcher.stop()
+
+    run(scenario())
+    text = next(number for number, batch in enumerate(model.batches) if batch.items[0].lane is Lane.INTERACTIVE)
+    # A quarter of 8 s are those 2 s, and 6 s are left for 48 items.
+    assert bulk_of(model.batches[text:])[0] == 48
