@@ -7,6 +7,7 @@ between both over pictures, and for the bundled model what each finds: recall of
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import sys
@@ -117,8 +118,10 @@ def main() -> None:
     else:
         files = sorted(path for path in options.pictures.rglob("*") if path.suffix.lower() in _SUFFIXES)
         pictures, texts = [path.read_bytes() for path in files], []
-    # Captions of drawn scenes say something to the bundled model alone.
-    report = compare(settings, pictures, texts if options.model == "shapes" else [])
+    # nncf shows its progress on standard output, where the figures are to be alone.
+    with contextlib.redirect_stdout(sys.stderr):
+        # Captions of drawn scenes say something to the bundled model alone.
+        report = compare(settings, pictures, texts if options.model == "shapes" else [])
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
 
 
