@@ -1,9 +1,12 @@
 """`python -m router_svc`: serves RouterService and, passed on, the contracts of the mesh behind it."""
 
+from lensmesh_chassis.memory import give_back_large
 from lensmesh_chassis.server import run
 from lensmesh_chassis.settings import load_settings
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 
 if __name__ == "__main__":
+    # Nearly all that it does is passing pictures on.
+    give_back_large()
     run(load_settings(RouterSettings), RouterApp, "router")
