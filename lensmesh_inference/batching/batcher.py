@@ -133,11 +133,6 @@ class Batcher(Generic[In, Out]):
         """The model's."""
         return self._name
 
-    @property
-    def batches(self) -> int:
-        """Batches that the devices have been given so far."""
-        return self._execution.batches
-
     def batches_of(self, device: int) -> int:
         """Batches that one device has been given so far."""
         return self._devices[device].batches

@@ -58,8 +58,7 @@ class Execution(Generic[In, Out]):
         self._is_late = is_late
         self._observer = observer
         self._clock = clock
-        self.batches = 0
-        """Batches that the devices have been given so far."""
+        self._batches = 0
 
     async def run(
         self,
@@ -111,10 +110,10 @@ class Execution(Generic[In, Out]):
     async def _run_at_once(self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]]) -> None:
         """Run the batch as it is. Raises what the worker raises, and nothing is answered then."""
         kind, items = self._kind_of(batch[0].group), len(batch)
-        self.batches += 1
+        self._batches += 1
         ran = await device.run(
             [entry.item for entry in batch],
-            self.batches,
+            self._batches,
             self._costs.seconds(kind, items),
             seen=self._costs.has_run(device.number, kind, items),
         )

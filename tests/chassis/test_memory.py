@@ -37,7 +37,7 @@ def given_back_mib(how: str, **environment: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks of glibc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_what_large_messages_took_is_given_back() -> None:
     assert given_back_mib("give back") > 56
     assert given_back_mib("as glibc does") < 8
