@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+import lensmesh_chassis.quiet_grpc  # noqa: F401 - before gRPC is imported
 from lensmesh_cli.console import EXIT_CODES, Exit, err, print_json
 from lensmesh_cli.options import Json
 
@@ -53,8 +54,6 @@ _add_commands()
 
 def main() -> None:
     """The console script. Never shows a traceback unless LENSMESH_DEBUG is set."""
-    # gRPC tells of every connection that a restarted service drops; the command says what matters itself.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         app()
     except Exception as error:

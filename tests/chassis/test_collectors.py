@@ -61,6 +61,8 @@ class Log:
 
     def said(self, event: str) -> int:
         """How often."""
+        if self._reading.done():
+            self._reading.result()
         return sum(str(line["event"]).startswith(event) for line in self.lines)
 
     async def whole(self) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -318,3 +319,25 @@ async def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path) -> None
             assert await finish(call(channel, "UnaryUnary")) == ["a"]
         one.process.send_signal(signal.SIGTERM)
         assert await one.ended() == 0
+
+
+@pytest.mark.parametrize(
+    "module",
+    [f"{name}_svc.__main__" for name in ("encoder", "caption", "search", "router")] + ["lensmesh_cli.main"],
+)
+def test_grpc_is_quiet_before_it_is_imported(module: str) -> None:
+    """Its core writes plain lines between the JSON ones, and asks how many when it is imported."""
+    code = (
+        "import importlib, importlib.abc, os, sys\n"
+        "class Told(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'grpc': print(os.environ.get('GRPC_VERBOSITY'))\n"
+        "sys.meta_path.insert(0, Told())\n"
+        f"importlib.import_module({module!r})\n"
+        "import grpc\n"
+    )
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}", "PATH": os.environ["PATH"]}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
+    assert ended.stdout.split() == ["ERROR"]
