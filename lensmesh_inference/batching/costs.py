@@ -1,7 +1,7 @@
 """How long a batch will take, learned from those that went before.
 
-For each group a straight line, seconds = fixed + per_item * items, fitted to what was measured, recent batches counting
-more. No clock in here: whoever measures tells.
+For each group a straight line, seconds = fixed + per_item * items, fitted to what was measured, recent batches
+of a size counting more. No clock in here: whoever measures tells.
 """
 
 from __future__ import annotations
@@ -11,52 +11,70 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-# What a measurement still counts after the next one.
+# What a measurement still counts after the next one of its size, and after the next one of another.
 DECAY = 0.9
+OTHERS_DECAY = 0.99
+# Sizes that differ by less do not tell what is fixed from what an item takes: chance is larger.
+APART = 2.0
 # Groups that are remembered: generation parameters are the callers' and have no end.
 MOST_GROUPS = 256
-# A batch that took longer than this many times its prediction counts as this long: one stall of the machine is no news
-# of the model. Should all be so slow from now on, a few batches suffice to learn it.
+# A batch that took longer than this many times what its size usually takes counts as this long: one stall of the
+# machine is no news of the model. Should all be so slow from now on, a few batches suffice to learn it.
 SURPRISE = 4.0
 
 
 @dataclass
-class _Line:
-    """Decayed sums of a least-squares fit: of 1, n, n squared, t and n * t."""
+class _Size:
+    """Decaying means of the batches of about one size."""
 
-    count: float = 0.0
-    n: float = 0.0
-    nn: float = 0.0
-    t: float = 0.0
-    nt: float = 0.0
+    weight: float = 0.0
+    items: float = 0.0
+    seconds: float = 0.0
 
     def add(self, items: int, seconds: float) -> None:
         """One measurement."""
-        if self.count and (usual_s := self.at(items)):
-            seconds = min(seconds, SURPRISE * usual_s)
-        self.count = self.count * DECAY + 1
-        self.n = self.n * DECAY + items
-        self.nn = self.nn * DECAY + items * items
-        self.t = self.t * DECAY + seconds
-        self.nt = self.nt * DECAY + items * seconds
+        if self.seconds:
+            seconds = min(seconds, SURPRISE * self.seconds * items / self.items)
+        self.weight = self.weight * DECAY + 1
+        self.items += (items - self.items) / self.weight
+        self.seconds += (seconds - self.seconds) / self.weight
 
-    def fit(self) -> tuple[float, float]:
-        """Fixed seconds, and seconds for each item; neither is negative."""
-        spread = self.count * self.nn - self.n * self.n
-        if spread > 1e-3 * self.count * self.nn:
-            per_item = (self.count * self.nt - self.n * self.t) / spread
-            fixed = (self.t - per_item * self.n) / self.count
-            if per_item <= 0:
-                return self.t / self.count, 0.0
+
+@dataclass
+class _Line:
+    """The line through the means of the sizes.
+
+    Least squares of relative errors, so that large batches do not outweigh small ones. A size that has not come for
+    long still counts, or a device that ran batches of one size for a while would have forgotten what it knew of others.
+    """
+
+    sizes: dict[int, _Size] = field(default_factory=dict)
+    fit: tuple[float, float] = (0.0, 0.0)
+    """Fixed seconds, and seconds for each item; neither is negative."""
+
+    def add(self, items: int, seconds: float) -> None:
+        """One measurement."""
+        this = self.sizes.setdefault(_size_class(items), _Size())
+        for other in self.sizes.values():
+            other.weight *= 1 if other is this else OTHERS_DECAY
+        this.add(items, seconds)
+        self.fit = self._fitted()
+
+    def _fitted(self) -> tuple[float, float]:
+        means = [one for one in self.sizes.values() if one.seconds]
+        if not means:
+            return 0.0, 0.0
+        ones, n, nn, t, nt = (
+            sum(one.weight * one.items**items * one.seconds**seconds / one.seconds**2 for one in means)
+            for items, seconds in ((0, 0), (1, 0), (2, 0), (0, 1), (1, 1))
+        )
+        if max(one.items for one in means) >= APART * min(one.items for one in means):
+            per_item = max(0.0, (ones * nt - n * t) / (ones * nn - n * n))
+            fixed = (t - per_item * n) / ones
             if fixed >= 0:
                 return fixed, per_item
-        # All of one size, or small ones cheaper than a line allows: proportional.
-        return 0.0, self.nt / self.nn
-
-    def at(self, items: int) -> float:
-        """Seconds for so many items."""
-        fixed, per_item = self.fit()
-        return fixed + per_item * items
+        # All of about one size, or small ones cheaper than a line allows: proportional.
+        return 0.0, nt / nn
 
 
 @dataclass
@@ -122,24 +140,24 @@ class Costs:
     def quickest_s(self, group: Hashable) -> float:
         """The least time for an item of the group in any batch: none is answered faster. 0 where not known."""
         known = self._groups.get(group)
-        return known.quickest_s if known and known.line.count else 0.0
+        return known.quickest_s if known and known.line.sizes else 0.0
 
     def guests(self, group: Hashable, items: int, slowdown: float) -> int | None:
         """How many items may join a batch of `items` until it takes `slowdown` times as long; None: any number."""
         known = self._groups.get(group)
-        fixed, per_item = known.line.fit() if known is not None and known.line.count else (0.0, 0.0)
+        fixed, per_item = known.line.fit if known is not None and known.line.sizes else (0.0, 0.0)
         if not per_item:
             return None
         return int((slowdown - 1) * (fixed + per_item * items) / per_item + 1e-9)
 
     def _fit(self, group: Hashable) -> tuple[float, float]:
         known = self._groups.get(group)
-        if known is not None and known.line.count:
-            return known.line.fit()
+        if known is not None and known.line.sizes:
+            return known.line.fit
         if known is not None and known.first is not None:
             items, seconds = known.first
             return 0.0, seconds / items
-        return self._all.fit() if self._all.count else (0.0, 0.0)
+        return self._all.fit
 
 
 def _size_class(items: int) -> int:
