@@ -3,8 +3,9 @@
 python -m bench.soak [--seconds 600] [--model shapes] [--every 3] [--out build/soak]
 python -m bench.soak --overload [--seconds 60]
 
-Memory, threads, tasks of asyncio and descriptors of each service are sampled; the last fifth of the time is held
-against the first fifth after the first minute: the median of memory and threads, the least of tasks and descriptors.
+Memory, threads, tasks of asyncio and descriptors of each service are sampled, and held against each other after the
+first minute: the median of memory and threads in the first and the last fifth, the least of tasks and descriptors in
+both halves.
 Writes soak.json and soak.png; ends with 1 where something grew, or a call had an outcome that it must not have.
 """
 

@@ -1,4 +1,4 @@
-"""Whether something grew: the last fifth of the time against the first fifth after the warm-up."""
+"""Whether something grew: the end of the time against its beginning after the warm-up."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ TOLERANCES = {
 }
 
 
-# How many of these there are follows how many calls run at the moment. What nobody ends shows when few do.
+# How many of these there are follows how many calls run at the moment. What nobody ends shows when few do, which is
+# seldom: they are judged by halves of the time, the others by the first and the last fifth.
 AT_LEAST = {"tasks", "descriptors"}
 
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """One quantity of one service in the first and the last fifth, and the most there ever was.
+    """One quantity of one service at the beginning and the end, and the most there ever was.
 
-    Medians; of tasks and descriptors the least.
+    Medians of fifths of the time; of tasks and descriptors the least of halves.
     """
 
     service: str
@@ -72,11 +73,11 @@ def judge(
         later = [sample for sample in all_of_it if sample.at_s >= warm_up_s(seconds)]
         if len(later) < 5:
             raise ValueError(f"{len(later)} samples of {service} after the warm-up are too few: five at least")
-        fifth = len(later) // 5
         for quantity, tolerance in tolerances.items():
             values = [float(getattr(sample, quantity)) for sample in later]
-            middle = min if quantity in AT_LEAST else statistics.median
-            begin, end = middle(values[:fifth]), middle(values[-fifth:])
+            typical, parts = (min, 2) if quantity in AT_LEAST else (statistics.median, 5)
+            count = len(values) // parts
+            begin, end = typical(values[:count]), typical(values[-count:])
             fine = tolerance.allows(begin, end)
             rows.append(Grown(service, quantity, begin, end, max(values), str(tolerance), fine))
     return rows

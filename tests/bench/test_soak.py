@@ -41,6 +41,9 @@ def test_a_peak_is_no_growth() -> None:
 def test_tasks_that_come_and_go_are_not_seen_and_those_that_stay_are() -> None:
     assert grown(samples(lambda _: 200, lambda n: 20 + 300 * (n % 3))) == set()
     assert grown(samples(lambda _: 200, lambda n: n + 300 * (n % 3))) == {"tasks"}
+    # Few samples are of a quiet moment: none in the first fifth, or none in the last.
+    assert grown(samples(lambda _: 200, lambda n: 320 if n % 70 else 20)) == set()
+    assert grown(samples(lambda _: 200, lambda n: 320 if n % 70 else 20 + n)) == {"tasks"}
 
 
 def test_too_few_samples_say_nothing() -> None:
