@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 # What a measurement still counts after the next one of its size, and after the next one of another.
 DECAY = 0.9
 OTHERS_DECAY = 0.99
+# A size that counts less is forgotten, some 700 batches of others after its last.
+LEAST_WEIGHT = 1e-3
 # Sizes that differ by less do not tell what is fixed from what an item takes: chance is larger.
 APART = 2.0
 # Groups that are remembered: generation parameters are the callers' and have no end.
@@ -45,7 +47,8 @@ class _Line:
     """The line through the means of the sizes.
 
     Least squares of relative errors, so that large batches do not outweigh small ones. A size that has not come for
-    long still counts, or a device that ran batches of one size for a while would have forgotten what it knew of others.
+    long still counts, or a device that ran batches of one size for a while would have forgotten what it knew of others;
+    in the end it is forgotten.
     """
 
     sizes: dict[int, _Size] = field(default_factory=dict)
@@ -56,7 +59,8 @@ class _Line:
         """One measurement."""
         this = self.sizes.setdefault(_size_class(items), _Size())
         for other in self.sizes.values():
-            other.weight *= 1 if other is this else OTHERS_DECAY
+            other.weight *= OTHERS_DECAY
+        self.sizes = {size: one for size, one in self.sizes.items() if one is this or one.weight >= LEAST_WEIGHT}
         this.add(items, seconds)
         self.fit = self._fitted()
 

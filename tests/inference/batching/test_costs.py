@@ -79,6 +79,19 @@ def test_sizes_that_have_not_come_for_long_still_tell_what_is_fixed() -> None:
     assert costs.seconds("image", 32) == pytest.approx(3.5, rel=0.15)
 
 
+def test_sizes_that_never_come_again_are_forgotten_in_the_end() -> None:
+    costs = Costs()
+    warm(costs)
+    for items in (1, 2, 4, 8, 16):
+        costs.learn(0, "image", items, 0.3 + 0.1 * items)
+    for number in range(5_000):
+        costs.learn(0, "image", 32, 3.4 if number % 2 else 3.6)
+        assert 0 <= costs.seconds_besides("image") < 0.4
+        assert costs.seconds("image", 32) == pytest.approx(3.5, rel=0.1)
+    assert costs.seconds_besides("image") == 0
+    assert costs.seconds("image", 16) == pytest.approx(1.75, rel=0.05)
+
+
 def test_the_first_of_a_size_on_a_device_warms_it_up_and_teaches_nothing() -> None:
     costs = Costs()
     costs.learn(0, "image", 4, 20.0)
