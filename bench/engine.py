@@ -165,7 +165,7 @@ async def measure(chosen: argparse.Namespace, folder: Path) -> None:
         for name in chosen.cases or (SMOKED if chosen.smoke else GROUPS):
             try:
                 await GROUPS[name](run)
-            except Exception as error:  # noqa: BLE001 - said, and no reason to lose other groups
+            except Exception as error:  # noqa: BLE001 - told; the other groups run
                 run.results.setdefault(name, Results()).missing[name] = str(error) or type(error).__name__
                 say(f"{name} is left out: {error!r}")
     tell(run, options, files.say(made), facts, chosen)

@@ -1,7 +1,7 @@
 """Start the captioner: ``python -m caption_svc``. Settings are environment variables with the prefix
 LENSMESH_CAPTION_."""
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - before gRPC is imported
+import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
 from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.server import run

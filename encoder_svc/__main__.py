@@ -3,7 +3,7 @@
 ``python -m encoder_svc``. Settings are environment variables with the prefix LENSMESH_ENCODER_.
 """
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - before gRPC is imported
+import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
 from encoder_svc.app import EncoderApp
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.server import run

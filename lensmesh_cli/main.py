@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - before gRPC is imported
+import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
 from lensmesh_cli.console import EXIT_CODES, Exit, err, print_json
 from lensmesh_cli.options import Json
 

@@ -1,6 +1,6 @@
 """`python -m router_svc`: serves RouterService and, passed on, the contracts of the mesh behind it."""
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - before gRPC is imported
+import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
 from lensmesh_chassis.memory import give_back_large
 from lensmesh_chassis.server import run
 from lensmesh_chassis.settings import load_settings

@@ -1,6 +1,6 @@
 """Start search: ``python -m search_svc``. Settings are environment variables with the prefix LENSMESH_SEARCH_."""
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - before gRPC is imported
+import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
 from lensmesh_chassis.server import run
 from lensmesh_chassis.settings import load_settings
 from search_svc.app import SearchApp

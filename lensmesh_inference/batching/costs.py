@@ -10,6 +10,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from operator import mul
+from statistics import fmean
 
 # What a measurement still counts after the next one of its size, and after the next one of another.
 DECAY = 0.9
@@ -18,6 +20,8 @@ OTHERS_DECAY = 0.99
 LEAST_WEIGHT = 1e-3
 # Sizes that differ by less do not tell what is fixed from what an item takes: chance is larger.
 APART = 2.0
+# The share of a batch's time that its items take if they cost nothing: what rounding leaves.
+NOTHING = 1e-9
 # Groups that are remembered: generation parameters are the callers' and have no end.
 MOST_GROUPS = 256
 # A batch that took longer than this many times what its size usually takes counts as this long: one stall of the
@@ -68,17 +72,19 @@ class _Line:
         means = [one for one in self.sizes.values() if one.seconds]
         if not means:
             return 0.0, 0.0
-        ones, n, nn, t, nt = (
-            sum(one.weight * one.items**items * one.seconds**seconds / one.seconds**2 for one in means)
-            for items, seconds in ((0, 0), (1, 0), (2, 0), (0, 1), (1, 1))
-        )
-        if max(one.items for one in means) >= APART * min(one.items for one in means):
-            per_item = max(0.0, (ones * nt - n * t) / (ones * nn - n * n))
-            fixed = (t - per_item * n) / ones
+        items, seconds = [one.items for one in means], [one.seconds for one in means]
+        weights = [one.weight / one.seconds**2 for one in means]
+        if max(items) >= APART * min(items):
+            items_mean, seconds_mean = fmean(items, weights), fmean(seconds, weights)
+            off = [n - items_mean for n in items]
+            per_item = fmean(map(mul, off, seconds), weights) / fmean(map(mul, off, off), weights)
+            if per_item * max(items) < NOTHING * seconds_mean:
+                return seconds_mean, 0.0
+            fixed = seconds_mean - per_item * items_mean
             if fixed >= 0:
                 return fixed, per_item
         # All of about one size, or small ones cheaper than a line allows: proportional.
-        return 0.0, nt / nn
+        return 0.0, fmean(map(mul, items, seconds), weights) / fmean(map(mul, items, items), weights)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_settings import SettingsConfigDict
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - before gRPC is imported
+import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import Runtime, run
