@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from lensmesh.common.v1 import common_pb2 as lensmesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lensmesh/caption/v1/caption.proto\x12\x13lensmesh.caption.v1\x1a\x17google/rpc/status.proto\x1a\x1flensmesh/common/v1/common.proto\"\x10\n\x0eGetInfoRequest\"\x9c\x01\n\x0fGetInfoResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.lensmesh.common.v1.ModelInfo\x12*\n\x06limits\x18\x02 \x01(\x0b\x32\x1a.lensmesh.common.v1.Limits\x12.\n\x06server\x18\x03 \x01(\x0b\x32\x1e.lensmesh.common.v1.ServerInfo\"\x87\x01\n\x0e\x43\x61ptionOptions\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x12\n\nmax_tokens\x18\x02 \x01(\r\x12\x12\n\nbeam_count\x18\x03 \x01(\r\x12.\n\x08priority\x18\x04 \x01(\x0e\x32\x1c.lensmesh.common.v1.Priority\x12\r\n\x05model\x18\x05 \x01(\t\"\x9d\x01\n\rCaptionResult\x12.\n\x07\x63\x61ption\x18\x01 \x01(\x0b\x32\x1b.lensmesh.common.v1.CaptionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12,\n\x07timings\x18\x03 \x01(\x0b\x32\x1b.lensmesh.common.v1.TimingsB\t\n\x07outcome\"w\n\x14\x43\x61ptionImagesRequest\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.lensmesh.common.v1.Image\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.lensmesh.caption.v1.CaptionOptions\"L\n\x15\x43\x61ptionImagesResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".lensmesh.caption.v1.CaptionResult\"\x83\x01\n\x14\x43\x61ptionStreamRequest\x12\x34\n\x07options\x18\x01 \x01(\x0b\x32#.lensmesh.caption.v1.CaptionOptions\x12\x35\n\x05items\x18\x02 \x03(\x0b\x32&.lensmesh.caption.v1.CaptionStreamItem\"J\n\x11\x43\x61ptionStreamItem\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x19.lensmesh.common.v1.Image\"R\n\x15\x43\x61ptionStreamResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.lensmesh.caption.v1.CaptionStreamResult\"V\n\x13\x43\x61ptionStreamResult\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x32\n\x06result\x18\x02 \x01(\x0b\x32\".lensmesh.caption.v1.CaptionResult\"v\n\x14StreamCaptionRequest\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.lensmesh.common.v1.Image\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.lensmesh.caption.v1.CaptionOptions\"a\n\x15StreamCaptionResponse\x12\x0f\n\x05\x64\x65lta\x18\x01 \x01(\tH\x00\x12.\n\x07\x63\x61ption\x18\x02 \x01(\x0b\x32\x1b.lensmesh.common.v1.CaptionH\x00\x42\x07\n\x05piece2\xba\x03\n\x10\x43\x61ptionerService\x12Y\n\x07GetInfo\x12#.lensmesh.caption.v1.GetInfoRequest\x1a$.lensmesh.caption.v1.GetInfoResponse\"\x03\x90\x02\x01\x12k\n\rCaptionImages\x12).lensmesh.caption.v1.CaptionImagesRequest\x1a*.lensmesh.caption.v1.CaptionImagesResponse\"\x03\x90\x02\x02\x12o\n\rCaptionStream\x12).lensmesh.caption.v1.CaptionStreamRequest\x1a*.lensmesh.caption.v1.CaptionStreamResponse\"\x03\x90\x02\x02(\x01\x30\x01\x12m\n\rStreamCaption\x12).lensmesh.caption.v1.StreamCaptionRequest\x1a*.lensmesh.caption.v1.StreamCaptionResponse\"\x03\x90\x02\x02\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lensmesh/caption/v1/caption.proto\x12\x13lensmesh.caption.v1\x1a\x17google/rpc/status.proto\x1a\x1flensmesh/common/v1/common.proto\"\x10\n\x0eGetInfoRequest\"\x9c\x01\n\x0fGetInfoResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.lensmesh.common.v1.ModelInfo\x12*\n\x06limits\x18\x02 \x01(\x0b\x32\x1a.lensmesh.common.v1.Limits\x12.\n\x06server\x18\x03 \x01(\x0b\x32\x1e.lensmesh.common.v1.ServerInfo\"\xc5\x01\n\x0e\x43\x61ptionOptions\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x12\n\nmax_tokens\x18\x02 \x01(\r\x12\x12\n\nbeam_count\x18\x03 \x01(\r\x12.\n\x08priority\x18\x04 \x01(\x0e\x32\x1c.lensmesh.common.v1.Priority\x12\r\n\x05model\x18\x05 \x01(\t\x12<\n\x0ctransparency\x18\x06 \x01(\x0e\x32&.lensmesh.common.v1.TransparencyPolicy\"\x9d\x01\n\rCaptionResult\x12.\n\x07\x63\x61ption\x18\x01 \x01(\x0b\x32\x1b.lensmesh.common.v1.CaptionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12,\n\x07timings\x18\x03 \x01(\x0b\x32\x1b.lensmesh.common.v1.TimingsB\t\n\x07outcome\"w\n\x14\x43\x61ptionImagesRequest\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.lensmesh.common.v1.Image\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.lensmesh.caption.v1.CaptionOptions\"L\n\x15\x43\x61ptionImagesResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".lensmesh.caption.v1.CaptionResult\"\x83\x01\n\x14\x43\x61ptionStreamRequest\x12\x34\n\x07options\x18\x01 \x01(\x0b\x32#.lensmesh.caption.v1.CaptionOptions\x12\x35\n\x05items\x18\x02 \x03(\x0b\x32&.lensmesh.caption.v1.CaptionStreamItem\"J\n\x11\x43\x61ptionStreamItem\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x19.lensmesh.common.v1.Image\"R\n\x15\x43\x61ptionStreamResponse\x12\x39\n\x07results\x18\x01 \x03(\x0b\x32(.lensmesh.caption.v1.CaptionStreamResult\"V\n\x13\x43\x61ptionStreamResult\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x32\n\x06result\x18\x02 \x01(\x0b\x32\".lensmesh.caption.v1.CaptionResult\"v\n\x14StreamCaptionRequest\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.lensmesh.common.v1.Image\x12\x34\n\x07options\x18\x02 \x01(\x0b\x32#.lensmesh.caption.v1.CaptionOptions\"a\n\x15StreamCaptionResponse\x12\x0f\n\x05\x64\x65lta\x18\x01 \x01(\tH\x00\x12.\n\x07\x63\x61ption\x18\x02 \x01(\x0b\x32\x1b.lensmesh.common.v1.CaptionH\x00\x42\x07\n\x05piece2\xba\x03\n\x10\x43\x61ptionerService\x12Y\n\x07GetInfo\x12#.lensmesh.caption.v1.GetInfoRequest\x1a$.lensmesh.caption.v1.GetInfoResponse\"\x03\x90\x02\x01\x12k\n\rCaptionImages\x12).lensmesh.caption.v1.CaptionImagesRequest\x1a*.lensmesh.caption.v1.CaptionImagesResponse\"\x03\x90\x02\x02\x12o\n\rCaptionStream\x12).lensmesh.caption.v1.CaptionStreamRequest\x1a*.lensmesh.caption.v1.CaptionStreamResponse\"\x03\x90\x02\x02(\x01\x30\x01\x12m\n\rStreamCaption\x12).lensmesh.caption.v1.StreamCaptionRequest\x1a*.lensmesh.caption.v1.StreamCaptionResponse\"\x03\x90\x02\x02\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,25 +46,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETINFORESPONSE']._serialized_start=135
   _globals['_GETINFORESPONSE']._serialized_end=291
   _globals['_CAPTIONOPTIONS']._serialized_start=294
-  _globals['_CAPTIONOPTIONS']._serialized_end=429
-  _globals['_CAPTIONRESULT']._serialized_start=432
-  _globals['_CAPTIONRESULT']._serialized_end=589
-  _globals['_CAPTIONIMAGESREQUEST']._serialized_start=591
-  _globals['_CAPTIONIMAGESREQUEST']._serialized_end=710
-  _globals['_CAPTIONIMAGESRESPONSE']._serialized_start=712
-  _globals['_CAPTIONIMAGESRESPONSE']._serialized_end=788
-  _globals['_CAPTIONSTREAMREQUEST']._serialized_start=791
-  _globals['_CAPTIONSTREAMREQUEST']._serialized_end=922
-  _globals['_CAPTIONSTREAMITEM']._serialized_start=924
-  _globals['_CAPTIONSTREAMITEM']._serialized_end=998
-  _globals['_CAPTIONSTREAMRESPONSE']._serialized_start=1000
-  _globals['_CAPTIONSTREAMRESPONSE']._serialized_end=1082
-  _globals['_CAPTIONSTREAMRESULT']._serialized_start=1084
-  _globals['_CAPTIONSTREAMRESULT']._serialized_end=1170
-  _globals['_STREAMCAPTIONREQUEST']._serialized_start=1172
-  _globals['_STREAMCAPTIONREQUEST']._serialized_end=1290
-  _globals['_STREAMCAPTIONRESPONSE']._serialized_start=1292
-  _globals['_STREAMCAPTIONRESPONSE']._serialized_end=1389
-  _globals['_CAPTIONERSERVICE']._serialized_start=1392
-  _globals['_CAPTIONERSERVICE']._serialized_end=1834
+  _globals['_CAPTIONOPTIONS']._serialized_end=491
+  _globals['_CAPTIONRESULT']._serialized_start=494
+  _globals['_CAPTIONRESULT']._serialized_end=651
+  _globals['_CAPTIONIMAGESREQUEST']._serialized_start=653
+  _globals['_CAPTIONIMAGESREQUEST']._serialized_end=772
+  _globals['_CAPTIONIMAGESRESPONSE']._serialized_start=774
+  _globals['_CAPTIONIMAGESRESPONSE']._serialized_end=850
+  _globals['_CAPTIONSTREAMREQUEST']._serialized_start=853
+  _globals['_CAPTIONSTREAMREQUEST']._serialized_end=984
+  _globals['_CAPTIONSTREAMITEM']._serialized_start=986
+  _globals['_CAPTIONSTREAMITEM']._serialized_end=1060
+  _globals['_CAPTIONSTREAMRESPONSE']._serialized_start=1062
+  _globals['_CAPTIONSTREAMRESPONSE']._serialized_end=1144
+  _globals['_CAPTIONSTREAMRESULT']._serialized_start=1146
+  _globals['_CAPTIONSTREAMRESULT']._serialized_end=1232
+  _globals['_STREAMCAPTIONREQUEST']._serialized_start=1234
+  _globals['_STREAMCAPTIONREQUEST']._serialized_end=1352
+  _globals['_STREAMCAPTIONRESPONSE']._serialized_start=1354
+  _globals['_STREAMCAPTIONRESPONSE']._serialized_end=1451
+  _globals['_CAPTIONERSERVICE']._serialized_start=1454
+  _globals['_CAPTIONERSERVICE']._serialized_end=1896
 # @@protoc_insertion_point(module_scope)

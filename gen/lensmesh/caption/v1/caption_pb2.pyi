@@ -84,6 +84,7 @@ class CaptionOptions(_message.Message):
     BEAM_COUNT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    TRANSPARENCY_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """Words the caption begins with; empty means none."""
     max_tokens: _builtins.int
@@ -94,6 +95,8 @@ class CaptionOptions(_message.Message):
     """Who waits."""
     model: _builtins.str
     """Only this ModelInfo.name will do: FAILED_PRECONDITION with reason MODEL_NOT_SERVED otherwise. Empty means the default."""
+    transparency: _common_pb2.TransparencyPolicy.ValueType
+    """What the model sees where an image is transparent; unspecified means TRANSPARENCY_POLICY_DROP."""
     def __init__(
         self,
         *,
@@ -102,10 +105,11 @@ class CaptionOptions(_message.Message):
         beam_count: _builtins.int = ...,
         priority: _common_pb2.Priority.ValueType = ...,
         model: _builtins.str = ...,
+        transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beam_count", b"beam_count", "max_tokens", b"max_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beam_count", b"beam_count", "max_tokens", b"max_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,30 @@ DATA_TYPE_FLOAT16: DataType.ValueType  # 2
 """IEEE 754 binary16: half the bytes, cosine error below 1e-3."""
 Global___DataType: _TypeAlias = DataType  # noqa: Y015
 
+class _TransparencyPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TransparencyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TransparencyPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRANSPARENCY_POLICY_UNSPECIFIED: _TransparencyPolicy.ValueType  # 0
+    """Means TRANSPARENCY_POLICY_DROP."""
+    TRANSPARENCY_POLICY_DROP: _TransparencyPolicy.ValueType  # 1
+    """The alpha channel is dropped, as open_clip does: the model sees the colours hidden under it."""
+    TRANSPARENCY_POLICY_WHITE: _TransparencyPolicy.ValueType  # 2
+    """The image is laid on white, as a page shows it."""
+
+class TransparencyPolicy(_TransparencyPolicy, metaclass=_TransparencyPolicyEnumTypeWrapper):
+    """TransparencyPolicy says what a model sees where an image is transparent."""
+
+TRANSPARENCY_POLICY_UNSPECIFIED: TransparencyPolicy.ValueType  # 0
+"""Means TRANSPARENCY_POLICY_DROP."""
+TRANSPARENCY_POLICY_DROP: TransparencyPolicy.ValueType  # 1
+"""The alpha channel is dropped, as open_clip does: the model sees the colours hidden under it."""
+TRANSPARENCY_POLICY_WHITE: TransparencyPolicy.ValueType  # 2
+"""The image is laid on white, as a page shows it."""
+Global___TransparencyPolicy: _TypeAlias = TransparencyPolicy  # noqa: Y015
+
 class _Modality:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -235,6 +259,7 @@ class VectorSpace(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     NORMALIZED_FIELD_NUMBER: _builtins.int
     MODALITIES_FIELD_NUMBER: _builtins.int
+    TRANSPARENCY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """"vs1-" and the first 32 hexadecimal digits of the SHA-256 of the RFC 8785 JSON of {architecture, dimension, normalized,
     preprocessing, quantization, weights_digest}. Equal for two processes that load the same model, whatever their hardware and
@@ -248,6 +273,8 @@ class VectorSpace(_message.Message):
     """Count of numbers in a vector."""
     normalized: _builtins.bool
     """Whether vectors have unit length."""
+    transparency: Global___TransparencyPolicy.ValueType
+    """What becomes of transparency before the model sees an image. Spaces of one model that differ in it have different ids."""
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
         """What can be placed in the space. A CLIP space has both, a text-only model has one."""
@@ -261,10 +288,11 @@ class VectorSpace(_message.Message):
         dimension: _builtins.int = ...,
         normalized: _builtins.bool = ...,
         modalities: _abc.Iterable[Global___Modality.ValueType] | None = ...,
+        transparency: Global___TransparencyPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "id", b"id", "modalities", b"modalities", "model", b"model", "normalized", b"normalized", "weights_digest", b"weights_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "id", b"id", "modalities", b"modalities", "model", b"model", "normalized", b"normalized", "transparency", b"transparency", "weights_digest", b"weights_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -369,6 +397,9 @@ class Limits(_message.Message):
     MAX_HITS_FIELD_NUMBER: _builtins.int
     MAX_OFFSET_FIELD_NUMBER: _builtins.int
     MAX_CAPTION_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_IMAGE_SIDE_RATIO_FIELD_NUMBER: _builtins.int
+    MAX_METADATA_DEPTH_FIELD_NUMBER: _builtins.int
+    MAX_FILTER_VALUES_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """Largest message, in bytes, either way. The transport lets a quarter more pass, so that what is a little too large gets an
     answer that says so; beyond it gRPC itself ends the call with RESOURCE_EXHAUSTED.
@@ -391,6 +422,12 @@ class Limits(_message.Message):
     """Best hits that a search can leave out."""
     max_caption_tokens: _builtins.int
     """CaptionOptions.max_tokens."""
+    max_image_side_ratio: _builtins.int
+    """The longer side of an image divided by the shorter one."""
+    max_metadata_depth: _builtins.int
+    """Levels of lists and objects in Item.metadata; flat metadata has 1."""
+    max_filter_values: _builtins.int
+    """Values in all conditions of one filter together."""
     @_builtins.property
     def uri_schemes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Schemes accepted in Image.uri; empty means none."""
@@ -409,10 +446,13 @@ class Limits(_message.Message):
         max_hits: _builtins.int = ...,
         max_offset: _builtins.int = ...,
         max_caption_tokens: _builtins.int = ...,
+        max_image_side_ratio: _builtins.int = ...,
+        max_metadata_depth: _builtins.int = ...,
+        max_filter_values: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_caption_tokens", b"max_caption_tokens", "max_hits", b"max_hits", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_metadata_bytes", b"max_metadata_bytes", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_text_chars", b"max_text_chars", "uri_schemes", b"uri_schemes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_caption_tokens", b"max_caption_tokens", "max_filter_values", b"max_filter_values", "max_hits", b"max_hits", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_image_side_ratio", b"max_image_side_ratio", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_metadata_bytes", b"max_metadata_bytes", "max_metadata_depth", b"max_metadata_depth", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_text_chars", b"max_text_chars", "uri_schemes", b"uri_schemes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,7 +90,7 @@ class ServedModel(_message.Message):
 
     @_builtins.property
     def spaces(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.VectorSpace]:
-        """At least one; the first is the model's default. Others differ in normalization or dimension."""
+        """At least one; the first is the model's default. Others differ in normalization, dimension or transparency."""
 
     def __init__(
         self,
@@ -117,6 +117,7 @@ class EncodeOptions(_message.Message):
     READABLE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     SPACE_ID_FIELD_NUMBER: _builtins.int
+    TRANSPARENCY_FIELD_NUMBER: _builtins.int
     data_type: _common_pb2.DataType.ValueType
     """Numbers of the answer; unspecified means FLOAT32."""
     readable: _builtins.bool
@@ -127,6 +128,10 @@ class EncodeOptions(_message.Message):
     """Only this VectorSpace.id will do: FAILED_PRECONDITION with reason SPACE_NOT_SERVED otherwise. Empty means the default space of
     the default model.
     """
+    transparency: _common_pb2.TransparencyPolicy.ValueType
+    """Chooses the default model's space with this policy where `space_id` is empty. With a `space_id` of another policy:
+    INVALID_ARGUMENT with reason OPTION_INVALID.
+    """
     def __init__(
         self,
         *,
@@ -134,10 +139,11 @@ class EncodeOptions(_message.Message):
         readable: _builtins.bool = ...,
         priority: _common_pb2.Priority.ValueType = ...,
         space_id: _builtins.str = ...,
+        transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "priority", b"priority", "readable", b"readable", "space_id", b"space_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "priority", b"priority", "readable", b"readable", "space_id", b"space_id", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -153,8 +159,14 @@ class EncodeResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    LOW_CONTENT_FIELD_NUMBER: _builtins.int
+    FULLY_TRANSPARENT_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
     """Whether a text was cut to the model's context."""
+    low_content: _builtins.bool
+    """Whether an image is of one colour, or nearly so: its vector says little, and is found by everything."""
+    fully_transparent: _builtins.bool
+    """Whether no pixel of an image is visible: all of it is fully transparent."""
     @_builtins.property
     def embedding(self) -> _common_pb2.Embedding:
         """The vector."""
@@ -174,10 +186,12 @@ class EncodeResult(_message.Message):
         error: _status_pb2.Status | None = ...,
         truncated: _builtins.bool = ...,
         timings: _common_pb2.Timings | None = ...,
+        low_content: _builtins.bool = ...,
+        fully_transparent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "outcome", b"outcome", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "outcome", b"outcome", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "fully_transparent", b"fully_transparent", "low_content", b"low_content", "outcome", b"outcome", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["embedding", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

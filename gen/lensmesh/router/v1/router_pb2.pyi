@@ -213,6 +213,8 @@ class IngestOptions(_message.Message):
     CAPTION_OPTIONS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     SPACES_FIELD_NUMBER: _builtins.int
+    METADATA_POLICY_FIELD_NUMBER: _builtins.int
+    TRANSPARENCY_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name; empty means the service's default, "default" unless set. One that does not exist is made with one named space,
     "image", of the default encoder.
@@ -221,6 +223,12 @@ class IngestOptions(_message.Message):
     """What the captioner is worth."""
     priority: _common_pb2.Priority.ValueType
     """Who waits."""
+    metadata_policy: _search_pb2.MetadataPolicy.ValueType
+    """What becomes of metadata that is stored already; unspecified means METADATA_POLICY_MERGE: an ingest without metadata keeps it."""
+    transparency: _common_pb2.TransparencyPolicy.ValueType
+    """Policy of the space that a new collection is made with, and of generated captions; unspecified means the collection's own. An
+    existing collection whose spaces have another policy: FAILED_PRECONDITION with reason SPACE_MISMATCH.
+    """
     @_builtins.property
     def caption_options(self) -> _caption_pb2.CaptionOptions:
         """For generated captions."""
@@ -237,10 +245,12 @@ class IngestOptions(_message.Message):
         caption_options: _caption_pb2.CaptionOptions | None = ...,
         priority: _common_pb2.Priority.ValueType = ...,
         spaces: _abc.Iterable[_builtins.str] | None = ...,
+        metadata_policy: _search_pb2.MetadataPolicy.ValueType = ...,
+        transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "priority", b"priority", "spaces", b"spaces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "metadata_policy", b"metadata_policy", "priority", b"priority", "spaces", b"spaces", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -345,6 +355,9 @@ class IngestedItem(_message.Message):
     ENCODE_FIELD_NUMBER: _builtins.int
     DESCRIBE_FIELD_NUMBER: _builtins.int
     STORE_US_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    LOW_CONTENT_FIELD_NUMBER: _builtins.int
+    FULLY_TRANSPARENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Item.id."""
     outcome: _search_pb2.UpsertOutcome.ValueType
@@ -353,6 +366,10 @@ class IngestedItem(_message.Message):
     """
     store_us: _builtins.int
     """The store's share, in microseconds."""
+    low_content: _builtins.bool
+    """As EncodeResult.low_content."""
+    fully_transparent: _builtins.bool
+    """As EncodeResult.fully_transparent; known only where a model looked at the image."""
     @_builtins.property
     def caption(self) -> _common_pb2.Caption:
         """As stored."""
@@ -369,6 +386,10 @@ class IngestedItem(_message.Message):
     def describe(self) -> _common_pb2.Timings:
         """The captioner's share."""
 
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_search_pb2.ItemChange.ValueType]:
+        """What of the item changed, where the outcome is UPDATED."""
+
     def __init__(
         self,
         *,
@@ -379,10 +400,13 @@ class IngestedItem(_message.Message):
         encode: _common_pb2.Timings | None = ...,
         describe: _common_pb2.Timings | None = ...,
         store_us: _builtins.int = ...,
+        changes: _abc.Iterable[_search_pb2.ItemChange.ValueType] | None = ...,
+        low_content: _builtins.bool = ...,
+        fully_transparent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "describe", b"describe", "encode", b"encode"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "describe", b"describe", "encode", b"encode", "id", b"id", "outcome", b"outcome", "store_us", b"store_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "changes", b"changes", "describe", b"describe", "encode", b"encode", "fully_transparent", b"fully_transparent", "id", b"id", "low_content", b"low_content", "outcome", b"outcome", "store_us", b"store_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,6 +83,66 @@ ITEM_VIEW_ID: ItemView.ValueType  # 3
 """The id alone."""
 Global___ItemView: _TypeAlias = ItemView  # noqa: Y015
 
+class _MetadataPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MetadataPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MetadataPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    METADATA_POLICY_UNSPECIFIED: _MetadataPolicy.ValueType  # 0
+    """Means what the field says."""
+    METADATA_POLICY_REPLACE: _MetadataPolicy.ValueType  # 1
+    """The stored metadata gives way to what the request carries, to nothing if it carries none."""
+    METADATA_POLICY_MERGE: _MetadataPolicy.ValueType  # 2
+    """Keys at the top level that the request carries are written, null included; all others stay as they are."""
+
+class MetadataPolicy(_MetadataPolicy, metaclass=_MetadataPolicyEnumTypeWrapper):
+    """MetadataPolicy says what a write does to the metadata of an item that is there."""
+
+METADATA_POLICY_UNSPECIFIED: MetadataPolicy.ValueType  # 0
+"""Means what the field says."""
+METADATA_POLICY_REPLACE: MetadataPolicy.ValueType  # 1
+"""The stored metadata gives way to what the request carries, to nothing if it carries none."""
+METADATA_POLICY_MERGE: MetadataPolicy.ValueType  # 2
+"""Keys at the top level that the request carries are written, null included; all others stay as they are."""
+Global___MetadataPolicy: _TypeAlias = MetadataPolicy  # noqa: Y015
+
+class _ItemChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ItemChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ItemChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ITEM_CHANGE_UNSPECIFIED: _ItemChange.ValueType  # 0
+    """Never sent."""
+    ITEM_CHANGE_CONTENT: _ItemChange.ValueType  # 1
+    """Item.content_digest: another image."""
+    ITEM_CHANGE_VECTORS: _ItemChange.ValueType  # 2
+    """Item.vectors, by more than rounding."""
+    ITEM_CHANGE_CAPTION: _ItemChange.ValueType  # 3
+    """Item.caption."""
+    ITEM_CHANGE_METADATA: _ItemChange.ValueType  # 4
+    """Item.metadata."""
+    ITEM_CHANGE_IMAGE_URI: _ItemChange.ValueType  # 5
+    """Item.image_uri."""
+
+class ItemChange(_ItemChange, metaclass=_ItemChangeEnumTypeWrapper):
+    """ItemChange is one part of an item that a write changed."""
+
+ITEM_CHANGE_UNSPECIFIED: ItemChange.ValueType  # 0
+"""Never sent."""
+ITEM_CHANGE_CONTENT: ItemChange.ValueType  # 1
+"""Item.content_digest: another image."""
+ITEM_CHANGE_VECTORS: ItemChange.ValueType  # 2
+"""Item.vectors, by more than rounding."""
+ITEM_CHANGE_CAPTION: ItemChange.ValueType  # 3
+"""Item.caption."""
+ITEM_CHANGE_METADATA: ItemChange.ValueType  # 4
+"""Item.metadata."""
+ITEM_CHANGE_IMAGE_URI: ItemChange.ValueType  # 5
+"""Item.image_uri."""
+Global___ItemChange: _TypeAlias = ItemChange  # noqa: Y015
+
 class _UpsertOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -197,10 +257,15 @@ class Collection(_message.Message):
     FIELD_INDEXES_FIELD_NUMBER: _builtins.int
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 63 of a-z, 0-9, "-" and "_", beginning with a letter."""
     item_count: _builtins.int
     """Set by the service."""
+    uid: _builtins.str
+    """Set by the service: made by chance when the collection is made. A collection that was deleted and made again under its name has
+    another one.
+    """
     @_builtins.property
     def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedSpace]:
         """At least one. A name is what a vector is for: "image", "caption"."""
@@ -221,10 +286,11 @@ class Collection(_message.Message):
         field_indexes: _abc.Iterable[Global___FieldIndex] | None = ...,
         item_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        uid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "field_indexes", b"field_indexes", "item_count", b"item_count", "name", b"name", "spaces", b"spaces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "field_indexes", b"field_indexes", "item_count", b"item_count", "name", b"name", "spaces", b"spaces", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,12 +470,15 @@ class Item(_message.Message):
     CONTENT_DIGEST_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    LOW_CONTENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """1 to 256 bytes of UTF-8 without control characters, unique in the collection."""
     image_uri: _builtins.str
     """Where the picture lies, if anywhere; never fetched by this service."""
     content_digest: _builtins.bytes
     """SHA-256 of the picture's bytes, 32 bytes; empty if unknown."""
+    low_content: _builtins.bool
+    """Whether the image is of one colour, or nearly so (EncodeResult.low_content)."""
     @_builtins.property
     def vectors(self) -> _containers.MessageMap[_builtins.str, _common_pb2.Embedding]:
         """By NamedSpace.name; an item may lack some. Kept in VectorIndex.stored_as, with unit length in a normalized space. Refused: zero
@@ -445,10 +514,11 @@ class Item(_message.Message):
         content_digest: _builtins.bytes = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        low_content: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "content_digest", b"content_digest", "create_time", b"create_time", "id", b"id", "image_uri", b"image_uri", "metadata", b"metadata", "update_time", b"update_time", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "content_digest", b"content_digest", "create_time", b"create_time", "id", b"id", "image_uri", b"image_uri", "low_content", b"low_content", "metadata", b"metadata", "update_time", b"update_time", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,7 +631,7 @@ class Condition(_message.Message):
     MATCHES_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """Path into the metadata ("artist", "camera.iso"), or one of the item's own: "$id", "$create_time", "$update_time", "$caption",
-    "$content_digest" (hexadecimal).
+    "$content_digest" (hexadecimal), "$low_content" (bool). Items without a caption are those with `exists = false` of "$caption".
     """
     exists: _builtins.bool
     """The field is there and not null, or is not."""
@@ -841,8 +911,11 @@ class UpsertItemsRequest(_message.Message):
 
     COLLECTION_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    METADATA_POLICY_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name."""
+    metadata_policy: Global___MetadataPolicy.ValueType
+    """What becomes of metadata that is stored already; unspecified means METADATA_POLICY_REPLACE."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]:
         """1 to Limits.max_items, no id twice."""
@@ -852,10 +925,11 @@ class UpsertItemsRequest(_message.Message):
         *,
         collection: _builtins.str = ...,
         items: _abc.Iterable[Global___Item] | None = ...,
+        metadata_policy: Global___MetadataPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "items", b"items", "metadata_policy", b"metadata_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -894,6 +968,7 @@ class UpsertResult(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Item.id."""
     outcome: Global___UpsertOutcome.ValueType
@@ -902,16 +977,21 @@ class UpsertResult(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Item.update_time as it is now."""
 
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[Global___ItemChange.ValueType]:
+        """What of the item changed, where the outcome is UPDATED."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         outcome: Global___UpsertOutcome.ValueType = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        changes: _abc.Iterable[Global___ItemChange.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "outcome", b"outcome", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "id", b"id", "outcome", b"outcome", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
