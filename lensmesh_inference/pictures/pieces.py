@@ -1,0 +1,57 @@
+"""What a look at an encoded image finds, and the counting of its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+Container: TypeAlias = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", ""]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the look found. Sizes are 0 where the bytes do not tell them: then the decoder will refuse them, or knows
+    better."""
+
+    container: Container
+    """Which container the first bytes announce; "" for none of these."""
+    width: int = 0
+    height: int = 0
+    bytes_per_pixel: float = 4
+    """Bytes that a pixel takes when it is decoded as it is stored."""
+    working_bytes_per_pixel: float = 0
+    """What the decoder needs besides, such as the coefficients of a progressive JPEG."""
+    usual: bool = False
+    """Whether decoding takes a time that its pixels tell, by a decoder that writes nothing to the log."""
+    pieces: Mapping[str, int] = field(default_factory=dict)
+    """How many pieces of each kind were counted."""
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+class TooComplexError(Exception):
+    """More pieces than an image needs."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(what, limit)
+        self.what = what
+        self.limit = limit
+
+
+class Count:
+    """Counts pieces of one kind up to a limit."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self._what: Final = what
+        self._limit: Final = limit
+        self.number = 0
+
+    def add(self, number: int = 1) -> None:
+        """Count some more. Raises ``TooComplexError`` above the limit."""
+        self.number += number
+        if self.number > self._limit:
+            raise TooComplexError(self._what, self._limit)
