@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterable
 from enum import IntEnum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+from typing_extensions import override
 
-out = Console()
-err = Console(stderr=True)
+from lensmesh_cli.printable import json_line, printable_lines
+
+
+class SafeConsole(Console):
+    """A console whose terminal obeys nothing that stands in the text: the one place where text is made harmless.
+
+    A string is made harmless before it is laid out, whatever else is rendered afterwards: `printable` before that keeps
+    the columns of a table straight.
+    """
+
+    @override
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Lay out as rich does."""
+        return super().render_str(printable_lines(text), **options)
+
+    @override
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does. Its own segments of control stay; in those of text nothing is left to obey."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable_lines(segment.text), segment.style)
+
+
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 
 class Exit(IntEnum):
@@ -32,8 +60,8 @@ EXIT_CODES = "Exit codes: 0 done, 1 something failed, 2 wrong usage, 3 no mesh a
 
 
 def print_json(value: object) -> None:
-    """One JSON document, on one line."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    """One JSON document, on one line; nothing in it that a terminal obeys."""
+    sys.stdout.write(json_line(value) + "\n")
     sys.stdout.flush()
 
 
@@ -44,9 +72,11 @@ def note(message: str) -> None:
 
 def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
     """Says why and ends the command."""
-    err.print(f"[bold red]error:[/] {_plain(message)}", highlight=False, soft_wrap=True)
+    say_error(message)
     raise typer.Exit(int(code))
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def say_error(message: str) -> None:
+    """Prints why a command ends."""
+    err.print("[bold red]error:[/] ", end="")
+    err.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from rich.table import Table
 from rich.text import Text
+
+from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
     from lensmesh_client import Hit
@@ -32,7 +33,7 @@ def table(hits: Sequence[Hit], title: str = "") -> Table:
 
 def said_of(hit: Hit, longest: int = METADATA_SHOWN) -> str:
     """The metadata, for reading: "year 1870, colours red blue"."""
-    words = ", ".join(f"{key} {_readable(value)}" for key, value in hit.metadata.items())
+    words = printable(", ".join(f"{key} {_readable(value)}" for key, value in hit.metadata.items()))
     return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
@@ -44,22 +45,15 @@ def _readable(value: object) -> str:
 
 def name_of(hit: Hit) -> str:
     """The file's name where it is known, else the beginning of the id."""
-    name = unquote(urlsplit(hit.image_uri).path).rsplit("/", 1)[-1]
-    return name or (hit.id[:16] + "…" if len(hit.id) > 20 else hit.id)
+    # An item's address is whatever its writer stored; it need not be a URL.
+    address = hit.image_uri.partition("?")[0].partition("#")[0].partition("://")
+    name = unquote(address[2] or address[0], errors="backslashreplace").rsplit("/", 1)[-1]
+    return printable(name or (hit.id[:16] + "…" if len(hit.id) > 20 else hit.id))
 
 
 def caption_of(hit: Hit) -> str:
     """The caption's text, "" for none."""
-    return hit.caption.text if hit.caption else ""
-
-
-def local_file(hit: Hit) -> Path | None:
-    """The picture, where its address is a file of this machine."""
-    parts = urlsplit(hit.image_uri)
-    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-        return None
-    path = Path(unquote(parts.path))
-    return path if path.is_file() else None
+    return printable(hit.caption.text) if hit.caption else ""
 
 
 def as_json(hit: Hit) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from collections.abc import Sequence
 
 import typer
 
 import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
-from lensmesh_cli.console import EXIT_CODES, Exit, err, print_json
+from lensmesh_cli.console import EXIT_CODES, Exit, print_json, say_error
 from lensmesh_cli.options import Json
 
 app = typer.Typer(
@@ -53,30 +55,65 @@ _add_commands()
 
 
 def main() -> None:
-    """The console script. Never shows a traceback unless LENSMESH_DEBUG is set."""
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal of another encoding shows what it can.
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, by default what the process was called with, and return its exit code.
+
+    Never shows a traceback unless LENSMESH_DEBUG is set.
+    """
+    code = 0
     try:
-        app()
+        app(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
         if os.environ.get("LENSMESH_DEBUG"):
             raise
-        sys.exit(int(_explain(error)))
+        code = int(_explain(error))
+    return _flush(code)
+
+
+def _flush(code: int) -> int:
+    """Write what is still held back: Python would do so after the exit code is settled, and show a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        code = code or int(_explain(error))
+    return code
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> Exit:
     from lensmesh_client.errors import DeadlineExceeded, LensmeshError, Unavailable
 
     if isinstance(error, Unavailable | DeadlineExceeded):
-        return _say(error.message, Exit.UNREACHABLE)
+        say_error(error.message)
+        return Exit.UNREACHABLE
     if isinstance(error, LensmeshError):
         wait = "" if error.retry_after_s is None else f" Try again in {error.retry_after_s:g} s."
-        return _say(f"{error.message}{wait} ({error.reason})", Exit.FAILED)
-    return _say(
-        f"{type(error).__name__}: {error}\nThis is a defect of lensmesh: LENSMESH_DEBUG=1 lensmesh ... shows where.",
-        Exit.FAILED,
-    )
+        say_error(f"{error.message}{wait} ({error.reason})")
+    elif isinstance(error, BrokenPipeError):
+        # Whoever read the output has seen enough.
+        _drop_output()
+    elif isinstance(error, OSError):
+        from lensmesh_cli.disk import explain
 
-
-def _say(message: str, code: Exit) -> Exit:
-    err.print("[bold red]error:[/] ", end="")
-    err.print(message, markup=False, highlight=False, soft_wrap=True)
-    return code
+        say_error(explain(error))
+    else:
+        say_error(
+            f"{type(error).__name__}: {error}\nThis is a defect of lensmesh: LENSMESH_DEBUG=1 lensmesh ... shows where."
+        )
+    return Exit.FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -122,6 +123,25 @@ class Connect:
 
 
 def state_folder() -> Path:
-    """Where the user's programs keep what they remember: XDG_STATE_HOME, or its default."""
+    """Where the user's programs keep what they remember: XDG_STATE_HOME, or its default. Raises OSError."""
     home = os.environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "lensmesh"
+    try:
+        return (Path(home) if home else Path.home() / ".local" / "state") / "lensmesh"
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder: set XDG_STATE_HOME") from None
+
+
+def check_writable(path: Path, option: str) -> None:
+    """End the command now where a file could not be written at its end. What is there stays as it is."""
+    from lensmesh_cli.disk import explain
+
+    if path.exists() and not path.is_file() and not path.is_char_device():
+        fail(f"{option}: {path} is no file that can be written: name another one", Exit.USAGE)
+    there = os.path.lexists(path)
+    try:
+        with path.open("ab"):
+            pass
+        if not there:
+            path.unlink()
+    except OSError as error:
+        fail(f"{option}: {explain(error, str(path))}", Exit.USAGE)

@@ -6,17 +6,19 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape as escape_html
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lensmesh_cli.hits import caption_of, name_of, said_of
+from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
     from lensmesh_client import Hit
 
 THUMBNAIL_PX = 240
+MAX_PIXELS = 100_000_000
 METADATA_SHOWN = 60
 WAITING = "queue"
 """The part that is no work: drawn pale, and not what the other bars are measured by."""
@@ -99,18 +101,27 @@ class Page:
         )
 
     def write(self, path: Path) -> None:
-        """Into a file."""
+        """Into a file. Raises OSError."""
         path.write_text(self.html(), encoding="utf-8")
+
+
+def escape(text: str) -> str:
+    """Return text that is text in HTML, quoted or not, in the order in which it stands."""
+    return escape_html(printable(text))
 
 
 def thumbnail(picture: Picture) -> str:
     """A data URI of a small JPEG; "" where the picture cannot be read here."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                return ""
+            # JPEG is decoded small at once.
+            opened.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
             small = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+    except Exception:  # noqa: BLE001  # Pillow raises many kinds for damaged files, and a page goes without them
         return ""
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     buffer = io.BytesIO()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lensmesh_cli.printable import encodable, json_line, printable
 
 Matrix = NDArray[np.float32]
 
@@ -25,7 +26,9 @@ def check(output: Path) -> str:
 def write_npy(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: str) -> None:
     """The matrix, and the paths in FILE.paths.txt, one a line."""
     np.save(output, vectors)
-    output.with_suffix(".paths.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
+    output.with_suffix(".paths.txt").write_text(
+        "".join(f"{printable(str(path))}\n" for path in paths), encoding="utf-8"
+    )
 
 
 def write_jsonl(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: str) -> None:
@@ -33,7 +36,7 @@ def write_jsonl(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: 
     with output.open("w", encoding="utf-8") as file:
         for path, vector in zip(paths, vectors, strict=True):
             row = {"path": str(path), "space_id": space_id, "vector": [float(number) for number in vector]}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_line(row) + "\n")
 
 
 def write_parquet(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: str) -> None:
@@ -44,7 +47,7 @@ def write_parquet(output: Path, paths: Sequence[Path], vectors: Matrix, space_id
     numbers = pyarrow.array(np.ascontiguousarray(vectors).reshape(-1))
     table = pyarrow.table(
         {
-            "path": pyarrow.array([str(path) for path in paths]),
+            "path": pyarrow.array([encodable(path) for path in paths]),
             "space_id": pyarrow.array([space_id] * len(paths)),
             "vector": pyarrow.FixedSizeListArray.from_arrays(numbers, vectors.shape[1]),
         }

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, err, fail, note, out, print_json
-from lensmesh_cli.options import DEFAULT_TARGET, CaFile, CertificateFile, Connect, Json, KeyFile, Target, Timeout
+from lensmesh_cli.options import (
+    DEFAULT_TARGET,
+    CaFile,
+    CertificateFile,
+    Connect,
+    Json,
+    KeyFile,
+    Target,
+    Timeout,
+    check_writable,
+)
 
 EPILOG = (
     "Example: lensmesh embed photos/ -o vectors.parquet\n\n"
@@ -44,6 +54,7 @@ def embed(
     missing = check(output)
     if missing:
         fail(missing, Exit.USAGE)
+    check_writable(output, "--output")
     files = pictures(paths)
     if not files:
         fail("no pictures there", Exit.USAGE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lensmesh_cli.console import EXIT_CODES, Exit, err, note, out, print_json
+from lensmesh_cli.console import EXIT_CODES, Exit, SafeConsole, err, note, out, print_json
 from lensmesh_cli.options import (
     DEFAULT_TARGET,
     CaFile,
@@ -70,6 +70,7 @@ def ingest(
 ) -> None:
     """Makes pictures findable: streams them in, and remembers what is stored."""
     from lensmesh_cli.files import Metadata, pictures
+    from lensmesh_cli.folders import remember
     from lensmesh_cli.journal import Journal, default_path
 
     about = Metadata(metadata)
@@ -85,6 +86,7 @@ def ingest(
         if run.skipped:
             note(f"{run.skipped} of {len(files)} are stored by a run before ({where}); --fresh sends them again")
         connect.run(lambda client: run.ingest(client, collection, captions.value, quiet=json_output))
+        remember(target, [path.resolve() for path in paths])
         if not run.failures:
             kept.finished()
     _report(run, json_output=json_output)
@@ -110,11 +112,9 @@ class Run:
 
     async def ingest(self, client: Client, collection: str, captions: str, *, quiet: bool) -> None:
         """Sends all, with a progress bar."""
-        from rich.console import Console
-
         from lensmesh_cli.progress import Bar
 
-        with Bar(Console(stderr=True, quiet=quiet), "ingest", len(self.files)) as bar:
+        with Bar(SafeConsole(stderr=True, quiet=quiet), "ingest", len(self.files)) as bar:
             results = client.ingest_many(
                 self._items(),
                 collection=collection,

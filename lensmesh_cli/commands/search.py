@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +19,11 @@ from lensmesh_cli.options import (
     KeyFile,
     Target,
     Timeout,
+    check_writable,
 )
+
+if TYPE_CHECKING:
+    from lensmesh_client import Hit
 
 EPILOG = (
     'Example: lensmesh search "a red circle" --filter year>=2020 --html found.html\n\n'
@@ -46,7 +51,15 @@ def search(
     jaeger: Annotated[
         str, typer.Option(envvar="LENSMESH_JAEGER_URL", help="Address of Jaeger's page.")
     ] = "http://127.0.0.1:16686",
-    html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.", dir_okay=False)] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with the images.", dir_okay=False)] = None,
+    images_from: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder whose images the page may show, beside those that you ingested from into this mesh; "
+            "repeatable.",
+            exists=True,
+        ),
+    ] = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -57,13 +70,15 @@ def search(
     """Finds pictures by words, by a picture, or by a stored item. Scores are cosine similarities."""
     if sum(value is not None for value in (text, image, like)) != 1:
         fail("give exactly one of TEXT, --image and --like", Exit.USAGE)
-    from lensmesh_cli import hits
+    from lensmesh_cli import folders, hits
     from lensmesh_client import LensmeshError, parse_filter
 
     try:
         chosen = parse_filter(filters) if filters else None
     except LensmeshError as error:
         fail(error.message, Exit.USAGE)
+    if html is not None:
+        check_writable(html, "--html")
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
     found = connect.run(
         lambda client: client.search(
@@ -98,13 +113,26 @@ def search(
             else "no trace was kept of this search: the router sends none, or its sampler left this one out"
         )
     if html is not None:
-        from lensmesh_cli.page import Page, Section
-
         asked = f"“{text}”" if text is not None else f"like {image or like}"
-        page = Page("lensmesh search", f"{len(found.hits)} pictures for {asked}")
-        page.add(Section(asked, picture=image, hits=found.hits), hits.local_file)
-        page.write(html)
-        note(f"page: {html}")
+        _write_page(html, asked, image, found.hits, [*folders.known(target), *(images_from or [])])
+
+
+def _write_page(html: Path, asked: str, image: Path | None, found: Sequence[Hit], allowed: Sequence[Path]) -> None:
+    from lensmesh_cli import folders
+    from lensmesh_cli.disk import Disk
+    from lensmesh_cli.page import Page, Section
+
+    page = Page("lensmesh search", f"{len(found)} images for {asked}")
+    with Disk() as disk:
+        images = folders.LocalImages(allowed, disk)
+        page.add(Section(asked, picture=image, hits=found), images.of)
+    page.write(html)
+    note(f"page: {html}")
+    if images.left_out:
+        note(
+            f"{images.left_out} of its images are not shown: they lie outside the folders that you ingested from; "
+            "--images-from FOLDER shows those of one more"
+        )
 
 
 def _address(jaeger: str, trace_id: str) -> str:

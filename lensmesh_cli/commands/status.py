@@ -8,6 +8,7 @@ import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, out, print_json
 from lensmesh_cli.options import DEFAULT_TARGET, CaFile, CertificateFile, Connect, Json, KeyFile, Target, Timeout
+from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,15 +58,15 @@ def table(found: MeshStatus, target: str) -> Table:
     rows.add_row("router", target, Text("serving", "green"), "", "", megabytes(found.server.memory_bytes))
     for service in found.services:
         rows.add_row(
-            service.kind,
-            service.address,
+            Text(printable(service.kind)),
+            Text(printable(service.address)),
             Text(service.health.value, colours[service.health]),
-            Text(_serves(service)),
-            ", ".join(_device(model) for model in service.models),
+            Text(printable(_serves(service))),
+            Text(printable(", ".join(_device(model) for model in service.models))),
             megabytes(service.server.memory_bytes),
         )
         if service.reason:
-            rows.add_row("", "", Text(service.reason, "dim"))
+            rows.add_row("", "", Text(printable(service.reason), "dim"))
     return rows
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, fail, note
+from lensmesh_cli.options import check_writable
 
 EPILOG = (
     "Example: lensmesh up --model ViT-B-32/laion2b_s34b_b79k --caption-model Salesforce/blip-image-captioning-base\n\n"
@@ -78,6 +79,8 @@ def up(
         )
     if missing:
         fail(missing, Exit.FAILED)
+    if ready_file is not None:
+        check_writable(ready_file, "--ready-file")
     tracer = find_jaeger(jaeger_binary) if jaeger else None
     if jaeger and tracer is None:
         fail(f"{jaeger_binary} is no program" if jaeger_binary else HOW_TO_GET_ONE, Exit.FAILED)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lensmesh_cli.console import Exit, err, fail, note, out, print_json
+from lensmesh_cli.console import Exit, SafeConsole, err, fail, note, out, print_json
 from lensmesh_cli.demo.figures import GOOD_ENOUGH, Figures, caption_accuracy, recall_at_1, time_shares
 from lensmesh_cli.demo.samples import Sample, draw_scenes, own_pictures
 from lensmesh_cli.demo.searches import Searches
@@ -141,8 +141,6 @@ class Demo:
             self._print_figures()
 
     async def _ingest(self, client: Client, samples: list[Sample]) -> list[IngestResult]:
-        from rich.console import Console
-
         from lensmesh_cli.progress import Bar
 
         def items() -> Iterator[IngestItem]:
@@ -152,7 +150,7 @@ class Demo:
                 yield IngestItem(sample.path, metadata=sample.metadata, image_uri=sample.path.resolve().as_uri())
 
         results = []
-        console = Console(stderr=True, quiet=self._options.quiet)
+        console = SafeConsole(stderr=True, quiet=self._options.quiet)
         with Bar(console, "ingest", len(samples)) as bar:
             stream = client.ingest_many(
                 items(), collection=COLLECTION, on_resume=lambda error, count: bar.say(f"{error.message}; it goes on")

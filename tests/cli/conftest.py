@@ -1,9 +1,11 @@
 """One mesh of mocks for the whole session: starting one takes longest."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.cli.in_process import User
 from tests.cli.meshes import Mesh, mock_mesh
 
 
@@ -12,3 +14,9 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """`lensmesh up --mock`, shared: tests use collections of their own."""
     with mock_mesh(tmp_path_factory.mktemp("mesh")) as mesh:
         yield mesh
+
+
+@pytest.fixture
+def user(mesh: Mesh, tmp_path: Path) -> User:
+    """Uses the shared mesh within the test's process, with nothing remembered yet."""
+    return User(mesh.target, tmp_path / "user-state")
