@@ -53,7 +53,13 @@ class Host:
         identities = parse_identities(settings.tls_client_ids)
         callers = Callers(identities) if identities else None
         self.server = grpc.aio.server(
-            interceptors=in_order(tracing.server_interceptors(tracer_provider), CallMetrics(registry), gate, callers),
+            interceptors=in_order(
+                tracing.server_interceptors(tracer_provider),
+                CallMetrics(registry),
+                gate,
+                callers,
+                max_message_bytes=settings.max_message_bytes,
+            ),
             options=server_options(settings.max_message_bytes, settings.max_connection_age_seconds),
         )
         self._health_server: grpc.aio.Server | None = None

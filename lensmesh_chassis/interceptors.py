@@ -1,21 +1,32 @@
 """What stands around every call, and in which order."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, LensmeshError, Unavailable
+from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, LensmeshError, Unavailable
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.leaving import Leaving
+from lensmesh_chassis.limits import check_size
 from lensmesh_chassis.outcome import outcome
+from lensmesh_chassis.parsing import INLINE_BYTES, parse_message
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import REQUEST_ID_KEY, TRACE_ID_KEY, accepted_request_id, method, request_id
+from lensmesh_chassis.request import (
+    REQUEST_ID_KEY,
+    TRACE_ID_KEY,
+    accepted_request_id,
+    method,
+    request_bytes,
+    request_id,
+)
 from lensmesh_chassis.shapes import Interceptor, Rpc, StreamCloser, rebuilt, streaming, unary
 from lensmesh_chassis.status import abort
 from lensmesh_chassis.telemetry import spans
@@ -127,21 +138,43 @@ class Gate(Interceptor):
 class Errors(Interceptor):
     """Turns what a handler raises into a status. Innermost, so that all others see the abort with its final code."""
 
+    def __init__(self, max_message_bytes: int) -> None:
+        self._max_message_bytes = max_message_bytes
+
     def adapt(self, rpc: Rpc, handler: Any) -> Any:
-        """Parse errors become typed ones: gRPC would answer UNKNOWN with the exception's text."""
+        """Parse in here: of gRPC's own parsing a caller would get UNKNOWN with the exception's text."""
         parse = handler.request_deserializer
+        # Generated code gives the class method FromString: its class parses a large message in pieces.
+        cls = getattr(parse, "__self__", None)
+        is_message = isinstance(cls, type) and issubclass(cls, Message)
 
         def deserialize(data: bytes) -> Any:
-            try:
+            request_bytes.set(len(data))
+            if not is_message:
                 return parse(data) if parse else data
-            except DecodeError:
-                return _Malformed()
+            if len(data) <= min(INLINE_BYTES, self._max_message_bytes):
+                with contextlib.suppress(DecodeError):
+                    return parse(data)
+            return _Unparsed(data)
+
+        async def message(request: Any) -> Any:
+            if not isinstance(request, _Unparsed):
+                return request
+            check_size(len(request.data), self._max_message_bytes)
+            return await parse_message(cls, request.data)
+
+        async def messages(requests: Any) -> AsyncIterator[Any]:
+            async for request in requests:
+                yield await message(request)
+
+        async def parsed(request: Any) -> Any:
+            return messages(request) if rpc.request_streaming else await message(request)
 
         if rpc.response_streaming:
             run_streaming = streaming(handler)
 
             async def respond(request: Any, context: Any) -> AsyncIterator[Any]:
-                responses: Any = run_streaming(_checked(rpc, request), context)
+                responses: Any = run_streaming(await parsed(request), context)
                 async with aclosing(responses):
                     async for response in responses:
                         yield response
@@ -150,7 +183,7 @@ class Errors(Interceptor):
         run = unary(handler)
 
         async def answer(request: Any, context: Any) -> Any:
-            return await run(_checked(rpc, request), context)
+            return await run(await parsed(request), context)
 
         return rebuilt(handler, answer, request_deserializer=deserialize)
 
@@ -172,26 +205,11 @@ class Errors(Interceptor):
             await abort(context, error)
 
 
-class _Malformed:
-    """Stands for a message whose bytes are not what the contract says."""
+@dataclass(frozen=True)
+class _Unparsed:
+    """Stands for a message that is too large to be parsed on the event loop, or whose bytes are no message."""
 
-
-def _checked(rpc: Rpc, request: Any) -> Any:
-    return _checked_each(request) if rpc.request_streaming else _check(request)
-
-
-async def _checked_each(requests: Any) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield _check(request)
-
-
-def _check(request: Any) -> Any:
-    if isinstance(request, _Malformed):
-        raise InvalidInput(
-            Reason.MESSAGE_MALFORMED,
-            "the request's bytes are no message of this method: generate the stubs from protos/ again",
-        )
-    return request
+    data: bytes
 
 
 def _later(reason: Reason, message: str) -> Unavailable:
@@ -203,7 +221,19 @@ def in_order(
     metrics: CallMetrics,
     gate: Gate,
     callers: Callers | None = None,
+    *,
+    max_message_bytes: int,
 ) -> list[grpc.aio.ServerInterceptor]:
     """Outermost first. What decides how a call ends is innermost: outside of it a failure would be recorded as OK."""
     known = (callers,) if callers is not None else ()
-    return [StreamCloser(), *telemetry, RequestIds(), AccessLog(), metrics, *known, gate, Errors(), Leaving()]
+    return [
+        StreamCloser(),
+        *telemetry,
+        RequestIds(),
+        AccessLog(),
+        metrics,
+        *known,
+        gate,
+        Errors(max_message_bytes),
+        Leaving(),
+    ]

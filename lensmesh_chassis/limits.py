@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 DEFAULT_MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+# Of all filters of a call. A service may allow fewer.
+MAX_FILTER_VALUES = 10_000
 
 
 def transport_bytes(max_message_bytes: int) -> int:
@@ -35,7 +38,11 @@ def check_items(count: int, limit: int, field: str) -> None:
 
 def check_message(message: Message, max_bytes: int, field: str = "") -> None:
     """Refuse a message of more than `max_bytes`. Raises InvalidInput with reason MESSAGE_TOO_LARGE."""
-    size = message.ByteSize()
+    check_size(message.ByteSize(), max_bytes, field)
+
+
+def check_size(size: int, max_bytes: int, field: str = "") -> None:
+    """Refuse a message of `size` bytes that is larger than `max_bytes`. Raises as check_message does."""
     if size > max_bytes:
         raise InvalidInput(
             Reason.MESSAGE_TOO_LARGE,
@@ -44,3 +51,35 @@ def check_message(message: Message, max_bytes: int, field: str = "") -> None:
             field=field,
             metadata={"size_bytes": size, "limit_bytes": max_bytes},
         )
+
+
+def check_filters(filters: Mapping[str, Any], max_values: int = MAX_FILTER_VALUES) -> None:
+    """Refuse filters, by their fields, that have more than `max_values` values together. A short look, however many.
+
+    Raises InvalidInput with reason FILTER_INVALID. What else may be wrong with a filter is for who translates it.
+    """
+    values = parts = 0
+    for field, top in filters.items():
+        waiting = [top]
+        while waiting:
+            one = waiting.pop()
+            match one.WhichOneof("kind"):
+                case "condition":
+                    condition = one.condition
+                    values += len(condition.one_of.values) if condition.HasField("one_of") else 1
+                case "all" | "any" as kind:
+                    inner = getattr(one, kind).filters
+                    parts += len(inner)
+                    if parts <= max_values:
+                        waiting.extend(inner)
+                case "not":
+                    waiting.append(getattr(one, "not"))
+            if values > max_values or parts > max_values:
+                told = f"{values} values" if values > max_values else f"{parts} filters"
+                raise InvalidInput(
+                    Reason.FILTER_INVALID,
+                    f"{field} has {told} or more, and the limit of all filters of a call together is {max_values}"
+                    " (max_filter_values): split the call",
+                    field=field,
+                    metadata={"limit": max_values},
+                )

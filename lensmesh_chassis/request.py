@@ -12,6 +12,8 @@ TRACE_ID_KEY = "lensmesh-trace-id"
 request_id: ContextVar[str] = ContextVar("lensmesh_request_id", default="")
 # The full name of the method that is served, as "/package.Service/Method".
 method: ContextVar[str] = ContextVar("lensmesh_method", default="")
+# Size of the message that was received last in this call.
+request_bytes: ContextVar[int] = ContextVar("lensmesh_request_bytes", default=0)
 
 # What may stand in a log line and in metadata as it came. Anything else is replaced, not repaired.
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")

@@ -101,7 +101,7 @@ class RouterApp:
         caption_pb2_grpc.add_CaptionerServiceServicer_to_server(
             CaptionerProxy(settings, runtime, captioners, directory, limits, streams), server
         )
-        search_pb2_grpc.add_SearchServiceServicer_to_server(SearchProxy(settings, runtime, stores, limits), server)
+        search_pb2_grpc.add_SearchServiceServicer_to_server(SearchProxy(runtime, stores, limits), server)
         return (ROUTER_SERVICE, *(kind.service for kind in Kind))
 
     async def start(self) -> None:

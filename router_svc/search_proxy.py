@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import Message
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_chassis.limits import check_message
+from lensmesh_chassis.limits import check_filters
 from lensmesh_chassis.server import Runtime
 from router_svc.deadline import deadline_of
 from router_svc.limits import JoinedLimits
@@ -26,10 +26,7 @@ class SearchProxy(search_pb2_grpc.SearchServiceServicer):
     Every method of the contract may be sent again, so each is given to another replica if one is lost.
     """
 
-    def __init__(
-        self, settings: RouterSettings, runtime: Runtime[RouterSettings], stores: Stores, limits: JoinedLimits
-    ) -> None:
-        self._settings = settings
+    def __init__(self, runtime: Runtime[RouterSettings], stores: Stores, limits: JoinedLimits) -> None:
         self._runtime = runtime
         self._stores = stores
         self._limits = limits
@@ -84,7 +81,14 @@ class SearchProxy(search_pb2_grpc.SearchServiceServicer):
     async def _pass(
         self, method: Callable[[SearchStub], grpc.aio.UnaryUnaryMultiCallable[Q, A]], request: Q, context: Any
     ) -> A:
-        check_message(request, self._settings.max_message_bytes)
+        check_filters(_filters(request))
         return await self._stores.call(
             lambda stub, timeout_s: method(stub)(request, timeout=timeout_s), deadline=deadline_of(context)
         )
+
+
+def _filters(request: Any) -> dict[str, search_pb2.Filter]:
+    """Filters of a request, by their fields: refused here where the store would, before all of them is sent on."""
+    if isinstance(request, search_pb2.BatchSearchRequest):
+        return {f"searches[{i}].filter": search.filter for i, search in enumerate(request.searches)}
+    return {"filter": request.filter} if hasattr(request, "filter") and request.HasField("filter") else {}

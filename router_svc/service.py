@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
-from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.limits import check_filters, check_items
 from router_svc.deadline import deadline_of
 from router_svc.ingest.front import Ingestion
 from router_svc.search import Searching
@@ -36,7 +36,6 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         return await self._status.get()
 
     async def Ingest(self, request: router_pb2.IngestRequest, context: Any) -> router_pb2.IngestResponse:
-        check_message(request, self._settings.max_message_bytes)
         return router_pb2.IngestResponse(item=await self._ingestion.one(request, deadline_of(context)))
 
     async def IngestStream(self, request_iterator: Any, context: Any) -> AsyncIterator[router_pb2.IngestStreamResponse]:
@@ -50,12 +49,12 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
                 yield router_pb2.IngestStreamResponse(results=group)
 
     async def Search(self, request: router_pb2.SearchRequest, context: Any) -> router_pb2.SearchResponse:
-        check_message(request, self._settings.max_message_bytes)
+        check_filters({"filter": request.filter})
         return await self._searching.one(request, deadline_of(context))
 
     async def BatchSearch(self, request: router_pb2.BatchSearchRequest, context: Any) -> router_pb2.BatchSearchResponse:
-        check_message(request, self._settings.max_message_bytes)
         check_items(len(request.searches), self._settings.max_items, "searches")
+        check_filters({f"searches[{i}].filter": search.filter for i, search in enumerate(request.searches)})
         return router_pb2.BatchSearchResponse(
             results=await self._searching.many(request.searches, deadline_of(context))
         )

@@ -9,7 +9,7 @@ Scalar: TypeAlias = str | float | bool
 # An own field begins with "$" and stands alone; anything else is a path into the metadata.
 FieldPath: TypeAlias = tuple[str, ...]
 
-OWN_FIELDS = ("$id", "$create_time", "$update_time", "$caption", "$content_digest")
+OWN_FIELDS = ("$id", "$create_time", "$update_time", "$caption", "$content_digest", "$low_content")
 TIME_FIELDS = ("$create_time", "$update_time")
 MAX_PATH_LEVELS = 32
 MAX_PATH_BYTES = 1024

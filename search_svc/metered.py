@@ -11,6 +11,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.exemplars import exemplar
 from search_svc.filters import Filter
+from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
     CountedCollection,
@@ -102,8 +103,10 @@ class MeteredStore:
     async def delete_collection(self, name: str, *, timeout_s: float) -> int:
         return await self._timed("delete_collection", self._store.delete_collection(name, timeout_s=timeout_s))
 
-    async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
-        return await self._timed("upsert", self._store.upsert(collection, items, timeout_s=timeout_s))
+    async def upsert(
+        self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float
+    ) -> list[Upserted]:
+        return await self._timed("upsert", self._store.upsert(collection, items, merge=merge, timeout_s=timeout_s))
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float

@@ -113,6 +113,8 @@ class Collection:
     key: str
     definition: Definition
     create_time: datetime
+    # Made by chance with it, and told to callers.
+    uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class Item:
     metadata: str = "{}"
     image_uri: str = ""
     content_digest: bytes = b""
+    low_content: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ class StoredItem:
     metadata: str = "{}"
     image_uri: str = ""
     content_digest: bytes = b""
+    low_content: bool = False
     create_time: datetime | None = None
     update_time: datetime | None = None
 
@@ -176,13 +180,24 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
 
 
+class Change(StrEnum):
+    """One part of an item that a write changed."""
+
+    CONTENT = "content"
+    VECTORS = "vectors"
+    CAPTION = "caption"
+    METADATA = "metadata"
+    IMAGE_URI = "image_uri"
+
+
 @dataclass(frozen=True)
 class Upserted:
-    """What became of one item, and when it last changed."""
+    """What became of one item, when it last changed, and what changed of one that was there."""
 
     id: str
     outcome: Outcome
     update_time: datetime
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)

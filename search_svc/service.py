@@ -7,10 +7,12 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import remaining_s
 from lensmesh_chassis.errors import InvalidInput, NotFound, PreconditionFailed
-from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.limits import check_filters, check_items
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.request import request_bytes
 from search_svc.batch import answer_batch
-from search_svc.model import Collection, Outcome
+from search_svc.filters import Filter
+from search_svc.model import Change, Collection, Outcome
 from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
 from search_svc.store import StaleCollection, Store
@@ -18,7 +20,7 @@ from search_svc.threads import Threads
 from search_svc.wire.collections import is_collection_name, read_definition, timestamp, write_collection
 from search_svc.wire.facets import read_facet_fields, write_facets
 from search_svc.wire.filters import read_filter
-from search_svc.wire.items import check_ids, content_bytes, read_items, read_options, write_item
+from search_svc.wire.items import check_ids, content_bytes, merges_metadata, read_items, read_options, write_item
 from search_svc.wire.pages import Room, read_count, read_token, too_large, write_token
 from search_svc.wire.searches import read_search, write_hits
 
@@ -31,6 +33,14 @@ _OUTCOMES = {
     Outcome.CREATED: search_pb2.UPSERT_OUTCOME_CREATED,
     Outcome.UPDATED: search_pb2.UPSERT_OUTCOME_UPDATED,
     Outcome.UNCHANGED: search_pb2.UPSERT_OUTCOME_UNCHANGED,
+}
+
+_CHANGES = {
+    Change.CONTENT: search_pb2.ITEM_CHANGE_CONTENT,
+    Change.VECTORS: search_pb2.ITEM_CHANGE_VECTORS,
+    Change.CAPTION: search_pb2.ITEM_CHANGE_CAPTION,
+    Change.METADATA: search_pb2.ITEM_CHANGE_METADATA,
+    Change.IMAGE_URI: search_pb2.ITEM_CHANGE_IMAGE_URI,
 }
 
 
@@ -51,6 +61,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             max_items=self._settings.max_items,
             max_text_chars=self._settings.max_text_chars,
             max_metadata_bytes=self._settings.max_metadata_bytes,
+            max_metadata_depth=self._settings.max_metadata_depth,
+            max_filter_values=self._settings.max_filter_values,
             max_page_size=self._settings.max_page_size,
             max_hits=self._settings.max_hits,
             max_offset=self._settings.max_offset,
@@ -100,22 +112,23 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         return search_pb2.DeleteCollectionResponse(deleted_count=count)
 
     async def UpsertItems(self, request: search_pb2.UpsertItemsRequest, context: Any) -> search_pb2.UpsertItemsResponse:
-        check_message(request, self._settings.max_message_bytes)
         check_items(len(request.items), self._settings.max_items, "items")
+        merge = self._settings.metadata_limits if merges_metadata(request.metadata_policy) else None
 
         async def work(collection: Collection) -> search_pb2.UpsertItemsResponse:
             items = await self._threads.run(
                 lambda: read_items(
                     request.items,
                     collection.definition,
-                    max_metadata_bytes=self._settings.max_metadata_bytes,
+                    limits=self._settings.metadata_limits,
                     max_text_chars=self._settings.max_text_chars,
                 ),
-                request.ByteSize(),
+                request_bytes.get(),
             )
             response = search_pb2.UpsertItemsResponse()
-            for done in await self._store.upsert(collection, items, timeout_s=self._left(context)):
+            for done in await self._store.upsert(collection, items, merge=merge, timeout_s=self._left(context)):
                 result = response.results.add(id=done.id, outcome=_OUTCOMES[done.outcome])
+                result.changes.extend(_CHANGES[change] for change in done.changes)
                 result.update_time.CopyFrom(timestamp(done.update_time))
             return response
 
@@ -160,7 +173,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         if selector == "ids":
             check_items(len(request.ids.ids), self._settings.max_items, "ids.ids")
             check_ids(request.ids.ids, "ids.ids")
-        chosen = read_filter(request.filter) if selector == "filter" else None
+        chosen, _ = await self._chosen(request.filter if selector == "filter" else None)
 
         async def work(collection: Collection) -> search_pb2.DeleteItemsResponse:
             left = self._left(context)
@@ -174,9 +187,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
     async def ListItems(self, request: search_pb2.ListItemsRequest, context: Any) -> search_pb2.ListItemsResponse:
         reading = read_options(request.read)
-        chosen = read_filter(request.filter) if request.HasField("filter") else None
+        chosen, told = await self._chosen(request.filter if request.HasField("filter") else None)
         count = read_count(request.page_size, self._settings.max_page_size, _PAGE_SIZE, "page_size")
-        binding = f"items of {request.collection} where {chosen!r}"
+        binding = f"items of {request.collection} where {told}"
         after = read_token(binding, request.page_token)
         limit = self._settings.max_message_bytes
 
@@ -210,11 +223,17 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         return await self._with(request.collection, work, context)
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
+        check_filters({"filter": request.filter}, self._settings.max_filter_values)
+        return await self._search(request, context)
+
+    async def _search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         reading = read_options(request.read)
 
         async def work(collection: Collection) -> search_pb2.SearchResponse:
             definition = collection.definition
-            query = read_search(request, definition, reading, self._settings)
+            query = await self._threads.run(
+                lambda: read_search(request, definition, reading, self._settings), request_bytes.get()
+            )
             hits = await self._store.search(collection, query, timeout_s=self._left(context))
             limit = self._settings.max_message_bytes
             return await self._threads.run(
@@ -225,17 +244,18 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         return await self._with(request.collection, work, context)
 
     async def BatchSearch(self, request: search_pb2.BatchSearchRequest, context: Any) -> search_pb2.BatchSearchResponse:
-        check_message(request, self._settings.max_message_bytes)
         check_items(len(request.searches), self._settings.max_items, "searches")
+        filters = {f"searches[{i}].filter": search.filter for i, search in enumerate(request.searches)}
+        check_filters(filters, self._settings.max_filter_values)
         return await answer_batch(
             request.searches,
-            lambda search: self.Search(search, context),
+            lambda search: self._search(search, context),
             parallel=self._settings.batch_parallel,
             max_message_bytes=self._settings.max_message_bytes,
         )
 
     async def CountFacets(self, request: search_pb2.CountFacetsRequest, context: Any) -> search_pb2.CountFacetsResponse:
-        chosen = read_filter(request.filter) if request.HasField("filter") else None
+        chosen, _ = await self._chosen(request.filter if request.HasField("filter") else None)
         count = read_count(request.limit, self._settings.max_page_size, _FACET_VALUES, "limit")
         limit = self._settings.max_message_bytes
 
@@ -266,6 +286,18 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                     raise
                 collection = now
         raise no_collection(name)
+
+    async def _chosen(self, message: search_pb2.Filter | None) -> tuple[Filter | None, str]:
+        """Read a filter, beside the event loop where it is long; with it, what tells it from others."""
+        if message is None:
+            return None, "None"
+        check_filters({"filter": message}, self._settings.max_filter_values)
+
+        def read() -> tuple[Filter, str]:
+            chosen = read_filter(message)
+            return chosen, repr(chosen)
+
+        return await self._threads.run(read, request_bytes.get())
 
     def _left(self, context: Any) -> float:
         return remaining_s(context, self._settings.call_seconds)

@@ -3,7 +3,10 @@
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from lensmesh_chassis.limits import MAX_FILTER_VALUES
 from lensmesh_chassis.settings import ServiceSettings
+from lensmesh_chassis.structs import DEEPEST, DEFAULT_MAX_DEPTH
+from search_svc.metadata import MetadataLimits
 from search_svc.qdrant.address import LOCAL_FORM, SERVER_FORM, Quantization, is_qdrant, parse_address
 
 
@@ -37,6 +40,18 @@ class SearchSettings(ServiceSettings):
     max_hits: int = Field(default=1000, ge=1, description="Hits of one search.")
     max_offset: int = Field(default=10_000, ge=0, description="Best hits that a search can leave out.")
     max_metadata_bytes: int = Field(default=65_536, ge=2, description="Metadata of one item as JSON.")
+    max_metadata_depth: int = Field(
+        default=DEFAULT_MAX_DEPTH,
+        ge=1,
+        le=DEEPEST,
+        description="Levels of lists and objects in the metadata of one item.",
+    )
+    max_filter_values: int = Field(
+        default=MAX_FILTER_VALUES,
+        ge=1,
+        le=MAX_FILTER_VALUES,
+        description="Values in all conditions of one filter, or of all filters of a BatchSearch.",
+    )
     max_text_chars: int = Field(default=10_000, ge=1, description="Characters of a caption and of an address.")
 
     qdrant_quantization: Quantization = Field(
@@ -48,6 +63,11 @@ class SearchSettings(ServiceSettings):
     qdrant_on_disk: bool = Field(
         default=False, description="Whether new collections in Qdrant leave vectors, index and items on the disk."
     )
+
+    @property
+    def metadata_limits(self) -> MetadataLimits:
+        """Limits of one item's metadata."""
+        return MetadataLimits(self.max_metadata_bytes, self.max_metadata_depth)
 
     @field_validator("store_url")
     @classmethod

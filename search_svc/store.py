@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from search_svc.filters import Filter
+from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
     CountedCollection,
@@ -100,10 +101,16 @@ class Store(Protocol):
     async def delete_collection(self, name: str, *, timeout_s: float) -> int:
         """Removes it with all its items, and tells how many; 0 if there is none."""
 
-    async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
+    async def upsert(
+        self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float
+    ) -> list[Upserted]:
         """Writes items (no id twice), and returns when they are durable; results in the order of `items`.
 
-        All or none where the store has transactions; where it has none, some may be there after an error.
+        All or none where the store has transactions; where it has none, some may be there after an error. With `merge`
+        the keys of an item's metadata are written over the stored ones, within these limits.
+
+        Raises:
+            InvalidInput: METADATA_TOO_LARGE or METADATA_TOO_DEEP, naming each item whose merged metadata is.
         """
 
     async def get_items(

@@ -12,12 +12,15 @@ from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content
+from lensmesh_chassis.structs import check_struct
 from router_svc.ingest.plan import Wanted
 
 MAX_ID_BYTES = 256
 DIGEST_BYTES = 32
 # Below it, hashing takes less time than handing over to a thread.
 INLINE_BYTES = 256 * 1024
+# The same of looking through metadata, value by value.
+INLINE_METADATA_BYTES = 4 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class Intake:
             digest = await self._digest(content)
             self._check_digest(item.content_digest, digest)
             check_id(item.id, f"{self._prefix}id")
+            await self._check_metadata(item)
         except LensmeshError as error:
             return item, error
         return item, Wanted(item.id or digest.hex(), digest, item.metadata, item.caption, item.image_uri or uri)
@@ -133,6 +137,16 @@ class Intake:
         if len(content) <= INLINE_BYTES:
             return hashlib.sha256(content).digest()
         return await asyncio.get_running_loop().run_in_executor(self._hashing, lambda: hashlib.sha256(content).digest())
+
+    async def _check_metadata(self, item: router_pb2.IngestItem) -> None:
+        """Refuse what the store would refuse, before a model runs, and before it spoils the call that carries it."""
+        if not item.HasField("metadata"):
+            return
+        field = f"{self._prefix}metadata"
+        if item.metadata.ByteSize() <= INLINE_METADATA_BYTES:
+            check_struct(item.metadata, field)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._hashing, check_struct, item.metadata, field)
 
     def _check_size(self, size: int) -> None:
         field = f"{self._prefix}image.content"

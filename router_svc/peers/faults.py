@@ -20,6 +20,7 @@ from lensmesh_chassis.status import DETAILS_KEY
 from router_svc.peers.kinds import Kind
 
 E = TypeVar("E", bound=LensmeshError)
+R = TypeVar("R")
 
 # Codes of calls that something on the way ended: no service of the mesh uses them without details.
 _TORN = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.ABORTED, grpc.StatusCode.DATA_LOSS}
@@ -39,6 +40,22 @@ def is_broken(error: grpc.RpcError) -> bool:
     """
     trailing: Any = error.trailing_metadata() or ()
     return error.code() in _TORN and not any(key == DETAILS_KEY for key, _ in trailing)
+
+
+def readable(kind: Kind, reply: R | None) -> R:
+    """Check a reply: gRPC hands over None where its bytes cannot be parsed.
+
+    Raises:
+        UpstreamFault: INTERNAL, a fault of the service behind and not of the request.
+    """
+    if reply is None:
+        raise UpstreamFault(
+            Reason.INTERNAL,
+            f"the answer of the {kind.noun} cannot be read: it is damaged, or nests too deeply; its log may say more",
+            code=grpc.StatusCode.INTERNAL.value[0],
+            metadata={"service": kind.service},
+        )
+    return reply
 
 
 def is_away(error: LensmeshError) -> bool:

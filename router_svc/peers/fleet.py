@@ -13,7 +13,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
 from lensmesh_chassis.telemetry.logging import get_logger
-from router_svc.peers.faults import is_away, is_broken, is_busy, is_misled, unavailable
+from router_svc.peers.faults import is_away, is_broken, is_busy, is_misled, readable, unavailable
 from router_svc.peers.kinds import Kind
 
 log = get_logger(__name__)
@@ -23,6 +23,8 @@ R = TypeVar("R")
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 SHUN_S = 2.0
+# Of a stream that ends without a piece.
+_END = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Fleet(Generic[S]):
         for peer in self._order(targets):
             try:
                 with peer.holding(weight):
-                    answer = await send(peer.stub, self._timeout(deadline))
+                    answer = readable(self.kind, await send(peer.stub, self._timeout(deadline)))
             except grpc.RpcError as rpc_error:
                 error = self._read(rpc_error, deadline)
                 if is_busy(error):
@@ -136,19 +138,19 @@ class Fleet(Generic[S]):
         pieces: AsyncIterator[R]
         call: Any = None
 
-        async def begin(stub: S, timeout_s: float) -> R | None:
+        async def begin(stub: S, timeout_s: float) -> Any:
             nonlocal pieces, call
             call = open_stream(stub, timeout_s)
             pieces = aiter(call)
-            return await anext(pieces, None)
+            return await anext(pieces, _END)
 
         try:
             first = await self.call(begin, targets, deadline=deadline)
-            if first is None:
+            if first is _END:
                 return
             yield first
             async for piece in pieces:
-                yield piece
+                yield readable(self.kind, piece)
         except grpc.RpcError as rpc_error:
             error = self._read(rpc_error, deadline)
             raise (unavailable(self.kind, targets, error) if is_away(error) else error) from rpc_error

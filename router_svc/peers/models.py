@@ -9,6 +9,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from router_svc.directory import Directory, Serving
 from router_svc.peers.batches import BatchCalls
+from router_svc.peers.faults import readable
 from router_svc.peers.fleet import Fleet, Patience
 from router_svc.peers.stubs import CaptionerStub, EncoderStub
 
@@ -57,7 +58,7 @@ class Encoders:
             stub: EncoderStub, batch: Sequence[common_pb2.Image], timeout_s: float
         ) -> Sequence[encoder_pb2.EncodeResult]:
             request = encoder_pb2.EncodeImagesRequest(images=batch, options=chosen)
-            return (await stub.EncodeImages(request, timeout=timeout_s)).results
+            return readable(self.fleet.kind, await stub.EncodeImages(request, timeout=timeout_s)).results
 
         chosen = encoder_pb2.EncodeOptions()
         chosen.CopyFrom(options)
@@ -83,7 +84,7 @@ class Encoders:
 
         async def send(stub: EncoderStub, batch: Sequence[str], timeout_s: float) -> Sequence[encoder_pb2.EncodeResult]:
             request = encoder_pb2.EncodeTextsRequest(texts=batch, options=chosen)
-            return (await stub.EncodeTexts(request, timeout=timeout_s)).results
+            return readable(self.fleet.kind, await stub.EncodeTexts(request, timeout=timeout_s)).results
 
         chosen = encoder_pb2.EncodeOptions()
         chosen.CopyFrom(options)
@@ -106,7 +107,7 @@ class Encoders:
                 priority=request.priority,
                 space_id=chosen.space_id,
             )
-            return (await stub.ClassifyImages(part, timeout=timeout_s)).results
+            return readable(self.fleet.kind, await stub.ClassifyImages(part, timeout=timeout_s)).results
 
         chosen = encoder_pb2.EncodeOptions(space_id=request.space_id)
         return await self._classifications.run(
@@ -151,7 +152,7 @@ class Captioners:
             stub: CaptionerStub, batch: Sequence[common_pb2.Image], timeout_s: float
         ) -> Sequence[caption_pb2.CaptionResult]:
             request = caption_pb2.CaptionImagesRequest(images=batch, options=options)
-            return (await stub.CaptionImages(request, timeout=timeout_s)).results
+            return readable(self.fleet.kind, await stub.CaptionImages(request, timeout=timeout_s)).results
 
         return await self._images.run(
             images,

@@ -8,7 +8,7 @@ from search_svc.definitions import check_same, definition_from_json, definition_
 from search_svc.model import Collection, CountedCollection, Definition
 from search_svc.postgres.tables import create_statements, items_table, vectors_table
 
-_COLUMNS = "key, name, definition, create_time"
+_COLUMNS = "key, name, definition, create_time, uid"
 # With the hash of the name: one maker or remover of a collection at a time.
 _LOCK = 0x6C656E73
 
@@ -72,4 +72,5 @@ async def _lock(connection: asyncpg.Connection, name: str) -> None:
 
 
 def _collection(row: asyncpg.Record) -> Collection:
-    return Collection(str(row["key"]), definition_from_json(row["name"], row["definition"]), row["create_time"])
+    definition = definition_from_json(row["name"], row["definition"])
+    return Collection(str(row["key"]), definition, row["create_time"], str(row["uid"]))

@@ -31,6 +31,13 @@ class Collision(Unavailable):
     """Two transactions stood in each other's way; either alone would have passed."""
 
 
+def collision() -> Collision:
+    """Say so where the attempts end; before that the transaction is done again."""
+    return Collision(
+        Reason.STORE_UNAVAILABLE, "other writers kept standing in the way: try again", retry_after_s=RETRY_AFTER_S
+    )
+
+
 def translate(error: BaseException) -> LensmeshError | None:
     """The error that a caller gets for one of the database; None if it is a bug of ours."""
     if isinstance(error, ValueError):
@@ -47,9 +54,7 @@ def translate(error: BaseException) -> LensmeshError | None:
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return unavailable("the database takes no writes now")
     if isinstance(error, _COLLISIONS):
-        return Collision(
-            Reason.STORE_UNAVAILABLE, "other writers kept standing in the way: try again", retry_after_s=RETRY_AFTER_S
-        )
+        return collision()
     if isinstance(error, _AWAY):
         return unavailable("the database is not reachable")
     return None

@@ -28,6 +28,7 @@ _OWN = {
     "$id": "to_jsonb(i.id)",
     "$caption": "to_jsonb(i.caption_text)",
     "$content_digest": "to_jsonb(encode(nullif(i.content_digest, ''), 'hex'))",
+    "$low_content": "to_jsonb(i.low_content)",
     "$create_time": "i.create_time",
     "$update_time": "i.update_time",
 }
@@ -107,6 +108,9 @@ class Predicate:
         if name == "$content_digest":
             digests = [digest for digest in map(_from_hex, texts) if digest]
             return f"i.content_digest <> '' AND i.content_digest = ANY({self._parameters.add(digests, 'bytea[]')})"
+        if name == "$low_content":
+            bools = [value for value in values if isinstance(value, bool)]
+            return f"i.low_content = ANY({self._parameters.add(bools, 'boolean[]')})"
         column = "i.id" if name == "$id" else "i.caption_text"
         return f"{column} = ANY({self._parameters.add(texts, 'text[]')})"
 

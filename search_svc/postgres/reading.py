@@ -81,6 +81,7 @@ def _item(collection: Collection, row: asyncpg.Record, view: View) -> StoredItem
         metadata=row["metadata"],
         image_uri=row["image_uri"],
         content_digest=row["content_digest"],
+        low_content=row["low_content"],
         create_time=row["create_time"],
         update_time=row["update_time"],
     )

@@ -47,6 +47,19 @@ CREATE FUNCTION lensmesh.time_max(value jsonb) RETURNS timestamptz
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT max(t) FROM lensmesh.times(value) AS t $$;
 """
 
+_SECOND = """
+ALTER TABLE lensmesh.collections ADD COLUMN uid uuid NOT NULL DEFAULT gen_random_uuid();
+
+DO $$
+DECLARE collection record;
+BEGIN
+    FOR collection IN SELECT key FROM lensmesh.collections LOOP
+        EXECUTE format('ALTER TABLE lensmesh.items_%s ADD COLUMN low_content boolean NOT NULL DEFAULT false',
+                       collection.key);
+    END LOOP;
+END $$;
+"""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -57,4 +70,7 @@ class Step:
     sql: str
 
 
-STEPS = (Step(1, "collections, and what filters ask of metadata", _FIRST),)
+STEPS = (
+    Step(1, "collections, and what filters ask of metadata", _FIRST),
+    Step(2, "what tells a collection from its successor, and images of low content", _SECOND),
+)

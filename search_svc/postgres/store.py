@@ -6,6 +6,7 @@ from typing import TypeVar
 import asyncpg
 
 from search_svc.filters import Filter
+from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
     CountedCollection,
@@ -81,8 +82,12 @@ class PostgresStore:
         self._known.pop(name, None)
         return await self._run(lambda c: collections.remove(c, name), timeout_s, write=True)
 
-    async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
-        return await self._with(collection, lambda c: writing.upsert(c, collection, items), timeout_s, write=True)
+    async def upsert(
+        self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float
+    ) -> list[Upserted]:
+        return await self._with(
+            collection, lambda c: writing.upsert(c, collection, items, merge), timeout_s, write=True
+        )
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float

@@ -23,8 +23,9 @@ CONTENT = (
     "caption_model",
     "image_uri",
     "content_digest",
+    "low_content",
 )
-CONTENT_TYPES = ("jsonb", "text", "real", "bigint", "boolean", "text", "text", "bytea")
+CONTENT_TYPES = ("jsonb", "text", "real", "bigint", "boolean", "text", "text", "bytea", "boolean")
 
 
 def items_table(key: str) -> str:
@@ -65,6 +66,7 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
             caption_model text,
             image_uri text NOT NULL,
             content_digest bytea NOT NULL,
+            low_content boolean NOT NULL,
             create_time timestamptz NOT NULL,
             update_time timestamptz NOT NULL
         )"""

@@ -78,6 +78,9 @@ def fields_of(item: Item) -> dict[str, dict[str, list[Any]]]:
         nodes[_node(("$caption",))] = _slots(item.caption.text)
     if item.content_digest:
         nodes[_node(("$content_digest",))] = _slots(item.content_digest.hex())
+    if item.low_content:
+        # Left out otherwise, as it is in items of older versions.
+        nodes[_node(("$low_content",))] = _slots(True)
     for path, value in _paths(json.loads(item.metadata), ()):
         nodes[_node(path)] = _slots(value)
     return nodes

@@ -27,6 +27,7 @@ CONTENT = (
     "caption",
     "image_uri",
     "digest",
+    "low_content",
     "spaces",
     "raw",
     "create_time",

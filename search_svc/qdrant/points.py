@@ -27,6 +27,8 @@ def to_point(item: Item, *, created: datetime, updated: datetime, definition: De
     }
     if item.content_digest:
         payload["digest"] = item.content_digest.hex()
+    if item.low_content:
+        payload["low_content"] = True
     if item.caption is not None:
         caption = item.caption
         payload["caption"] = {
@@ -58,6 +60,7 @@ def from_record(record: models.Record, definition: Definition, view: View) -> St
         metadata=payload["metadata"],
         image_uri=payload["image_uri"],
         content_digest=bytes.fromhex(payload.get("digest", "")),
+        low_content=payload.get("low_content", False),
         create_time=datetime.fromisoformat(payload["create_time"]),
         update_time=datetime.fromisoformat(payload["update_time"]),
     )

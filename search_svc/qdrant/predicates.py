@@ -48,10 +48,9 @@ def _compile(tree: Filter) -> models.Condition | bool:
         case Some(inner):
             return _some([_compile(one) for one in inner])
         case Not(one):
-            condition = _compile(one)
-            return not condition if isinstance(condition, bool) else models.Filter(must_not=[condition])
+            return _not(_compile(one))
         case Exists(path):
-            return path[0] in TIME_FIELDS or _matches(path, Slot.THERE, [THERE])
+            return path[0] in (*TIME_FIELDS, "$low_content") or _matches(path, Slot.THERE, [THERE])
         case Equals(path, values):
             return _equals(path, values)
         case NumberRange():
@@ -74,6 +73,10 @@ def _some(conditions: list[models.Condition | bool]) -> models.Condition | bool:
     return models.Filter(should=real) if real else False
 
 
+def _not(condition: models.Condition | bool) -> models.Condition | bool:
+    return not condition if isinstance(condition, bool) else models.Filter(must_not=[condition])
+
+
 def _matches(path: FieldPath, slot: Slot, tokens: list[str]) -> models.Condition | bool:
     return any_of(slot_key(path, slot), tokens) if tokens else False
 
@@ -92,6 +95,9 @@ def _equals(path: FieldPath, values: tuple[Scalar, ...]) -> models.Condition | b
         return models.HasIdCondition(has_id=[point_id(text) for text in texts]) if texts else False
     if path == ("$content_digest",):
         return any_of("digest", [text.lower() for text in texts]) if texts else False
+    if path == ("$low_content",):
+        low = _matches(path, Slot.BOOLS, [bool_token(True)])
+        return _some([low if value else _not(low) for value in {v for v in values if isinstance(v, bool)}])
     numbers = [value for value in values if isinstance(value, float) and not isinstance(value, bool)]
     bools = [value for value in values if isinstance(value, bool)]
     return _some(

@@ -4,6 +4,7 @@ Making a collection has to be agreed on by replicas that know nothing of one ano
 "insert only", which Qdrant decides: who finds another one there afterwards was second, and takes what is there.
 """
 
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -88,6 +89,7 @@ async def add(client: AsyncQdrantClient, prefix: str, key: str, definition: Defi
         "key": key,
         "definition": definition_to_json(definition),
         "create_time": time_text(datetime.now(UTC)),
+        "uid": str(uuid.uuid4()),
     }
     await _write(client, prefix, definition.name, payload, mode=models.UpdateMode.INSERT_ONLY)
     there = await find(client, prefix, definition.name)
@@ -141,4 +143,6 @@ async def _write(
 
 def _collection(payload: dict[str, Any]) -> Collection:
     definition = definition_from_json(payload["name"], payload["definition"])
-    return Collection(payload["key"], definition, datetime.fromisoformat(payload["create_time"]))
+    # Collections of older versions have none of their own: their key is as good, and every replica derives the same.
+    uid = payload.get("uid") or point_id(payload["key"])
+    return Collection(payload["key"], definition, datetime.fromisoformat(payload["create_time"]), uid)

@@ -12,6 +12,7 @@ from qdrant_client import AsyncQdrantClient
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput
 from lensmesh_chassis.reasons import Reason
 from search_svc.filters import Filter
+from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
     CountedCollection,
@@ -122,9 +123,11 @@ class QdrantStore:
 
         return await self._run(lambda client: collections.remove(client, self._prefix, name), timeout_s)
 
-    async def upsert(self, collection: Collection, items: Sequence[Item], *, timeout_s: float) -> list[Upserted]:
+    async def upsert(
+        self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float
+    ) -> list[Upserted]:
         return await self._with(
-            collection, lambda client: writing.upsert(client, self._engine, collection, items), timeout_s
+            collection, lambda client: writing.upsert(client, self._engine, collection, items, merge), timeout_s
         )
 
     async def get_items(

@@ -5,14 +5,15 @@ Each item is written whole; a call's items are not written at one moment, and wh
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
-from search_svc.model import ROUNDING, Collection, Item, Outcome, StoredItem, Upserted, View
+from search_svc.metadata import MetadataLimits, check_merged, merged, same_json
+from search_svc.model import ROUNDING, Change, Collection, Item, Outcome, StoredItem, Upserted, View
 from search_svc.qdrant.engine import Engine
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import from_record, to_point
@@ -27,9 +28,15 @@ _TICK = timedelta(microseconds=1)
 
 
 async def upsert(
-    client: AsyncQdrantClient, engine: Engine, collection: Collection, items: Sequence[Item]
+    client: AsyncQdrantClient,
+    engine: Engine,
+    collection: Collection,
+    items: Sequence[Item],
+    merge: MetadataLimits | None,
 ) -> list[Upserted]:
-    """Writes items; results in their order."""
+    """Writes items; results in their order. What is merged must fit into `merge` before anything is written."""
+    if merge is not None:
+        items = await _with_stored_metadata(client, collection, items, merge)
     now = datetime.now(UTC)
     results: list[Upserted] = []
     waiting: list[_Change] = []
@@ -50,6 +57,22 @@ async def upsert(
                 waiting, size = [], 0
     await _write(client, engine, collection, waiting)
     return results
+
+
+async def _with_stored_metadata(
+    client: AsyncQdrantClient, collection: Collection, items: Sequence[Item], limits: MetadataLimits
+) -> list[Item]:
+    complete: list[Item] = []
+    for begin in range(0, len(items), PIECE):
+        piece = items[begin : begin + PIECE]
+        records = await read_points(client, collection, [item.id for item in piece], View.BASIC)
+        stored = {item_id: (record.payload or {})["metadata"] for item_id, record in records.items()}
+        complete += [
+            replace(item, metadata=merged(stored[item.id], item.metadata)) if item.id in stored else item
+            for item in piece
+        ]
+    check_merged({place: item.metadata for place, item in enumerate(complete)}, limits)
+    return complete
 
 
 @dataclass(frozen=True)
@@ -85,19 +108,26 @@ def _judged(item: Item, old: StoredItem | None, now: datetime) -> tuple[Upserted
     """What becomes of an item, and since when it is there."""
     if old is None or old.create_time is None or old.update_time is None:
         return Upserted(item.id, Outcome.CREATED, now), now
-    if _same(item, old):
+    changes = tuple(_changes(item, old))
+    if not changes and item.low_content == old.low_content:
         return Upserted(item.id, Outcome.UNCHANGED, old.update_time), old.create_time
     # Later than before, whatever the clock of the one that wrote it.
-    return Upserted(item.id, Outcome.UPDATED, max(now, old.update_time + _TICK)), old.create_time
+    return Upserted(item.id, Outcome.UPDATED, max(now, old.update_time + _TICK), changes), old.create_time
 
 
-def _same(item: Item, old: StoredItem) -> bool:
-    return (
-        (item.caption, item.image_uri, item.content_digest) == (old.caption, old.image_uri, old.content_digest)
-        and set(item.vectors) == set(old.vectors)
-        and (item.metadata == old.metadata or json.loads(item.metadata) == json.loads(old.metadata))
-        and all(_close(vector, old.vectors[name]) for name, vector in item.vectors.items())
-    )
+def _changes(item: Item, old: StoredItem) -> Iterator[Change]:
+    if item.content_digest != old.content_digest:
+        yield Change.CONTENT
+    if set(item.vectors) != set(old.vectors) or not all(
+        _close(vector, old.vectors[name]) for name, vector in item.vectors.items()
+    ):
+        yield Change.VECTORS
+    if item.caption != old.caption:
+        yield Change.CAPTION
+    if item.metadata != old.metadata and not same_json(json.loads(item.metadata), json.loads(old.metadata)):
+        yield Change.METADATA
+    if item.image_uri != old.image_uri:
+        yield Change.IMAGE_URI
 
 
 def _close(new: object, old: object) -> bool:

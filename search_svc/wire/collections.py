@@ -26,6 +26,7 @@ _SPACE_NAME = re.compile(r"[a-z0-9_]{1,63}")
 _INDEXED_DIMENSIONS = {StoredAs.FLOAT32: 2_000, StoredAs.FLOAT16: 4_000}
 _STORED_DIMENSIONS = 16_000
 _MAX_SPACES = 32
+_MAX_MODALITIES = 16
 _MAX_FIELD_INDEXES = 64
 _MAX_SPACE_TEXT = 1_000
 _FIELD_TYPES = {
@@ -85,6 +86,9 @@ def _space(named: search_pb2.NamedSpace, field: str, findings: Findings) -> Name
             )
     if not space.id:
         _invalid(findings, f"{field}.space.id", "is empty: copy the VectorSpace that the encoder tells in GetInfo")
+    if len(space.modalities) > _MAX_MODALITIES:
+        _invalid(findings, f"{field}.space.modalities", f"has more than {_MAX_MODALITIES} entries")
+        return None
     if named.index.stored_as not in (0, *STORED_AS):
         _invalid(findings, f"{field}.index.stored_as", f"is {named.index.stored_as}: use FLOAT16 or FLOAT32")
         return None
@@ -147,7 +151,7 @@ def _invalid(findings: Findings, field: str, description: str, value: str | None
 def write_collection(counted: CountedCollection) -> search_pb2.Collection:
     """A collection as callers see it."""
     definition = counted.collection.definition
-    message = search_pb2.Collection(name=definition.name, item_count=counted.item_count)
+    message = search_pb2.Collection(name=definition.name, item_count=counted.item_count, uid=counted.collection.uid)
     message.create_time.CopyFrom(timestamp(counted.collection.create_time))
     for named in definition.spaces:
         space = message.spaces.add(name=named.name)

@@ -7,6 +7,7 @@ from google.protobuf import struct_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, NotBuilt
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.structs import INEXACT, is_inexact
 from search_svc.filters import (
     TIME_FIELDS,
     All,
@@ -106,6 +107,8 @@ def _scalar(value: struct_pb2.Value, field: str) -> Scalar:
         case "number_value":
             if not math.isfinite(value.number_value):
                 raise _invalid(field, f"is {value.number_value}: numbers are finite")
+            if is_inexact(value.number_value):
+                raise _invalid(field, f"is {value.number_value:.0f}: {INEXACT}")
             return value.number_value
         case "bool_value":
             return value.bool_value

@@ -8,10 +8,11 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from search_svc.metadata import MetadataLimits
 from search_svc.model import Caption, Definition, Item, Numbers, StoredItem, View
 from search_svc.wire.collections import timestamp
 from search_svc.wire.findings import Findings
-from search_svc.wire.structs import MetadataError, json_to_struct, struct_to_json
+from search_svc.wire.structs import MetadataError, TooDeepError, json_to_struct, struct_to_json
 from search_svc.wire.vectors import STORED_AS, read_vector, write_vector
 
 MAX_ID_BYTES = 256
@@ -41,7 +42,7 @@ def check_ids(ids: Sequence[str], field: str) -> None:
 
 
 def read_items(
-    messages: Sequence[search_pb2.Item], definition: Definition, *, max_metadata_bytes: int, max_text_chars: int
+    messages: Sequence[search_pb2.Item], definition: Definition, *, limits: MetadataLimits, max_text_chars: int
 ) -> list[Item]:
     """Checked items.
 
@@ -71,9 +72,10 @@ def read_items(
                 id=message.id,
                 vectors=_vectors(message, definition, field, findings),
                 caption=_caption(message, field, max_text_chars, findings),
-                metadata=_metadata(message, f"{field}.metadata", max_metadata_bytes, findings),
+                metadata=_metadata(message, f"{field}.metadata", limits, findings),
                 image_uri=message.image_uri,
                 content_digest=message.content_digest,
+                low_content=message.low_content,
             )
         )
     findings.check()
@@ -118,18 +120,43 @@ def _check_text(text: str, field: str, max_text_chars: int, findings: Findings) 
         findings.invalid(Reason.TEXT_TOO_LONG, field, f"has {len(text)} characters, and the limit is {max_text_chars}")
 
 
-def _metadata(message: search_pb2.Item, field: str, max_bytes: int, findings: Findings) -> str:
+def _metadata(message: search_pb2.Item, field: str, limits: MetadataLimits, findings: Findings) -> str:
     try:
-        text = struct_to_json(message.metadata)
+        text = struct_to_json(message.metadata, limits.max_depth)
+    except TooDeepError:
+        findings.invalid(
+            Reason.METADATA_TOO_DEEP,
+            field,
+            f"nests lists and objects more than {limits.max_depth} deep: keep it flatter, or send the inner part as a"
+            " string",
+            limit=limits.max_depth,
+        )
+        return "{}"
     except MetadataError as error:
         findings.invalid(Reason.METADATA_INVALID, field, str(error))
         return "{}"
     size = len(text.encode())
-    if size > max_bytes:
+    if size > limits.max_bytes:
         findings.invalid(
-            Reason.METADATA_TOO_LARGE, field, f"has {size} bytes as JSON, and the limit is {max_bytes}", size_bytes=size
+            Reason.METADATA_TOO_LARGE,
+            field,
+            f"has {size} bytes as JSON, and the limit is {limits.max_bytes}",
+            size_bytes=size,
         )
     return text
+
+
+def merges_metadata(policy: search_pb2.MetadataPolicy.ValueType) -> bool:
+    """Tell whether stored metadata is merged with what a request carries.
+
+    Raises:
+        InvalidInput: OPTION_INVALID, a number that the contract does not know.
+    """
+    if policy not in search_pb2.MetadataPolicy.values():
+        raise InvalidInput(
+            Reason.OPTION_INVALID, f"metadata_policy is {policy}: use REPLACE or MERGE", field="metadata_policy"
+        )
+    return policy == search_pb2.METADATA_POLICY_MERGE
 
 
 @dataclass(frozen=True)
@@ -179,6 +206,7 @@ def write_item(item: StoredItem, definition: Definition, reading: Reading, messa
         json_to_struct(item.metadata, message.metadata)
     message.image_uri = item.image_uri
     message.content_digest = item.content_digest
+    message.low_content = item.low_content
     if item.create_time is not None:
         message.create_time.CopyFrom(timestamp(item.create_time))
     if item.update_time is not None:

@@ -6,30 +6,40 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
+from lensmesh_chassis.structs import DEEPEST, INEXACT, is_inexact
+from search_svc.metadata import to_json
+
 
 class MetadataError(ValueError):
     """What is wrong with metadata, and under which key."""
 
 
-def struct_to_json(struct: struct_pb2.Struct) -> str:
-    """Compact JSON text; numbers as JSON writes them, whole ones without a fraction.
+class TooDeepError(MetadataError):
+    """Lists and objects nest deeper than the limit."""
+
+
+def struct_to_json(struct: struct_pb2.Struct, max_depth: int) -> str:
+    """Write compact JSON text; numbers as JSON writes them, whole ones without a fraction.
 
     Raises:
-        MetadataError: NaN, infinity, NUL characters, or a value of no kind.
+        MetadataError: NaN, infinity, integers that a double does not hold, NUL characters, or a value of no kind.
+        TooDeepError: more than `max_depth` levels of lists and objects.
     """
-    return json.dumps(_object(struct), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return to_json(_object(struct, max_depth))
 
 
-def _object(struct: struct_pb2.Struct) -> dict[str, Any]:
+def _object(struct: struct_pb2.Struct, levels: int) -> dict[str, Any]:
+    if not levels:
+        raise TooDeepError
     result = {}
     for key, value in struct.fields.items():
         if "\x00" in key:
             raise MetadataError("a key contains a NUL character")
-        result[key] = _value(value, key)
+        result[key] = _value(value, key, levels - 1)
     return result
 
 
-def _value(value: struct_pb2.Value, key: str) -> Any:
+def _value(value: struct_pb2.Value, key: str, levels: int) -> Any:
     match value.WhichOneof("kind"):
         case "string_value":
             if "\x00" in value.string_value:
@@ -39,19 +49,36 @@ def _value(value: struct_pb2.Value, key: str) -> Any:
             number = value.number_value
             if not math.isfinite(number):
                 raise MetadataError(f"the value of {key!r} is {number}: numbers are finite")
+            if is_inexact(number):
+                raise MetadataError(f"the value of {key!r} is {number:.0f}: {INEXACT}")
             return int(number) if number.is_integer() and abs(number) < 2**53 else number
         case "bool_value":
             return value.bool_value
         case "null_value":
             return None
         case "struct_value":
-            return _object(value.struct_value)
+            return _object(value.struct_value, levels)
         case "list_value":
-            return [_value(element, key) for element in value.list_value.values]
+            if not levels:
+                raise TooDeepError
+            return [_value(element, key, levels - 1) for element in value.list_value.values]
         case _:
             raise MetadataError(f"the value of {key!r} is of no kind: null is null_value")
 
 
 def json_to_struct(text: str, struct: struct_pb2.Struct) -> None:
-    """Fills a Struct from the text of a JSON object."""
-    struct.update(json.loads(text, parse_int=float))
+    """Fill a Struct from the text of a JSON object.
+
+    What an older version stored deeper than an answer can carry comes back as the JSON text of its inner part.
+    """
+    struct.update(_shallow(json.loads(text, parse_int=float), DEEPEST))
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    if not isinstance(value, list | dict):
+        return value
+    if not levels:
+        return to_json(value)
+    if isinstance(value, dict):
+        return {key: _shallow(inner, levels - 1) for key, inner in value.items()}
+    return [_shallow(inner, levels - 1) for inner in value]

@@ -117,7 +117,7 @@ async def test_the_order_of_the_interceptors(traced: Traced) -> None:
     telemetry = server_interceptors(traced.provider)
     started, draining = asyncio.Event(), asyncio.Event()
     gate = Gate(Health(), started, draining, InFlight())
-    names = [type(one) for one in in_order(telemetry, CallMetrics(CollectorRegistry()), gate)]
+    names = [type(one) for one in in_order(telemetry, CallMetrics(CollectorRegistry()), gate, max_message_bytes=1)]
     assert names[:2] == [StreamCloser, type(telemetry[0])]
     assert names[-2:] == [Errors, Leaving]
     assert names.index(CallMetrics) < names.index(Gate) < names.index(Errors)

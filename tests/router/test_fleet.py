@@ -1,12 +1,20 @@
 """Who gets a call, who gets it next, and how long it waits."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
 import pytest
 
-from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, LensmeshError, Overloaded, Unavailable
+from lensmesh_chassis.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    LensmeshError,
+    Overloaded,
+    Unavailable,
+    UpstreamFault,
+)
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import DETAILS_KEY, GRPC_CODES, to_status
 from router_svc.peers.fleet import Fleet, Patience, Peer
@@ -215,3 +223,40 @@ async def test_whose_deadline_it_was(name: str) -> None:
     deadline, kind = LATE[name]
     with pytest.raises(kind):
         await ask(fleet_of(Service("a", bare(grpc.StatusCode.DEADLINE_EXCEEDED))), deadline=deadline())
+
+
+async def test_a_reply_that_cannot_be_read_is_the_services_fault() -> None:
+    """gRPC hands over None where a reply's bytes cannot be parsed."""
+
+    async def nothing(_stub: Service, _timeout_s: float) -> None:
+        return None
+
+    async def pieces(*_: object) -> AsyncIterator[str | None]:
+        yield "first"
+        yield None
+
+    async def one_piece(*_: object) -> AsyncIterator[None]:
+        yield None
+
+    fleet = fleet_of(Service("a"))
+    with pytest.raises(UpstreamFault, match="encoder cannot be read"):
+        await fleet.call(nothing, fleet.targets)
+    answers = fleet.stream(lambda *_: Call(pieces()), fleet.targets)
+    assert await anext(answers) == "first"
+    with pytest.raises(UpstreamFault, match="encoder cannot be read"):
+        await anext(answers)
+    with pytest.raises(UpstreamFault, match="encoder cannot be read"):
+        await anext(fleet.stream(lambda *_: Call(one_piece()), fleet.targets))
+
+
+class Call:
+    """A streamed call that reads what it is given."""
+
+    def __init__(self, pieces: AsyncIterator[Any]) -> None:
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._pieces
+
+    def cancel(self) -> None:
+        """Nothing is left to end."""

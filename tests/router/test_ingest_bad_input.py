@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
+from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from tests.router.conftest import Mesh
@@ -22,6 +23,20 @@ def refused() -> struct_pb2.Struct:
     made = struct_pb2.Struct()
     made.update({"refuse": True})
     return made
+
+
+def of(value: Any) -> struct_pb2.Struct:
+    made = struct_pb2.Struct()
+    made.update({"k": value})
+    return made
+
+
+def nested(levels: int) -> struct_pb2.Struct:
+    """Metadata of so many levels of lists and objects."""
+    value: Any = 1
+    for level in range(levels - 1):
+        value = [value] if level % 2 else {"x": value}
+    return of(value)
 
 
 BAD = {
@@ -38,6 +53,9 @@ BAD = {
     "short digest": (item("x", content_digest=b"0" * 31), Reason.DIGEST_INVALID, "content_digest"),
     "long id": (item("x", id="i" * 257), Reason.ITEM_ID_INVALID, "id"),
     "control characters": (item("x", id="a\nb"), Reason.ITEM_ID_INVALID, "id"),
+    "deep metadata": (item("x", metadata=nested(17)), Reason.METADATA_TOO_DEEP, "metadata"),
+    "metadata too deep for an answer": (item("x", metadata=nested(28)), Reason.METADATA_TOO_DEEP, "metadata"),
+    "an integer that was changed": (item("x", metadata=of(2.0**53)), Reason.METADATA_INVALID, "metadata"),
     "refused by the store": (item("x", metadata=refused()), Reason.METADATA_INVALID, "metadata"),
 }
 
@@ -163,3 +181,10 @@ async def test_messages_without_items_are_fine(mesh: Mesh) -> None:
     results = await mesh.ingest_messages([request([], collection="c"), request([]), request([item("a")])])
     assert set(results) == {"a"}
     assert len(mesh.stored("c")) == 1
+
+
+async def test_metadata_as_deep_as_the_limit_and_negative_zero(mesh: Mesh) -> None:
+    results = await mesh.ingest(item("deep", metadata=nested(16)), item("zero", metadata=of(-0.0)))
+    assert all(result.HasField("item") for result in results.values())
+    again = await mesh.ingest(item("zero", metadata=of(-0.0)))
+    assert again["zero"].item.outcome == search_pb2.UPSERT_OUTCOME_UNCHANGED

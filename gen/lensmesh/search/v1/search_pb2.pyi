@@ -491,8 +491,8 @@ class Item(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """Whatever the caller wants to keep, up to Limits.max_metadata_bytes as JSON. Numbers are finite doubles: send larger integers as
-        strings. NUL characters are refused, here as in every text.
+        """Whatever the caller wants to keep, up to Limits.max_metadata_bytes as JSON. Numbers are finite doubles: send integers
+        from 2^53 on as strings, they are refused as numbers. NUL characters are refused, here as in every text.
         """
 
     @_builtins.property
