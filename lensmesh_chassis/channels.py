@@ -55,15 +55,15 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".
 
-    Calls go round robin over all addresses of the name. Methods that their contract declares free of side effects or
-    idempotent are sent again on UNAVAILABLE, within a budget. `health_check`: full name of the service whose
-    grpc.health.v1 status decides which replicas are used; "" asks none, which is what a status display needs (a checked
-    channel cannot reach a sick replica). `services`: descriptors whose methods may be sent again; None means all of
-    lensmesh. `instrument`: pass the trace on, with spans by `tracer_provider` (None: the process' own, if any).
-    `authority`: the name that the server's certificate is made for, where `target` is one address of it. `metrics`
-    counts the calls. `proxied`: by the proxy that the environment names (`https_proxy`, `http_proxy`, `no_proxy`),
-    which a client may need and services never take to each other; never to this machine itself. To be called on the
-    event loop; the caller closes it.
+    Calls go round robin over all addresses of the name. Methods that their contract declares free of side effects
+    or idempotent are sent again on UNAVAILABLE, within a budget, unless they stream requests. `health_check`: full
+    name of the service whose grpc.health.v1 status decides which replicas are used; "" asks none, which is what a
+    status display needs (a checked channel cannot reach a sick replica). `services`: descriptors whose methods may
+    be sent again; None means all of lensmesh. `instrument`: pass the trace on, with spans by `tracer_provider`
+    (None: the process' own, if any). `authority`: the name that the server's certificate is made for, where
+    `target` is one address of it. `metrics` counts the calls. `proxied`: by the proxy that the environment names
+    (`https_proxy`, `http_proxy`, `no_proxy`), which a client may need and services never take to each other; never
+    to this machine itself. To be called on the event loop; the caller closes it.
     """
     limit = transport_bytes(max_message_bytes)
     options: list[tuple[str, Any]] = [
@@ -125,7 +125,11 @@ def server_options(max_message_bytes: int, max_connection_age_s: float = 0.0) ->
 
 
 def service_config(services: Sequence[ServiceDescriptor] | None = None, health_check: str = "") -> str:
-    """gRPC's service config as JSON: round robin, health checks if asked for, retries of what may be repeated."""
+    """Build gRPC's service config as JSON: round robin, health checks if asked for, retries of what may be repeated.
+
+    Streams of requests are left out: whoever sends one resumes it, with a patience that gRPC's own retries would
+    multiply unseen.
+    """
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if health_check:
         config["healthCheckConfig"] = {"serviceName": health_check}
@@ -133,7 +137,7 @@ def service_config(services: Sequence[ServiceDescriptor] | None = None, health_c
         {"service": service.full_name, "method": method.name}
         for service in (lensmesh_services() if services is None else services)
         for method in service.methods
-        if method.GetOptions().idempotency_level in _REPEATABLE
+        if method.GetOptions().idempotency_level in _REPEATABLE and not method.client_streaming
     ]
     if methods:
         config["methodConfig"] = [

@@ -61,6 +61,11 @@ async def answers(
             except LensmeshError as error:
                 found[index] = error
                 continue
+            except Exception as error:  # noqa: BLE001 - a caller's own object that fails is that input's error alone
+                found[index] = InvalidInput(
+                    Reason.IMAGE_MISSING, f"{path} cannot be read: {type(error).__name__}: {error}", field=path
+                )
+                continue
             if limits.max_message_bytes and len(content) > limits.max_message_bytes:
                 found[index] = InvalidInput(
                     Reason.MESSAGE_TOO_LARGE,

@@ -9,6 +9,7 @@ from contextvars import Context
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import (
@@ -24,10 +25,15 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status
 from lensmesh_client import translate
 from lensmesh_client.connection import Connection
+from lensmesh_client.guard import unreadable
+from lensmesh_client.silence import Silence
 from lensmesh_client.types import IngestResult
 from lensmesh_client.window import Entry, Window
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
+# Streams that an item may end, alone on them, before it is given up: where the server says that the message is at
+# fault, and where the connection was lost without a word, which a router that is restarted does as well.
+STRIKES, STRIKES_UNEXPLAINED = 2, 3
 # What grpc.aio says, in place of the server's own status, when a write meets a stream that the server has just ended.
 WRITE_MET_THE_END = "Internal error from Core"
 # Time for a refusal to arrive before the first write that could hide it; doubled each time it was not enough.
@@ -46,13 +52,40 @@ class Persistence:
     """Loop time at which all must be done."""
     on_resume: Callable[[LensmeshError, int], None] | None
     """Told of each broken stream: why, and how many items are sent again."""
+    on_wait: Callable[[str, int], None] | None = None
+    """Told now and then while nothing is answered: what is waited for, and how many items wait."""
 
 
 def resumable(error: LensmeshError) -> bool:
-    """Whether a new stream can do better: the peer went away, drains, or gave up. A refusal stays one."""
-    if isinstance(error, Overloaded):
-        return error.reason is not Reason.MESSAGE_TOO_LARGE
-    return isinstance(error, Unavailable | Cancelled | InternalFault | UpstreamFault)
+    """Tell whether a new stream can do better: the peer went away, drains, or gave up. A refusal stays one."""
+    return isinstance(error, Overloaded | Unavailable | Cancelled | InternalFault | UpstreamFault)
+
+
+def of_a_message(error: LensmeshError) -> bool:
+    """Tell whether the error says that one message was at fault: the stream goes on without the item in it."""
+    return error.reason in (Reason.MESSAGE_MALFORMED, Reason.MESSAGE_TOO_LARGE)
+
+
+def may_be_an_items(error: LensmeshError) -> bool:
+    """Tell whether one item may have ended the stream: no status that explains it came from the router."""
+    return of_a_message(error) or error.reason in (Reason.UNKNOWN, Reason.INTERNAL)
+
+
+class _Loss:
+    """Streams that broke one after another without an answer on any of them."""
+
+    def __init__(self, error: LensmeshError, give_up_at: float, before: _Loss | None) -> None:
+        self.error = error
+        """Why the last one broke."""
+        self.give_up_at = give_up_at
+        """Loop time."""
+        self._failures: int = 0 if before is None else before._failures + 1
+
+    @property
+    def delay_s(self) -> float:
+        """How long to wait before the next one."""
+        delay = min(FIRST_DELAY_S * 2.0**self._failures, LONGEST_DELAY_S) * random.uniform(0.5, 1.0)
+        return max(delay, self.error.retry_after_s or 0.0)
 
 
 class BulkIngest:
@@ -74,6 +107,10 @@ class BulkIngest:
         self._persistence = persistence
         self._results: asyncio.Queue[tuple[Entry, IngestResult] | None] = asyncio.Queue()
         self._answers = 0
+        self._streams = 0
+        """Goes up where a stream begins and where it ends."""
+        self._patience: asyncio.Timeout = asyncio.timeout(None)
+        self._silence = Silence(connection, window)
         self._caution_s = 0.0
         """Above 0 where the last stream's end was hidden by a write: were it a refusal, the next one should show it."""
 
@@ -81,6 +118,8 @@ class BulkIngest:
         """Results as they become final. `feed` admits the caller's items; its error is raised after their answers."""
         feeder = asyncio.create_task(self._fed(feed), context=self._context.copy())
         pump = asyncio.create_task(self._pump(), context=self._context.copy())
+        tell = self._persistence.on_wait
+        told = asyncio.create_task(self._silence.tell(tell), context=self._context.copy()) if tell else None
         # The input has ended before the pump does, so nothing comes after this mark.
         pump.add_done_callback(lambda _: self._results.put_nowait(None))
         try:
@@ -92,9 +131,10 @@ class BulkIngest:
             await feeder
         finally:
             self._window.close()
-            feeder.cancel()
-            pump.cancel()
-            await asyncio.gather(feeder, pump, return_exceptions=True)
+            tasks = [task for task in (feeder, pump, told) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fed(self, feed: Callable[[], Coroutine[None, None, None]]) -> None:
         try:
@@ -108,29 +148,55 @@ class BulkIngest:
 
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
-        broken_since: float | None = None
-        streams = failures = 0
+        loss: _Loss | None = None
+        streams = 0
         while await self._window.something_to_do():
             answers = self._answers
-            error = await self._attempt(refresh_limits=streams > 0)
+            try:
+                async with asyncio.timeout_at(loss.give_up_at if loss else None) as self._patience:
+                    error = await self._attempt(refresh_limits=streams > 0)
+            except TimeoutError:
+                # Patience ended while a stream was open on which nothing was answered.
+                assert loss is not None
+                raise loss.error from None
             streams += 1
+            # What was sent and had no answer was waited for before the stream broke.
+            since = loop.time() if self._window.waiting_since is None else self._window.waiting_since
+            sent = self._window.sent
+            gave_up = error is not None and self._accuse(error)
             waiting = self._window.unsend()
+            if self._answers > answers or gave_up:
+                loss = None
+            if gave_up or (error is None and not waiting):
+                continue
             if error is None:
-                if not waiting:
-                    continue
                 error = Unavailable(
                     Reason.DRAINING, "the server ended the stream before it had answered all", retry_after_s=0
                 )
-            if self._answers > answers:
-                broken_since, failures = None, 0
-            broken_since = loop.time() if broken_since is None else broken_since
-            if not resumable(error) or loop.time() - broken_since > self._persistence.patience_s:
+            if not (resumable(error) or (sent and of_a_message(error))):
+                raise error
+            loss = _Loss(error, loss.give_up_at if loss else since + self._persistence.patience_s, loss)
+            if loop.time() > loss.give_up_at:
                 raise error
             if self._persistence.on_resume is not None:
                 self._persistence.on_resume(error, waiting)
-            delay = min(FIRST_DELAY_S * 2**failures, LONGEST_DELAY_S) * random.uniform(0.5, 1.0)
-            failures += 1
-            await asyncio.sleep(max(delay, error.retry_after_s or 0.0))
+            if not of_a_message(error):
+                await asyncio.sleep(loss.delay_s)
+
+    def _accuse(self, error: LensmeshError) -> bool:
+        """Tell whether an item was given up because of this end of a stream."""
+        if not may_be_an_items(error):
+            return False
+        entry = self._window.narrow()
+        if entry is None:
+            return False
+        entry.strikes += 1
+        if entry.strikes < (STRIKES if of_a_message(error) else STRIKES_UNEXPLAINED):
+            return False
+        self._window.give_up(entry)
+        error.message = f"the item is given up, it was alone on {entry.strikes} streams that ended: {error.message}"
+        self.settle(entry, error)
+        return True
 
     def _remaining_s(self) -> float | None:
         deadline = self._persistence.deadline
@@ -144,9 +210,13 @@ class BulkIngest:
         call: grpc.aio.StreamStreamCall[router_pb2.IngestStreamRequest, router_pb2.IngestStreamResponse] | None = None
         try:
             limits = await self._connection.limits(refresh=refresh_limits)
-            requests = self._requests(limits.max_items, limits.max_message_bytes)
+            self._streams += 1
+            requests = self._requests(self._streams, limits.max_items, limits.max_message_bytes)
             call = self._connection.router.IngestStream(requests, timeout=remaining)
             async for response in call:
+                if response is None:
+                    # gRPC's word for bytes that it could not parse.
+                    return unreadable()
                 for result in response.results:
                     self._receive(result)
         except grpc.RpcError as error:
@@ -158,16 +228,27 @@ class BulkIngest:
             return typed
         except LensmeshError as error:
             return error
+        except DecodeError:
+            return unreadable()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return unreadable()
         finally:
+            self._streams += 1
             if call is not None:
                 call.cancel()
         return None
 
-    async def _requests(self, max_items: int, max_bytes: int) -> AsyncIterator[router_pb2.IngestStreamRequest]:
+    async def _requests(
+        self, stream: int, max_items: int, max_bytes: int
+    ) -> AsyncIterator[router_pb2.IngestStreamRequest]:
         yield router_pb2.IngestStreamRequest(options=self._options)
         if self._caution_s:
             await asyncio.sleep(self._caution_s)
-        while not self._window.nothing_to_send:
+        # gRPC goes on asking for the requests of a stream that has ended, and would take those of the next one.
+        while stream == self._streams and not self._window.nothing_to_send:
             group = self._window.take(max_items, max_bytes)
             if group:
                 yield router_pb2.IngestStreamRequest(items=[entry.message for entry in group])
@@ -179,6 +260,7 @@ class BulkIngest:
         if entry is None:
             return
         self._answers += 1
+        self._patience.reschedule(None)
         if result.WhichOneof("outcome") == "item":
             self._results.put_nowait((entry, translate.ingested(result.item, entry.index, entry.ref)))
             return

@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_client import translate
+from lensmesh_client.guard import check_text
 from lensmesh_client.images import ImageLike, image_bytes
 from lensmesh_client.mesh import Limits
+from lensmesh_client.metadata import MAX_DEPTH, struct
 from lensmesh_client.types import IngestItem
 from lensmesh_client.window import ITEM_OVERHEAD_BYTES, Entry, Window
+from lensmesh_client.worker import Worker
 
 T = TypeVar("T")
 
 
-def message(item: IngestItem) -> router_pb2.IngestItem:
-    """The item as it travels, its picture read and its digest taken. Raises InvalidInput."""
-    content = image_bytes(item.image)
-    return router_pb2.IngestItem(
-        ref=item.ref,
-        id=item.id,
-        image=common_pb2.Image(content=content),
-        metadata=None if item.metadata is None else translate.struct(item.metadata),
-        caption=item.caption,
-        image_uri=item.image_uri,
-        content_digest=hashlib.sha256(content).digest(),
-    )
+def message(item: IngestItem, max_depth: int = MAX_DEPTH) -> router_pb2.IngestItem:
+    """Make the message of an item: its image read, its digest taken, without `ref`, which is the caller's own.
+
+    `max_depth` is Limits.max_metadata_depth. Raises InvalidInput, whatever is wrong with the item: one message that
+    cannot be made, or that the server cannot parse, must not take others with it.
+    """
+    try:
+        content = image_bytes(item.image)
+        return router_pb2.IngestItem(
+            id=check_text(item.id, "id", Reason.ITEM_ID_INVALID),
+            image=common_pb2.Image(content=content),
+            metadata=None if item.metadata is None else struct(item.metadata, max_depth),
+            caption=check_text(item.caption, "caption"),
+            image_uri=check_text(item.image_uri, "image_uri"),
+            content_digest=hashlib.sha256(content).digest(),
+        )
+    except LensmeshError:
+        raise
+    except Exception as error:
+        # A PIL image that cannot be read, a mapping that fails: the caller's own object, and this item alone.
+        raise InvalidInput(
+            Reason.IMAGE_MISSING, f"the item cannot be read: {type(error).__name__}: {error}", field="image"
+        ) from error
 
 
 def entry(index: int, item: IngestItem | ImageLike, limits: Limits) -> tuple[Entry, LensmeshError | None]:
@@ -42,7 +53,7 @@ def entry(index: int, item: IngestItem | ImageLike, limits: Limits) -> tuple[Ent
     """
     item = item if isinstance(item, IngestItem) else IngestItem(item)
     try:
-        sent = message(item)
+        sent = message(item, limits.max_metadata_depth or MAX_DEPTH)
     except LensmeshError as error:
         return Entry(index, item.ref, router_pb2.IngestItem(ref=str(index)), 0), error
     sent.ref = str(index)
@@ -63,28 +74,26 @@ async def feed(
     refuse: Callable[[Entry, LensmeshError], None],
 ) -> None:
     """Admits every item of the input; a plain iterable is stepped in one thread of its own, since it may block."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="lensmesh-ingest")
-    loop = asyncio.get_running_loop()
+    worker = Worker("lensmesh-ingest")
     index = 0
     try:
-        async for item in _steps(items, thread):
-            read, error = await loop.run_in_executor(thread, entry, index, item, limits)
+        async for item in _steps(items, worker):
+            read, error = await worker.run(entry, index, item, limits)
             await window.admit(read, send=error is None)
             if error is not None:
                 refuse(read, error)
             index += 1
     finally:
-        # Not waited for: the caller's iterator may block for as long as it likes.
-        thread.shutdown(wait=False, cancel_futures=True)
+        worker.close()
 
 
-async def _steps(items: AsyncIterable[T] | Iterable[T], thread: ThreadPoolExecutor) -> AsyncIterator[T]:
+async def _steps(items: AsyncIterable[T] | Iterable[T], worker: Worker) -> AsyncIterator[T]:
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item
         return
-    loop, iterator = asyncio.get_running_loop(), iter(items)
-    while (step := await loop.run_in_executor(thread, _next, iterator)) is not None:
+    iterator = iter(items)
+    while (step := await worker.run(_next, iterator)) is not None:
         yield step[0]
 
 

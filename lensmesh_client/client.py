@@ -27,6 +27,7 @@ from lensmesh_client import batches, bulk_input, mesh, requests, translate, tran
 from lensmesh_client.bulk import BulkIngest, Persistence
 from lensmesh_client.connection import Connection
 from lensmesh_client.filters import FilterLike, parse_filter
+from lensmesh_client.guard import building, check_text
 from lensmesh_client.images import ImageLike, image_bytes, listed
 from lensmesh_client.tracing import lane, operation
 from lensmesh_client.types import (
@@ -35,6 +36,7 @@ from lensmesh_client.types import (
     Embeddings,
     IngestItem,
     IngestResult,
+    MetadataPolicy,
     Priority,
     SearchResult,
 )
@@ -101,16 +103,19 @@ class Client:
         prompt: str = "",
         max_tokens: int = 0,
         spaces: Sequence[str] = (),
+        metadata: MetadataPolicy | str = MetadataPolicy.MERGE,
         timeout_s: float | None = None,
     ) -> IngestResult:
         """Makes one picture findable; returns when it is durable.
 
         `collection` "" is the service's default; one that does not exist is made. `prompt` and `max_tokens` steer the
-        generated caption, `spaces` names the vector spaces to fill (empty: all that are served). Raises what failed.
+        generated caption, `spaces` names the vector spaces to fill (empty: all that are served), `metadata` says what
+        becomes of metadata that is stored already. Raises what failed.
         """
         item = item if isinstance(item, IngestItem) else IngestItem(item)
         message = await asyncio.to_thread(bulk_input.message, item)
-        options = requests.ingest_options(collection, captions, prompt, max_tokens, spaces, None)
+        with building("options"):
+            options = requests.ingest_options(collection, captions, prompt, max_tokens, spaces, None, metadata)
         request = router_pb2.IngestRequest(options=options, item=message)
         answer, trace_id = await self._connection.traced_call(self._connection.router.Ingest, request, timeout_s)
         return dataclasses.replace(translate.ingested(answer.item, 0, item.ref), trace_id=trace_id)
@@ -124,6 +129,7 @@ class Client:
         prompt: str = "",
         max_tokens: int = 0,
         spaces: Sequence[str] = (),
+        metadata: MetadataPolicy | str = MetadataPolicy.MERGE,
         priority: Priority | str | None = None,
         window_items: int = 512,
         window_bytes: int = 64 * MIB,
@@ -131,6 +137,7 @@ class Client:
         patience_s: float = 60.0,
         timeout_s: float | None = None,
         on_resume: Callable[[LensmeshError, int], None] | None = None,
+        on_wait: Callable[[str, int], None] | None = None,
     ) -> AsyncGenerator[IngestResult]:
         """Makes pictures findable, without end; yields each one's result once, as it becomes final, in any order.
 
@@ -138,13 +145,15 @@ class Client:
         been taken; messages are cut to the server's limits. A bad item fails alone, as an `IngestResult` with `error`.
 
         A stream that breaks or drains is opened again, and what has no answer is sent again: nothing is stored twice.
-        This goes on until `patience_s` seconds have passed without one answer; then the last error is raised, and what
-        had no result may be ingested again. An item that is refused for the moment (its error has `retry_after_s`) is
-        sent up to `attempts` times. The first connection must succeed. Items of one id are stored in the order given.
+        This goes on until `patience_s` seconds have passed without one answer, counted from the first loss; then the
+        last error is raised, and what had no result may be ingested again. An item that is refused for the moment (its
+        error has `retry_after_s`) is sent up to `attempts` times; one that is alone on a stream when it breaks, twice,
+        is given up. The first connection must succeed. Items of one id are stored in the order given.
 
         `timeout_s` limits the whole, None sets no limit. `on_resume(error, count)` is told of each broken stream and of
-        how many items are sent again. A plain iterable is stepped in a thread, and pictures given as paths are read
-        there. An error raised by the input comes after the answers to what it gave before.
+        how many items are sent again. `on_wait(why, count)` is told every few seconds while nothing is answered: what
+        the mesh says it waits for, and how many items wait. A plain iterable is stepped in a thread, and images given
+        as paths are read there. An error raised by the input comes after the answers to what it gave before.
         """
         span = spans.tracer().start_span("lensmesh ingest_many", attributes={spans.LANE: lane(priority, Priority.BULK)})
         try:
@@ -153,11 +162,13 @@ class Client:
                 context = contextvars.copy_context()
             window = Window(window_items, window_bytes)
             deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+            with building("options"):
+                options = requests.ingest_options(collection, captions, prompt, max_tokens, spaces, priority, metadata)
             bulk = BulkIngest(
                 self._connection,
-                requests.ingest_options(collection, captions, prompt, max_tokens, spaces, priority),
+                options,
                 window,
-                Persistence(patience_s, attempts, deadline, on_resume),
+                Persistence(patience_s, attempts, deadline, on_resume, on_wait),
                 context,
             )
             results = bulk.run(lambda: bulk_input.feed(items, limits, window, bulk.settle))
@@ -198,16 +209,18 @@ class Client:
         at most Limits.max_hits.
         """
         query = await asyncio.to_thread(requests.query, text, image, item_id, embedding, space_id, space)
-        request = router_pb2.SearchRequest(
-            collection=collection,
-            queries=[query],
-            filter=None if filter is None else parse_filter(filter),
-            limit=limit,
-            offset=offset,
-            min_score=min_score,
-            tuning=search_pb2.SearchTuning(exact=True) if exact else None,
-            read=search_pb2.ReadOptions(view=search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC),
-        )
+        view = search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC
+        with building("search"):
+            request = router_pb2.SearchRequest(
+                collection=collection,
+                queries=[query],
+                filter=None if filter is None else parse_filter(filter),
+                limit=limit,
+                offset=offset,
+                min_score=min_score,
+                tuning=search_pb2.SearchTuning(exact=True) if exact else None,
+                read=search_pb2.ReadOptions(view=view),
+            )
         answer, trace_id = await self._connection.traced_call(self._connection.router.Search, request, timeout_s)
         hits = tuple(translate.hit(hit) for hit in answer.hits)
         return SearchResult(hits, answer.encode_us, answer.store_us, trace_id)
@@ -228,11 +241,12 @@ class Client:
         for each call.
         """
         limits = await self._connection.limits()
-        options = encoder_pb2.EncodeOptions(
-            space_id=space_id,
-            data_type=common_pb2.DATA_TYPE_FLOAT32,
-            priority=requests.priority(priority),
-        )
+        with building("options"):
+            options = encoder_pb2.EncodeOptions(
+                space_id=space_id,
+                data_type=common_pb2.DATA_TYPE_FLOAT32,
+                priority=requests.priority(priority),
+            )
         connection = self._connection
 
         async def encode_texts(chunk: list[str]) -> Sequence[encoder_pb2.EncodeResult]:
@@ -245,7 +259,7 @@ class Client:
 
         if texts is not None and images is None:
             words = [texts] if isinstance(texts, str) else list(texts)
-            return translate.embeddings(await batches.answers(words, _text, encode_texts, limits, "texts"))
+            return translate.embeddings(await batches.answers(words, check_text, encode_texts, limits, "texts"))
         if images is not None and texts is None:
             pictures = listed(images)
             return translate.embeddings(await batches.answers(pictures, image_bytes, encode_images, limits, "images"))
@@ -269,13 +283,14 @@ class Client:
         do.
         """
         limits = await self._connection.limits()
-        options = caption_pb2.CaptionOptions(
-            prompt=prompt,
-            max_tokens=max_tokens,
-            beam_count=beams,
-            model=model,
-            priority=requests.priority(priority),
-        )
+        with building("options"):
+            options = caption_pb2.CaptionOptions(
+                prompt=prompt,
+                max_tokens=max_tokens,
+                beam_count=beams,
+                model=model,
+                priority=requests.priority(priority),
+            )
         connection = self._connection
 
         async def describe(chunk: list[bytes]) -> Sequence[caption_pb2.CaptionResult]:
@@ -285,10 +300,6 @@ class Client:
         pictures = listed(images)
         answers = await batches.answers(pictures, image_bytes, describe, limits, "images")
         return [_captioned(answer) for answer in answers]
-
-
-def _text(text: str, field: str) -> str:
-    return text
 
 
 def _captioned(answer: caption_pb2.CaptionResult | LensmeshError) -> CaptionResult:

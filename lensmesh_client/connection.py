@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, Protocol, TypeVar
 
@@ -11,15 +12,19 @@ from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
-from lensmesh_chassis.errors import LensmeshError, Unavailable
+from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.request import TRACE_ID_KEY
 from lensmesh_chassis.status import from_rpc_error
 from lensmesh_chassis.tls.handshakes import explain_handshake, explain_hang_up
 from lensmesh_client import mesh, translate_mesh
+from lensmesh_client.guard import answered
+from lensmesh_client.ownership import Ownership
 
 Q = TypeVar("Q", contravariant=True)
 R = TypeVar("R", covariant=True)
+
+GRACE_S = 2.0
 
 
 class Unary(Protocol[Q, R]):
@@ -40,10 +45,12 @@ class Connection:
         self._max_message_bytes = max_message_bytes
         self._channel: grpc.aio.Channel | None = None
         self._limits: mesh.Limits | None = None
+        self._ownership = Ownership()
 
     @property
     def channel(self) -> grpc.aio.Channel:
-        """Opened where it is not yet."""
+        """Opened where it is not yet. Raises PreconditionFailed in another event loop, and after a fork."""
+        self._ownership.take()
         if self._channel is None:
             self._channel = open_channel(
                 self.target, security=self._security, max_message_bytes=self._max_message_bytes, proxied=True
@@ -87,8 +94,17 @@ class Connection:
 
     async def _once(self, method: Unary[Q, R], request: Q, timeout_s: float | None) -> tuple[R, str]:
         rpc: Any = method(request, timeout=timeout_s)
-        answer: R = await rpc
-        return answer, _trace_id(await rpc.trailing_metadata())
+        try:
+            # gRPC keeps the deadline itself; in a process that was forked under another gRPC user it keeps none.
+            async with asyncio.timeout(None if timeout_s is None else timeout_s + GRACE_S):
+                answer: R = await answered(rpc)
+                return answer, _trace_id(await rpc.trailing_metadata())
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                Reason.DEADLINE_EXCEEDED,
+                f"gRPC told nothing within {timeout_s} s, not even that the deadline passed: was this process forked "
+                "after gRPC had begun?",
+            ) from error
 
     def explain(self, error: grpc.RpcError) -> LensmeshError:
         """The typed error, with the id of its trace; one that says where nobody answered, and how somebody would."""
@@ -124,6 +140,7 @@ class Connection:
     async def close(self) -> None:
         """Ends running calls."""
         channel, self._channel = self._channel, None
+        self._ownership.release()
         if channel is not None:
             await channel.close()
 

@@ -31,9 +31,11 @@ def image_bytes(image: ImageLike, field: str = "image") -> bytes:
     if isinstance(image, str | os.PathLike):
         try:
             return Path(image).read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            # ValueError: a path with a NUL in it.
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise InvalidInput(
-                Reason.IMAGE_MISSING, f"{os.fspath(image)} cannot be read: {error.strerror or error}", field=field
+                Reason.IMAGE_MISSING, f"{os.fspath(image)} cannot be read: {why}", field=field
             ) from error
     if hasattr(image, "save"):
         return _as_png(image)

@@ -42,6 +42,9 @@ class Limits:
     max_hits: int = 0
     max_offset: int = 0
     max_caption_tokens: int = 0
+    max_image_side_ratio: int = 0
+    max_metadata_depth: int = 0
+    max_filter_values: int = 0
     uri_schemes: tuple[str, ...] = ()
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 from numpy.typing import ArrayLike
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
+from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client import translate
+from lensmesh_client.guard import check_text
 from lensmesh_client.images import ImageLike, image_bytes
-from lensmesh_client.types import Captions, Priority
+from lensmesh_client.types import Captions, MetadataPolicy, Priority
 
 
 def priority(value: Priority | str | None) -> common_pb2.Priority.ValueType:
@@ -34,7 +37,15 @@ def captions(value: Captions | str) -> router_pb2.CaptionPolicy.ValueType:
         raise _unknown("captions", value, Captions) from error
 
 
-def _unknown(name: str, value: object, words: type[Captions] | type[Priority]) -> InvalidInput:
+def metadata_policy(value: MetadataPolicy | str) -> search_pb2.MetadataPolicy.ValueType:
+    """The contract's enum value. Raises InvalidInput for a word it does not know."""
+    try:
+        return translate.METADATA_POLICIES[MetadataPolicy(value)]
+    except ValueError as error:
+        raise _unknown("metadata", value, MetadataPolicy) from error
+
+
+def _unknown(name: str, value: object, words: type[StrEnum]) -> InvalidInput:
     return InvalidInput(
         Reason.OPTION_INVALID, f"{name} is {str(value)!r}: use one of {', '.join(words)}", field=f"options.{name}"
     )
@@ -47,6 +58,7 @@ def ingest_options(
     max_tokens: int,
     spaces: Sequence[str],
     who: Priority | str | None,
+    metadata: MetadataPolicy | str,
 ) -> router_pb2.IngestOptions:
     """For one call or one stream."""
     steered = prompt or max_tokens
@@ -56,6 +68,7 @@ def ingest_options(
         caption_options=caption_pb2.CaptionOptions(prompt=prompt, max_tokens=max_tokens) if steered else None,
         priority=priority(who),
         spaces=spaces,
+        metadata_policy=metadata_policy(metadata),
     )
 
 
@@ -76,15 +89,15 @@ def query(
             f"search takes exactly one of {', '.join(named)}; given: {', '.join(given) or 'none'}",
             field="queries",
         )
-    message = router_pb2.Query(space=space)
+    message = router_pb2.Query(space=check_text(space, "space", Reason.SPACE_UNKNOWN))
     if text is not None:
-        message.text = text
+        message.text = check_text(text, "queries[0].text")
     if image is not None:
         message.image.content = image_bytes(image)
     if item_id is not None:
-        message.item_id = item_id
+        message.item_id = check_text(item_id, "queries[0].item_id", Reason.ITEM_ID_INVALID)
     if embedding is not None:
-        message.embedding.CopyFrom(translate.embedding(embedding, space_id))
+        message.embedding.CopyFrom(translate.embedding(embedding, check_text(space_id, "space_id")))
     return message
 
 

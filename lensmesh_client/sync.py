@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import os
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from opentelemetry import context as otel_context
 
 from lensmesh_chassis.channels import ChannelSecurity
+from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_chassis.reasons import Reason
 from lensmesh_client.client import DEFAULT_TARGET, MIB, Client
 from lensmesh_client.types import IngestResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+GIVING_UP_S = 5.0
 
 
 def _blocking(
@@ -42,16 +48,58 @@ def _blocking_each(
                 except StopAsyncIteration:
                     return
         finally:
-            self._run(results.aclose())
+            # Not instead of what the caller's code or Ctrl-C raised.
+            with contextlib.suppress(Exception):
+                self._run(results.aclose())
 
     return call
+
+
+class _LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="lensmesh-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Awaitable[R]) -> R:
+        """Wait for `work` in this thread, the caller's."""
+        # What happens there belongs to whatever trace this thread is in.
+        here = otel_context.get_current()
+        over = threading.Event()
+
+        async def done() -> R:
+            token = otel_context.attach(here)
+            try:
+                return await work
+            finally:
+                otel_context.detach(token)
+                over.set()
+
+        future = asyncio.run_coroutine_threadsafe(done(), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C reaches the waiting thread, not the loop: the call is given up there too, and has let go of what it
+            # held before the caller goes on.
+            if future.cancel():
+                over.wait(GIVING_UP_S)
+            raise
+
+    def end(self) -> None:
+        """Stop the loop and wait for the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 class SyncClient:
     """`Client` with blocking methods of the same names and arguments; `ingest_many` is a plain generator.
 
-    It runs an event loop in a thread of its own, so it works inside a notebook and next to other loops. Safe to call
-    from several threads.
+    It runs an event loop in a thread of its own, begun by the first call, so it works inside a notebook and next to
+    other loops. Safe to call from several threads. Raises LensmeshErrors; Ctrl-C is KeyboardInterrupt, as everywhere.
 
         with SyncClient() as client:
             print(client.search("a cat").hits)
@@ -66,28 +114,35 @@ class SyncClient:
         max_message_bytes: int = 32 * MIB,
     ) -> None:
         self._client = Client(target, security=security, timeout_s=timeout_s, max_message_bytes=max_message_bytes)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="lensmesh-client", daemon=True)
-        self._thread.start()
+        self._starting = threading.Lock()
+        self._thread: _LoopThread | None = None
+        self._closed = False
 
     def _run(self, work: Awaitable[R]) -> R:
-        # What happens there belongs to whatever trace this thread is in.
-        here = otel_context.get_current()
-
-        async def done() -> R:
-            token = otel_context.attach(here)
-            try:
-                return await work
-            finally:
-                otel_context.detach(token)
-
-        future = asyncio.run_coroutine_threadsafe(done(), self._loop)
         try:
-            return future.result()
+            thread = self._started()
         except BaseException:
-            # Ctrl-C reaches the waiting thread, not the loop: the call is given up there too.
-            future.cancel()
+            if isinstance(work, Coroutine):
+                work.close()
             raise
+        return thread.run(work)
+
+    def _started(self) -> _LoopThread:
+        """The thread with the event loop, begun by the first call: one made before a fork begins in the child."""
+        with self._starting:
+            if self._closed:
+                raise PreconditionFailed(
+                    Reason.CLIENT_UNUSABLE, "this client is closed: make another one where you go on"
+                )
+            if self._thread is None:
+                self._thread = _LoopThread()
+            elif self._thread.pid != os.getpid():
+                raise PreconditionFailed(
+                    Reason.CLIENT_UNUSABLE,
+                    "this client was in use before the process was forked, and gRPC does not survive that. Make the "
+                    'first call after the fork, or start processes with multiprocessing\'s "spawn"',
+                )
+            return self._thread
 
     def __enter__(self) -> Self:
         return self
@@ -103,13 +158,14 @@ class SyncClient:
         return self._client.target
 
     def close(self) -> None:
-        """Ends running calls and the thread; the client cannot be used afterwards."""
-        if self._loop.is_closed():
-            return
-        self._run(self._client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """End running calls and the thread; the client cannot be used afterwards."""
+        with self._starting:
+            self._closed = True
+            thread, self._thread = self._thread, None
+        # In a forked child neither the thread nor gRPC is there to be ended.
+        if thread is not None and thread.pid == os.getpid():
+            thread.run(self._client.close())
+            thread.end()
 
     status = _blocking(Client.status)
     ingest = _blocking(Client.ingest)

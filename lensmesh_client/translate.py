@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import numpy as np
-from google.protobuf import json_format, struct_pb2, timestamp_pb2
+from google.protobuf import struct_pb2, timestamp_pb2
 from numpy.typing import ArrayLike
 
 from lensmesh.common.v1 import common_pb2
@@ -18,6 +17,7 @@ from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status
 from lensmesh_client import types
+from lensmesh_client.metadata import LARGEST_INTEGER
 
 OUTCOMES = {
     search_pb2.UPSERT_OUTCOME_CREATED: types.Outcome.CREATED,
@@ -29,18 +29,32 @@ POLICIES = {
     types.Captions.REQUIRED: router_pb2.CAPTION_POLICY_REQUIRED,
     types.Captions.NONE: router_pb2.CAPTION_POLICY_NONE,
 }
+METADATA_POLICIES = {
+    types.MetadataPolicy.MERGE: search_pb2.METADATA_POLICY_MERGE,
+    types.MetadataPolicy.REPLACE: search_pb2.METADATA_POLICY_REPLACE,
+}
+CHANGES = {
+    search_pb2.ITEM_CHANGE_CONTENT: types.Change.CONTENT,
+    search_pb2.ITEM_CHANGE_VECTORS: types.Change.VECTORS,
+    search_pb2.ITEM_CHANGE_CAPTION: types.Change.CAPTION,
+    search_pb2.ITEM_CHANGE_METADATA: types.Change.METADATA,
+    search_pb2.ITEM_CHANGE_IMAGE_URI: types.Change.IMAGE_URI,
+}
 PRIORITIES = {
     None: common_pb2.PRIORITY_UNSPECIFIED,
     types.Priority.INTERACTIVE: common_pb2.PRIORITY_INTERACTIVE,
     types.Priority.BULK: common_pb2.PRIORITY_BULK,
 }
-# Beyond it a double no longer tells neighbouring integers apart.
-LARGEST_INTEGER = 2**53
 
 
 def embedding(vector: ArrayLike, space_id: str) -> common_pb2.Embedding:
     """A vector of shape (d,) as float32 little-endian bytes."""
-    numbers = np.asarray(vector, dtype="<f4")
+    try:
+        numbers = np.asarray(vector, dtype="<f4")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput(
+            Reason.VECTOR_INVALID, f"embedding is no vector of numbers: {error}", field="embedding"
+        ) from error
     if numbers.ndim != 1:
         raise InvalidInput(
             Reason.VECTOR_INVALID,
@@ -58,34 +72,6 @@ def vector(message: common_pb2.Embedding) -> types.Vectors:
         return np.array(message.floats, dtype=np.float32)
     kind = "<f2" if message.data_type == common_pb2.DATA_TYPE_FLOAT16 else "<f4"
     return np.frombuffer(message.data, dtype=kind).astype(np.float32)
-
-
-def struct(values: Mapping[str, object]) -> struct_pb2.Struct:
-    """Metadata as the contracts carry it. Raises InvalidInput for what JSON's doubles cannot hold."""
-    _check_value(values, "metadata")
-    message = struct_pb2.Struct()
-    try:
-        json_format.ParseDict(dict(values), message)
-    except (json_format.ParseError, ValueError, TypeError, AttributeError) as error:
-        raise InvalidInput(
-            Reason.METADATA_INVALID, f"metadata holds what JSON cannot: {error}", field="metadata"
-        ) from error
-    return message
-
-
-def _check_value(value: object, path: str) -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _check_value(inner, f"{path}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            _check_value(inner, f"{path}[{index}]")
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_INTEGER:
-        raise InvalidInput(
-            Reason.METADATA_INVALID, f"{path} is an integer beyond 2**53: send it as a string", field=path
-        )
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise InvalidInput(Reason.METADATA_INVALID, f"{path} is {value}: numbers must be finite", field=path)
 
 
 def plain(value: struct_pb2.Value) -> object:
@@ -132,6 +118,10 @@ def ingested(item: router_pb2.IngestedItem, index: int, ref: str) -> types.Inges
         encode=timings(item.encode),
         describe=timings(item.describe),
         store_us=item.store_us,
+        # A newer router may know of changes that this client has no word for.
+        changes=tuple(CHANGES[change] for change in item.changes if change in CHANGES),
+        low_content=item.low_content,
+        fully_transparent=item.fully_transparent,
     )
 
 
@@ -146,6 +136,7 @@ def hit(message: search_pb2.Hit) -> types.Hit:
         metadata={key: plain(value) for key, value in sorted(item.metadata.fields.items())},
         image_uri=item.image_uri,
         content_digest=item.content_digest.hex(),
+        low_content=item.low_content,
         create_time=moment(item.create_time) if item.HasField("create_time") else None,
         update_time=moment(item.update_time) if item.HasField("update_time") else None,
         vectors={name: vector(value) for name, value in item.vectors.items() if value.data or value.floats},

@@ -33,6 +33,9 @@ def limits(message: common_pb2.Limits) -> mesh.Limits:
         max_hits=message.max_hits,
         max_offset=message.max_offset,
         max_caption_tokens=message.max_caption_tokens,
+        max_image_side_ratio=message.max_image_side_ratio,
+        max_metadata_depth=message.max_metadata_depth,
+        max_filter_values=message.max_filter_values,
         uri_schemes=tuple(message.uri_schemes),
     )
 

@@ -27,11 +27,31 @@ class Captions(StrEnum):
     """Ask for none."""
 
 
+class MetadataPolicy(StrEnum):
+    """What an ingest does to the metadata of an item that is stored already."""
+
+    MERGE = "merge"
+    """Write the keys that the item carries; keep all others."""
+    REPLACE = "replace"
+    """Keep nothing but what the item carries."""
+
+
 class Priority(StrEnum):
     """Who waits for whom in a model's queue."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
+
+
+class Change(StrEnum):
+    """A part of a stored item that a write changed."""
+
+    CONTENT = "content"
+    """Another image."""
+    VECTORS = "vectors"
+    CAPTION = "caption"
+    METADATA = "metadata"
+    IMAGE_URI = "image_uri"
 
 
 class Outcome(StrEnum):
@@ -103,6 +123,12 @@ class IngestResult:
     encode: Timings = Timings()
     describe: Timings = Timings()
     store_us: int = 0
+    changes: tuple[Change, ...] = ()
+    """What differs from before, where the outcome is `Outcome.UPDATED`."""
+    low_content: bool = False
+    """The image is of one colour, or nearly so: its vector says little, and everything finds it."""
+    fully_transparent: bool = False
+    """No pixel of the image is visible; told only where a model looked at it."""
     error: LensmeshError | None = None
     trace_id: str = ""
     """Of the trace that the mesh keeps of `Client.ingest`; empty where it keeps none, and for items of a stream."""
@@ -125,6 +151,8 @@ class Hit:
     image_uri: str = ""
     content_digest: str = ""
     """Hexadecimal SHA-256 of the picture's bytes."""
+    low_content: bool = False
+    """The image is of one colour, or nearly so."""
     create_time: datetime | None = None
     update_time: datetime | None = None
     vectors: Mapping[str, Vectors] = field(default_factory=dict)

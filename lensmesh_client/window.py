@@ -24,6 +24,8 @@ class Entry:
     message: router_pb2.IngestItem
     size_bytes: int
     attempts: int = 0
+    strikes: int = 0
+    """Streams that ended while this was the only item on them without an answer."""
 
     @property
     def key(self) -> str:
@@ -47,6 +49,10 @@ class Window:
         """Set whenever there may be something to send, or nothing more to come."""
         self.exhausted = False
         """The caller's input has ended."""
+        self.waiting_since: float | None = None
+        """Loop time since which nothing has been answered of what was sent; None while nothing is out."""
+        self._most_out: int | None = None
+        """How many may be sent and not answered, while an item is sought that ends streams; None: any."""
 
     @property
     def finished(self) -> bool:
@@ -81,6 +87,16 @@ class Window:
         self._bytes -= entry.size_bytes
         self._room.set()
 
+    @property
+    def sent(self) -> int:
+        """Entries that are sent and not answered."""
+        return len(self._sent)
+
+    @property
+    def unanswered(self) -> int:
+        """Entries that are sent, or wait to be."""
+        return len(self._sent) + len(self._ready) + len(self._later)
+
     def end_of_input(self) -> None:
         """Nothing more will be admitted."""
         self.exhausted = True
@@ -97,6 +113,8 @@ class Window:
         """The next message's entries, marked as sent; empty where none is ready."""
         group: list[Entry] = []
         size, most = 0, min(max_items or GROUP_ITEMS, GROUP_ITEMS)
+        if self._most_out is not None:
+            most = min(most, self._most_out - len(self._sent))
         room = min(max_bytes or GROUP_BYTES, GROUP_BYTES)
         while self._ready and len(group) < most:
             entry = self._ready[0]
@@ -107,13 +125,32 @@ class Window:
             entry.attempts += 1
             group.append(entry)
             size += entry.size_bytes
-        if not self._ready:
+        if not self._ready or not group:
             self.work.clear()
+        if group and self.waiting_since is None:
+            self.waiting_since = asyncio.get_running_loop().time()
         return group
 
     def answered(self, ref: str) -> Entry | None:
         """The sent entry of that ref, taken out; None for one that was not asked or has its answer."""
-        return self._sent.pop(ref, None)
+        entry = self._sent.pop(ref, None)
+        self.waiting_since = asyncio.get_running_loop().time() if self._sent else None
+        if self._most_out is not None and not self._sent:
+            # None of these ends a stream: twice as many may go now.
+            self._most_out = self._most_out * 2 if self._most_out < GROUP_ITEMS else None
+            self.work.set()
+        return entry
+
+    def narrow(self) -> Entry | None:
+        """Send half as many at once as are out now, since one of them may have ended the stream; it, if it is alone."""
+        if self._sent:
+            self._most_out = max(1, len(self._sent) // 2)
+        return next(iter(self._sent.values())) if len(self._sent) == 1 else None
+
+    def give_up(self, entry: Entry) -> None:
+        """Send this entry no more; its place is kept until its result is taken."""
+        self._sent.pop(entry.message.ref, None)
+        self._most_out = None
 
     def send_again(self, entry: Entry, delay_s: float) -> None:
         """After a delay, unless the window is closed before."""
@@ -129,6 +166,7 @@ class Window:
         """The stream ended: what was sent and not answered waits again, oldest first. Tells how many wait."""
         self._ready = deque(sorted([*self._sent.values(), *self._ready], key=lambda entry: entry.index))
         self._sent.clear()
+        self.waiting_since = None
         return len(self._ready)
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """A fake router, and a client that talks to it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -21,3 +23,24 @@ async def client(router: FakeRouter) -> AsyncIterator[Client]:
     """Of that router."""
     async with Client(router.target, timeout_s=30) as client:
         yield client
+
+
+@pytest.fixture
+def threaded_router() -> Iterator[FakeRouter]:
+    """Served by another thread's event loop."""
+    fake, ready = FakeRouter(), threading.Event()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with serving(fake):
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    ready.wait(30)
+    yield fake
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()

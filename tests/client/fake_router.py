@@ -50,6 +50,12 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     end_after: list[int] = field(default_factory=list)
     unread: set[bytes] = field(default_factory=set)
     """Contents that are pictures to nobody."""
+    malformed: set[bytes] = field(default_factory=set)
+    """Contents that end a stream as a message that cannot be parsed does."""
+    fatal: set[bytes] = field(default_factory=set)
+    """Contents that end a stream as a router that they crash would: without a status of ours."""
+    unwell: str = ""
+    """Why its search service does not serve; "" while it does."""
     busy_times: dict[bytes, int] = field(default_factory=dict)
     """How often each content is answered "not now"."""
     cut_off: int = 0
@@ -91,7 +97,13 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
                     reason="connection refused",
                     models=[common_pb2.ModelInfo(name="fake", kind=common_pb2.MODEL_KIND_MOCK)],
                     spaces=[common_pb2.VectorSpace(id="vs1-x", model="fake", dimension=DIMENSION)],
-                )
+                ),
+                router_pb2.ServiceStatus(
+                    name="lensmesh.search.v1.SearchService",
+                    address="127.0.0.1:2",
+                    health=router_pb2.HEALTH_NOT_SERVING if self.unwell else router_pb2.HEALTH_SERVING,
+                    reason=self.unwell,
+                ),
             ],
         )
 
@@ -141,6 +153,11 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
             if self.error is not None:
                 await abort(context, self.error)
             for item in request.items:
+                if item.image.content in self.malformed:
+                    bad = InvalidInput(Reason.MESSAGE_MALFORMED, "nested too deep", field="items[0].metadata")
+                    await abort(context, bad)
+                if item.image.content in self.fatal:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
                 if answered in (cut, drain, end):
                     break
                 result = self._answer(item)

@@ -1,35 +1,19 @@
 """The blocking face: a fake router in a thread of its own, the test without a loop."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from lensmesh_client import SyncClient
 from lensmesh_client.errors import NotFound, Reason
-from tests.client.fake_router import FakeRouter, serving
+from tests.client.fake_router import FakeRouter
 
 
 @pytest.fixture
-def router() -> Iterator[FakeRouter]:
+def router(threaded_router: FakeRouter) -> FakeRouter:
     """Served by another thread's event loop."""
-    fake, ready = FakeRouter(), threading.Event()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        async with serving(fake):
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    ready.wait(30)
-    yield fake
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    return threaded_router
 
 
 @pytest.fixture
