@@ -31,6 +31,8 @@ from lensmesh_client.types import IngestResult
 from lensmesh_client.window import Entry, Window
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
+# What a last stream gets where waiting has used up the patience.
+LAST_TRY_S = 2.0
 # Streams that an item may end, alone on them, before it is given up: where the server says that the message is at
 # fault, and where the connection was lost without a word, which a router that is restarted does as well.
 STRIKES, STRIKES_UNEXPLAINED = 2, 3
@@ -80,6 +82,10 @@ class _Loss:
         self.give_up_at = give_up_at
         """Loop time."""
         self._failures: int = 0 if before is None else before._failures + 1
+
+    def last_try_ends(self, now: float) -> float:
+        """Loop time until which a stream that is opened `now` may stay without an answer."""
+        return max(self.give_up_at, now + LAST_TRY_S)
 
     @property
     def delay_s(self) -> float:
@@ -153,7 +159,7 @@ class BulkIngest:
         while await self._window.something_to_do():
             answers = self._answers
             try:
-                async with asyncio.timeout_at(loss.give_up_at if loss else None) as self._patience:
+                async with asyncio.timeout_at(loss.last_try_ends(loop.time()) if loss else None) as self._patience:
                     error = await self._attempt(refresh_limits=streams > 0)
             except TimeoutError:
                 # Patience ended while a stream was open on which nothing was answered.
@@ -181,7 +187,7 @@ class BulkIngest:
             if self._persistence.on_resume is not None:
                 self._persistence.on_resume(error, waiting)
             if not of_a_message(error):
-                await asyncio.sleep(loss.delay_s)
+                await asyncio.sleep(min(loss.delay_s, loss.give_up_at - loop.time()))
 
     def _accuse(self, error: LensmeshError) -> bool:
         """Tell whether an item was given up because of this end of a stream."""
