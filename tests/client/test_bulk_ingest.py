@@ -227,9 +227,9 @@ async def test_a_refused_call_is_raised_at_once(client: Client, router: FakeRout
 
 
 async def test_patience_ends(client: Client, router: FakeRouter) -> None:
-    router.error = Unavailable(Reason.DRAINING, "always draining")
+    router.error = Unavailable(Reason.DRAINING, "always draining", retry_after_s=0.01)
     with pytest.raises(Unavailable, match="always draining"):
-        await all_of(client.ingest_many(pictures(3), patience_s=0.3))
+        await all_of(client.ingest_many(pictures(3), patience_s=1.0))
     assert router.streams > 1
 
 
