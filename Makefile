@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # protoc finds its plugins, and tests find buf, where they are installed.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup demo up bench test soak tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
+.PHONY: help setup demo up bench test soak fuzz tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -56,6 +56,9 @@ lint: setup         ## ruff, buf lint, buf format, buf breaking
 
 soak: setup         ## ten minutes of mixed calls: does a process grow? (ARGS="--seconds 60 --model mock")
 	$(BIN)/python -m bench.soak $(ARGS)
+
+fuzz: setup         ## thousands of damaged images through a real mesh: does anything give way? (ARGS="--mutants 300")
+	$(BIN)/python -m bench.fuzz $(ARGS)
 
 types: setup        ## mypy --strict
 	$(BIN)/mypy
