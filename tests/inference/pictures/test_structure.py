@@ -28,7 +28,7 @@ def filled(head: bytes, piece: bytes, tail: bytes = b"") -> Callable[[], bytes]:
     return lambda: head + piece * ((LARGEST - len(head) - len(tail)) // len(piece)) + tail
 
 
-HOSTILE = {
+HOSTILE: dict[str, Callable[[], bytes]] = {
     "comments": filled(JPEG[:2], b"\xff\xfe\0\2", JPEG[2:]),
     "markers without length": filled(JPEG[:2], b"\xff\x01", JPEG[2:]),
     "fill": filled(JPEG[:2], b"\xff", JPEG[2:]),
