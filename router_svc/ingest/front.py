@@ -1,5 +1,6 @@
 """Ingest and IngestStream: options settled first, then items as they come."""
 
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -40,8 +41,8 @@ class Ingestion:
         intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, self._mesh.fetcher)
         waits = Waits.of_a_stream(self._mesh.settings)
         check_options(first.options)
-        asked = await self._settle(first.options, waits, deadline, streamed=True)
-        async with Session(self._mesh, asked, waits, deadline=deadline) as session:
+        settle = functools.partial(self._settle, first.options, waits, deadline, streamed=True)
+        async with Session(self._mesh, await settle(), waits, settle=settle, deadline=deadline) as session:
 
             async def answer(incoming: Incoming) -> router_pb2.IngestResult:
                 try:
@@ -73,8 +74,9 @@ class Ingestion:
         [incoming] = await intake.read([request.item])
         if incoming.error is not None:
             raise incoming.error
-        asked = await self._settle(request.options, waits, deadline, streamed=False)
-        async with Session(self._mesh, asked, waits, prefix="item.", deadline=deadline) as session:
+        settle = functools.partial(self._settle, request.options, waits, deadline, streamed=False)
+        session = Session(self._mesh, await settle(), waits, settle=settle, prefix="item.", deadline=deadline)
+        async with session:
             return await session.ingest(incoming)
 
     async def _settle(

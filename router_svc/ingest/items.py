@@ -131,7 +131,7 @@ class Intake:
             await self._check_metadata(item)
         except LensmeshError as error:
             return item, error
-        return item, Wanted(item.id or digest.hex(), digest, item.metadata, item.caption, item.image_uri or uri)
+        return item, Wanted(item.id or digest.hex(), digest, item.metadata.fields, item.caption, item.image_uri or uri)
 
     async def _digest(self, content: bytes) -> bytes:
         if len(content) <= INLINE_BYTES:

@@ -21,7 +21,7 @@ class Found:
 
     plan: Plan
     own: search_pb2.Item | None
-    """The item of its id, without the vectors' numbers."""
+    """The item of its id, as the plan knows it."""
     givers: Mapping[str, search_pb2.Item]
     """By Item.id, with their vectors: all that the plan names."""
 
@@ -41,16 +41,26 @@ class Lookup:
     async def run(self, batch: Sequence[Wanted]) -> list[Found]:
         """One finding per picture, in order. Raises what the store raises."""
         own, alike = await self._both(batch)
-        plans = [self._plan(wanted, own, alike) for wanted in batch]
+        plans = [self._plan(wanted, own.get(wanted.id), alike.get(wanted.digest, ())) for wanted in batch]
         ids = sorted({giver for made in plans if not made.unchanged for giver in _givers(made)})
         givers = await self._get(ids, search_pb2.ITEM_VIEW_FULL) if ids else {}
-        found: list[Found] = []
-        for wanted, made in zip(batch, plans, strict=True):
-            if not made.unchanged and not all(_still_gives(made, giver, givers.get(giver)) for giver in _givers(made)):
-                # Deleted or replaced between the two questions.
-                made = plan(wanted, self._terms, None, ())
-            found.append(Found(made, own.get(wanted.id), givers))
-        return found
+        return [
+            Found(made, own.get(wanted.id), givers) if made.unchanged else self._of_givers(wanted, made, own, givers)
+            for wanted, made in zip(batch, plans, strict=True)
+        ]
+
+    def _of_givers(
+        self, wanted: Wanted, first: Plan, own: Mapping[str, search_pb2.Item], givers: Mapping[str, search_pb2.Item]
+    ) -> Found:
+        """Plan again with the items as they came the second time, with their vectors.
+
+        Between the two questions any of them may have been deleted, or replaced by another image under its id: only
+        what one answer tells together, the digest and the vectors and the caption, belongs together.
+        """
+        names = _givers(first)
+        mine = (givers if wanted.id in names else own).get(wanted.id)
+        others = [givers[name] for name in sorted(names) if name in givers]
+        return Found(self._plan(wanted, mine, others), mine, givers)
 
     async def _both(
         self, batch: Sequence[Wanted]
@@ -67,11 +77,8 @@ class Lookup:
         await together([ask_own(), ask_alike()])
         return own, alike
 
-    def _plan(
-        self, wanted: Wanted, own: Mapping[str, search_pb2.Item], alike: Mapping[bytes, Sequence[search_pb2.Item]]
-    ) -> Plan:
-        mine = own.get(wanted.id)
-        others = [stored_item(item) for item in alike.get(wanted.digest, ()) if item.id != wanted.id]
+    def _plan(self, wanted: Wanted, mine: search_pb2.Item | None, alike: Sequence[search_pb2.Item]) -> Plan:
+        others = [stored_item(item) for item in alike if item.id != wanted.id]
         return plan(wanted, self._terms, stored_item(mine) if mine is not None else None, others)
 
     async def _get(self, ids: Sequence[str], view: search_pb2.ItemView.ValueType) -> dict[str, search_pb2.Item]:
@@ -115,7 +122,7 @@ def stored_item(item: search_pb2.Item) -> StoredItem:
     return StoredItem(
         id=item.id,
         digest=item.content_digest,
-        metadata=item.metadata,
+        metadata=item.metadata.fields,
         spaces=frozenset(item.vectors),
         caption=item.caption.text if item.HasField("caption") else None,
         caption_model=item.caption.model,
@@ -125,12 +132,3 @@ def stored_item(item: search_pb2.Item) -> StoredItem:
 
 def _givers(made: Plan) -> set[str]:
     return {*made.take.values(), *([made.caption_from] if made.caption_from else [])}
-
-
-def _still_gives(made: Plan, giver: str, item: search_pb2.Item | None) -> bool:
-    names = [name for name, taken_from in made.take.items() if taken_from == giver]
-    return (
-        item is not None
-        and all(name in item.vectors for name in names)
-        and (made.caption_from != giver or item.HasField("caption"))
-    )

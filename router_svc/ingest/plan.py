@@ -1,6 +1,7 @@
 """Decides what one picture still needs, given what the store holds. Pure: no I/O, no gRPC, no protobuf."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -17,6 +18,10 @@ class Terms:
     """ModelInfo.name that alone will do; empty: any."""
     caption_prompt: str = ""
     """Words that a generated caption begins with."""
+    merges_metadata: bool = True
+    """Whether stored metadata that an item does not carry is kept; otherwise what it carries replaces all of it."""
+    same_value: Callable[[object, object], bool] = operator.eq
+    """Whether two values of metadata say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +30,7 @@ class Wanted:
 
     id: str
     digest: bytes
-    metadata: object
-    """Anything that compares equal to StoredItem.metadata where the two say the same."""
+    metadata: Mapping[str, object]
     caption: str = ""
     """The caller's own; empty: none given."""
     image_uri: str = ""
@@ -38,7 +42,7 @@ class StoredItem:
 
     id: str
     digest: bytes
-    metadata: object
+    metadata: Mapping[str, object]
     spaces: frozenset[str]
     """NamedSpace.name values it has a vector for."""
     caption: str | None = None
@@ -76,7 +80,8 @@ class Plan:
 def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[StoredItem]) -> Plan:
     """What `wanted` needs, where `own` is the item of its id and `alike` are stored items of the same content.
 
-    A stored item of another content gives nothing: it is replaced whole.
+    A stored item of another content gives nothing: its vectors, caption and image_uri are of another image. Metadata is
+    the id's, and what becomes of it, the store decides by the policy of the write.
     """
     same = own if own is not None and own.digest == wanted.digest else None
     donors = ([same] if same else []) + [item for item in alike if item.digest == wanted.digest]
@@ -91,7 +96,7 @@ def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[S
         same is not None
         and not encode
         and all(giver_id == same.id for giver_id in take.values())
-        and same.metadata == wanted.metadata
+        and _metadata_stands(wanted.metadata, same.metadata, terms)
         and wanted.image_uri in ("", same.image_uri)
         and _caption_stands(wanted, same, source, giver)
     )
@@ -103,10 +108,11 @@ def _caption(
 ) -> tuple[CaptionSource, str]:
     if wanted.caption:
         return CaptionSource.CALLER, ""
+    if same is not None and same.caption is not None and (not same.caption_model or not terms.captions):
+        # What is not carried is kept: a caller's own words always, generated ones where nobody asks for others.
+        return CaptionSource.STORED, same.id
     if not terms.captions:
-        # Nobody asks for one, but a generated one that is there still says what the picture shows.
-        kept = same is not None and same.caption is not None and same.caption_model != ""
-        return (CaptionSource.STORED, same.id) if same and kept else (CaptionSource.NOWHERE, "")
+        return CaptionSource.NOWHERE, ""
     for donor in donors:
         if _generated_as_asked(donor, terms):
             return CaptionSource.STORED, donor.id
@@ -118,6 +124,12 @@ def _generated_as_asked(item: StoredItem, terms: Terms) -> bool:
         return False
     model = item.caption_model.rpartition("@")[0] or item.caption_model
     return terms.caption_model in ("", model) and item.caption.lower().startswith(terms.caption_prompt.lower())
+
+
+def _metadata_stands(carried: Mapping[str, object], stored: Mapping[str, object], terms: Terms) -> bool:
+    if not terms.merges_metadata and len(carried) != len(stored):
+        return False
+    return all(name in stored and terms.same_value(stored[name], value) for name, value in carried.items())
 
 
 def _caption_stands(wanted: Wanted, same: StoredItem, source: CaptionSource, giver: str) -> bool:

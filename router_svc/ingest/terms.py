@@ -12,6 +12,7 @@ from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFai
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import wants_bulk
 from router_svc.directory import Directory
+from router_svc.ingest.metadata import same_value
 from router_svc.ingest.plan import Terms
 
 MAX_BEAMS = 8
@@ -29,6 +30,10 @@ class Asked:
     caption_options: caption_pb2.CaptionOptions
     encode_options: Mapping[str, encoder_pb2.EncodeOptions]
     """By VectorSpace.id."""
+    metadata_policy: search_pb2.MetadataPolicy.ValueType
+    """Never unspecified."""
+    identity: tuple[object, ...]
+    """Of the collection's definition: another one where it was deleted and made anew."""
 
 
 def check_options(options: router_pb2.IngestOptions) -> None:
@@ -41,6 +46,13 @@ def check_options(options: router_pb2.IngestOptions) -> None:
             f"options.captions is {options.captions}: use one of CaptionPolicy's values or leave it out",
             field="options.captions",
             metadata={"value": options.captions},
+        )
+    if options.metadata_policy not in search_pb2.MetadataPolicy.values():
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.metadata_policy is {options.metadata_policy}: use one of MetadataPolicy's values or leave it out",
+            field="options.metadata_policy",
+            metadata={"value": options.metadata_policy},
         )
     if options.caption_options.beam_count > MAX_BEAMS:
         raise InvalidInput(
@@ -85,9 +97,17 @@ async def settle(
     if asks_captions:
         await _check_captioner(caption_options, directory)
     space_ids = {name: named[name].id for name in names}
+    policy = options.metadata_policy or search_pb2.METADATA_POLICY_MERGE
     return Asked(
         collection.name,
-        Terms(names, asks_captions, caption_options.model, caption_options.prompt),
+        Terms(
+            names,
+            asks_captions,
+            caption_options.model,
+            caption_options.prompt,
+            merges_metadata=policy == search_pb2.METADATA_POLICY_MERGE,
+            same_value=same_value,
+        ),
         space_ids,
         options.captions == router_pb2.CAPTION_POLICY_REQUIRED,
         caption_options,
@@ -97,6 +117,8 @@ async def settle(
             )
             for space_id in space_ids.values()
         },
+        policy,
+        (collection.uid, *((space.name, space.space.id) for space in collection.spaces)),
     )
 
 

@@ -20,16 +20,26 @@ class Written:
     outcome: search_pb2.UpsertOutcome.ValueType
     store_us: int
     """How long the transaction took, in microseconds."""
+    changes: tuple[search_pb2.ItemChange.ValueType, ...] = ()
+    """What of the item changed, where it was updated."""
 
 
 class Writer:
     """Writes into one collection."""
 
     def __init__(
-        self, stores: Stores, collection: str, *, prefix: str, patience: Patience, deadline: float | None
+        self,
+        stores: Stores,
+        collection: str,
+        metadata_policy: search_pb2.MetadataPolicy.ValueType,
+        *,
+        prefix: str,
+        patience: Patience,
+        deadline: float | None,
     ) -> None:
         self._stores = stores
         self._collection = collection
+        self._metadata_policy = metadata_policy
         self._prefix = prefix
         self._patience = patience
         self._deadline = deadline
@@ -55,7 +65,9 @@ class Writer:
         return [outcomes[index] for index in range(len(items))]
 
     async def _upsert(self, items: Sequence[search_pb2.Item]) -> list[Written]:
-        request = search_pb2.UpsertItemsRequest(collection=self._collection, items=items)
+        request = search_pb2.UpsertItemsRequest(
+            collection=self._collection, items=items, metadata_policy=self._metadata_policy
+        )
         started = asyncio.get_running_loop().time()
         answer = await self._stores.call(
             lambda stub, timeout_s: stub.UpsertItems(request, timeout=timeout_s),
@@ -67,7 +79,7 @@ class Writer:
             raise InternalFault(
                 Reason.INTERNAL, f"the search service answered {len(answer.results)} of {len(items)} items"
             )
-        return [Written(result.outcome, store_us) for result in answer.results]
+        return [Written(result.outcome, store_us, tuple(result.changes)) for result in answer.results]
 
     def _own(self, error: LensmeshError, position: int) -> LensmeshError:
         """What the error of a batch says of one of its items, in the words of the item's own fields."""

@@ -16,7 +16,7 @@ from tests.router.faults import SPACE, Faults, vector
 
 
 class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
-    """Encodes by digest. A picture that begins with "bad" is none."""
+    """Encodes by digest. An image that begins with "bad" is none, and one that begins with "plain" is of one colour."""
 
     name = "lensmesh.encoder.v1.EncoderService"
 
@@ -99,7 +99,9 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         if image.content.startswith(b"bad"):
             error = InvalidInput(Reason.IMAGE_UNDECODABLE, f"{field_path} is no picture", field=field_path)
             return encoder_pb2.EncodeResult(error=to_status(error))
-        return self._result(image.content, space)
+        result = self._result(image.content, space)
+        result.low_content = image.content.startswith(b"plain")
+        return result
 
     def _text(self, index: int, text: str, space: common_pb2.VectorSpace) -> encoder_pb2.EncodeResult:
         if not text:

@@ -14,6 +14,14 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import to_status
 from tests.router.faults import Faults
 
+CHANGES = {
+    "content_digest": search_pb2.ITEM_CHANGE_CONTENT,
+    "vectors": search_pb2.ITEM_CHANGE_VECTORS,
+    "caption": search_pb2.ITEM_CHANGE_CAPTION,
+    "metadata": search_pb2.ITEM_CHANGE_METADATA,
+    "image_uri": search_pb2.ITEM_CHANGE_IMAGE_URI,
+}
+
 
 class FakeSearch(search_pb2_grpc.SearchServiceServicer):
     """A store in memory. An item whose metadata has "refuse" is refused by name."""
@@ -27,6 +35,7 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         self.items: dict[str, dict[str, search_pb2.Item]] = {}
         self.writes: list[list[str]] = []
         self.searches: list[search_pb2.SearchRequest] = []
+        self.made = 0
 
     def add(self, server: grpc.aio.Server) -> None:
         search_pb2_grpc.add_SearchServiceServicer_to_server(self, server)
@@ -34,9 +43,15 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
     def make(self, name: str, *spaces: tuple[str, common_pb2.VectorSpace]) -> None:
         """A collection that is there already."""
         self.collections[name] = search_pb2.Collection(
-            name=name, spaces=[search_pb2.NamedSpace(name=space_name, space=space) for space_name, space in spaces]
+            name=name,
+            uid=self._uid(),
+            spaces=[search_pb2.NamedSpace(name=space_name, space=space) for space_name, space in spaces],
         )
         self.items[name] = {}
+
+    def _uid(self) -> str:
+        self.made += 1
+        return f"uid {self.made}"
 
     async def GetInfo(self, request: Any, context: Any) -> search_pb2.GetInfoResponse:
         return search_pb2.GetInfoResponse(
@@ -56,6 +71,8 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         async with self.faults.call(1):
             if request.collection.name.startswith("9"):
                 raise InvalidInput(Reason.COLLECTION_INVALID, "a name begins with a letter", field="collection.name")
+            if request.collection.name not in self.collections:
+                request.collection.uid = self._uid()
             made = self.collections.setdefault(request.collection.name, request.collection)
             self.items.setdefault(made.name, {})
             return search_pb2.CreateCollectionResponse(collection=made)
@@ -74,19 +91,27 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
     async def UpsertItems(self, request: search_pb2.UpsertItemsRequest, context: Any) -> Any:
         check_items(len(request.items), self.max_items, "items")
         async with self.faults.call(len(request.items)):
-            self._collection(request.collection)
+            collection = self._collection(request.collection)
             self._refuse_bad(request.items)
-            there = self.items[request.collection]
-            results = []
-            for item in request.items:
-                outcome = search_pb2.UPSERT_OUTCOME_CREATED
-                if item.id in there:
-                    same = there[item.id] == item
-                    outcome = search_pb2.UPSERT_OUTCOME_UNCHANGED if same else search_pb2.UPSERT_OUTCOME_UPDATED
-                there[item.id] = item
-                results.append(search_pb2.UpsertResult(id=item.id, outcome=outcome))
+            self._refuse_strangers(collection, request.items)
+            merges = request.metadata_policy == search_pb2.METADATA_POLICY_MERGE
+            results = [self._put(self.items[request.collection], item, merges) for item in request.items]
             self.writes.append([item.id for item in request.items])
             return search_pb2.UpsertItemsResponse(results=results)
+
+    @staticmethod
+    def _put(there: dict[str, search_pb2.Item], item: search_pb2.Item, merges: bool) -> search_pb2.UpsertResult:
+        before = there.get(item.id)
+        if before is not None and merges:
+            merged = dict(before.metadata.fields) | dict(item.metadata.fields)
+            for name, value in merged.items():
+                item.metadata.fields[name].CopyFrom(value)
+        there[item.id] = item
+        if before is None:
+            return search_pb2.UpsertResult(id=item.id, outcome=search_pb2.UPSERT_OUTCOME_CREATED)
+        changes = [change for name, change in CHANGES.items() if getattr(before, name) != getattr(item, name)]
+        outcome = search_pb2.UPSERT_OUTCOME_UPDATED if before != item else search_pb2.UPSERT_OUTCOME_UNCHANGED
+        return search_pb2.UpsertResult(id=item.id, outcome=outcome, changes=changes)
 
     async def GetItems(self, request: search_pb2.GetItemsRequest, context: Any) -> Any:
         async with self.faults.call(len(request.ids)):
@@ -148,6 +173,18 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
             raise InvalidInput(
                 Reason.METADATA_INVALID, f"items[{index}].metadata is refused", field=f"items[{index}].metadata"
             )
+
+    @staticmethod
+    def _refuse_strangers(collection: search_pb2.Collection, items: Sequence[search_pb2.Item]) -> None:
+        """Vectors of a space that the collection has not."""
+        spaces = {named.name: named.space.id for named in collection.spaces}
+        for index, item in enumerate(items):
+            for name, embedding in item.vectors.items():
+                field = f"items[{index}].vectors[{name}]"
+                if name not in spaces:
+                    raise InvalidInput(Reason.SPACE_UNKNOWN, f"{field}: no such space", field=field)
+                if embedding.space_id != spaces[name]:
+                    raise PreconditionFailed(Reason.SPACE_MISMATCH, f"{field} is of another space", field=field)
 
     def _search(self, request: search_pb2.SearchRequest) -> search_pb2.SearchResponse:
         self.searches.append(request)

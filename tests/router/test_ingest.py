@@ -10,7 +10,7 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeEncoder, vector
-from tests.router.helpers import item, until
+from tests.router.helpers import item, reason_of, request, until
 
 
 def struct(**fields: str) -> struct_pb2.Struct:
@@ -156,3 +156,88 @@ async def test_a_collection_deleted_under_a_stream_is_made_again(mesh: Mesh) -> 
     refs = [result.ref async for answer in mesh.router.IngestStream(messages()) for result in answer.results]
     assert sorted(refs) == ["a", "b"]
     assert [stored.caption.text for stored in mesh.stored().values()] == ["a picture of b"]
+
+
+async def test_what_an_ingest_does_not_carry_stays(mesh: Mesh) -> None:
+    await mesh.ingest(item("p", id="x", image_uri="s3://a", caption="my words", metadata=struct(a="1", b="1")))
+    [result] = (await mesh.ingest(item("p", id="x"))).values()
+    assert result.item.outcome == search_pb2.UPSERT_OUTCOME_UNCHANGED
+    assert result.item.caption.text == "my words"
+    [result] = (await mesh.ingest(item("p", id="x", metadata=struct(b="2")))).values()
+    assert (result.item.outcome, list(result.item.changes)) == (
+        search_pb2.UPSERT_OUTCOME_UPDATED,
+        [search_pb2.ITEM_CHANGE_METADATA],
+    )
+    stored = mesh.stored()["x"]
+    assert (stored.metadata, stored.caption.text, stored.image_uri) == (struct(a="1", b="2"), "my words", "s3://a")
+    [result] = (await mesh.ingest(item("p", id="x", metadata=struct(a="1")))).values()
+    assert result.item.outcome == search_pb2.UPSERT_OUTCOME_UNCHANGED
+
+
+async def test_metadata_is_replaced_where_that_is_asked_for(mesh: Mesh) -> None:
+    await mesh.ingest(item("p", id="x", metadata=struct(a="1", b="1")))
+    replace = search_pb2.METADATA_POLICY_REPLACE
+    await mesh.ingest(item("p", id="x", metadata=struct(b="2")), metadata_policy=replace)
+    assert mesh.stored()["x"].metadata == struct(b="2")
+    [result] = (await mesh.ingest(item("p", id="x"), metadata_policy=replace)).values()
+    assert result.item.outcome == search_pb2.UPSERT_OUTCOME_UPDATED
+    assert not mesh.stored()["x"].metadata.fields
+
+
+async def test_another_image_under_an_id_keeps_its_metadata_alone(mesh: Mesh) -> None:
+    await mesh.ingest(item("p", b"one", id="x", image_uri="s3://a", caption="mine", metadata=struct(a="1")))
+    [result] = (await mesh.ingest(item("p", b"two", id="x"))).values()
+    assert set(result.item.changes) == {
+        search_pb2.ITEM_CHANGE_CONTENT,
+        search_pb2.ITEM_CHANGE_VECTORS,
+        search_pb2.ITEM_CHANGE_CAPTION,
+        search_pb2.ITEM_CHANGE_IMAGE_URI,
+    }
+    stored = mesh.stored()["x"]
+    assert (stored.metadata, stored.caption.text, stored.image_uri) == (struct(a="1"), "a picture of two", "")
+
+
+async def test_low_content_is_kept_with_its_image(mesh: Mesh) -> None:
+    results = await mesh.ingest(item("a", b"plain red", id="red"), item("b", id="b"))
+    assert (results["a"].item.low_content, results["b"].item.low_content) == (True, False)
+    assert results["a"].item.fully_transparent is False
+    [taken] = (await mesh.ingest(item("c", b"plain red", id="same content"))).values()
+    assert taken.item.low_content
+    [same] = (await mesh.ingest(item("a", b"plain red", id="red"))).values()
+    assert (same.item.outcome, same.item.low_content) == (search_pb2.UPSERT_OUTCOME_UNCHANGED, True)
+    assert {name: stored.low_content for name, stored in mesh.stored().items()} == {
+        "red": True,
+        "b": False,
+        "same content": True,
+    }
+
+
+async def test_a_collection_made_anew_under_a_stream_is_filled_as_it_is_now(unstarted: Mesh) -> None:
+    """Its definition was read when the stream began: with another space, every item would be refused for good."""
+    unstarted.encoders.append(FakeEncoder(OTHER_SPACE))
+    mesh = await unstarted.start()
+    mesh.search.make("mine", ("image", SPACE))
+
+    async def messages() -> AsyncIterator[router_pb2.IngestStreamRequest]:
+        yield request([item("a")], collection="mine")
+        await until(lambda: bool(mesh.stored("mine")), "the first is stored")
+        mesh.search.make("mine", ("second", OTHER_SPACE))
+        yield router_pb2.IngestStreamRequest(items=[item(f"b{n}") for n in range(40)])
+
+    answers = [result async for answer in mesh.router.IngestStream(messages()) for result in answer.results]
+    assert [result.error for result in answers if result.HasField("error")] == []
+    assert len(answers) == 41
+    assert {tuple(stored.vectors) for stored in mesh.stored("mine").values()} == {("second",)}
+
+
+async def test_a_collection_made_anew_without_the_space_asked_for_refuses_item_by_item(mesh: Mesh) -> None:
+    mesh.search.make("mine", ("image", SPACE))
+
+    async def messages() -> AsyncIterator[router_pb2.IngestStreamRequest]:
+        yield request([item("a")], collection="mine", spaces=["image"])
+        await until(lambda: bool(mesh.stored("mine")), "the first is stored")
+        mesh.search.make("mine", ("words", OTHER_SPACE))
+        yield router_pb2.IngestStreamRequest(items=[item("b"), item("c")])
+
+    answers = [result async for answer in mesh.router.IngestStream(messages()) for result in answer.results]
+    assert sorted(reason_of(result.error) for result in answers if result.ref != "a") == ["SPACE_UNKNOWN"] * 2

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from google.protobuf import struct_pb2
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput, UpstreamFault, Violation
@@ -10,6 +11,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import SettingsError, load_settings
 from router_svc.budget import Budget
 from router_svc.cut import CallLimits, cut
+from router_svc.ingest.metadata import same_value
 from router_svc.limits import tightest
 from router_svc.peers.faults import item_indexes, repath
 from router_svc.peers.kinds import Kind
@@ -156,3 +158,15 @@ def test_settings_name_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENSMESH_ROUTER_SEARCH_TARGETS", "nowhere")
     with pytest.raises(SettingsError, match="LENSMESH_ROUTER_SEARCH_TARGETS"):
         load_settings(RouterSettings)
+
+
+def test_metadata_is_compared_by_what_it_says() -> None:
+    def value(number: float, word: str = "x") -> struct_pb2.Value:
+        made = struct_pb2.Value()
+        made.struct_value.update({"list": [{"n": number}, word, None, True]})
+        return made
+
+    assert same_value(value(0.0), value(-0.0))
+    assert not same_value(value(0.0), value(1.0))
+    assert not same_value(value(-0.0), value(0.0, "y"))
+    assert not same_value(struct_pb2.Value(bool_value=True), struct_pb2.Value(number_value=1))

@@ -11,6 +11,8 @@ TERMS = Terms(("image", "second"), captions=True)
 WANTED = Wanted("me", DIGEST, {"a": 1})
 OWN = StoredItem("me", DIGEST, {"a": 1}, frozenset(("image", "second")), "a cat", "teller@1", "s3://p")
 OTHER = replace(OWN, id="other")
+WRITTEN = replace(OWN, caption_model="")
+REPLACE = replace(TERMS, merges_metadata=False)
 
 
 def test_nothing_there_needs_everything() -> None:
@@ -26,16 +28,17 @@ def test_all_there_needs_nothing() -> None:
 
 
 CHANGES = {
-    "metadata": (replace(WANTED, metadata={}), TERMS, OWN),
+    "another value in the metadata": (replace(WANTED, metadata={"a": 2}), TERMS, OWN),
+    "one more field of metadata": (replace(WANTED, metadata={"b": 2}), TERMS, OWN),
+    "no metadata, to replace what is there": (replace(WANTED, metadata={}), REPLACE, OWN),
+    "less metadata, to replace what is there": (WANTED, REPLACE, replace(OWN, metadata={"a": 1, "b": 2})),
     "a caller's caption": (replace(WANTED, caption="mine"), TERMS, OWN),
     "an address": (replace(WANTED, image_uri="s3://q"), TERMS, OWN),
     "a missing vector": (WANTED, TERMS, replace(OWN, spaces=frozenset(("image",)))),
     "a missing caption": (WANTED, TERMS, replace(OWN, caption=None, caption_model="")),
-    "a caption somebody wrote": (WANTED, TERMS, replace(OWN, caption_model="")),
     "another caption model": (WANTED, replace(TERMS, caption_model="poet"), OWN),
     "another prompt": (WANTED, replace(TERMS, caption_prompt="an oil painting of"), OWN),
     "another picture": (WANTED, TERMS, replace(OWN, digest=b"e" * 32)),
-    "a written caption that nobody asks for": (WANTED, replace(TERMS, captions=False), replace(OWN, caption_model="")),
 }
 
 
@@ -46,6 +49,12 @@ def test_each_difference_is_written(name: str) -> None:
 
 
 SAME = {
+    "no metadata": (replace(WANTED, metadata={}), TERMS, OWN),
+    "a part of the metadata": (WANTED, TERMS, replace(OWN, metadata={"a": 1, "b": 2})),
+    "the same metadata, to replace what is there": (WANTED, REPLACE, OWN),
+    "a caption that somebody wrote": (WANTED, TERMS, WRITTEN),
+    "a written caption that nobody asks for": (WANTED, replace(TERMS, captions=False), WRITTEN),
+    "a written caption, and a model asked for": (WANTED, replace(TERMS, caption_model="poet"), WRITTEN),
     "the same caption again": (replace(WANTED, caption="mine"), TERMS, replace(OWN, caption="mine", caption_model="")),
     "the same address": (replace(WANTED, image_uri="s3://p"), TERMS, OWN),
     "no captions asked for, one there": (WANTED, replace(TERMS, captions=False), OWN),

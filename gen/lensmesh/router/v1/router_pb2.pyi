@@ -274,9 +274,11 @@ class IngestItem(_message.Message):
     id: _builtins.str
     """Item.id; empty means the hexadecimal SHA-256 of the picture's bytes, so that the same picture is stored once."""
     caption: _builtins.str
-    """Used instead of a generated caption."""
+    """Used instead of a generated caption. Empty keeps the caption of a caller that is stored with this very image; with another image
+    under the id, the caption goes.
+    """
     image_uri: _builtins.str
-    """Item.image_uri: kept, never fetched. Empty means Image.uri, if that is set."""
+    """Item.image_uri: kept, never fetched. Empty means Image.uri if that is set, else what is stored with this very image."""
     content_digest: _builtins.bytes
     """SHA-256 of the picture's bytes, 32 bytes. If set and wrong: INVALID_ARGUMENT with reason DIGEST_MISMATCH."""
     @_builtins.property
@@ -285,7 +287,7 @@ class IngestItem(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """Kept with it."""
+        """Kept with it, as IngestOptions.metadata_policy says; it belongs to the id, whatever image that has."""
 
     def __init__(
         self,
@@ -361,8 +363,8 @@ class IngestedItem(_message.Message):
     id: _builtins.str
     """Item.id."""
     outcome: _search_pb2.UpsertOutcome.ValueType
-    """Unchanged: there with the same content_digest, metadata and caller's caption, and with all vectors and captions that are asked
-    for; no model ran. The same content under another id takes the vectors that are there.
+    """Unchanged: there with the same content_digest and with all that the item carries, and with all vectors and captions that are
+    asked for; no model ran. The same content under another id takes the vectors that are there.
     """
     store_us: _builtins.int
     """The store's share, in microseconds."""
