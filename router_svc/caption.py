@@ -43,7 +43,7 @@ class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
         self._streams = streams
 
     async def GetInfo(self, request: caption_pb2.GetInfoRequest, context: Any) -> caption_pb2.GetInfoResponse:
-        # Unavailable while no captioner has ever told what it runs.
+        # Unavailable while the first captioner has not told what it runs.
         await self._directory.captioners("")
         return caption_pb2.GetInfoResponse(
             models=self._directory.caption_models(),
@@ -65,6 +65,9 @@ class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
         self, request: caption_pb2.StreamCaptionRequest, context: Any
     ) -> AsyncIterator[caption_pb2.StreamCaptionResponse]:
         check_message(request, self._settings.max_message_bytes)
+        if not request.options.model:
+            # Said to every captioner: another one's own default may be another model.
+            request.options.model = await self._directory.default_caption_model()
         serving = await self._directory.captioners(request.options.model)
         pieces = self._captioners.fleet.stream(
             lambda stub, timeout_s: stub.StreamCaption(request, timeout=timeout_s),

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
-from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_chassis.errors import LensmeshError, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.cut import CallLimits
 from router_svc.peers.faults import unavailable
 from router_svc.peers.kinds import Kind
-from router_svc.peers.replica import Replica
+from router_svc.peers.replica import Info
 from router_svc.peers.roster import Roster
+
+log = get_logger(__name__)
 
 # A request for something unknown may ask all replicas again, but not more often than this.
 FRESH_S = 1.0
@@ -28,18 +31,22 @@ class Serving:
 class Directory:
     """What the mesh serves, by the last answers of its replicas.
 
-    A replica that is away keeps what it last served: work for it waits instead of being refused for good.
+    A replica that is away keeps what it last served: work for it waits instead of being refused for good. The default
+    space and the default captioning model are those of the first target. Until it has told them there are none: taking
+    another target's for the time being would store vectors of the wrong model for good.
     """
 
     def __init__(self, roster: Roster, *, default_space: str, own_limits: CallLimits) -> None:
         self._roster = roster
-        self._default_space = default_space
+        self._chosen_space = default_space
         self._own_limits = own_limits
+        self._defaults: dict[Kind, str] = {}
+        """VectorSpace.id and ModelInfo.name that the first targets' defaults are, once they have told."""
 
     def models(self) -> list[encoder_pb2.ServedModel]:
         """Every model of every encoder with all its spaces, the default first."""
         found: dict[tuple[str, str], encoder_pb2.ServedModel] = {}
-        for served in self._served(self._roster.replicas(Kind.ENCODER)):
+        for served in _served(self._infos(Kind.ENCODER)):
             have = found.setdefault((served.model.name, served.model.weights_digest), served)
             more = [space for space in served.spaces if space.id not in {known.id for known in have.spaces}]
             if more:
@@ -47,44 +54,50 @@ class Directory:
                 joined.CopyFrom(have)
                 joined.spaces.extend(more)
                 found[served.model.name, served.model.weights_digest] = joined
-        default = self._default_space
+        default = self._default(Kind.ENCODER)
         return sorted(found.values(), key=lambda served: default not in {space.id for space in served.spaces})
 
     def spaces(self) -> list[common_pb2.VectorSpace]:
         """Every space that an encoder answers in, the default first."""
         found = {space.id: space for served in self.models() for space in served.spaces}
-        return sorted(found.values(), key=lambda space: space.id != self._default_space)
+        default = self._default(Kind.ENCODER)
+        return sorted(found.values(), key=lambda space: space.id != default)
 
     def caption_models(self) -> list[common_pb2.ModelInfo]:
         """Every captioner's models, the default first."""
         found: dict[tuple[str, str], common_pb2.ModelInfo] = {}
-        for replica in self._roster.replicas(Kind.CAPTIONER):
-            for model in replica.info.models if replica.info else ():
+        for info in self._infos(Kind.CAPTIONER):
+            for model in info.models:
                 found.setdefault((model.name, model.weights_digest), model)
-        return list(found.values())
+        default = self._default(Kind.CAPTIONER)
+        return sorted(found.values(), key=lambda model: model.name != default)
 
     def max_caption_tokens(self) -> int:
         """The longest caption that every captioner writes, in tokens; 0: unknown."""
-        told = [
-            replica.info.limits.max_caption_tokens for replica in self._roster.replicas(Kind.CAPTIONER) if replica.info
-        ]
+        told = [info.limits.max_caption_tokens for info in self._infos(Kind.CAPTIONER)]
         return min((limit for limit in told if limit), default=0)
 
     def stored_at_once(self) -> int:
         """Items that every search service writes in one transaction, as far as is known."""
-        told = [replica.info.limits.max_items for replica in self._roster.replicas(Kind.SEARCH) if replica.info]
+        told = [info.limits.max_items for info in self._infos(Kind.SEARCH)]
         return min([self._own_limits.max_items, *(limit for limit in told if limit)])
 
     async def default_space(self) -> common_pb2.VectorSpace:
-        """The space of a request that names none. Unavailable while no encoder has told its spaces."""
-        await self._learn(Kind.ENCODER, lambda: bool(self.spaces()))
-        spaces = self.spaces()
-        if self._default_space and spaces and spaces[0].id != self._default_space:
-            await self.encoders(self._default_space)
-            spaces = self.spaces()
-        if not spaces:
-            raise unavailable(Kind.ENCODER, self._roster.targets(Kind.ENCODER))
-        return spaces[0]
+        """The space of a request that names none. Unavailable while the first encoder has not told its spaces."""
+        await self._learn(Kind.ENCODER, lambda: bool(self._default(Kind.ENCODER)))
+        space_id = self._default(Kind.ENCODER)
+        if not space_id:
+            raise self._undecided(Kind.ENCODER, "space", "default_space names a VectorSpace.id")
+        await self.encoders(space_id)
+        return next(space for space in self.spaces() if space.id == space_id)
+
+    async def default_caption_model(self) -> str:
+        """The model of a request that names none. Unavailable while the first captioner has not told its models."""
+        await self._learn(Kind.CAPTIONER, lambda: bool(self._default(Kind.CAPTIONER)))
+        model = self._default(Kind.CAPTIONER)
+        if not model:
+            raise self._undecided(Kind.CAPTIONER, "model", "a request names its model")
+        return model
 
     async def encoders(self, space_id: str) -> Serving:
         """Who answers in a space.
@@ -92,9 +105,8 @@ class Directory:
         PreconditionFailed with reason SPACE_NOT_SERVED if nobody does, Unavailable if one that has not told may.
         """
 
-        def serves(replica: Replica) -> bool:
-            spaces = (space for served in self._served([replica]) for space in served.spaces)
-            return any(space.id == space_id for space in spaces)
+        def serves(info: Info) -> bool:
+            return any(space.id == space_id for served in info.served for space in served.spaces)
 
         serving = await self._find(Kind.ENCODER, serves)
         if serving is None:
@@ -108,15 +120,8 @@ class Directory:
 
     async def captioners(self, model: str) -> Serving:
         """Who runs a captioning model; empty means the default one. Errors as of `encoders`, with MODEL_NOT_SERVED."""
-
-        def runs(replica: Replica) -> bool:
-            models = replica.info.models if replica.info else ()
-            return any(info.name == model for info in models) if model else bool(models)
-
-        if not model:
-            await self._learn(Kind.CAPTIONER, lambda: bool(self.caption_models()))
-            model = next((info.name for info in self.caption_models()), "")
-        serving = await self._find(Kind.CAPTIONER, runs)
+        model = model or await self.default_caption_model()
+        serving = await self._find(Kind.CAPTIONER, lambda info: any(one.name == model for one in info.models))
         if serving is None:
             known = ", ".join(info.name for info in self.caption_models())
             raise PreconditionFailed(
@@ -126,12 +131,14 @@ class Directory:
             )
         return serving
 
-    async def _find(self, kind: Kind, suits: Callable[[Replica], bool]) -> Serving | None:
-        await self._learn(kind, lambda: any(suits(replica) for replica in self._roster.replicas(kind)))
-        suiting = [replica for replica in self._roster.replicas(kind) if suits(replica)]
+    async def _find(self, kind: Kind, suits: Callable[[Info], bool]) -> Serving | None:
+        await self._learn(kind, lambda: any(suits(info) for info in self._infos(kind)))
+        suiting: dict[str, list[Info]] = {}
+        for target in self._roster.targets(kind):
+            if infos := [info for info in self._roster.told(kind, target) if suits(info)]:
+                suiting[target] = infos
         if suiting:
-            targets = tuple(dict.fromkeys(replica.address.target for replica in suiting))
-            return Serving(targets, self._call_limits(suiting))
+            return Serving(tuple(suiting), self._call_limits([info for infos in suiting.values() for info in infos]))
         if self._strangers(kind) or not self._roster.targets(kind):
             raise unavailable(kind, self._roster.targets(kind))
         return None
@@ -140,23 +147,57 @@ class Directory:
         if not enough() and self._roster.targets(kind):
             await self._roster.refresh(FRESH_S)
 
+    def _default(self, kind: Kind) -> str:
+        """What the settings name, or else the first target's first; "" while that has not told.
+
+        It stays while any replica of that target serves it: which of several answers first decides nothing, and a
+        rolling update to another model moves it once.
+        """
+        if kind is Kind.ENCODER and self._chosen_space:
+            return self._chosen_space
+        targets = self._roster.targets(kind)
+        named = [name for info in (self._roster.told(kind, targets[0]) if targets else ()) for name in _names(info)]
+        if named and self._defaults.get(kind) not in named:
+            if kind in self._defaults:
+                log.warning("default moved", kind=kind.noun, was=self._defaults[kind], now=named[0])
+            self._defaults[kind] = named[0]
+        return self._defaults.get(kind, "")
+
+    def _undecided(self, kind: Kind, what: str, instead: str) -> LensmeshError:
+        """That the first target is waited for."""
+        targets = self._roster.targets(kind)
+        if not targets:
+            return unavailable(kind, targets)
+        first = targets[0]
+        reason = next((replica.reason for replica in self._roster.replicas(kind, first) if replica.reason), "")
+        return Unavailable(
+            kind.unavailable,
+            f"the default {what} is that of the {kind.noun} at {first}, which has not told it yet"
+            f"{f' ({reason})' if reason else ''}: send again later, or see that {instead}",
+            metadata={"service": kind.service, "targets": first},
+        )
+
     def _strangers(self, kind: Kind) -> list[str]:
         """Targets of which nobody has ever told what it serves."""
-        return [
-            target
-            for target in self._roster.targets(kind)
-            if not any(replica.info for replica in self._roster.replicas(kind, target))
-        ]
+        return [target for target in self._roster.targets(kind) if not self._roster.told(kind, target)]
 
-    @staticmethod
-    def _served(replicas: Sequence[Replica]) -> list[encoder_pb2.ServedModel]:
-        return [served for replica in replicas if replica.info for served in replica.info.served]
+    def _infos(self, kind: Kind) -> list[Info]:
+        return [info for target in self._roster.targets(kind) for info in self._roster.told(kind, target)]
 
-    def _call_limits(self, replicas: Sequence[Replica]) -> CallLimits:
-        told = [replica.info.limits for replica in replicas if replica.info]
+    def _call_limits(self, infos: Sequence[Info]) -> CallLimits:
+        told = [info.limits for info in infos]
         return CallLimits(
             min([self._own_limits.max_items, *(limits.max_items for limits in told if limits.max_items)]),
             min(
                 [self._own_limits.max_bytes, *(limits.max_message_bytes for limits in told if limits.max_message_bytes)]
             ),
         )
+
+
+def _served(infos: Sequence[Info]) -> list[encoder_pb2.ServedModel]:
+    return [served for info in infos for served in info.served]
+
+
+def _names(info: Info) -> list[str]:
+    """VectorSpace.ids of an encoder or ModelInfo.names of a captioner, its default first."""
+    return [space.id for served in info.served for space in served.spaces] or [model.name for model in info.models]

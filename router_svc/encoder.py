@@ -45,7 +45,7 @@ class EncoderProxy(encoder_pb2_grpc.EncoderServiceServicer):
         self._streams = streams
 
     async def GetInfo(self, request: encoder_pb2.GetInfoRequest, context: Any) -> encoder_pb2.GetInfoResponse:
-        # Unavailable while no encoder has ever told what it serves: an empty list would look like no models at all.
+        # Unavailable while the first encoder has not told what it serves: an empty list would look like no models.
         await self._directory.default_space()
         return encoder_pb2.GetInfoResponse(
             models=self._directory.models(), limits=self._limits.of(Kind.ENCODER), server=self._runtime.server_info()

@@ -22,14 +22,16 @@ class RouterSettings(FetchSettings):
     encoder_targets: str = Field(
         "127.0.0.1:50051",
         description="Encoders, comma-separated: host:port (a name may have several addresses) or unix:/path; empty for "
-        "none. The first one's default model is the mesh's default.",
+        "none. The first one's default model is the mesh's default, and is waited for: no other one stands in for it.",
     )
     caption_targets: str = Field("127.0.0.1:50052", description="Captioners, likewise.")
     search_targets: str = Field("127.0.0.1:50053", description="Search services of one store, likewise.")
 
     default_collection: str = Field("default", description="Collection of a request that names none.")
     default_space: str = Field(
-        "", description="VectorSpace.id of a request that names none; empty: the first encoder's."
+        "",
+        description="VectorSpace.id of a request that names none, and of collections that ingest makes; empty: that of "
+        "the first of encoder_targets.",
     )
 
     max_items: int = Field(256, ge=1, description="Items in one call or one stream message.")

@@ -8,7 +8,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed, Unavailable
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import wants_bulk
 from router_svc.directory import Directory
@@ -125,15 +125,16 @@ async def settle(
 async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: Directory) -> tuple[str, ...]:
     """Names of the spaces that pictures can be placed in by an encoder of this mesh."""
     names: list[str] = []
-    refusal: PreconditionFailed | Unavailable | None = None
+    refusal: PreconditionFailed | None = None
     for named in spaces:
         if named.space.modalities and common_pb2.MODALITY_IMAGE not in named.space.modalities:
             continue
         try:
+            # Unavailable is let out: somebody who has not told yet may serve it, and items without that vector would be
+            # stored as if nobody did.
             await directory.encoders(named.space.id)
-        except (PreconditionFailed, Unavailable) as error:
-            # Somebody who has not told yet may serve it: that is said before a refusal for good.
-            refusal = error if refusal is None or isinstance(error, Unavailable) else refusal
+        except PreconditionFailed as error:
+            refusal = refusal or error
         else:
             names.append(named.name)
     if names:

@@ -151,12 +151,19 @@ class Captioners:
         async def send(
             stub: CaptionerStub, batch: Sequence[common_pb2.Image], timeout_s: float
         ) -> Sequence[caption_pb2.CaptionResult]:
-            request = caption_pb2.CaptionImagesRequest(images=batch, options=options)
+            request = caption_pb2.CaptionImagesRequest(images=batch, options=chosen)
             return readable(self.fleet.kind, await stub.CaptionImages(request, timeout=timeout_s)).results
 
+        async def find() -> Serving:
+            # Said to every captioner: another one's own default may be another model.
+            chosen.model = options.model or await self.directory.default_caption_model()
+            return await self.directory.captioners(chosen.model)
+
+        chosen = caption_pb2.CaptionOptions()
+        chosen.CopyFrom(options)
         return await self._images.run(
             images,
-            find=lambda: self.directory.captioners(options.model),
+            find=find,
             send=send,
             path_of=path_of,
             patience=patience,

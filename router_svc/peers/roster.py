@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.peers.kinds import Kind
-from router_svc.peers.replica import Condition, Probe, Replica
+from router_svc.peers.replica import Condition, Info, Probe, Replica
 from router_svc.peers.targets import Address, resolve
 
 log = get_logger(__name__)
@@ -30,6 +30,7 @@ class Roster:
         self._refresh_s = refresh_s
         self._probes: dict[tuple[Kind, Address], Probe] = {}
         self._replicas: dict[tuple[Kind, str], list[Replica]] = {}
+        self._told: dict[tuple[Kind, str], tuple[Info, ...]] = {}
         self._round: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
         self._timer: asyncio.Task[None] | None = None
@@ -57,6 +58,14 @@ class Roster:
         """The last known replicas of one target, or of all of one kind."""
         chosen = self._targets[kind] if target is None else [target]
         return [replica for name in chosen for replica in self._replicas.get((kind, name), [])]
+
+    def told(self, kind: Kind, target: str) -> Sequence[Info]:
+        """What the replicas of a target last told of themselves; empty where none of them ever did.
+
+        It outlives the replicas: a name that does not resolve for a while, or whose new replicas have not told yet,
+        still stands for what it served before.
+        """
+        return self._told.get((kind, target), ())
 
     def unreachable(self, kind: Kind, target: str) -> bool:
         """Whether no replica of a target answered when last asked; False of one that was never asked."""
@@ -91,6 +100,8 @@ class Roster:
         answers = await asyncio.gather(*(self._ask(kind, target) for kind, target in pairs))
         for pair, replicas in zip(pairs, answers, strict=True):
             self._replicas[pair] = replicas
+            if told := tuple(replica.info for replica in replicas if replica.info):
+                self._told[pair] = told
         known = {(replica.kind, replica.address) for replica in self._probes_of(answers)}
         for key in [key for key in self._probes if key not in known]:
             await self._probes.pop(key).close()

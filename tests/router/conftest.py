@@ -39,6 +39,10 @@ class Mesh:
         self.hosts: dict[int, Host] = {}
         self.host_settings: dict[str, Any] = {}
         self.host_name = "127.0.0.1"
+        self.away: set[int] = set()
+        """Ids of fakes that are not there when the router starts; their ports are."""
+        self.more_captioners: list[str] = []
+        """Targets of other captioners, after the first."""
         self.server: RunningServer
         self.router: Any
         self.encoder_service: Any
@@ -64,9 +68,11 @@ class Mesh:
             host = self.hosts[id(fake)] = Host(fake, **self.host_settings)
             await host.start()
             self._stack.push_async_callback(host.kill)
+            if id(fake) in self.away:
+                await host.kill()
         chosen = {
             "encoder_targets": ",".join(map(self.target, self.encoders)),
-            "caption_targets": self.target(self.captioner),
+            "caption_targets": ",".join([self.target(self.captioner), *self.more_captioners]),
             "search_targets": self.target(self.search),
         }
         router = running(RouterSettings(**(QUICK | chosen | settings)), RouterApp, "router")

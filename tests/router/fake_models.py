@@ -1,6 +1,6 @@
 """An encoder and a captioner that behave by the contracts."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -121,8 +121,9 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
 
     name = "lensmesh.caption.v1.CaptionerService"
 
-    def __init__(self, max_items: int = 64) -> None:
+    def __init__(self, max_items: int = 64, models: Sequence[str] = ("teller",)) -> None:
         self.max_items = max_items
+        self.models = models
         self.faults = Faults()
         self.images: list[bytes] = []
 
@@ -131,7 +132,7 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
 
     async def GetInfo(self, request: Any, context: Any) -> caption_pb2.GetInfoResponse:
         return caption_pb2.GetInfoResponse(
-            models=[common_pb2.ModelInfo(name="teller", weights_digest="0" * 64)],
+            models=[common_pb2.ModelInfo(name=name, weights_digest="0" * 64) for name in self.models],
             limits=common_pb2.Limits(
                 max_items=self.max_items, max_message_bytes=32 << 20, max_image_bytes=10 << 20, max_caption_tokens=100
             ),
@@ -143,7 +144,9 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
         async with self.faults.call(len(request.images)):
             self.images += [image.content for image in request.images]
             return caption_pb2.CaptionImagesResponse(
-                results=[self._describe(index, image) for index, image in enumerate(request.images)]
+                results=[
+                    self._describe(index, image, request.options.model) for index, image in enumerate(request.images)
+                ]
             )
 
     def CaptionStream(self, request_iterator: Any, context: Any) -> Any:
@@ -153,9 +156,9 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
         async with self.faults.call(1):
             for word in ("a", " fake"):
                 yield caption_pb2.StreamCaptionResponse(delta=word)
-            yield caption_pb2.StreamCaptionResponse(caption=self._describe(0, request.image).caption)
+            yield caption_pb2.StreamCaptionResponse(caption=self._describe(0, request.image, "").caption)
 
-    def _describe(self, index: int, image: common_pb2.Image) -> caption_pb2.CaptionResult:
+    def _describe(self, index: int, image: common_pb2.Image, model: str) -> caption_pb2.CaptionResult:
         if image.content.startswith(b"mute"):
             path = f"images[{index}].content"
             error = InvalidInput(Reason.MODEL_FAILED, f"{path} left the model speechless", field=path)
@@ -165,7 +168,7 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
                 text=f"a picture of {image.content.decode(errors='replace')[:20]}",
                 confidence=0.5,
                 token_count=4,
-                model="teller@000000000000",
+                model=f"{model or self.models[0]}@000000000000",
             ),
             timings=common_pb2.Timings(total_us=20, batch_size=1),
         )
