@@ -40,6 +40,8 @@ from router_svc.status import MeshStatus
 from router_svc.stream import StreamLimits
 
 S = TypeVar("S")
+# As often as the service config of the other channels tries a call.
+MODEL_TRIES = 4
 ROUTER_SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 
 
@@ -118,12 +120,15 @@ class RouterApp:
 
     def _fleet(self, kind: Kind, stub: Callable[[grpc.aio.Channel], S]) -> Fleet[S]:
         peers = []
+        # gRPC would send a call whose replica ended under it to the next one, which it may end as well: see Suspects.
+        own_tries = kind is not Kind.SEARCH
         for target in self._targets[kind]:
             channel = open_channel(
                 target,
                 security=self._security,
                 max_message_bytes=self._settings.max_message_bytes,
                 health_check=kind.service,
+                services=() if own_tries else None,
                 metrics=self._calls,
                 tracer_provider=self._runtime.tracer_provider,
             )
@@ -135,4 +140,5 @@ class RouterApp:
             draining=self._runtime.draining,
             call_s=self._settings.call_seconds,
             unreachable=functools.partial(self._roster.unreachable, kind),
+            tries=MODEL_TRIES if own_tries else 1,
         )

@@ -1,6 +1,7 @@
 """CaptionerService of the mesh: every captioner behind this router under the contract of one."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from opentelemetry import trace
@@ -65,17 +66,10 @@ class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
         self, request: caption_pb2.StreamCaptionRequest, context: Any
     ) -> AsyncIterator[caption_pb2.StreamCaptionResponse]:
         check_message(request, self._settings.max_message_bytes)
-        if not request.options.model:
-            # Said to every captioner: another one's own default may be another model.
-            request.options.model = await self._directory.default_caption_model()
-        serving = await self._directory.captioners(request.options.model)
-        pieces = self._captioners.fleet.stream(
-            lambda stub, timeout_s: stub.StreamCaption(request, timeout=timeout_s),
-            serving.targets,
-            deadline=deadline_of(context),
-        )
-        async for piece in pieces:
-            yield piece
+        pieces = self._captioners.one(request, deadline=deadline_of(context))
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
 
     async def CaptionStream(
         self, request_iterator: Any, context: Any

@@ -20,6 +20,8 @@ LONGEST_STREAM = "86400s"
 _HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 _REPEATABLE = (descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT)
 
+_MODEL_PACKAGES = ("lensmesh.encoder.v1", "lensmesh.caption.v1")
+
 # Before the request has left, any call may be tried elsewhere.
 _NOTHING_SENT = "connect-failure,refused-stream,reset-before-request"
 # Not RESOURCE_EXHAUSTED: a mesh that has too much to do is not helped by more. Not DEADLINE_EXCEEDED: no time is left.
@@ -61,9 +63,16 @@ def contract(service: str) -> ServiceDescriptor:
 
 
 def _sent_once(service: ServiceDescriptor) -> Iterator[str]:
-    """Methods that the contract does not let repeat, and streams of requests: nobody knows how much of one was done."""
+    """Methods that the contract does not let repeat, and streams of requests: nobody knows how much of one was done.
+
+    Nor what models work at: an image may end the process that works at it, and the next one to which it is sent. The
+    router tells such an image from its neighbours.
+    """
+    by_models = service.file.package in _MODEL_PACKAGES
     for method in service.methods:
-        if method.client_streaming or method.GetOptions().idempotency_level not in _REPEATABLE:
+        level = method.GetOptions().idempotency_level
+        costs_only_time = level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+        if method.client_streaming or level not in _REPEATABLE or (by_models and not costs_only_time):
             yield method.name
 
 

@@ -1,6 +1,7 @@
 """Batch calls: a list cut to what the services take, done by whoever can, and joined again in order."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.rpc import status_pb2
@@ -11,8 +12,9 @@ from lensmesh_chassis.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.cut import CallLimits, cut
 from router_svc.directory import Serving
-from router_svc.peers.faults import is_away, is_busy, repath
+from router_svc.peers.faults import ReplicaLost, is_away, is_busy, repath
 from router_svc.peers.fleet import Fleet, Patience
+from router_svc.peers.suspects import Suspects
 from router_svc.peers.together import together
 
 S = TypeVar("S")
@@ -35,19 +37,49 @@ class Result(Protocol):
 R = TypeVar("R", bound=Result)
 
 
+@dataclass(slots=True)
+class _Work(Generic[S, T, R]):
+    """One list on its way, and what became of its items so far."""
+
+    items: Sequence[T]
+    find: Callable[[], Awaitable[Serving]]
+    send: Callable[[S, Sequence[T], float], Awaitable[Sequence[R]]]
+    path_of: Callable[[int], str]
+    deadline: float | None
+    results: dict[int, R] = field(default_factory=dict)
+    last: dict[int, R] = field(default_factory=dict)
+    """Errors of items that may go better later: kept, should patience end."""
+    losses: int = 0
+    """Calls under which a replica ended."""
+
+    @property
+    def left(self) -> list[int]:
+        return [index for index in range(len(self.items)) if index not in self.results]
+
+
 class BatchCalls(Generic[S, T, R]):
-    """One kind of batch call to one kind of service."""
+    """One kind of batch call to one kind of service.
+
+    What a replica held when it ended is not handed to the next one as it is: see Suspects.
+    """
 
     def __init__(
         self,
         fleet: Fleet[S],
+        suspects: Suspects,
         *,
         size_of: Callable[[T], int],
+        content_of: Callable[[T], bytes],
         refuse: Callable[[status_pb2.Status], R],
+        blame: Callable[[str], LensmeshError],
     ) -> None:
+        """`content_of` tells items apart; `blame` makes the error, by its path, of an item that ends replicas."""
         self._fleet = fleet
+        self._suspects = suspects
         self._size_of = size_of
+        self._content_of = content_of
         self._refuse = refuse
+        self._blame = blame
 
     async def run(
         self,
@@ -65,72 +97,103 @@ class BatchCalls(Generic[S, T, R]):
         nobody could take now is tried again while patience lasts, together with its like. Raises what failed the whole:
         the first call that was refused or that nobody took.
         """
-        results: dict[int, R] = {}
-
-        async def attempt() -> None:
-            left = [index for index in range(len(items)) if index not in results]
-            refused: list[LensmeshError] = []
-            serving = await find()
-            await self._run_once(left, items, serving, send, path_of, deadline, results)
-            for index in left:
-                if later := _later(results[index]):
-                    # Kept, should patience end here.
-                    last[index] = results.pop(index)
-                    refused.append(later)
-            if refused:
-                raise refused[0]
-
-        last: dict[int, R] = {}
-        try:
-            await self._fleet.patiently(attempt, patience, deadline=deadline)
-        except LensmeshError:
-            # Errors of single items stay theirs; what failed a call fails all.
-            if any(index not in results and index not in last for index in range(len(items))):
-                raise
-        return [results[index] if index in results else last[index] for index in range(len(items))]
-
-    async def _run_once(
-        self,
-        left: Sequence[int],
-        items: Sequence[T],
-        serving: Serving,
-        send: Callable[[S, Sequence[T], float], Awaitable[Sequence[R]]],
-        path_of: Callable[[int], str],
-        deadline: float | None,
-        results: dict[int, R],
-    ) -> None:
-        limits = CallLimits(serving.limits.max_items, serving.limits.max_bytes - ENVELOPE_BYTES)
-        fitting: list[int] = []
-        for index in left:
-            if self._size_of(items[index]) <= limits.max_bytes:
-                fitting.append(index)
-            else:
-                results[index] = self._refuse(to_status(_too_large(path_of(index), serving.limits.max_bytes)))
-
-        async def one_call(indexes: Sequence[int]) -> None:
-            def path(position: int) -> str:
-                return path_of(indexes[position]) if position < len(indexes) else path_of(indexes[-1])
-
-            batch = [items[index] for index in indexes]
+        work: _Work[S, T, R] = _Work(items, find, send, path_of, deadline)
+        while True:
+            losses = work.losses
             try:
-                with spans.carrying_some(indexes):
-                    answers = await self._fleet.call(
-                        lambda stub, timeout_s: send(stub, batch, timeout_s),
-                        serving.targets,
-                        deadline=deadline,
-                        weight=len(batch),
-                    )
+                await self._fleet.patiently(lambda: self._attempt(work), patience, deadline=deadline)
             except LensmeshError as error:
-                raise repath(error, path) from error
-            if len(answers) != len(batch):
-                raise InternalFault(
-                    Reason.INTERNAL, f"a {self._fleet.kind.noun} answered {len(answers)} of {len(batch)} items"
-                )
-            for index, answer in zip(indexes, answers, strict=True):
-                results[index] = self._led_back(answer, path)
+                if is_away(error) and work.losses > losses:
+                    # A replica came and went meanwhile: patience is for the time in which none is there.
+                    continue
+                # Errors of single items stay theirs; what failed a call fails all.
+                if any(index not in work.last for index in work.left):
+                    raise
+            return [work.results[index] if index in work.results else work.last[index] for index in range(len(items))]
 
-        runs = cut(fitting, limits, lambda index: self._size_of(items[index]))
-        await together([one_call([fitting[position] for position in run]) for run in runs])
+    async def _attempt(self, work: _Work[S, T, R]) -> None:
+        serving = await work.find()
+        limits = CallLimits(serving.limits.max_items, serving.limits.max_bytes - ENVELOPE_BYTES)
+        tried = work.left
+        fitting: list[int] = []
+        for index in tried:
+            if self._size_of(work.items[index]) > limits.max_bytes:
+                error = _too_large(work.path_of(index), serving.limits.max_bytes)
+                work.results[index] = self._refuse(to_status(error))
+            elif not self._most_with(work.items[index]):
+                fitting.append(index)
+        self._refuse_known(work)
+        fitting = [index for index in fitting if index not in work.results]
+        runs = cut(fitting, limits, lambda index: self._size_of(work.items[index]))
+        await together([self._call(work, [fitting[position] for position in run], serving) for run in runs])
+        if any(index not in work.results for index in tried):
+            async with self._suspects.one_at_a_time(work.deadline):
+                while group := self._next_suspects(work, limits):
+                    await self._call(work, group, serving)
+        refused: list[LensmeshError] = []
+        for index in tried:
+            if later := _later(work.results[index]):
+                work.last[index] = work.results.pop(index)
+                refused.append(later)
+        if refused:
+            raise refused[0]
+
+    def _next_suspects(self, work: _Work[S, T, R], limits: CallLimits) -> list[int]:
+        """The next items to be sent together of those that were in a lost call; nothing where all are answered."""
+        self._refuse_known(work)
+        group: list[int] = []
+        for index in work.left:
+            # One that somebody else's call has cleared meanwhile goes along.
+            most = self._most_with(work.items[index]) or limits.max_items
+            if len(group) >= min(most, limits.max_items):
+                break
+            together_bytes = sum(self._size_of(work.items[one]) for one in (*group, index))
+            if group and together_bytes > limits.max_bytes:
+                break
+            group.append(index)
+            if len(group) >= most:
+                break
+        return group
+
+    def _most_with(self, item: T) -> int:
+        # protobuf copies the bytes of an image each time they are looked at.
+        return self._suspects.most_with(self._content_of(item)) if self._suspects else 0
+
+    def _refuse_known(self, work: _Work[S, T, R]) -> None:
+        for index in work.left if self._suspects else ():
+            if self._suspects.refuses(self._content_of(work.items[index])):
+                work.results[index] = self._refuse(to_status(self._blame(work.path_of(index))))
+
+    async def _call(self, work: _Work[S, T, R], indexes: Sequence[int], serving: Serving) -> None:
+        def path(position: int) -> str:
+            return work.path_of(indexes[position]) if position < len(indexes) else work.path_of(indexes[-1])
+
+        batch = [work.items[index] for index in indexes]
+        try:
+            with spans.carrying_some(indexes):
+                answers = await self._fleet.call(
+                    lambda stub, timeout_s: work.send(stub, batch, timeout_s),
+                    serving.targets,
+                    deadline=work.deadline,
+                    weight=len(batch),
+                    loses_once=True,
+                )
+        except ReplicaLost:
+            work.losses += 1
+            contents = [self._content_of(item) for item in batch]
+            others = len(batch) == 1 and await self._fleet.lost_others(self._suspects.lost_at(contents[0]))
+            self._suspects.lost(contents, others=others)
+            return
+        except LensmeshError as error:
+            raise repath(error, path) from error
+        if len(answers) != len(batch):
+            raise InternalFault(
+                Reason.INTERNAL, f"a {self._fleet.kind.noun} answered {len(answers)} of {len(batch)} items"
+            )
+        if self._suspects:
+            self._suspects.answered([self._content_of(item) for item in batch])
+        for index, answer in zip(indexes, answers, strict=True):
+            work.results[index] = self._led_back(answer, path)
 
     def _led_back(self, result: R, path: Callable[[int], str]) -> R:
         if not result.HasField("error"):

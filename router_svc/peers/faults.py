@@ -30,6 +30,12 @@ _TOO_LARGE = {Reason.MESSAGE_TOO_LARGE, Reason.RESPONSE_TOO_LARGE}
 _MISLED = {Reason.SPACE_NOT_SERVED, Reason.MODEL_NOT_SERVED}
 # A path into a batch as a peer sees it, at the beginning of a field or of a word of a message.
 _ITEM_PATH = re.compile(r"(?<![\w.\]])(?:images|texts|items)\[(\d+)\](\.?)")
+# What gRPC, and an Envoy on the way, say of a connection whose other end went away under a call.
+_ENDED = re.compile(
+    r"socket closed|connection reset|broken pipe|end of tcp stream|reset reason: (connection termination|remote reset)",
+    re.IGNORECASE,
+)
+_NOT_ENDED = re.compile(r"failed to connect|backends failing|cancelling all calls|keepalive|ping", re.IGNORECASE)
 RETRY_S = 2.0
 
 
@@ -38,8 +44,31 @@ def is_broken(error: grpc.RpcError) -> bool:
 
     A service of the mesh ends its calls with details; a torn stream or a proxy's own trouble comes without.
     """
+    return error.code() in _TORN and not _has_details(error)
+
+
+def _has_details(error: grpc.RpcError) -> bool:
     trailing: Any = error.trailing_metadata() or ()
-    return error.code() in _TORN and not any(key == DETAILS_KEY for key, _ in trailing)
+    return any(key == DETAILS_KEY for key, _ in trailing)
+
+
+class ReplicaLost(Unavailable):
+    """A connection that ended while the replica at its other end worked: what it worked at may have ended it."""
+
+
+class Hung(Unavailable):
+    """A replica that did not answer in time, although its caller would have waited longer."""
+
+
+def is_lost(error: grpc.RpcError) -> bool:
+    """Whether a replica ended in the middle of this call.
+
+    Not so where the call never reached one, where one drained and said so, or where it only fell silent: a process that
+    was stopped and a network that is cut end connections by their keepalive.
+    """
+    if error.code() not in _TORN | {grpc.StatusCode.UNAVAILABLE} or _has_details(error):
+        return False
+    return bool(_ENDED.search(error.details() or "")) and not _NOT_ENDED.search(error.details() or "")
 
 
 def readable(kind: Kind, reply: R | None) -> R:

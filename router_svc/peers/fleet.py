@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -13,7 +14,17 @@ from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
 from lensmesh_chassis.telemetry.logging import get_logger
-from router_svc.peers.faults import is_away, is_broken, is_busy, is_misled, readable, unavailable
+from router_svc.peers.faults import (
+    Hung,
+    ReplicaLost,
+    is_away,
+    is_broken,
+    is_busy,
+    is_lost,
+    is_misled,
+    readable,
+    unavailable,
+)
 from router_svc.peers.kinds import Kind
 
 log = get_logger(__name__)
@@ -25,6 +36,8 @@ LONGEST_PAUSE_S = 2.0
 SHUN_S = 2.0
 # Of a stream that ends without a piece.
 _END = object()
+# All calls that one process takes with it are seen as lost within this time.
+SETTLE_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,8 @@ class Peer(Generic[S]):
     in_flight: int = 0
     shunned_until: float = float("-inf")
     """Loop time before which others are tried first, because it was away a moment ago."""
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=256))
+    """Loop times of calls whose replica ended under them."""
 
     @contextlib.contextmanager
     def holding(self, weight: int) -> Iterator[None]:
@@ -57,6 +72,42 @@ class Peer(Generic[S]):
             yield
         finally:
             self.in_flight -= weight
+
+
+class _Failed:
+    """Why nobody took a call so far."""
+
+    def __init__(self) -> None:
+        self.busy: LensmeshError | None = None
+        self.away: LensmeshError | None = None
+        self.misled: LensmeshError | None = None
+        self._last_try = False
+
+    def take(self, error: LensmeshError) -> bool:
+        """Note an error; False where the service refused the work itself."""
+        if is_busy(error):
+            self.busy = error
+        elif is_away(error):
+            self.away = error
+            # Who let a call wait until it was given up, or ended under it, is not asked again at once.
+            self._last_try = self._last_try or isinstance(error, ReplicaLost | Hung)
+        elif is_misled(error):
+            self.misled = error
+        else:
+            return False
+        return True
+
+    def outcome(self, kind: Kind, targets: Sequence[str]) -> LensmeshError:
+        if self.busy is not None:
+            return self.busy
+        if self.away is not None or self.misled is None:
+            return unavailable(kind, targets, self.away)
+        return self.misled
+
+    @property
+    def again(self) -> bool:
+        """Whether the same may go better in a moment."""
+        return self.away is not None and self.busy is None and not self._last_try
 
 
 class Fleet(Generic[S]):
@@ -70,8 +121,11 @@ class Fleet(Generic[S]):
         draining: asyncio.Event,
         call_s: float,
         unreachable: Callable[[str], bool] = lambda _: False,
+        tries: int = 1,
     ) -> None:
-        """`unreachable` tells of a target whether nobody there answered when last asked."""
+        """`unreachable` tells of a target whether nobody there answered when last asked. `tries`: how often all targets
+        are tried, where the channels do not try their replicas by themselves."""
+        self._tries = tries
         self.kind = kind
         self._unreachable = unreachable
         self._peers = {peer.target: peer for peer in peers}
@@ -92,40 +146,60 @@ class Fleet(Generic[S]):
         *,
         deadline: float | None = None,
         weight: int = 1,
+        loses_once: bool = False,
     ) -> R:
         """The answer of the first of `targets` that does the work.
+
+        `loses_once`: where a replica ends in the middle of it, raise ReplicaLost instead of giving the same work to
+        another one, which it may end likewise.
 
         `send(stub, timeout_s)` makes the call; `deadline` is the caller's, in loop time. Raises what the service said
         if it refused the work itself, DeadlineExceeded, Overloaded where all that could have too much to do, and
         otherwise Unavailable with the kind's reason.
         """
-        busy: LensmeshError | None = None
-        away: LensmeshError | None = None
-        misled: LensmeshError | None = None
-        for peer in self._order(targets):
-            try:
-                with peer.holding(weight):
-                    answer = readable(self.kind, await send(peer.stub, self._timeout(deadline)))
-            except grpc.RpcError as rpc_error:
-                error = self._read(rpc_error, deadline)
-                if is_busy(error):
-                    busy = error
-                elif is_away(error):
-                    away = error
-                    peer.shunned_until = asyncio.get_running_loop().time() + SHUN_S
-                    log.info("peer is away", kind=self.kind.noun, target=peer.target, reason=str(error.reason))
-                elif is_misled(error):
-                    misled = error
+        failed = _Failed()
+        for number in range(self._tries):
+            if number:
+                await self._rest(number)
+            for peer in self._order(targets):
+                try:
+                    with peer.holding(weight):
+                        answer = readable(self.kind, await send(peer.stub, self._timeout(deadline)))
+                except grpc.RpcError as rpc_error:
+                    error = self._read(rpc_error, deadline)
+                    if not failed.take(error):
+                        raise error from rpc_error
+                    if is_away(error):
+                        self._shun(peer, error)
+                    if isinstance(error, ReplicaLost) and loses_once:
+                        raise error from rpc_error
                 else:
-                    raise error from rpc_error
-            else:
-                self._lost_at = None
-                return answer
-        if busy is not None:
-            raise busy
-        if away is not None or misled is None:
-            raise unavailable(self.kind, targets, away)
-        raise misled
+                    self._lost_at = None
+                    return answer
+            if not failed.again or self._draining.is_set():
+                break
+        raise failed.outcome(self.kind, targets)
+
+    async def lost_others(self, since: float | None) -> bool:
+        """Tell whether, beside the call that was lost just now, others were lost since then, in loop time; None: now.
+
+        Waits until all calls that a replica took with it are known.
+        """
+        begin = asyncio.get_running_loop().time() - SETTLE_S if since is None else since
+        await asyncio.sleep(SETTLE_S)
+        return sum(at >= begin for peer in self._peers.values() for at in peer.losses) > 1
+
+    def _shun(self, peer: Peer[S], error: LensmeshError) -> None:
+        now = asyncio.get_running_loop().time()
+        peer.shunned_until = now + SHUN_S
+        if isinstance(error, ReplicaLost):
+            peer.losses.append(now)
+        log.info("peer is away", kind=self.kind.noun, target=peer.target, reason=str(error.reason))
+
+    async def _rest(self, number: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_PAUSE_S * 2 ** (number - 1) * random.uniform(0.8, 1.2)):
+                await self._draining.wait()
 
     async def stream(
         self,
@@ -133,7 +207,8 @@ class Fleet(Generic[S]):
         targets: Sequence[str],
         *,
         deadline: float | None = None,
-    ) -> AsyncIterator[R]:
+        loses_once: bool = False,
+    ) -> AsyncGenerator[R, None]:
         """The pieces of a streamed answer, from the first of `targets` that sends one. Errors as of `call`."""
         pieces: AsyncIterator[R]
         call: Any = None
@@ -145,7 +220,7 @@ class Fleet(Generic[S]):
             return await anext(pieces, _END)
 
         try:
-            first = await self.call(begin, targets, deadline=deadline)
+            first = await self.call(begin, targets, deadline=deadline, loses_once=loses_once)
             if first is _END:
                 return
             yield first
@@ -153,6 +228,8 @@ class Fleet(Generic[S]):
                 yield readable(self.kind, piece)
         except grpc.RpcError as rpc_error:
             error = self._read(rpc_error, deadline)
+            if isinstance(error, ReplicaLost) and loses_once:
+                raise error from rpc_error
             raise (unavailable(self.kind, targets, error) if is_away(error) else error) from rpc_error
         finally:
             # gRPC does not notice by itself that nobody reads any longer.
@@ -213,6 +290,10 @@ class Fleet(Generic[S]):
         return min(self._call_s, left)
 
     def _read(self, rpc_error: grpc.RpcError, deadline: float | None) -> LensmeshError:
+        if is_lost(rpc_error):
+            return ReplicaLost(
+                self.kind.unavailable, f"the {self.kind.noun} ended in the middle of its work", retry_after_s=1.0
+            )
         if is_broken(rpc_error):
             return Unavailable(
                 self.kind.unavailable, f"the connection to the {self.kind.noun} broke", retry_after_s=1.0
@@ -222,5 +303,5 @@ class Fleet(Generic[S]):
             deadline is None or asyncio.get_running_loop().time() < deadline - 0.05
         ):
             # The caller has time left: it is the service that hangs.
-            return Unavailable(self.kind.unavailable, f"the {self.kind.noun} did not answer in time", retry_after_s=1.0)
+            return Hung(self.kind.unavailable, f"the {self.kind.noun} did not answer in time", retry_after_s=1.0)
         return error

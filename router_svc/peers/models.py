@@ -1,17 +1,21 @@
 """The model services as the rest of the router uses them: lists in, one result per item out, in order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
 
 from google.rpc import status_pb2
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh_chassis.errors import InternalFault, InvalidInput
+from lensmesh_chassis.reasons import Reason
 from router_svc.directory import Directory, Serving
 from router_svc.peers.batches import BatchCalls
-from router_svc.peers.faults import readable
+from router_svc.peers.faults import ReplicaLost, readable, unavailable
 from router_svc.peers.fleet import Fleet, Patience
 from router_svc.peers.stubs import CaptionerStub, EncoderStub
+from router_svc.peers.suspects import Suspects
 
 NO_PATIENCE = Patience()
 
@@ -27,20 +31,48 @@ def text_bytes(text: str) -> int:
     return 4 * len(text) + 8
 
 
+def image_identity(image: common_pb2.Image) -> bytes:
+    """What tells an image from any other."""
+    return image.content or image.uri.encode()
+
+
+def too_costly(path: str) -> InvalidInput:
+    """Make the error of an image that ends the processes that work at it."""
+    return InvalidInput(
+        Reason.IMAGE_TOO_COSTLY,
+        f"{path} ended the services that worked at it, one after the other, and is given to no other: encode it again",
+        field=path,
+    )
+
+
+def _text_too_costly(path: str) -> InternalFault:
+    return InternalFault(
+        Reason.MODEL_FAILED,
+        f"{path} ended the services that worked at it, one after the other, and is given to no other",
+        metadata={"field": path},
+    )
+
+
 class Encoders:
     """All encoders of the mesh."""
 
     def __init__(self, fleet: Fleet[EncoderStub], directory: Directory) -> None:
         self.fleet = fleet
         self._directory = directory
+        suspects = Suspects()
         self._images: BatchCalls[EncoderStub, common_pb2.Image, encoder_pb2.EncodeResult] = BatchCalls(
-            fleet, size_of=image_bytes, refuse=_no_vector
+            fleet, suspects, size_of=image_bytes, content_of=image_identity, refuse=_no_vector, blame=too_costly
         )
         self._texts: BatchCalls[EncoderStub, str, encoder_pb2.EncodeResult] = BatchCalls(
-            fleet, size_of=text_bytes, refuse=_no_vector
+            fleet, suspects, size_of=text_bytes, content_of=str.encode, refuse=_no_vector, blame=_text_too_costly
         )
         self._classifications: BatchCalls[EncoderStub, common_pb2.Image, encoder_pb2.Classification] = BatchCalls(
-            fleet, size_of=image_bytes, refuse=lambda status: encoder_pb2.Classification(error=status)
+            fleet,
+            suspects,
+            size_of=image_bytes,
+            content_of=image_identity,
+            refuse=lambda status: encoder_pb2.Classification(error=status),
+            blame=too_costly,
         )
 
     async def images(
@@ -133,8 +165,14 @@ class Captioners:
     def __init__(self, fleet: Fleet[CaptionerStub], directory: Directory) -> None:
         self.fleet = fleet
         self.directory = directory
+        self._suspects = Suspects()
         self._images: BatchCalls[CaptionerStub, common_pb2.Image, caption_pb2.CaptionResult] = BatchCalls(
-            fleet, size_of=image_bytes, refuse=lambda status: caption_pb2.CaptionResult(error=status)
+            fleet,
+            self._suspects,
+            size_of=image_bytes,
+            content_of=image_identity,
+            refuse=lambda status: caption_pb2.CaptionResult(error=status),
+            blame=too_costly,
         )
 
     async def images(
@@ -169,6 +207,46 @@ class Captioners:
             patience=patience,
             deadline=deadline,
         )
+
+    async def one(
+        self, request: caption_pb2.StreamCaptionRequest, *, deadline: float | None
+    ) -> AsyncGenerator[caption_pb2.StreamCaptionResponse, None]:
+        """The pieces of one image's caption as they are written, by the model of the request or the default one.
+
+        Raises Unavailable where a captioner ended after the first piece, and InvalidInput with reason IMAGE_TOO_COSTLY
+        where the image ends captioners.
+        """
+        # Said to every captioner: another one's own default may be another model.
+        request.options.model = request.options.model or await self.directory.default_caption_model()
+        serving = await self.directory.captioners(request.options.model)
+        content = image_identity(request.image)
+        async with AsyncExitStack() as alone:
+            while True:
+                if self._suspects.refuses(content):
+                    raise too_costly("image")
+                begun = False
+                pieces = self.fleet.stream(
+                    lambda stub, timeout_s: stub.StreamCaption(request, timeout=timeout_s),
+                    serving.targets,
+                    deadline=deadline,
+                    loses_once=True,
+                )
+                try:
+                    async with aclosing(pieces):
+                        async for piece in pieces:
+                            begun = True
+                            yield piece
+                except ReplicaLost as lost:
+                    others = await self.fleet.lost_others(self._suspects.lost_at(content))
+                    self._suspects.lost([content], others=others)
+                    if begun and not self._suspects.refuses(content):
+                        raise unavailable(self.fleet.kind, serving.targets, lost) from lost
+                else:
+                    self._suspects.answered([content])
+                    return
+                if self._suspects.most_with(content):
+                    await alone.aclose()
+                    await alone.enter_async_context(self._suspects.one_at_a_time(deadline))
 
 
 def _no_vector(status: status_pb2.Status) -> encoder_pb2.EncodeResult:

@@ -85,7 +85,8 @@ async def test_what_the_first_has_told_is_remembered_while_it_is_away(roster: To
     assert (await directory.default_space()).id == SPACE.id
     assert await directory.default_caption_model() == "teller"
     # The name does not resolve; then it has new addresses, where nobody has told anything yet.
-    for first in ({}, {"first:1": [None], "first:2": [None, None]}):
+    unknown: dict[str, list[Info | None]] = {}
+    for first in (unknown, unknown | {"first:1": [None], "first:2": [None, None]}):
         roster.say = {"second:1": [encoder(OTHER_SPACE)], "second:2": [captioner("poet", "teller")], **first}
         await roster.refresh()
         assert (await directory.default_space()).id == SPACE.id

@@ -137,11 +137,11 @@ async def test_what_is_written_belongs_to_its_digest(seed: int) -> None:
         done = await asyncio.gather(*map(session.ingest, incoming))
     assert [one.id for one in done] == [one.wanted and one.wanted.id for one in incoming]
     assert stores.written
-    for item in stores.written:
-        content = BY_DIGEST[item.content_digest]
-        for name, embedding in item.vectors.items():
-            assert embedding == vector(content, SPACES[name]), f"{item.id} has a vector of another image"
-        if item.HasField("caption"):
-            assert item.caption in [caption_of(content, writer) for writer in ("caller", "teller")]
-        assert item.low_content == is_plain(content)
-        assert item.image_uri in ("", f"s3://{content.decode()}")
+    for written in stores.written:
+        content = BY_DIGEST[written.content_digest]
+        for name, embedding in written.vectors.items():
+            assert embedding == vector(content, SPACES[name]), f"{written.id} has a vector of another image"
+        if written.HasField("caption"):
+            assert written.caption in [caption_of(content, writer) for writer in ("caller", "teller")]
+        assert written.low_content == is_plain(content)
+        assert written.image_uri in ("", f"s3://{content.decode()}")
