@@ -33,7 +33,7 @@ def inbound_listener(sidecar: Sidecar, inbound: Inbound) -> dict[str, Any]:
     chain = {
         "transport_socket": server_side(sidecar, inbound.callers),
         "transport_socket_connect_timeout": _HANDSHAKE,
-        "filters": [_http(name, routes.to_the_one_beside(name))],
+        "filters": [_http(name, routes.to_the_one_beside(name), tells_ends=inbound.service in routes.MODEL_SERVICES)],
     }
     return _listener(name, inbound.listen, chain)
 
@@ -79,8 +79,11 @@ def _listener(name: str, listen: Place, chain: dict[str, Any], *, for_everybody:
     return made
 
 
-def _http(name: str, table: list[dict[str, Any]], *, age_s: int = 0, logged: bool = True) -> dict[str, Any]:
-    """`age_s`: for callers from outside, how long a connection of theirs takes new calls."""
+def _http(
+    name: str, table: list[dict[str, Any]], *, age_s: int = 0, logged: bool = True, tells_ends: bool = False
+) -> dict[str, Any]:
+    """`age_s`: for callers from outside, how long a connection of theirs takes new calls. `tells_ends`: whether a call
+    that was lost with the process beside is told apart from one that it did not take."""
     outside = age_s > 0
     manager: dict[str, Any] = {
         "@type": f"{_FILTERS}network.http_connection_manager.v3.HttpConnectionManager",
@@ -121,6 +124,10 @@ def _http(name: str, table: list[dict[str, Any]], *, age_s: int = 0, logged: boo
         # (GOAWAY) at this age, and callers have moved to another edge before this one ends, if it waits as long. Envoy
         # takes new calls on it for 5 s more (drain_timeout), and closes it when the last one there has ended.
         manager["common_http_protocol_options"] = {"max_connection_duration": f"{age_s}s"}
+    if tells_ends:
+        # UNKNOWN in gRPC's terms, where UNAVAILABLE would be sent to the next replica by the caller's Envoy.
+        ended = {"filter": {"response_flag_filter": {"flags": ["UC"]}}, "status_code": 500}
+        manager["local_reply_config"] = {"mappers": [ended]}
     if logged:
         manager["access_log"] = [_log_of_failures()]
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}

@@ -20,12 +20,15 @@ LONGEST_STREAM = "86400s"
 _HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 _REPEATABLE = (descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT)
 
-_MODEL_PACKAGES = ("lensmesh.encoder.v1", "lensmesh.caption.v1")
+MODEL_SERVICES = ("encoder", "caption")
+"""An image may end the process that works at it, and the next one to which the call is sent. What was lost with a
+process is sent again, in parts, by the router alone."""
 
 # Before the request has left, any call may be tried elsewhere.
 _NOTHING_SENT = "connect-failure,refused-stream,reset-before-request"
 # Not RESOURCE_EXHAUSTED: a mesh that has too much to do is not helped by more. Not DEADLINE_EXCEEDED: no time is left.
-_AWAY = f"{_NOTHING_SENT},reset,unavailable"
+_REFUSED = f"{_NOTHING_SENT},unavailable"
+_AWAY = f"{_REFUSED},reset"
 
 
 def balanced(service: str, cluster: str) -> list[dict[str, Any]]:
@@ -35,11 +38,12 @@ def balanced(service: str, cluster: str) -> list[dict[str, Any]]:
     answer UNIMPLEMENTED (HTTP 404 in gRPC's terms) makes gRPC's own clients go on without; Envoy checks health itself.
     """
     called = contract(service)
+    by_models = service in MODEL_SERVICES
     once = [
         {"match": {"path": f"/{called.full_name}/{name}"}, "route": _to(cluster, _NOTHING_SENT)}
         for name in _sent_once(called)
     ]
-    again = {"match": {"prefix": f"/{called.full_name}/"}, "route": _to(cluster, _AWAY)}
+    again = {"match": {"prefix": f"/{called.full_name}/"}, "route": _to(cluster, _REFUSED if by_models else _AWAY)}
     return [_no_watch(), *once, again, _anything_else(cluster)]
 
 
@@ -63,16 +67,9 @@ def contract(service: str) -> ServiceDescriptor:
 
 
 def _sent_once(service: ServiceDescriptor) -> Iterator[str]:
-    """Methods that the contract does not let repeat, and streams of requests: nobody knows how much of one was done.
-
-    Nor what models work at: an image may end the process that works at it, and the next one to which it is sent. The
-    router tells such an image from its neighbours.
-    """
-    by_models = service.file.package in _MODEL_PACKAGES
+    """Methods that the contract does not let repeat, and streams of requests: nobody knows how much of one was done."""
     for method in service.methods:
-        level = method.GetOptions().idempotency_level
-        costs_only_time = level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
-        if method.client_streaming or level not in _REPEATABLE or (by_models and not costs_only_time):
+        if method.client_streaming or method.GetOptions().idempotency_level not in _REPEATABLE:
             yield method.name
 
 
