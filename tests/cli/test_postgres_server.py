@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,12 +50,13 @@ def database(folder: Path, uid: int = 0) -> Iterator[dict[str, Any]]:
         assert process.wait(PATIENCE_S) == 0
 
 
-def ask(uri: str, uid: int = 0, statement: str = "SELECT current_user") -> str:
-    """What psql of that user gets to know, or why not."""
+def ask(uri: str, uid: int = 0, statement: str = "SELECT current_user", folder: Path = Path("/")) -> str:
+    """What psql of that user, started in a folder, gets to know, or why not."""
     user: dict[str, Any] = {"user": uid, "group": uid, "extra_groups": []} if uid else {}
     command = [str(postgres_server._programs() / "psql"), uri, "-Atc", statement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **user)
-    return done.stdout.strip() or done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, **user)
+    said: str = done.stdout.strip() or done.stderr
+    return said
 
 
 def mode(path: Path) -> int:
@@ -81,11 +83,11 @@ def test_nobody_else_gets_in_and_no_folder_is_opened(closed: Path) -> None:
         assert "trust" not in (data / "pg_hba.conf").read_text()
         if ROOT:
             assert "Permission denied" in ask(told["uri"], NOBODY)
-            # Nor where somebody opens the way to it.
-            for path in (closed.parent, closed, data):
-                path.chmod(0o755)
+            # Nor by the socket itself, should somebody open the way to it.
+            data.chmod(0o755)
             (data / ".s.PGSQL.5432").chmod(0o777)
-            assert "Peer authentication failed" in ask(told["uri"], NOBODY)
+            here = "postgresql://postgres@/postgres?host=/proc/self/cwd"
+            assert "Peer authentication failed" in ask(here, NOBODY, folder=data)
 
 
 def test_a_folder_of_an_older_release_is_closed(closed: Path) -> None:
@@ -120,7 +122,7 @@ def test_a_place_for_the_socket_that_is_not_ours_is_refused(
     trick: str, closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "")
-    monkeypatch.setattr(postgres_server.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     place = tmp_path / f"lensmesh-{os.geteuid()}"
     match trick:
         case "link":

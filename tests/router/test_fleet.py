@@ -279,7 +279,7 @@ NOT_SERVING = {
 @pytest.mark.parametrize("why", NOT_SERVING)
 async def test_one_that_answers_and_does_not_serve_is_asked_why(why: str) -> None:
     async def told(targets: Sequence[str]) -> str:
-        assert targets == ["a:1"]
+        assert list(targets) == ["a:1"]
         return why
 
     fleet = Fleet(Kind.ENCODER, [Peer("a:1", Service("a:1", AWAY))], draining=asyncio.Event(), call_s=60, why=told)

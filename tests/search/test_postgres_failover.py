@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
@@ -60,7 +60,7 @@ async def test_reads_go_on_and_writes_come_back_by_themselves(database_url: str)
             return found
 
         async def writes_fail() -> bool:
-            return await status(WRITES) == health_pb2.HealthCheckResponse.NOT_SERVING
+            return bool(await status(WRITES) == health_pb2.HealthCheckResponse.NOT_SERVING)
 
         await create(stub)
         await upsert(stub, item("before"))
@@ -117,12 +117,23 @@ async def test_the_writable_one_of_two_hosts_is_found(second: PostgresForTests, 
 
 
 async def test_the_one_that_hangs_does_not_use_up_the_time(database_url: str) -> None:
-    hung = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    left = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.transport.abort()
+        left.set()
+
+    hung = await asyncio.start_server(hang, "127.0.0.1", 0)
     port = hung.sockets[0].getsockname()[1]
     folder = socket_folder(database_url)
     url = f"postgresql://postgres:@/postgres?host=127.0.0.1,{quote(folder, safe='/')}&port={port},5432&sslmode=disable"
     async with running(settings_for(url, store_connect_seconds=30), SearchApp, "search") as server:
         assert server.runtime.health.reason() == ""
+    # It was given up before its time, not waited for.
+    await asyncio.wait_for(left.wait(), 60)
+    await asyncio.sleep(0)
     hung.close()
 
 
