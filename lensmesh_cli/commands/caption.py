@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, note, out, print_json
-from lensmesh_cli.options import DEFAULT_TARGET, CaFile, CertificateFile, Connect, Json, KeyFile, Target, Timeout
+from lensmesh_cli.options import (
+    DEFAULT_TARGET,
+    CaFile,
+    CertificateFile,
+    Connect,
+    Json,
+    KeyFile,
+    Target,
+    Timeout,
+    TransparencyOption,
+)
 
 EPILOG = f"Example: lensmesh caption holiday/*.jpg --json\n\n{EXIT_CODES}"
 
@@ -24,6 +34,7 @@ def caption(
     max_tokens: Annotated[int, typer.Option(help="Longest caption; 0: the service's default.", min=0)] = 0,
     beams: Annotated[int, typer.Option(help="Beams of the search; 0: greedy.", min=0, max=8)] = 0,
     model: Annotated[str, typer.Option(help="The only model that will do.")] = "",
+    transparency: TransparencyOption = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -34,7 +45,9 @@ def caption(
     """Pictures in words. The number after a caption is its confidence, 0 to 1."""
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
     results = connect.run(
-        lambda client: client.caption(files, prompt=prompt, max_tokens=max_tokens, beams=beams, model=model)
+        lambda client: client.caption(
+            files, prompt=prompt, max_tokens=max_tokens, beams=beams, model=model, transparency=transparency
+        )
     )
     if json_output:
         print_json(

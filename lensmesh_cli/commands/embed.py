@@ -17,6 +17,7 @@ from lensmesh_cli.options import (
     KeyFile,
     Target,
     Timeout,
+    TransparencyOption,
     check_writable,
 )
 
@@ -38,6 +39,7 @@ def embed(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH")],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, FILE.npy or FILE.jsonl.")],
     space_id: Annotated[str, typer.Option(help="The only vector space that will do.")] = "",
+    transparency: TransparencyOption = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -67,7 +69,9 @@ def embed(
         parts = []
         with Bar(err, "embed", len(files)) as bar:
             for start in range(0, len(files), CHUNK):
-                part = await client.embed(images=files[start : start + CHUNK], space_id=space_id, priority="bulk")
+                part = await client.embed(
+                    images=files[start : start + CHUNK], space_id=space_id, transparency=transparency, priority="bulk"
+                )
                 parts.append(part)
                 for index in range(len(part)):
                     bar.step(ok=index not in part.errors)
