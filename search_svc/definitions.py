@@ -5,7 +5,7 @@ from typing import Any
 
 from lensmesh_chassis.errors import AlreadyExists
 from lensmesh_chassis.reasons import Reason
-from search_svc.model import DROP, Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs, VectorSpace
+from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs, VectorSpace
 
 
 def definition_to_json(definition: Definition) -> str:
@@ -22,8 +22,8 @@ def definition_to_json(definition: Definition) -> str:
                 "dimension": named.space.dimension,
                 "normalized": named.space.normalized,
                 "modalities": list(named.space.modalities),
-                # Only where it is not the default: releases before it read what has no such key.
-                **({} if named.space.transparency == DROP else {"transparency": named.space.transparency}),
+                # Only where it is said: releases before it read what has no such key.
+                **({"transparency": named.space.transparency} if named.space.transparency else {}),
             },
         }
         for named in definition.spaces

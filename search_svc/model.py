@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,6 @@ class FieldType(StrEnum):
     TIME = "time"
 
 
-# TransparencyPolicy's number for dropping the alpha channel, which is what it means to say nothing.
-DROP: Final = 1
-
-
 @dataclass(frozen=True)
 class VectorSpace:
     """Vectors that can be compared with one another. `id` alone decides; the rest describes."""
@@ -45,8 +41,8 @@ class VectorSpace:
     dimension: int
     normalized: bool
     modalities: tuple[int, ...]
-    transparency: int = DROP
-    """TransparencyPolicy's number."""
+    transparency: int = 0
+    """TransparencyPolicy's number, as it was sent."""
 
 
 @dataclass(frozen=True)

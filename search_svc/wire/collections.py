@@ -10,7 +10,6 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.reasons import Reason
 from search_svc.filters import parse_metadata_path
 from search_svc.model import (
-    DROP,
     CountedCollection,
     Definition,
     FieldIndex,
@@ -115,7 +114,7 @@ def _space(named: search_pb2.NamedSpace, field: str, findings: Findings) -> Name
         dimension=space.dimension,
         normalized=space.normalized,
         modalities=tuple(space.modalities),
-        transparency=space.transparency or DROP,
+        transparency=space.transparency,
     )
     return NamedSpace(named.name, kept, stored_as, hnsw)
 
