@@ -18,6 +18,9 @@ FilterLike: TypeAlias = "search_pb2.Filter | str | Sequence[str]"
 # A field is a metadata path, or one of an item's own ("$id").
 CONDITION = re.compile(r"^\s*(?P<field>[^\s=<>!{}]+)\s*(?P<test>!=|>=|<=|=|>|<)\s*(?P<value>.*?)\s*$", re.DOTALL)
 BOUNDS = {">=": "at_least", ">": "above", "<=": "at_most", "<": "below"}
+# What begins with these is no value but the rest of a comparison that other languages know.
+COMPARISON = re.compile(r"[=<>!~]+")
+MEANT = {"==": "=", "===": "=", "=>": ">=", "=<": "<=", "<>": "!=", "=!": "!=", "!==": "!=", ">>": ">", "<<": "<"}
 FORMS = 'key=value, key!=value, key>=3, key>3, key<=3, key<3, key=["a", "b"], key=* (is there), or a Filter as JSON'
 
 
@@ -46,6 +49,13 @@ def _parse(text: str) -> search_pb2.Filter:
     if match is None:
         raise _invalid(text, "it has no key, comparison and value")
     field, test, word = match["field"], match["test"], match["value"]
+    if doubled := COMPARISON.match(word):
+        written = test + doubled[0]
+        meant = MEANT.get(written)
+        right = f"write {field}{meant}{word[doubled.end() :].strip()}" if meant else "there is no such comparison"
+        raise _invalid(
+            text, f'{written} is not known: {right}; a value that begins so goes in quotes: {field}{test}"…"'
+        )
     if word == "*":
         if test not in {"=", "!="}:
             raise _invalid(text, "* goes with = and != only")

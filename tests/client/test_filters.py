@@ -55,3 +55,21 @@ def test_what_is_no_filter_says_the_forms(text: str) -> None:
     with pytest.raises(InvalidInput, match="key=value") as caught:
         parse_filter(text)
     assert caught.value.reason is Reason.FILTER_INVALID
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("year==2020", "year=2020"),
+        ("year=>2020", "year>=2020"),
+        ("year =< 2020", "year<=2020"),
+        ("year<>2020", "year!=2020"),
+        ("year=!2020", "year!=2020"),
+        ("year!==2020", "year!=2020"),
+    ],
+)
+def test_comparisons_of_other_languages_are_refused_with_the_right_form(written: str, right: str) -> None:
+    with pytest.raises(InvalidInput, match=f"write {right};") as raised:
+        parse_filter(written)
+    assert raised.value.reason is Reason.FILTER_INVALID
+    assert parse_filter('year="=2020"').condition.equals.string_value == "=2020"
