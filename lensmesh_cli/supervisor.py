@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +16,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh_chassis.addresses import Address, parse_addresses
 from lensmesh_chassis.channels import DIRECT
 from lensmesh_chassis.tls.credentials import ChannelSecurity
-from lensmesh_cli import jaeger
+from lensmesh_cli import jaeger, ports
 from lensmesh_cli.managed import POLL_S, Managed, Say, Spec, StartError
 
 if TYPE_CHECKING:  # it needs an extra
@@ -150,6 +151,8 @@ class Supervisor:
         for folder in (self._data, self._data / "logs", self._data / "run"):
             folder.mkdir(parents=True, exist_ok=True)
         await self._take_lock()
+        if unusable := ports.taken(self._wanted_ports()):
+            raise StartError("\n".join(unusable))
         if self._options.sidecars:
             await self._prepare_sidecars()
         if self._options.jaeger is not None:
@@ -180,6 +183,25 @@ class Supervisor:
         await self._serve("router", self._sidecars.settings("router"))
         # The router came before its Envoy, and has met nobody yet.
         await self._until_all_serve()
+
+    def _wanted_ports(self) -> Iterator[tuple[str, Address, str]]:
+        """Who will listen where, and by which setting; the ports of Envoys are reserved as they are chosen."""
+        for name, added in PORTS.items():
+            port = self._options.port and self._options.port + added
+            yield f"the {name} service", Address(self._host(name), port), "--port, or use --free-ports"
+            for setting in ("METRICS_LISTEN", "HEALTH_LISTEN"):
+                variable = f"LENSMESH_{name.upper()}_{setting}"
+                # One that cannot be read is refused by its service, in its own words.
+                with contextlib.suppress(ValueError):
+                    for address in parse_addresses(os.environ.get(variable, "")):
+                        yield f"the {name} service", address, variable
+        if self._options.jaeger is not None and self._options.port:
+            for port in (jaeger.QUERY_PORT, jaeger.OTLP_PORT):
+                yield "jaeger", Address(LOCAL, port), "--free-ports"
+
+    def _host(self, name: str) -> str:
+        # Where there is an Envoy, nothing but it is for other machines.
+        return self._options.host if name == "router" and not self._options.sidecars else LOCAL
 
     async def _prepare_sidecars(self) -> None:
         from lensmesh_cli.sidecars.local import LocalSidecars
@@ -236,10 +258,8 @@ class Supervisor:
         prefix = f"LENSMESH_{name.upper()}_"
         port = self._options.port + PORTS[name] if self._options.port else 0
         ready = self._data / "run" / f"{name}.json"
-        # Where there is an Envoy, nothing but it is for other machines.
-        host = self._options.host if name == "router" and not self._sidecars else LOCAL
         own = {
-            "LISTEN": f"{host}:{port}",
+            "LISTEN": f"{self._host(name)}:{port}",
             "METRICS_LISTEN": os.environ.get(f"{prefix}METRICS_LISTEN") or f"{LOCAL}:0",
             "READY_FILE": str(ready),
             "LOG_FORMAT": "console",

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lensmesh_client import IngestItem, SyncClient
+from tests.cli.in_process import lensmesh_here
 from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh, mock_mesh, until
 
 NAMES = ("database", "encoder", "caption", "search", "router")
@@ -155,9 +156,12 @@ def test_a_port_in_use_ends_it_with_the_reason(tmp_path: Path) -> None:
         taken.listen()
         # The captioner's, two above the router's.
         port = taken.getsockname()[1] - 2
-        done = lensmesh("up", "--mock", "--port", str(port), "--data", tmp_path / "data")
-    assert done.returncode == 1
-    assert "the port is in use" in done.stderr
+        done = lensmesh_here("up", "--mock", "--port", str(port), "--data", tmp_path / "data")
+    assert done.code == 1
+    assert "the caption service cannot listen on" in done.err
+    assert "the port is in use" in done.err
+    # Found before anything was started: a model may take minutes to load.
+    assert not list((tmp_path / "data" / "logs").iterdir())
 
 
 def _runs(pid: int) -> bool:
