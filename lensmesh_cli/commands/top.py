@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Example: lensmesh top --metrics encoder-0:9464 --metrics router:9464\n\n"
+    "On a terminal q ends it; j, k, arrows, page keys, g and G scroll.\n\n"
     "Without --metrics the endpoints are those of the mesh that `lensmesh up` runs in the data folder.\n\n" + EXIT_CODES
 )
 
@@ -52,7 +53,9 @@ def top(
         elif once or not out.is_terminal:
             _print(asyncio.run(_first(where)), interval)
         else:
-            asyncio.run(_live(where, interval))
+            from lensmesh_cli.top.screen import show
+
+            asyncio.run(show(where, interval, out))
     except NothingAnswers as error:
         fail(str(error), Exit.UNREACHABLE)
     except KeyboardInterrupt:
@@ -68,15 +71,3 @@ def _print(figures: Figures, interval: float) -> None:
     from lensmesh_cli.top.view import frame
 
     out.print(frame(figures, interval))
-
-
-async def _live(figures: AsyncGenerator[Figures, None], interval: float) -> None:
-    from rich.live import Live
-
-    from lensmesh_cli.top.view import frame
-
-    async with aclosing(figures):
-        shown = await anext(figures)
-        with Live(frame(shown, interval), console=out, screen=True, auto_refresh=False) as screen:
-            async for shown in figures:
-                screen.update(frame(shown, interval), refresh=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import io
 import os
 import pty
 import re
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from lensmesh_cli.top.figures import figures
+from lensmesh_cli.console import SafeConsole
+from lensmesh_cli.top.figures import Engine, Figures, Ingest, Method, Operation, Process, Spread, figures
 from lensmesh_cli.top.looks import Change, Look, Samples, quantile
+from lensmesh_cli.top.screen import Window, split_keys
 from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh, until
 
 SECTIONS = ("Services, over 0.5 s", "Calls", "Engines", "Ingest, items/s", "Store")
@@ -140,7 +143,8 @@ def metrics_address(frame: str, service: str) -> str:
     return str(found)
 
 
-def test_in_a_terminal_it_goes_on_until_it_is_stopped(mesh: Mesh) -> None:
+@pytest.mark.parametrize("by_key", [True, False])
+def test_in_a_terminal_it_goes_on_until_it_is_stopped(mesh: Mesh, by_key: bool) -> None:
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "lensmesh_cli", "top", "--data", str(mesh.data), "--interval", "0.2"],
@@ -160,7 +164,10 @@ def test_in_a_terminal_it_goes_on_until_it_is_stopped(mesh: Mesh) -> None:
 
     try:
         until(lambda: frames() or process.poll() is not None, "three frames")
-        process.send_signal(signal.SIGINT)
+        if by_key:
+            os.write(leader, b"jjq")
+        else:
+            process.send_signal(signal.SIGINT)
 
         def ended() -> bool:
             # What nobody reads would keep it from ending.
@@ -176,6 +183,56 @@ def test_in_a_terminal_it_goes_on_until_it_is_stopped(mesh: Mesh) -> None:
         os.close(leader)
     assert process.returncode == 0
     assert b"Traceback" not in shown
+
+
+def some_figures() -> Figures:
+    spread = Spread(0.0123, 0.0456, 1.5)
+    services = ("router", "encoder", "caption", "search")
+    processes = [
+        Process(name, f"127.0.0.1:{50000 + place}", serving=True, calls_per_s=1234.5, memory_bytes=2.5e9, cpu=3.2)
+        for place, name in enumerate(services)
+    ]
+    return Figures(
+        [*processes[:3], Process("search", "127.0.0.1:50003", failure="Connection refused")],
+        [Method("encoder", f"Method{number}", number, 0, spread) for number in range(30)],
+        [Engine("encoder", "ViT-B-32/laion2b_s34b_b79k", 100, {}, 0.5, 1.5, 12.5, 0.9, 0.1, spread, spread)],
+        Ingest({"created": 12.5}, 512, 6.4e7, spread),
+        [Operation("upsert_items", 12, 0, spread)],
+    )
+
+
+def test_a_small_terminal_shows_what_matters_first_and_scrolls() -> None:
+    file = io.StringIO()
+    window = Window(SafeConsole(file=file, width=60, height=15, force_terminal=True, color_system=None), 2.0)
+    window.show(some_figures())
+
+    def seen() -> list[str]:
+        file.seek(0)
+        file.truncate()
+        window._console.print(window.lines(), end="")
+        return file.getvalue().splitlines()
+
+    lines = seen()
+    assert len(lines) == 15
+    assert max(map(len, lines)) <= 60
+    first = "\n".join(lines)
+    for words in ("router", "serving", "search", "no answer: Connection refused", "errors/s", "Ingest", "12.5"):
+        assert words in first
+    assert "q quits" in lines[-1]
+    assert window.press("j")
+    assert seen()[0] == lines[1]
+    assert window.press("\x1b[A")
+    assert seen() == lines
+    for _ in range(100):
+        window.press("\x1b[6~")
+    assert "upsert_items" in "\n".join(seen())
+    window.press("g")
+    assert seen() == lines
+    assert not window.press("x")
+
+
+def test_keys_are_told_apart() -> None:
+    assert split_keys("jq\x1b[Ak\x1b[6~\x1bOBG") == ["j", "q", "\x1b[A", "k", "\x1b[6~", "\x1bOB", "G"]
 
 
 def test_no_mesh_is_said_plainly(tmp_path: Path) -> None:
