@@ -82,8 +82,7 @@ class Captioner:
         abandoned = threading.Event()
 
         def prepare() -> Job:
-            pixels = self.model.prepare(content, self._pool.decoder, field, plan.transparency)
-            return Job(pixels, plan, on_text, abandoned)
+            return Job(self.model.prepare(content, self._pool.decoder, field), plan, on_text, abandoned)
 
         return Work(
             prepare,

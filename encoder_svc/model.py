@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -14,7 +14,6 @@ from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
 from lensmesh_inference.models import Facts
 from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.transparency import Transparency
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Modality: TypeAlias = Literal["image", "text"]
@@ -33,24 +32,18 @@ class Space:
     weights_digest: str
     dimension: int
     normalized: bool
-    transparency: Transparency = Transparency.DROP
     modalities: tuple[Modality, ...] = ("image", "text")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One item as the model takes it; `data` is whatever the model's own `prepare_*` made.
-
-    `low_content` and `fully_transparent` are said of images, as `pictures.prepare.Prepared` has them.
-    """
+    """One item as the model takes it; `data` is whatever the model's own `prepare_*` made."""
 
     modality: Modality
     data: Any
     truncated: bool = False
     # Of a text: how many of its tokens its vector depends on; the rest may be cut off.
     length: int = 0
-    low_content: bool = False
-    fully_transparent: bool = False
 
     @property
     def group(self) -> tuple[str, int]:
@@ -67,15 +60,10 @@ PICTURE_GROUP: Final = Prepared("image", None).group
 
 @dataclass(frozen=True)
 class Embedded:
-    """One item's vector as the model makes it, not normalized; `truncated` where a text was cut to the context.
-
-    `low_content`: an image is of one colour, or nearly so. `fully_transparent`: nothing of it can be seen.
-    """
+    """One item's vector as the model makes it, not normalized; `truncated` where a text was cut to the context."""
 
     vector: Vector
-    truncated: bool = False
-    low_content: bool = False
-    fully_transparent: bool = False
+    truncated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +88,7 @@ class EncoderModel(Protocol):
     def facts(self) -> ModelFacts:
         """What it is."""
 
-    def prepare_image(
-        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
-    ) -> Prepared:
+    def prepare_image(self, content: bytes, decoder: PictureDecoder, field: str) -> Prepared:
         """Decode and preprocess one encoded picture; raises ``InvalidInput`` for a bad one."""
 
     def prepare_text(self, text: str) -> Prepared:
@@ -118,26 +104,26 @@ class EncoderModel(Protocol):
         """Where it runs, now."""
 
 
-def spaces_of(
+def both_spaces(
     name: str,
     *,
     architecture: Json,
     dimension: int,
-    preprocessing: Mapping[Transparency, Json],
+    preprocessing: Json,
     weights_digest: str,
     quantization: str = "none",
 ) -> tuple[Space, ...]:
-    """A model's unit-length space, which is its default, and its raw one; then the same two for images on white."""
+    """A model's unit-length space, which is its default, and its raw one."""
 
-    def space(transparency: Transparency, normalized: bool) -> Space:
+    def space(normalized: bool) -> Space:
         key = space_id(
             architecture=architecture,
             dimension=dimension,
             normalized=normalized,
-            preprocessing=preprocessing[transparency],
+            preprocessing=preprocessing,
             quantization=quantization,
             weights_digest=weights_digest,
         )
-        return Space(key, name, weights_digest, dimension, normalized, transparency)
+        return Space(key, name, weights_digest, dimension, normalized)
 
-    return tuple(space(policy, normalized) for policy in Transparency for normalized in (True, False))
+    return space(True), space(False)

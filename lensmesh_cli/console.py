@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any, NoReturn
 
@@ -52,11 +52,37 @@ class Exit(IntEnum):
     """The command line is wrong."""
     UNREACHABLE = 3
     """No mesh answers, or not in time."""
+    INCOMPLETE = 4
+    """All is stored, but captions lack that should be there."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
 
 EXIT_CODES = "Exit codes: 0 done, 1 something failed, 2 wrong usage, 3 no mesh answers in time, 130 interrupted."
+
+
+class Repeats:
+    """Says a message once, and how often it came again when another one comes, or at the end."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = ""
+        self._again = 0
+
+    def say(self, message: str) -> None:
+        """Say it, unless it is the last one again."""
+        if message == self._last:
+            self._again += 1
+            return
+        self.end()
+        self._last = message
+        self._say(message)
+
+    def end(self) -> None:
+        """Say how often the last one came again."""
+        if self._again:
+            self._say(f"(the same {self._again} times more)")
+        self._last, self._again = "", 0
 
 
 def print_json(value: object) -> None:

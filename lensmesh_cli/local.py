@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lensmesh_cli import stores
-from lensmesh_cli.console import Exit, err, fail, note
+from lensmesh_cli.console import Exit, Repeats, err, fail, note
 from lensmesh_cli.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ async def supervised(
 
     `forced` ends the drain at once.
     """
-    mesh = Supervisor(options, note)
+    mesh = Supervisor(options, Repeats(note).say)
 
     async def whole() -> R:
         await mesh.start()
@@ -139,12 +139,17 @@ async def _status(mesh: Supervisor) -> MeshStatus | None:
             return None
 
 
+def draft_of(path: Path) -> Path:
+    """Where a ready file is written before it gets its name."""
+    return path.with_name(path.name + ".draft")
+
+
 def write_ready(path: Path, mesh: Supervisor) -> None:
     """The addresses by name, as JSON, in one step; with sidecars also the files to call the router with."""
     content = mesh.addresses()
     if mesh.security is not None:
         content |= dataclasses.asdict(mesh.security)
-    draft = path.with_name(path.name + ".draft")
+    draft = draft_of(path)
     draft.write_text(json.dumps(content))
     draft.replace(path)
 

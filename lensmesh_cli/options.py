@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -27,14 +26,6 @@ MESH = "The mesh to ask"
 LAST_SPANS_S = 2.0
 # As the client's own.
 MAX_MESSAGE_BYTES = 32 << 20
-
-
-class TransparencyChoice(StrEnum):
-    """Mirrors lensmesh_client.Transparency, which is imported only when a command runs."""
-
-    DROP = "drop"
-    WHITE = "white"
-
 
 Target = Annotated[
     str,
@@ -65,15 +56,6 @@ KeyFile = Annotated[
 ]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds for one call.", min=0.01, rich_help_panel=MESH)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for programs.")]
-TransparencyOption = Annotated[
-    TransparencyChoice | None,
-    typer.Option(
-        "--transparency",
-        help="drop: see the colours under the alpha channel, as open_clip does; white: lay images on white, as a page "
-        "shows them.",
-        show_default=False,
-    ),
-]
 Collection = Annotated[str, typer.Option("--collection", help="Collection; empty: the service's default.")]
 
 DEFAULT_TARGET = "127.0.0.1:50050"
@@ -94,6 +76,12 @@ class Connect:
         from lensmesh_client import Client
 
         return Client(self.target, security=self.security(), timeout_s=self.timeout_s)
+
+    def connection(self) -> Connection:
+        """The plain connection, to be closed: for what speaks a contract itself, to a router or to one service."""
+        from lensmesh_client.connection import Connection
+
+        return Connection(self.target, self.security(), self.timeout_s, MAX_MESSAGE_BYTES)
 
     def security(self) -> ChannelSecurity:
         """The certificates. Ends the command where one cannot be read."""
@@ -124,11 +112,10 @@ class Connect:
             stop_tracing(provider, LAST_SPANS_S)
 
     def run_connected(self, work: Callable[[Connection], Awaitable[R]]) -> R:
-        """As `run`, with the plain connection: what speaks a contract itself, to a router or to one service."""
-        from lensmesh_client.connection import Connection
+        """As `run`, with the plain connection."""
 
         async def run() -> R:
-            connection = Connection(self.target, self.security(), self.timeout_s, MAX_MESSAGE_BYTES)
+            connection = self.connection()
             try:
                 return await work(connection)
             finally:

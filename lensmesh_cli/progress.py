@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from lensmesh_cli.console import Repeats
+
 PLAIN_EVERY_S = 10.0
 
 
@@ -26,6 +28,7 @@ class Bar:
         self.done = self.errors = 0
         self._total = total
         self._console = console
+        self._repeats = Repeats(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
         self._began = self._said = time.monotonic()
         self._progress: Progress | None = None
         if console.is_terminal:
@@ -49,8 +52,16 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._repeats.end()
         if self._progress is not None:
             self._progress.stop()
+
+    def expect(self, total: int) -> None:
+        """So many images are known of by now."""
+        if total != self._total:
+            self._total = total
+            if self._progress is not None:
+                self._progress.update(self._task, total=total)
 
     @property
     def seconds(self) -> float:
@@ -67,10 +78,12 @@ class Bar:
         elif time.monotonic() - self._said > PLAIN_EVERY_S:
             self._said = time.monotonic()
             rate = self.done / self.seconds
-            left = (self._total - self.done) / rate
+            left = max(self._total - self.done, 0) / rate
             count = f"{self.done} of {self._total} images, {rate:.1f} images/s"
-            self.say(f"{count}, {self.errors} failed, about {left:.0f} s left")
+            self._console.print(
+                f"{count}, {self.errors} failed, about {left:.0f} s left", markup=False, highlight=False, soft_wrap=True
+            )
 
     def say(self, message: str) -> None:
-        """A line above the bar."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        """A line above the bar; the same one again and again is said once, with a count."""
+        self._repeats.say(message)

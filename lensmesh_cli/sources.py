@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lensmesh_cli.disk import Disk
+from lensmesh_cli.console import Exit, fail
+from lensmesh_cli.disk import Disk, explain
+from lensmesh_cli.printable import printable
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
@@ -67,7 +69,9 @@ class Walk:
         self._disk = disk
         self._follow = follow
         self._exclude = tuple(exclude)
-        self._named: set[str] = set()
+        # Within a folder they are passed by: their turn comes when they are named.
+        self._named = {_key(path) for path in paths}
+        self._taken: set[str] = set()
         self._entered: set[tuple[int, int]] = set()
         self.passed: Counter[str] = Counter()
         """Files without an image, by suffix in lower case."""
@@ -87,8 +91,8 @@ class Walk:
                 continue
             if stat.S_ISDIR(facts.st_mode):
                 yield from self._below(path)
-            elif (key := os.path.abspath(path)) not in self._named:  # noqa: PTH100  # links stay as they are
-                self._named.add(key)
+            elif (key := _key(path)) not in self._taken:
+                self._taken.add(key)
                 yield self._found(path)
 
     def _found(self, path: Path) -> Found:
@@ -139,7 +143,7 @@ class Walk:
                 return
         if kind == "folder":
             yield path
-        elif os.path.abspath(path) in self._named:  # noqa: PTH100
+        elif _key(path) in self._named:
             return
         elif suffix in SUFFIXES or (kind == "file" and suffix not in RAW_SUFFIXES and self._has_image(path)):
             # A pipe or a device of such a name is refused by whoever reads it, in words.
@@ -175,6 +179,10 @@ class Walk:
         self._entered.add((facts.st_dev, facts.st_ino))
         with os.scandir(folder) as entries:
             return sorted((_Entry(entry.name, _kind(entry)) for entry in entries), key=lambda entry: entry.name)
+
+
+def _key(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  # links stay as they are
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
@@ -216,3 +224,15 @@ def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
         [each.path for each in found if isinstance(each, Found)],
         [each for each in found if isinstance(each, Problem)],
     )
+
+
+def named_images(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
+    """As `image_files`; ends the command where nothing is there at all."""
+    files, problems = image_files(paths)
+    if not files:
+        for problem in problems:
+            if isinstance(problem.error, FileNotFoundError):
+                fail(f"{printable(str(problem.path))} does not exist", Exit.USAGE)
+            fail(explain(problem.error, printable(str(problem.path))), Exit.USAGE)
+        fail("no images there", Exit.USAGE)
+    return files, problems

@@ -24,7 +24,6 @@ from lensmesh_client.types import (
     Priority,
     SearchResult,
     Timings,
-    Transparency,
 )
 
 __all__ = [
@@ -52,6 +51,5 @@ __all__ = [
     "Service",
     "SyncClient",
     "Timings",
-    "Transparency",
     "parse_filter",
 ]

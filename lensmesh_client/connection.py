@@ -11,6 +11,7 @@ import grpc
 from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
@@ -71,6 +72,11 @@ class Connection:
     def captioner(self) -> caption_pb2_grpc.CaptionerServiceAsyncStub:
         """The captioners behind the router."""
         return caption_pb2_grpc.CaptionerServiceStub(self.channel)
+
+    @property
+    def search(self) -> search_pb2_grpc.SearchServiceAsyncStub:
+        """The collections and items behind the router."""
+        return search_pb2_grpc.SearchServiceStub(self.channel)
 
     async def call(self, method: Unary[Q, R], request: Q, timeout_s: float | None = None) -> R:
         """One unary call with a deadline. Raises LensmeshError only."""

@@ -138,14 +138,14 @@ def _numbers(listed: str, option: str) -> list[float]:
 
 
 def _contents(paths: list[Path]) -> list[bytes]:
-    from lensmesh_cli.files import pictures
     from lensmesh_cli.load import supply
+    from lensmesh_cli.sources import named_images
 
     if not paths:
         return supply.made()
-    files = pictures(paths)
-    if not files:
-        fail("no pictures there", Exit.USAGE)
+    files, problems = named_images(paths)
+    for problem in problems:
+        note(f"passed over: {problem.path}: {problem.error.strerror or problem.error}")
     try:
         return supply.read(files)
     except OSError as error:

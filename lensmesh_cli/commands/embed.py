@@ -17,9 +17,9 @@ from lensmesh_cli.options import (
     KeyFile,
     Target,
     Timeout,
-    TransparencyOption,
     check_writable,
 )
+from lensmesh_cli.printable import printable
 
 EPILOG = (
     "Example: lensmesh embed photos/ -o vectors.parquet\n\n"
@@ -27,7 +27,6 @@ EPILOG = (
     ".npy: float32 of shape (n, d), and the paths beside it in FILE.paths.txt, one a line. "
     ".jsonl: one object a line.\n\n" + EXIT_CODES
 )
-CHUNK = 256
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +38,6 @@ def embed(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH")],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, FILE.npy or FILE.jsonl.")],
     space_id: Annotated[str, typer.Option(help="The only vector space that will do.")] = "",
-    transparency: TransparencyOption = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -48,7 +46,6 @@ def embed(
     timeout: Timeout = 120.0,
 ) -> None:
     """Pictures as vectors, into a file. Nothing is stored in the mesh."""
-    from lensmesh_cli.files import pictures
     from lensmesh_cli.vectors import WRITERS, check
 
     if output.suffix not in WRITERS:
@@ -56,39 +53,42 @@ def embed(
     missing = check(output)
     if missing:
         fail(missing, Exit.USAGE)
+    from lensmesh_cli.sources import named_images
+
+    files, problems = named_images(paths)
     check_writable(output, "--output")
-    files = pictures(paths)
-    if not files:
-        fail("no pictures there", Exit.USAGE)
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
 
+    from lensmesh_cli.disk import explain
     from lensmesh_cli.progress import Bar
+    from lensmesh_cli.reading import contents
     from lensmesh_client import Client, Embeddings
+
+    good: list[Path] = []
+    failures = [(problem.path, "IMAGE_MISSING", explain(problem.error)) for problem in problems]
 
     async def work(client: Client) -> list[Embeddings]:
         parts = []
         with Bar(err, "embed", len(files)) as bar:
-            for start in range(0, len(files), CHUNK):
-                part = await client.embed(
-                    images=files[start : start + CHUNK], space_id=space_id, transparency=transparency, priority="bulk"
-                )
-                parts.append(part)
-                for index in range(len(part)):
-                    bar.step(ok=index not in part.errors)
+            async for part, refused in contents(client, files):
+                for one in refused:
+                    failures.append((one.path, one.reason, one.message))
+                    bar.step(ok=False)
+                if not part:
+                    continue
+                found = await client.embed(images=[one.data for one in part], space_id=space_id, priority="bulk")
+                parts.append(found)
+                for index, ready in enumerate(part):
+                    if error := found.errors.get(index):
+                        failures.append((ready.path, error.reason, error.message))
+                    else:
+                        good.append(ready.path)
+                    bar.step(ok=error is None)
         return parts
 
     parts = connect.run(work)
-    good: list[Path] = []
-    failures = []
-    for number, part in enumerate(parts):
-        for index in range(len(part)):
-            path = files[number * CHUNK + index]
-            if index in part.errors:
-                failures.append((path, part.errors[index]))
-            else:
-                good.append(path)
     if not good:
-        fail(f"no picture could be embedded; the first error: {failures[0][1].message}")
+        fail(f"no picture could be embedded; the first error: {failures[0][2]}")
     spaces = {part.space_id for part in parts if part.space_id}
     if len(spaces) > 1:
         fail(f"the mesh answered in several spaces ({', '.join(sorted(spaces))}): name one with --space-id")
@@ -103,13 +103,13 @@ def embed(
                 "vectors": len(vectors),
                 "dimension": vectors.shape[1],
                 "errors": [
-                    {"path": str(path), "reason": error.reason, "message": error.message} for path, error in failures
+                    {"path": str(path), "reason": reason, "message": message} for path, reason, message in failures
                 ],
             }
         )
     else:
         out.print(f"{len(vectors)} vectors of {vectors.shape[1]} numbers in {output}", highlight=False)
-        for path, error in failures:
-            note(f"failed: {path}: {error.message} ({error.reason})")
+        for path, reason, message in failures:
+            note(f"failed: {printable(str(path))}: {message} ({reason})")
     if failures:
         raise typer.Exit(int(Exit.FAILED))

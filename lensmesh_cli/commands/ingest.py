@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lensmesh_cli.console import EXIT_CODES, Exit, SafeConsole, err, note, out, print_json
+from lensmesh_cli.console import EXIT_CODES, Exit, SafeConsole, fail, note, print_json
+from lensmesh_cli.disk import DEFAULT_SECONDS
 from lensmesh_cli.options import (
     DEFAULT_TARGET,
     CaFile,
@@ -21,17 +23,25 @@ from lensmesh_cli.options import (
     Target,
     Timeout,
 )
+from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
-    from lensmesh_cli.files import Metadata
-    from lensmesh_cli.journal import Journal
-    from lensmesh_client import Client, IngestItem, IngestResult
+    from collections.abc import Sequence
+
+    from lensmesh_cli.disk import Disk
+    from lensmesh_cli.ingest.journal import Journal
+    from lensmesh_cli.ingest.run import Run
+    from lensmesh_cli.sources import Walk
+    from lensmesh_client import Client
 
 EPILOG = (
     "Example: lensmesh ingest ~/Pictures --metadata about.jsonl --captions none\n\n"
-    "A run that broke off goes on when the same command is given again.\n\n" + EXIT_CODES
+    "A run that broke off goes on when the same command is given again. docs/ingest.md tells what is taken and what is "
+    "passed over.\n\n" + EXIT_CODES + " 4 here: all is stored, but some have no caption."
 )
-ERRORS_SHOWN = 10
+
+
+SHOWN_GONE = 20
 
 
 class CaptionChoice(StrEnum):
@@ -48,19 +58,42 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, and folders with images.", metavar="PATH")],
     collection: Collection = "",
     metadata: Annotated[
         Path | None,
-        typer.Option(help='JSON lines {"path": ..., other keys}: kept with the picture of that path or name.'),
+        typer.Option(help='JSON lines {"path": ..., other keys}: kept with the image of that path or name.'),
     ] = None,
+    replace_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--replace-metadata",
+            help="Stored metadata gives way to --metadata, to nothing where it says nothing; otherwise it is added to.",
+        ),
+    ] = False,
     captions: Annotated[
         CaptionChoice, typer.Option(help="best-effort: store without one if none can be had; required: refuse then.")
     ] = CaptionChoice.BEST_EFFORT,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern (*.gif, thumbs, 2019/*) of names or paths to leave out of folders; repeatable."),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Enter folders that links lead to.")] = False,
+    file_timeout: Annotated[
+        float, typer.Option(help="Seconds that the disk may take for one file.", min=0.1)
+    ] = DEFAULT_SECONDS,
     journal: Annotated[
         Path | None, typer.Option(help="Where to remember what is stored; by default in the user's state folder.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Send everything, whatever the journal says.")] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Then remove the items whose files are gone from these folders, if your ingests wrote them. Asks.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -68,108 +101,162 @@ def ingest(
     key_file: KeyFile = "",
     timeout: Timeout = 60.0,
 ) -> None:
-    """Makes pictures findable: streams them in, and remembers what is stored."""
-    from lensmesh_cli.files import Metadata, pictures
-    from lensmesh_cli.folders import remember
-    from lensmesh_cli.journal import Journal, default_path
+    """Makes images findable: streams them in, and remembers what is stored."""
+    from lensmesh_cli.disk import Disk
+    from lensmesh_cli.ingest.metadata import Metadata
+    from lensmesh_cli.ingest.report import Report
+    from lensmesh_cli.ingest.run import Run
+    from lensmesh_cli.ingest.stored import Stored
+    from lensmesh_cli.progress import Bar
+    from lensmesh_cli.sources import Walk
 
-    about = Metadata(metadata)
-    files = pictures(paths)
-    if not files:
-        note("no pictures there")
-    where = journal or default_path(target, collection, paths)
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
-    with Journal(where, keep=journal is not None) as kept:
-        if fresh:
-            kept.forget()
-        run = Run(files, about, kept)
-        if run.skipped:
-            note(f"{run.skipped} of {len(files)} are stored by a run before ({where}); --fresh sends them again")
-        connect.run(lambda client: run.ingest(client, collection, captions.value, quiet=json_output))
-        remember(target, [path.resolve() for path in paths])
-        if not run.failures:
-            kept.finished()
-    _report(run, json_output=json_output)
-    if run.failures:
-        raise typer.Exit(int(Exit.FAILED))
+    about = Metadata(metadata)
+    options: dict[str, Any] = {
+        "collection": collection,
+        "captions": captions.value,
+        "metadata": "replace" if replace_metadata else "merge",
+    }
+    with Disk(file_timeout) as disk:
+        _check_any_there(paths, disk)
+        places = _places(paths, disk, target)
+        walk = Walk(paths, disk, follow=follow, exclude=exclude or ())
+        with _open_journal(journal, target, collection, places, fresh=fresh) as kept:
+            run = Run(walk, disk, about, kept, options)
 
+            async def work(client: Client) -> None:
+                connection = connect.connection()
+                try:
+                    with Bar(SafeConsole(stderr=True, quiet=json_output), "ingest", 0) as bar:
+                        await run.ingest(client, Stored(connection, collection), bar)
+                finally:
+                    await connection.close()
 
-class Run:
-    """One ingest of a list of files."""
-
-    def __init__(self, files: list[Path], about: Metadata, journal: Journal) -> None:
-        from lensmesh_cli.journal import fingerprint
-
-        self._about = about
-        self._journal = journal
-        self._prints = {path: fingerprint(path, about.of(path)) for path in files}
-        self.files = [path for path in files if not journal.has(path, self._prints[path])]
-        self.skipped = len(files) - len(self.files)
-        self.outcomes: dict[str, int] = {}
-        self.failures: list[tuple[Path, str, str]] = []
-        self.captionless = 0
-        self.seconds = 0.0
-
-    async def ingest(self, client: Client, collection: str, captions: str, *, quiet: bool) -> None:
-        """Sends all, with a progress bar."""
-        from lensmesh_cli.progress import Bar
-
-        with Bar(SafeConsole(stderr=True, quiet=quiet), "ingest", len(self.files)) as bar:
-            results = client.ingest_many(
-                self._items(),
-                collection=collection,
-                captions=captions,
-                on_resume=lambda error, count: bar.say(f"{error.message}: {count} images are sent again"),
-            )
-            async for result in results:
-                self._take(result)
-                bar.step(ok=result.ok)
-            self.seconds = bar.seconds
-
-    def _items(self) -> Iterator[IngestItem]:
-        from lensmesh_client import IngestItem
-
-        for path in self.files:
-            yield IngestItem(path, metadata=self._about.of(path), image_uri=path.resolve().as_uri())
-
-    def _take(self, result: IngestResult) -> None:
-        path = self.files[result.index]
-        if result.error is not None:
-            self.failures.append((path, result.error.reason, result.error.message))
-            return
-        outcome = str(result.outcome or "stored")
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        self.captionless += result.caption_error is not None
-        self._journal.add(path, self._prints[path], result.id)
-
-
-def _report(run: Run, *, json_output: bool) -> None:
-    stored = sum(run.outcomes.values())
-    rate = stored / run.seconds if run.seconds else 0.0
+            try:
+                connect.run(work)
+            except BaseException:
+                if run.counts.stored:
+                    note(f"{run.counts.stored} images are stored; the same command goes on from there")
+                raise
+            pruned = _prune(connect, collection, run, walk, kept, places, disk, yes=yes) if prune else None
+            if run.complete:
+                kept.finished()
+    again = _command(paths, collection=collection, target=target, metadata=metadata, journal=journal)
+    report = Report(run.counts, walk, about, again)
     if json_output:
-        print_json(
-            {
-                "stored": stored,
-                "outcomes": run.outcomes,
-                "skipped": run.skipped,
-                "failed": len(run.failures),
-                "without_caption": run.captionless,
-                "seconds": round(run.seconds, 3),
-                "images_per_second": round(rate, 2),
-                "errors": [
-                    {"path": str(path), "reason": reason, "message": message} for path, reason, message in run.failures
-                ],
-            }
-        )
+        print_json(report.as_json() | ({} if pruned is None else {"pruned": pruned}))
+    else:
+        report.say()
+    if report.code:
+        raise typer.Exit(int(report.code))
+
+
+def _check_any_there(paths: Sequence[Path], disk: Disk) -> None:
+    """End the command where nothing that it names is there; what else is wrong with a path is that path's own fault."""
+    for path in paths:
+        try:
+            disk.run(path.lstat)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            continue
+        except OSError:
+            return
         return
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(run.outcomes.items()))
-    out.print(
-        f"{stored} images in {run.seconds:.1f} s, {rate:.1f} images/s" + (f" ({outcomes})" if outcomes else ""),
-        highlight=False,
-    )
-    if run.captionless:
-        err.print(f"{run.captionless} of them without a caption: the captioner could not be had", highlight=False)
-    for path, reason, message in run.failures[:ERRORS_SHOWN]:
-        note(f"failed: {path}: {message} ({reason})")
-    if len(run.failures) > ERRORS_SHOWN:
-        note(f"... and {len(run.failures) - ERRORS_SHOWN} more; --json lists all")
+    fail(f"{printable(str(paths[0]))} does not exist", Exit.USAGE)
+
+
+def _places(paths: Sequence[Path], disk: Disk, target: str) -> list[Path]:
+    """Return the absolute paths, and note that this user ingested from there."""
+    from lensmesh_cli.disk import explain
+    from lensmesh_cli.folders import remember
+    from lensmesh_cli.reading import place_of
+
+    try:
+        places = disk.run(lambda: [place_of(path) for path in paths])
+    except OSError as error:
+        fail(explain(error))
+    try:
+        remember(target, places)
+    except OSError as error:
+        note(f"the folders are not remembered for `search --html`: {explain(error)}")
+    return places
+
+
+def _open_journal(named: Path | None, target: str, collection: str, places: Sequence[Path], *, fresh: bool) -> Journal:
+    from lensmesh_cli.disk import explain
+    from lensmesh_cli.ingest.journal import Journal, default_path
+
+    try:
+        where = named or default_path(target, collection, places)
+        return Journal(where, note, keep=named is not None, fresh=fresh)
+    except OSError as error:
+        fail(f"--journal: {explain(error, str(named or 'the state folder'))}", Exit.USAGE)
+
+
+def _prune(
+    connect: Connect,
+    collection: str,
+    run: Run,
+    walk: Walk,
+    journal: Journal,
+    places: Sequence[Path],
+    disk: Disk,
+    *,
+    yes: bool,
+) -> int:
+    """Remove what is gone, after a word of the user; return how many items went."""
+    from lensmesh_cli.disk import explain
+    from lensmesh_cli.ingest.prune import find_gone, recorded, still_ours
+    from lensmesh_cli.ingest.stored import Stored
+
+    if walk.problems or not walk.images:
+        why = "no image was found: is the disk mounted?" if not walk.images else "not every folder could be read"
+        note(f"nothing is removed: {why}")
+        return 0
+    try:
+        gone = find_gone(recorded(journal, run.identity), places, run.ids, disk)
+    except OSError as error:
+        note(f"nothing is removed: {explain(error)}")
+        return 0
+
+    async def ask(client: Client) -> dict[str, set[Path]]:
+        connection = connect.connection()
+        try:
+            return await still_ours(Stored(connection, collection), gone)
+        finally:
+            await connection.close()
+
+    async def remove(client: Client) -> int:
+        connection = connect.connection()
+        try:
+            return await Stored(connection, collection).delete(list(ours))
+        finally:
+            await connection.close()
+
+    ours = connect.run(ask) if gone else {}
+    if not ours:
+        note("nothing to remove: every file that your ingests sent from there is there")
+        return 0
+    paths = sorted(path for several in ours.values() for path in several)
+    for path in paths[:SHOWN_GONE]:
+        note(f"gone: {printable(str(path))}")
+    if len(paths) > SHOWN_GONE:
+        note(f"... and {len(paths) - SHOWN_GONE} more")
+    if not yes:
+        if not sys.stdin.isatty():
+            note(f"{len(ours)} items would be removed; --yes removes them")
+            return 0
+        if not typer.confirm(f"remove these {len(ours)} items?", err=True):
+            return 0
+    removed = connect.run(remove)
+    journal.drop([str(path) for path in paths])
+    note(f"{removed} items removed")
+    return removed
+
+
+def _command(paths: Sequence[Path], **options: object) -> str:
+    """Return the command that goes on with these files."""
+    words = ["lensmesh", "ingest", *map(str, paths)]
+    for name, value in options.items():
+        if value and value != DEFAULT_TARGET:
+            words += [f"--{name}", str(value)]
+    return printable(shlex.join(words))

@@ -21,9 +21,11 @@ from lensmesh_cli.options import (
     Timeout,
     check_writable,
 )
+from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
-    from lensmesh_client import Hit
+    from lensmesh.search.v1 import search_pb2
+    from lensmesh_client import Client, Hit, SearchResult
 
 EPILOG = (
     'Example: lensmesh search "a red circle" --filter year>=2020 --html found.html\n\n'
@@ -80,8 +82,9 @@ def search(
     if html is not None:
         check_writable(html, "--html")
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
-    found = connect.run(
-        lambda client: client.search(
+
+    async def work(client: Client) -> SearchResult:
+        found = await client.search(
             text,
             image=image,
             item_id=like,
@@ -92,7 +95,11 @@ def search(
             collection=collection,
             space=space,
         )
-    )
+        if chosen is not None and not found.hits:
+            await _name_unknown_fields(connect, collection, chosen)
+        return found
+
+    found = connect.run(work)
     if json_output:
         print_json(
             {
@@ -115,6 +122,24 @@ def search(
     if html is not None:
         asked = f"“{text}”" if text is not None else f"like {image or like}"
         _write_page(html, asked, image, found.hits, [*folders.known(target), *(images_from or [])])
+
+
+async def _name_unknown_fields(connect: Connect, collection: str, chosen: search_pb2.Filter) -> None:
+    """Say which fields of a filter no item has: a name misspelt finds nothing, and says nothing else."""
+    from lensmesh_cli.ingest.stored import Stored, fields_of
+    from lensmesh_client import LensmeshError
+
+    connection = connect.connection()
+    try:
+        stored = Stored(connection, collection)
+        for field in fields_of(chosen):
+            if not await stored.any_with(field):
+                note(f"no item has a field {printable(field)}: is it spelt right?")
+    except LensmeshError:
+        # The search itself went well; this was a service.
+        pass
+    finally:
+        await connection.close()
 
 
 def _write_page(html: Path, asked: str, image: Path | None, found: Sequence[Hit], allowed: Sequence[Path]) -> None:

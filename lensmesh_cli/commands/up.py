@@ -68,7 +68,7 @@ def up(
     if mock and (model or caption_model):
         fail("--mock goes without --model and --caption-model", Exit.USAGE)
     from lensmesh_cli.jaeger import HOW_TO_GET_ONE, find_jaeger
-    from lensmesh_cli.local import check_parts, run_until_signal
+    from lensmesh_cli.local import check_parts, draft_of, run_until_signal
     from lensmesh_cli.sidecars.model import EGRESS
     from lensmesh_cli.supervisor import PORTS, MeshOptions
 
@@ -80,7 +80,8 @@ def up(
     if missing:
         fail(missing, Exit.FAILED)
     if ready_file is not None:
-        check_writable(ready_file, "--ready-file")
+        # Beside it, as it is written: whoever waits for the file must not see it yet.
+        check_writable(draft_of(ready_file), "--ready-file")
     tracer = find_jaeger(jaeger_binary) if jaeger else None
     if jaeger and tracer is None:
         fail(f"{jaeger_binary} is no program" if jaeger_binary else HOW_TO_GET_ONE, Exit.FAILED)

@@ -69,13 +69,13 @@ def _said(scene: Scene, side: int, suffix: str) -> dict[str, object]:
 
 def own_pictures(folder: Path, count: int) -> list[Sample]:
     """The first `count` pictures of a folder and what is below it."""
-    from lensmesh_cli.files import pictures
+    from lensmesh_cli.sources import image_files
 
     return [
         Sample(
             path, {"format": path.suffix.lower().lstrip("."), "folder": path.parent.name, "bytes": path.stat().st_size}
         )
-        for path in pictures([folder])[:count]
+        for path in image_files([folder])[0][:count]
     ]
 
 

@@ -22,7 +22,6 @@ import torch
 from lensmesh_chassis.errors import InternalFault, InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.pictures.messages import READY, Answer, Asked
-from lensmesh_inference.pictures.prepare import Prepared
 
 # For importing torch on a machine that is starting many things at once.
 _START_S: Final = 300.0
@@ -63,7 +62,7 @@ class Child:
         """Of the process."""
         return self._process.pid
 
-    def prepare(self, content: bytes, asked: Asked) -> Prepared:
+    def prepare(self, content: bytes, asked: Asked) -> torch.Tensor:
         """As `prepare.prepare`; raises ``LostChildError`` where the process did not live to answer."""
         question = pickle.dumps(asked)
         pixels = torch.empty(3, asked.transform.height, asked.transform.width, dtype=torch.uint8)
@@ -76,7 +75,7 @@ class Child:
             raise answer.refused.error()
         if answer.bug:
             raise RuntimeError(f"a decoding process failed: {answer.bug}")
-        return Prepared(pixels, answer.low_content, answer.fully_transparent)
+        return pixels
 
     def _ask(self, question: bytes, content: bytes, pixels: torch.Tensor) -> Answer:
         """The answer, and in `pixels` what it made of the picture."""
@@ -121,7 +120,7 @@ class DecodeProcesses:
         """Of those that live or are about to be found dead."""
         return [child.pid for child in list(self._children)]
 
-    def prepare(self, content: bytes, asked: Asked) -> Prepared:
+    def prepare(self, content: bytes, asked: Asked) -> torch.Tensor:
         """As `prepare.prepare`, in one of the processes.
 
         A lost process is replaced and its picture done again, by another one; a picture that loses two is refused
@@ -131,12 +130,12 @@ class DecodeProcesses:
         for _ in range(_TRIES):
             child = self._free.get()
             try:
-                prepared = child.prepare(content, asked)
+                pixels = child.prepare(content, asked)
             except LostChildError as error:
                 innocent = innocent or not child.ready
                 child = self._replace(child, error)
             else:
-                return prepared
+                return pixels
             finally:
                 self._free.put(child)
         if innocent:

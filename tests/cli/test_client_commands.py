@@ -1,16 +1,34 @@
 """ingest, search, embed, caption and status against a mesh of mocks."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pyarrow.parquet
 import pytest
 
+from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from tests.cli.in_process import User, lensmesh_here
 from tests.cli.meshes import Mesh, draw_pictures, environment, until
+
+
+class HereMesh(Mesh):
+    """The shared mesh, asked by commands in this process."""
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        done = lensmesh_here(*arguments, LENSMESH_TARGET=self.target, XDG_STATE_HOME=str(self.data / "state"))
+        return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
+
+
+@pytest.fixture
+def mesh(mesh: Mesh) -> Mesh:
+    """The shared one."""
+    return HereMesh(mesh.process, mesh.data, mesh.log, mesh.addresses)
 
 
 def test_ingest_and_search(mesh: Mesh, tmp_path: Path) -> None:
@@ -56,7 +74,7 @@ def test_a_bad_picture_fails_alone(mesh: Mesh, tmp_path: Path) -> None:
     said = mesh.run("ingest", tmp_path, "--collection", "bad")
     assert said.returncode == 1
     assert "bad.jpg" in said.stderr
-    assert "3 of 4 are stored" in said.stderr
+    assert "3 were stored by a run before" in said.stderr
 
 
 def test_a_run_that_broke_off_goes_on(mesh: Mesh, tmp_path: Path) -> None:
@@ -97,6 +115,47 @@ def test_ctrl_c_ends_a_run_and_the_next_goes_on(mesh: Mesh, tmp_path: Path) -> N
     after = mesh.json(*arguments)
     assert after["skipped"] > 0
     assert after["skipped"] + after["stored"] == 4_000
+
+
+def test_names_of_any_bytes_and_bad_paths_beside_good_ones(user: User, tmp_path: Path) -> None:
+    paths = draw_pictures(tmp_path / "in", 3, start=470)
+    name = b"n\xff\n\x1b[31m\xe2\x80\xae.png"
+    paths[0].rename(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name))
+    (tmp_path / "in" / "gone\n\x1b.jpg").symlink_to("/nowhere/x")
+    os.mkfifo(tmp_path / "in" / "pipe.jpg")
+    (tmp_path / "in" / "zero.jpg").symlink_to("/dev/zero")
+    arguments = ("ingest", tmp_path / "in", "--collection", "odd-names")
+    done = user.run(*arguments, "--json")
+    assert done.code == 1
+    assert len(done.out.splitlines()) == 1
+    told = json.loads(done.out)
+    assert (told["stored"], told["failed"]) == (3, 3)
+    assert {Path(one["path"]).name for one in told["errors"]} == {"gone\n\x1b.jpg", "pipe.jpg", "zero.jpg"}
+    said = user.run(*arguments)
+    assert "gone\\n\\x1b.jpg" in said.err or "gone\\x0a\\x1b.jpg" in said.err
+    assert not {"\x1b", "\u202e"} & {*said.out, *said.err}
+    hits = user.json("search", "x", "--collection", "odd-names")["hits"]
+    assert any(hit["image_uri"].endswith("/n%FF%0A%1B%5B31m%E2%80%AE.png") for hit in hits)
+    assert "n\\xff" in user.run("search", "x", "--collection", "odd-names").out
+    embedded = user.json("embed", tmp_path / "in", "-o", tmp_path / "v.jsonl", code=1)
+    assert (embedded["vectors"], len(embedded["errors"])) == (3, 3)
+    assert len((tmp_path / "v.jsonl").read_text().splitlines()) == 3
+    captions = user.json("caption", *sorted((tmp_path / "in").iterdir()), code=1)
+    assert [bool(one["caption"]) for one in captions].count(True) == 3
+
+
+def test_a_collection_that_was_deleted_is_filled_again(user: User, tmp_path: Path) -> None:
+    draw_pictures(tmp_path / "in", 2, start=480)
+    arguments = ("ingest", tmp_path / "in", "--collection", "anew", "--journal", tmp_path / "journal")
+    assert user.json(*arguments)["stored"] == 2
+    assert user.json(*arguments)["skipped"] == 2
+    with grpc.insecure_channel(user.target) as channel:
+        search_pb2_grpc.SearchServiceStub(channel).DeleteCollection(search_pb2.DeleteCollectionRequest(name="anew"))
+    draw_pictures(tmp_path / "other", 1, start=482)
+    # Made anew by somebody else, in the meantime.
+    assert user.json("ingest", tmp_path / "other", "--collection", "anew")["stored"] == 1
+    assert user.json(*arguments)["stored"] == 2
+    assert len(user.json("search", "x", "--collection", "anew")["hits"]) == 3
 
 
 def test_a_finished_run_leaves_no_journal(mesh: Mesh, tmp_path: Path) -> None:

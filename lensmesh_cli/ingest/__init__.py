@@ -1,0 +1,1 @@
+"""What `lensmesh ingest` does: reads files, sends them, remembers what is stored, and removes what is gone."""

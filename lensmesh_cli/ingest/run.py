@@ -1,0 +1,185 @@
+"""One ingest: from the paths of a command line to what became of each file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensmesh_cli.ahead import Ahead
+from lensmesh_cli.disk import Disk
+from lensmesh_cli.ingest.journal import Journal
+from lensmesh_cli.ingest.metadata import Metadata
+from lensmesh_cli.ingest.stored import CALL_ITEMS, Stored
+from lensmesh_cli.reading import Known, Read, Ready, Refused, most_bytes_of, read_files
+from lensmesh_cli.sources import Found, Walk
+
+if TYPE_CHECKING:
+    from lensmesh_cli.progress import Bar
+    from lensmesh_client import Client, IngestItem, IngestResult
+
+# Paths found ahead of those that are read, so that the total is soon known.
+PATHS_AHEAD = 100_000
+FILES_AHEAD = 4
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the files of one run."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
+    """Parts of items that were there and changed: "caption", "metadata" and so on."""
+    skipped: int = 0
+    """Stored by a run before, and still there."""
+    lost: int = 0
+    """Of which the journal said that they are stored, and the mesh has them no longer."""
+    copies: list[Path] = field(default_factory=list)
+    """Files whose image another file of the run holds as well."""
+    low_content: int = 0
+    """Images of one colour."""
+    transparent: int = 0
+    """Images of which no pixel is visible."""
+    captionless: int = 0
+    caption_errors: Counter[str] = field(default_factory=Counter)
+    failures: list[Refused] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def stored(self) -> int:
+        """Files whose items are durable by this run."""
+        return self.outcomes.total()
+
+
+class Run:
+    """Sends what the walk finds and the journal does not know. `options` are `Client.ingest_many`'s."""
+
+    _stored: Stored
+
+    def __init__(self, walk: Walk, disk: Disk, about: Metadata, journal: Journal, options: dict[str, Any]) -> None:
+        self._walk = walk
+        self._disk = disk
+        self._about = about
+        self._journal = journal
+        self._options = options
+        self._wants_captions = options["captions"] != "none"
+        self._sent: dict[int, Ready] = {}
+        self._index = 0
+        self._known_ids: set[str] = set()
+        self._identity = ""
+        self.counts = Counts()
+
+    @property
+    def identity(self) -> str:
+        """Of the collection; "" where there is none yet."""
+        return self._identity
+
+    @property
+    def ids(self) -> set[str]:
+        """Of the items that files of this run hold."""
+        return self._known_ids
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do: no file failed, and none lacks a caption that it should have."""
+        return not self.counts.failures and not self.counts.captionless
+
+    async def ingest(self, client: Client, stored: Stored, bar: Bar) -> None:
+        """Send all. Raises what ends a whole run; `counts` tells how far it came."""
+        self._stored = stored
+        most = await most_bytes_of(client)
+        self._identity = await self._stored.identity()
+        self._begin()
+        results = client.ingest_many(
+            self._items(most, bar),
+            on_resume=lambda error, count: bar.say(f"{error.message}: {count} images are sent again"),
+            on_wait=lambda why, count: bar.say(f"waiting for an answer to {count} images: {why}"),
+            **self._options,
+        )
+        try:
+            async for result in results:
+                await self._take(result)
+                bar.step(ok=result.ok)
+        finally:
+            self.counts.seconds = bar.seconds
+
+    def _begin(self) -> None:
+        # What decides, beside a file and its metadata, what is stored of it.
+        options = {name: str(value) for name, value in self._options.items() if name not in {"collection", "metadata"}}
+        self._journal.begin(self._identity, options)
+
+    async def _items(self, most_bytes: int, bar: Bar) -> AsyncIterator[IngestItem]:
+        again: list[Path] = []
+        known: list[Known] = []
+        with closing(Ahead(self._walk, PATHS_AHEAD)) as found:
+            reads = read_files(found, self._disk, most_bytes, self._about.of, self._journal.known)
+            with closing(Ahead(reads, FILES_AHEAD)) as ahead:
+                async for read in ahead:
+                    bar.expect(self._walk.images + self._walk.problems)
+                    if isinstance(read, Known):
+                        known.append(read)
+                        if len(known) >= CALL_ITEMS:
+                            again += await self._check(known, bar)
+                            known.clear()
+                    elif (item := self._item(read, bar)) is not None:
+                        yield item
+        again += await self._check(known, bar)
+        reads = read_files(map(Found, again), self._disk, most_bytes, self._about.of)
+        with closing(Ahead(reads, FILES_AHEAD)) as ahead:
+            async for read in ahead:
+                if (item := self._item(read, bar)) is not None:
+                    yield item
+
+    async def _check(self, known: list[Known], bar: Bar) -> list[Path]:
+        """Ask the mesh for what the journal knows; return the files to send all the same."""
+        items = await self._stored.items(list({one.id for one in known})) if known else {}
+        again = []
+        for one in known:
+            item = items.get(one.id)
+            if item is None or (self._wants_captions and not item.HasField("caption")):
+                self.counts.lost += item is None
+                again.append(one.path)
+            else:
+                self.counts.skipped += 1
+                self._known_ids.add(one.id)
+                bar.step(ok=True)
+        return again
+
+    def _item(self, read: Read, bar: Bar) -> IngestItem | None:
+        from lensmesh_client import IngestItem
+
+        if isinstance(read, Refused):
+            self.counts.failures.append(read)
+            bar.step(ok=False)
+            return None
+        assert isinstance(read, Ready)
+        self._sent[self._index] = read
+        self._index += 1
+        return IngestItem(read.data, metadata=read.metadata, image_uri=read.place.as_uri())
+
+    async def _take(self, result: IngestResult) -> None:
+        sent = self._sent.pop(result.index)
+        if result.error is not None:
+            self.counts.failures.append(Refused(sent.path, result.error.reason, result.error.message))
+            return
+        if not self._identity:
+            # The first item made the collection.
+            self._identity = await self._stored.identity()
+            self._begin()
+        outcome = str(result.outcome or "stored")
+        self.counts.outcomes[outcome] += 1
+        self.counts.changes.update(map(str, result.changes))
+        self.counts.low_content += result.low_content
+        self.counts.transparent += result.fully_transparent
+        if result.id in self._known_ids:
+            self.counts.copies.append(sent.path)
+        self._known_ids.add(result.id)
+        if self._wants_captions and result.caption is None:
+            # In the journal without its fingerprint: the same command sends it again, and of the others none.
+            self.counts.captionless += 1
+            if result.caption_error is not None:
+                self.counts.caption_errors[result.caption_error.message] += 1
+        self._journal.add(sent.place, sent.fingerprint if result.caption or not self._wants_captions else "", result.id)

@@ -1,0 +1,80 @@
+"""What the mesh has of a collection: which one it is, which items are there, and their removal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lensmesh.search.v1 import search_pb2
+from lensmesh_client.errors import NotFound
+
+if TYPE_CHECKING:
+    from lensmesh_client.connection import Connection
+
+DEFAULT = "default"
+"""The name of the mesh's default collection, unless a setting of the Router says another: that one is not found here,
+which costs what the journal saves, and nothing else."""
+# Items of one call: with the largest metadata they fit into one message.
+CALL_ITEMS = 100
+
+
+class Stored:
+    """One collection of a mesh; the name "" is taken for DEFAULT."""
+
+    def __init__(self, connection: Connection, collection: str) -> None:
+        self._connection = connection
+        self._collection = collection or DEFAULT
+
+    async def identity(self) -> str:
+        """Return what no other collection has, not even one made anew under the name; "" where there is none."""
+        request = search_pb2.GetCollectionRequest(name=self._collection)
+        try:
+            found = (await self._connection.call(self._connection.search.GetCollection, request)).collection
+        except NotFound:
+            return ""
+        return found.uid or f"made {found.create_time.ToJsonString()}"
+
+    async def items(self, ids: Sequence[str]) -> dict[str, search_pb2.Item]:
+        """Return those that are there, without their vectors."""
+        found: dict[str, search_pb2.Item] = {}
+        for start in range(0, len(ids), CALL_ITEMS):
+            request = search_pb2.GetItemsRequest(collection=self._collection, ids=ids[start : start + CALL_ITEMS])
+            answer = await self._connection.call(self._connection.search.GetItems, request)
+            found |= {item.id: item for item in answer.items}
+        return found
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Remove items; return how many there were."""
+        removed = 0
+        for start in range(0, len(ids), CALL_ITEMS):
+            request = search_pb2.DeleteItemsRequest(
+                collection=self._collection,
+                ids=search_pb2.IdList(ids=ids[start : start + CALL_ITEMS]),
+            )
+            removed += (await self._connection.call(self._connection.search.DeleteItems, request)).deleted_count
+        return removed
+
+    async def any_with(self, field: str) -> bool:
+        """Tell whether any item has that field."""
+        request = search_pb2.ListItemsRequest(
+            collection=self._collection,
+            filter=search_pb2.Filter(condition=search_pb2.Condition(field=field, exists=True)),
+            page_size=1,
+        )
+        return bool((await self._connection.call(self._connection.search.ListItems, request)).items)
+
+
+def fields_of(chosen: search_pb2.Filter) -> list[str]:
+    """Return the metadata fields that a filter tests, each once, but for those that it wants not to be there."""
+    condition = chosen.condition
+    match chosen.WhichOneof("kind"):
+        case "condition":
+            wanted = condition.WhichOneof("test") != "exists" or condition.exists
+            return [condition.field] if wanted and not condition.field.startswith("$") else []
+        case "all" | "any" as kind:
+            inner = getattr(chosen, kind).filters
+        case "not":
+            inner = [getattr(chosen, "not")]
+        case _:
+            inner = []
+    return list(dict.fromkeys(field for each in inner for field in fields_of(each)))

@@ -1,0 +1,156 @@
+"""Reads files once each, in their order, a few ahead of whoever takes them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from lensmesh_cli.ahead import Ahead
+from lensmesh_cli.disk import Disk, NotReadableError, Pending, TooLargeError, explain, read_file, stat_file, state_of
+from lensmesh_cli.sources import Found, Problem
+
+if TYPE_CHECKING:
+    from lensmesh_client import Client
+
+AT_ONCE = 4
+# One call's worth of files, held in memory.
+PART_FILES, PART_BYTES = 256, 64 << 20
+# Where a mesh tells no limit.
+MOST_BYTES = 20 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A file that was read."""
+
+    path: Path
+    place: Path
+    """Absolute, links in the folders above it followed: what it is remembered by."""
+    data: bytes
+    fingerprint: str
+    metadata: dict[str, object] | None
+    index: int
+    """Its position among the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A file that the journal knows as it is, so that it was not read."""
+
+    path: Path
+    place: Path
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file or folder that cannot be read."""
+
+    path: Path
+    reason: str
+    message: str
+    index: int = 0
+
+
+Read: TypeAlias = "Ready | Known | Refused"
+About: TypeAlias = "Callable[[Path], dict[str, object] | None]"
+"""What is said about an image."""
+Lookup: TypeAlias = "Callable[[Path, str], str]"
+"""The id under which a place with this fingerprint is stored, "" for none."""
+
+
+def fingerprint(state: str, metadata: Mapping[str, object] | None) -> str:
+    """Return what changes whenever the file or what is said about it does."""
+    said = json.dumps(metadata, sort_keys=True, default=str)
+    return hashlib.sha256(f"{state} {said}".encode()).hexdigest()[:16]
+
+
+@functools.lru_cache(4096)
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
+def place_of(path: Path) -> Path:
+    """Return the absolute path, links in the folders above it followed; the file itself may be a link."""
+    return Path(_real(path.parent), path.name)
+
+
+def read_files(
+    found: Iterable[Found | Problem],
+    disk: Disk,
+    most_bytes: int,
+    about: About = lambda _: None,
+    lookup: Lookup = lambda _place, _fingerprint: "",
+) -> Iterator[Read]:
+    """Yield each file in its order; what goes wrong with one is its own answer."""
+
+    def read(path: Path, index: int) -> Read:
+        facts = stat_file(path, most_bytes)
+        place, said = place_of(path), about(path)
+        if stored := lookup(place, fingerprint(state_of(facts), said)):
+            return Known(path, place, stored)
+        content = read_file(path, most_bytes)
+        return Ready(path, place, content.data, fingerprint(content.state, said), said, index)
+
+    waiting: deque[tuple[Path, int, Pending[Read] | OSError]] = deque()
+    for index, each in enumerate(found):
+        if isinstance(each, Problem):
+            waiting.append((each.path, index, each.error))
+        else:
+            waiting.append((each.path, index, disk.start(functools.partial(read, each.path, index))))
+        if len(waiting) >= AT_ONCE:
+            yield _settled(*waiting.popleft())
+    while waiting:
+        yield _settled(*waiting.popleft())
+
+
+def _settled(path: Path, index: int, pending: Pending[Read] | OSError) -> Read:
+    try:
+        if isinstance(pending, OSError):
+            raise pending
+        return pending.result()
+    except TooLargeError as error:
+        return Refused(path, "IMAGE_TOO_LARGE", str(error), index)
+    except NotReadableError as error:
+        return Refused(path, "IMAGE_MISSING", str(error), index)
+    except OSError as error:
+        error.filename = None
+        return Refused(path, "IMAGE_MISSING", f"it cannot be read: {explain(error)}", index)
+    except ValueError as error:
+        # A name with a NUL, for instance.
+        return Refused(path, "IMAGE_MISSING", f"it cannot be read: {error}", index)
+
+
+async def most_bytes_of(client: Client) -> int:
+    """Return how large a file the mesh takes."""
+    limits = (await client.status()).limits
+    return limits.max_image_bytes or limits.max_message_bytes or MOST_BYTES
+
+
+async def contents(client: Client, files: Sequence[Path]) -> AsyncIterator[tuple[list[Ready], list[Refused]]]:
+    """Yield the files' contents in parts that fit into memory, and with each part those that cannot be read."""
+    part: list[Ready] = []
+    refused: list[Refused] = []
+    size = 0
+    with Disk() as disk:
+        reads = read_files(map(Found, files), disk, await most_bytes_of(client))
+        with closing(Ahead(reads, AT_ONCE)) as ahead:
+            async for read in ahead:
+                if isinstance(read, Ready):
+                    part.append(read)
+                    size += len(read.data)
+                elif isinstance(read, Refused):
+                    refused.append(read)
+                if len(part) >= PART_FILES or size >= PART_BYTES:
+                    yield part, refused
+                    part, refused, size = [], [], 0
+    if part or refused:
+        yield part, refused
