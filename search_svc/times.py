@@ -29,3 +29,9 @@ def parse_time(text: str) -> datetime | None:
         return moment.replace(tzinfo=timezone(shift)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def time_text(moment: datetime) -> str:
+    """Write a moment as an RFC 3339 text that every store reads, to the microsecond."""
+    # isoformat leaves out microseconds that are zero, and pads years on every platform, which strftime does not.
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -6,7 +6,7 @@ import asyncpg
 
 from search_svc.definitions import check_same, definition_from_json, definition_to_json
 from search_svc.model import Collection, CountedCollection, Definition
-from search_svc.postgres.tables import create_statements, items_table, vectors_table
+from search_svc.postgres.tables import create_statements, items_table, members_table, vectors_table
 
 _COLUMNS = "key, name, definition, create_time, uid"
 # With the hash of the name: one maker or remover of a collection at a time.
@@ -58,7 +58,8 @@ async def remove(connection: asyncpg.Connection, name: str) -> int:
     if collection is None:
         return 0
     tables = [items_table(collection.key)]
-    tables += [vectors_table(collection.key, position) for position, _ in enumerate(collection.definition.spaces)]
+    for position, _ in enumerate(collection.definition.spaces):
+        tables += [vectors_table(collection.key, position), members_table(collection.key, position)]
     # Writers that are at it finish first and count.
     await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
     items: int = await connection.fetchval(f"SELECT count(*) FROM {tables[0]}")

@@ -24,7 +24,8 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InsufficientResourcesError,
 )
-_COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# A vector that nobody had any more was removed while another began to have it, or the other way round.
+_COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.ForeignKeyViolationError)
 
 
 class Collision(Unavailable):

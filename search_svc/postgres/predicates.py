@@ -6,6 +6,7 @@ for false. AND and OR keep that; only NOT has to say IS NOT TRUE.
 
 import json
 from collections.abc import Hashable
+from datetime import datetime
 
 from search_svc.filters import (
     TIME_FIELDS,
@@ -21,7 +22,7 @@ from search_svc.filters import (
     TimeRange,
 )
 from search_svc.model import Definition, FieldType
-from search_svc.times import parse_time
+from search_svc.times import parse_time, time_text
 
 # Own fields as JSON values; an empty digest is no digest.
 _OWN = {
@@ -103,8 +104,9 @@ class Predicate:
     def _own_equals(self, name: str, values: tuple[Scalar, ...]) -> str:
         texts = [value for value in values if isinstance(value, str)]
         if name in TIME_FIELDS:
-            moments = [moment for moment in map(parse_time, texts) if moment is not None]
-            return f"{_OWN[name]} = ANY({self._parameters.add(moments, 'timestamptz[]')})"
+            moments = [time_text(moment) for moment in map(parse_time, texts) if moment is not None]
+            parsed = f"SELECT lensmesh.parse_time(t) FROM unnest({self._parameters.add(moments, 'text[]')}) AS t"
+            return f"{_OWN[name]} = ANY(ARRAY({parsed}))"
         if name == "$content_digest":
             digests = [digest for digest in map(_from_hex, texts) if digest]
             return f"i.content_digest <> '' AND i.content_digest = ANY({self._parameters.add(digests, 'bytea[]')})"
@@ -134,18 +136,22 @@ class Predicate:
 
     def _bounds(self, what: str, test: NumberRange | TimeRange, sql_type: str) -> str:
         bounds = ((">=", test.at_least), (">", test.above), ("<=", test.at_most), ("<", test.below))
-        add = self._parameters.add
         return (
-            " AND ".join(f"{what} {sign} {add(bound, sql_type)}" for sign, bound in bounds if bound is not None)
+            " AND ".join(f"{what} {sign} {self._bound(bound, sql_type)}" for sign, bound in bounds if bound is not None)
             or "TRUE"
         )
 
     def _between(self, kind: str, field: str, sql_type: str, low: object, high: object) -> str:
         """What must hold if any element lies between: the index on least and greatest answers it."""
-        add = self._parameters.add
-        parts = [f"lensmesh.{kind}_min({field}) <= {add(high, sql_type)}" if high is not None else ""]
-        parts.append(f"lensmesh.{kind}_max({field}) >= {add(low, sql_type)}" if low is not None else "")
+        parts = [f"lensmesh.{kind}_min({field}) <= {self._bound(high, sql_type)}" if high is not None else ""]
+        parts.append(f"lensmesh.{kind}_max({field}) >= {self._bound(low, sql_type)}" if low is not None else "")
         return " AND ".join(part for part in parts if part) or "TRUE"
+
+    def _bound(self, bound: object, sql_type: str) -> str:
+        if isinstance(bound, datetime):
+            # As text: the driver takes the first and the last instant of a datetime for infinities.
+            return f"lensmesh.parse_time({self._parameters.add(time_text(bound), 'text')})"
+        return self._parameters.add(bound, sql_type)
 
     def _indexed(self, path: FieldPath, field_type: FieldType) -> bool:
         index = self._definition.field_index(path)

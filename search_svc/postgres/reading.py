@@ -6,7 +6,7 @@ import asyncpg
 from pgvector import HalfVector, Vector
 
 from search_svc.model import Caption, Collection, Items, Numbers, StoredItem, View
-from search_svc.postgres.tables import CONTENT, items_table, vectors_table
+from search_svc.postgres.tables import CONTENT, items_table, members_table, vectors_table
 
 # Small enough that a piece of the fattest items stays in memory easily, large enough that a page is a few round trips.
 _PIECE = 200
@@ -41,8 +41,13 @@ def _statement(collection: Collection, view: View) -> str:
     columns = ", ".join(f"i.{column}" for column in ("key", "id", *CONTENT, "create_time", "update_time"))
     joins = ""
     for position, _ in enumerate(collection.definition.spaces):
-        columns += f", v{position}.vector AS v{position}" if view is View.FULL else f", v{position}.key AS v{position}"
-        joins += f" LEFT JOIN {vectors_table(collection.key, position)} AS v{position} ON v{position}.key = i.key"
+        joins += f" LEFT JOIN {members_table(collection.key, position)} AS m{position} ON m{position}.key = i.key"
+        if view is View.FULL:
+            columns += f", v{position}.vector AS v{position}"
+            vectors = vectors_table(collection.key, position)
+            joins += f" LEFT JOIN {vectors} AS v{position} ON v{position}.key = m{position}.vector"
+        else:
+            columns += f", m{position}.key AS v{position}"
     return f"SELECT {columns} FROM {items_table(collection.key)} AS i{joins} WHERE i.key = ANY($1::bigint[])"
 
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from search_svc.candidates import SIZES, Candidate, first, page
 from search_svc.model import Collection, Hit, Hits
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.reading import read_keys
-from search_svc.postgres.tables import items_table, vector_type, vectors_table
-from search_svc.postgres.writing import to_database
+from search_svc.postgres.tables import items_table, members_table, vector_type, vectors_table
+from search_svc.postgres.vectors import to_database
 from search_svc.refusals import no_item, no_vector
 from search_svc.store import Query
 
@@ -22,8 +23,11 @@ def scan_settings(query: Query, default_ef: int) -> str:
     Iterative: a filter that most candidates fail does not end the scan. Relaxed, since hits are sorted here anyway, and
     the strict order would drop hits that are found late.
     """
-    ef = query.hnsw_ef or max(default_ef, min(query.limit + query.offset, MAX_EF))
-    return f"SET LOCAL hnsw.ef_search = {int(ef)}; SET LOCAL hnsw.iterative_scan = relaxed_order"
+    return f"{_look_at(query.hnsw_ef or default_ef)}; SET LOCAL hnsw.iterative_scan = relaxed_order"
+
+
+def _look_at(ef: int) -> str:
+    return f"SET LOCAL hnsw.ef_search = {int(ef)}"
 
 
 @dataclass(frozen=True)
@@ -37,26 +41,36 @@ class _Near:
 async def search(connection: asyncpg.Connection, collection: Collection, query: Query) -> Hits:
     """The nearest items in the transaction of the caller, whose settings are `scan_settings`."""
     near = await _near(connection, collection, query)
+
+    async def by_index(count: int) -> list[Candidate]:
+        if not query.hnsw_ef and count > SIZES[0]:
+            await connection.execute(_look_at(min(count, MAX_EF)))
+        return await _by_index(connection, collection, query, near, count)
+
+    async def exactly(count: int) -> list[Candidate]:
+        return await _exactly(connection, collection, query, near, count)
+
     exact = query.exact or query.space.hnsw is None
-    found, rows = await _nearest(connection, collection, query, near, exact=exact)
-    if not exact and found < query.limit + query.offset:
-        # Either there are no more, or the scan gave up before it had seen all: only looking at each one tells.
-        _, rows = await _nearest(connection, collection, query, near, exact=True)
+    places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
+    hits = page(places, query.offset, query.min_score)
     items = await read_keys(
-        connection, collection, [(row["key"], row["id"]) for row in rows], view=query.view, max_bytes=query.max_bytes
+        connection,
+        collection,
+        [(each.key, each.item_id) for each in hits],
+        view=query.view,
+        max_bytes=query.max_bytes,
     )
-    scores = {row["id"]: row["score"] for row in rows}
-    ranks = {row["id"]: query.offset + place for place, row in enumerate(rows, start=1)}
-    return Hits(tuple(Hit(item, scores[item.id], ranks[item.id]) for item in items.items), items.cut)
+    ranks = {each.item_id: (query.offset + place, each.score) for place, each in enumerate(hits, start=1)}
+    return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut)
 
 
 async def _near(connection: asyncpg.Connection, collection: Collection, query: Query) -> _Near:
     if query.vector is not None:
         return _Near(to_database(query.vector, query.space), 0)
-    vectors = vectors_table(collection.key, collection.definition.spaces.index(query.space))
+    vectors, members = _tables(collection, query)
     row = await connection.fetchrow(
-        f"SELECT i.key, v.vector FROM {items_table(collection.key)} AS i LEFT JOIN {vectors} AS v USING (key)"
-        " WHERE i.id = $1",
+        f"SELECT i.key, v.vector FROM {items_table(collection.key)} AS i LEFT JOIN {members} AS m USING (key)"
+        f" LEFT JOIN {vectors} AS v ON v.key = m.vector WHERE i.id = $1",
         query.item_id,
     )
     if row is None:
@@ -66,44 +80,84 @@ async def _near(connection: asyncpg.Connection, collection: Collection, query: Q
     return _Near(row["vector"], row["key"])
 
 
-async def _nearest(
-    connection: asyncpg.Connection, collection: Collection, query: Query, near: _Near, *, exact: bool
-) -> tuple[int, list[asyncpg.Record]]:
-    """How many were found, offset included, and the hits: best first, equal scores by id."""
+def _tables(collection: Collection, query: Query) -> tuple[str, str]:
+    position = collection.definition.spaces.index(query.space)
+    return vectors_table(collection.key, position), members_table(collection.key, position)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What both statements are made of."""
+
+    parameters: Parameters
+    source: str
+    """Vectors with the items that have them."""
+    condition: str
+    """What holds of an item that may be found."""
+    distance: str
+    score: str
+
+
+def _parts(collection: Collection, query: Query, near: _Near) -> _Parts:
     parameters = Parameters()
-    vector = parameters.add(near.vector, vector_type(query.space))
-    distance = f"(v.vector <=> {vector})"
-    items = items_table(collection.key)
-    vectors = vectors_table(collection.key, collection.definition.spaces.index(query.space))
-    conditions = []
+    vectors, members = _tables(collection, query)
+    distance = f"(v.vector <=> {parameters.add(near.vector, vector_type(query.space))})"
+    conditions = ["TRUE"]
     if near.itself:
-        conditions.append(f"v.key <> {parameters.add(near.itself, 'bigint')}")
-    source = f"{vectors} AS v"
+        conditions.append(f"i.key <> {parameters.add(near.itself, 'bigint')}")
     if query.filter is not None:
-        # Named first wherever both are: tables are locked in this order.
-        source = f"{items} AS i JOIN {vectors} AS v USING (key)"
         conditions.append(f"({Predicate(collection.definition, parameters).sql(query.filter)})")
-    # Scores are told as float32: what is equal there is a tie. Exact answers order by score and id before they are cut;
-    # an index knows distances only.
-    score = f"(1 - {distance})::real"
-    order = f"{score} DESC, id" if exact else distance
-    if exact and query.filter is None:
-        source = f"{items} AS i JOIN {vectors} AS v USING (key)"
-    wanted = parameters.add(query.limit + query.offset, "bigint")
-    limit, offset = parameters.add(query.limit, "bigint"), parameters.add(query.offset, "bigint")
-    minimum = "" if query.min_score is None else f"WHERE score >= {parameters.add(query.min_score, 'real')}"
+    # Named first wherever all are: tables are locked in this order.
+    source = (
+        f"{items_table(collection.key)} AS i JOIN {members} AS m USING (key) JOIN {vectors} AS v ON v.key = m.vector"
+    )
+    # Scores are told as float32: what is equal there is a tie.
+    score = f"least(greatest((1 - {distance})::real, -1), 1)"
+    return _Parts(parameters, source, " AND ".join(conditions), distance, score)
+
+
+async def _exactly(
+    connection: asyncpg.Connection, collection: Collection, query: Query, near: _Near, count: int
+) -> list[Candidate]:
+    """The nearest of all items, best first, equal scores by id."""
+    parts = _parts(collection, query, near)
+    limit = parts.parameters.add(count, "bigint")
+    rows = await connection.fetch(
+        f"""
+        SELECT i.key, i.id, {parts.score} AS score FROM {parts.source} WHERE {parts.condition}
+        ORDER BY score DESC, i.id LIMIT {limit}
+        """,
+        *parts.parameters.values,
+    )
+    return [Candidate(row["key"], row["id"], row["score"]) for row in rows]
+
+
+async def _by_index(
+    connection: asyncpg.Connection, collection: Collection, query: Query, near: _Near, count: int
+) -> list[Candidate]:
+    """The nearest items as the index finds them: vectors first, then all items that have one of these.
+
+    So the items of a vector that only some of them are needed of are chosen by their ids.
+    """
+    parts = _parts(collection, query, near)
+    vectors, members = _tables(collection, query)
+    limit = parts.parameters.add(count, "bigint")
+    # Without a filter every vector has an item, but for the one whose only item asks.
+    source, enough = f"{vectors} AS v", f"{limit} + 1"
+    if query.filter is not None:
+        source, enough = f"{parts.source} WHERE {parts.condition}", limit
     rows = await connection.fetch(
         f"""
         WITH nearest AS MATERIALIZED (
-            SELECT v.key, {score} AS score FROM {source} WHERE {" AND ".join(conditions) or "TRUE"}
-            ORDER BY {order} LIMIT {wanted}
-        ), hits AS (
-            SELECT key, id, least(greatest(score, -1), 1) AS score FROM nearest JOIN {items} USING (key) {minimum}
-            ORDER BY score DESC, id LIMIT {limit} OFFSET {offset}
+            SELECT v.key AS vector, {parts.distance} AS distance FROM {source} ORDER BY {parts.distance} LIMIT {enough}
         )
-        SELECT found, key, id, score FROM (SELECT count(*) AS found FROM nearest) AS counted LEFT JOIN hits ON true
-        ORDER BY score DESC, id
+        SELECT own.key, own.id, least(greatest((1 - v.distance)::real, -1), 1) AS score
+        FROM (SELECT DISTINCT vector, distance FROM nearest) AS v CROSS JOIN LATERAL (
+            SELECT i.key, i.id FROM {members} AS m JOIN {items_table(collection.key)} AS i USING (key)
+            WHERE m.vector = v.vector AND {parts.condition} ORDER BY i.id LIMIT {limit}
+        ) AS own
+        ORDER BY score DESC, own.id LIMIT {limit}
         """,
-        *parameters.values,
+        *parts.parameters.values,
     )
-    return rows[0]["found"], [row for row in rows if row["key"] is not None]
+    return [Candidate(row["key"], row["id"], row["score"]) for row in rows]

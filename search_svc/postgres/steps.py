@@ -60,6 +60,82 @@ BEGIN
 END $$;
 """
 
+_THIRD = rf"""
+CREATE OR REPLACE FUNCTION lensmesh.numbers(value jsonb) RETURNS SETOF double precision
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 2
+    AS $$ SELECT e::double precision FROM lensmesh.elements(value) AS e WHERE jsonb_typeof(e) = 'number' $$;
+
+-- As before, but NULL beyond the years 1 to 9999, once the offset is taken off.
+CREATE OR REPLACE FUNCTION lensmesh.parse_time(value text) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ SELECT moment FROM (
+        SELECT CASE WHEN value ~ '^{PATTERN}$' AND pg_input_is_valid(left(value, 10), 'date')
+            THEN (left(value, 10) || ' ' || substr(value, 12, 5)
+                  || substring(value FROM '(?:[Zz]|[+-][0-9:]{{5}})$'))::timestamptz
+                + substr(value, 18, 2)::int * interval '1 second'
+                + rpad(left(coalesce(substring(value FROM '\.([0-9]+)'), '0'), 6), 6, '0')::int
+                    * interval '1 microsecond'
+            END AS moment
+        ) AS parsed
+        WHERE moment >= timestamptz '0001-01-01 00:00:00+00' AND moment < timestamptz '10000-01-01 00:00:00+00' $$;
+
+CREATE OR REPLACE FUNCTION lensmesh.times(value jsonb) RETURNS SETOF timestamptz
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 2
+    AS $$ SELECT t FROM lensmesh.elements(value) AS e, LATERAL lensmesh.parse_time(e #>> '{{}}') AS t
+          WHERE jsonb_typeof(e) = 'string' AND t IS NOT NULL $$;
+
+DO $$
+DECLARE
+    collection record;
+    place integer;
+    items text;
+    vectors text;
+    members text;
+    digest text;
+    here text := (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+                  WHERE extname = 'vector');
+    old record;
+    removed bigint;
+BEGIN
+    -- Made with the old readings of numbers and times.
+    FOR old IN SELECT schemaname, indexname FROM pg_indexes
+        WHERE schemaname = 'lensmesh' AND indexdef ~ '(number|time)_(min|max)' LOOP
+        EXECUTE format('REINDEX INDEX %I.%I', old.schemaname, old.indexname);
+    END LOOP;
+    FOR collection IN SELECT key, definition FROM lensmesh.collections LOOP
+        items := format('lensmesh.items_%s', collection.key);
+        FOR place IN 0 .. jsonb_array_length(collection.definition -> 'spaces') - 1 LOOP
+            vectors := format('lensmesh.vectors_%s_%s', collection.key, place);
+            members := format('lensmesh.members_%s_%s', collection.key, place);
+            digest := format('sha256(%s.%s(vector))', here,
+                CASE collection.definition -> 'spaces' -> place ->> 'stored_as'
+                    WHEN 'float16' THEN 'halfvec_send' ELSE 'vector_send' END);
+            EXECUTE format('CREATE TABLE %s (key bigint PRIMARY KEY, vector bigint NOT NULL)', members);
+            EXECUTE format('INSERT INTO %s SELECT key, min(key) OVER (PARTITION BY %s) FROM %s',
+                           members, digest, vectors);
+            EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', vectors,
+                           format('vectors_%s_%s_key_fkey', collection.key, place));
+            EXECUTE format('DELETE FROM %s AS v WHERE NOT EXISTS (SELECT FROM %s AS m WHERE m.vector = v.key)',
+                           vectors, members);
+            GET DIAGNOSTICS removed = ROW_COUNT;
+            EXECUTE format('ALTER TABLE %s ALTER COLUMN key ADD GENERATED ALWAYS AS IDENTITY', vectors);
+            EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, %L), max(key)) FROM %s', vectors, 'key', vectors);
+            EXECUTE format('CREATE UNIQUE INDEX ON %s (%s)', vectors, digest);
+            EXECUTE format('ALTER TABLE %s ADD FOREIGN KEY (key) REFERENCES %s ON DELETE CASCADE,'
+                           ' ADD FOREIGN KEY (vector) REFERENCES %s', members, items, vectors);
+            EXECUTE format('CREATE INDEX ON %s (vector)', members);
+            IF removed > 0 THEN
+                -- What many nodes of one vector did to the graph does not go with them.
+                FOR old IN SELECT indexname FROM pg_indexes WHERE schemaname = 'lensmesh'
+                    AND tablename = format('vectors_%s_%s', collection.key, place) AND indexdef ~ 'USING hnsw' LOOP
+                    EXECUTE format('REINDEX INDEX lensmesh.%I', old.indexname);
+                END LOOP;
+            END IF;
+        END LOOP;
+    END LOOP;
+END $$;
+"""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -73,4 +149,5 @@ class Step:
 STEPS = (
     Step(1, "collections, and what filters ask of metadata", _FIRST),
     Step(2, "what tells a collection from its successor, and images of low content", _SECOND),
+    Step(3, "each distinct vector once; lists in lists and years beyond 9999 as the contract reads them", _THIRD),
 )

@@ -5,7 +5,11 @@ have exact types, one collection never slows another, and a change of metadata r
 
     lensmesh.collections                name, definition
     lensmesh.items_7                    collection 7: key, id, metadata, caption, ...
-    lensmesh.vectors_7_0                its first space: key, vector halfvec(512)
+    lensmesh.vectors_7_0                its first space, each distinct vector once: key, vector halfvec(512)
+    lensmesh.members_7_0                which item has which vector: key of the item, vector
+
+A vector that many items share is one node of the graph. As many nodes they would fill one another's links, and cut
+searches for other vectors off from what lies behind them.
 """
 
 from collections.abc import Iterator
@@ -36,6 +40,16 @@ def items_table(key: str) -> str:
 def vectors_table(key: str, position: int) -> str:
     """Table of the vectors of a collection's space at that position."""
     return f"{SCHEMA}.vectors_{int(key)}_{position}"
+
+
+def members_table(key: str, position: int) -> str:
+    """Table that tells which item has which vector of a collection's space at that position."""
+    return f"{SCHEMA}.members_{int(key)}_{position}"
+
+
+def digest_of(vector: str, named: NamedSpace) -> str:
+    """Digest of a vector's numbers: what is unique in a table of vectors."""
+    return f"sha256({'halfvec_send' if named.stored_as is StoredAs.FLOAT16 else 'vector_send'}({vector}))"
 
 
 def vector_type(named: NamedSpace) -> str:
@@ -76,11 +90,20 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
         yield _field_index(items, index)
     for position, named in enumerate(definition.spaces):
         vectors = vectors_table(key, position)
+        members = members_table(key, position)
         yield f"""
             CREATE TABLE {vectors} (
-                key bigint PRIMARY KEY REFERENCES {items} ON DELETE CASCADE,
+                key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
                 vector {vector_type(named)} NOT NULL
             )"""
+        yield f"CREATE UNIQUE INDEX ON {vectors} ({digest_of('vector', named)})"
+        # No vector goes while an item has it, however two writers meet: the reference is checked, and never cascades.
+        yield f"""
+            CREATE TABLE {members} (
+                key bigint PRIMARY KEY REFERENCES {items} ON DELETE CASCADE,
+                vector bigint NOT NULL REFERENCES {vectors}
+            )"""
+        yield f"CREATE INDEX ON {members} (vector)"
         if named.hnsw:
             operators = "halfvec_cosine_ops" if named.stored_as is StoredAs.FLOAT16 else "vector_cosine_ops"
             options = f"m = {int(named.hnsw.m)}, ef_construction = {int(named.hnsw.ef_construction)}"

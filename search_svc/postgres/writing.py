@@ -5,14 +5,14 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
-from pgvector import HalfVector, Vector
 
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits, check_merged
-from search_svc.model import ROUNDING, Change, Collection, Item, NamedSpace, Numbers, Outcome, StoredAs, Upserted
+from search_svc.model import Change, Collection, Item, Outcome, Upserted
 from search_svc.postgres.faults import collision
 from search_svc.postgres.predicates import Parameters, Predicate
-from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, vector_type, vectors_table
+from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, members_table, vectors_table
+from search_svc.postgres.vectors import remove_unused, write_vectors
 
 
 async def upsert(
@@ -37,7 +37,7 @@ async def upsert(
     times = {row["id"]: row["update_time"] for row in rows}
     touched: set[int] = set()
     for position, named in enumerate(collection.definition.spaces):
-        touched |= await _write_vectors(connection, vectors_table(collection.key, position), named, ordered, keys)
+        touched |= await write_vectors(connection, collection.key, position, named, ordered, keys)
     late = touched - {keys[item_id] for item_id in written}
     if late:
         await connection.execute(
@@ -140,59 +140,45 @@ def _content(items: Sequence[Item]) -> list[list[Any]]:
     ]
 
 
-async def _write_vectors(
-    connection: asyncpg.Connection, table: str, named: NamedSpace, items: Sequence[Item], keys: dict[str, int]
-) -> set[int]:
-    """One space's vectors of the items; returns the keys whose vector came, went or changed by more than rounding."""
-    present = [(keys[item.id], item.vectors[named.name]) for item in items if named.name in item.vectors]
-    absent = [keys[item.id] for item in items if named.name not in item.vectors]
-    touched: set[int] = set()
-    if absent:
-        gone = await connection.fetch(f"DELETE FROM {table} WHERE key = ANY($1::bigint[]) RETURNING key", absent)
-        touched |= {row["key"] for row in gone}
-    if present:
-        norm = "l2_norm" if named.stored_as is StoredAs.FLOAT16 else "vector_norm"
-        written = await connection.fetch(
-            f"""
-            INSERT INTO {table} AS old (key, vector)
-            SELECT * FROM unnest($1::bigint[], $2::{vector_type(named)}[])
-            ON CONFLICT (key) DO UPDATE SET vector = excluded.vector
-                WHERE l2_distance(old.vector, excluded.vector) > {ROUNDING} * {norm}(excluded.vector)
-            RETURNING key
-            """,
-            [key for key, _ in present],
-            [to_database(numbers, named) for _, numbers in present],
-        )
-        touched |= {row["key"] for row in written}
-    return touched
-
-
-def to_database(numbers: Numbers, named: NamedSpace) -> HalfVector | Vector:
-    """A vector as pgvector's codec takes it."""
-    return HalfVector(numbers) if named.stored_as is StoredAs.FLOAT16 else Vector(numbers)
-
-
 async def delete_ids(connection: asyncpg.Connection, collection: Collection, ids: Sequence[str]) -> int:
     """Removes items by id."""
-    return await _delete(connection, collection.key, "i.id = ANY($1::text[])", [list(ids)])
+    return await _delete(connection, collection, "i.id = ANY($1::text[])", [list(ids)])
 
 
 async def delete_matching(connection: asyncpg.Connection, collection: Collection, tree: Filter) -> int:
     """Removes the items that a filter chooses."""
     parameters = Parameters()
     condition = Predicate(collection.definition, parameters).sql(tree)
-    return await _delete(connection, collection.key, condition, parameters.values)
+    return await _delete(connection, collection, condition, parameters.values)
 
 
-async def _delete(connection: asyncpg.Connection, key: str, condition: str, values: Sequence[object]) -> int:
-    # Locked in the order that writers lock in; the vectors go with their items by foreign key.
-    status = await connection.execute(
+async def _delete(
+    connection: asyncpg.Connection, collection: Collection, condition: str, values: Sequence[object]
+) -> int:
+    items = items_table(collection.key)
+    spaces = range(len(collection.definition.spaces))
+    members = [members_table(collection.key, position) for position in spaces]
+    leaving = "".join(
+        f""", m{position} AS (
+            DELETE FROM {members[position]} AS m USING chosen WHERE m.key = chosen.key RETURNING m.vector
+        )"""
+        for position in spaces
+    )
+    freed = "".join(f", (SELECT array_agg(DISTINCT vector) FROM m{position}) AS m{position}" for position in spaces)
+    # Locked in the order that writers lock in.
+    row = await connection.fetchrow(
         f"""
         WITH chosen AS MATERIALIZED (
-            SELECT i.key FROM {items_table(key)} AS i WHERE {condition} ORDER BY i.id FOR UPDATE
+            SELECT i.key FROM {items} AS i WHERE {condition} ORDER BY i.id FOR UPDATE
+        ){leaving}, gone AS (
+            DELETE FROM {items} AS gone USING chosen WHERE gone.key = chosen.key RETURNING 1
         )
-        DELETE FROM {items_table(key)} AS gone USING chosen WHERE gone.key = chosen.key
+        SELECT (SELECT count(*) FROM gone) AS count{freed}
         """,
         *values,
     )
-    return int(status.removeprefix("DELETE "))
+    for position in spaces:
+        vectors = vectors_table(collection.key, position)
+        await remove_unused(connection, vectors, members[position], row[f"m{position}"] or [])
+    count: int = row["count"]
+    return count

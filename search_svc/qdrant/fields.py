@@ -13,13 +13,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from search_svc.filters import MAX_PATH_BYTES, MAX_PATH_LEVELS, FieldPath
 from search_svc.model import Item
-from search_svc.times import parse_time
+from search_svc.times import parse_time, time_text
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 THERE = "yes"
@@ -63,12 +62,6 @@ def number_token(number: float) -> str:
 def bool_token(value: bool) -> str:
     """A bool as its slot holds it."""
     return "=true" if value else "=false"
-
-
-def time_text(moment: datetime) -> str:
-    """A moment as Qdrant reads it, to the microsecond."""
-    # isoformat leaves out microseconds that are zero, and pads years on every platform, which strftime does not.
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def fields_of(item: Item) -> dict[str, dict[str, list[Any]]]:

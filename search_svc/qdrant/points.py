@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from search_svc.model import Caption, Definition, Item, NamedSpace, Numbers, StoredAs, StoredItem, View
-from search_svc.qdrant.fields import fields_of, time_text
+from search_svc.qdrant.fields import fields_of
 from search_svc.qdrant.layout import point_id
+from search_svc.times import time_text
 
 
 def to_point(item: Item, *, created: datetime, updated: datetime, definition: Definition) -> models.PointStruct:

@@ -15,10 +15,10 @@ from qdrant_client import AsyncQdrantClient, models
 from search_svc.definitions import definition_from_json, definition_to_json
 from search_svc.model import Collection, Definition
 from search_svc.qdrant.faults import Gone, There, translated
-from search_svc.qdrant.fields import time_text
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.predicates import any_of
 from search_svc.store import StoreRefused
+from search_svc.times import time_text
 
 # Names of collections begin with a letter, so this point is none's.
 _SCHEMA = "#schema"

@@ -1,11 +1,11 @@
 """Search: the index where it can answer, every vector where it cannot."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
+from search_svc.candidates import Candidate, first, page
 from search_svc.model import Collection, Hit, Hits, Numbers
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import vector_of
@@ -22,16 +22,6 @@ _OVERSAMPLING = 2.0
 _MAX_TIES = 4096
 
 
-@dataclass(frozen=True)
-class _Found:
-    item_id: str
-    score: float
-
-
-class _Nearest(Protocol):
-    async def __call__(self, count: int, *, exact: bool) -> list[_Found]: ...
-
-
 async def search(
     client: AsyncQdrantClient, collection: Collection, query: Query, *, default_ef: int, local: bool
 ) -> Hits:
@@ -42,37 +32,45 @@ async def search(
     condition = but_not(chosen, *itself)
     numbers = _unit(vector)
 
-    async def nearest(count: int, *, exact: bool) -> list[_Found]:
+    async def nearest(count: int, *, exact: bool) -> list[Candidate]:
         answer = await client.query_points(
             collection.key,
             query=numbers,
             using=query.space.name,
             query_filter=condition,
             # Local mode looks at every vector, and warns of what it does not need.
-            search_params=None if local else _params(query, default_ef, exact=exact),
+            search_params=None if local else _params(query, max(default_ef, count), exact=exact),
             limit=count,
             with_payload=["id"],
         )
         # Told as float32: what is equal there is a tie.
-        return [_Found(point.payload["id"], float(np.float32(point.score))) for point in answer.points if point.payload]
+        return [
+            Candidate(0, point.payload["id"], min(max(float(np.float32(point.score)), -1.0), 1.0))
+            for point in answer.points
+            if point.payload
+        ]
 
-    wanted = query.limit + query.offset
-    exact = query.exact or query.space.hnsw is None
-    found = [] if exact else await nearest(wanted, exact=False)
-    if len(found) < wanted:
-        # Either there are no more, or the index gave up before it had seen all: only looking at each one tells.
-        found = await _with_ties(nearest, wanted)
-    hits = sorted(found, key=lambda each: (-each.score, each.item_id.encode()))[:wanted]
-    least = -np.inf if query.min_score is None else query.min_score
-    places = {each.item_id: (rank, each.score) for rank, each in enumerate(hits, start=1) if each.score >= least}
-    items = await read_ids(client, collection, list(places)[query.offset :], view=query.view, max_bytes=query.max_bytes)
-    return Hits(
-        tuple(Hit(item, min(max(places[item.id][1], -1.0), 1.0), places[item.id][0]) for item in items.items),
-        items.cut,
+    async def by_index(count: int) -> list[Candidate]:
+        return await nearest(count, exact=False)
+
+    async def exactly(count: int) -> list[Candidate]:
+        return sorted(await _with_ties(nearest, count), key=lambda each: each.order)[:count]
+
+    exact = query.exact or local or query.space.hnsw is None
+    places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
+    hits = page(places, query.offset, query.min_score)
+    items = await read_ids(
+        client, collection, [each.item_id for each in hits], view=query.view, max_bytes=query.max_bytes
     )
+    ranks = {each.item_id: (query.offset + place, each.score) for place, each in enumerate(hits, start=1)}
+    return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut)
 
 
-async def _with_ties(nearest: _Nearest, wanted: int) -> list[_Found]:
+class _Nearest(Protocol):
+    async def __call__(self, count: int, *, exact: bool) -> list[Candidate]: ...
+
+
+async def _with_ties(nearest: _Nearest, wanted: int) -> list[Candidate]:
     """The best of all, with everything that scores like the last one: which of those is in is decided by their ids."""
     count = wanted + 1
     while True:
@@ -102,10 +100,10 @@ def _unit(vector: Numbers) -> list[float]:
     return scaled
 
 
-def _params(query: Query, default_ef: int, *, exact: bool) -> models.SearchParams:
+def _params(query: Query, ef: int, *, exact: bool) -> models.SearchParams:
     if exact:
         return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
     return models.SearchParams(
-        hnsw_ef=query.hnsw_ef or max(default_ef, min(query.limit + query.offset, _MAX_EF)),
+        hnsw_ef=query.hnsw_ef or min(ef, _MAX_EF),
         quantization=models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING),
     )

@@ -111,6 +111,8 @@ def _stored(
             Reason.VECTOR_INVALID, field, f"has length {length:.3g}: it must be between {_SHORTEST} and {_LONGEST}"
         )
         return None
+    # Vectors that are equal have equal bytes: a negative zero is a zero.
+    numbers = numbers + 0.0
     stored: Numbers = numbers.astype(np.float16) if named.stored_as is StoredAs.FLOAT16 else numbers.astype(np.float32)
     if not stored.any():
         findings.invalid(Reason.VECTOR_INVALID, field, f"is all zeros once stored as {named.stored_as.name}")

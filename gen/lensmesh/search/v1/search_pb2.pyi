@@ -1234,7 +1234,9 @@ class SearchRequest(_message.Message):
     limit: _builtins.int
     """1 to Limits.max_hits; 0 means the service's default, 10 unless set."""
     offset: _builtins.int
-    """Best ones to leave out first, 0 to Limits.max_offset."""
+    """Best ones to leave out first, 0 to Limits.max_offset. Pages that join one another hold, while nothing is written, the very hits of
+    one request for all of them, whatever their sizes; each is sorted by itself.
+    """
     min_score: _builtins.float
     """Leave out hits below this Hit.score."""
     @_builtins.property

@@ -1,0 +1,62 @@
+"""The one order in which the hits of a search come, whatever page of it is asked for.
+
+An approximate index answers another set of items when it is asked for more of them, so pages cut out of answers of
+different sizes would repeat hits and miss others. Here the index is only ever asked for fixed numbers of hits. What it
+answers to the smallest comes first; what the next larger adds comes behind; and at last, where that is not enough,
+everything that was compared exactly. Which hits stand between two places is then the same for every page at rest.
+"""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+SIZES = (20, 200, 2000)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An item that was found; the score is rounded to float32: what is equal there is a tie."""
+
+    key: int
+    """The store's own, 0 where it has none."""
+    item_id: str
+    score: float
+
+    @property
+    def order(self) -> tuple[float, bytes]:
+        """Best first, equal scores by id."""
+        return -self.score, self.item_id.encode()
+
+
+class Nearest(Protocol):
+    """Finds up to `count` of the nearest items."""
+
+    def __call__(self, count: int) -> Awaitable[Sequence[Candidate]]: ...
+
+
+async def first(wanted: int, *, by_index: Nearest | None, exactly: Nearest) -> list[Candidate]:
+    """Answer the candidates of the first `wanted` places, in their order. Fewer mean that there are no more.
+
+    `by_index` may miss items, and None asks for certainty. `exactly` sees every item, best first.
+    """
+    places: dict[str, Candidate] = {}
+
+    def add(found: Sequence[Candidate]) -> None:
+        for candidate in sorted(found, key=lambda each: each.order):
+            places.setdefault(candidate.item_id, candidate)
+
+    for size in SIZES if by_index is not None else ():
+        found = await by_index(size)  # type: ignore[misc]  # not None here
+        add(found)
+        if len(places) >= wanted or len(found) < size:
+            # Either it is enough; or there are no more, or the index gave up: only a look at each item tells.
+            break
+    if len(places) < wanted:
+        add(await exactly(wanted))
+    return list(places.values())[:wanted]
+
+
+def page(places: Sequence[Candidate], offset: int, min_score: float | None) -> list[Candidate]:
+    """Answer the candidates from `offset` on that have at least `min_score`, best first, equal scores by id."""
+    least = float("-inf") if min_score is None else min_score
+    return sorted((each for each in places[offset:] if each.score >= least), key=lambda each: each.order)
