@@ -122,11 +122,20 @@ async def _exactly(
     """The nearest of all items, best first, equal scores by id."""
     parts = _parts(collection, query, near)
     limit = parts.parameters.add(count, "bigint")
+    scored = f"SELECT i.key, i.id, {parts.score} AS score FROM {parts.source} WHERE {parts.condition}"
+    if query.filter is None:
+        # Every vector has an item, but for the one whose only item asks: so the best vectors are enough, and only their
+        # items are looked up.
+        vectors, members = _tables(collection, query)
+        scored = f"""
+            WITH best AS MATERIALIZED (
+                SELECT v.key AS vector, {parts.score} AS score FROM {vectors} AS v
+                ORDER BY score DESC FETCH FIRST ({limit} + 1) ROWS WITH TIES
+            )
+            SELECT i.key, i.id, best.score FROM best JOIN {members} AS m USING (vector)
+            JOIN {items_table(collection.key)} AS i ON i.key = m.key WHERE {parts.condition}"""
     rows = await connection.fetch(
-        f"""
-        SELECT i.key, i.id, {parts.score} AS score FROM {parts.source} WHERE {parts.condition}
-        ORDER BY score DESC, i.id LIMIT {limit}
-        """,
+        f"{scored} ORDER BY score DESC, id LIMIT {limit}",
         *parts.parameters.values,
     )
     return [Candidate(row["key"], row["id"], row["score"]) for row in rows]
