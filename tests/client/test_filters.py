@@ -32,6 +32,8 @@ def condition(**test: object) -> dict[str, object]:
         ("artist!=Monet", {"not": condition(field="artist", equals="Monet")}),
         ("artist=*", condition(field="artist", exists=True)),
         ("artist!=*", condition(field="artist", exists=False)),
+        ("$caption!=*", condition(field="$caption", exists=False)),
+        ("$low_content=true", condition(field="$low_content", equals=True)),
         ("formula=a=b", condition(field="formula", equals="a=b")),
         ("artist=", condition(field="artist", equals="")),
         ('{"any": {"filters": []}}', {"any": {}}),

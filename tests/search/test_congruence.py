@@ -42,7 +42,7 @@ Stores = dict[str, Store]
 async def stores(database_url: str, qdrant_url: str, tmp_path: Path) -> AsyncIterator[Stores]:
     """One of each kind, open."""
     urls = {"postgresql": database_url, "qdrant": qdrant_url, "qdrant+local": f"qdrant+local:{tmp_path / 'local'}"}
-    made = {kind: make_store(settings_for(url)) for kind, url in urls.items()}
+    made = {kind: make_store(settings_for(url, store_connect_seconds=60)) for kind, url in urls.items()}
     for store in made.values():
         await store.open()
     yield made
