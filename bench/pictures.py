@@ -52,7 +52,7 @@ def measure(folder: Path, size: tuple[int, int], *, files: int, rounds: int) -> 
     ours, normalize, limits = Transform.from_open_clip(config), normalize_of_open_clip(config), ImageLimits()
 
     def made(content: bytes, *, scaled: bool) -> torch.Tensor:
-        return normalize.apply(prepare(content, ours, limits, scaled=scaled).unsqueeze(0), torch.float32)[0]
+        return normalize.apply(prepare(content, ours, limits, scaled=scaled).pixels.unsqueeze(0), torch.float32)[0]
 
     ways: dict[str, Callable[[bytes], torch.Tensor]] = {
         PILLOW: lambda content: transform(Image.open(io.BytesIO(content))),

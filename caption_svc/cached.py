@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from caption_svc.captioner import Caption, ModelFacts, Plan
 from lensmesh_inference.digest import json_digest
+from lensmesh_inference.pictures.transparency import Transparency
 
 _CAPTION: TypeAdapter[Caption] = TypeAdapter(Caption)
 
@@ -27,6 +28,8 @@ def scope_of(facts: ModelFacts, plan: Plan) -> str:
             "prompt": plan.prompt,
             "max_tokens": plan.max_tokens,
             "beams": plan.beams,
+            # As it was before there was a choice, where the alpha channel is dropped.
+            **({} if plan.transparency is Transparency.DROP else {"transparency": plan.transparency.value}),
         }
     )
     return f"cap1-{facts.weights_digest[:32]}:{how[:32]}"

@@ -11,6 +11,7 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.models import Facts
 from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.transparency import Transparency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +35,14 @@ class Plan:
     """How one call's captions are generated. Pictures of equal plans share a batch.
 
     `prompt_ids` are the prompt's tokens without special ones; `max_tokens` counts generated tokens, the end token
-    included.
+    included. `transparency` is what the model sees where a picture is transparent.
     """
 
     prompt: str
     prompt_ids: tuple[int, ...]
     max_tokens: int
     beams: int
+    transparency: Transparency = Transparency.DROP
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class CaptionModel(Protocol):
     def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
         """Check a call's parameters. Raises ``InvalidInput`` for a prompt that the model cannot begin with."""
 
-    def prepare(self, content: bytes, decoder: PictureDecoder, field: str) -> Any:
+    def prepare(
+        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+    ) -> Any:
         """Decode one encoded picture and make it the model's input. Runs in the pool's threads.
 
         Raises ``InvalidInput`` for a bad picture, naming `field`.

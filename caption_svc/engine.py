@@ -82,7 +82,8 @@ class Captioner:
         abandoned = threading.Event()
 
         def prepare() -> Job:
-            return Job(self.model.prepare(content, self._pool.decoder, field), plan, on_text, abandoned)
+            pixels = self.model.prepare(content, self._pool.decoder, field, plan.transparency)
+            return Job(pixels, plan, on_text, abandoned)
 
         return Work(
             prepare,

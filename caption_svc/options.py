@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from caption_svc.captioner import Plan
 from caption_svc.engine import Captioner
 from caption_svc.serving import Serving
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import wants_bulk
+from lensmesh_chassis.requests import check_transparency, wants_bulk
 from lensmesh_inference.batching.batcher import Lane
+from lensmesh_inference.pictures.transparency import Transparency
 
 MAX_BEAMS = 8
 
@@ -38,6 +40,7 @@ async def read_options(
 
     Raises ``InvalidInput`` naming the field and its limit, ``PreconditionFailed`` for a model that is not served.
     """
+    check_transparency(options.transparency)
     captioner = serving.select(options.model)
     lane = Lane.BULK if wants_bulk(options.priority, streamed=streamed) else Lane.INTERACTIVE
     if options.max_tokens > settings.max_caption_tokens:
@@ -53,7 +56,9 @@ async def read_options(
             metadata={"chars": len(options.prompt), "max_text_chars": settings.max_text_chars},
         )
     max_tokens = options.max_tokens or settings.usual_caption_tokens
-    return Order(captioner, await captioner.plan(options.prompt, max_tokens, options.beam_count or 1), lane)
+    plan = await captioner.plan(options.prompt, max_tokens, options.beam_count or 1)
+    on_white = options.transparency == common_pb2.TRANSPARENCY_POLICY_WHITE
+    return Order(captioner, replace(plan, transparency=Transparency.WHITE) if on_white else plan, lane)
 
 
 def _invalid(name: str, value: int, limit: int, hint: str) -> InvalidInput:

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from encoder_svc.locate import Located
-from encoder_svc.model import ModelFacts, both_spaces
+from encoder_svc.model import ModelFacts, spaces_of
 from encoder_svc.sources import Form, Source
 from lensmesh_inference.digest import Json, json_digest
 from lensmesh_inference.models import Kind
+from lensmesh_inference.pictures.transparency import Transparency
 
 
 def preprocessing_facts(config: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
@@ -41,11 +42,14 @@ def describe(
 ) -> ModelFacts:
     """A model's facts, before backends are chosen: those have their say in `backend`, `precision` and parity."""
     context = int(preprocessing["text"]["context"])
-    spaces = both_spaces(
+    spaces = spaces_of(
         source.name,
         architecture=located.model_config,
         dimension=_dimension(model, context),
-        preprocessing=preprocessing,
+        preprocessing={
+            Transparency.DROP: preprocessing,
+            Transparency.WHITE: {**preprocessing, "transparency": Transparency.WHITE.value},
+        },
         weights_digest=digest,
         quantization=quantization,
     )

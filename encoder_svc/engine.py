@@ -27,6 +27,7 @@ from lensmesh_inference.health import ModelHealth
 from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.pool import DecodePool, open_pool
+from lensmesh_inference.pictures.transparency import Transparency
 
 # The unit vectors of the canary's picture and text.
 Answers: TypeAlias = tuple[Vector, Vector]
@@ -74,6 +75,8 @@ class Encoded:
     space: Space
     truncated: bool
     timing: Timing
+    low_content: bool = False
+    fully_transparent: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class Served:
         if not np.isfinite(vector).all():
             text = f"{self.model.facts.name} made numbers of this item that are none (NaN or infinite)."
             raise InternalFault(Reason.MODEL_FAILED, text)
-        return Embedded(vector, prepared.truncated)
+        return Embedded(vector, prepared.truncated, prepared.low_content, prepared.fully_transparent)
 
     def size_of(self, item: Item) -> int:
         """Bytes that an item holds until it is answered, decoded and not yet decoded."""
@@ -178,16 +181,23 @@ class Engine:
             picture_done, text_done = [await served.engine.answer(work, seat=seat) for work in works]
         return _unit(picture_done.value.vector), _unit(text_done.value.vector)
 
-    def job(self, space_id: str, lane: Lane, deadline: float | None) -> Job:
-        """Who answers in this space; empty means the first model's default. Raises SPACE_NOT_SERVED."""
+    def job(self, space_id: str, lane: Lane, deadline: float | None, transparency: Transparency | None = None) -> Job:
+        """Who answers in this space; empty means the first model's default, or its first one of `transparency`.
+
+        Raises SPACE_NOT_SERVED, and OPTION_INVALID for a space of another policy.
+        """
         if not space_id:
-            return Job(self.served[0], self.served[0].model.facts.spaces[0], lane, deadline)
+            first = self.served[0]
+            suiting = (space for space in first.model.facts.spaces if transparency in (None, space.transparency))
+            return Job(first, next(suiting), lane, deadline)
         for served in self.served:
             for space in served.model.facts.spaces:
                 if space.id == space_id:
+                    _check_policy(space, transparency)
                     return Job(served, space, lane, deadline)
         known = "; ".join(
-            f"{space.id} ({space.model}, {'unit length' if space.normalized else 'raw'})"
+            f"{space.id} ({space.model}, {'unit length' if space.normalized else 'raw'}, "
+            f"{'on white' if space.transparency is Transparency.WHITE else 'alpha dropped'})"
             for served in self.served
             for space in served.model.facts.spaces
         )
@@ -217,8 +227,15 @@ class Engine:
         Raises what concerns this item alone: bad input, a missed deadline, a model that fails on it.
         """
         done = await job.served.engine.answer(work, seat=seat)
-        raw = done.value.vector
-        return Encoded(_unit(raw) if job.space.normalized else raw, job.space, done.value.truncated, done.timing)
+        value = done.value
+        return Encoded(
+            _unit(value.vector) if job.space.normalized else value.vector,
+            job.space,
+            value.truncated,
+            done.timing,
+            value.low_content,
+            value.fully_transparent,
+        )
 
     def _check(self, item: Item) -> None:
         if isinstance(item, Picture):
@@ -239,22 +256,33 @@ def _work(item: Item, job: Job, decoder: PictureDecoder, *, cached: bool = True)
     model = job.served.model
     modality: Modality = "image" if isinstance(item, Picture) else "text"
     return Work(
-        functools.partial(_prepare, item, model, decoder),
+        functools.partial(_prepare, item, model, decoder, job.space.transparency),
         step="decode" if isinstance(item, Picture) else "tokenize",
         size_bytes=job.served.size_of(item),
         lane=job.lane,
         deadline=job.deadline,
         group=PICTURE_GROUP if isinstance(item, Picture) else None,
         content=item.content if isinstance(item, Picture) else item.text.encode(),
-        scope=scope_of(model.facts, modality) if cached else "",
+        scope=scope_of(model.facts, modality, job.space.transparency) if cached else "",
     )
 
 
-def _prepare(item: Item, model: EncoderModel, decoder: PictureDecoder) -> Prepared:
+def _prepare(item: Item, model: EncoderModel, decoder: PictureDecoder, transparency: Transparency) -> Prepared:
     """In the pool's thread: the item as the model takes it."""
     if isinstance(item, Picture):
-        return model.prepare_image(item.content, decoder, item.field)
+        return model.prepare_image(item.content, decoder, item.field, transparency)
     return model.prepare_text(item.text)
+
+
+def _check_policy(space: Space, transparency: Transparency | None) -> None:
+    if transparency not in (None, space.transparency):
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.transparency is {transparency}, and the space {space.id} has {space.transparency}: leave one of "
+            "the two out.",
+            field="options.transparency",
+            metadata={"space_id": space.id, "space_transparency": space.transparency},
+        )
 
 
 def same_vectors(known: Answers, answer: Answers) -> bool:

@@ -2,7 +2,8 @@
 
 The numbers of one vector: SHAKE-256 of (the model's name, "/", the SHA-256 of the content), `dimension` times 4 bytes
 of it read as little-endian unsigned integers u, each as u / 2^31 - 1. So the same bytes always give the same vector,
-in any language.
+in any language. In its spaces on white, an image's content is what can be seen of it: "WIDTHxHEIGHT:" and the RGB
+bytes, row by row.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from typing import Final
 
 import numpy as np
 
-from encoder_svc.model import ModelFacts, Prepared, Vector, Worker, both_spaces
+from encoder_svc.model import ModelFacts, Prepared, Vector, Worker, spaces_of
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
-from lensmesh_inference.digest import content_digest
+from lensmesh_inference.digest import Json, content_digest
 from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.transparency import Transparency
 
 DIMENSIONS: Final[Mapping[str, int]] = {"mock": 512, "mock-768": 768}
 CONTEXT_WORDS: Final = 77
+_PREPROCESSING: Final[Mapping[Transparency, Json]] = {
+    Transparency.DROP: "sha256",
+    Transparency.WHITE: {"image": "sha256", "transparency": "white"},
+}
 
 
 class MockModel:
@@ -33,8 +39,12 @@ class MockModel:
             name=name,
             kind=Kind.MOCK,
             weights_digest=digest,
-            spaces=both_spaces(
-                name, architecture="mock", dimension=DIMENSIONS[name], preprocessing="sha256", weights_digest=digest
+            spaces=spaces_of(
+                name,
+                architecture="mock",
+                dimension=DIMENSIONS[name],
+                preprocessing=_PREPROCESSING,
+                weights_digest=digest,
             ),
             context_tokens=CONTEXT_WORDS,
             backend="mock",
@@ -43,9 +53,16 @@ class MockModel:
             image_bytes=32,
         )
 
-    def prepare_image(self, content: bytes, decoder: PictureDecoder, field: str) -> Prepared:
-        decoder.check(content, field)
-        return Prepared("image", hashlib.sha256(content).digest())
+    def prepare_image(
+        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+    ) -> Prepared:
+        decoded = decoder.check(content, field, transparency=transparency)
+        return Prepared(
+            "image",
+            hashlib.sha256(content).digest() if transparency is Transparency.DROP else decoded.digest(),
+            low_content=decoded.low_content(),
+            fully_transparent=decoded.fully_transparent,
+        )
 
     def prepare_text(self, text: str) -> Prepared:
         words = len(text.split())

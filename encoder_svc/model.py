@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -14,6 +14,7 @@ from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
 from lensmesh_inference.models import Facts
 from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.transparency import Transparency
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Modality: TypeAlias = Literal["image", "text"]
@@ -32,18 +33,24 @@ class Space:
     weights_digest: str
     dimension: int
     normalized: bool
+    transparency: Transparency = Transparency.DROP
     modalities: tuple[Modality, ...] = ("image", "text")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One item as the model takes it; `data` is whatever the model's own `prepare_*` made."""
+    """One item as the model takes it; `data` is whatever the model's own `prepare_*` made.
+
+    `low_content` and `fully_transparent` are said of images, as `pictures.prepare.Prepared` has them.
+    """
 
     modality: Modality
     data: Any
     truncated: bool = False
     # Of a text: how many of its tokens its vector depends on; the rest may be cut off.
     length: int = 0
+    low_content: bool = False
+    fully_transparent: bool = False
 
     @property
     def group(self) -> tuple[str, int]:
@@ -60,10 +67,15 @@ PICTURE_GROUP: Final = Prepared("image", None).group
 
 @dataclass(frozen=True)
 class Embedded:
-    """One item's vector as the model makes it, not normalized; `truncated` where a text was cut to the context."""
+    """One item's vector as the model makes it, not normalized; `truncated` where a text was cut to the context.
+
+    `low_content`: an image is of one colour, or nearly so. `fully_transparent`: nothing of it can be seen.
+    """
 
     vector: Vector
-    truncated: bool
+    truncated: bool = False
+    low_content: bool = False
+    fully_transparent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +100,9 @@ class EncoderModel(Protocol):
     def facts(self) -> ModelFacts:
         """What it is."""
 
-    def prepare_image(self, content: bytes, decoder: PictureDecoder, field: str) -> Prepared:
+    def prepare_image(
+        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+    ) -> Prepared:
         """Decode and preprocess one encoded picture; raises ``InvalidInput`` for a bad one."""
 
     def prepare_text(self, text: str) -> Prepared:
@@ -104,26 +118,26 @@ class EncoderModel(Protocol):
         """Where it runs, now."""
 
 
-def both_spaces(
+def spaces_of(
     name: str,
     *,
     architecture: Json,
     dimension: int,
-    preprocessing: Json,
+    preprocessing: Mapping[Transparency, Json],
     weights_digest: str,
     quantization: str = "none",
 ) -> tuple[Space, ...]:
-    """A model's unit-length space, which is its default, and its raw one."""
+    """A model's unit-length space, which is its default, and its raw one; then the same two for images on white."""
 
-    def space(normalized: bool) -> Space:
+    def space(transparency: Transparency, normalized: bool) -> Space:
         key = space_id(
             architecture=architecture,
             dimension=dimension,
             normalized=normalized,
-            preprocessing=preprocessing,
+            preprocessing=preprocessing[transparency],
             quantization=quantization,
             weights_digest=weights_digest,
         )
-        return Space(key, name, weights_digest, dimension, normalized)
+        return Space(key, name, weights_digest, dimension, normalized, transparency)
 
-    return space(True), space(False)
+    return tuple(space(policy, normalized) for policy in Transparency for normalized in (True, False))

@@ -16,6 +16,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.tower import Place, Tower
 from lensmesh_inference.devices import DeviceFacts, describe_cpu, describe_device
 from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.transparency import Transparency
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,16 @@ class Inputs:
     tokens: Tokens
     used_tokens: Callable[[torch.Tensor], int]
 
-    def image(self, content: bytes, decoder: PictureDecoder, field: str = "image") -> Prepared:
+    def image(
+        self,
+        content: bytes,
+        decoder: PictureDecoder,
+        field: str = "image",
+        transparency: Transparency = Transparency.DROP,
+    ) -> Prepared:
         """Of one encoded picture; raises ``InvalidInput``."""
-        return Prepared("image", decoder.prepare(content, self.preprocessing.transform, field))
+        made = decoder.prepare(content, self.preprocessing.transform, field, transparency=transparency)
+        return Prepared("image", made.pixels, low_content=made.low_content, fully_transparent=made.fully_transparent)
 
     def text(self, text: str) -> Prepared:
         """Of one text."""
@@ -48,8 +56,10 @@ class OpenClipModel:
         self._places = places
         self._pairs = pairs
 
-    def prepare_image(self, content: bytes, decoder: PictureDecoder, field: str) -> Prepared:
-        return self._inputs.image(content, decoder, field)
+    def prepare_image(
+        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+    ) -> Prepared:
+        return self._inputs.image(content, decoder, field, transparency)
 
     def prepare_text(self, text: str) -> Prepared:
         return self._inputs.text(text)

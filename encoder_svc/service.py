@@ -17,6 +17,7 @@ from encoder_svc.translate import (
     read_data_type,
     read_picture,
     read_stream_item,
+    read_transparency,
     write_error,
     write_limits,
     write_model,
@@ -116,7 +117,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         lane = Lane.BULK if wants_bulk(options.priority, streamed=streamed) else Lane.INTERACTIVE
         left = context.time_remaining()
         deadline = None if left is None else asyncio.get_running_loop().time() + left
-        return self._engine().job(options.space_id, lane, deadline)
+        transparency = read_transparency(options.transparency)
+        return self._engine().job(options.space_id, lane, deadline, transparency)
 
     async def _encode_all(
         self, read: Sequence[Item | BaseException], job: Job, options: encoder_pb2.EncodeOptions

@@ -15,11 +15,17 @@ from lensmesh_chassis.errors import InternalFault, InvalidInput
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.model_info import write_model_info
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import image_content
+from lensmesh_chassis.requests import check_transparency, image_content
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.timings import write_timings
+from lensmesh_inference.pictures.transparency import Transparency
 
 _MODALITIES: Final = {"image": common_pb2.MODALITY_IMAGE, "text": common_pb2.MODALITY_TEXT}
+_POLICIES: Final = {
+    common_pb2.TRANSPARENCY_POLICY_DROP: Transparency.DROP,
+    common_pb2.TRANSPARENCY_POLICY_WHITE: Transparency.WHITE,
+}
+_TOLD_POLICIES: Final = {policy: number for number, policy in _POLICIES.items()}
 # The contract names little-endian, whatever this machine is.
 _NUMBERS: Final = {common_pb2.DATA_TYPE_FLOAT32: "<f4", common_pb2.DATA_TYPE_FLOAT16: "<f2"}
 
@@ -36,6 +42,12 @@ def read_data_type(data_type: common_pb2.DataType.ValueType) -> common_pb2.DataT
             metadata={"value": data_type},
         )
     return data_type
+
+
+def read_transparency(policy: common_pb2.TransparencyPolicy.ValueType) -> Transparency | None:
+    """None where unspecified; raises OPTION_INVALID for a number that the contract does not know."""
+    check_transparency(policy)
+    return _POLICIES.get(policy)
 
 
 async def read_picture(image: common_pb2.Image, field: str, fetcher: Fetcher) -> Item:
@@ -69,6 +81,8 @@ def write_result(encoded: Encoded, options: encoder_pb2.EncodeOptions) -> encode
         embedding=embedding,
         truncated=encoded.truncated,
         timings=write_timings(encoded.timing),
+        low_content=encoded.low_content,
+        fully_transparent=encoded.fully_transparent,
     )
 
 
@@ -109,4 +123,5 @@ def _write_space(space: Space) -> common_pb2.VectorSpace:
         dimension=space.dimension,
         normalized=space.normalized,
         modalities=[_MODALITIES[modality] for modality in space.modalities],
+        transparency=_TOLD_POLICIES[space.transparency],
     )

@@ -36,6 +36,8 @@ _TEMPORARY = frozenset(
         Reason.CAPTIONER_UNAVAILABLE,
         Reason.SEARCH_UNAVAILABLE,
         Reason.STORE_UNAVAILABLE,
+        Reason.STORE_READ_ONLY,
+        Reason.STORE_FULL,
     }
 )
 

@@ -33,6 +33,8 @@ class Health:
     def __init__(self) -> None:
         # Service -> why it does not serve, "" while it does.
         self._reasons: dict[str, str] = {}
+        # The same of parts of a service, which may fail while the rest of it works.
+        self._parts: dict[str, str] = {}
         self._draining = False
         self._closed = False
         self._changed = asyncio.Event()
@@ -66,6 +68,15 @@ class Health:
         else:
             self.serving(service)
 
+    def tell_part(self, name: str, trouble: str) -> None:
+        """The part of that name of the services' work fails for this reason, or works, where that is empty.
+
+        A part has a name of its own in grpc.health ("writes") and does not change what the services' names answer.
+        """
+        if not self._draining:
+            self._parts[name] = trouble
+            self._tell()
+
     def drain(self) -> None:
         """The process goes away: nothing serves from now on, whatever is said later."""
         self._set("", DRAINING)
@@ -89,6 +100,10 @@ class Health:
             return STARTING
         return next((reason for reason in self._reasons.values() if reason), "")
 
+    def trouble(self) -> str:
+        """Why the process, or a part of its work, does not serve; "" while all of it does."""
+        return self.reason() or next((f"{name}: {why}" for name, why in self._parts.items() if why), "")
+
     def is_serving(self, service: str = "") -> bool:
         """What a check for `service` answers. An unknown one is not serving."""
         return not (self.reason() if not service else self._reasons.get(service, STARTING))
@@ -108,6 +123,8 @@ class Health:
         """HealthCheckResponse.ServingStatus of `service`."""
         if service == LIVE:
             return _SERVING
+        if service in self._parts:
+            return _NOT_SERVING if self._draining or self._parts[service] else _SERVING
         if service and service not in self._reasons:
             return _UNKNOWN
         return _SERVING if self.is_serving(service) else _NOT_SERVING

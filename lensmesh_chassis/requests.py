@@ -1,4 +1,4 @@
-"""What the services read alike out of their requests: pictures and priorities."""
+"""What the services read alike out of their requests: pictures, priorities and policies."""
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
@@ -42,3 +42,14 @@ def wants_bulk(priority: common_pb2.Priority.ValueType, *, streamed: bool, field
                 field=field,
                 metadata={"value": priority},
             )
+
+
+def check_transparency(policy: common_pb2.TransparencyPolicy.ValueType, *, field: str = "options.transparency") -> None:
+    """Raise InvalidInput with reason OPTION_INVALID for a number that the contract does not know."""
+    if policy not in common_pb2.TransparencyPolicy.values():
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"{field} is {policy}: use TRANSPARENCY_POLICY_DROP, TRANSPARENCY_POLICY_WHITE or leave it out",
+            field=field,
+            metadata={"value": policy},
+        )

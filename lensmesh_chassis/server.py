@@ -99,7 +99,7 @@ class _Service(Generic[S]):
     ) -> None:
         self._name = name
         health, draining, registry = Health(), asyncio.Event(), CollectorRegistry()
-        info = server_info(settings.instance, health.reason)
+        info = server_info(settings.instance, health.trouble)
         self.runtime: Runtime[S] = Runtime(settings, health, draining, info, registry, tracer_provider, give_up)
         describe_process(registry, name, health, settings.restarts)
         self.app = build(self.runtime)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from lensmesh_chassis.cpus import cpu_count
 from lensmesh_cli import stores
 
 TORCH_S = 300.0
@@ -151,7 +152,7 @@ def devices(data: Path, port: int) -> Finding:
     if driver and not error:
         fix = "install a torch built for CUDA whose version the driver knows"
         return Finding("devices", Grade.WARN, f"the driver sees {driver}, torch does not", fix)
-    return Finding("devices", Grade.OK, f"CPU, {os.cpu_count()} cores; no GPU")
+    return Finding("devices", Grade.OK, f"CPU, {cpu_count()} cores; no GPU")
 
 
 @_never_raises("models")

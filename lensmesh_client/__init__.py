@@ -24,6 +24,7 @@ from lensmesh_client.types import (
     Priority,
     SearchResult,
     Timings,
+    Transparency,
 )
 
 __all__ = [
@@ -51,5 +52,6 @@ __all__ = [
     "Service",
     "SyncClient",
     "Timings",
+    "Transparency",
     "parse_filter",
 ]

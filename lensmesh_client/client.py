@@ -39,6 +39,7 @@ from lensmesh_client.types import (
     MetadataPolicy,
     Priority,
     SearchResult,
+    Transparency,
 )
 from lensmesh_client.window import Window
 
@@ -104,18 +105,22 @@ class Client:
         max_tokens: int = 0,
         spaces: Sequence[str] = (),
         metadata: MetadataPolicy | str = MetadataPolicy.MERGE,
+        transparency: Transparency | str | None = None,
         timeout_s: float | None = None,
     ) -> IngestResult:
         """Makes one picture findable; returns when it is durable.
 
         `collection` "" is the service's default; one that does not exist is made. `prompt` and `max_tokens` steer the
         generated caption, `spaces` names the vector spaces to fill (empty: all that are served), `metadata` says what
-        becomes of metadata that is stored already. Raises what failed.
+        becomes of metadata that is stored already. `transparency` is the policy that a new collection is made with,
+        which then holds for it; None is the collection's own. Raises what failed.
         """
         item = item if isinstance(item, IngestItem) else IngestItem(item)
         message = await asyncio.to_thread(bulk_input.message, item)
         with building("options"):
-            options = requests.ingest_options(collection, captions, prompt, max_tokens, spaces, None, metadata)
+            options = requests.ingest_options(
+                collection, captions, prompt, max_tokens, spaces, None, metadata, transparency
+            )
         request = router_pb2.IngestRequest(options=options, item=message)
         answer, trace_id = await self._connection.traced_call(self._connection.router.Ingest, request, timeout_s)
         return dataclasses.replace(translate.ingested(answer.item, 0, item.ref), trace_id=trace_id)
@@ -130,6 +135,7 @@ class Client:
         max_tokens: int = 0,
         spaces: Sequence[str] = (),
         metadata: MetadataPolicy | str = MetadataPolicy.MERGE,
+        transparency: Transparency | str | None = None,
         priority: Priority | str | None = None,
         window_items: int = 512,
         window_bytes: int = 64 * MIB,
@@ -163,7 +169,9 @@ class Client:
             window = Window(window_items, window_bytes)
             deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
             with building("options"):
-                options = requests.ingest_options(collection, captions, prompt, max_tokens, spaces, priority, metadata)
+                options = requests.ingest_options(
+                    collection, captions, prompt, max_tokens, spaces, priority, metadata, transparency
+                )
             bulk = BulkIngest(
                 self._connection,
                 options,
@@ -232,13 +240,14 @@ class Client:
         texts: Iterable[str] | str | None = None,
         images: Iterable[ImageLike] | ImageLike | None = None,
         space_id: str = "",
+        transparency: Transparency | str | None = None,
         priority: Priority | str | None = None,
         timeout_s: float | None = None,
     ) -> Embeddings:
         """Vectors of texts or of pictures: float32, shape (n, d), in the order given; `errors` tells of bad items.
 
-        `space_id` "" is the mesh's default space. Cut to the server's limits, four calls at a time; `timeout_s` holds
-        for each call.
+        `space_id` "" is the mesh's default space, or with `transparency` that of its model with this policy. Cut to
+        the server's limits, four calls at a time; `timeout_s` holds for each call.
         """
         limits = await self._connection.limits()
         with building("options"):
@@ -246,6 +255,7 @@ class Client:
                 space_id=space_id,
                 data_type=common_pb2.DATA_TYPE_FLOAT32,
                 priority=requests.priority(priority),
+                transparency=requests.transparency(transparency),
             )
         connection = self._connection
 
@@ -274,13 +284,14 @@ class Client:
         max_tokens: int = 0,
         beams: int = 0,
         model: str = "",
+        transparency: Transparency | str | None = None,
         priority: Priority | str | None = None,
         timeout_s: float | None = None,
     ) -> list[CaptionResult]:
         """Pictures in words, in the order given, one result for each; a bad picture has its `error`.
 
         `max_tokens` 0 and `beams` 0 are the service's defaults (30, and greedy); `model` names the only one that will
-        do.
+        do. `transparency` "white" describes images as a page shows them; None and "drop" as their colours are stored.
         """
         limits = await self._connection.limits()
         with building("options"):
@@ -290,6 +301,7 @@ class Client:
                 beam_count=beams,
                 model=model,
                 priority=requests.priority(priority),
+                transparency=requests.transparency(transparency),
             )
         connection = self._connection
 

@@ -93,6 +93,8 @@ class Space:
     model: str
     dimension: int
     normalized: bool
+    on_white: bool = False
+    """Whether images are laid on white, or their alpha channel dropped."""
 
 
 @dataclass(frozen=True, slots=True)

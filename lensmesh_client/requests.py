@@ -16,7 +16,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_client import translate
 from lensmesh_client.guard import check_text
 from lensmesh_client.images import ImageLike, image_bytes
-from lensmesh_client.types import Captions, MetadataPolicy, Priority
+from lensmesh_client.types import Captions, MetadataPolicy, Priority, Transparency
 
 
 def priority(value: Priority | str | None) -> common_pb2.Priority.ValueType:
@@ -45,6 +45,16 @@ def metadata_policy(value: MetadataPolicy | str) -> search_pb2.MetadataPolicy.Va
         raise _unknown("metadata", value, MetadataPolicy) from error
 
 
+def transparency(value: Transparency | str | None) -> common_pb2.TransparencyPolicy.ValueType:
+    """The contract's enum value. Raises InvalidInput for a word it does not know."""
+    if value is None:
+        return common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED
+    try:
+        return translate.TRANSPARENCIES[Transparency(value)]
+    except ValueError as error:
+        raise _unknown("transparency", value, Transparency) from error
+
+
 def _unknown(name: str, value: object, words: type[StrEnum]) -> InvalidInput:
     return InvalidInput(
         Reason.OPTION_INVALID, f"{name} is {str(value)!r}: use one of {', '.join(words)}", field=f"options.{name}"
@@ -59,6 +69,7 @@ def ingest_options(
     spaces: Sequence[str],
     who: Priority | str | None,
     metadata: MetadataPolicy | str,
+    policy_of_alpha: Transparency | str | None = None,
 ) -> router_pb2.IngestOptions:
     """For one call or one stream."""
     steered = prompt or max_tokens
@@ -69,6 +80,7 @@ def ingest_options(
         priority=priority(who),
         spaces=spaces,
         metadata_policy=metadata_policy(metadata),
+        transparency=transparency(policy_of_alpha),
     )
 
 

@@ -45,6 +45,10 @@ PRIORITIES = {
     types.Priority.INTERACTIVE: common_pb2.PRIORITY_INTERACTIVE,
     types.Priority.BULK: common_pb2.PRIORITY_BULK,
 }
+TRANSPARENCIES = {
+    types.Transparency.DROP: common_pb2.TRANSPARENCY_POLICY_DROP,
+    types.Transparency.WHITE: common_pb2.TRANSPARENCY_POLICY_WHITE,
+}
 
 
 def embedding(vector: ArrayLike, space_id: str) -> common_pb2.Embedding:
@@ -149,6 +153,8 @@ def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> t
     errors: dict[int, LensmeshError] = {}
     truncated: list[bool] = []
     times: list[types.Timings] = []
+    low_content: list[bool] = []
+    fully_transparent: list[bool] = []
     space_id = ""
     for index, answer in enumerate(answers):
         row = None
@@ -159,11 +165,16 @@ def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> t
         else:
             errors[index] = from_status(answer.error)
         rows.append(row)
-        truncated.append(not isinstance(answer, LensmeshError) and answer.truncated)
-        times.append(types.Timings() if isinstance(answer, LensmeshError) else timings(answer.timings))
+        told = encoder_pb2.EncodeResult() if isinstance(answer, LensmeshError) else answer
+        truncated.append(told.truncated)
+        low_content.append(told.low_content)
+        fully_transparent.append(told.fully_transparent)
+        times.append(timings(told.timings))
     dimension = next((len(row) for row in rows if row is not None), 0)
     vectors = np.full((len(rows), dimension), np.nan, dtype=np.float32)
     for index, row in enumerate(rows):
         if row is not None:
             vectors[index] = row
-    return types.Embeddings(vectors, space_id, errors, tuple(truncated), tuple(times))
+    return types.Embeddings(
+        vectors, space_id, errors, tuple(truncated), tuple(times), tuple(low_content), tuple(fully_transparent)
+    )

@@ -67,6 +67,12 @@ def model(message: common_pb2.ModelInfo) -> mesh.Model:
     )
 
 
+def space(message: common_pb2.VectorSpace) -> mesh.Space:
+    """As received."""
+    on_white = message.transparency == common_pb2.TRANSPARENCY_POLICY_WHITE
+    return mesh.Space(message.id, message.model, message.dimension, message.normalized, on_white)
+
+
 def service(message: router_pb2.ServiceStatus) -> mesh.Service:
     """As received."""
     return mesh.Service(
@@ -75,7 +81,7 @@ def service(message: router_pb2.ServiceStatus) -> mesh.Service:
         health=HEALTHS.get(message.health, mesh.Health.UNKNOWN),
         reason=message.reason,
         models=tuple(model(each) for each in message.models),
-        spaces=tuple(mesh.Space(each.id, each.model, each.dimension, each.normalized) for each in message.spaces),
+        spaces=tuple(space(each) for each in message.spaces),
         store=message.store,
         server=server(message.server),
         limits=limits(message.limits),

@@ -54,6 +54,15 @@ class Change(StrEnum):
     IMAGE_URI = "image_uri"
 
 
+class Transparency(StrEnum):
+    """What a model sees where an image is transparent."""
+
+    DROP = "drop"
+    """The colours hidden under the alpha channel, as open_clip sees them."""
+    WHITE = "white"
+    """White, as a page shows it."""
+
+
 class Outcome(StrEnum):
     """What storing an item did."""
 
@@ -183,6 +192,10 @@ class Embeddings:
     truncated: tuple[bool, ...]
     """Whether a text was cut to the model's context."""
     timings: tuple[Timings, ...]
+    low_content: tuple[bool, ...] = ()
+    """Whether an image is of one colour, or nearly so."""
+    fully_transparent: tuple[bool, ...] = ()
+    """Whether no pixel of an image can be seen."""
 
     def __len__(self) -> int:
         return len(self.vectors)

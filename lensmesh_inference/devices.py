@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from lensmesh_chassis.cpus import cpu_count as cpu_count
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 
@@ -130,11 +130,6 @@ def describe_cpu(threads: int) -> DeviceFacts:
     """The CPU with as many threads as somebody uses of it; needs no torch."""
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
     return DeviceFacts("cpu", name, threads, psutil.virtual_memory().total, psutil.Process().memory_info().rss)
-
-
-def cpu_count() -> int:
-    """CPUs that this process may use, at least 1: a container's share, not the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refused(text: str) -> PreconditionFailed:

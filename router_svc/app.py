@@ -141,4 +141,5 @@ class RouterApp:
             call_s=self._settings.call_seconds,
             unreachable=functools.partial(self._roster.unreachable, kind),
             tries=MODEL_TRIES if own_tries else 1,
+            why=functools.partial(self._roster.why, kind),
         )

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 
+from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import AlreadyExists, LensmeshError, NotFound, Violation
 from lensmesh_chassis.reasons import Reason
@@ -51,13 +52,25 @@ class Catalog:
             raise _of_the_request(error, "collection") from error
         return self._remember(answer.collection)
 
-    async def ensure(self, name: str, *, patience: Patience, deadline: float | None) -> search_pb2.Collection:
-        """The definition of a collection, which is made with one space of the default encoder if it is not there."""
+    async def ensure(
+        self,
+        name: str,
+        *,
+        patience: Patience,
+        deadline: float | None,
+        transparency: common_pb2.TransparencyPolicy.ValueType = common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED,
+    ) -> search_pb2.Collection:
+        """The definition of a collection, which is made with one space of the default encoder if it is not there.
+
+        `transparency` is that space's policy; unspecified means the default space's.
+        """
         try:
             return await self.get(name, patience=patience, deadline=deadline)
         except NotFound:
             pass
-        space = await self._stores.fleet.patiently(self._directory.default_space, patience, deadline=deadline)
+        space = await self._stores.fleet.patiently(
+            lambda: self._directory.space_with(transparency), patience, deadline=deadline
+        )
         wanted = search_pb2.Collection(name=name, spaces=[search_pb2.NamedSpace(name=IMAGE_SPACE, space=space)])
         request = search_pb2.CreateCollectionRequest(collection=wanted)
         try:

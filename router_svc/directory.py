@@ -20,6 +20,11 @@ log = get_logger(__name__)
 FRESH_S = 1.0
 
 
+def policy_of(space: common_pb2.VectorSpace) -> common_pb2.TransparencyPolicy.ValueType:
+    """What becomes of transparency in a space; those of before there was a choice do not say it."""
+    return space.transparency or common_pb2.TRANSPARENCY_POLICY_DROP
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """Who does one kind of work, and how much of it they take in one call."""
@@ -98,6 +103,30 @@ class Directory:
         if not model:
             raise self._undecided(Kind.CAPTIONER, "model", "a request names its model")
         return model
+
+    async def space_with(self, policy: common_pb2.TransparencyPolicy.ValueType) -> common_pb2.VectorSpace:
+        """The default space, or that of the default model that differs from it in its transparency policy alone.
+
+        Unspecified means the default space. Errors as of `default_space`, and PreconditionFailed with reason
+        SPACE_NOT_SERVED where the model has no such space.
+        """
+        default = await self.default_space()
+        if policy in (common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED, policy_of(default)):
+            return default
+
+        def told(space: common_pb2.VectorSpace) -> tuple[object, ...]:
+            return space.model, space.weights_digest, space.dimension, space.normalized
+
+        for space in self.spaces():
+            if policy_of(space) == policy and told(space) == told(default):
+                return space
+        name = common_pb2.TransparencyPolicy.Name(policy)
+        raise PreconditionFailed(
+            Reason.SPACE_NOT_SERVED,
+            f"no encoder here serves {default.model} with {name}: update the encoders, or leave transparency out",
+            field="options.transparency",
+            metadata={"transparency": name, "model": default.model},
+        )
 
     async def encoders(self, space_id: str) -> Serving:
         """Who answers in a space.

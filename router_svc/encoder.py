@@ -149,7 +149,7 @@ class _StreamWork:
     async def choose_space(self) -> None:
         """Settles the space for the whole stream. Raises SPACE_NOT_SERVED before an item is read."""
         self._options.space_id = await self._encoders.fleet.patiently(
-            lambda: self._encoders.space(self._options.space_id), self._patience, deadline=self._deadline
+            lambda: self._encoders.space(self._options), self._patience, deadline=self._deadline
         )
 
     async def answer(self, item: encoder_pb2.EncodeStreamItem) -> encoder_pb2.EncodeStreamResult:

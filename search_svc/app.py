@@ -26,7 +26,12 @@ def make_store(settings: SearchSettings, tracer_provider: Any | None = None) -> 
     """The store that the settings name; nothing is connected yet. With a provider calls to Qdrant have spans."""
     url = settings.store_url.get_secret_value()
     if not is_qdrant(url):
-        database = Database(url, pool_size=settings.pool_size, connect_s=settings.store_connect_seconds)
+        database = Database(
+            url,
+            pool_size=settings.pool_size,
+            connect_s=settings.store_connect_seconds,
+            idle_s=settings.store_idle_seconds,
+        )
         return PostgresStore(database, hnsw_ef=settings.hnsw_ef)
     # Imported here: its client is large, and who uses PostgreSQL needs none of it.
     from search_svc.qdrant.engine import make_engine

@@ -22,6 +22,8 @@ def definition_to_json(definition: Definition) -> str:
                 "dimension": named.space.dimension,
                 "normalized": named.space.normalized,
                 "modalities": list(named.space.modalities),
+                # Only where it is said: releases before it read what has no such key.
+                **({"transparency": named.space.transparency} if named.space.transparency else {}),
             },
         }
         for named in definition.spaces

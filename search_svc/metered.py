@@ -83,6 +83,9 @@ class MeteredStore:
     async def close(self) -> None:
         await self._store.close()
 
+    def write_trouble(self) -> str:
+        return self._store.write_trouble()
+
     def describe(self) -> str:
         return self._store.describe()
 

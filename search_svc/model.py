@@ -41,6 +41,8 @@ class VectorSpace:
     dimension: int
     normalized: bool
     modalities: tuple[int, ...]
+    transparency: int = 0
+    """TransparencyPolicy's number, as it was sent."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,33 @@ def unavailable(why: str) -> Unavailable:
     return Unavailable(Reason.STORE_UNAVAILABLE, f"{why}: try again shortly", retry_after_s=RETRY_AFTER_S)
 
 
+def no_pooled_connection() -> Unavailable:
+    """A pooler lets this replica wait."""
+    return unavailable(
+        "PgBouncer gave no connection to the database in time: raise its default_pool_size (with pool_mode = session"
+        " each replica needs LENSMESH_SEARCH_POOL_SIZE + 1), or lower LENSMESH_SEARCH_POOL_SIZE"
+    )
+
+
+def read_only() -> Unavailable:
+    """The store is there and takes no writes."""
+    return Unavailable(
+        Reason.STORE_READ_ONLY,
+        "the database takes no writes now: it is a standby, or default_transaction_read_only is on; name the primary,"
+        " or all hosts with target_session_attrs=read-write, in LENSMESH_SEARCH_STORE_URL",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+def store_full() -> Unavailable:
+    """The store has no room left."""
+    return Unavailable(
+        Reason.STORE_FULL,
+        "the database has no room left on its disk: free some, or give it more, then send the call again",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
 def too_late() -> DeadlineExceeded:
     """The store was not done in time."""
     return DeadlineExceeded(

@@ -29,6 +29,13 @@ class SearchSettings(ServiceSettings):
     store_check_seconds: float = Field(
         default=2.0, gt=0, description="Time between two looks at the store; health follows what they see."
     )
+    store_idle_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="Longest time that PostgreSQL waits for the next word of this replica inside a transaction, and "
+        "keeps what that locked from others. A replica that stood still for longer (stopped, or its machine slept) "
+        "writes nothing of what it had begun.",
+    )
     call_seconds: float = Field(default=60.0, gt=0, description="Time for a call whose caller sets no deadline.")
     default_hits: int = Field(default=10, ge=1, description="Hits of a search that names no limit.")
     hnsw_ef: int = Field(

@@ -75,8 +75,11 @@ class Store(Protocol):
     async def close(self) -> None:
         """Gives everything back."""
 
+    def write_trouble(self) -> str:
+        """Why writes fail while reads work, as last seen; empty while both work."""
+
     def describe(self) -> str:
-        """ "postgresql 18.4, pgvector 0.8.5" or "qdrant 1.18.1"; the kind alone before the first contact."""
+        """ "postgresql 18.4, pgvector 0.8.7" or "qdrant 1.20.0"; the kind alone before the first contact."""
 
     async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
         """Makes it, or answers what is there if that has the same definition.

@@ -9,6 +9,9 @@ from search_svc.store import Store, StoreRefused
 
 _log = get_logger(__name__)
 
+WRITES = "writes"
+"""A name of health that is SERVING while items can be written; reads may work without."""
+
 
 class StoreWatch:
     """Opens the store, again and again until it is open, and then looks at it every `interval_s` seconds."""
@@ -44,10 +47,13 @@ class StoreWatch:
             self._health.not_serving(self._service, reason)
         else:
             self._health.serving(self._service)
+        trouble = "" if reason else self._store.write_trouble()
+        self._health.tell_part(WRITES, reason or (f"store: {trouble}" if trouble else ""))
+        reason = reason or (f"store: {trouble}" if trouble else "")
         if reason != self._said:
             self._said = reason
             if reason:
-                _log.warning("the store cannot be used", why=reason)
+                _log.warning("the store cannot be used" if not trouble else "the store cannot be written", why=reason)
             else:
                 _log.info("the store is ready", store=self._store.describe())
 

@@ -49,6 +49,11 @@ class PostgresForTests:
         query = parse_qs(urlsplit(self.url).query)
         return f"{query['host'][0]}/.s.PGSQL.5432"
 
+    @property
+    def rules(self) -> Path:
+        """Its pg_hba.conf: who gets in."""
+        return self._folder / "pg_hba.conf"
+
     def database(self, name: str) -> str:
         """URL of a database."""
         return self.url.replace("/postgres?", f"/{name}?")

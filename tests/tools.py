@@ -29,6 +29,7 @@ HOW = {
     "debootstrap": "install Debian's debootstrap",
     "jq": "install Debian's jq",
     "curl": "install Debian's curl",
+    "pgbouncer": "install Debian's pgbouncer",
     "redis-server": "install Debian's redis-server",
 }
 

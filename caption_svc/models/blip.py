@@ -38,6 +38,7 @@ from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import LibraryTransform, PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.transform import Transform, UnknownTransformError, normalize_of_processor
+from lensmesh_inference.pictures.transparency import Transparency
 
 _log = logging.getLogger(__name__)
 
@@ -82,9 +83,11 @@ class BlipCaptioner:
             )
         return Plan(prompt, ids, min(max_tokens, left), beams)
 
-    def prepare(self, content: bytes, decoder: PictureDecoder, field: str) -> torch.Tensor:
+    def prepare(
+        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+    ) -> torch.Tensor:
         """Pixels as the model's own processor makes them before it normalizes, uint8 of shape (3, height, width)."""
-        return decoder.prepare(content, self._transform, field)
+        return decoder.prepare(content, self._transform, field, transparency=transparency).pixels
 
     def workers(self) -> Sequence[Worker]:
         """One for each device, or as many as share the CPU."""
@@ -159,4 +162,4 @@ def _transform(parts: Parts, config: dict[str, Any]) -> Preprocessing:
 
 
 def _golden(transform: Preprocessing) -> torch.Tensor:
-    return PictureDecoder(ImageLimits()).prepare(golden_png(), transform, "golden picture")
+    return PictureDecoder(ImageLimits()).prepare(golden_png(), transform, "golden picture").pixels

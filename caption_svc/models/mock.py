@@ -14,6 +14,7 @@ from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
 from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.transparency import Transparency
 
 _COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "grey", "white", "black", "golden",
             "silver", "turquoise", "crimson", "beige")  # fmt: skip
@@ -44,10 +45,15 @@ class MockCaptioner:
         """A token is a word here."""
         return Plan(prompt, (), max_tokens, beams)
 
-    def prepare(self, content: bytes, decoder: PictureDecoder, field: str) -> bytes:
-        """SHA-256 of the encoded picture, which is decoded so that a bad one fails as with a real model."""
-        decoder.check(content, field)
-        return hashlib.sha256(content).digest()
+    def prepare(
+        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+    ) -> bytes:
+        """SHA-256 of the encoded picture, which is decoded so that a bad one fails as with a real model.
+
+        On white it is of what can be seen, as the mock encoder has it.
+        """
+        decoded = decoder.check(content, field, transparency=transparency)
+        return hashlib.sha256(content).digest() if transparency is Transparency.DROP else decoded.digest()
 
     def workers(self) -> Sequence[Worker]:
         return [self.caption]

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, fail, note, out, print_json
-from lensmesh_cli.options import DEFAULT_TARGET, CaFile, CertificateFile, Connect, Json, KeyFile, Target, Timeout
+from lensmesh_cli.options import (
+    DEFAULT_TARGET,
+    CaFile,
+    CertificateFile,
+    Connect,
+    Json,
+    KeyFile,
+    Target,
+    Timeout,
+    TransparencyOption,
+)
 from lensmesh_cli.printable import printable
 
 EPILOG = f"Example: lensmesh caption holiday/*.jpg --json\n\n{EXIT_CODES}"
@@ -26,6 +36,7 @@ def caption(
     max_tokens: Annotated[int, typer.Option(help="Longest caption; 0: the service's default.", min=0)] = 0,
     beams: Annotated[int, typer.Option(help="Beams of the search; 0: greedy.", min=0, max=8)] = 0,
     model: Annotated[str, typer.Option(help="The only model that will do.")] = "",
+    transparency: TransparencyOption = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -48,7 +59,12 @@ def caption(
             for one in refused:
                 found[one.index] = CaptionResult(error=InvalidInput(Reason(one.reason), one.message, field="images"))
             answers = await client.caption(
-                [one.data for one in part], prompt=prompt, max_tokens=max_tokens, beams=beams, model=model
+                [one.data for one in part],
+                prompt=prompt,
+                max_tokens=max_tokens,
+                beams=beams,
+                model=model,
+                transparency=transparency,
             )
             found.update(zip((one.index for one in part), answers, strict=True))
         return [found[index] for index in range(len(files))]

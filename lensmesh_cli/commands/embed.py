@@ -17,6 +17,7 @@ from lensmesh_cli.options import (
     KeyFile,
     Target,
     Timeout,
+    TransparencyOption,
     check_writable,
 )
 from lensmesh_cli.printable import printable
@@ -38,6 +39,7 @@ def embed(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH")],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, FILE.npy or FILE.jsonl.")],
     space_id: Annotated[str, typer.Option(help="The only vector space that will do.")] = "",
+    transparency: TransparencyOption = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -76,7 +78,9 @@ def embed(
                     bar.step(ok=False)
                 if not part:
                     continue
-                found = await client.embed(images=[one.data for one in part], space_id=space_id, priority="bulk")
+                found = await client.embed(
+                    images=[one.data for one in part], space_id=space_id, transparency=transparency, priority="bulk"
+                )
                 parts.append(found)
                 for index, ready in enumerate(part):
                     if error := found.errors.get(index):

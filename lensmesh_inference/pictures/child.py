@@ -35,14 +35,22 @@ def main() -> None:
             asked: Asked = pickle.loads(parent.recv_bytes())
             content = parent.recv_bytes()
             try:
-                pixels = prepare(content, asked.transform, asked.limits, asked.field, scaled=asked.scaled)
+                made = prepare(
+                    content,
+                    asked.transform,
+                    asked.limits,
+                    asked.field,
+                    scaled=asked.scaled,
+                    transparency=asked.transparency,
+                )
             except InvalidInput as error:
                 parent.send_bytes(pickle.dumps(Answer(refused=Refused.of(error))))
             except Exception:  # noqa: BLE001 - a bug ends no process; the parent raises and logs it
                 parent.send_bytes(pickle.dumps(Answer(bug=traceback.format_exc())))
             else:
-                parent.send_bytes(pickle.dumps(Answer()))
-                parent.send_bytes(pixels.numpy().data.cast("B"))
+                answer = Answer(low_content=made.low_content, fully_transparent=made.fully_transparent)
+                parent.send_bytes(pickle.dumps(answer))
+                parent.send_bytes(made.pixels.numpy().data.cast("B"))
 
 
 if __name__ == "__main__":

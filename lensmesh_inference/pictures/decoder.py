@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from PIL import Image
 
 from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.pictures.content import is_low_content
+from lensmesh_inference.pictures.header import open_picture
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.messages import Asked
-from lensmesh_inference.pictures.pillow import decode_image
+from lensmesh_inference.pictures.pillow import Decoded, decode_opened
 from lensmesh_inference.pictures.transform import Transform
+from lensmesh_inference.pictures.transparency import Transparency
 
 if TYPE_CHECKING:
     import torch
 
+    from lensmesh_inference.pictures.prepare import Prepared
     from lensmesh_inference.pictures.processes import DecodeProcesses
 
 # A library's own way from an upright RGB picture to uint8 of shape (3, height, width), for what `Transform` cannot say.
@@ -71,22 +75,29 @@ class PictureDecoder:
         other._helpers = self._helpers
         return other
 
-    def prepare(self, content: bytes, transform: Transform | LibraryTransform, field: str = "image") -> torch.Tensor:
-        """One picture as a model takes it, uint8 of shape (3, height, width).
+    def prepare(
+        self,
+        content: bytes,
+        transform: Transform | LibraryTransform,
+        field: str = "image",
+        *,
+        transparency: Transparency = Transparency.DROP,
+    ) -> Prepared:
+        """One picture as a model takes it. Raises ``InvalidInput`` for a bad one, naming `field`."""
+        if isinstance(transform, Transform) and self._helpers.count:
+            asked = Asked(transform, self._limits, field, self._scaled, transparency)
+            return self._helpers.get().prepare(content, asked)
+        from lensmesh_inference.pictures.prepare import Prepared, prepare
 
-        Raises ``InvalidInput`` for a bad one, naming `field`.
-        """
-        if not isinstance(transform, Transform):
-            return transform(self.check(content, field))
-        if self._helpers.count:
-            return self._helpers.get().prepare(content, Asked(transform, self._limits, field, self._scaled))
-        from lensmesh_inference.pictures.prepare import prepare
+        if isinstance(transform, Transform):
+            return prepare(content, transform, self._limits, field, scaled=self._scaled, transparency=transparency)
+        decoded = self.check(content, field, transparency=transparency)
+        pixels = transform(decoded.image)
+        return Prepared(pixels, is_low_content(pixels.numpy()), decoded.fully_transparent)
 
-        return prepare(content, transform, self._limits, field, scaled=self._scaled)
-
-    def check(self, content: bytes, field: str = "image") -> Image.Image:
-        """The whole picture, upright and RGB, decoded without torch. Raises ``InvalidInput`` naming `field`."""
-        return decode_image(content, self._limits, field)
+    def check(self, content: bytes, field: str = "image", *, transparency: Transparency = Transparency.DROP) -> Decoded:
+        """The whole picture, decoded without torch. Raises ``InvalidInput`` naming `field`."""
+        return decode_opened(open_picture(content, self._limits, field), content, field, transparency)
 
     def close(self) -> None:
         """End its processes. Nobody may be decoding any more."""

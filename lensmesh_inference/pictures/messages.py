@@ -8,6 +8,7 @@ from lensmesh_chassis.errors import InvalidInput, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.transform import Transform
+from lensmesh_inference.pictures.transparency import Transparency
 
 READY = b"ready"
 
@@ -20,6 +21,7 @@ class Asked:
     limits: ImageLimits
     field: str
     scaled: bool
+    transparency: Transparency = Transparency.DROP
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Answer:
-    """Pixels follow, or the picture was refused, or `bug` is the trace of an error that nobody expected."""
+    """Pixels follow, or the picture was refused, or `bug` is the trace of an error that nobody expected.
+
+    `low_content` and `fully_transparent` are as in `Prepared`.
+    """
 
     refused: Refused | None = None
     bug: str = ""
+    low_content: bool = False
+    fully_transparent: bool = False

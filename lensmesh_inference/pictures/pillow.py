@@ -2,37 +2,72 @@
 
 What each kind of picture becomes: the first frame of an animation or of a multi-page file; 16-bit grey scaled to 8
 bits (not clipped); CMYK converted; transparency dropped, not blended, as open_clip's own ``convert("RGB")`` does, so
-that vectors agree with those that open_clip computes from the same file; EXIF orientation applied. All of it before
-any resizing: open_clip's transform, given a palette picture, would resize the palette's indices.
+that vectors agree with those that open_clip computes from the same file, or on white where that is asked for; EXIF
+orientation applied. All of it before any resizing: open_clip's transform, given a palette picture, would resize the
+palette's indices.
 """
 
 from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_inference.pictures.content import is_low_content
 from lensmesh_inference.pictures.damage import damaged
 from lensmesh_inference.pictures.header import open_picture
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.orientation import TURNS, orientation
+from lensmesh_inference.pictures.transparency import Transparency, alpha_of, is_clear, on_white
+
+# For models that resize nothing themselves.
+_LOOKED_AT_PX: Final = (128, 128)
 
 
-def decode_image(content: bytes, limits: ImageLimits, field: str = "image") -> Image.Image:
+@dataclass(frozen=True)
+class Decoded:
+    """An upright RGB image; `fully_transparent` where no pixel of the file can be seen."""
+
+    image: Image.Image
+    fully_transparent: bool = False
+
+    def digest(self) -> bytes:
+        """SHA-256 of what can be seen: "WIDTHxHEIGHT:" and the RGB bytes, row by row."""
+        size = f"{self.image.width}x{self.image.height}:"
+        return hashlib.sha256(size.encode() + self.image.tobytes()).digest()
+
+    def low_content(self) -> bool:
+        """Whether the image is of one colour, or nearly so."""
+        small = self.image.resize(_LOOKED_AT_PX, Image.Resampling.BOX, reducing_gap=2)
+        return is_low_content(np.asarray(small).transpose(2, 0, 1))
+
+
+def decode_image(
+    content: bytes, limits: ImageLimits, field: str = "image", *, transparency: Transparency = Transparency.DROP
+) -> Image.Image:
     """Decode one picture, completely: nothing is left to be read lazily in somebody else's batch.
 
     Returns an upright RGB picture. Raises ``InvalidInput`` with a reason of its own for each way to be bad; `field`
     is its dotted path in the request. Width and height are read from the header and checked before a pixel is
     decoded.
     """
-    return decode_opened(open_picture(content, limits, field), content, field)
+    return decode_opened(open_picture(content, limits, field), content, field, transparency).image
 
 
-def decode_opened(picture: Image.Image, content: bytes, field: str) -> Image.Image:
+def decode_opened(
+    picture: Image.Image, content: bytes, field: str, transparency: Transparency = Transparency.DROP
+) -> Decoded:
     """The rest of `decode_image`, for a picture that `open_picture` has let through."""
     try:
         picture.load()
+        alpha = alpha_of(picture, content)
         rgb = _to_rgb(picture)
+        if alpha is not None and transparency is Transparency.WHITE:
+            rgb = on_white(rgb, alpha)
     except InvalidInput:
         raise
     except Exception as error:
@@ -40,7 +75,7 @@ def decode_opened(picture: Image.Image, content: bytes, field: str) -> Image.Ima
         # EOFError.
         raise damaged(content, error, field) from error
     turn = TURNS.get(orientation(picture))
-    return rgb if turn is None else rgb.transpose(turn)
+    return Decoded(rgb if turn is None else rgb.transpose(turn), alpha is not None and is_clear(alpha))
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

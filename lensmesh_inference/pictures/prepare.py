@@ -6,18 +6,21 @@ torch resizes bytes with Pillow's own filters and fixed-point numbers, several t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from lensmesh_inference.pictures.content import is_low_content
 from lensmesh_inference.pictures.header import open_picture
 from lensmesh_inference.pictures.jpeg import decode_jpeg
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.orientation import UPRIGHT, is_sideways, orientation, turned
 from lensmesh_inference.pictures.pillow import decode_opened
 from lensmesh_inference.pictures.transform import Filter, Transform
+from lensmesh_inference.pictures.transparency import Transparency
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 _RESAMPLE: Final[Mapping[Filter, Callable[..., torch.Tensor]]] = {
@@ -26,10 +29,29 @@ _RESAMPLE: Final[Mapping[Filter, Callable[..., torch.Tensor]]] = {
 }
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """One image as a model takes it, and what was seen of it on the way.
+
+    `pixels` are uint8 of shape (3, height, width), contiguous. `low_content`: the image is of one colour, or nearly so.
+    `fully_transparent`: no pixel of the file can be seen.
+    """
+
+    pixels: torch.Tensor
+    low_content: bool = False
+    fully_transparent: bool = False
+
+
 def prepare(
-    content: bytes, transform: Transform, limits: ImageLimits, field: str = "image", *, scaled: bool = True
-) -> torch.Tensor:
-    """Check, decode, turn upright and resize one picture: uint8 of shape (3, height, width), contiguous.
+    content: bytes,
+    transform: Transform,
+    limits: ImageLimits,
+    field: str = "image",
+    *,
+    scaled: bool = True,
+    transparency: Transparency = Transparency.DROP,
+) -> Prepared:
+    """Check, decode, turn upright and resize one picture.
 
     `scaled` lets large JPEG pictures be decoded at a part of their size. Raises ``InvalidInput`` for a bad picture,
     naming `field`. Blocks, for milliseconds, in one thread and mostly without Python's lock.
@@ -39,15 +61,18 @@ def prepare(
     width, height = picture.size
     target = _stored(transform.resized(*_stored((height, width), stored_as)), stored_as)
     decoded = decode_jpeg(content, picture, target, scaled=scaled)
+    fully_transparent = False
     if decoded is not None:
         pixels, part = decoded
     else:
-        pixels, part = np.array(decode_opened(picture, content, field)), 1
+        opened = decode_opened(picture, content, field, transparency)
+        pixels, part, fully_transparent = np.array(opened.image), 1, opened.fully_transparent
         (height, width), stored_as = pixels.shape[:2], UPRIGHT
         target = transform.resized(height, width)
     small = _resize(pixels, (height / part, width / part), target, transform)
     # Turned when it is small: the turning is then almost free.
-    return torch.from_numpy(_fit(turned(small, stored_as), transform))
+    upright = turned(small, stored_as)
+    return Prepared(torch.from_numpy(_fit(upright, transform)), is_low_content(upright), fully_transparent)
 
 
 def _stored(sides: tuple[int, int], stored_as: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ import torch
 from lensmesh_chassis.errors import InternalFault, InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.pictures.messages import READY, Answer, Asked
+from lensmesh_inference.pictures.prepare import Prepared
 
 # For importing torch on a machine that is starting many things at once.
 _START_S: Final = 300.0
@@ -62,7 +63,7 @@ class Child:
         """Of the process."""
         return self._process.pid
 
-    def prepare(self, content: bytes, asked: Asked) -> torch.Tensor:
+    def prepare(self, content: bytes, asked: Asked) -> Prepared:
         """As `prepare.prepare`; raises ``LostChildError`` where the process did not live to answer."""
         question = pickle.dumps(asked)
         pixels = torch.empty(3, asked.transform.height, asked.transform.width, dtype=torch.uint8)
@@ -75,7 +76,7 @@ class Child:
             raise answer.refused.error()
         if answer.bug:
             raise RuntimeError(f"a decoding process failed: {answer.bug}")
-        return pixels
+        return Prepared(pixels, answer.low_content, answer.fully_transparent)
 
     def _ask(self, question: bytes, content: bytes, pixels: torch.Tensor) -> Answer:
         """The answer, and in `pixels` what it made of the picture."""
@@ -120,7 +121,7 @@ class DecodeProcesses:
         """Of those that live or are about to be found dead."""
         return [child.pid for child in list(self._children)]
 
-    def prepare(self, content: bytes, asked: Asked) -> torch.Tensor:
+    def prepare(self, content: bytes, asked: Asked) -> Prepared:
         """As `prepare.prepare`, in one of the processes.
 
         A lost process is replaced and its picture done again, by another one; a picture that loses two is refused
@@ -130,12 +131,12 @@ class DecodeProcesses:
         for _ in range(_TRIES):
             child = self._free.get()
             try:
-                pixels = child.prepare(content, asked)
+                prepared = child.prepare(content, asked)
             except LostChildError as error:
                 innocent = innocent or not child.ready
                 child = self._replace(child, error)
             else:
-                return pixels
+                return prepared
             finally:
                 self._free.put(child)
         if innocent:

@@ -85,7 +85,9 @@ class Ingestion:
         catalog, fleet = self._mesh.catalog, self._mesh.encoders.fleet
         name = catalog.name(options.collection)
         trace.get_current_span().set_attribute(spans.COLLECTION, name)
-        collection = await catalog.ensure(name, patience=waits.store, deadline=deadline)
+        collection = await catalog.ensure(
+            name, patience=waits.store, deadline=deadline, transparency=options.transparency
+        )
         return await fleet.patiently(
             lambda: settle(options, collection, self._mesh.directory, streamed=streamed),
             waits.encoder,

@@ -41,7 +41,7 @@ class Waits:
         """Overload is a wait, and a service that went away has time to come back."""
         most = settings.wait_seconds
         patience = Patience(away_s=most, busy_s=most)
-        return cls(patience, Patience(away_s=settings.caption_wait_seconds, busy_s=most, since_loss=True), patience)
+        return cls(patience, Patience(away_s=settings.caption_wait_seconds, busy_s=most), patience)
 
     @classmethod
     def of_a_call(cls) -> "Waits":

@@ -10,8 +10,8 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import wants_bulk
-from router_svc.directory import Directory
+from lensmesh_chassis.requests import check_transparency, wants_bulk
+from router_svc.directory import Directory, policy_of
 from router_svc.ingest.metadata import same_value
 from router_svc.ingest.plan import Terms
 
@@ -40,6 +40,8 @@ def check_options(options: router_pb2.IngestOptions) -> None:
     """Refuses what no service is needed to refuse. Raises InvalidInput with reason OPTION_INVALID."""
     wants_bulk(options.priority, streamed=True)
     wants_bulk(options.caption_options.priority, streamed=True, field="options.caption_options.priority")
+    check_transparency(options.transparency)
+    check_transparency(options.caption_options.transparency, field="options.caption_options.transparency")
     if options.captions not in router_pb2.CaptionPolicy.values():
         raise InvalidInput(
             Reason.OPTION_INVALID,
@@ -68,8 +70,8 @@ async def settle(
 ) -> Asked:
     """The options as they apply to `collection` and to what the mesh serves now.
 
-    Raises InvalidInput (SPACE_UNKNOWN), PreconditionFailed (SPACE_NOT_SERVED, MODEL_NOT_SERVED) and Unavailable where
-    nobody has told yet what it serves.
+    Raises InvalidInput (SPACE_UNKNOWN), PreconditionFailed (SPACE_MISMATCH, SPACE_NOT_SERVED, MODEL_NOT_SERVED) and
+    Unavailable where nobody has told yet what it serves.
     """
     named = {space.name: space.space for space in collection.spaces}
     names = tuple(dict.fromkeys(options.spaces))
@@ -86,6 +88,7 @@ async def settle(
             await directory.encoders(named[name].id)
     else:
         names = await _served(list(collection.spaces), directory)
+    _check_policy(options, collection, [named[name] for name in names])
     asks_captions = options.captions != router_pb2.CAPTION_POLICY_NONE
     priority = (
         common_pb2.PRIORITY_BULK if wants_bulk(options.priority, streamed=streamed) else common_pb2.PRIORITY_INTERACTIVE
@@ -94,6 +97,9 @@ async def settle(
     caption_options.CopyFrom(options.caption_options)
     if caption_options.priority == common_pb2.PRIORITY_UNSPECIFIED:
         caption_options.priority = priority
+    if caption_options.transparency == common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED:
+        # A caption says what its item is found by.
+        caption_options.transparency = policy_of(named[names[0]])
     if asks_captions:
         await _check_captioner(caption_options, directory)
     space_ids = {name: named[name].id for name in names}
@@ -120,6 +126,25 @@ async def settle(
         policy,
         (collection.uid, *((space.name, space.space.id) for space in collection.spaces)),
     )
+
+
+def _check_policy(
+    options: router_pb2.IngestOptions, collection: search_pb2.Collection, spaces: Sequence[common_pb2.VectorSpace]
+) -> None:
+    if options.transparency == common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED:
+        return
+    for space in spaces:
+        if policy_of(space) != options.transparency:
+            asked, has = (
+                common_pb2.TransparencyPolicy.Name(policy) for policy in (options.transparency, policy_of(space))
+            )
+            raise PreconditionFailed(
+                Reason.SPACE_MISMATCH,
+                f"options.transparency is {asked}, and the collection {collection.name!r} was made with {has}: leave "
+                "it out, or ingest into another collection",
+                field="options.transparency",
+                metadata={"transparency": has, "asked": asked, "collection": collection.name, "space_id": space.id},
+            )
 
 
 async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: Directory) -> tuple[str, ...]:

@@ -37,6 +37,10 @@ _ENDED = re.compile(
 )
 _NOT_ENDED = re.compile(r"failed to connect|backends failing|cancelling all calls|keepalive|ping", re.IGNORECASE)
 RETRY_S = 2.0
+# The store behind a search service is in trouble: the same for all of its replicas.
+STORE_REASONS = {Reason.STORE_UNAVAILABLE, Reason.STORE_READ_ONLY, Reason.STORE_FULL}
+# How the reason of a search service that does not serve begins where its store is the cause.
+STORE_SAYS = "store: "
 
 
 def is_broken(error: grpc.RpcError) -> bool:
@@ -102,16 +106,28 @@ def is_misled(error: LensmeshError) -> bool:
     return isinstance(error, PreconditionFailed) and error.reason in _MISLED
 
 
-def unavailable(kind: Kind, targets: Sequence[str], cause: LensmeshError | None = None) -> LensmeshError:
-    """That no service of `kind` took the work. That its own backing store is away stays said as it was."""
+def unavailable(kind: Kind, targets: Sequence[str], cause: LensmeshError | None = None, why: str = "") -> LensmeshError:
+    """That no service of `kind` took the work. What its own store said stays said as it was.
+
+    `why` is what the services themselves tell of why they do not serve; empty where none answers.
+    """
     if not targets:
         return not_configured(kind)
-    if cause is not None and cause.reason is Reason.STORE_UNAVAILABLE:
+    if cause is not None and cause.reason in STORE_REASONS:
         return cause
     where = ", ".join(targets)
+    if why.startswith(STORE_SAYS):
+        return Unavailable(
+            Reason.STORE_UNAVAILABLE,
+            f"the {kind.noun} at {where} does not serve: {why}",
+            retry_after_s=(cause.retry_after_s if cause else None) or RETRY_S,
+            metadata={"service": kind.service, "targets": where},
+        )
     return Unavailable(
         kind.unavailable,
-        f"no {kind.noun} answers at {where}; send again later",
+        f"no {kind.noun} serves at {where}: {why}; send again later"
+        if why
+        else f"no {kind.noun} answers at {where}; send again later",
         retry_after_s=(cause.retry_after_s if cause else None) or RETRY_S,
         metadata={"service": kind.service, "targets": where},
     )

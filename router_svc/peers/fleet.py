@@ -15,6 +15,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
 from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.peers.faults import (
+    STORE_REASONS,
     Hung,
     ReplicaLost,
     is_away,
@@ -38,6 +39,9 @@ SHUN_S = 2.0
 _END = object()
 # All calls that one process takes with it are seen as lost within this time.
 SETTLE_S = 0.25
+_ASK_WHY_S = 2.0
+# A loss that nobody met for so long is over: the next one is another.
+_FORGET_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,9 @@ class Patience:
     """How long one piece of work may wait for somebody to take it."""
 
     away_s: float = 0.0
-    """While every service that could is gone."""
+    """While every service that could is gone, from when the last of them went away: only the first to notice waits."""
     busy_s: float = 0.0
     """While every service that could has too much to do."""
-    since_loss: bool = False
-    """Count `away_s` from when the last service went away, not from the first try: only the first to notice waits."""
 
 
 @dataclass(slots=True)
@@ -88,7 +90,9 @@ class _Failed:
         if is_busy(error):
             self.busy = error
         elif is_away(error):
-            self.away = error
+            # What the store said of itself tells more than that another replica is gone.
+            if self.away is None or self.away.reason not in STORE_REASONS:
+                self.away = error
             # Who let a call wait until it was given up, or ended under it, is not asked again at once.
             self._last_try = self._last_try or isinstance(error, ReplicaLost | Hung)
         elif is_misled(error):
@@ -97,11 +101,19 @@ class _Failed:
             return False
         return True
 
-    def outcome(self, kind: Kind, targets: Sequence[str]) -> LensmeshError:
+    @property
+    def unexplained(self) -> bool:
+        """Whether only gRPC's own words tell why nobody took the call."""
+        if self.busy is not None or (self.away is None and self.misled is not None):
+            return False
+        known = isinstance(self.away, ReplicaLost | Hung) or (self.away and self.away.reason in STORE_REASONS)
+        return not known
+
+    def outcome(self, kind: Kind, targets: Sequence[str], why: str) -> LensmeshError:
         if self.busy is not None:
             return self.busy
         if self.away is not None or self.misled is None:
-            return unavailable(kind, targets, self.away)
+            return unavailable(kind, targets, self.away, why)
         return self.misled
 
     @property
@@ -122,9 +134,13 @@ class Fleet(Generic[S]):
         call_s: float,
         unreachable: Callable[[str], bool] = lambda _: False,
         tries: int = 1,
+        why: Callable[[Sequence[str]], Awaitable[str]] | None = None,
     ) -> None:
         """`unreachable` tells of a target whether nobody there answered when last asked. `tries`: how often all targets
-        are tried, where the channels do not try their replicas by themselves."""
+        are tried, where the channels do not try their replicas by themselves.
+
+        `why` asks the services at targets why they do not serve; "" where none of them says.
+        """
         self._tries = tries
         self.kind = kind
         self._unreachable = unreachable
@@ -133,6 +149,8 @@ class Fleet(Generic[S]):
         self._call_s = call_s
         self._turn = 0
         self._lost_at: float | None = None
+        self._lost_seen_at = float("-inf")
+        self._why = why
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -178,7 +196,8 @@ class Fleet(Generic[S]):
                     return answer
             if not failed.again or self._draining.is_set():
                 break
-        raise failed.outcome(self.kind, targets)
+        why = await self._ask_why(targets, deadline) if failed.unexplained else ""
+        raise failed.outcome(self.kind, targets, why)
 
     async def lost_others(self, since: float | None) -> bool:
         """Tell whether, beside the call that was lost just now, others were lost since then, in loop time; None: now.
@@ -200,6 +219,16 @@ class Fleet(Generic[S]):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_PAUSE_S * 2 ** (number - 1) * random.uniform(0.8, 1.2)):
                 await self._draining.wait()
+
+    async def _ask_why(self, targets: Sequence[str], deadline: float | None) -> str:
+        """What the services say of themselves. gRPC's own words for a service that does not serve name no cause."""
+        if self._why is None:
+            return ""
+        try:
+            async with asyncio.timeout(min(_ASK_WHY_S, self._timeout(deadline))):
+                return await self._why(targets)
+        except (TimeoutError, DeadlineExceeded):
+            return ""
 
     async def stream(
         self,
@@ -253,9 +282,11 @@ class Fleet(Generic[S]):
                 if is_busy(error):
                     give_up, wait = started + patience.busy_s, error.retry_after_s or pause
                 elif is_away(error) and self._peers:
-                    if self._lost_at is None:
+                    if self._lost_at is None or now - self._lost_seen_at > _FORGET_S:
                         self._lost_at = now
-                    give_up, wait = (self._lost_at if patience.since_loss else started) + patience.away_s, pause
+                    self._lost_seen_at = now
+                    # Never later than from its own start: others may succeed meanwhile with other models.
+                    give_up, wait = min(started, self._lost_at) + patience.away_s, pause
                 else:
                     raise
                 wait = min(wait, LONGEST_PAUSE_S) * random.uniform(0.8, 1.2)

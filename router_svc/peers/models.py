@@ -146,16 +146,17 @@ class Encoders:
             request.images, find=lambda: self._find(chosen), send=send, path_of=path_of, deadline=deadline
         )
 
-    async def space(self, space_id: str) -> str:
-        """`space_id`, or the default's where it is empty. Errors as of Directory.encoders."""
-        chosen = space_id or (await self._directory.default_space()).id
+    async def space(self, options: encoder_pb2.EncodeOptions) -> str:
+        """The space that the options name, or mean where they name none. Errors as of Directory.space_with and
+        Directory.encoders."""
+        chosen = options.space_id or (await self._directory.space_with(options.transparency)).id
         await self._directory.encoders(chosen)
         return chosen
 
     async def _find(self, options: encoder_pb2.EncodeOptions) -> Serving:
         if not options.space_id:
             # Said to every encoder, so that all parts of a batch lie in one space.
-            options.space_id = (await self._directory.default_space()).id
+            options.space_id = (await self._directory.space_with(options.transparency)).id
         return await self._directory.encoders(options.space_id)
 
 

@@ -88,7 +88,8 @@ class Probe:
         else:
             serving = health == health_pb2.HealthCheckResponse.SERVING
         if serving:
-            return self._answer(Condition.SERVING)
+            # A part of its work may fail: a database that takes no writes.
+            return self._answer(Condition.SERVING, info.server.not_serving_reason if isinstance(info, Info) else "")
         told = info.server.not_serving_reason if isinstance(info, Info) else (info.details() or "")
         return self._answer(Condition.NOT_SERVING, told or "its health says so and gives no reason")
 

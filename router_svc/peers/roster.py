@@ -11,6 +11,8 @@ from router_svc.peers.replica import Condition, Info, Probe, Replica
 from router_svc.peers.targets import Address, resolve
 
 log = get_logger(__name__)
+# While a service is away, each failing call wants to know why: they share what was heard within this time.
+_WHY_OLD_S = 0.5
 
 
 class Roster:
@@ -71,6 +73,17 @@ class Roster:
         """Whether no replica of a target answered when last asked; False of one that was never asked."""
         replicas = self.replicas(kind, target)
         return bool(replicas) and all(replica.condition is Condition.UNREACHABLE for replica in replicas)
+
+    async def why(self, kind: Kind, targets: Sequence[str]) -> str:
+        """Why the replicas of some targets do not serve, each reason once, as they say it now; "" where none says."""
+        await self.refresh(older_than_s=_WHY_OLD_S)
+        return self.reasons(kind, targets)
+
+    def reasons(self, kind: Kind, targets: Sequence[str]) -> str:
+        """Why the replicas of some targets do not serve, as last heard."""
+        replicas = [replica for target in targets for replica in self.replicas(kind, target)]
+        reasons = [each.reason for each in replicas if each.condition is Condition.NOT_SERVING]
+        return "; ".join(dict.fromkeys(reasons))
 
     async def refresh(self, older_than_s: float = 0.0) -> None:
         """Asks every replica unless that was done less than `older_than_s` ago. Callers at one time share a round."""

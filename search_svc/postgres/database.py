@@ -1,60 +1,80 @@
-"""Connections: one pool, one transaction a call, its deadline known to the server too."""
+"""Transactions: one a call, its deadline known to the server too; and whether the database can be used and written."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import asyncpg
-from pgvector.asyncpg import register_vector
 
-from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry.logging import get_logger
+from search_svc.postgres.addresses import READS_ONLY, servers
+from search_svc.postgres.connecting import Connector
 from search_svc.postgres.faults import Collision, translated
 from search_svc.postgres.migrations import Ready, prepare, schema_version
+from search_svc.postgres.pool import Pool
 from search_svc.postgres.steps import STEPS
-from search_svc.refusals import too_late, unavailable
+from search_svc.refusals import read_only, too_late, unavailable
+from search_svc.stalls import Stalls
 from search_svc.store import StoreRefused
 
+_log = get_logger(__name__)
 T = TypeVar("T")
 _ATTEMPTS = 4
 # Beyond the server's own statement timeout: a server that does not even answer that is taken for gone.
 _GRACE_S = 0.5
-_SETTINGS = {
-    "application_name": "lensmesh-search",
-    # Filters, indexes on expressions and limits are planned by their real values; compiling costs more than it brings.
-    "plan_cache_mode": "force_custom_plan",
-    "jit": "off",
-    "TimeZone": "UTC",
-}
+_ROLLBACK_S = 1.0
+_CLOSE_S = 1.0
+# Older ones have known faults: CVE-2026-3172, and an index that loses rows.
+_GOOD_PGVECTOR = (0, 8, 4)
+_HAS_TRANSACTION_TIMEOUT = 17
 
 
 class Database:
     """A pool that outlives the database: connections are made as needed and lost ones replaced.
 
     Args:
-        url: postgresql://...; never shown.
+        url: postgresql://..., with one host or several; never shown.
         pool_size: most connections at a time.
         connect_s: how long one connection may take to open, in seconds.
+        idle_s: how long the database waits for the next word of a transaction before it ends it, in seconds.
     """
 
-    def __init__(self, url: str, *, pool_size: int, connect_s: float) -> None:
+    def __init__(self, url: str, *, pool_size: int, connect_s: float, idle_s: float) -> None:
         self._url = url
-        self._pool_size = pool_size
         self._connect_s = connect_s
-        self._pool: asyncpg.Pool | None = None
+        self._idle_s = idle_s
+        self._connector = Connector(url, connect_s=connect_s)
+        self._pool_size = pool_size
+        self._pool = Pool(self._connector.open_for_vectors, size=pool_size)
+        self._stalls = Stalls(idle_s)
         self._watch: asyncpg.Connection | None = None
+        self._has_transaction_timeout = False
         self.ready: Ready | None = None
+        self.write_trouble: LensmeshError | None = None
+        """Why writes fail while reads work: the database is read-only, or its disk is full. None: they work."""
 
     async def open(self) -> None:
-        """Prepares the database, and the pool where there is none yet. See `Store.open`."""
+        """Prepare the database. See `Store.open`."""
+        self._stalls.start()
         await self._forget_watch()
         with translated():
-            connection = await self._connect()
+            connection = await self._connector.open()
             try:
-                self.ready = await prepare(connection, STEPS)
+                # In a transaction: a pooler would take another server for each statement.
+                async with connection.transaction():
+                    ready = await prepare(connection, STEPS)
             finally:
                 await connection.close(timeout=self._connect_s)
-        if self._pool is None:
-            self._pool = await self._make_pool(self.ready.vector_schema)
+        self._has_transaction_timeout = connection.get_server_version().major >= _HAS_TRANSACTION_TIMEOUT
+        if self._connector.vector_schema != ready.vector_schema:
+            self._connector.vector_schema = ready.vector_schema
+            self._pool.expire()
+        if self.ready != ready:
+            _warn_of_old(ready.pgvector)
+        self.ready = ready
+        await self.check()
 
     async def check(self) -> None:
         """One small query over a connection of its own, so that a busy pool does not look like a lost database."""
@@ -62,25 +82,32 @@ class Database:
             with translated():
                 async with asyncio.timeout(self._connect_s):
                     if self._watch is None or self._watch.is_closed():
-                        self._watch = await self._connect()
-                    version = await schema_version(self._watch)
-        except Unavailable:
+                        self._watch = await self._connector.open()
+                    async with self._watch.transaction():
+                        is_read_only = await self._watch.fetchval("SHOW transaction_read_only") == "on"
+                        version = await schema_version(self._watch)
+        except LensmeshError:
             await self._forget_watch()
+            # To a server that went away, or is another one now. Calls under way end by themselves.
+            self._pool.expire()
             raise
+        await self._notice_read_only(is_read_only)
         if self.ready is None or version != STEPS[-1].version:
             # Emptied, restored or migrated by another release behind our back.
+            self.ready = None
             await self.open()
+        elif self._pool.failure is not None and not self._pool.size:
+            # Callers got no connection: what they would get now is what counts.
+            try:
+                self._pool.release(await self._acquire(asyncio.get_running_loop().time() + 2 * self._connect_s))
+            except DeadlineExceeded:
+                raise unavailable("the database gives no connection in time") from None
 
     async def close(self) -> None:
-        """Closes what is open; calls in flight are cut off after a second."""
+        """Close what is open; calls in flight are cut off after a second."""
+        self._stalls.stop()
         await self._forget_watch()
-        if self._pool is not None:
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._pool.close()
-            except TimeoutError:
-                self._pool.terminate()
-            self._pool = None
+        await self._pool.close(_CLOSE_S)
 
     async def run(
         self,
@@ -90,72 +117,131 @@ class Database:
         write: bool = False,
         settings: str = "",
     ) -> T:
-        """Does `work` in one transaction; reads see one moment, writes are durable when this returns.
+        """Do `work` in one transaction; reads see one moment, writes are durable when this returns.
 
         `settings` are SET LOCAL statements of our own making. Work that collided with another is done again.
+        No write is committed after `timeout_s`, nor by a process that stood still meanwhile, whatever it held.
         """
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        begun = asyncio.get_running_loop().time()
         for attempt in range(_ATTEMPTS):
             try:
                 with translated():
-                    return await self._attempt(work, deadline, write, settings)
+                    return await self._attempt(work, begun, begun + timeout_s, write, settings)
             except Collision:
                 if attempt == _ATTEMPTS - 1:
                     raise
+            except LensmeshError as error:
+                if write and error.reason in (Reason.STORE_READ_ONLY, Reason.STORE_FULL):
+                    self.write_trouble = error
+                raise
         raise AssertionError("unreachable")
 
     async def _attempt(
-        self, work: Callable[[asyncpg.Connection], Awaitable[T]], deadline: float, write: bool, settings: str
+        self,
+        work: Callable[[asyncpg.Connection], Awaitable[T]],
+        begun: float,
+        deadline: float,
+        write: bool,
+        settings: str,
     ) -> T:
-        if self._pool is None:
-            raise unavailable("the database has not been reached yet")
-        connection: asyncpg.Connection | None = None
+        if self.ready is None:
+            raise unavailable("the database has not been reached yet, or is not prepared")
+        connection = await self._acquire(deadline)
         try:
             async with asyncio.timeout_at(deadline + _GRACE_S) as scope:
-                connection = await self._pool.acquire()
-                left_ms = int(1000 * (deadline - asyncio.get_running_loop().time()))
-                if left_ms <= 0:
-                    raise too_late()
-                # One round trip. Our own numbers only: no caller's value gets here.
-                await connection.execute(f"{_begin(write)}; SET LOCAL statement_timeout = {left_ms}; {settings}")
+                await connection.execute(self._begin(write, deadline, settings))
                 result = await work(connection)
-                await connection.execute("COMMIT")
-                return result
+                await connection.execute(self._commit(write, begun, deadline))
         except asyncpg.QueryCanceledError:
+            await _roll_back(connection)
+            raise too_late() from None
+        except asyncpg.DivisionByZeroError:
+            await _roll_back(connection)
+            if not write:
+                raise
             raise too_late() from None
         except TimeoutError:
-            if connection is not None:
-                # It did not answer the server-side timeout: waiting for it to cancel would take as long again.
-                connection.terminate()
+            # It did not answer the server-side timeout: waiting for it to cancel would take as long again.
+            connection.terminate()
             if scope.expired():
                 raise too_late() from None
             raise unavailable("the database does not answer") from None
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        except BaseException:
+            await _roll_back(connection)
+            raise
         finally:
-            if connection is not None:
-                await self._pool.release(connection, timeout=self._connect_s)
+            self._pool.release(connection)
+        if write:
+            self.write_trouble = None
+        return result
 
-    async def _connect(self) -> asyncpg.Connection:
+    async def _acquire(self, deadline: float) -> asyncpg.Connection:
         try:
-            return await asyncpg.connect(self._url, timeout=self._connect_s, server_settings=_SETTINGS)
-        except ValueError:
-            # The driver's text would show parts of the URL.
-            raise StoreRefused(
-                "the store URL cannot be read: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            async with asyncio.timeout_at(deadline) as scope:
+                return await self._pool.acquire()
+        except StoreRefused as refused:
+            raise unavailable(str(refused)) from None
+        except TimeoutError:
+            if not scope.expired():
+                raise unavailable("the database does not give a connection in time") from None
+            if self._pool.failure is not None:
+                with translated():
+                    raise self._pool.failure from None
+            raise DeadlineExceeded(
+                Reason.DEADLINE_EXCEEDED,
+                f"all {self._pool_size} connections to the database were in use until the call's deadline: give it"
+                " longer, or raise LENSMESH_SEARCH_POOL_SIZE",
             ) from None
 
-    async def _make_pool(self, vector_schema: str) -> asyncpg.Pool:
-        async def init(connection: asyncpg.Connection) -> None:
-            await register_vector(connection, schema=vector_schema)
-
-        search_path = f'lensmesh, "{vector_schema}"'
-        return await asyncpg.create_pool(
-            self._url,
-            min_size=0,
-            max_size=self._pool_size,
-            timeout=self._connect_s,
-            init=init,
-            server_settings={**_SETTINGS, "search_path": search_path},
+    def _begin(self, write: bool, deadline: float, settings: str) -> str:
+        """One round trip. Our own numbers only: no caller's value gets here."""
+        left_ms = _left_ms(deadline)
+        if left_ms <= 0:
+            raise too_late()
+        limits = (
+            f"SET LOCAL statement_timeout = {left_ms};"
+            # A replica that is stopped, or lost its network, does not keep others from the items that it locked.
+            f"SET LOCAL idle_in_transaction_session_timeout = {max(1, int(1000 * self._idle_s))};"
         )
+        if self._has_transaction_timeout:
+            # Later than the statement's, which leaves the connection usable.
+            limits += f"SET LOCAL transaction_timeout = {left_ms + int(1000 * _GRACE_S)};"
+        if not write:
+            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+        else:
+            # Durable before it is acknowledged, even on a server that is set up for speed; never weaker than that
+            # server's own.
+            begin = (
+                "BEGIN ISOLATION LEVEL READ COMMITTED;"
+                "SELECT set_config('synchronous_commit', 'on', true)"
+                " WHERE current_setting('synchronous_commit') = 'off';"
+            )
+        return begin + limits + self._connector.local_settings() + settings
+
+    def _commit(self, write: bool, begun: float, deadline: float) -> str:
+        """End the transaction, but not after the deadline: this process may be stopped before the message is sent.
+
+        So the server compares its own clock with its transaction's begin; `now()` is that in all of its statements.
+        """
+        if not write:
+            return "COMMIT"
+        self._stalls.check(begun)
+        left_ms = _left_ms(deadline)
+        if left_ms <= 0:
+            raise too_late()
+        return f"SELECT 1 / (clock_timestamp() < now() + interval '{left_ms} ms')::int; COMMIT"
+
+    async def _notice_read_only(self, is_read_only: bool) -> None:
+        """Tell whether writes work, and leave a server that takes none: the next connection may find another."""
+        if is_read_only and servers(self._url)[1] not in READS_ONLY:
+            self.write_trouble = read_only()
+            await self._forget_watch()
+            self._pool.expire()
+        elif self.write_trouble is not None and self.write_trouble.reason is Reason.STORE_READ_ONLY:
+            self.write_trouble = None if not is_read_only else read_only()
 
     async def _forget_watch(self) -> None:
         watch, self._watch = self._watch, None
@@ -163,11 +249,26 @@ class Database:
             watch.terminate()
 
 
-def _begin(write: bool) -> str:
-    if not write:
-        return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    # Durable before it is acknowledged, even on a server that is set up for speed; never weaker than that server's own.
-    return (
-        "BEGIN ISOLATION LEVEL READ COMMITTED;"
-        " SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
-    )
+def _left_ms(deadline: float) -> int:
+    return int(1000 * (deadline - asyncio.get_running_loop().time()))
+
+
+async def _roll_back(connection: asyncpg.Connection) -> None:
+    """End a transaction that failed. A connection that cannot do that is closed."""
+    try:
+        async with asyncio.timeout(_ROLLBACK_S):
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+    except BaseException as error:
+        connection.terminate()
+        if isinstance(error, asyncio.CancelledError):
+            raise
+
+
+def _warn_of_old(pgvector: str) -> None:
+    if tuple(int(part) for part in pgvector.split(".")[:3] if part.isdigit()) < _GOOD_PGVECTOR:
+        _log.warning(
+            "pgvector has known faults (CVE-2026-3172 among them): install 0.8.7 or newer on the database server, run"
+            " ALTER EXTENSION vector UPDATE, then REINDEX the HNSW indexes (docs/stores.md)",
+            pgvector=pgvector,
+        )

@@ -7,7 +7,8 @@ import asyncpg
 
 from lensmesh_chassis.errors import LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
-from search_svc.refusals import RETRY_AFTER_S, unavailable
+from search_svc.refusals import RETRY_AFTER_S, no_pooled_connection, read_only, store_full, too_late, unavailable
+from search_svc.store import StoreRefused
 
 # The server is not there, does not let anyone in now, or cannot work now.
 _AWAY = (
@@ -21,7 +22,7 @@ _AWAY = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
-    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InsufficientResourcesError,
 )
 # A vector that nobody had any more was removed while another began to have it, or the other way round.
@@ -48,16 +49,41 @@ def translate(error: BaseException) -> LensmeshError | None:
         return unavailable("the database refuses this service's user or password")
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return unavailable("the database that the store URL names does not exist")
-    if isinstance(error, asyncpg.TooManyConnectionsError):
-        return unavailable("the database has no connection left")
+    if isinstance(error, asyncpg.TooManyConnectionsError) or "no more connections allowed" in str(error):
+        return unavailable(
+            "the database has no connection left: raise its max_connections (PgBouncer: max_client_conn), or lower"
+            " LENSMESH_SEARCH_POOL_SIZE"
+        )
+    if isinstance(error, asyncpg.DiskFullError):
+        return store_full()
     if isinstance(error, asyncpg.InsufficientResourcesError):
-        return unavailable("the database has no disk or memory left")
-    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        return unavailable("the database takes no writes now")
+        return unavailable("the database has no memory left")
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError | asyncpg.TargetServerAttributeNotMatched):
+        return read_only()
+    if isinstance(error, asyncpg.TransactionTimeoutError):
+        return too_late()
+    if isinstance(error, asyncpg.IdleInTransactionSessionTimeoutError):
+        return unavailable("the database ended a transaction in which this replica stood still")
+    if isinstance(error, asyncpg.CannotConnectNowError):
+        return unavailable("the database is starting, stopping or recovering")
+    if isinstance(error, asyncpg.AdminShutdownError | asyncpg.CrashShutdownError):
+        return unavailable("the database is shutting down, or ended this connection")
+    if isinstance(error, asyncpg.ProtocolViolationError) and "query_wait_timeout" in str(error):
+        return no_pooled_connection()
     if isinstance(error, _COLLISIONS):
         return collision()
     if isinstance(error, _AWAY):
         return unavailable("the database is not reachable")
+    return None
+
+
+def refusal(error: BaseException) -> StoreRefused | None:
+    """What the operator has to change, where a pooler can never work as it is set up."""
+    if isinstance(error, asyncpg.PostgresError) and "statement pooling" in str(error):
+        return StoreRefused(
+            "PgBouncer's pool_mode = statement allows no transactions: set pool_mode = transaction or session for this"
+            " database"
+        )
     return None
 
 
@@ -67,6 +93,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        if refused := refusal(error):
+            raise refused from None
         meaning = translate(error)
         if meaning is None:
             raise

@@ -55,6 +55,10 @@ class PostgresStore:
     async def close(self) -> None:
         await self._database.close()
 
+    def write_trouble(self) -> str:
+        trouble = self._database.write_trouble
+        return trouble.message if trouble else ""
+
     def describe(self) -> str:
         ready = self._database.ready
         return f"postgresql {ready.server}, pgvector {ready.pgvector}" if ready else "postgresql"

@@ -91,6 +91,10 @@ class QdrantStore:
     async def close(self) -> None:
         await self._engine.close()
 
+    def write_trouble(self) -> str:
+        # Qdrant does not tell; a write says it.
+        return ""
+
     def describe(self) -> str:
         return f"qdrant {self._version}".rstrip()
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.reasons import Reason
 from search_svc.filters import parse_metadata_path
@@ -84,6 +85,8 @@ def _space(named: search_pb2.NamedSpace, field: str, findings: Findings) -> Name
             _invalid(
                 findings, f"{field}.space.{name}", f"has a NUL character or more than {_MAX_SPACE_TEXT} characters"
             )
+    if space.transparency not in common_pb2.TransparencyPolicy.values():
+        _invalid(findings, f"{field}.space.transparency", f"is {space.transparency}: use one of TransparencyPolicy")
     if not space.id:
         _invalid(findings, f"{field}.space.id", "is empty: copy the VectorSpace that the encoder tells in GetInfo")
     if len(space.modalities) > _MAX_MODALITIES:
@@ -107,7 +110,11 @@ def _space(named: search_pb2.NamedSpace, field: str, findings: Findings) -> Name
         )
     hnsw = None if flat else _hnsw(named.index.hnsw, f"{field}.index.hnsw", findings)
     kept = VectorSpace(
-        **texts, dimension=space.dimension, normalized=space.normalized, modalities=tuple(space.modalities)
+        **texts,
+        dimension=space.dimension,
+        normalized=space.normalized,
+        modalities=tuple(space.modalities),
+        transparency=space.transparency,
     )
     return NamedSpace(named.name, kept, stored_as, hnsw)
 
@@ -161,6 +168,7 @@ def write_collection(counted: CountedCollection) -> search_pb2.Collection:
         space.space.dimension = named.space.dimension
         space.space.normalized = named.space.normalized
         space.space.modalities.extend(named.space.modalities)  # type: ignore[arg-type]  # numbers as they were sent
+        space.space.transparency = named.space.transparency  # type: ignore[assignment]  # the same
         space.index.stored_as = DATA_TYPES[named.stored_as]
         if named.hnsw:
             space.index.hnsw.m = named.hnsw.m

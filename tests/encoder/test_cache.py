@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,9 @@ async def test_a_text_is_no_picture_and_tells_again_that_it_was_cut() -> None:
         assert bad.results[0].WhichOneof("outcome") == "error"
 
 
-async def test_both_spaces_of_a_model_share_what_was_computed() -> None:
+async def test_the_unit_and_the_raw_space_of_a_model_share_what_was_computed() -> None:
     async with serving() as served:
-        unit, raw = served.engine.served[0].model.facts.spaces
+        unit, raw, *_ = served.engine.served[0].model.facts.spaces
         [first] = await pictures(served.stub, 1, space_id=raw.id)
         [second] = await pictures(served.stub, 1, space_id=unit.id)
     assert outcomes([first, second]) == [MISS, HIT]
@@ -339,9 +340,10 @@ async def test_processes_share_a_redis_and_live_on_without_it(tmp_path: Path) ->
         b"",
         bytes(16),
         bytes(18),
-        bytes(16) + b"\x02",
-        np.array([1, 2, np.nan, 4], "<f4").tobytes() + b"\x00",
-        np.array([1, 2, np.inf, 4], "<f4").tobytes() + b"\x01",
+        bytes(16) + b"\x00",
+        bytes(16) + b"\x88",
+        np.array([1, 2, np.nan, 4], "<f4").tobytes() + b"\x80",
+        np.array([1, 2, np.inf, 4], "<f4").tobytes() + b"\x81",
     ],
 )
 def test_bytes_that_are_no_vector_of_the_space_are_none(payload: bytes) -> None:
@@ -350,13 +352,13 @@ def test_bytes_that_are_no_vector_of_the_space_are_none(payload: bytes) -> None:
 
 def test_vectors_are_kept_as_they_are() -> None:
     codec, numbers = VectorCodec(3), np.array([1.5, -2.25, 3e-30], np.float32)
-    for truncated in (False, True):
-        payload = codec.dump(Embedded(numbers, truncated))
+    for flags in itertools.product((False, True), repeat=3):
+        payload = codec.dump(Embedded(numbers, *flags))
         assert len(payload) == 13
         loaded = codec.load(payload)
         assert loaded is not None
         assert (loaded.vector == numbers).all()
-        assert loaded.truncated is truncated
+        assert (loaded.truncated, loaded.low_content, loaded.fully_transparent) == flags
         assert loaded.vector.flags.writeable, "a vector of its own"
 
 

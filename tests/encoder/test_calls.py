@@ -41,8 +41,8 @@ async def test_get_info_is_complete() -> None:
     assert model.devices[0].threads == 1
     assert not model.HasField("parity_cosine")
     assert model.HasField("canary_age")
-    assert [space.dimension for model in info.models for space in model.spaces] == [512, 512, 768, 768]
-    assert [space.normalized for space in info.models[0].spaces] == [True, False]
+    assert [space.dimension for model in info.models for space in model.spaces] == [512] * 4 + [768] * 4
+    assert [space.normalized for space in info.models[0].spaces] == [True, False] * 2
     assert list(info.models[0].spaces[0].modalities) == [common_pb2.MODALITY_IMAGE, common_pb2.MODALITY_TEXT]
     assert info.models[0].context_tokens == 77
     limits = info.limits

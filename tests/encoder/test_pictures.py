@@ -57,7 +57,7 @@ def test_a_way_to_resize_that_is_new_to_us_is_left_to_open_clip(
         prepared = preprocessing_of(CONFIG)
     assert "resize_mode 'stretch'" in caplog.text
     content = png(5, size=40)
-    pixels = PictureDecoder(ImageLimits()).prepare(content, prepared.transform)
+    pixels = PictureDecoder(ImageLimits()).prepare(content, prepared.transform).pixels
     assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (3, 24, 24))
     with Image.open(io.BytesIO(content)) as picture:
         expected = prepared.library(picture)

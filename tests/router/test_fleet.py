@@ -1,7 +1,7 @@
 """Who gets a call, who gets it next, and how long it waits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -172,7 +172,7 @@ async def test_patience_for_one_is_none_for_the_other(name: str) -> None:
 async def test_only_the_first_to_notice_a_loss_waits_for_its_end() -> None:
     service = Service("a", *[AWAY] * 1000)
     fleet = fleet_of(service)
-    patience = Patience(away_s=0.3, since_loss=True)
+    patience = Patience(away_s=0.3)
     with pytest.raises(Unavailable):
         await ask(fleet, patience)
     assert service.calls > 1
@@ -260,3 +260,60 @@ class Call:
 
     def cancel(self) -> None:
         """Nothing is left to end."""
+
+
+@pytest.mark.parametrize("reason", [Reason.STORE_UNAVAILABLE, Reason.STORE_READ_ONLY, Reason.STORE_FULL])
+async def test_what_the_store_says_is_passed_on_as_it_is(reason: Reason) -> None:
+    said = rpc_error(Unavailable(reason, "the disk is full, say", retry_after_s=1))
+    with pytest.raises(Unavailable) as caught:
+        await ask(fleet_of(Service("a", said), Service("b", AWAY, AWAY)))
+    assert (caught.value.reason, caught.value.message) == (reason, "the disk is full, say")
+
+
+NOT_SERVING = {
+    "store: the database is not reachable": Reason.STORE_UNAVAILABLE,
+    "loading the weights": Reason.ENCODER_UNAVAILABLE,
+}
+
+
+@pytest.mark.parametrize("why", NOT_SERVING)
+async def test_one_that_answers_and_does_not_serve_is_asked_why(why: str) -> None:
+    async def told(targets: Sequence[str]) -> str:
+        assert list(targets) == ["a:1"]
+        return why
+
+    fleet = Fleet(Kind.ENCODER, [Peer("a:1", Service("a:1", AWAY))], draining=asyncio.Event(), call_s=60, why=told)
+    with pytest.raises(Unavailable) as caught:
+        await ask(fleet)
+    assert caught.value.reason is NOT_SERVING[why]
+    assert why in caught.value.message
+    assert "answers at" not in caught.value.message
+
+
+async def test_asking_why_takes_no_longer_than_the_caller_has() -> None:
+    async def hangs(targets: Sequence[str]) -> str:
+        await asyncio.sleep(600)
+        return "too late"
+
+    fleet = Fleet(Kind.ENCODER, [Peer("a", Service("a", AWAY))], draining=asyncio.Event(), call_s=60, why=hangs)
+    with pytest.raises(Unavailable) as caught:
+        await asyncio.wait_for(ask(fleet, deadline=now() + 0.2), 60)
+    assert "too late" not in caught.value.message
+
+
+async def test_success_elsewhere_does_not_make_a_wait_longer() -> None:
+    lost, fine = Service("lost", *[AWAY] * 10_000), Service("fine")
+    fleet = fleet_of(lost, fine)
+
+    def attempt() -> Awaitable[str]:
+        return fleet.call(lambda stub, timeout_s: stub.work(timeout_s), ["lost"])
+
+    async def others() -> None:
+        while True:
+            await fleet.call(lambda stub, timeout_s: stub.work(timeout_s), ["fine"])
+            await asyncio.sleep(0.01)
+
+    busy = asyncio.create_task(others())
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(fleet.patiently(attempt, Patience(away_s=0.4)), 60)
+    busy.cancel()

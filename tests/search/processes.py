@@ -35,6 +35,7 @@ class SearchProcess:
     process: asyncio.subprocess.Process
     stub: Stub
     health: health_pb2_grpc.HealthStub
+    address: str
 
     async def serving(self) -> bool:
         """What grpc.health.v1 says of SearchService."""
@@ -68,10 +69,10 @@ async def search_process(url: str, folder: Path, **settings: str) -> AsyncIterat
             return ready.exists()
 
         await until(is_ready)
-        async with open_channel(json.loads(ready.read_text())["addresses"][0]) as channel:
-            yield SearchProcess(
-                process, search_pb2_grpc.SearchServiceStub(channel), health_pb2_grpc.HealthStub(channel)
-            )
+        address = json.loads(ready.read_text())["addresses"][0]
+        async with open_channel(address) as channel:
+            stub, health = search_pb2_grpc.SearchServiceStub(channel), health_pb2_grpc.HealthStub(channel)
+            yield SearchProcess(process, stub, health, address)
     finally:
         if process.returncode is None:
             process.kill()

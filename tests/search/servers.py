@@ -25,13 +25,22 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for writer in self._writers:
+        for writer in list(self._writers):
             writer.transport.abort()
         await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_reader, to_writer = await asyncio.open_unix_connection(self._target)
-        self._writers |= {writer, to_writer}
+        # Known before anything is waited for: a cut ends this connection too.
+        self._writers.add(writer)
+        try:
+            to_reader, to_writer = await asyncio.open_unix_connection(self._target)
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()
+            return
+        self._writers.add(to_writer)
+        if writer.transport.is_closing():
+            to_writer.transport.abort()
+            return
         with suppress(OSError, asyncio.CancelledError):
             await asyncio.gather(self._copy(reader, to_writer), self._copy(to_reader, writer))
         for one in (writer, to_writer):

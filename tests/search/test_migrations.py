@@ -5,6 +5,7 @@ import pytest
 
 from lensmesh_chassis.server import running
 from search_svc.app import SERVICE, SearchApp, make_store
+from search_svc.postgres.database import Database
 from search_svc.postgres.migrations import prepare, schema_version
 from search_svc.postgres.steps import STEPS, Step
 from search_svc.store import StoreRefused
@@ -106,3 +107,27 @@ async def test_a_user_without_rights_is_told_what_to_grant(other_database_url: s
     await store.close()
     assert await schema_version(admin) == 0
     await admin.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "warned"), [("0.8.1", True), ("0.8.4", False), ("0.8.7", False), ("0.10.0", False)]
+)
+async def test_a_pgvector_with_known_faults_is_warned_of(
+    database_url: str, caplog: pytest.LogCaptureFixture, version: str, warned: bool
+) -> None:
+    admin = await asyncpg.connect(database_url)
+    await admin.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    before = await admin.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+    statement = "UPDATE pg_extension SET extversion = $1 WHERE extname = 'vector'"
+    await admin.execute(statement, version)
+    database = Database(database_url, pool_size=1, connect_s=20, idle_s=60)
+    try:
+        with caplog.at_level("WARNING"):
+            await database.open()
+        said = [str(record.msg) for record in caplog.records if "CVE-2026-3172" in str(record.msg)]
+        assert len(said) == warned
+        assert all("0.8.7" in each and "REINDEX" in each for each in said)
+    finally:
+        await database.close()
+        await admin.execute(statement, before)
+        await admin.close()

@@ -71,7 +71,7 @@ async def qdrant_away(standin: StandIn) -> Faulty:
 async def postgres_wrong_password(postgres: PostgresForTests, database_url: str) -> AsyncIterator[Faulty]:
     """A user of whom the server asks a password, which it asks nobody else in these tests."""
     admin = await asyncpg.connect(database_url)
-    rules = Path(await admin.fetchval("SHOW hba_file"))
+    rules = postgres.rules
     before = await asyncio.to_thread(rules.read_text)
     await asyncio.to_thread(rules.write_text, f"local all asked scram-sha-256\n{before}")
     await admin.execute("CREATE ROLE asked LOGIN SUPERUSER PASSWORD 'another'; SELECT pg_reload_conf()")

@@ -46,7 +46,7 @@ def differences(content: bytes, config: dict[str, Any], *, scaled: bool = True) 
     """How far each number is from open_clip's own, in grey levels."""
     expected: torch.Tensor = image_transform_v2(PreprocessCfg(**config), is_train=False)(upright(content))
     normalize = normalize_of_open_clip(config)
-    pixels = prepare(content, Transform.from_open_clip(config), LIMITS, scaled=scaled)
+    pixels = prepare(content, Transform.from_open_clip(config), LIMITS, scaled=scaled).pixels
     assert pixels.dtype == torch.uint8
     assert pixels.is_contiguous()
     assert pixels.shape == expected.shape
@@ -110,7 +110,7 @@ def test_any_size_becomes_any_other(
     transform = Transform.from_open_clip(one)
     if 0 in [round(side / max(height / target[0], width / target[1])) for side in (height, width)]:
         # Here open_clip itself fails; ours keeps one row.
-        assert prepare(content, transform, LIMITS).shape == (3, *target)
+        assert prepare(content, transform, LIMITS).pixels.shape == (3, *target)
         return
     # Few pixels are left in some, so that one that is rounded otherwise counts for more.
     assert differences(content, one).mean() < 3 * OTHER_ORDER
@@ -166,7 +166,7 @@ def test_vectors_of_photographs_decoded_at_a_part_of_their_size() -> None:
     one = model.visual.preprocess_cfg
     contents = [encoded(photograph(number, (1279, 853)), "JPEG", quality=90) for number in range(6)]
     expected = torch.stack([transform(upright(content)) for content in contents])
-    pixels = torch.stack([prepare(content, Transform.from_open_clip(one), LIMITS) for content in contents])
+    pixels = torch.stack([prepare(content, Transform.from_open_clip(one), LIMITS).pixels for content in contents])
     with torch.inference_mode():
         theirs = model.encode_image(expected, normalize=True)
         ours = model.encode_image(normalize_of_open_clip(one).apply(pixels, torch.float32), normalize=True)
@@ -182,7 +182,7 @@ def test_transformers_own_processor(resample: int, normalized: bool) -> None:
     normalize = normalize_of_processor(folder_config)
     content = encoded(photograph(4, (120, 95)))
     expected = _pillow_processor(processor)(images=upright(content), return_tensors="pt")["pixel_values"][0]
-    pixels = prepare(content, Transform.from_processor(folder_config), LIMITS)
+    pixels = prepare(content, Transform.from_processor(folder_config), LIMITS).pixels
     ours = normalize.apply(pixels.unsqueeze(0), torch.float32)[0]
     levels = (ours - expected).abs() / torch.tensor(normalize.scale).view(3, 1, 1)
     assert float(levels.mean()) < SAME_ORDER

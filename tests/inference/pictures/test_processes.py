@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
@@ -23,6 +24,7 @@ from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.messages import Asked
 from lensmesh_inference.pictures.processes import DecodeProcesses
 from lensmesh_inference.pictures.transform import Transform
+from lensmesh_inference.pictures.transparency import Transparency
 from tests.inference.pictures.encoded import encoded, noise
 
 LIMITS = ImageLimits(max_pixels=20_000_000)
@@ -61,8 +63,8 @@ def test_the_same_pixels_as_in_a_thread(decoder: PictureDecoder) -> None:
         encoded(noise("CMYK"), "JPEG"),
     ]
     with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(lambda content: decoder.prepare(content, TRANSFORM), contents * 5))
-    expected = [in_thread().prepare(content, TRANSFORM) for content in contents] * 5
+        results = list(threads.map(lambda content: decoder.prepare(content, TRANSFORM).pixels, contents * 5))
+    expected = [in_thread().prepare(content, TRANSFORM).pixels for content in contents] * 5
     assert all(torch.equal(one, other) for one, other in zip(results, expected, strict=True))
     assert results[0].is_contiguous()
 
@@ -91,7 +93,7 @@ def test_a_bug_ends_no_process(decoder: PictureDecoder) -> None:
     with pytest.raises(RuntimeError, match="a decoding process failed: Traceback"):
         decoder.prepare(SMALL, Transform(0, 0, "squash", "bicubic"))
     assert decoder.pids == pids
-    assert decoder.prepare(SMALL, TRANSFORM).shape == (3, 32, 40)
+    assert decoder.prepare(SMALL, TRANSFORM).pixels.shape == (3, 32, 40)
 
 
 def busy(pids: list[int]) -> int:
@@ -113,15 +115,24 @@ def test_a_killed_process_is_replaced_and_its_picture_done_again(decoder: Pictur
     with ThreadPoolExecutor(1) as threads:
         job = threads.submit(decoder.prepare, LARGE, TRANSFORM)
         os.kill(busy(pids), signal.SIGKILL)
-        assert torch.equal(job.result(300), in_thread().prepare(LARGE, TRANSFORM))
+        assert torch.equal(job.result(300).pixels, in_thread().prepare(LARGE, TRANSFORM).pixels)
     assert len(decoder.pids) == 2
     assert sorted(decoder.pids) != pids
+
+
+def test_processes_take_the_policy_of_transparency_and_tell_what_they_saw(decoder: PictureDecoder) -> None:
+    clear = encoded(Image.new("RGBA", (40, 32), (9, 9, 9, 0)))
+    made = decoder.prepare(clear, TRANSFORM, transparency=Transparency.WHITE)
+    assert (made.pixels == 255).all()
+    assert (made.fully_transparent, made.low_content) == (True, True)
+    seen = decoder.prepare(SMALL, TRANSFORM)
+    assert (seen.fully_transparent, seen.low_content) == (False, False)
 
 
 def test_a_process_killed_while_it_waits(decoder: PictureDecoder) -> None:
     os.kill(decoder.pids[0], signal.SIGKILL)
     with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(lambda _: decoder.prepare(SMALL, TRANSFORM), range(8)))
+        results = list(threads.map(lambda _: decoder.prepare(SMALL, TRANSFORM).pixels, range(8)))
     assert all(torch.equal(one, results[0]) for one in results)
 
 
@@ -141,16 +152,16 @@ def test_a_picture_that_ends_whoever_decodes_it_is_refused(
     assert caught.value.reason is Reason.IMAGE_UNDECODABLE
     assert caught.value.violations[0].field == "images[7]"
     assert caplog.text.count("was lost") == 2
-    assert decoder.prepare(SMALL, TRANSFORM).shape == (3, 32, 40)
+    assert decoder.prepare(SMALL, TRANSFORM).pixels.shape == (3, 32, 40)
 
 
 def test_a_process_that_hangs_is_replaced() -> None:
     processes = DecodeProcesses(1, picture_s=3)
     asked = Asked(TRANSFORM, LIMITS, "image", scaled=True)
-    expected = processes.prepare(SMALL, asked)
+    expected = processes.prepare(SMALL, asked).pixels
     (hanging,) = processes.pids
     os.kill(hanging, signal.SIGSTOP)
-    assert torch.equal(processes.prepare(SMALL, asked), expected)
+    assert torch.equal(processes.prepare(SMALL, asked).pixels, expected)
     assert not psutil.pid_exists(hanging)
     processes.close()
 
@@ -161,7 +172,7 @@ def test_signals_for_the_whole_group_are_for_the_service_alone(decoder: PictureD
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGINT)
-    assert decoder.prepare(SMALL, TRANSFORM).shape == (3, 32, 40)
+    assert decoder.prepare(SMALL, TRANSFORM).pixels.shape == (3, 32, 40)
     assert decoder.pids == pids
 
 

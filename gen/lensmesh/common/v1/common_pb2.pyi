@@ -476,7 +476,7 @@ class ServerInfo(_message.Message):
     memory_bytes: _builtins.int
     """Resident memory, in bytes."""
     not_serving_reason: _builtins.str
-    """Why health says NOT_SERVING; empty while it says SERVING."""
+    """Why health says NOT_SERVING, or its name `writes` does while reads work; empty while all of it says SERVING."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""

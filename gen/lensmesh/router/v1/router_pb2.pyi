@@ -162,7 +162,9 @@ class ServiceStatus(_message.Message):
     health: Global___Health.ValueType
     """From grpc.health.v1."""
     reason: _builtins.str
-    """Why, where health is not SERVING: ServerInfo.not_serving_reason, or the connection's error."""
+    """Why, where health (or search's name `writes`) is not SERVING: ServerInfo.not_serving_reason, or the connection's
+    error.
+    """
     store: _builtins.str
     """Set for search: the store."""
     @_builtins.property

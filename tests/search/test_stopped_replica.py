@@ -1,0 +1,70 @@
+"""A replica that is stopped inside a write: others go on, and nothing of it overtakes them when it wakes."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import asyncpg
+import grpc
+
+from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from tests.search.processes import search_process
+from tests.search.support import create, item, outcome, until, upsert
+
+IDLE_S = 1.0
+ACTIVE = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lensmesh-search' AND wait_event_type = 'Lock'"
+
+
+async def test_a_stopped_replica_keeps_nothing_and_overtakes_nobody(database_url: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    settings = {"store_idle_seconds": str(IDLE_S)}
+    async with (
+        search_process(database_url, tmp_path / "a", **settings) as a,
+        search_process(database_url, tmp_path / "b", **settings) as b,
+        # Not one of ours, which would send the call again.
+        grpc.aio.insecure_channel(a.address, [("grpc.enable_retries", 0)]) as channel,
+    ):
+        await create(a.stub)
+        await upsert(a.stub, item("one", image_uri="first"))
+        locker = await asyncpg.connect(database_url)
+        table = await locker.fetchval("SELECT relname FROM pg_class WHERE relname LIKE 'items%' AND relkind = 'r'")
+        transaction = locker.transaction()
+        await transaction.start()
+        await locker.execute(f"SELECT 1 FROM lensmesh.{table} FOR UPDATE")
+        request = search_pb2.UpsertItemsRequest(collection="pictures", items=[item("one", image_uri="by A")])
+        write = asyncio.ensure_future(outcome(search_pb2_grpc.SearchServiceStub(channel).UpsertItems(request)))
+
+        async def a_waits() -> bool:
+            return await _one(database_url, ACTIVE) > 0
+
+        await until(a_waits)
+        os.kill(a.process.pid, signal.SIGSTOP)
+        try:
+            # Now its statement runs, and it has the row; nobody is there to go on.
+            await transaction.rollback()
+            assert await upsert(b.stub, item("one", image_uri="by B")) == [search_pb2.UPSERT_OUTCOME_UPDATED]
+        finally:
+            os.kill(a.process.pid, signal.SIGCONT)
+        assert await write == grpc.StatusCode.UNAVAILABLE
+        got = await b.stub.GetItems(search_pb2.GetItemsRequest(collection="pictures", ids=["one"]))
+        assert got.items[0].image_uri == "by B"
+        await locker.close()
+
+        async def a_writes() -> bool:
+            try:
+                return bool(await upsert(a.stub, item("two")))
+            except grpc.aio.AioRpcError:
+                return False
+
+        await until(a_writes)
+
+
+async def _one(url: str, statement: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        found: int = await connection.fetchval(statement)
+        return found
+    finally:
+        await connection.close()
