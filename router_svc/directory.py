@@ -11,7 +11,7 @@ from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.cut import CallLimits
 from router_svc.peers.faults import unavailable
 from router_svc.peers.kinds import Kind
-from router_svc.peers.replica import Info
+from router_svc.peers.replica import Condition, Info
 from router_svc.peers.roster import Roster
 
 log = get_logger(__name__)
@@ -86,6 +86,11 @@ class Directory:
         """Items that every search service writes in one transaction, as far as is known."""
         told = [info.limits.max_items for info in self._infos(Kind.SEARCH)]
         return min([self._own_limits.max_items, *(limit for limit in told if limit)])
+
+    def comes_back(self, kind: Kind) -> bool:
+        """Whether a service that is away is known to come back: it was there before, or it loads its model."""
+        loads = any(replica.condition is Condition.NOT_SERVING for replica in self._roster.replicas(kind))
+        return loads or bool(self._infos(kind))
 
     async def default_space(self) -> common_pb2.VectorSpace:
         """The space of a request that names none. Unavailable while the first encoder has not told its spaces."""

@@ -56,7 +56,13 @@ class RouterSettings(FetchSettings):
     wait_seconds: float = Field(
         60, ge=0, description="How long a stream's item waits until an encoder or the store takes it."
     )
-    caption_wait_seconds: float = Field(5, ge=0, description="How long ingest waits for a captioner that went away.")
+    caption_wait_seconds: float = Field(
+        120,
+        ge=0,
+        description="How long a stream's items wait for captioners that went away or still load their model, since the "
+        "last of them went; then items are stored without captions, or refused where captions are required. One that "
+        "has never answered is waited for 5 s at most.",
+    )
     call_seconds: float = Field(
         600, gt=0, description="Longest call to a service behind the router, where the caller sets no deadline."
     )

@@ -39,7 +39,7 @@ class Ingestion:
     ) -> AsyncGenerator[list[router_pb2.IngestResult], None]:
         """Groups of answers, as they become final. Raises what concerns the whole stream."""
         intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, self._mesh.fetcher)
-        waits = Waits.of_a_stream(self._mesh.settings)
+        waits = Waits.of_a_stream(self._mesh.settings, self._mesh.directory)
         check_options(first.options)
         settle = functools.partial(self._settle, first.options, waits, deadline, streamed=True)
         async with Session(self._mesh, await settle(), waits, settle=settle, deadline=deadline) as session:

@@ -7,9 +7,12 @@ from lensmesh_chassis.fetching import Fetcher
 from router_svc.catalog import Catalog
 from router_svc.directory import Directory
 from router_svc.peers.fleet import Patience
+from router_svc.peers.kinds import Kind
 from router_svc.peers.models import Captioners, Encoders
 from router_svc.peers.stores import Stores
 from router_svc.settings import RouterSettings
+
+STRANGER_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,15 @@ class Waits:
     store: Patience
 
     @classmethod
-    def of_a_stream(cls, settings: RouterSettings) -> "Waits":
+    def of_a_stream(cls, settings: RouterSettings, directory: Directory) -> "Waits":
         """Overload is a wait, and a service that went away has time to come back."""
         most = settings.wait_seconds
+        captioner_s = settings.caption_wait_seconds
+        if not directory.comes_back(Kind.CAPTIONER):
+            # A target where nobody has ever been must not hold up everything for long.
+            captioner_s = min(captioner_s, STRANGER_WAIT_S)
         patience = Patience(away_s=most, busy_s=most)
-        return cls(patience, Patience(away_s=settings.caption_wait_seconds, busy_s=most), patience)
+        return cls(patience, Patience(away_s=captioner_s, busy_s=most), patience)
 
     @classmethod
     def of_a_call(cls) -> "Waits":

@@ -200,7 +200,7 @@ class _Item:
         except LensmeshError as error:
             if self._asked.caption_is_required:
                 raise _required(error) from error
-            self._done.caption_error.CopyFrom(to_status(error))
+            self._done.caption_error.CopyFrom(to_status(_stored_without(error)))
             return None
         self._done.describe.CopyFrom(result.timings)
         return result.caption
@@ -220,6 +220,18 @@ def _outcome(written: Written, found: Found) -> search_pb2.UpsertOutcome.ValueTy
         # The answer to the first try was lost on its way: it was this item that created it.
         return search_pb2.UPSERT_OUTCOME_CREATED
     return written.outcome
+
+
+def _stored_without(error: LensmeshError) -> LensmeshError:
+    """Tell why an item is stored without a caption, and how it gets one where that may go better later."""
+    if not is_away(error) and not is_busy(error):
+        return error
+    return type(error)(
+        error.reason,
+        f"{error.message}; the item is stored without a caption: ingest it again to fill it",
+        retry_after_s=error.retry_after_s,
+        metadata=error.metadata,
+    )
 
 
 def _required(error: LensmeshError) -> LensmeshError:
