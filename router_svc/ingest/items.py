@@ -14,6 +14,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content
 from lensmesh_chassis.structs import check_struct
 from router_svc.ingest.plan import Wanted
+from router_svc.ingest.turns import Turn, Turns
 
 MAX_ID_BYTES = 256
 DIGEST_BYTES = 32
@@ -30,64 +31,13 @@ class Incoming:
     item: router_pb2.IngestItem
     wanted: Wanted | None
     error: LensmeshError | None
-    turn: "Turn"
+    turn: Turn | None
+    """None of an item with an error."""
 
     @property
     def size(self) -> int:
         """Bytes it holds while it is in flight."""
         return self.item.ByteSize()
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What an item waits for, and what waits for it."""
-
-    after: tuple[asyncio.Future[None], ...]
-    done: asyncio.Future[None]
-
-    async def come(self) -> None:
-        """Returns when it is this item's turn."""
-        for earlier in self.after:
-            # The earlier item's end is not to be cancelled by whoever waits for it.
-            await asyncio.shield(earlier)
-
-    def end(self) -> None:
-        """Lets the next one begin."""
-        if not self.done.done():
-            self.done.set_result(None)
-
-
-class Turns:
-    """The order within one stream.
-
-    Items of one id follow one another, so that they are written in the order of the stream. Items of one content wait
-    for the first of them, and then find its vectors in the store instead of computing them again.
-    """
-
-    def __init__(self) -> None:
-        self._last_of_id: dict[str, asyncio.Future[None]] = {}
-        self._first_of_content: dict[bytes, asyncio.Future[None]] = {}
-
-    def take(self, wanted: Wanted | None) -> Turn:
-        """The turn of the next item. To be called in the order of the stream."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if wanted is None:
-            return Turn((), done)
-        after = [
-            earlier
-            for earlier in (self._last_of_id.get(wanted.id), self._first_of_content.get(wanted.digest))
-            if earlier is not None and not earlier.done()
-        ]
-        self._last_of_id[wanted.id] = done
-        self._first_of_content.setdefault(wanted.digest, done)
-        done.add_done_callback(lambda _: self._forget(wanted, done))
-        return Turn(tuple(dict.fromkeys(after)), done)
-
-    def _forget(self, wanted: Wanted, done: asyncio.Future[None]) -> None:
-        if self._last_of_id.get(wanted.id) is done:
-            del self._last_of_id[wanted.id]
-        if self._first_of_content.get(wanted.digest) is done:
-            del self._first_of_content[wanted.digest]
 
 
 class Intake:
@@ -108,7 +58,7 @@ class Intake:
                 item,
                 found if isinstance(found, Wanted) else None,
                 None if isinstance(found, Wanted) else found,
-                self._turns.take(found if isinstance(found, Wanted) else None),
+                self._turns.take(found) if isinstance(found, Wanted) else None,
             )
             for item, found in read
         ]

@@ -96,7 +96,7 @@ def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[S
         same is not None
         and not encode
         and all(giver_id == same.id for giver_id in take.values())
-        and _metadata_stands(wanted.metadata, same.metadata, terms)
+        and metadata_stands(wanted.metadata, same.metadata, terms)
         and wanted.image_uri in ("", same.image_uri)
         and _caption_stands(wanted, same, source, giver)
     )
@@ -126,7 +126,8 @@ def _generated_as_asked(item: StoredItem, terms: Terms) -> bool:
     return terms.caption_model in ("", model) and item.caption.lower().startswith(terms.caption_prompt.lower())
 
 
-def _metadata_stands(carried: Mapping[str, object], stored: Mapping[str, object], terms: Terms) -> bool:
+def metadata_stands(carried: Mapping[str, object], stored: Mapping[str, object], terms: Terms) -> bool:
+    """Tell whether stored metadata stays as it is when `carried` is written."""
     if not terms.merges_metadata and len(carried) != len(stored):
         return False
     return all(name in stored and terms.same_value(stored[name], value) for name, value in carried.items())

@@ -1,7 +1,8 @@
 """One Ingest call or IngestStream: every image is looked up, encoded, captioned and written."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from google.rpc import status_pb2
 from opentelemetry import trace
@@ -16,9 +17,10 @@ from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.items import Incoming
 from router_svc.ingest.lookup import Found
 from router_svc.ingest.mesh import Mesh, Waits
-from router_svc.ingest.plan import CaptionSource, Wanted
+from router_svc.ingest.plan import CaptionSource, Terms, Wanted, metadata_stands
 from router_svc.ingest.steps import Steps
 from router_svc.ingest.terms import Asked
+from router_svc.ingest.turns import fold
 from router_svc.ingest.writer import Written
 from router_svc.peers.faults import is_away, is_busy
 from router_svc.peers.together import together
@@ -75,17 +77,37 @@ class Session:
 
     async def ingest(self, incoming: Incoming) -> router_pb2.IngestedItem:
         """Return the item when it is durable. Raises what became of it otherwise."""
-        try:
-            if incoming.error is not None or incoming.wanted is None:
-                raise incoming.error or AssertionError("an item has neither a digest nor an error")
-            await incoming.turn.come()
-            span = trace.get_current_span()
-            span.set_attribute(spans.ITEM_ID, incoming.wanted.id)
-            done = await self._as_defined(incoming, incoming.wanted)
-            span.set_attribute(spans.ITEM_OUTCOME, _OUTCOMES.get(done.outcome, ""))
-            return done
-        finally:
-            incoming.turn.end()
+        if incoming.error is not None:
+            raise incoming.error
+        if incoming.wanted is None or incoming.turn is None:
+            raise AssertionError("an item has neither a digest nor an error")
+        span = trace.get_current_span()
+        span.set_attribute(spans.ITEM_ID, incoming.wanted.id)
+        run = incoming.turn.run
+        if incoming.turn.leads:
+            try:
+                await run.begin()
+                run.answers = await self._run(incoming, run.members)
+            finally:
+                run.end()
+        done = await run.answer(incoming.turn.place)
+        span.set_attribute(spans.ITEM_OUTCOME, _OUTCOMES.get(done.outcome, ""))
+        return done
+
+    async def _run(self, incoming: Incoming, members: Sequence[Wanted]) -> list[router_pb2.IngestedItem | Exception]:
+        """Ingest what several items of one image under one id come to, as one. Alone, each where that fails."""
+        if len(members) > 1:
+            terms = self._steps.asked.terms
+            folded = fold(members, merges_metadata=terms.merges_metadata)
+            with contextlib.suppress(LensmeshError):
+                return list(_told_apart(await self._as_defined(incoming, folded), members, terms))
+        answers: list[router_pb2.IngestedItem | Exception] = []
+        for member in members:
+            try:
+                answers.append(await self._as_defined(incoming, member))
+            except Exception as error:  # noqa: BLE001 - whatever it is belongs to this item, and is raised there
+                answers.append(error)
+        return answers
 
     async def _as_defined(self, incoming: Incoming, wanted: Wanted) -> router_pb2.IngestedItem:
         """Ingest under the collection's definition, and again where that turns out to be another by now."""
@@ -137,10 +159,11 @@ class _Item:
         done, wanted = self._done, self._wanted
         item = search_pb2.Item(
             id=wanted.id,
-            metadata=self._incoming.item.metadata,
             image_uri=wanted.image_uri or found.plan.keep_uri,
             content_digest=wanted.digest,
         )
+        for name, value in wanted.metadata.items():
+            item.metadata.fields[name].CopyFrom(value)  # type: ignore[arg-type]
         for name, giver in found.plan.take.items():
             item.vectors[name].CopyFrom(found.givers[giver].vectors[name])
             item.low_content |= found.givers[giver].low_content
@@ -204,6 +227,28 @@ class _Item:
             return None
         self._done.describe.CopyFrom(result.timings)
         return result.caption
+
+
+def _told_apart(
+    done: router_pb2.IngestedItem, members: Sequence[Wanted], terms: Terms
+) -> Iterator[router_pb2.IngestedItem]:
+    """The answers to the members of a run that was ingested as one: the first as it was, then what each added."""
+    yield done
+    before, *others = members
+    for member in others:
+        after = fold([before, member], merges_metadata=terms.merges_metadata)
+        answer = router_pb2.IngestedItem()
+        answer.CopyFrom(done)
+        del answer.changes[:]
+        if not metadata_stands(after.metadata, before.metadata, terms):
+            answer.changes.append(search_pb2.ITEM_CHANGE_METADATA)
+        if after.caption != before.caption:
+            answer.changes.append(search_pb2.ITEM_CHANGE_CAPTION)
+        if after.image_uri != before.image_uri:
+            answer.changes.append(search_pb2.ITEM_CHANGE_IMAGE_URI)
+        answer.outcome = search_pb2.UPSERT_OUTCOME_UPDATED if answer.changes else search_pb2.UPSERT_OUTCOME_UNCHANGED
+        before = after
+        yield answer
 
 
 def _unchanged(wanted: Wanted, found: Found) -> router_pb2.IngestedItem:

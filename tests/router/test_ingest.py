@@ -241,3 +241,28 @@ async def test_a_collection_made_anew_without_the_space_asked_for_refuses_item_b
 
     answers = [result async for answer in mesh.router.IngestStream(messages()) for result in answer.results]
     assert sorted(reason_of(result.error) for result in answers if result.ref != "a") == ["SPACE_UNKNOWN"] * 2
+
+
+async def test_the_same_image_under_one_id_many_times_takes_few_calls(mesh: Mesh) -> None:
+    """As the same file in many folders comes: each with its own address and metadata, in the order of the stream."""
+    items = [item(str(n), b"same", image_uri=f"s3://{n}", metadata=struct(**{f"k{n % 7}": str(n)})) for n in range(250)]
+    begun = len(mesh.search.faults.calls)
+    results = await mesh.ingest(*items)
+    assert len(mesh.search.faults.calls) - begun < 30
+    outcomes = [results[str(n)].item.outcome for n in range(250)]
+    assert outcomes == [search_pb2.UPSERT_OUTCOME_CREATED] + [search_pb2.UPSERT_OUTCOME_UPDATED] * 249
+    assert list(results["9"].item.changes) == [search_pb2.ITEM_CHANGE_METADATA, search_pb2.ITEM_CHANGE_IMAGE_URI]
+    [stored] = mesh.stored().values()
+    assert stored.image_uri == "s3://249"
+    assert stored.metadata == struct(**{f"k{n % 7}": str(n) for n in range(250)})
+    again = await mesh.ingest(*(item(str(n), b"same") for n in range(250)))
+    assert {result.item.outcome for result in again.values()} == {search_pb2.UPSERT_OUTCOME_UNCHANGED}
+    assert mesh.encoder.images == [b"same"]
+
+
+async def test_a_bad_one_of_many_of_one_image_fails_alone(mesh: Mesh) -> None:
+    items = [item(str(n), b"same", metadata=struct(**{"refuse" if n == 5 else f"k{n}": "x"})) for n in range(10)]
+    results = await mesh.ingest(*items)
+    assert [n for n in range(10) if results[str(n)].HasField("error")] == [5]
+    [stored] = mesh.stored().values()
+    assert sorted(stored.metadata.fields) == [f"k{n}" for n in range(10) if n != 5]
