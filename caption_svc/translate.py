@@ -44,6 +44,7 @@ def limits_message(settings: CaptionSettings) -> common_pb2.Limits:
         max_items=settings.max_items,
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
+        max_image_side_ratio=settings.image_limits.max_side_ratio,
         max_text_chars=settings.max_text_chars,
         max_caption_tokens=settings.max_caption_tokens,
         uri_schemes=settings.fetch_policy(settings.max_image_bytes).schemes,

@@ -98,6 +98,7 @@ def write_limits(settings: EncoderSettings) -> common_pb2.Limits:
         max_items=settings.max_items,
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
+        max_image_side_ratio=settings.image_limits.max_side_ratio,
         max_text_chars=settings.max_text_chars,
         uri_schemes=settings.fetch_policy(settings.max_image_bytes).schemes,
     )

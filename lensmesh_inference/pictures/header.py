@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from typing import Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.pictures.damage import damaged
+from lensmesh_inference.pictures.kinds import is_text, kind_of
 from lensmesh_inference.pictures.limits import FORMATS, ImageLimits
 
-_ACCEPTED_MAGIC: Final = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-_OTHER_MAGIC: Final[Mapping[str, tuple[int, bytes]]] = {
-    "HEIC or AVIF": (4, b"ftyp"),
-    "JPEG 2000": (0, b"\0\0\0\x0cjP"),
-    "JPEG XL": (0, b"\xff\x0a"),
-    "Photoshop": (0, b"8BPS"),
-    "PDF": (0, b"%PDF"),
-    "SVG": (0, b"<svg"),
-    "XML or SVG": (0, b"<?xml"),
-    "ICO": (0, b"\0\0\1\0"),
-}
+_ACCEPTED_MAGIC: Final = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Sizes of the header behind a BMP's first 14 bytes: a text may begin with BM too.
+_BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
 def open_picture(content: bytes, limits: ImageLimits, field: str) -> Image.Image:
@@ -51,24 +43,30 @@ def _open(content: bytes, field: str) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = None
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        if content.startswith(_ACCEPTED_MAGIC):
-            raise damaged(content, error, field) from error
-        for name, (start, magic) in _OTHER_MAGIC.items():
-            if content[start:].startswith(magic):
-                raise InvalidInput(
-                    Reason.IMAGE_FORMAT_UNSUPPORTED,
-                    f"{field} looks like {name}: convert it to one of {', '.join(FORMATS)}.",
-                    field=field,
-                    metadata={"format": name},
-                ) from error
-        raise InvalidInput(
-            Reason.IMAGE_UNDECODABLE,
-            f"{field} is not a picture in a known format: send one of {', '.join(FORMATS)}.",
-            field=field,
-        ) from error
     except Exception as error:
-        raise damaged(content, error, field) from error
+        # Pillow's plugins raise whatever their parser stumbles over: OSError, SyntaxError, struct.error, ValueError.
+        raise (damaged if _is_accepted(content) else _of_another_kind)(content, error, field) from error
+
+
+def _is_accepted(content: bytes) -> bool:
+    """Whether the first bytes are those of a format that is read."""
+    if content.startswith(b"BM"):
+        return len(content) < 18 or int.from_bytes(content[14:18], "little") in _BMP_HEADERS
+    return content.startswith(_ACCEPTED_MAGIC) or (content.startswith(b"RIFF") and content[8:12] in (b"WEBP", b""))
+
+
+def _of_another_kind(content: bytes, _: Exception, field: str) -> InvalidInput:
+    """What to answer for a file that no decoder here reads."""
+    kind = kind_of(content)
+    if kind is not None:
+        return InvalidInput(
+            Reason.IMAGE_FORMAT_UNSUPPORTED,
+            f"{field} is {kind}, which is not read here: convert it to one of {', '.join(FORMATS)}.",
+            field=field,
+            metadata={"format": kind},
+        )
+    what = "plain text" if is_text(content) else "not a picture in a known format"
+    return InvalidInput(Reason.IMAGE_UNDECODABLE, f"{field} is {what}: send one of {', '.join(FORMATS)}.", field=field)
 
 
 def _check_size(picture: Image.Image, limits: ImageLimits, field: str) -> None:
@@ -82,11 +80,11 @@ def _check_size(picture: Image.Image, limits: ImageLimits, field: str) -> None:
             field=field,
             metadata=facts,
         )
-    if max(width, height) > limits.max_aspect * min(width, height):
+    if max(width, height) > limits.max_side_ratio * min(width, height):
         raise InvalidInput(
-            Reason.IMAGE_TOO_MANY_PIXELS,
-            f"{field} is {width} x {height}: one side is more than {limits.max_aspect} times the other, and would "
-            "grow without measure where a model scales the short side to its own size. Crop it.",
+            Reason.IMAGE_TOO_NARROW,
+            f"{field} is {width} x {height}: one side may be {limits.max_side_ratio} times the other, or it would grow "
+            "without measure where a model scales the short side to its own size. Cut it into pieces, or crop it.",
             field=field,
-            metadata=facts,
+            metadata={"width": width, "height": height, "max_image_side_ratio": limits.max_side_ratio},
         )

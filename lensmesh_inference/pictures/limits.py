@@ -14,5 +14,6 @@ class ImageLimits:
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 50_000_000
-    # A model scales the short side to its own size: 1 x 10,000,000 pixels would become terabytes there.
-    max_aspect: int = 200
+    # The longer side divided by the shorter one, which a model scales to its own size: 1 x 10,000,000 pixels would
+    # become terabytes there.
+    max_side_ratio: int = 200

@@ -37,6 +37,7 @@ async def test_info_is_complete(serve: Serve, tiny_folder: Any) -> None:
         max_items=64,
         max_image_bytes=20 * 1024 * 1024,
         max_image_pixels=50_000_000,
+        max_image_side_ratio=200,
         max_text_chars=10_000,
         max_caption_tokens=100,
     )

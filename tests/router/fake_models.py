@@ -50,6 +50,7 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
                 max_message_bytes=32 << 20,
                 max_image_bytes=20 << 20,
                 max_image_pixels=50_000_000,
+                max_image_side_ratio=200,
                 max_text_chars=10_000,
             ),
             server=common_pb2.ServerInfo(version="1", instance="fake-encoder"),

@@ -155,3 +155,4 @@ async def test_pictures_are_stored_found_and_reused(router: Any) -> None:
     assert {service.health for service in status.services} == {router_pb2.HEALTH_SERVING}
     assert status.limits.max_items == 256
     assert status.limits.max_image_pixels == 50_000_000
+    assert status.limits.max_image_side_ratio == 200
