@@ -9,8 +9,10 @@ from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.pictures.damage import damaged
+from lensmesh_inference.pictures.ancillary import without_ancillary
+from lensmesh_inference.pictures.damage import undecodable, unsupported
 from lensmesh_inference.pictures.kinds import is_text, kind_of
+from lensmesh_inference.pictures.layouts import rare_layout
 from lensmesh_inference.pictures.limits import FORMATS, ImageLimits
 
 _ACCEPTED_MAGIC: Final = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -45,7 +47,27 @@ def _open(content: bytes, field: str) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except Exception as error:
         # Pillow's plugins raise whatever their parser stumbles over: OSError, SyntaxError, struct.error, ValueError.
-        raise (damaged if _is_accepted(content) else _of_another_kind)(content, error, field) from error
+        if not _is_accepted(content):
+            raise _of_another_kind(content, field) from error
+        image = open_without_ancillary(content)
+        if image is None:
+            rare = rare_layout(content)
+            raise (unsupported(rare, field) if rare else undecodable(content, error, field)) from error
+        return image
+
+
+def open_without_ancillary(content: bytes) -> Image.Image | None:
+    """The same image without its metadata, for one that cannot be opened or decoded as it is; None: it helps nothing.
+
+    Ancillary data never decides, as in browsers: profiles, texts, times, checksums of these.
+    """
+    stripped = without_ancillary(content)
+    if stripped is None or stripped == content:
+        return None
+    try:
+        return Image.open(io.BytesIO(stripped), formats=FORMATS)
+    except Exception:  # noqa: BLE001 - what the file says as it is was worse, and is told
+        return None
 
 
 def _is_accepted(content: bytes) -> bool:
@@ -55,17 +77,12 @@ def _is_accepted(content: bytes) -> bool:
     return content.startswith(_ACCEPTED_MAGIC) or (content.startswith(b"RIFF") and content[8:12] in (b"WEBP", b""))
 
 
-def _of_another_kind(content: bytes, _: Exception, field: str) -> InvalidInput:
+def _of_another_kind(content: bytes, field: str) -> InvalidInput:
     """What to answer for a file that no decoder here reads."""
     kind = kind_of(content)
     if kind is not None:
-        return InvalidInput(
-            Reason.IMAGE_FORMAT_UNSUPPORTED,
-            f"{field} is {kind}, which is not read here: convert it to one of {', '.join(FORMATS)}.",
-            field=field,
-            metadata={"format": kind},
-        )
-    what = "plain text" if is_text(content) else "not a picture in a known format"
+        return unsupported(kind, field)
+    what = "plain text" if is_text(content) else "not an image in a known format"
     return InvalidInput(Reason.IMAGE_UNDECODABLE, f"{field} is {what}: send one of {', '.join(FORMATS)}.", field=field)
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 
 UPRIGHT: Final = 1
 _ORIENTATION_TAG: Final = 0x0112
+# XMP, and EXIF as ImageMagick once wrote it into a text of a PNG.
+_NOT_EXIF: Final = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type APP1")
 TURNS: Final[Mapping[int, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,10 +29,14 @@ _LEFT_RIGHT: Final = frozenset({2, 3, 6, 7})
 
 
 def orientation(picture: Image.Image) -> int:
-    """EXIF's number for how a picture is stored, 1 to 8.
+    """EXIF's number for how a picture is stored, 1 to 8; EXIF alone tells it, as in browsers.
 
-    To be read after `load()` unless it is a JPEG: Pillow turns TIFF pictures itself and takes the tag away.
+    That is EXIF of a JPEG, WebP or PNG (eXIf) and TIFF's own tag. To be read after `load()` unless it is a JPEG: Pillow
+    turns TIFF pictures itself and takes the tag away.
     """
+    for key in _NOT_EXIF:
+        # Pillow looks there where EXIF tells nothing.
+        picture.info.pop(key, None)
     try:
         number = int(picture.getexif().get(_ORIENTATION_TAG, UPRIGHT))
     except Exception:  # noqa: BLE001 - broken EXIF raises anything, and a picture is no worse for lacking it

@@ -18,10 +18,12 @@ from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_inference.pictures.content import is_low_content
-from lensmesh_inference.pictures.damage import damaged
-from lensmesh_inference.pictures.header import open_picture
+from lensmesh_inference.pictures.damage import damaged, undecodable
+from lensmesh_inference.pictures.header import open_picture, open_without_ancillary
+from lensmesh_inference.pictures.jpeg import decode_jpeg
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.orientation import TURNS, orientation
+from lensmesh_inference.pictures.png_damage import ends_early
 from lensmesh_inference.pictures.transparency import Transparency, alpha_of, is_clear, on_white
 
 # For models that resize nothing themselves.
@@ -62,20 +64,42 @@ def decode_opened(
     picture: Image.Image, content: bytes, field: str, transparency: Transparency = Transparency.DROP
 ) -> Decoded:
     """The rest of `decode_image`, for a picture that `open_picture` has let through."""
-    try:
-        picture.load()
-        alpha = alpha_of(picture, content)
-        rgb = _to_rgb(picture)
-        if alpha is not None and transparency is Transparency.WHITE:
-            rgb = on_white(rgb, alpha)
-    except InvalidInput:
-        raise
-    except Exception as error:
-        # Pillow's plugins raise whatever their parser stumbles over: OSError, SyntaxError, struct.error, ValueError,
-        # EOFError.
-        raise damaged(content, error, field) from error
+    jpeg, alpha = decode_jpeg(content, picture, (0, 0), field, scaled=False), None
+    if jpeg is not None:
+        rgb = Image.fromarray(jpeg[0])
+    else:
+        try:
+            picture = _loaded(picture, content, field)
+            alpha = alpha_of(picture, content)
+            rgb = _to_rgb(picture)
+            if alpha is not None and transparency is Transparency.WHITE:
+                rgb = on_white(rgb, alpha)
+        except InvalidInput:
+            raise
+        except Exception as error:
+            # Pillow's plugins raise whatever their parser stumbles over: OSError, SyntaxError, struct.error,
+            # ValueError, EOFError.
+            raise undecodable(content, error, field) from error
     turn = TURNS.get(orientation(picture))
     return Decoded(rgb if turn is None else rgb.transpose(turn), alpha is not None and is_clear(alpha))
+
+
+def _loaded(picture: Image.Image, content: bytes, field: str) -> Image.Image:
+    """The picture with all its pixels, if need be without its metadata."""
+    try:
+        picture.load()
+    except Exception as error:
+        bare = open_without_ancillary(content)
+        if bare is None:
+            raise
+        try:
+            bare.load()
+        except Exception:  # noqa: BLE001 - its pixels are damaged too
+            raise error from None
+        picture = bare
+    if ends_early(picture, content):
+        raise damaged(field, "its compressed data ends before its pixels do")
+    return picture
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

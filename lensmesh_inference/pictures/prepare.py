@@ -60,7 +60,7 @@ def prepare(
     stored_as = orientation(picture) if picture.format in ("JPEG", "MPO") else UPRIGHT
     width, height = picture.size
     target = _stored(transform.resized(*_stored((height, width), stored_as)), stored_as)
-    decoded = decode_jpeg(content, picture, target, scaled=scaled)
+    decoded = decode_jpeg(content, picture, target, field, scaled=scaled)
     fully_transparent = False
     if decoded is not None:
         pixels, part = decoded

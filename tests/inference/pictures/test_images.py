@@ -238,14 +238,6 @@ def test_a_large_jpeg_that_is_cut_is_not_filled_up(share: float, options: dict[s
     assert refused(content[: int(len(content) * share)]).reason is Reason.IMAGE_TRUNCATED
 
 
-def test_a_jpeg_damaged_in_the_middle_is_what_pillow_makes_of_it() -> None:
-    content = bytearray(encoded(noise(size=(64, 64)), "JPEG", quality=95))
-    content[len(content) // 2 : len(content) // 2 + 40] = b"\x11" * 40
-    whole = decode_image(bytes(content), LIMITS)
-    ours = prepare(bytes(content), Transform(64, 64, "squash", "bicubic"), LIMITS)
-    assert np.array_equal(ours.pixels.numpy().transpose(1, 2, 0), np.asarray(whole))
-
-
 def test_nothing_of_a_bad_jpeg_is_written_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
     content = encoded(noise(size=(64, 64)), "JPEG")
     prepare(content[:-2] + b"\0" * 50 + content[-2:], TRANSFORM, LIMITS)
