@@ -14,8 +14,10 @@ from lensmesh_inference.pictures.damage import undecodable, unsupported
 from lensmesh_inference.pictures.kinds import is_text, kind_of
 from lensmesh_inference.pictures.layouts import rare_layout
 from lensmesh_inference.pictures.limits import FORMATS, ImageLimits
+from lensmesh_inference.pictures.tiff import open_tiff
+from lensmesh_inference.pictures.tiff_directories import MAGIC as TIFF_MARKS
 
-_ACCEPTED_MAGIC: Final = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ACCEPTED_MAGIC: Final = (b"\xff\xd8", b"\x89PNG", b"GIF8")
 # Sizes of the header behind a BMP's first 14 bytes: a text may begin with BM too.
 _BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
@@ -43,6 +45,8 @@ def _open(content: bytes, field: str) -> Image.Image:
     # Pillow's own bomb check is one limit for the whole process, and only warns up to twice that limit. Ours is
     # exact, per service, and made from the same header before any decoding.
     Image.MAX_IMAGE_PIXELS = None
+    if content.startswith(TIFF_MARKS):
+        return open_tiff(content, field)
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except Exception as error:

@@ -24,6 +24,7 @@ from lensmesh_inference.pictures.jpeg import decode_jpeg
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.orientation import TURNS, orientation
 from lensmesh_inference.pictures.png_damage import ends_early
+from lensmesh_inference.pictures.tones import Range, to_bytes
 from lensmesh_inference.pictures.transparency import Transparency, alpha_of, is_clear, on_white
 
 # For models that resize nothing themselves.
@@ -108,19 +109,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         # A plugin's own class keeps the file's buffer alive: a plain picture does not.
         return picture.copy()
     if mode.startswith("I;16"):
-        return _grey((np.asarray(picture).astype(np.uint32) + 128) // 257)
-    if mode == "I":
-        wide = np.asarray(picture).astype(np.int64)
-        # 32-bit files mostly hold 16-bit measurements; where they really use more, the full range is scaled.
-        return _grey((wide.clip(0, 65535) + 128) // 257 if wide.max() <= 65535 else wide.clip(0) >> 23)
-    if mode == "F":
-        real = np.nan_to_num(np.asarray(picture), nan=0.0, posinf=0.0, neginf=0.0)
-        return _grey((real * 255 if real.max() <= 1 else real).clip(0, 255).round())
+        # Of a PNG: those of TIFF files come as bytes.
+        return Image.fromarray(to_bytes(np.asarray(picture).astype(np.uint16), Range(0, 65535))).convert("RGB")
     if mode in {"P", "PA", "La", "RGBa"}:
         # Straight to RGB, Pillow would warn about transparency in bytes; the colours are the same this way.
         return picture.convert({"La": "LA"}.get(mode, "RGBA")).convert("RGB")
     return picture.convert("RGB")
-
-
-def _grey(levels: np.ndarray) -> Image.Image:
-    return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
