@@ -45,6 +45,13 @@ _MARKS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"\x01\xda", "SGI image"),
     (0, b"\x59\xa6\x6a\x95", "Sun raster"),
     (0, b"/* XPM */", "XPM"),
+    (0, b"BLP1", "BLP"),
+    (0, b"BLP2", "BLP"),
+    (0, b"GRIB", "GRIB"),
+    (0, b"BUFR", "BUFR"),
+    (0, b"(\0\0\0", "a bitmap without its file header (DIB)"),
+    (4, b"\x11\xaf", "an animation (FLI)"),
+    (4, b"\x12\xaf", "an animation (FLI)"),
     (0, b"%PDF", "PDF"),
     (0, b"%!PS", "PostScript or EPS"),
     (0, b"\xc5\xd0\xd3\xc6", "EPS"),
@@ -76,6 +83,7 @@ _MARKS: Final[tuple[tuple[int, bytes, str], ...]] = (
     (128, b"DICM", "DICOM"),
     (257, b"ustar", "a tar archive"),
 )
+_PCX: Final = re.compile(rb"\x0a[\x00\x02-\x05]\x01[\x01\x02\x04\x08]")
 _NETPBM: Final = re.compile(rb"P(?:[1-6]\s+[\d#]|7\nWIDTH|7\n#|[Ff]\s+\d)")
 # ISO base media files (ISO/IEC 14496-12) differ by the brands in their first box.
 _BRANDS: Final[Mapping[bytes, str]] = {
@@ -124,6 +132,8 @@ def kind_of(content: bytes) -> str | None:
         return _of_brands(content)
     if _NETPBM.match(content):
         return "PNM"
+    if _PCX.match(content):
+        return "PCX"
     if content.endswith(_TGA_END):
         return "TGA"
     return _of_markup(content)

@@ -43,11 +43,13 @@ def _bmp(content: bytes) -> str | None:
     if header == 12:
         (depth,) = struct.unpack_from("<H", content, 24)
         return f"a BMP of OS/2 with {depth} bits" if depth in (2, 16, 32) else None
+    if header == 16:
+        return "a BMP of OS/2 with a short header"
     depth, coding = struct.unpack_from("<HI", content, 28)
     if coding in (3, 6) and depth in (16, 32):
         masks = struct.unpack_from("<3I", content, 54) if len(content) >= 66 else ()
         return f"a BMP with {depth} bits and the masks {', '.join(f'{mask:#x}' for mask in masks)}"
-    if header in (16, 64) and coding in (3, 4):
+    if header == 64 and coding in (3, 4):
         return "a BMP of OS/2 with Huffman or run-length coding"
     if coding in (4, 5):
         return f"a BMP with {_BMP_CODINGS[coding]}"

@@ -18,13 +18,14 @@ from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_inference.pictures.content import is_low_content
-from lensmesh_inference.pictures.damage import damaged, undecodable
+from lensmesh_inference.pictures.damage import damaged, undecodable, unsupported
 from lensmesh_inference.pictures.header import open_picture, open_without_ancillary
 from lensmesh_inference.pictures.jpeg import decode_jpeg
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.orientation import TURNS, orientation
 from lensmesh_inference.pictures.png_damage import ends_early
-from lensmesh_inference.pictures.tones import Range, to_bytes
+from lensmesh_inference.pictures.tiff import rare_coding
+from lensmesh_inference.pictures.tones import SAMPLED, Range, narrowed, to_bytes
 from lensmesh_inference.pictures.transparency import Transparency, alpha_of, is_clear, on_white
 
 # For models that resize nothing themselves.
@@ -80,7 +81,8 @@ def decode_opened(
         except Exception as error:
             # Pillow's plugins raise whatever their parser stumbles over: OSError, SyntaxError, struct.error,
             # ValueError, EOFError.
-            raise undecodable(content, error, field) from error
+            rare = rare_coding(content)
+            raise (unsupported(rare, field) if rare else undecodable(content, error, field)) from error
     turn = TURNS.get(orientation(picture))
     return Decoded(rgb if turn is None else rgb.transpose(turn), alpha is not None and is_clear(alpha))
 
@@ -110,7 +112,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         return picture.copy()
     if mode.startswith("I;16"):
         # Of a PNG: those of TIFF files come as bytes.
-        return Image.fromarray(to_bytes(np.asarray(picture).astype(np.uint16), Range(0, 65535))).convert("RGB")
+        levels = np.asarray(picture).astype(np.uint16)
+        step = max(1, int((levels.size / SAMPLED) ** 0.5))
+        return Image.fromarray(to_bytes(levels, narrowed(Range(0, 65535), levels[::step, ::step]))).convert("RGB")
     if mode in {"P", "PA", "La", "RGBa"}:
         # Straight to RGB, Pillow would warn about transparency in bytes; the colours are the same this way.
         return picture.convert({"La": "LA"}.get(mode, "RGBA")).convert("RGB")

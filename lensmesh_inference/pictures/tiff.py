@@ -21,6 +21,7 @@ from lensmesh_inference.pictures import tiff_pages as tags
 from lensmesh_inference.pictures import tones
 from lensmesh_inference.pictures.damage import cut, damaged, unsupported
 from lensmesh_inference.pictures.orientation import TURNS, is_sideways
+from lensmesh_inference.pictures.tiff_directories import MAGIC
 from lensmesh_inference.pictures.tiff_pages import Page, camera_raw, choose_page, single_page
 from lensmesh_inference.pictures.tiff_samples import MOST_SEGMENT_BYTES, SampleReader
 
@@ -52,7 +53,8 @@ _PHOTOMETRICS: Final = {
     32845: "LogLuv",
 }
 _FORMATS: Final = {2: "signed", 3: "floating point", 5: "complex integer", 6: "complex"}
-_SAMPLED: Final = 1 << 20
+# None, fax (three kinds), LZW, JPEG (two kinds), Deflate (two numbers), PackBits: every libtiff has them.
+_USUAL_CODINGS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32946, 32773})
 
 
 def open_tiff(content: bytes, field: str) -> Image.Image:
@@ -72,6 +74,12 @@ def open_tiff(content: bytes, field: str) -> Image.Image:
         return Image.open(io.BytesIO(single_page(content, page)), formats=["TIFF"])
     except Exception as error:
         raise unsupported(layout(page), field) from error
+
+
+def rare_coding(content: bytes) -> str | None:
+    """The layout of a TIFF whose coding not every libtiff knows; None: it is none."""
+    page = choose_page(content) if content.startswith(MAGIC) else None
+    return None if page is None or page.first(tags.COMPRESSION, 1) in _USUAL_CODINGS else layout(page)
 
 
 def layout(page: Page) -> str:
@@ -128,11 +136,11 @@ class DeepTiff(Image.Image):
     def _read(self) -> Image.Image:
         reader = self._reader
         own = tones.by_kind(reader.dtype, reader.bits)
-        colours = self._declared(own) or own or tones.by_percentiles(self._some())
+        colours = self._declared(own) or self._told_by_samples(own)
         # Alpha reaches from 0 to all bits set, or to 1.
         alpha = own or tones.Range(0, 1 if reader.kind == "f" else np.iinfo(reader.dtype).max)
         pixels = np.zeros((reader.height, reader.width, self._kept), np.uint8)
-        for part in reader.parts():
+        for part in reader.parts(self._kept):
             for number in range(min(part.samples.shape[2], self._kept - part.channel)):
                 channel = part.channel + number
                 levels = self._levels(part.samples[..., number], colours if channel < self._colours else alpha, channel)
@@ -157,16 +165,24 @@ class DeepTiff(Image.Image):
         most = high if high is not None else _number(self._page, tags.MAX_SAMPLE)
         return tones.Range(0, most) if most in (1023, 4095, 16383) and most < own.high else None
 
+    def _told_by_samples(self, own: tones.Range | None) -> tones.Range:
+        if own is None:
+            return tones.by_percentiles(self._some())
+        # Where white is zero, an image of small numbers is bright and not dark.
+        return own if self._photometric in (_WHITE_IS_ZERO, _INKS) else tones.narrowed(own, self._some())
+
     def _some(self) -> tones.Samples:
         """About a million samples of the colours, from all over the image, without those that stand for no data."""
         reader = self._reader
-        step = max(1, int((reader.width * reader.height * self._colours / _SAMPLED) ** 0.5))
+        step = max(1, int((reader.width * reader.height * self._colours / tones.SAMPLED) ** 0.5))
         found = [
-            part.samples[::step, ::step, : max(0, self._colours - part.channel)].reshape(-1) for part in reader.parts()
+            part.samples[::step, ::step, : max(0, self._colours - part.channel)].reshape(-1)
+            for part in reader.parts(self._colours)
         ]
         some = np.concatenate(found)
         nothing = _number(self._page, tags.NO_DATA)
-        return some if nothing is None else some[some != np.asarray(nothing).astype(some.dtype)]
+        kept = some if nothing is None else some[some != np.asarray(nothing).astype(some.dtype)]
+        return kept if kept.size else some
 
 
 def _number(page: Page, tag: int) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -93,11 +93,14 @@ class SampleReader:
         """Bytes of one strip or tile, unpacked."""
         return self._row_bytes * self._down
 
-    def parts(self) -> Iterator[Part]:
-        """All parts. Raises what Pillow raises for damage, ``EOFError`` for a cut file."""
+    def parts(self, channels: int) -> Iterator[Part]:
+        """All parts that hold the first `channels`.
+
+        Raises what Pillow raises for damage, ``EOFError`` for a cut file.
+        """
         columns, rows = -(-self.width // self._across), -(-self.height // self._down)
         group = max(1, _GROUP_BYTES // max(1, self.segment_bytes()))
-        for plane in range(self._planes):
+        for plane in range(min(self._planes, channels)):
             for start in range(0, columns * rows, group):
                 places = range(start, min(start + group, columns * rows))
                 heights = [self._rows_of(place // columns) for place in places]
@@ -135,7 +138,7 @@ class SampleReader:
     def _samples(self, raw: npt.NDArray[np.uint8]) -> Samples:
         """Rows of bytes as numbers of shape (rows, width of a strip or tile, channels)."""
         channels = self.channels // self._planes
-        order = "<" if self._content.startswith(b"II") else ">"
+        order: Literal["<", ">"] = "<" if self._content.startswith(b"II") else ">"
         if self.bits not in _WHOLE_BITS:
             return self._packed(raw, channels)
         dtype = self.dtype.newbyteorder(order)

@@ -4,7 +4,9 @@ What a file declares decides: unsigned integers of up to 16 bits reach from 0 to
 SMaxSampleValue give a range. Floating point numbers, signed integers and those of 32 bits and more declare nothing by
 their kind. Of these the smallest customary range counts that holds nearly all samples, those from the 0.1 to the 99.9
 percentile, and of which at least a quarter is used: 0 to 1, -1 to 1, 0 to 255, 4,095, 65,535 or all bits. Where none
-does, these two percentiles become black and white. No single sample decides.
+does, these two percentiles become black and white. The same holds for unsigned integers of up to 16 bits where the
+99.9 percentile is at most a sixteenth of their range: cameras of 10 or 12 bits store such numbers in 16, and the image
+would be all but black. No single sample decides.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ import numpy.typing as npt
 
 Samples: TypeAlias = npt.NDArray[Any]
 
+# About as many samples of an image as tell its percentiles.
+SAMPLED: Final = 1 << 20
 PERCENTILES: Final = (0.1, 99.9)
 # Resampling with a filter that overshoots leaves numbers a little outside of a range.
 _TOLERANCE: Final = 0.05
 _LEAST_USE: Final = 0.25
+_DARK: Final = 1 / 16
 _MOST_LOOKUP_BITS: Final = 16
 _FLOAT_RANGES: Final = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 4095.0), (0.0, 65535.0))
 _INTEGER_RANGES: Final = ((0.0, 255.0), (0.0, 1023.0), (0.0, 4095.0), (0.0, 16383.0), (0.0, 65535.0))
@@ -37,6 +42,11 @@ class Range(NamedTuple):
 def by_kind(dtype: np.dtype[Any], bits: int) -> Range | None:
     """The range that the kind of samples declares by itself; None: none."""
     return Range(0, 2**bits - 1) if dtype.kind == "u" and bits <= _MOST_LOOKUP_BITS else None
+
+
+def narrowed(own: Range, samples: Samples) -> Range:
+    """The range of unsigned samples that their kind declares, or a smaller one where nearly all would be black."""
+    return by_percentiles(samples) if np.percentile(samples, PERCENTILES[1]) <= own.high * _DARK else own
 
 
 def by_percentiles(samples: Samples) -> Range:
@@ -77,8 +87,8 @@ def to_bytes(samples: Samples, tones: Range) -> npt.NDArray[np.uint8]:
     with np.errstate(all="ignore"):
         for start in range(0, flat.size, _PIECE):
             piece = flat[start : start + _PIECE].astype(real)
-            piece -= real(tones.low)
-            piece *= real(255 / span)
+            np.subtract(piece, real(tones.low), out=piece)
+            np.multiply(piece, real(255 / span), out=piece)
             np.clip(piece, 0, 255, out=piece)
             if samples.dtype.kind == "f":
                 np.nan_to_num(piece, copy=False)

@@ -163,13 +163,26 @@ def test_declared_ranges() -> None:
     deep = (GREY.astype("<u2") * 16).tobytes()
     for tag in ("t281", "t341"):
         assert_grey(page(deep, t258=(3, (16,)), **{tag: (3, (4095,))}))
-    # Sixteen bits that nobody narrows: a dark image stays dark.
-    assert_grey(page(deep, t258=(3, (16,))), GREY // 16)
+    assert_grey(page((GREY.astype("<u2") * 64).tobytes(), t258=(3, (16,))), GREY // 4)
     holes = (GREY / 255).astype("<f4")
     holes[:20] = -9999
     text = Tag(2, tuple(bytes([value]) for value in b"-9999\0"))
     bare = page(holes.tobytes(), t258=(3, (32,)), t339=(3, (3,)), t42113=(text.kind, text.values))
     assert np.abs(decoded(bare)[20:, :, 0] - GREY[20:].astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("odd", [None, 65_535])
+def test_twelve_bits_in_sixteen_that_nobody_declares(odd: int | None) -> None:
+    """A sixteenth of the light would be black to every model; a single bright pixel changes nothing."""
+    levels = GREY.astype("u2") * 16
+    expected = GREY.copy()
+    if odd is not None:
+        levels[0, 0], expected[0, 0] = odd, 255
+    assert_grey(written(levels), expected)
+    assert_grey(encoded(Image.fromarray(levels)), expected)
+    # A dark image stays dark, and a bright one bright.
+    assert_grey(written(GREY.astype("u2") * 40), GREY.astype(int) * 40 // 257)
+    assert_grey(written(GREY.astype("u2"), photometric="miniswhite"), 255 - GREY.astype(int) // 257)
 
 
 @pytest.mark.parametrize("bits", [9, 10, 12, 14])
@@ -200,6 +213,21 @@ def test_extra_samples() -> None:
         assert_grey(written(flat, photometric="minisblack", extrasamples=[kind], planarconfig="contig"))
     half = np.concatenate([RGB.astype("u2") * 257 // 2, alpha // 2], axis=2)
     assert np.abs(decoded(written(half, photometric="rgb", extrasamples=["assocalpha"])) - RGB).max() <= 3
+
+
+def test_a_plane_that_is_not_needed_may_be_missing() -> None:
+    data = GREY.tobytes()
+    content = page(
+        data,
+        t258=(3, (8, 8)),
+        t277=(3, (2,)),
+        t284=(3, (2,)),
+        t338=(3, (0,)),
+        t339=(3, (2, 2)),
+        t273=(4, (8, 0)),
+        t279=(4, (len(data), 0)),
+    )
+    assert decode_image(content, LIMITS).size == SIZE
 
 
 def test_inks_of_16_bits() -> None:

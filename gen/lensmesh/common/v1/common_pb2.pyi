@@ -186,7 +186,9 @@ class Image(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     URI_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The encoded file as it is: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF. At most Limits.max_image_bytes."""
+    """The encoded file as it is: JPEG, PNG, WebP, GIF, BMP or TIFF; of an animation the first frame, of several pages the first that is
+    not declared reduced or a mask. At most Limits.max_image_bytes.
+    """
     uri: _builtins.str
     """An http or https address on the public internet. Refused with reason URI_NOT_ALLOWED unless Limits.uri_schemes names its scheme;
     fetched with a limit of time and of Limits.max_image_bytes, redirects followed with the same checks.
