@@ -147,7 +147,7 @@ class DeepTiff(Image.Image):
                 rows, columns = levels.shape
                 pixels[part.top : part.top + rows, part.left : part.left + columns, channel] = levels
         size = (reader.width, reader.height)
-        return Image.frombuffer(self._mode, size, pixels.data, "raw", self._mode, 0, 1)
+        return Image.frombuffer(self._mode, size, pixels, "raw", self._mode, 0, 1)
 
     def _levels(self, samples: tones.Samples, range_: tones.Range, channel: int) -> npt.NDArray[np.uint8]:
         if self._colours > 1 and self._reader.bits == 16 and samples.dtype.kind == "u" and range_.high == 0xFFFF:
