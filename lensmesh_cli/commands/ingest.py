@@ -22,6 +22,7 @@ from lensmesh_cli.options import (
     KeyFile,
     Target,
     Timeout,
+    TransparencyOption,
 )
 from lensmesh_cli.printable import printable
 
@@ -74,6 +75,7 @@ def ingest(
     captions: Annotated[
         CaptionChoice, typer.Option(help="best-effort: store without one if none can be had; required: refuse then.")
     ] = CaptionChoice.BEST_EFFORT,
+    transparency: TransparencyOption = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(help="Pattern (*.gif, thumbs, 2019/*) of names or paths to leave out of folders; repeatable."),
@@ -116,6 +118,7 @@ def ingest(
         "collection": collection,
         "captions": captions.value,
         "metadata": "replace" if replace_metadata else "merge",
+        "transparency": transparency,
     }
     with Disk(file_timeout) as disk:
         _check_any_there(paths, disk)
