@@ -22,7 +22,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import image_content
+from lensmesh_chassis.requests import Fetching, image_content
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.streams import answer_as_ready
@@ -57,17 +57,18 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
         check_items(len(request.images), self._settings.max_items, "images")
         order = await read_options(request.options, self._serving, self._settings)
         trace.get_current_span().set_attributes({**_facts(order), spans.BATCH_SIZE: len(request.images)})
-        reads = [
-            asyncio.create_task(self._read(image, f"images[{index}]", order, context))
-            for index, image in enumerate(request.images)
-        ]
-        read = await asyncio.gather(*reads, return_exceptions=True)
-        works = [work for work in read if not isinstance(work, BaseException)]
-        await order.captioner.look_up(works)
-        with order.captioner.admit(works, order.lane) as seat:
-            results = await asyncio.gather(
-                *(self._result(index, work, order, seat=seat) for index, work in enumerate(reads))
-            )
+        async with self._fetcher.for_call() as fetches:
+            reads = [
+                asyncio.create_task(self._read(image, f"images[{index}]", order, context, fetches))
+                for index, image in enumerate(request.images)
+            ]
+            read = await asyncio.gather(*reads, return_exceptions=True)
+            works = [work for work in read if not isinstance(work, BaseException)]
+            await order.captioner.look_up(works)
+            with order.captioner.admit(works, order.lane) as seat:
+                results = await asyncio.gather(
+                    *(self._result(index, work, order, seat=seat) for index, work in enumerate(reads))
+                )
         return caption_pb2.CaptionImagesResponse(results=results)
 
     async def CaptionStream(
@@ -94,8 +95,9 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
 
         async def answer(item: _Item) -> caption_pb2.CaptionStreamResult:
             index, message, field = item
-            read = self._read(message.image, field, orders[0], context)
-            result = await self._result(index, read, orders[0], ref=message.ref)
+            async with self._fetcher.for_call() as fetches:
+                read = self._read(message.image, field, orders[0], context, fetches)
+                result = await self._result(index, read, orders[0], ref=message.ref)
             return caption_pb2.CaptionStreamResult(ref=message.ref, result=result)
 
         answers: Any = answer_as_ready(
@@ -131,9 +133,11 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
                 else:
                     yield caption_pb2.StreamCaptionResponse(delta=piece)
 
-    async def _read(self, image: common_pb2.Image, field: str, order: Order, context: Any) -> CaptionWork:
+    async def _read(
+        self, image: common_pb2.Image, field: str, order: Order, context: Any, fetches: Fetching
+    ) -> CaptionWork:
         """What one picture asks of the model; raises for one without bytes."""
-        content = await image_content(image, field, self._fetcher)
+        content = await image_content(image, field, fetches)
         return order.captioner.work(content, order.plan, lane=order.lane, field=field, deadline=_deadline(context))
 
     async def _result(

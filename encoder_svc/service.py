@@ -71,11 +71,12 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         check_items(len(request.images), self._settings.max_items, "images")
 
         job = self._job(request.options, context, streamed=False)
-        items = await asyncio.gather(
-            *(read_picture(image, f"images[{index}]", self._fetcher) for index, image in enumerate(request.images)),
-            return_exceptions=True,
-        )
-        return encoder_pb2.EncodeImagesResponse(results=await self._encode_all(items, job, request.options))
+        async with self._fetcher.for_call() as fetches:
+            items = await asyncio.gather(
+                *(read_picture(image, f"images[{index}]", fetches) for index, image in enumerate(request.images)),
+                return_exceptions=True,
+            )
+            return encoder_pb2.EncodeImagesResponse(results=await self._encode_all(items, job, request.options))
 
     async def EncodeTexts(
         self, request: encoder_pb2.EncodeTextsRequest, context: Any
@@ -142,7 +143,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             return item
         try:
             return self._engine().work(item, job)
-        except InvalidInput as error:
+        except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
             return error
 
     async def _encode(
@@ -188,10 +189,11 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def _answer(self, one: _StreamItem) -> encoder_pb2.EncodeStreamResult:
         try:
             with item_span(one.index, {spans.ITEM_REF: one.item.ref, **one.job.facts}) as span:
-                item = await read_stream_item(one.item, one.field, self._fetcher)
-                span.set_attributes(facts_of(item))
-                work = self._engine().work(item, one.job)
-                result = write_result(await self._engine().encode(work, one.job), one.options)
+                async with self._fetcher.for_call() as fetches:
+                    item = await read_stream_item(one.item, one.field, fetches)
+                    span.set_attributes(facts_of(item))
+                    work = self._engine().work(item, one.job)
+                    result = write_result(await self._engine().encode(work, one.job), one.options)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
             result = write_error(error)
         return encoder_pb2.EncodeStreamResult(ref=one.item.ref, result=result)

@@ -12,10 +12,9 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput
-from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.model_info import write_model_info
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import check_transparency, image_content
+from lensmesh_chassis.requests import Fetching, check_transparency, image_content
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.timings import write_timings
 from lensmesh_inference.pictures.transparency import Transparency
@@ -50,12 +49,12 @@ def read_transparency(policy: common_pb2.TransparencyPolicy.ValueType) -> Transp
     return _POLICIES.get(policy)
 
 
-async def read_picture(image: common_pb2.Image, field: str, fetcher: Fetcher) -> Item:
+async def read_picture(image: common_pb2.Image, field: str, fetcher: Fetching) -> Item:
     """A picture; raises for one without bytes."""
     return Picture(await image_content(image, field, fetcher), f"{field}.{image.WhichOneof('source')}")
 
 
-async def read_stream_item(item: encoder_pb2.EncodeStreamItem, field: str, fetcher: Fetcher) -> Item:
+async def read_stream_item(item: encoder_pb2.EncodeStreamItem, field: str, fetcher: Fetching) -> Item:
     """A picture or a text; raises IMAGE_MISSING for an item that is neither."""
     if item.WhichOneof("input") == "text":
         return Text(item.text, f"{field}.text")

@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -29,6 +30,9 @@ _KEEPALIVE_TIMEOUT_MS = 10_000
 KEEPALIVE_SECONDS = (_KEEPALIVE_MS + _KEEPALIVE_TIMEOUT_MS) / 1000
 """Of a process that answers nothing any more (stopped, or its machine gone) a channel knows after so long at most: the
 connection ends, and with it every call on it."""
+
+# What a client may send of each call, and of each connection, that nobody has asked for.
+_WINDOW_BYTES = 32 * 1024
 
 # gRPC takes the proxy that `http_proxy` names even to 127.0.0.1, and through one it meets a single replica of a name.
 DIRECT = ("grpc.enable_http_proxy", 0)
@@ -105,17 +109,45 @@ def open_channel(
     return grpc.aio.insecure_channel(address, options, interceptors=interceptors)
 
 
-def server_options(max_message_bytes: int, max_connection_age_s: float = 0.0) -> list[tuple[str, Any]]:
-    """The server's half of what open_channel agrees on; a connection's age in seconds, 0 for any."""
-    limit = transport_bytes(max_message_bytes)
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What one server takes: connections, calls on each, and how long one may live and idle, in seconds; 0: any."""
+
+    most: int = 0
+    calls_each: int = 0
+    age_s: float = 0.0
+    idle_s: float = 0.0
+
+
+def server_options(max_message_bytes: int, connections: Connections | None = None) -> list[tuple[str, Any]]:
+    """The server's half of what open_channel agrees on, and its bounds."""
+    limit, connections = transport_bytes(max_message_bytes), connections or Connections()
     # Calls and streams that are on an old connection end there in their own time: gRPC's grace is endless by default.
-    ageing = [("grpc.max_connection_age_ms", int(max_connection_age_s * 1000))] if max_connection_age_s else []
+    chosen = {
+        "grpc.max_connection_age_ms": int(connections.age_s * 1000),
+        "grpc.max_connection_idle_ms": int(connections.idle_s * 1000),
+        "grpc.max_allowed_incoming_connections": connections.most,
+        # Calls beyond it wait in the client, where they cost the server nothing.
+        "grpc.max_concurrent_streams": connections.calls_each,
+    }
     return [
-        *ageing,
+        *((name, value) for name, value in chosen.items() if value),
         # Otherwise a second process on the same port is accepted in silence and takes half the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
+        # Otherwise calls beyond `calls_each` end as UNAVAILABLE, also those that came before the client knew the
+        # number, or while the server still ends others.
+        ("grpc.http.overload_protection", 0),
+        # gRPC unpacks a message before it counts its bytes: 40 KB become 40 MB. Callers hear UNIMPLEMENTED.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        # A call holds this much before its message is asked for. The probe would let it grow to megabytes for each.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
+        # Calls that arrive while the event loop is busy wait in gRPC; beyond the first number it drops some of them, as
+        # CANCELLED and in silence. Ours are refused with a reason, which takes well below a millisecond each.
+        ("grpc.server.max_pending_requests", 8 * 1024),
+        ("grpc.server.max_pending_requests_hard_limit", 16 * 1024),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
         ("grpc.keepalive_time_ms", 3 * _KEEPALIVE_MS),

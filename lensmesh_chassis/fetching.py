@@ -1,9 +1,11 @@
-"""Pictures by address: fetched only where a setting names the scheme, and never from inside the network.
+"""Images by address: fetched only where a setting names the scheme, and never from inside the network.
 
 A caller who can make a server fetch an address can make it knock on doors that are open to the server alone
 (CWE-918). An allow-list of names does not help against a name that resolves to something private, nor against a
 redirect. So every hop is resolved here, each resolved address is judged, and the connection goes to the judged
-address, not to the name again.
+address, not to the name again. A connection serves one request: a pool would find it by that address, and give it to
+another name than the one that its certificate was checked for. Nothing is kept from one fetch to the next, cookies
+least of all.
 """
 
 from __future__ import annotations
@@ -11,129 +13,173 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NoReturn
 
-from pydantic import Field, field_validator
-
+from lensmesh_chassis.budget import Budget
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Unavailable
+from lensmesh_chassis.fetch_settings import FetchPolicy
+from lensmesh_chassis.public_addresses import is_public
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    import httpx2
+    import ssl
+    from collections.abc import AsyncIterator
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+    import httpx2
 
 MAX_URI_CHARS = 2_048
 MAX_REDIRECTS = 3
-# RFC 6052: an IPv4 address in the last 32 bits, reachable through the network's NAT64.
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-@dataclass(frozen=True)
-class FetchPolicy:
-    """What may be fetched.
-
-    `schemes` of http and https, none by default; `hosts` empty means every public host, a leading dot means all names
-    below; `private` also allows addresses that are not public, for a network one trusts.
-    """
-
-    schemes: frozenset[str] = frozenset()
-    hosts: frozenset[str] = frozenset()
-    private: bool = False
-    max_bytes: int = 20 * 1024**2
-    timeout_s: float = 10.0
-
-
-class FetchSettings(ServiceSettings):
-    """Settings of a service that takes pictures."""
-
-    uri_schemes: str = Field(
-        default="",
-        description="Schemes of Image.uri that are fetched, comma-separated: https, http. Empty: none.",
-    )
-    uri_hosts: str = Field(
-        default="",
-        description="Hosts that may be fetched from, comma-separated; .example.org means all names below. Empty: any.",
-    )
-    uri_private: bool = Field(
-        default=False,
-        description="Whether addresses inside private networks may be fetched; off where callers are not trusted.",
-    )
-    uri_timeout_seconds: float = Field(default=10.0, gt=0, description="Longest time to fetch one picture.")
-
-    @field_validator("uri_schemes")
-    @classmethod
-    def _schemes_are_known(cls, value: str) -> str:
-        if unknown := _listed(value) - {"http", "https"}:
-            raise ValueError(f"{', '.join(sorted(unknown))}: only http and https can be fetched")
-        return value
-
-    def fetch_policy(self, max_bytes: int) -> FetchPolicy:
-        """The policy that these settings make; `max_bytes` is the largest picture."""
-        hosts = _listed(self.uri_hosts)
-        return FetchPolicy(_listed(self.uri_schemes), hosts, self.uri_private, max_bytes, self.uri_timeout_seconds)
-
-
-def _listed(value: str) -> frozenset[str]:
-    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
-
-
-def is_public(address: IPAddress) -> bool:
-    """Whether an address belongs to the public internet, seen through every way of writing IPv4 in IPv6."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# How a body whose size nobody announced is counted: in steps, each before it is read.
+_STEP_BYTES = 1024 * 1024
+_PORTS = {"http": 80, "https": 443}
 
 
 class Fetcher:
-    """Fetches pictures under one policy; safe to share between calls of one event loop."""
+    """Fetches images under one policy; safe to share between calls of one event loop. `trust`: instead of the system's
+    certificate authorities.
+    """
 
-    def __init__(self, policy: FetchPolicy) -> None:
+    def __init__(self, policy: FetchPolicy, trust: ssl.SSLContext | None = None) -> None:
         self._policy = policy
-        self._client: httpx2.AsyncClient | None = None
+        self._trust = trust
+        self._transport: httpx2.AsyncHTTPTransport | None = None
+        self._budget = Budget(policy.all_bytes)
+        self._turns = asyncio.Semaphore(policy.parallel)
 
     @property
     def schemes(self) -> list[str]:
         """For `Limits.uri_schemes`."""
         return sorted(self._policy.schemes)
 
+    @property
+    def held(self) -> int:
+        """Bytes of images that are fetched, or announced, and not done with."""
+        return self._budget.held
+
+    @asynccontextmanager
+    async def for_call(self, within_s: float | None = None) -> AsyncIterator[Fetches]:
+        """The images of one call, which count until it is left. `within_s`: less time for each than the policy's."""
+        async with self._for(self._policy.call_bytes, within_s) as fetches:
+            yield fetches
+
+    @asynccontextmanager
+    async def for_stream(self) -> AsyncIterator[Fetches]:
+        """The images of one stream, each of which counts until it is dropped."""
+        async with self._for(None, None) as fetches:
+            yield fetches
+
+    async def fetch(self, uri: str, field: str) -> bytes:
+        """One image that is no longer counted once it is returned. As `Fetches.fetch`."""
+        async with self.for_call() as fetches:
+            return await fetches.fetch(uri, field)
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    @asynccontextmanager
+    async def _for(self, limit: int | None, within_s: float | None) -> AsyncIterator[Fetches]:
+        fetches = Fetches(self, self._policy, self._budget, self._turns, limit, within_s)
+        try:
+            yield fetches
+        finally:
+            fetches.drop(fetches.bytes)
+
+    async def send(self, request: httpx2.Request) -> httpx2.Response:
+        """One request on a connection of its own."""
+        import httpx2
+
+        if self._transport is None:
+            # No client: it would keep cookies and follow what the environment says of proxies, which resolve the name
+            # themselves, unjudged.
+            self._transport = httpx2.AsyncHTTPTransport(
+                verify=self._trust or True,
+                trust_env=False,
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+            )
+        return await self._transport.handle_async_request(request)
+
+
+class Fetches:
+    """What one call or stream fetches: counted before it is read, and until it is dropped."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        policy: FetchPolicy,
+        budget: Budget,
+        turns: asyncio.Semaphore,
+        limit: int | None,
+        within_s: float | None,
+    ) -> None:
+        self._fetcher, self._policy, self._budget, self._turns = fetcher, policy, budget, turns
+        self._limit = limit
+        self._timeout_s = policy.timeout_s if within_s is None else min(policy.timeout_s, within_s)
+        self.bytes = 0
+        """Held now."""
+
+    def drop(self, size: int) -> None:
+        """So many bytes are done with."""
+        size = min(size, self.bytes)
+        self.bytes -= size
+        if size:
+            self._budget.give(size)
+
     async def fetch(self, uri: str, field: str) -> bytes:
         """The body behind `uri`, at most `max_bytes`; `field` is the address's dotted path in the request.
 
-        Raises InvalidInput (URI_NOT_ALLOWED: scheme, host or address; URI_FAILED: an answer that is no picture's;
-        IMAGE_TOO_LARGE) and Unavailable (URI_UNREACHABLE: time-out, connection, a server's own fault).
+        Raises InvalidInput (URI_NOT_ALLOWED: scheme, host or address; URI_FAILED: an answer that is no image's;
+        IMAGE_TOO_LARGE; MESSAGE_TOO_LARGE: all images of the call) and Unavailable (URI_UNREACHABLE: time-out,
+        connection, a server's own fault).
         """
         if not self._policy.schemes:
-            raise _not_allowed(
-                field, f"this service fetches no addresses, send the picture's bytes in {_content(field)}"
-            )
+            raise _not_allowed(field, f"this service fetches no addresses, send the image's bytes in {_content(field)}")
         import httpx2  # only where fetching is allowed: services that fetch nothing need no HTTP client
 
+        body = _Body(self, field)
         try:
-            async with asyncio.timeout(self._policy.timeout_s):
-                return await self._follow(uri, field)
-        except (TimeoutError, httpx2.TransportError, httpx2.InvalidURL) as error:
-            if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
-                raise _not_allowed(field, "it is no address: write http(s)://host/path") from None
+            async with asyncio.timeout(self._timeout_s), self._turns:
+                return await self._follow(uri, field, body)
+        except LensmeshError:
+            body.drop()
+            raise
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, ValueError):
+            # ValueError: what codecs and URLs think of an address is as varied as what strangers send.
+            body.drop()
+            raise _not_allowed(field, "it is no address: write http(s)://host/path") from None
+        except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
+            body.drop()
             raise Unavailable(
                 Reason.URI_UNREACHABLE,
-                f"{field} could not be fetched within {self._policy.timeout_s:g} s: check it, or send the bytes",
+                f"{field} could not be fetched within {self._timeout_s:.3g} s: check it, or send the bytes",
                 retry_after_s=5,
                 metadata={"field": field},
             ) from None
+        except BaseException:
+            body.drop()
+            raise
 
-    async def aclose(self) -> None:
-        """Closes connections."""
-        if self._client is not None:
-            await self._client.aclose()
+    async def take(self, size: int, field: str) -> None:
+        """Count so many bytes more, when there is room. Raises InvalidInput where the call has too many."""
+        if self._limit is not None and self.bytes + size > self._limit:
+            raise InvalidInput(
+                Reason.MESSAGE_TOO_LARGE,
+                f"{field}: the images of one call are more than {self._limit} bytes together: split the call",
+                field=field,
+                metadata={"limit_bytes": self._limit},
+            )
+        # Counted for the call at once, or two of its fetches would pass together.
+        self.bytes += size
+        try:
+            await self._budget.take(size)
+        except asyncio.CancelledError:
+            self.bytes -= size
+            raise
 
-    async def _follow(self, uri: str, field: str) -> bytes:
+    async def _follow(self, uri: str, field: str, body: _Body) -> bytes:
         import httpx2
 
         url = httpx2.URL(uri) if len(uri) <= MAX_URI_CHARS else None
@@ -141,88 +187,115 @@ class Fetcher:
             raise _not_allowed(field, f"it has {len(uri)} characters: use at most {MAX_URI_CHARS}")
         for _ in range(MAX_REDIRECTS + 1):
             address = await self._judge(url, field)
-            outcome = await self._get(url, address, field)
+            outcome = await self._get(url, address, field, body)
             if isinstance(outcome, bytes):
                 return outcome
+            if len(outcome) > MAX_URI_CHARS:
+                raise _failed(field, "it redirects to an address that is too long")
             url = url.join(outcome)
-        raise InvalidInput(
-            Reason.URI_FAILED,
-            f"{field} redirects more than {MAX_REDIRECTS} times: use the final address",
-            field=field,
-            metadata={"limit": MAX_REDIRECTS},
-        )
+        raise _failed(field, f"it redirects more than {MAX_REDIRECTS} times: use the final address")
 
     async def _judge(self, url: httpx2.URL, field: str) -> str:
         """The one address to connect to. Every address of the name has to pass: a name with one bad one is no good."""
         policy = self._policy
         if url.scheme not in policy.schemes:
-            raise _not_allowed(field, f"the scheme is {url.scheme!r}, allowed here: {', '.join(self.schemes)}")
+            raise _not_allowed(
+                field, f"the scheme is {url.scheme[:32]!r}, allowed here: {', '.join(sorted(policy.schemes))}"
+            )
         if url.userinfo:
             raise _not_allowed(field, "it carries a user name or password: use an address without")
-        if policy.hosts and not any(_matches(url.host, allowed) for allowed in policy.hosts):
-            raise _not_allowed(field, f"the host {url.host!r} is not among those allowed here")
+        port = _PORTS[url.scheme] if url.port is None else url.port
+        if not url.host or not 0 < port < 65_536:
+            raise _not_allowed(field, "it names no host, or a port outside 1 to 65535")
+        host = url.host.rstrip(".").lower()
+        if policy.hosts and not any(_matches(host, allowed) for allowed in policy.hosts):
+            raise _not_allowed(field, f"the host {host!r} is not among those allowed here")
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
+            found = await loop.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise InvalidInput(Reason.URI_FAILED, f"{field}: the host {url.host!r} is not known", field=field) from None
+            raise _failed(field, f"the host {host!r} is not known") from None
         addresses = [str(entry[4][0]).split("%")[0] for entry in found]
         if not policy.private and not all(is_public(ipaddress.ip_address(address)) for address in addresses):
-            raise _not_allowed(field, f"the host {url.host!r} is not on the public internet")
+            raise _not_allowed(field, f"the host {host!r} is not on the public internet")
         return addresses[0]
 
-    async def _get(self, url: httpx2.URL, address: str, field: str) -> bytes | str:
+    async def _get(self, url: httpx2.URL, address: str, field: str, body: _Body) -> bytes | str:
         """One hop: the body, or where a redirect points."""
-        client = self._open()
-        request = client.build_request(
+        import httpx2
+
+        request = httpx2.Request(
             "GET",
             url.copy_with(host=address),
             # What comes back counts against the limit as it is: no compression that could unpack to more.
             headers={"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"},
-            extensions={"sni_hostname": url.host},
+            extensions={
+                "sni_hostname": url.raw_host.decode("ascii"),
+                "timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s),
+            },
         )
-        response = await client.send(request, stream=True)
+        response = await self._fetcher.send(request)
         try:
-            if response.is_redirect:
-                return str(response.headers["location"])
-            if response.status_code >= 500 or response.status_code == 429:
+            status, headers = response.status_code, response.headers
+            if status in _REDIRECTS:
+                if "location" not in headers:
+                    raise _failed(field, f"its server answered {status} and not where to: check the address")
+                return str(headers["location"])
+            if status >= 500 or status == 429:
                 raise Unavailable(
                     Reason.URI_UNREACHABLE,
-                    f"{field}: its server answered {response.status_code}: try again later, or send the bytes",
+                    f"{field}: its server answered {status}: try again later, or send the bytes",
                     retry_after_s=5,
-                    metadata={"field": field, "status": response.status_code},
+                    metadata={"field": field, "status": status},
                 )
-            if response.status_code != 200:
-                raise InvalidInput(
-                    Reason.URI_FAILED,
-                    f"{field}: its server answered {response.status_code}: check the address",
-                    field=field,
-                    metadata={"status": response.status_code},
-                )
-            return await self._read(response, field)
+            if status != 200:
+                raise _failed(field, f"its server answered {status}: check the address")
+            if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+                raise _failed(field, "its server answered with a compressed body although none was asked for")
+            return await body.read(response, self._policy.max_bytes)
         finally:
             await response.aclose()
 
-    async def _read(self, response: httpx2.Response, field: str) -> bytes:
+
+class _Body:
+    """The bytes of one answer, counted before they are here."""
+
+    def __init__(self, fetches: Fetches, field: str) -> None:
+        self._fetches, self._field = fetches, field
+        self._taken = 0
+
+    async def read(self, response: httpx2.Response, limit: int) -> bytes:
+        announced = response.headers.get("content-length", "")
+        if announced.isascii() and announced.isdigit():
+            if int(announced) > limit:
+                self._too_large(limit)
+            await self._take(int(announced))
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
-            if len(body) > self._policy.max_bytes:
-                raise InvalidInput(
-                    Reason.IMAGE_TOO_LARGE,
-                    f"{field} has more than {self._policy.max_bytes} bytes: use a smaller file",
-                    field=field,
-                    metadata={"limit": self._policy.max_bytes},
-                )
+            if len(body) > limit:
+                self._too_large(limit)
+            if len(body) > self._taken:
+                await self._take(max(len(chunk), min(_STEP_BYTES, limit - self._taken)))
+        self._fetches.drop(self._taken - len(body))
+        self._taken = len(body)
         return bytes(body)
 
-    def _open(self) -> httpx2.AsyncClient:
-        import httpx2
+    def drop(self) -> None:
+        self._fetches.drop(self._taken)
+        self._taken = 0
 
-        if self._client is None:
-            # Proxies of the environment would resolve the name themselves, unjudged.
-            self._client = httpx2.AsyncClient(trust_env=False, timeout=self._policy.timeout_s, follow_redirects=False)
-        return self._client
+    async def _take(self, size: int) -> None:
+        await self._fetches.take(size, self._field)
+        self._taken += size
+
+    def _too_large(self, limit: int) -> NoReturn:
+        raise InvalidInput(
+            Reason.IMAGE_TOO_LARGE,
+            f"{self._field} has more than {limit} bytes: use a smaller file",
+            field=self._field,
+            metadata={"limit": limit},
+        )
 
 
 def _matches(host: str, allowed: str) -> bool:
@@ -235,3 +308,7 @@ def _content(field: str) -> str:
 
 def _not_allowed(field: str, why: str) -> LensmeshError:
     return InvalidInput(Reason.URI_NOT_ALLOWED, f"{field}: {why}", field=field)
+
+
+def _failed(field: str, why: str) -> LensmeshError:
+    return InvalidInput(Reason.URI_FAILED, f"{field}: {why}", field=field)

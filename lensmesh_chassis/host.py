@@ -14,13 +14,17 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.addresses import Address, clear_stale_socket, explain_bind_failure, parse_address, parse_addresses
-from lensmesh_chassis.channels import server_options
+from lensmesh_chassis.channels import Connections, server_options
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.health import Health, HealthServicer
 from lensmesh_chassis.interceptors import Gate, InFlight, in_order
+from lensmesh_chassis.limits import transport_bytes
+from lensmesh_chassis.memory import container_limit_bytes, give_back_free, resident_bytes
+from lensmesh_chassis.message_budget import MessageBudget
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.telemetry import tracing
+from lensmesh_chassis.telemetry.bound_metrics import BoundMetrics
 from lensmesh_chassis.telemetry.logging import get_logger
 from lensmesh_chassis.telemetry.metrics import CallMetrics, MetricsEndpoint
 from lensmesh_chassis.telemetry.process_metrics import LoopLag
@@ -33,6 +37,12 @@ _log = get_logger(__name__)
 _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # After the last call has ended its status still has to leave, in seconds.
 _FLUSH_SECONDS = 2.0
+# Calls of one client that arrive together and exceed `max_calls` are refused with a reason, up to so many times as
+# many; what is beyond waits in the client.
+_CALLS_EACH = 8
+# The health server answers probes: small messages, a few at a time.
+_PROBES_EACH = 100
+_PROBE_BYTES = 64 * 1024
 
 
 class Host:
@@ -48,7 +58,17 @@ class Host:
     ) -> None:
         self._settings, self._health, self._draining, self._registry = settings, health, draining, registry
         self._started = asyncio.Event()
-        self._in_flight = InFlight()
+        self._in_flight = InFlight(settings.max_calls)
+        memory = settings.memory_bytes or container_limit_bytes()
+        self.budget = MessageBudget(
+            settings.message_bytes,
+            message_bytes=transport_bytes(settings.max_message_bytes),
+            lasting_bytes=memory // 6,
+            memory_bytes=memory,
+            resident=resident_bytes,
+            trim=give_back_free,
+        )
+        BoundMetrics(registry, self._in_flight, self.budget)
         gate = Gate(health, self._started, draining, self._in_flight)
         identities = parse_identities(settings.tls_client_ids)
         callers = Callers(identities) if identities else None
@@ -57,10 +77,19 @@ class Host:
                 tracing.server_interceptors(tracer_provider),
                 CallMetrics(registry),
                 gate,
+                self.budget,
                 callers,
                 max_message_bytes=settings.max_message_bytes,
             ),
-            options=server_options(settings.max_message_bytes, settings.max_connection_age_seconds),
+            options=server_options(
+                settings.max_message_bytes,
+                Connections(
+                    settings.max_connections,
+                    _CALLS_EACH * settings.max_calls,
+                    settings.max_connection_age_seconds,
+                    settings.max_connection_idle_seconds,
+                ),
+            ),
         )
         self._health_server: grpc.aio.Server | None = None
         self._metrics: MetricsEndpoint | None = None
@@ -83,7 +112,8 @@ class Host:
         for wanted in parse_addresses(self._settings.listen):
             self.addresses += (str(_bind(self.server, wanted, credentials, "listen")),)
         if self._settings.health_listen:
-            self._health_server = grpc.aio.server(options=server_options(self._settings.max_message_bytes))
+            probes = Connections(self._settings.max_connections, _PROBES_EACH)
+            self._health_server = grpc.aio.server(options=server_options(_PROBE_BYTES, probes))
             health_pb2_grpc.add_HealthServicer_to_server(servicer, self._health_server)
             at = parse_address(self._settings.health_listen)
             self.health_address = str(_bind(self._health_server, at, None, "health_listen"))

@@ -12,10 +12,12 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, LensmeshError, Unavailable
+from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.leaving import Leaving
 from lensmesh_chassis.limits import check_size
+from lensmesh_chassis.message_budget import MessageBudget
+from lensmesh_chassis.message_flow import MessagesIn, MessagesOut
 from lensmesh_chassis.outcome import outcome
 from lensmesh_chassis.parsing import INLINE_BYTES, parse_message
 from lensmesh_chassis.reasons import Reason
@@ -27,7 +29,7 @@ from lensmesh_chassis.request import (
     request_bytes,
     request_id,
 )
-from lensmesh_chassis.shapes import Interceptor, Rpc, StreamCloser, rebuilt, streaming, unary
+from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
 from lensmesh_chassis.status import abort
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.metrics import CallMetrics
@@ -85,10 +87,14 @@ class AccessLog(Interceptor):
 
 
 class InFlight:
-    """The calls that run now, health and reflection left out."""
+    """The calls that run now, health and reflection left out, and how many may: 0 for any number."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = 0) -> None:
         self.count = 0
+        self.limit = limit
+        self.refused = 0
+        self.watchers = 0
+        """Calls of health and reflection."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -101,12 +107,35 @@ class InFlight:
         if not self.count:
             self._idle.set()
 
+    def check(self, rpc: Rpc) -> None:
+        """Refuse a call beyond the limit. Raises Overloaded; some room above it is for what tells of the service."""
+        if not self.limit:
+            return
+        if rpc.infrastructure:
+            running, limit = self.watchers, max(self.limit, _LEAST_WATCHERS)
+        else:
+            running, limit = self.count, self.limit + (_FOR_INFO if rpc.name in _INFO else 0)
+        if running >= limit:
+            self.refused += 1
+            raise Overloaded(
+                Reason.OVERLOADED,
+                f"{running} calls run here and the limit is {limit} (max_calls): send the call again later, or use a "
+                "stream for many items",
+                metadata={"limit": limit},
+            )
+
     async def wait_idle(self) -> None:
         await self._idle.wait()
 
 
+# Answered although the limit of calls is reached, up to so many more: they tell why.
+_INFO = frozenset({"GetInfo", "GetStatus"})
+_FOR_INFO = 64
+_LEAST_WATCHERS = 256
+
+
 class Gate(Interceptor):
-    """Lets calls in once the service has started and until it drains, and counts those inside.
+    """Lets calls in once the service has started and until it drains, counts those inside, and refuses more than may.
 
     `server.stop(grace)` of gRPC closes connections to calls that arrive meanwhile (grpc/grpc#37239): the chassis counts
     instead.
@@ -117,8 +146,16 @@ class Gate(Interceptor):
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
+        try:
+            self._in_flight.check(rpc)
+        except Overloaded as error:
+            await abort(context, error)
         if rpc.infrastructure:
-            yield
+            self._in_flight.watchers += 1
+            try:
+                yield
+            finally:
+                self._in_flight.watchers -= 1
             return
         if self._draining.is_set():
             await abort(
@@ -160,8 +197,10 @@ class Errors(Interceptor):
         async def message(request: Any) -> Any:
             if not isinstance(request, _Unparsed):
                 return request
-            check_size(len(request.data), self._max_message_bytes)
-            return await parse_message(cls, request.data)
+            # Those who passed it on still have the request: its bytes are not kept beside the message made of them.
+            data, request.data = request.data, b""
+            check_size(len(data), self._max_message_bytes)
+            return await parse_message(cls, data)
 
         async def messages(requests: Any) -> AsyncIterator[Any]:
             async for request in requests:
@@ -205,7 +244,7 @@ class Errors(Interceptor):
             await abort(context, error)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Unparsed:
     """Stands for a message that is too large to be parsed on the event loop, or whose bytes are no message."""
 
@@ -220,20 +259,12 @@ def in_order(
     telemetry: Sequence[grpc.aio.ServerInterceptor],
     metrics: CallMetrics,
     gate: Gate,
+    budget: MessageBudget,
     callers: Callers | None = None,
     *,
     max_message_bytes: int,
 ) -> list[grpc.aio.ServerInterceptor]:
     """Outermost first. What decides how a call ends is innermost: outside of it a failure would be recorded as OK."""
     known = (callers,) if callers is not None else ()
-    return [
-        StreamCloser(),
-        *telemetry,
-        RequestIds(),
-        AccessLog(),
-        metrics,
-        *known,
-        gate,
-        Errors(max_message_bytes),
-        Leaving(),
-    ]
+    around = [*telemetry, RequestIds(), AccessLog(), metrics, *known, gate]
+    return [MessagesOut(budget), *around, MessagesIn(budget), Errors(max_message_bytes), Leaving()]

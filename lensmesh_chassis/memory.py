@@ -1,9 +1,10 @@
-"""What the C library does with memory that a service has freed: by default it keeps much of it."""
+"""Memory of the process: what it uses, what it may use, and what the C library keeps of what was freed."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 from typing import Final
 
 # Of mallopt(3).
@@ -28,3 +29,35 @@ def give_back_large() -> None:
         mallopt(_M_ARENA_MAX, _ARENAS)
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
+
+
+def give_back_free() -> None:
+    """Give the pages of freed memory back to the system, those between pages in use too. Takes some milliseconds."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+# Version 2 and 1 of control groups, as a container sees its own.
+_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Version 1 says "none" by a number of this size.
+_NO_LIMIT: Final = 1 << 60
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use now; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def container_limit_bytes() -> int:
+    """What the container may use; 0 for none."""
+    for name in _LIMITS:
+        try:
+            told = Path(name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        return int(told) if told.isdigit() and int(told) < _NO_LIMIT else 0
+    return 0

@@ -1,12 +1,20 @@
 """What the services read alike out of their requests: pictures, priorities and policies."""
 
+from typing import Protocol
+
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 
 
-async def image_content(image: common_pb2.Image, field: str, fetcher: Fetcher) -> bytes:
+class Fetching(Protocol):
+    """Whatever fetches images by address: a `Fetcher`, or what it does for one call or stream."""
+
+    async def fetch(self, uri: str, field: str, /) -> bytes:
+        """As `Fetches.fetch`."""
+
+
+async def image_content(image: common_pb2.Image, field: str, fetcher: Fetching) -> bytes:
     """The encoded bytes of a picture, fetched if it is given by address; `field` is its dotted path ("images[3]").
 
     Raises InvalidInput with reason IMAGE_MISSING where neither source is set, and what `Fetcher.fetch` raises.

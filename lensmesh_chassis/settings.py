@@ -73,6 +73,32 @@ class ServiceSettings(BaseSettings):
         description="Largest message either way, in bytes. The transport lets a quarter more pass, to answer with a "
         "typed error.",
     )
+    max_calls: int = Field(
+        512,
+        ge=1,
+        description="Calls at a time, open streams among them; one more is refused at once with RESOURCE_EXHAUSTED "
+        "(OVERLOADED). Health, reflection, GetInfo and GetStatus still answer.",
+    )
+    message_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of messages, of all calls, that are received and worked on, or that callers have not taken "
+        "yet. Where they are reached no more is read; a call that waits for that for 5 s is refused (OVERLOADED).",
+    )
+    memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="What the process may use, in bytes: a sixth of it for messages that come slowly; above 85 % the "
+        "slowest transfers are ended (OVERLOADED). 0: the container's limit, or none where there is none.",
+    )
+    max_connections: int = Field(
+        512, ge=1, description="Connections at a time; more are closed as they come. A client needs one."
+    )
+    max_connection_idle_seconds: float = Field(
+        900,
+        ge=0,
+        description="A connection without calls is closed after so long; its client connects again. 0: never.",
+    )
     max_connection_age_seconds: float = Field(
         0,
         ge=0,

@@ -150,25 +150,3 @@ def rebuilt(handler: Any, behaviour: Any, **changes: Any) -> Any:
         "response_serializer": handler.response_serializer,
     }
     return make(behaviour, **(codecs | changes))
-
-
-class StreamCloser(grpc.aio.ServerInterceptor):
-    """Answers streams by context.write(), so that a cancelled call unwinds its generators at once, in its own task.
-
-    Left to itself gRPC drops a generator that waits at a `yield` for the garbage collector, which closes it later and
-    in another task: work goes on for a client that left, its span cannot end in its own context, and what then asks the
-    context for its peer crashes the process, since the call under it is gone. To be the first in the list.
-    """
-
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler.response_streaming:
-            return handler
-        run: Any = streaming(handler)
-
-        async def write_all(request: Any, context: Any) -> None:
-            async with aclosing(run(request, context)) as responses:
-                async for response in responses:
-                    await context.write(response)
-
-        return rebuilt(handler, write_all)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from lensmesh_chassis.fetching import FetchSettings
+from lensmesh_chassis.fetch_settings import FetchSettings
 from lensmesh_inference.cache import redis_address
 from lensmesh_inference.pictures.limits import ImageLimits
 
@@ -58,6 +58,12 @@ class ModelServiceSettings(FetchSettings):
         default=True,
         description="Whether a JPEG picture is decoded at a half, a quarter or an eighth of its size where at least "
         "twice the model's size is left: several times faster, less than a grey level from open_clip on average.",
+    )
+    message_bytes: int = Field(
+        default=256 * 1024**2,
+        ge=1024**2,
+        description="Bytes of messages, of all calls, that are received and worked on, or that callers have not taken "
+        "yet. Where they are reached no more is read; a call that waits for that for 5 s is refused (OVERLOADED).",
     )
     max_batch: int = Field(default=32, ge=1, description="Items in one forward pass.")
     max_queue_items: int = Field(default=2048, ge=1, description="Items waiting in each lane of one model.")

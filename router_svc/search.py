@@ -13,6 +13,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.requests import Fetching
 from lensmesh_chassis.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.catalog import Catalog
@@ -37,7 +38,7 @@ class _Search:
     fetched: dict[int, common_pb2.Image] = field(default_factory=dict)
     """Pictures given by address, by index of the query."""
     encode_us: int = 0
-    error: LensmeshError | None = None
+    error: Exception | None = None
 
     def to_store(self) -> search_pb2.SearchRequest:
         return to_store(self.request, self.collection, self.vectors, self.spaces)
@@ -94,7 +95,8 @@ class Searching:
         span.set_attributes({spans.COLLECTION: search.collection, spans.LANE: "interactive"})
         if spans.shows_content():
             span.set_attribute(spans.QUERY_TEXT, [query.text for query in request.queries if query.HasField("text")])
-        await self._prepare([search], deadline)
+        async with self._fetcher.for_call(_fetch_seconds(deadline)) as fetches:
+            await self._prepare([search], deadline, fetches)
         if search.error is not None:
             raise search.error
         started = asyncio.get_running_loop().time()
@@ -115,17 +117,29 @@ class Searching:
             _Search(request, self._catalog.name(request.collection), f"searches[{index}].")
             for index, request in enumerate(requests)
         ]
-        await self._prepare(searches, deadline)
-        sent = [search for search in searches if search.error is None]
+        async with self._fetcher.for_call(_fetch_seconds(deadline)) as fetches:
+            await self._prepare(searches, deadline, fetches)
+        sent: list[_Search] = []
+        requests_sent: list[search_pb2.SearchRequest] = []
+        for search in searches:
+            try:
+                if search.error is None:
+                    requests_sent.append(search.to_store())
+                    sent.append(search)
+            except Exception as error:  # noqa: BLE001 - as in _look_at
+                search.error = error
         started = asyncio.get_running_loop().time()
-        answers = await self._ask_store(sent, deadline)
+        answers = await self._ask_store(requests_sent, deadline)
         store_us = _since_us(started)
         found: dict[int, search_pb2.SearchResponse] = {}
         for search, answer in zip(sent, answers, strict=True):
-            if answer.HasField("error"):
-                search.error = self._refused(search, from_status(answer.error))
-            else:
-                found[id(search)] = answer.response
+            try:
+                if answer.HasField("error"):
+                    search.error = self._refused(search, from_status(answer.error))
+                else:
+                    found[id(search)] = answer.response
+            except Exception as error:  # noqa: BLE001 - an answer that nobody foresaw is its own search's
+                search.error = error
         return [
             router_pb2.BatchSearchResult(error=to_status(search.error))
             if search.error is not None
@@ -137,10 +151,12 @@ class Searching:
             for search in searches
         ]
 
-    async def _ask_store(self, sent: Sequence[_Search], deadline: float | None) -> list[search_pb2.BatchSearchResult]:
+    async def _ask_store(
+        self, sent: Sequence[search_pb2.SearchRequest], deadline: float | None
+    ) -> list[search_pb2.BatchSearchResult]:
         if not sent:
             return []
-        request = search_pb2.BatchSearchRequest(searches=[search.to_store() for search in sent])
+        request = search_pb2.BatchSearchRequest(searches=sent)
         answer = await self._stores.call(
             lambda stub, timeout_s: stub.BatchSearch(request, timeout=timeout_s), deadline=deadline
         )
@@ -155,21 +171,17 @@ class Searching:
             self._catalog.forget(search.collection)
         return from_store(error, search.prefix)
 
-    async def _prepare(self, searches: Sequence[_Search], deadline: float | None) -> None:
+    async def _prepare(self, searches: Sequence[_Search], deadline: float | None, fetches: Fetching) -> None:
         """Checks all and encodes what is to encode: one batch for each space and kind. A bad search keeps its error."""
         started = asyncio.get_running_loop().time()
-        batches: dict[tuple[str, str], list[_Query]] = {}
+        asked: list[tuple[str, _Query]] = []
         for search in searches:
-            try:
-                check_search(search.request, search.prefix)
-                for query in self._to_encode(search):
-                    space_id = await self._space(query, deadline)
-                    if uri := query.query.image.uri:
-                        content = await self._fetcher.fetch(uri, f"{query.path}.uri")
-                        search.fetched[query.index] = common_pb2.Image(content=content)
-                    batches.setdefault((space_id, query.kind), []).append(query)
-            except LensmeshError as error:
-                search.error = error
+            asked += await self._look_at(search, deadline)
+        await together([self._fetch(query, fetches) for _, query in asked if query.query.image.uri])
+        batches: dict[tuple[str, str], list[_Query]] = {}
+        for space_id, query in asked:
+            if query.search.error is None:
+                batches.setdefault((space_id, query.kind), []).append(query)
         if batches:
             await together(
                 [self._encode(space_id, kind, queries, deadline) for (space_id, kind), queries in batches.items()]
@@ -178,6 +190,25 @@ class Searching:
             for queries in batches.values():
                 for query in queries:
                     query.search.encode_us = encode_us
+                    # Its bytes have been sent.
+                    query.search.fetched.clear()
+
+    async def _look_at(self, search: _Search, deadline: float | None) -> Sequence[tuple[str, _Query]]:
+        """What there is to encode of one search, with the space for each; none where the search is refused."""
+        try:
+            check_search(search.request, search.prefix)
+            return [(await self._space(query, deadline), query) for query in self._to_encode(search)]
+        except Exception as error:  # noqa: BLE001 - whatever a search breaks, it breaks for itself
+            search.error = error
+            return ()
+
+    @staticmethod
+    async def _fetch(query: _Query, fetches: Fetching) -> None:
+        try:
+            content = await fetches.fetch(query.query.image.uri, f"{query.path}.uri")
+            query.search.fetched[query.index] = common_pb2.Image(content=content)
+        except Exception as error:  # noqa: BLE001 - as above
+            query.search.error = error
 
     @staticmethod
     def _to_encode(search: _Search) -> list[_Query]:
@@ -223,7 +254,7 @@ class Searching:
                 results = await self._encoders.images(
                     [query.image for query in queries], options, path_of=path_of, deadline=deadline
                 )
-        except LensmeshError as error:
+        except Exception as error:  # noqa: BLE001 - of this batch's searches, whatever it is
             for query in queries:
                 query.search.error = error
             return
@@ -232,6 +263,11 @@ class Searching:
                 query.search.error = from_status(result.error)
             else:
                 query.search.vectors[query.index] = result.embedding
+
+
+def _fetch_seconds(deadline: float | None) -> float | None:
+    """Half of what the caller has left: an address that does not answer fails its own search, in time to say so."""
+    return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time()) / 2
 
 
 def _since_us(started: float) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from lensmesh_chassis.fetching import FetchSettings
+from lensmesh_chassis.fetch_settings import FetchSettings
 from router_svc.peers.kinds import Kind
 from router_svc.peers.targets import parse_targets
 
@@ -37,6 +37,19 @@ class RouterSettings(FetchSettings):
     max_items: int = Field(256, ge=1, description="Items in one call or one stream message.")
     max_image_bytes: int = Field(20 * MIB, ge=1, description="Size of one encoded picture.")
 
+    message_bytes: int = Field(
+        32 * MIB,
+        ge=MIB,
+        description="Bytes of messages, of all calls, that are received and passed on, or that callers have not taken "
+        "yet: each is copied some four times on its way. Where they are reached no more is read; a call that waits for "
+        "that for 5 s is refused (OVERLOADED).",
+    )
+    memory_bytes: int = Field(
+        448 * MIB,
+        ge=0,
+        description="What the process may use, in bytes: a sixth of it for messages that come slowly; above 85 % the "
+        "slowest transfers are ended (OVERLOADED). 0: the container's limit, or none where there is none.",
+    )
     stream_in_flight_bytes: int = Field(
         8 * MIB,
         ge=1,

@@ -7,12 +7,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from lensmesh_chassis.budget import Budget, Share
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, Unavailable
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.streams import answer_as_ready
 from lensmesh_chassis.telemetry import spans
-from router_svc.budget import Budget, Share
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,11 +65,12 @@ async def answers(
     answer: Callable[[T], Awaitable[R]],
     size_of: Callable[[T], int],
     ref_of: Callable[[T], str],
-    prepare: Callable[[Sequence[Any]], Awaitable[Sequence[T]]],
+    prepare: Callable[[Sequence[Any]], AsyncGenerator[T, None]],
 ) -> AsyncGenerator[list[R], None]:
     """Groups of answers to all items of a stream, as they become ready.
 
-    `prepare` turns the items of one message, in order, into what `answer` takes. Each answer has a span of its own,
+    `prepare` turns the items of one message into what `answer` takes, one by one: what it holds of them is bounded by
+    itself until then. Each answer has a span of its own,
     `item`, below the stream's; `answer` tells it what went wrong. Raises OPTIONS_REPEATED,
     TOO_MANY_ITEMS and MESSAGE_TOO_LARGE once what was read before is answered, and DRAINING.
     """
@@ -100,7 +101,7 @@ async def _items(
     first: Any,
     rest: AsyncIterator[Any],
     limits: StreamLimits,
-    prepare: Callable[[Sequence[Any]], Awaitable[Sequence[T]]],
+    prepare: Callable[[Sequence[Any]], AsyncGenerator[T, None]],
     size_of: Callable[[T], int],
     share: Share,
 ) -> AsyncIterator[_Read[T]]:
@@ -116,15 +117,17 @@ async def _items(
         check_message(message, limits.max_message_bytes)
         if message.items:
             check_items(len(message.items), limits.max_items, "items")
-            for item in await prepare(message.items):
-                size = size_of(item)
-                yield _Read(next(places), item, size, await share.take(size))
+            async with aclosing(prepare(message.items)) as prepared:
+                async for item in prepared:
+                    size = size_of(item)
+                    yield _Read(next(places), item, size, await share.take(size))
         try:
             message, is_first = await anext(rest), False
         except StopAsyncIteration:
             return
 
 
-async def as_they_are(items: Sequence[T]) -> Sequence[T]:
+async def as_they_are(items: Sequence[T]) -> AsyncGenerator[T, None]:
     """A `prepare` that changes nothing."""
-    return items
+    for item in items:
+        yield item

@@ -1,6 +1,7 @@
 """Start search: ``python -m search_svc``. Settings are environment variables with the prefix LENSMESH_SEARCH_."""
 
 import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
+from lensmesh_chassis.memory import give_back_large
 from lensmesh_chassis.server import run
 from lensmesh_chassis.settings import load_settings
 from search_svc.app import SearchApp
@@ -9,6 +10,7 @@ from search_svc.settings import SearchSettings
 
 def main() -> None:
     """Run until a signal."""
+    give_back_large()
     run(load_settings(SearchSettings), SearchApp, "search")
 
 

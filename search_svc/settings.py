@@ -17,6 +17,12 @@ class SearchSettings(ServiceSettings):
 
     listen: str = "127.0.0.1:50053"
 
+    memory_bytes: int = Field(
+        448 * 1024 * 1024,
+        ge=0,
+        description="What the process may use, in bytes: a sixth of it for messages that come slowly; above 85 % the "
+        "slowest transfers are ended (OVERLOADED). 0: the container's limit, or none where there is none.",
+    )
     store_url: SecretStr = Field(
         description="Where items are kept: postgresql://USER:PASSWORD@HOST:PORT/DATABASE (PostgreSQL 16 or newer with "
         f"pgvector 0.8 or newer), {SERVER_FORM} (Qdrant 1.17 or newer, its gRPC port), or {LOCAL_FORM} (a few thousand "

@@ -38,11 +38,14 @@ class Ingestion:
         deadline: float | None,
     ) -> AsyncGenerator[list[router_pb2.IngestResult], None]:
         """Groups of answers, as they become final. Raises what concerns the whole stream."""
-        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, self._mesh.fetcher)
         waits = Waits.of_a_stream(self._mesh.settings, self._mesh.directory)
         check_options(first.options)
         settle = functools.partial(self._settle, first.options, waits, deadline, streamed=True)
-        async with Session(self._mesh, await settle(), waits, settle=settle, deadline=deadline) as session:
+        async with (
+            self._mesh.fetcher.for_stream() as fetches,
+            Session(self._mesh, await settle(), waits, settle=settle, deadline=deadline) as session,
+        ):
+            intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, fetches)
 
             async def answer(incoming: Incoming) -> router_pb2.IngestResult:
                 try:
@@ -53,6 +56,8 @@ class Ingestion:
                 except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
                     spans.fail(trace.get_current_span(), error)
                     return failed(incoming.item.ref, error)
+                finally:
+                    fetches.drop(incoming.fetched)
 
             groups = answers(
                 first,
@@ -61,23 +66,24 @@ class Ingestion:
                 answer=answer,
                 size_of=lambda incoming: incoming.size,
                 ref_of=lambda incoming: incoming.item.ref,
-                prepare=intake.read,
+                prepare=intake.each,
             )
             async with aclosing(groups):
                 async for group in groups:
                     yield group
 
     async def _one(self, request: router_pb2.IngestRequest, deadline: float | None) -> router_pb2.IngestedItem:
-        intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, self._mesh.fetcher, prefix="item.")
         waits = Waits.of_a_call()
         check_options(request.options)
-        [incoming] = await intake.read([request.item])
-        if incoming.error is not None:
-            raise incoming.error
-        settle = functools.partial(self._settle, request.options, waits, deadline, streamed=False)
-        session = Session(self._mesh, await settle(), waits, settle=settle, prefix="item.", deadline=deadline)
-        async with session:
-            return await session.ingest(incoming)
+        async with self._mesh.fetcher.for_call() as fetches:
+            intake = Intake(self._mesh.settings.max_image_bytes, self._mesh.hashing, fetches, prefix="item.")
+            [incoming] = await intake.read([request.item])
+            if incoming.error is not None:
+                raise incoming.error
+            settle = functools.partial(self._settle, request.options, waits, deadline, streamed=False)
+            session = Session(self._mesh, await settle(), waits, settle=settle, prefix="item.", deadline=deadline)
+            async with session:
+                return await session.ingest(incoming)
 
     async def _settle(
         self, options: router_pb2.IngestOptions, waits: Waits, deadline: float | None, *, streamed: bool

@@ -3,15 +3,14 @@
 import asyncio
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from lensmesh.router.v1 import router_pb2
-from lensmesh_chassis.errors import InvalidInput, LensmeshError
-from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import image_content
+from lensmesh_chassis.requests import Fetching, image_content
 from lensmesh_chassis.structs import check_struct
 from router_svc.ingest.plan import Wanted
 from router_svc.ingest.turns import Turn, Turns
@@ -30,9 +29,11 @@ class Incoming:
 
     item: router_pb2.IngestItem
     wanted: Wanted | None
-    error: LensmeshError | None
+    error: Exception | None
     turn: Turn | None
     """None of an item with an error."""
+    fetched: int = 0
+    """Bytes that were fetched for it."""
 
     @property
     def size(self) -> int:
@@ -43,7 +44,7 @@ class Incoming:
 class Intake:
     """Reads the items of one call or stream."""
 
-    def __init__(self, max_image_bytes: int, hashing: Executor, fetcher: Fetcher, prefix: str = "") -> None:
+    def __init__(self, max_image_bytes: int, hashing: Executor, fetcher: Fetching, prefix: str = "") -> None:
         self._max_image_bytes = max_image_bytes
         self._hashing = hashing
         self._fetcher = fetcher
@@ -52,23 +53,51 @@ class Intake:
 
     async def read(self, items: Sequence[router_pb2.IngestItem]) -> list[Incoming]:
         """The items of one message, in order; a bad one carries its error."""
-        read = await asyncio.gather(*(self._look_at(item) for item in items))
-        return [
-            Incoming(
-                item,
-                found if isinstance(found, Wanted) else None,
-                None if isinstance(found, Wanted) else found,
-                self._turns.take(found) if isinstance(found, Wanted) else None,
-            )
-            for item, found in read
-        ]
+        return [self._incoming(*seen) for seen in await asyncio.gather(*(self._look_at(item) for item in items))]
 
-    async def _look_at(self, item: router_pb2.IngestItem) -> tuple[router_pb2.IngestItem, Wanted | LensmeshError]:
-        """The item, with its picture's bytes where they had to be fetched, and what it wants or why not."""
-        uri = item.image.uri
+    async def each(self, items: Sequence[router_pb2.IngestItem]) -> AsyncGenerator[Incoming, None]:
+        """The items of one message, those that have to be fetched as they are here; items of one id keep their order.
+
+        None waits for an earlier one: what is fetched counts until its item is answered, and that may be what the
+        earlier one waits for.
+        """
+        if not any(item.image.uri for item in items):
+            for incoming in await self.read(items):
+                yield incoming
+            return
+        ready: asyncio.Queue[Incoming] = asyncio.Queue()
+
+        async def look(item: router_pb2.IngestItem, before: asyncio.Task[None] | None) -> None:
+            if before is not None:
+                await asyncio.wait({before})
+            ready.put_nowait(self._incoming(*await self._look_at(item)))
+
+        tasks: list[asyncio.Task[None]] = []
+        last_of_id: dict[str, asyncio.Task[None]] = {}
+        for item in items:
+            tasks.append(asyncio.create_task(look(item, last_of_id.get(item.id))))
+            if item.id:
+                last_of_id[item.id] = tasks[-1]
+        try:
+            for _ in items:
+                yield await ready.get()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _incoming(self, item: router_pb2.IngestItem, found: Wanted | Exception, fetched: int) -> Incoming:
+        if isinstance(found, Wanted):
+            return Incoming(item, found, None, self._turns.take(found), fetched)
+        return Incoming(item, None, found, None, fetched)
+
+    async def _look_at(self, item: router_pb2.IngestItem) -> tuple[router_pb2.IngestItem, Wanted | Exception, int]:
+        """The item, with its image's bytes where they had to be fetched, what it wants or why not, and their count."""
+        uri, size = item.image.uri, 0
         try:
             content = await image_content(item.image, f"{self._prefix}image", self._fetcher)
             if uri:
+                size = len(content)
                 # Fetched once, here: whoever encodes and captions it gets the very bytes that the digest is of.
                 fetched = router_pb2.IngestItem()
                 fetched.CopyFrom(item)
@@ -79,9 +108,10 @@ class Intake:
             self._check_digest(item.content_digest, digest)
             check_id(item.id, f"{self._prefix}id")
             await self._check_metadata(item)
-        except LensmeshError as error:
-            return item, error
-        return item, Wanted(item.id or digest.hex(), digest, item.metadata.fields, item.caption, item.image_uri or uri)
+        except Exception as error:  # noqa: BLE001 - whatever an item breaks, it breaks for itself
+            return item, error, size
+        wanted = Wanted(item.id or digest.hex(), digest, item.metadata.fields, item.caption, item.image_uri or uri)
+        return item, wanted, size
 
     async def _digest(self, content: bytes) -> bytes:
         if len(content) <= INLINE_BYTES:

@@ -5,7 +5,7 @@ from typing import Any
 from google.protobuf.wrappers_pb2 import StringValue
 
 from lensmesh_chassis.addresses import parse_address
-from lensmesh_chassis.channels import open_channel, server_options
+from lensmesh_chassis.channels import Connections, open_channel, server_options
 from tests.chassis.conftest import Serve
 from tests.chassis.fakes import SHAPES, call, until
 from tests.chassis.name_server import name_server
@@ -55,4 +55,4 @@ async def test_a_replica_that_is_added_is_found(serve: Serve) -> None:
 
 def test_connections_have_no_age_where_none_is_set() -> None:
     assert "grpc.max_connection_age_ms" not in dict(server_options(1 << 20))
-    assert dict(server_options(1 << 20, 1.5))["grpc.max_connection_age_ms"] == 1500
+    assert dict(server_options(1 << 20, Connections(age_s=1.5)))["grpc.max_connection_age_ms"] == 1500

@@ -6,7 +6,8 @@ import pytest
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.fetching import Fetcher, FetchPolicy
+from lensmesh_chassis.fetch_settings import FetchPolicy
+from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import image_content, wants_bulk
 

@@ -18,8 +18,9 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.health import Health
 from lensmesh_chassis.interceptors import Errors, Gate, InFlight, in_order
 from lensmesh_chassis.leaving import Leaving
+from lensmesh_chassis.message_budget import MessageBudget
+from lensmesh_chassis.message_flow import MessagesIn, MessagesOut
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.shapes import StreamCloser
 from lensmesh_chassis.telemetry.metrics import CallMetrics
 from lensmesh_chassis.telemetry.spans import ITEM_REF
 from lensmesh_chassis.telemetry.tracing import active_provider, client_interceptors, server_interceptors, start_tracing
@@ -117,10 +118,12 @@ async def test_the_order_of_the_interceptors(traced: Traced) -> None:
     telemetry = server_interceptors(traced.provider)
     started, draining = asyncio.Event(), asyncio.Event()
     gate = Gate(Health(), started, draining, InFlight())
-    names = [type(one) for one in in_order(telemetry, CallMetrics(CollectorRegistry()), gate, max_message_bytes=1)]
-    assert names[:2] == [StreamCloser, type(telemetry[0])]
+    budget = MessageBudget(1 << 20, message_bytes=1 << 20)
+    order = in_order(telemetry, CallMetrics(CollectorRegistry()), gate, budget, max_message_bytes=1)
+    names = [type(one) for one in order]
+    assert names[:2] == [MessagesOut, type(telemetry[0])]
     assert names[-2:] == [Errors, Leaving]
-    assert names.index(CallMetrics) < names.index(Gate) < names.index(Errors)
+    assert names.index(CallMetrics) < names.index(Gate) < names.index(MessagesIn) < names.index(Errors)
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from google.protobuf import struct_pb2
 
 from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.budget import Budget
 from lensmesh_chassis.errors import InvalidInput, UpstreamFault, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import SettingsError, load_settings
-from router_svc.budget import Budget
 from router_svc.cut import CallLimits, cut
 from router_svc.ingest.metadata import same_value
 from router_svc.limits import tightest

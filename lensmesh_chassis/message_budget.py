@@ -1,0 +1,293 @@
+"""What all calls of one server may hold together: messages that arrive, that are worked on, and that are not taken.
+
+How large a message is, gRPC tells only when all of it is here, and it takes in what was asked for. So asking is what
+is bounded. A read has a moment to itself, in which nearly every message comes; a few reads have theirs at the same
+time. One that lasts is counted with all that it may still bring, and where that is too much for all of them, the oldest
+is given up, or else this one. A message that is here waits until there is room to work on it. Before it is asked for, a
+call costs its flow-control window and no more.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from lensmesh_chassis.budget import Budget
+from lensmesh_chassis.errors import Overloaded
+from lensmesh_chassis.reasons import Reason
+
+T = TypeVar("T")
+
+SMALL_BYTES = 64 * 1024
+"""Messages below it are worked on at once: the bound of calls bounds them."""
+
+# Reads that have their moment at the same time, and how long it lasts.
+_QUICK = 3
+_QUICK_S = 0.05
+# More for one that may have to be given up.
+_GRACE_S = 0.2
+# Reads and writes younger than that are not given up for others.
+_SLOW_S = 2.0
+# What a stream waits for counts by the largest message that it has brought: most streams bring nothing just now.
+_STREAM_SHARE = 8
+_TICK_S = 0.1
+_SOFT, _HARD = 0.6, 0.85
+_TRIM_EVERY_S = 1.0
+
+
+class _Transfer:
+    """One message on its way in or out: `bytes` is what it may still bring once it has lasted."""
+
+    def __init__(self, size: int) -> None:
+        self.task, self.begun = asyncio.current_task(), asyncio.get_running_loop().time()
+        self.bytes, self.given_up = size, False
+
+    def give_up(self) -> None:
+        if self.task is not None and not self.given_up:
+            self.given_up = True
+            self.task.cancel()
+
+
+class MessageBudget:
+    """The bytes of one server's messages. To be used on the event loop.
+
+    `total_bytes`: messages that are worked on, of all calls. `message_bytes`: the largest message. `lasting_bytes`:
+    what reads that last may bring, together. `memory_bytes`: what the process may use, 0 for any; `resident` tells what
+    it uses, and `trim` gives back what is free. `patience_s`: a call whose message is not here by then is refused.
+    `slow_s`: how long a read or write has to last to be given up for others.
+    """
+
+    def __init__(
+        self,
+        total_bytes: int,
+        *,
+        message_bytes: int,
+        lasting_bytes: int = 0,
+        memory_bytes: int = 0,
+        resident: Callable[[], int] = lambda: 0,
+        trim: Callable[[], None] = lambda: None,
+        patience_s: float = 5.0,
+        slow_s: float = _SLOW_S,
+    ) -> None:
+        self.total, self._message, self._patience_s = total_bytes, message_bytes, patience_s
+        self._slow_s = slow_s
+        self._lasting = lasting_bytes or 4 * message_bytes
+        self._memory, self._resident, self._trim = memory_bytes, resident, trim
+        self._trimmed = 0.0
+        self.work = Budget(total_bytes)
+        self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
+        self._quick = 0
+        # Bytes of messages that are here and wait to be worked on, or that are not taken.
+        self._queued = 0
+        self._queued_by: defaultdict[str, int] = defaultdict(int)
+        # By age. Those whose moment has passed count by what they may bring.
+        self._transfers: dict[_Transfer, None] = {}
+        self._slow: dict[_Transfer, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.refused = 0
+        """Calls that waited for room in vain, or came too slowly for it."""
+        self.given_up = 0
+        """Reads and writes that ended because memory was short."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that are here: worked on, waiting, or not taken by callers."""
+        return self.work.held + self._queued
+
+    async def receive(
+        self, method: str, read: Callable[[], Awaitable[T]], *, largest: int | None = None, patient: bool = False
+    ) -> T:
+        """What `read` reads, once it may begin.
+
+        `largest`: bytes of the largest message that came on this stream so far, None before the first. `patient`: waits
+        as long as it takes, for callers that hold nothing meanwhile. Raises Overloaded (OVERLOADED).
+        """
+        if self._waiting[method] or not self._may_begin(method):
+            await self._turn(method, patient=patient)
+        else:
+            self._quick += 1
+        quick = True
+
+        def lasts() -> None:
+            nonlocal quick
+            quick = False
+            self._end_moment()
+            self._make_room(transfer)
+
+        transfer = _Transfer(self._message if largest is None else largest // _STREAM_SHARE)
+        timer = asyncio.get_running_loop().call_later(_QUICK_S, lasts)
+        try:
+            with self._transferring(transfer):
+                return await read()
+        finally:
+            timer.cancel()
+            if quick:
+                self._end_moment()
+
+    @contextmanager
+    def account(self, method: str) -> Iterator["Account"]:
+        """What one call works on; leaving it gives all of that back."""
+        account = Account(self, method)
+        try:
+            yield account
+        finally:
+            account.drop()
+
+    async def enter(self, method: str, size: int, *, patient: bool) -> int:
+        """Wait for room to work on a message of `size` bytes; returns what is to be given back to `work`."""
+        if size < SMALL_BYTES:
+            return 0
+        with self._queueing(method, size):
+            try:
+                async with asyncio.timeout(None if patient else self._patience_s):
+                    return await self.work.take(size)
+            except TimeoutError:
+                self.refused += 1
+                raise self._full() from None
+
+    async def send(self, method: str, size: int, write: Awaitable[None]) -> None:
+        """Write an answer of `size` bytes. One that is not taken while memory is short ends its call."""
+        if size < SMALL_BYTES:
+            await write
+            return
+        with self._queueing(method, size), self._transferring(_Transfer(size)):
+            await write
+
+    @contextmanager
+    def _queueing(self, method: str, size: int) -> Iterator[None]:
+        self._queued += size
+        self._queued_by[method] += size
+        try:
+            yield
+        finally:
+            self._queued -= size
+            self._queued_by[method] -= size
+            self._let_on()
+
+    def _may_begin(self, method: str) -> bool:
+        """Large calls of one method do not stop the others: each has room as long as nothing of its own waits."""
+        return self._quick < _QUICK and (self._queued < self._message or not self._queued_by[method])
+
+    async def _turn(self, method: str, *, patient: bool) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line = self._waiting[method]
+        line.append(turn)
+        try:
+            async with asyncio.timeout(None if patient else self._patience_s):
+                await turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if turn.done() and not turn.cancelled():
+                self._end_moment()
+            if isinstance(error, TimeoutError):
+                self.refused += 1
+                raise self._full() from None
+            raise
+        finally:
+            if turn in line:
+                line.remove(turn)
+
+    def _end_moment(self) -> None:
+        self._quick -= 1
+        self._let_on()
+
+    def _let_on(self) -> None:
+        """Wake the first in line of each method in turn, as far as there is room."""
+        woken = True
+        while woken:
+            woken = False
+            for method, line in list(self._waiting.items()):
+                if line and self._may_begin(method):
+                    # The others come first next time.
+                    self._waiting[method] = self._waiting.pop(method)
+                    turn = line.popleft()
+                    if not turn.done():
+                        self._quick += 1
+                        turn.set_result(None)
+                    woken = True
+
+    def _make_room(self, late: _Transfer) -> None:
+        """Count a read that lasts; where all of them may bring too much, the oldest are given up, or else this one."""
+        self._slow[late] = None
+        before = asyncio.get_running_loop().time() - self._slow_s
+        for one in list(self._slow):
+            if self._slow_bytes() > self._lasting and one.begun < before:
+                self._refuse(one)
+        # A read that is only told late of its message, by a loop that had other work, gets the time to be told.
+        asyncio.get_running_loop().call_later(_GRACE_S, self._give_up_if_too_much, late)
+
+    def _give_up_if_too_much(self, late: _Transfer) -> None:
+        older = 0
+        for one in self._slow:
+            if one is late:
+                if older and older + late.bytes > self._lasting:
+                    self._refuse(late)
+                return
+            older += 0 if one.given_up else one.bytes
+
+    def _refuse(self, one: _Transfer) -> None:
+        one.give_up()
+        self.refused += 1
+
+    def _slow_bytes(self) -> int:
+        return sum(one.bytes for one in self._slow if not one.given_up)
+
+    @contextmanager
+    def _transferring(self, transfer: _Transfer) -> Iterator[None]:
+        self._transfers[transfer] = None
+        self._keep_looking()
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = transfer.task
+            if transfer.given_up and task is not None and task.uncancel() == 0:
+                raise self._full() from None
+            raise
+        finally:
+            del self._transfers[transfer]
+            self._slow.pop(transfer, None)
+
+    def _keep_looking(self) -> None:
+        if self._memory and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._look)
+
+    def _look(self) -> None:
+        """While memory is short, give back what is free, and end the oldest transfers with what they have brought."""
+        self._timer = None
+        now, used = asyncio.get_running_loop().time(), self._resident()
+        if used > self._memory * _SOFT and now > self._trimmed + _TRIM_EVERY_S:
+            self._trimmed = now
+            # It takes a while, and needs no Python.
+            asyncio.get_running_loop().run_in_executor(None, self._trim)
+        if used > self._memory * _HARD:
+            old = [one for one in self._transfers if one.begun < now - self._slow_s and not one.given_up]
+            for one in old[: len(old) // 4 + 1]:
+                one.give_up()
+                self.given_up += 1
+        if self._transfers:
+            self._keep_looking()
+
+    def _full(self) -> Overloaded:
+        return Overloaded(
+            Reason.OVERLOADED,
+            f"the calls that are here hold {self.held} bytes, the service works on {self.total} at a time, and others "
+            "wait for room: send the call again later, or to another replica",
+            metadata={"held_bytes": self.held, "limit_bytes": self.total},
+        )
+
+
+class Account:
+    """The message that one call works on."""
+
+    def __init__(self, budget: MessageBudget, method: str) -> None:
+        self._budget, self._method, self._taken = budget, method, 0
+
+    async def work_on(self, size: int, *, patient: bool = False) -> None:
+        """Take room for a message that is here. Raises Overloaded where there is none in time."""
+        self._taken = await self._budget.enter(self._method, size, patient=patient)
+
+    def drop(self) -> None:
+        """The message is done with."""
+        taken, self._taken = self._taken, 0
+        if taken:
+            self._budget.work.give(taken)

@@ -1,0 +1,147 @@
+"""How messages of calls come in and go out: one at a time, when there is room, whatever the shape of the call."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from typing import Any
+
+import grpc
+
+from lensmesh_chassis.errors import InvalidInput, LensmeshError
+from lensmesh_chassis.message_budget import Account, MessageBudget
+from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
+from lensmesh_chassis.status import abort
+
+
+class UnreadRequest:
+    """The one request of a call, still on the wire: what interceptors see of it until it is let in."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    async def read(self) -> Any:
+        """The message, or grpc.aio.EOF where the caller sends none."""
+        return await self._context.read()
+
+
+class MessagesOut(grpc.aio.ServerInterceptor):
+    """Makes every call a stream to gRPC, which changes nothing on the wire. To be the first in the list.
+
+    gRPC reads the request of a unary call before it runs any handler; of a stream the handler reads. So a call can be
+    refused without its message, and be told why.
+
+    Answers are sent by context.write(), so that a cancelled call unwinds its generators at once, in its own task. Left
+    to itself gRPC drops a generator that waits at a `yield` for the garbage collector, which closes it later and in
+    another task: work goes on for a client that left, its span cannot end in its own context, and what then asks the
+    context for its peer crashes the process, since the call under it is gone.
+    """
+
+    def __init__(self, budget: MessageBudget) -> None:
+        self._budget = budget
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method, budget, serialize = handler_call_details.method, self._budget, handler.response_serializer
+
+        def packed(response: Any) -> Any:
+            """Answers that a handler writes by itself come as messages, all others as bytes whose size is known."""
+            return response if isinstance(response, bytes) or serialize is None else serialize(response)
+
+        def received(requests: Any, context: Any) -> Any:
+            return requests if handler.request_streaming else UnreadRequest(context)
+
+        async def send(response: Any, context: Any) -> None:
+            data = packed(response)
+            await budget.send(method, len(data), context.write(data))
+
+        if handler.response_streaming:
+            run_streaming = streaming(handler)
+
+            async def answer(requests: Any, context: Any) -> None:
+                responses: Any = run_streaming(received(requests, context), context)
+                async with aclosing(responses):
+                    async for response in responses:
+                        await send(response, context)
+
+        else:
+            run_unary = unary(handler)
+
+            async def answer(requests: Any, context: Any) -> None:
+                response = await run_unary(received(requests, context), context)
+                await send(response, context)
+
+        return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, packed)
+
+
+class MessagesIn(Interceptor):
+    """Reads requests as the budget allows, and counts each until it is done with. To be inside of what lets calls in.
+
+    The request of a unary call is done with when the call ends; one of a stream, when the next one is asked for: what
+    was taken out of it by then, the service counts.
+    """
+
+    def __init__(self, budget: MessageBudget) -> None:
+        self._budget = budget
+        # Of the message read last: a message is parsed, and its reader runs on, without anything between.
+        self._size = 0
+
+    def around(self, _rpc: Rpc, _context: Any) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    def adapt(self, rpc: Rpc, handler: Any) -> Any:
+        parse = handler.request_deserializer
+
+        def deserialize(data: bytes) -> Any:
+            self._size = len(data)
+            return parse(data) if parse else data
+
+        if rpc.response_streaming:
+            run_streaming = streaming(handler)
+
+            async def respond(requests: Any, context: Any) -> AsyncIterator[Any]:
+                with self._budget.account(rpc.method) as account:
+                    responses: Any = run_streaming(await self._read(rpc, requests, context, account), context)
+                    async with aclosing(responses):
+                        async for response in responses:
+                            yield response
+
+            return rebuilt(handler, respond, request_deserializer=deserialize)
+        run = unary(handler)
+
+        async def answer(requests: Any, context: Any) -> Any:
+            with self._budget.account(rpc.method) as account:
+                return await run(await self._read(rpc, requests, context, account), context)
+
+        return rebuilt(handler, answer, request_deserializer=deserialize)
+
+    async def _read(self, rpc: Rpc, requests: Any, context: Any, account: Account) -> Any:
+        """The request of a unary call, or those of a stream as they come."""
+        if rpc.request_streaming:
+            return self._each(rpc, requests, account)
+        try:
+            message = await self._budget.receive(rpc.method, requests.read)
+            if message is grpc.aio.EOF:
+                raise InvalidInput(Reason.MESSAGE_MALFORMED, "the call carries no message: send one request")
+            await account.work_on(self._size)
+        except LensmeshError as error:
+            await abort(context, error)
+        return message
+
+    async def _each(self, rpc: Rpc, requests: Any, account: Account) -> AsyncIterator[Any]:
+        rest, largest = aiter(requests), None
+        while True:
+            account.drop()
+            message = await self._budget.receive(
+                rpc.method, _reader(rest), largest=largest, patient=largest is not None
+            )
+            if message is grpc.aio.EOF:
+                return
+            largest = max(largest or 0, self._size)
+            await account.work_on(self._size, patient=True)
+            yield message
+
+
+def _reader(rest: AsyncIterator[Any]) -> Callable[[], Any]:
+    return lambda: anext(rest, grpc.aio.EOF)
