@@ -32,6 +32,8 @@ from lensmesh_inference.pictures.transparency import Transparency
 # The unit vectors of the canary's picture and text.
 Answers: TypeAlias = tuple[Vector, Vector]
 
+# More than a query or a caption has; a thread does some thousand such texts a second.
+SHORT_TEXT_CHARS = 500
 GOLDEN_TEXT = "a red disc and a blue square"
 # What int8 and bfloat16 lose is ten times less, and what a broken device makes is nowhere near.
 CANARY_COSINE = 0.99
@@ -136,6 +138,23 @@ class Served:
         return len(item.text) * 4 + self.model.facts.context_tokens * 8
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Who makes tokens of texts."""
+
+    short: DecodePool
+    long: DecodePool
+
+    @property
+    def pools(self) -> tuple[DecodePool, DecodePool]:
+        """Both."""
+        return self.short, self.long
+
+    def pool_of(self, text: str) -> DecodePool:
+        """Whose turn a text is."""
+        return self.long if len(text) > SHORT_TEXT_CHARS else self.short
+
+
 class Engine:
     """All models of the process and the pool that decodes for them."""
 
@@ -150,11 +169,15 @@ class Engine:
         self._settings = settings
         self._health = health
         self.pool = open_pool(settings, [device for model in models for device in model.devices()])
+        # Texts have threads of their own, and long ones another than short ones: whatever a text costs, no image
+        # and no search's few words wait for it.
+        self.texts = Texts(DecodePool(1, name="tokenize"), DecodePool(1, name="tokenize-long"))
         self.served = [Served(model, self.pool, settings, metrics, cache) for model in models]
 
     async def start(self) -> None:
         """Start the device threads; each model answers its canary, so that no caller is the first."""
-        self._health.watch(self.pool)
+        for pool in (self.pool, *self.texts.pools):
+            self._health.watch(pool)
         self._health.start()
         for served in self.served:
             await served.batcher.start()
@@ -166,7 +189,7 @@ class Engine:
         """Fail what is queued and end all threads."""
         await self._health.stop_asking()
         await asyncio.gather(*(served.batcher.stop() for served in self.served))
-        await self.pool.close()
+        await asyncio.gather(*(pool.close() for pool in (self.pool, *self.texts.pools)))
         self._health.stop()
 
     async def _ask(self, served: Served, device: int) -> Answers:
@@ -174,7 +197,8 @@ class Engine:
         job = Job(served, served.model.facts.spaces[0], Lane.INTERACTIVE, None)
         picture, text = Picture(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
         # What callers may send is limited by settings; this is none of theirs. And the model has to answer it itself.
-        works = [_work(item, job, self.pool.decoder.within(ImageLimits()), cached=False) for item in (picture, text)]
+        decoder = self.pool.decoder.within(ImageLimits())
+        works = [_work(item, job, decoder, self.texts, cached=False) for item in (picture, text)]
         for work in works:
             work.device = device
         with served.engine.admit(works, job.lane) as seat:
@@ -211,7 +235,7 @@ class Engine:
     def work(self, item: Item, job: Job) -> EncodeWork:
         """What one item asks of the model. Raises ``InvalidInput`` for a text that is empty or too long."""
         self._check(item)
-        return _work(item, job, self.pool.decoder)
+        return _work(item, job, self.pool.decoder, self.texts)
 
     async def look_up(self, works: Sequence[EncodeWork], job: Job) -> None:
         """Ask the cache for a whole call's items; what it has needs no room."""
@@ -252,7 +276,7 @@ class Engine:
             )
 
 
-def _work(item: Item, job: Job, decoder: PictureDecoder, *, cached: bool = True) -> EncodeWork:
+def _work(item: Item, job: Job, decoder: PictureDecoder, texts: Texts, *, cached: bool = True) -> EncodeWork:
     model = job.served.model
     modality: Modality = "image" if isinstance(item, Picture) else "text"
     return Work(
@@ -261,6 +285,7 @@ def _work(item: Item, job: Job, decoder: PictureDecoder, *, cached: bool = True)
         size_bytes=job.served.size_of(item),
         lane=job.lane,
         deadline=job.deadline,
+        pool=texts.pool_of(item.text) if isinstance(item, Text) else None,
         group=PICTURE_GROUP if isinstance(item, Picture) else None,
         content=item.content if isinstance(item, Picture) else item.text.encode(),
         scope=scope_of(model.facts, modality, job.space.transparency) if cached else "",

@@ -91,6 +91,8 @@ class Work(Generic[In, Value]):
     given_up: Callable[[], None] | None = None
     device: int | None = None
     """The one device that shall answer, of a work without a scope; None: any."""
+    pool: DecodePool | None = None
+    """Whose threads prepare it; None: the model's own pool."""
     arrived: float = field(default_factory=time.monotonic)
     key: str | None = None
     """In the cache, once it was looked up there."""
@@ -232,7 +234,7 @@ class ModelEngine(Generic[In, Out, Value]):
 
     async def _prepare_and_compute(self, work: Work[In, Value], seat: Seat) -> Done[Value]:
         with spans.span(work.step), self.batcher.coming(work.lane, work.group):
-            prepared, preprocess_s = await self._pool.run(_timed, work.prepare, lane=work.lane)
+            prepared, preprocess_s = await (work.pool or self._pool).run(_timed, work.prepare, lane=work.lane)
         self.batcher.observer.prepared(preprocess_s)
         group = self._group_of(prepared)
         assert work.group in (None, group), f"{work.group} was said of an item of {group}: batches waited in vain"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 
 import grpc
 import numpy as np
 import pytest
 
+from encoder_svc.model import Prepared
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import (
@@ -69,8 +71,12 @@ async def test_the_mocks_numbers_and_spaces_are_golden() -> None:
     assert [space.id for model in info.models for space in model.spaces] == [
         "vs1-79565ba3e00efe0bf5f662c3bc4aad31",
         "vs1-8e4525abd093df4bd95a2de5bdf65207",
+        "vs1-36ab5457765f0959af93aa360d3b23c7",
+        "vs1-6f22978d21247362efdde992a3274b67",
         "vs1-abab7eae35c3f7ac87e48681f56ca596",
         "vs1-94d858c0e4e1232a9c6bfe8f4eab6b83",
+        "vs1-a7213d74a2274f65c7122e3d9fd742c3",
+        "vs1-9b01641ef13aa2741c8317adf8c34c34",
     ]
     seed = b"mock/" + hashlib.sha256(b"a red square").digest()
     stream = hashlib.shake_256(seed).digest(512 * 4)
@@ -155,7 +161,7 @@ async def test_float16_and_readable_floats_are_the_same_vector() -> None:
 
 async def test_the_raw_space_is_served_when_asked_for() -> None:
     async with serving() as served:
-        unit, raw = (await served.stub.GetInfo(encoder_pb2.GetInfoRequest())).models[0].spaces
+        unit, raw, *_ = (await served.stub.GetInfo(encoder_pb2.GetInfoRequest())).models[0].spaces
         request = encoder_pb2.EncodeImagesRequest(images=[image()], options=encoder_pb2.EncodeOptions(space_id=raw.id))
         embedding = (await served.stub.EncodeImages(request)).results[0].embedding
         default = (await served.stub.EncodeImages(encoder_pb2.EncodeImagesRequest(images=[image()]))).results[0]
@@ -309,3 +315,33 @@ async def test_a_call_that_is_cancelled_leaves_every_queue() -> None:
             .results[0]
             .HasField("embedding")
         )
+
+
+async def test_long_texts_hold_neither_short_ones_nor_images() -> None:
+    model = SlowReader()
+    async with serving(model) as served:
+        long = served.stub.EncodeTexts(encoder_pb2.EncodeTextsRequest(texts=["long " * 1000]))
+        try:
+            await until(model.reading.is_set)
+            short = await served.stub.EncodeTexts(encoder_pb2.EncodeTextsRequest(texts=["a cat"]))
+            seen = await served.stub.EncodeImages(encoder_pb2.EncodeImagesRequest(images=[image(1)]))
+            assert not long.done()
+        finally:
+            model.read.set()
+        await long
+    assert short.results[0].HasField("embedding")
+    assert seen.results[0].HasField("embedding")
+
+
+class SlowReader(HeldModel):
+    """A model whose tokenizer stands still over long texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading, self.read = threading.Event(), threading.Event()
+
+    def prepare_text(self, text: str) -> Prepared:
+        if len(text) > 1000:
+            self.reading.set()
+            assert self.read.wait(60)
+        return super().prepare_text(text)

@@ -1,0 +1,107 @@
+"""Tokens of texts that strangers make long: open_clip's own where they fit, and never in more than linear time."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import open_clip
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from open_clip.tokenizer import SimpleTokenizer
+
+from encoder_svc.tokens import Tokens
+
+CONTEXTS = (8, 77)
+TOKENIZERS = {context: SimpleTokenizer(context_length=context) for context in CONTEXTS}
+TOKENS = {context: Tokens(tokenizer) for context, tokenizer in TOKENIZERS.items()}
+LETTERS = st.text(st.sampled_from("abeinrst "), max_size=400)
+ANY = st.text(max_size=120)
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "&amp;",
+                "&#39;",
+                "&lt;",
+                "Ã©",
+                "ÃƒÂ©",
+                "\n",
+                " ",
+                "  ",
+                "\u0301",
+                "\u0316",
+                "é",
+                "'s",
+                "日本",
+                "👩",
+                "<b>",
+            ),
+            *("<start_of_text>", "12", "ﬃ", "\xa0", "a", "ing", "&#x41;", "!?", "_"),
+        ]
+    ),
+    max_size=60,
+).map("".join)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@settings(max_examples=40, deadline=None)
+@given(text=st.one_of(LETTERS, ANY, PIECES))
+@example("a" * 700)
+@example("cat\n \n\n dog")
+@example("x" + "\u0316\u0301" * 300)
+def test_tokens_are_open_clips_own(context: int, text: str) -> None:
+    mine, cut = TOKENS[context](text)
+    theirs = TOKENIZERS[context]([text])[0]
+    assert torch.equal(mine, theirs)
+    assert cut is (len(TOKENIZERS[context].encode(text)) + 2 > context)
+
+
+def test_long_words_become_the_same_pieces_by_either_way() -> None:
+    rng, tokenizer = random.Random(7), SimpleTokenizer()
+    for alphabet in ("ab", "abcdefghijklmnopqrstuvwxyz", "theinrs", "éèüß", "日本語中文", "!?.,-", "👩🎉❤"):
+        for length in (65, 130, 400):
+            word = "".join(rng.choice(alphabet) for _ in range(length))
+            assert torch.equal(TOKENS[77](word)[0], tokenizer([word])[0])
+
+
+STRANGE = {
+    "ten words of a thousand letters": " ".join("abcdefghij" * 100 for _ in range(10)),
+    "one word": "qwertzuiop" * 1000,
+    "blank lines": "\n" * 9999 + "a",
+    "lines of spaces": "\n   " * 2499 + "\na",
+    "marks": "a" + "\u0345\u0301\u0316" * 3333,
+    "sorted marks": "a" + "\u0345" * 3000 + "\u0301" * 3000 + "\u0316" * 3000,
+    "entities": "&amp;amp;" * 1111,
+    "ampersands": "&" * 10_000,
+    "mended twice": "ÃƒÂ©" * 2500,
+    "a character's number of 5,000 digits": "&#" + "9" * 5000 + ";",
+    "the same, hidden": "&amp;#" + "0" * 5000 + "65;",
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_the_strangest_text_costs_no_more_than_many_ordinary_ones(kind: str) -> None:
+    """In the time of this thread: others' work on the machine is not counted."""
+    tokens = TOKENS[77]
+    ordinary = "a photo of a cat and of a dog " * 330
+    tokens(ordinary)
+    begun = time.thread_time()
+    for _ in range(20):
+        tokens(ordinary)
+    usual = time.thread_time() - begun
+    begun = time.thread_time()
+    ids, _ = tokens(STRANGE[kind])
+    assert ids.shape == (77,)
+    assert time.thread_time() - begun < max(0.5, 20 * usual)
+
+
+def test_what_is_seen_between_blank_lines_is_the_same() -> None:
+    assert torch.equal(TOKENS[77](STRANGE["blank lines"])[0], TOKENS[77]("a")[0])
+    assert torch.equal(TOKENS[77](STRANGE["lines of spaces"])[0], TOKENS[77]("a")[0])
+
+
+def test_the_tokenizer_of_models_by_tag_is_the_one_that_is_read_word_by_word() -> None:
+    assert Tokens(open_clip.get_tokenizer("ViT-B-32"))._words is not None
