@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from lensmesh_chassis.fetch_settings import FetchSettings
 from lensmesh_inference.cache import redis_address
-from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.limits import Costs, ImageLimits
 
 
 class ModelServiceSettings(FetchSettings):
@@ -52,7 +52,26 @@ class ModelServiceSettings(FetchSettings):
         ge=-1,
         description="Processes that decode pictures, for machines with more cores than one Python process keeps busy, "
         "each some 320 MB; 0: threads decode. -1: 0, but for a model on a GPU and more than 8 cores one for each core "
-        "but 4, at most 32.",
+        "but 4, at most 32. Images whose headers do not prove them cheap have processes of their own in any case.",
+    )
+    decode_memory_bytes: int = Field(
+        default=1536 * 1024**2,
+        ge=64 * 1024**2,
+        description="Memory that decoding takes at a time, as the images' headers tell: a third for those that are "
+        "decoded in threads, two thirds for the others. Images wait for room; one that takes more than two thirds is "
+        "refused (IMAGE_TOO_COSTLY).",
+    )
+    decode_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="Seconds on a processor that decoding an image may take whose header does not prove it cheap; "
+        "then it is refused (IMAGE_TOO_COSTLY). On a busy machine it gets six times as long by the clock.",
+    )
+    state_dir: str = Field(
+        default="auto",
+        description="Folder that keeps which images were being decoded when a process ended, so that the next one "
+        "decodes them with care; auto: lensmesh/decoding in the user's cache folder (XDG_CACHE_HOME, else ~/.cache); "
+        "empty: that is not kept.",
     )
     scaled_decoding: bool = Field(
         default=True,
@@ -139,3 +158,8 @@ class ModelServiceSettings(FetchSettings):
     def image_limits(self) -> ImageLimits:
         """What one picture may be."""
         return ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels)
+
+    @property
+    def decode_costs(self) -> Costs:
+        """What decoding may cost."""
+        return Costs(memory_bytes=self.decode_memory_bytes, cpu_s=self.decode_seconds, state_dir=self.state_dir)

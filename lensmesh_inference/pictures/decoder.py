@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from PIL import Image
 
 from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.pictures.budget import DecodeBudget
+from lensmesh_inference.pictures.care import CarefulDecoding, NeedsCareError
 from lensmesh_inference.pictures.content import is_low_content
 from lensmesh_inference.pictures.header import open_picture
-from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.limits import Costs, ImageLimits
 from lensmesh_inference.pictures.messages import Asked
+from lensmesh_inference.pictures.pieces import Structure
 from lensmesh_inference.pictures.pillow import Decoded, decode_opened
+from lensmesh_inference.pictures.processes import DecodeProcesses
+from lensmesh_inference.pictures.quiet import quiet_pillow
+from lensmesh_inference.pictures.raster import cost_by_pillow
+from lensmesh_inference.pictures.structure import look
+from lensmesh_inference.pictures.suspects import Suspects, state_folder
 from lensmesh_inference.pictures.transform import Transform
 from lensmesh_inference.pictures.transparency import Transparency
 
@@ -21,7 +29,6 @@ if TYPE_CHECKING:
     import torch
 
     from lensmesh_inference.pictures.prepare import Prepared
-    from lensmesh_inference.pictures.processes import DecodeProcesses
 
 # A library's own way from an upright RGB picture to uint8 of shape (3, height, width), for what `Transform` cannot say.
 LibraryTransform: TypeAlias = "Callable[[Image.Image], torch.Tensor]"
@@ -45,34 +52,46 @@ def choose_processes(requested: int, *, on_gpu: bool, cores: int | None = None) 
 
 
 class PictureDecoder:
-    """Decodes what is within its limits. Its methods block and may be called from many threads at once."""
+    """Decodes what is within its limits. Its methods block and may be called from many threads at once.
 
-    def __init__(self, limits: ImageLimits, *, scaled: bool = True, processes: int = 0) -> None:
-        """With `scaled`, large JPEG pictures are decoded at a part of their size; with `processes`, not in the caller's
-        thread but in as many processes, which are started for the first picture."""
+    What a look at an image's structure proves cheap is decoded in the calling thread. All else, and what needs much
+    memory, or was being decoded when a process ended, is decoded with care (`care.py`).
+    """
+
+    def __init__(
+        self, limits: ImageLimits, *, scaled: bool = True, processes: int = 0, costs: Costs | None = None
+    ) -> None:
+        """With `scaled`, large JPEG pictures are decoded at a part of their size; with `processes`, what is cheap is
+        decoded not in the caller's thread but in as many processes, which are started for the first pictures."""
+        quiet_pillow()
         self._limits = limits
         self._scaled = scaled
-        self._helpers = _Helpers(processes)
+        self._means = _Means(processes, costs or Costs())
 
     @property
     def threads(self) -> int:
         """How many threads keep it busy."""
-        return self._helpers.count + _MORE_THREADS if self._helpers.count else cpu_count()
+        return self.processes + _MORE_THREADS if self.processes else cpu_count()
+
+    @property
+    def careful_threads(self) -> int:
+        """How many threads keep its careful decoding busy."""
+        return self._means.careful.threads
 
     @property
     def processes(self) -> int:
-        """How many processes decode; 0: the caller's thread does."""
-        return self._helpers.count
+        """How many processes decode what is cheap; 0: the caller's thread does."""
+        return self._means.quick.count
 
     @property
     def pids(self) -> list[int]:
         """Of its processes, those that have been started."""
-        return self._helpers.pids
+        return self._means.quick.pids + self._means.careful.pids
 
     def within(self, limits: ImageLimits) -> PictureDecoder:
         """The same, within other limits; not to be closed."""
-        other = PictureDecoder(limits, scaled=self._scaled)
-        other._helpers = self._helpers
+        other = PictureDecoder.__new__(PictureDecoder)
+        other._limits, other._scaled, other._means = limits, self._scaled, self._means
         return other
 
     def prepare(
@@ -83,47 +102,81 @@ class PictureDecoder:
         *,
         transparency: Transparency = Transparency.DROP,
     ) -> Prepared:
-        """One picture as a model takes it. Raises ``InvalidInput`` for a bad one, naming `field`."""
-        if isinstance(transform, Transform) and self._helpers.count:
-            asked = Asked(transform, self._limits, field, self._scaled, transparency)
-            return self._helpers.get().prepare(content, asked)
-        from lensmesh_inference.pictures.prepare import Prepared, prepare
+        """One picture as a model takes it.
 
-        if isinstance(transform, Transform):
-            return prepare(content, transform, self._limits, field, scaled=self._scaled, transparency=transparency)
-        decoded = self.check(content, field, transparency=transparency)
-        pixels = transform(decoded.image)
-        return Prepared(pixels, is_low_content(pixels.numpy()), decoded.fully_transparent)
+        Raises ``InvalidInput`` for a bad one, naming `field`, and ``NeedsCareError`` where it needs care and the
+        calling thread is a quick one.
+        """
+        from lensmesh_inference.pictures.prepare import Prepared, as_prepared, prepare
+
+        if not isinstance(transform, Transform):
+            decoded = self.check(content, field, transparency=transparency)
+            pixels = transform(decoded.image)
+            return Prepared(pixels, is_low_content(pixels.numpy()), decoded.fully_transparent)
+        structure = self._look(content, field)
+        asked = Asked(transform, self._limits, field, self._scaled, transparency)
+        means = self._means
+        with suppress(NeedsCareError):
+            if self._is_quick(content, structure):
+                if self.processes:
+                    cost = means.within_each(cost_by_pillow(structure, structure.pixels))
+                    return as_prepared(*means.quick.decode(content, asked, memory_bytes=cost))
+                with means.suspects.decoding(content):
+                    return prepare(
+                        content,
+                        transform,
+                        self._limits,
+                        field,
+                        structure=structure,
+                        room=means.room(field),
+                        scaled=self._scaled,
+                        transparency=transparency,
+                    )
+        return as_prepared(*means.careful.decode(content, asked, structure))
 
     def check(self, content: bytes, field: str = "image", *, transparency: Transparency = Transparency.DROP) -> Decoded:
-        """The whole picture, decoded without torch. Raises ``InvalidInput`` naming `field`."""
-        return decode_opened(open_picture(content, self._limits, field), content, field, transparency)
+        """The whole picture, decoded without torch. Raises as `prepare` does."""
+        structure = self._look(content, field)
+        with suppress(NeedsCareError):
+            if self._is_quick(content, structure):
+                picture = open_picture(content, self._limits, field)
+                cost = cost_by_pillow(structure, picture.width * picture.height)
+                with self._means.suspects.decoding(content), self._means.room(field)(cost):
+                    return decode_opened(picture, content, field, transparency)
+        asked = Asked(None, self._limits, field, self._scaled, transparency)
+        answer, pixels = self._means.careful.decode(content, asked, structure)
+        return Decoded(Image.fromarray(pixels), answer.fully_transparent)
 
     def close(self) -> None:
         """End its processes. Nobody may be decoding any more."""
-        self._helpers.close()
+        self._means.quick.close()
+        self._means.careful.close()
+        self._means.suspects.close()
+
+    def _look(self, content: bytes, field: str) -> Structure:
+        # What is too large is refused for that.
+        return look(content, field) if len(content) <= self._limits.max_bytes else Structure("")
+
+    def _is_quick(self, content: bytes, structure: Structure) -> bool:
+        # What has no known beginning is decoded by nobody, and told so at once.
+        return (structure.usual or not structure.container) and content not in self._means.suspects
 
 
-class _Helpers:
-    """Processes that are started when they are first needed."""
+class _Means:
+    """With what decoders of one family decode."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._starting = threading.Lock()
-        self._processes: DecodeProcesses | None = None
+    def __init__(self, processes: int, costs: Costs) -> None:
+        self.quick = DecodeProcesses(processes, "torch", cpu_s=costs.cpu_s)
+        self.budget = DecodeBudget(costs.memory_bytes // 3)
+        self.careful = CarefulDecoding(costs.memory_bytes - self.budget.total_bytes, costs.cpu_s)
+        self.suspects = Suspects(state_folder(costs.state_dir))
 
-    @property
-    def pids(self) -> list[int]:
-        return self._processes.pids if self._processes is not None else []
+    def room(self, field: str) -> Callable[[int], AbstractContextManager[None]]:
+        """Room in the budget of what is cheap."""
+        return lambda size_bytes: self.budget.hold(self.within_each(size_bytes), field)
 
-    def get(self) -> DecodeProcesses:
-        with self._starting:
-            if self._processes is None:
-                from lensmesh_inference.pictures.processes import DecodeProcesses
-
-                self._processes = DecodeProcesses(self.count)
-            return self._processes
-
-    def close(self) -> None:
-        if self._processes is not None:
-            self._processes.close()
+    def within_each(self, size_bytes: int) -> int:
+        """As many bytes, if they are few. Raises ``NeedsCareError``."""
+        if size_bytes > self.budget.total_bytes // 2:
+            raise NeedsCareError
+        return size_bytes

@@ -39,7 +39,7 @@ def decode_jpeg(
         # Four channels are for printing, and Pillow knows their inks; whether they are all there is told by an eighth.
         _decode(content, "CMYK", -(-height // _PARTS[0]), -(-width // _PARTS[0]), field)
         return None
-    part = _part(height, width, target) if scaled else 1
+    part = part_of(height, width, target) if scaled else 1
     return _decode(content, "RGB", -(-height // part), -(-width // part), field), part
 
 
@@ -68,7 +68,8 @@ def _strictly(content: bytes, colours: str, height: int, width: int, *, strict: 
     return pixels
 
 
-def _part(height: int, width: int, target: tuple[int, int]) -> int:
+def part_of(height: int, width: int, target: tuple[int, int]) -> int:
+    """Tell n where an image of this height and width is decoded at an n-th of its size, to be scaled to `target`."""
     for part in _PARTS:
         if height >= _LEAST_OVERSIZE * part * target[0] and width >= _LEAST_OVERSIZE * part * target[1]:
             return part

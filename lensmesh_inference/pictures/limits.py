@@ -17,3 +17,16 @@ class ImageLimits:
     # The longer side divided by the shorter one, which a model scales to its own size: 1 x 10,000,000 pixels would
     # become terabytes there.
     max_side_ratio: int = 200
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What decoding may cost a process that serves models."""
+
+    memory_bytes: int = 1536 * 1024 * 1024
+    """Of all images that are decoded at a time: a third for those whose header proves them cheap, and two thirds for
+    the others, so that neither waits for the other."""
+    cpu_s: float = 10
+    """Seconds on a processor for one image whose header does not prove it cheap."""
+    state_dir: str = ""
+    """Where the images are named that were being decoded when a process ended; "": nowhere."""

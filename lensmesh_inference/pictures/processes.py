@@ -1,162 +1,125 @@
-"""Processes that prepare pictures, for machines with more cores than one Python process can keep busy.
+"""Processes that decode images, each of them with limits that end it, and never the service.
 
-Each is a fresh interpreter (a fork after gRPC or CUDA have begun would hang) that knows torch and none of the models. A
-thread of the decode pool asks one at a time and waits for it without Python's lock.
+Each is a fresh interpreter (a fork after gRPC or CUDA have begun would hang) that knows none of the models. A thread
+asks one at a time and waits for it without Python's lock. Two uses have this one mechanism: few small processes for
+images that prove no cost, and many that know torch, for machines with more cores than one Python process keeps busy.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import pickle
-import queue
-import socket
-import struct
-import subprocess
-import sys
-from multiprocessing.connection import Connection
-from typing import Final
-
-import torch
+import threading
+from dataclasses import replace
+from typing import Final, Literal, TypeAlias
 
 from lensmesh_chassis.errors import InternalFault, InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.pictures.messages import READY, Answer, Asked
-from lensmesh_inference.pictures.prepare import Prepared
+from lensmesh_inference.pictures.interpreter import Interpreter, LostProcessError
+from lensmesh_inference.pictures.messages import Answer, Asked
+from lensmesh_inference.pictures.raster import Pixels
 
-# For importing torch on a machine that is starting many things at once.
-_START_S: Final = 300.0
-# Longest time for one picture. The largest one that is accepted takes a second or two.
-PICTURE_S: Final = 60
-# How many processes one picture may cost before it is held to be the reason.
-_TRIES: Final = 2
-_END_S: Final = 10.0
+Kind: TypeAlias = Literal["torch", "pillow"]
+# How many processes may come to their end before they have read an image.
+_TRIES: Final = 3
+# A machine that does much else gives a process this part of the time.
+_LEAST_SHARE: Final = 6
+# What a decoder's own bookkeeping may take beside what the header tells.
+_MEMORY_FACTOR: Final = 1.25
+_MEMORY_BYTES: Final = 64 * 1024**2
 _log = logging.getLogger(__name__)
 
 
-class LostChildError(Exception):
-    """The process ended or hangs."""
-
-
-class Child:
-    """One process; a thread at a time talks to it."""
-
-    def __init__(self, picture_s: int) -> None:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            # A hanging decoder is found by what waits for it.
-            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", picture_s, 0))
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "lensmesh_inference.pictures.child", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                # The same code as here; and no threads besides its own one.
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
-            )
-            self._pipe: Connection[bytes, bytes] = Connection(ours.detach())
-        self.ready = False
-        """Whether it has come so far that a picture can be what ends it."""
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    def prepare(self, content: bytes, asked: Asked) -> Prepared:
-        """As `prepare.prepare`; raises ``LostChildError`` where the process did not live to answer."""
-        question = pickle.dumps(asked)
-        pixels = torch.empty(3, asked.transform.height, asked.transform.width, dtype=torch.uint8)
-        try:
-            answer = self._ask(question, content, pixels)
-        except Exception as error:
-            # Half an answer, or what is none: whatever comes next from this process would be of the picture before.
-            raise LostChildError(type(error).__name__) from error
-        if answer.refused is not None:
-            raise answer.refused.error()
-        if answer.bug:
-            raise RuntimeError(f"a decoding process failed: {answer.bug}")
-        return Prepared(pixels, answer.low_content, answer.fully_transparent)
-
-    def _ask(self, question: bytes, content: bytes, pixels: torch.Tensor) -> Answer:
-        """The answer, and in `pixels` what it made of the picture."""
-        if not self.ready:
-            self._wait_until_ready()
-        self._pipe.send_bytes(question)
-        self._pipe.send_bytes(content)
-        answer: Answer = pickle.loads(self._pipe.recv_bytes())
-        done = answer.refused is None and not answer.bug
-        if done and self._pipe.recv_bytes_into(pixels.numpy().data.cast("B")) != pixels.nbytes:
-            raise EOFError
-        return answer
-
-    def end(self, *, within_s: float = _END_S) -> None:
-        """Close its pipe, at which it ends; kill it where it does not, or has not begun to read."""
-        self._pipe.close()
-        try:
-            self._process.wait(within_s if self.ready else 0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _wait_until_ready(self) -> None:
-        if not self._pipe.poll(_START_S) or self._pipe.recv_bytes() != READY:
-            raise EOFError
-        self.ready = True
-
-
 class DecodeProcesses:
-    """`count` processes that answer any thread's call, and are replaced when they are lost."""
+    """At most `count` processes that answer any thread's call; started when they are needed, replaced when lost."""
 
-    def __init__(self, count: int, *, picture_s: int = PICTURE_S) -> None:
-        """A process that needs more than `picture_s` for one picture is held to hang."""
-        self._picture_s = picture_s
-        self._children = {Child(picture_s) for _ in range(count)}
-        self._free: queue.SimpleQueue[Child] = queue.SimpleQueue()
-        for child in self._children:
-            self._free.put(child)
+    def __init__(self, count: int, kind: Kind, *, cpu_s: float, answer_s: float | None = None) -> None:
+        """A process that needs more than `cpu_s` seconds on a processor for one image is ended, and one that has not
+        answered after `answer_s`, unless told six times as many."""
+        self.count: Final = count
+        self._kind: Final = kind
+        self._cpu_s: Final = cpu_s
+        self._answer_s: Final = _LEAST_SHARE * cpu_s if answer_s is None else answer_s
+        self._room = threading.Semaphore(count)
+        self._lock = threading.Lock()
+        self._all: set[Interpreter] = set()
+        self._idle: list[Interpreter] = []
 
     @property
     def pids(self) -> list[int]:
         """Of those that live or are about to be found dead."""
-        return [child.pid for child in list(self._children)]
+        with self._lock:
+            return [process.pid for process in self._all]
 
-    def prepare(self, content: bytes, asked: Asked) -> Prepared:
-        """As `prepare.prepare`, in one of the processes.
+    def decode(self, content: bytes, asked: Asked, *, memory_bytes: int) -> tuple[Answer, Pixels]:
+        """Decode one image in one of the processes, within so much memory: the answer and its pixels.
 
-        A lost process is replaced and its picture done again, by another one; a picture that loses two is refused
-        as undecodable.
+        Raises what is wrong with the image, and IMAGE_TOO_COSTLY for one that ended, outlived or overfilled its
+        process: it is tried once. A process that was lost before it had read the image costs the image nothing.
         """
-        innocent = False
+        memory = int(memory_bytes * _MEMORY_FACTOR) + _MEMORY_BYTES + 2 * len(content)
+        asked = replace(asked, memory_bytes=memory, cpu_s=self._cpu_s)
         for _ in range(_TRIES):
-            child = self._free.get()
             try:
-                prepared = child.prepare(content, asked)
-            except LostChildError as error:
-                innocent = innocent or not child.ready
-                child = self._replace(child, error)
-            else:
-                return prepared
-            finally:
-                self._free.put(child)
-        if innocent:
-            raise InternalFault(Reason.INTERNAL, "No decoding process starts; the service's log tells why.")
-        raise InvalidInput(
-            Reason.IMAGE_UNDECODABLE,
-            f"{asked.field} cannot be decoded: {_TRIES} processes that tried did not live to answer. Encode it again.",
-            field=asked.field,
-        )
+                answer, pixels = self._ask(content, asked)
+            except LostProcessError as lost:
+                if not lost.before:
+                    raise self._refusal(lost, asked) from lost
+                continue
+            if answer.refused is not None:
+                raise answer.refused.error()
+            if answer.overfilled:
+                text = f"{asked.field} takes more memory to decode than its size tells: encode it again."
+                raise too_costly(text, asked.field, {"max_decode_bytes": memory_bytes})
+            if answer.bug:
+                raise RuntimeError(f"a decoding process failed: {answer.bug}")
+            return answer, pixels
+        raise InternalFault(Reason.INTERNAL, "No decoding process starts; the service's log tells why.")
 
     def close(self) -> None:
-        """End all processes, after what they are doing."""
-        for _ in range(len(self._children)):
-            self._free.get().end()
-        self._children.clear()
+        """End all processes. Nobody may be decoding any more."""
+        with self._lock:
+            ended, self._all, self._idle = self._all, set(), []
+        for process in ended:
+            process.end()
 
-    def _replace(self, lost: Child, error: LostChildError) -> Child:
-        lost.end(within_s=0)
-        _log.warning("decoding process %d was lost (%s); another one is started", lost.pid, error)
-        child = Child(self._picture_s)
-        self._children.discard(lost)
-        self._children.add(child)
-        return child
+    def _ask(self, content: bytes, asked: Asked) -> tuple[Answer, Pixels]:
+        with self._room:
+            process = self._take()
+            try:
+                answered = process.ask(content, asked)
+            except BaseException as error:
+                with self._lock:
+                    self._all.discard(process)
+                said = process.said()
+                process.end(within_s=0)
+                _log.warning("decoding process %d was lost (%s)%s", process.pid, error, said)
+                raise
+            with self._lock:
+                self._idle.append(process)
+        if said := process.said():
+            _log.info("%s was decoded%s", asked.field, said)
+        return answered
+
+    def _take(self) -> Interpreter:
+        with self._lock:
+            while self._idle:
+                process = self._idle.pop()
+                if process.lives:
+                    return process
+                self._all.discard(process)
+                process.end(within_s=0)
+            process = Interpreter(self._kind, answer_s=self._answer_s)
+            self._all.add(process)
+            return process
+
+    def _refusal(self, lost: LostProcessError, asked: Asked) -> InvalidInput:
+        if lost.too_long:
+            text = f"{asked.field} takes more than {self._cpu_s:g} s to decode: encode it again, or scale it down."
+            return too_costly(text, asked.field, {"max_decode_seconds": f"{self._cpu_s:g}"})
+        text = f"{asked.field} ended the process that decoded it, and is not tried again: encode it again."
+        return too_costly(text, asked.field, {})
+
+
+def too_costly(text: str, field: str, metadata: dict[str, object]) -> InvalidInput:
+    """The error of an image that costs more than one may."""
+    return InvalidInput(Reason.IMAGE_TOO_COSTLY, text, field=field, metadata=metadata)

@@ -110,7 +110,7 @@ class Suspects:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(len(self._slots))
         self._slots = mmap.mmap(file.fileno(), len(self._slots))
-        self._file = file  # type: ignore[assignment]  # a file by another name
+        self._file = file
 
 
 def _take(path: Path) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Decoding in processes: the same pixels and the same errors, and none of their deaths is noticed by a caller."""
+"""Decoding in processes: the same pixels and errors as in a thread, and limits that end a process and no service."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
 from PIL import Image
 
-from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.errors import InternalFault, InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.pictures import interpreter
 from lensmesh_inference.pictures.decoder import PictureDecoder, choose_processes
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.messages import Asked
@@ -26,16 +27,17 @@ from lensmesh_inference.pictures.processes import DecodeProcesses
 from lensmesh_inference.pictures.transform import Transform
 from lensmesh_inference.pictures.transparency import Transparency
 from tests.inference.pictures.encoded import encoded, noise
+from tests.inference.pictures.hostile import tiff
 
 LIMITS = ImageLimits(max_pixels=20_000_000)
 TRANSFORM = Transform(32, 40, "longest", "bicubic", 117)
+ASKED = Asked(TRANSFORM, LIMITS, "images[7]", scaled=True)
 SMALL = encoded(noise(), "JPEG")
-# Long enough to decode that a test finds the process at it.
-LARGE = encoded(noise(size=(2000, 1500)))
+MEMORY = 200 * 1024**2
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Importing torch takes minutes on a machine that does much else."""
+    """An interpreter may take minutes to start on a machine that does much else."""
     end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
@@ -43,173 +45,207 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def decoder() -> Iterator[PictureDecoder]:
-    decoder = PictureDecoder(LIMITS, processes=2)
-    yield decoder
-    pids = decoder.pids
-    decoder.close()
+def processes() -> Iterator[DecodeProcesses]:
+    processes = DecodeProcesses(2, "pillow", cpu_s=20)
+    yield processes
+    pids = processes.pids
+    processes.close()
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def in_thread() -> PictureDecoder:
-    return PictureDecoder(LIMITS)
-
-
-def test_the_same_pixels_as_in_a_thread(decoder: PictureDecoder) -> None:
-    contents = [
-        SMALL,
-        encoded(noise("P"), "GIF"),
-        encoded(noise(size=(700, 500)), "JPEG"),
-        encoded(noise("CMYK"), "JPEG"),
-    ]
-    with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(lambda content: decoder.prepare(content, TRANSFORM).pixels, contents * 5))
-    expected = [in_thread().prepare(content, TRANSFORM).pixels for content in contents] * 5
-    assert all(torch.equal(one, other) for one, other in zip(results, expected, strict=True))
-    assert results[0].is_contiguous()
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture", b"%PDF", SMALL[:600], encoded(noise(size=(1, 201)))])
-def test_the_same_errors_as_in_a_thread(decoder: PictureDecoder, content: bytes) -> None:
-    with pytest.raises(InvalidInput) as here:
-        in_thread().prepare(content, TRANSFORM, "images[3].content")
-    with pytest.raises(InvalidInput) as there:
-        decoder.prepare(content, TRANSFORM, "images[3].content")
-    for name in ("reason", "message", "violations", "metadata"):
-        assert getattr(there.value, name) == getattr(here.value, name)
-    assert there.value.violations[0].field == "images[3].content"
-
-
-def test_other_limits_by_the_same_processes(decoder: PictureDecoder) -> None:
-    strict = decoder.within(ImageLimits(max_pixels=100))
-    with pytest.raises(InvalidInput) as caught:
-        strict.prepare(SMALL, TRANSFORM)
-    assert caught.value.reason is Reason.IMAGE_TOO_MANY_PIXELS
-    assert strict.pids == decoder.pids
-
-
-def test_a_bug_ends_no_process(decoder: PictureDecoder) -> None:
-    pids = decoder.pids
-    with pytest.raises(RuntimeError, match="a decoding process failed: Traceback"):
-        decoder.prepare(SMALL, Transform(0, 0, "squash", "bicubic"))
-    assert decoder.pids == pids
-    assert decoder.prepare(SMALL, TRANSFORM).pixels.shape == (3, 32, 40)
-
-
-def busy(pids: list[int]) -> int:
-    """The process that decodes: it alone uses its processor."""
-    before = {pid: sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids}
-    found: list[int] = []
-
-    def one_has_worked() -> bool:
-        found[:] = [pid for pid in pids if sum(psutil.Process(pid).cpu_times()[:2]) > before[pid] + 0.02]
-        return bool(found)
-
-    until(one_has_worked)
-    return found[0]
-
-
-def test_a_killed_process_is_replaced_and_its_picture_done_again(decoder: PictureDecoder) -> None:
-    decoder.prepare(SMALL, TRANSFORM)
-    pids = sorted(decoder.pids)
-    with ThreadPoolExecutor(1) as threads:
-        job = threads.submit(decoder.prepare, LARGE, TRANSFORM)
-        os.kill(busy(pids), signal.SIGKILL)
-        assert torch.equal(job.result(300).pixels, in_thread().prepare(LARGE, TRANSFORM).pixels)
-    assert len(decoder.pids) == 2
-    assert sorted(decoder.pids) != pids
-
-
-def test_processes_take_the_policy_of_transparency_and_tell_what_they_saw(decoder: PictureDecoder) -> None:
-    clear = encoded(Image.new("RGBA", (40, 32), (9, 9, 9, 0)))
-    made = decoder.prepare(clear, TRANSFORM, transparency=Transparency.WHITE)
-    assert (made.pixels == 255).all()
-    assert (made.fully_transparent, made.low_content) == (True, True)
-    seen = decoder.prepare(SMALL, TRANSFORM)
-    assert (seen.fully_transparent, seen.low_content) == (False, False)
-
-
-def test_a_process_killed_while_it_waits(decoder: PictureDecoder) -> None:
-    os.kill(decoder.pids[0], signal.SIGKILL)
-    with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(lambda _: decoder.prepare(SMALL, TRANSFORM).pixels, range(8)))
-    assert all(torch.equal(one, results[0]) for one in results)
+@pytest.fixture
+def brief() -> Iterator[DecodeProcesses]:
+    """One process that may take a fifth of a second for an image."""
+    processes = DecodeProcesses(1, "pillow", cpu_s=0.2, answer_s=60)
+    yield processes
+    processes.close()
 
 
 class Deadly(Transform):
     """Ends the process that is asked for it."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os._exit, (9,)
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return height, width
 
 
-def test_a_picture_that_ends_whoever_decodes_it_is_refused(
-    decoder: PictureDecoder, caplog: pytest.LogCaptureFixture
-) -> None:
-    decoder.prepare(SMALL, TRANSFORM)
-    with pytest.raises(InvalidInput, match="did not live to answer") as caught:
-        decoder.prepare(SMALL, Deadly(32, 32, "squash", "bicubic"), "images[7]")
-    assert caught.value.reason is Reason.IMAGE_UNDECODABLE
+class Endless(Transform):
+    """Keeps the processor of the process that is asked for it."""
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        while True:
+            pass
+
+
+class Hanging(Transform):
+    """Stops the process that is asked for it."""
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return height, width
+
+
+class Greedy(Transform):
+    """Takes more memory than it may."""
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        np.ones(10**10, np.uint8)
+        return height, width
+
+
+def asked(kind: type[Transform]) -> Asked:
+    return Asked(kind(32, 40, "squash", "bicubic"), LIMITS, "images[7]", scaled=True)
+
+
+def refused(processes: DecodeProcesses, kind: type[Transform]) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        processes.decode(SMALL, asked(kind), memory_bytes=MEMORY)
+    assert caught.value.reason is Reason.IMAGE_TOO_COSTLY
     assert caught.value.violations[0].field == "images[7]"
+    return caught.value
+
+
+def test_the_same_pixels_as_in_a_thread(processes: DecodeProcesses) -> None:
+    contents = [SMALL, encoded(noise("P"), "GIF"), encoded(noise(size=(700, 500)), "JPEG")]
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda one: processes.decode(one, ASKED, memory_bytes=MEMORY)[1], contents * 3))
+    expected = [PictureDecoder(LIMITS).prepare(content, TRANSFORM).pixels.numpy() for content in contents] * 3
+    for one, other in zip(results, expected, strict=True):
+        # Pillow resizes there, torch here.
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+@pytest.mark.parametrize("content", [b"no picture", SMALL[:600], encoded(noise(size=(1, 201)))])
+def test_the_same_errors_as_in_a_thread(processes: DecodeProcesses, content: bytes) -> None:
+    with pytest.raises(InvalidInput) as here:
+        PictureDecoder(LIMITS).prepare(content, TRANSFORM, "images[7]")
+    with pytest.raises(InvalidInput) as there:
+        processes.decode(content, ASKED, memory_bytes=MEMORY)
+    for name in ("reason", "message", "violations", "metadata"):
+        assert getattr(there.value, name) == getattr(here.value, name)
+
+
+def test_the_policy_of_transparency_and_what_was_seen(processes: DecodeProcesses) -> None:
+    clear = encoded(Image.new("RGBA", (40, 32), (9, 9, 9, 0)))
+    on_white = Asked(TRANSFORM, LIMITS, "image", scaled=True, transparency=Transparency.WHITE)
+    answer, pixels = processes.decode(clear, on_white, memory_bytes=MEMORY)
+    assert (pixels == 255).all()
+    assert (answer.fully_transparent, answer.low_content) == (True, True)
+
+
+def test_what_ends_outlives_or_overfills_its_process_is_refused_and_tried_once(
+    processes: DecodeProcesses, brief: DecodeProcesses, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "ended the process" in refused(processes, Deadly).message
+    assert caplog.text.count("was lost (code -11)") == 1
+    assert "takes more memory" in refused(processes, Greedy).message
+    late = refused(brief, Endless)
+    assert "takes more than 0.2 s" in late.message
+    assert late.metadata == {"max_decode_seconds": "0.2"}
     assert caplog.text.count("was lost") == 2
-    assert decoder.prepare(SMALL, TRANSFORM).pixels.shape == (3, 32, 40)
+    for one in (processes, brief):
+        assert one.decode(SMALL, ASKED, memory_bytes=MEMORY)[1].shape == (3, 32, 40)
 
 
-def test_a_process_that_hangs_is_replaced() -> None:
-    processes = DecodeProcesses(1, picture_s=3)
-    asked = Asked(TRANSFORM, LIMITS, "image", scaled=True)
-    expected = processes.prepare(SMALL, asked).pixels
-    (hanging,) = processes.pids
-    os.kill(hanging, signal.SIGSTOP)
-    assert torch.equal(processes.prepare(SMALL, asked).pixels, expected)
-    assert not psutil.pid_exists(hanging)
+def test_a_bug_ends_no_process(processes: DecodeProcesses) -> None:
+    processes.decode(SMALL, ASKED, memory_bytes=MEMORY)
+    pids = processes.pids
+    bad = Asked(Transform(0, 0, "squash", "bicubic"), LIMITS, "image", scaled=True)
+    with pytest.raises(RuntimeError, match="a decoding process failed: Traceback"):
+        processes.decode(SMALL, bad, memory_bytes=MEMORY)
+    assert processes.pids == pids
+
+
+def test_a_process_killed_while_it_waits_costs_no_image(processes: DecodeProcesses) -> None:
+    processes.decode(SMALL, ASKED, memory_bytes=MEMORY)
+    for pid in processes.pids:
+        os.kill(pid, signal.SIGKILL)
+    assert processes.decode(SMALL, ASKED, memory_bytes=MEMORY)[1].shape == (3, 32, 40)
+
+
+def test_a_process_that_hangs_without_working_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = DecodeProcesses(1, "pillow", cpu_s=0.1, answer_s=60)
+    monkeypatch.setattr(interpreter, "_TICK_S", 0.001)
+    assert "takes more than 0.1 s" in refused(processes, Hanging).message
+    assert processes.pids == []
     processes.close()
 
 
-def test_signals_for_the_whole_group_are_for_the_service_alone(decoder: PictureDecoder) -> None:
-    decoder.prepare(SMALL, TRANSFORM)
-    pids = decoder.pids
+def test_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    processes = DecodeProcesses(1, "pillow", cpu_s=1)
+    with pytest.raises(InternalFault, match="No decoding process starts"):
+        processes.decode(SMALL, ASKED, memory_bytes=MEMORY)
+    assert processes.pids == []
+
+
+def test_signals_for_the_whole_group_are_for_the_service_alone(processes: DecodeProcesses) -> None:
+    processes.decode(SMALL, ASKED, memory_bytes=MEMORY)
+    pids = processes.pids
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGINT)
-    assert decoder.prepare(SMALL, TRANSFORM).pixels.shape == (3, 32, 40)
-    assert decoder.pids == pids
+    assert processes.decode(SMALL, ASKED, memory_bytes=MEMORY)[1].shape == (3, 32, 40)
+    assert processes.pids == pids
 
 
-def test_nothing_is_left_of_a_service_that_was_killed() -> None:
+def test_what_libraries_write_is_one_line_of_the_log(
+    processes: DecodeProcesses, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    # Tags that libtiff does not know, each of them worth a line to it.
+    odd = [(number, 3, 1, 1) for number in range(40_000, 43_000)]
+    content = tiff(
+        [
+            *((256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 1, 8), (259, 3, 1, 5), (262, 3, 1, 1), (273, 4, 1, 8)),
+            *((277, 3, 1, 1), (278, 3, 1, 4), (279, 4, 1, 9), *odd),
+        ]
+    )
+    caplog.set_level("INFO")
+    with pytest.raises(InvalidInput):
+        processes.decode(content, ASKED, memory_bytes=MEMORY)
+    assert len(caplog.records) <= 1
+    processes.decode(SMALL, ASKED, memory_bytes=MEMORY)
+    assert len(caplog.records) == 1
+    assert "lines of its libraries are dropped" in caplog.text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_processes_that_know_torch_resize_with_it_and_nothing_is_left_of_a_service_that_was_killed() -> None:
     root = Path(__file__).resolve().parents[3]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     service = subprocess.Popen(
         [sys.executable, "-m", "tests.inference.pictures.service_main"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=root,
-        env=environment,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     with service:
         assert service.stdout is not None
-        pids = [int(pid) for pid in service.stdout.readline().split()]
+        same, *pids = service.stdout.readline().split()
+        assert same == "True"
         assert len(pids) == 2
-        assert all(psutil.pid_exists(pid) for pid in pids)
+        assert all(psutil.pid_exists(int(pid)) for pid in pids)
         service.kill()
         service.wait()
-        until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+        until(lambda: not any(psutil.pid_exists(int(pid)) for pid in pids))
 
 
-def test_a_process_knows_torch_and_no_model_library() -> None:
+def test_a_process_knows_no_model_library_and_a_small_one_no_torch() -> None:
     code = (
-        "import sys, lensmesh_inference.pictures.child, lensmesh_inference.pictures.prepare;"
-        "sys.exit(', '.join({'open_clip', 'transformers', 'torchvision', 'grpc'} & set(sys.modules)) or None)"
+        "import sys, lensmesh_inference.pictures.child as child; child._settle(sys.argv[1]);"
+        "import lensmesh_inference.pictures.raster, lensmesh_inference.pictures.header;"
+        "sys.exit(', '.join(set(sys.argv[2:]) & set(sys.modules)) or None)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    heavy = ["open_clip", "transformers", "torchvision", "grpc", "torch"]
+    done = subprocess.run([sys.executable, "-c", code, "pillow", *heavy], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_no_process_is_started_for_who_only_checks() -> None:
-    decoder = PictureDecoder(LIMITS, processes=3)
+def test_no_process_is_started_for_what_is_cheap() -> None:
+    decoder = PictureDecoder(LIMITS)
     decoder.check(SMALL)
+    assert torch.equal(decoder.prepare(SMALL, TRANSFORM).pixels, decoder.prepare(SMALL, TRANSFORM).pixels)
     assert decoder.pids == []
-    assert decoder.threads > 3
     decoder.close()
 
 

@@ -1,0 +1,129 @@
+"""One encoded image decoded, turned upright and resized. Imports no torch: who resizes is the caller's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lensmesh_inference.pictures.content import is_low_content
+from lensmesh_inference.pictures.header import open_picture
+from lensmesh_inference.pictures.jpeg import decode_jpeg, part_of
+from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.orientation import is_sideways, orientation, turned
+from lensmesh_inference.pictures.pieces import Structure
+from lensmesh_inference.pictures.pillow import decode_opened
+from lensmesh_inference.pictures.transform import Filter, Transform
+from lensmesh_inference.pictures.transparency import Transparency
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+# Takes an RGB image or pixels of shape (height, width, 3), the height and width that are to fill the target, which may
+# be less than all of it, and the target's height and width; makes pixels of shape (3, height, width).
+Resize: TypeAlias = Callable[[Image.Image | Pixels, tuple[float, float], tuple[int, int], Filter], Pixels]
+# Room for so many bytes, while something is decoded.
+Room: TypeAlias = Callable[[int], AbstractContextManager[None]]
+
+# Besides the image as it is stored: a copy as RGB, for which Pillow takes four bytes a pixel, and one that is turned.
+_PILLOW_BYTES: Final = 8
+# Pixels as libjpeg-turbo makes them, and the copy that resizing makes.
+_JPEG_BYTES: Final = 6
+_FILTERS: Final[Mapping[Filter, Image.Resampling]] = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """Pixels of shape (3, height, width), contiguous, and what was seen of the image on the way, as in `Prepared`."""
+
+    pixels: Pixels
+    low_content: bool
+    fully_transparent: bool
+
+
+def anywhere(_: int) -> AbstractContextManager[None]:
+    """Give room where nobody counts."""
+    return nullcontext()
+
+
+def cost_by_pillow(structure: Structure, pixels: int) -> int:
+    """Tell the bytes that Pillow takes to decode so many pixels of a file and to convert them."""
+    return int(pixels * (structure.bytes_per_pixel + structure.working_bytes_per_pixel + _PILLOW_BYTES))
+
+
+def cost_of_jpeg(structure: Structure, pixels: int, part: int) -> int:
+    """Tell the bytes that libjpeg-turbo takes to decode so many pixels at a part of their size, and resizing them."""
+    return int(pixels * (structure.working_bytes_per_pixel + _JPEG_BYTES / part**2))
+
+
+def make(
+    content: bytes,
+    transform: Transform,
+    limits: ImageLimits,
+    field: str,
+    *,
+    structure: Structure,
+    resize: Resize,
+    room: Room = anywhere,
+    scaled: bool = True,
+    transparency: Transparency = Transparency.DROP,
+) -> Made:
+    """Check, decode, turn upright and resize one image, in the room that it is given.
+
+    `scaled` lets large JPEG images be decoded at a part of their size. Raises ``InvalidInput`` for a bad image, naming
+    `field`, and what `room` raises.
+    """
+    picture = open_picture(content, limits, field)
+    width, height = picture.size
+    if picture.format in ("JPEG", "MPO"):
+        stored_as = orientation(picture)
+        target = _stored(transform.resized(*_stored((height, width), stored_as)), stored_as)
+        part = part_of(height, width, target) if scaled else 1
+        with room(cost_of_jpeg(structure, width * height, part)):
+            decoded = decode_jpeg(content, picture, target, field, scaled=scaled)
+            if decoded is not None:
+                pixels, part = decoded
+                small = resize(pixels, (height / part, width / part), target, transform.filter)
+                # Turned when it is small: the turning is then almost free.
+                return _finished(turned(small, stored_as), transform)
+    with room(cost_by_pillow(structure, width * height)):
+        opened = decode_opened(picture, content, field, transparency)
+        width, height = opened.image.size
+        small = resize(opened.image, (height, width), transform.resized(height, width), transform.filter)
+        return _finished(small, transform, fully_transparent=opened.fully_transparent)
+
+
+def resize_by_pillow(
+    image: Image.Image | Pixels, sides: tuple[float, float], target: tuple[int, int], kind: Filter
+) -> Pixels:
+    """Resize as open_clip's own transform does, in little memory."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    small = picture.resize((target[1], target[0]), _FILTERS[kind], box=(0, 0, sides[1], sides[0]))
+    return np.asarray(small).transpose(2, 0, 1)
+
+
+def _stored(sides: tuple[int, int], stored_as: int) -> tuple[int, int]:
+    """Height and width of an upright picture as it is stored, and the other way about."""
+    return (sides[1], sides[0]) if is_sideways(stored_as) else sides
+
+
+def _finished(upright: Pixels, transform: Transform, *, fully_transparent: bool = False) -> Made:
+    return Made(_fit(upright, transform), is_low_content(upright), fully_transparent)
+
+
+def _fit(pixels: Pixels, transform: Transform) -> Pixels:
+    """The middle of what is too large, padding around what is too small; by numpy, which uses one thread."""
+    _, height, width = pixels.shape
+    if height < transform.height or width < transform.width:
+        short, narrow = max(0, transform.height - height), max(0, transform.width - width)
+        around = ((0, 0), (short // 2, (short + 1) // 2), (narrow // 2, (narrow + 1) // 2))
+        pixels = np.pad(pixels, around, constant_values=transform.fill)
+        _, height, width = pixels.shape
+    top, left = round((height - transform.height) / 2), round((width - transform.width) / 2)
+    return np.ascontiguousarray(pixels[:, top : top + transform.height, left : left + transform.width])

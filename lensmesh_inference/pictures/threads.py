@@ -1,0 +1,87 @@
+"""Bounded threads with two lanes: what is interactive goes first, and what is cancelled while it waits is never run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from lensmesh_inference.batching.lanes import Lane
+
+T = TypeVar("T")
+
+
+class LaneThreads:
+    """At most `count` jobs at a time, each in a thread."""
+
+    def __init__(self, count: int, *, name: str, begin: Callable[[], None] = lambda: None) -> None:
+        """`begin` is called in each thread before its first job."""
+        self.count = count
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=begin)
+        self._jobs: dict[int, int] = {}
+        self._numbers = itertools.count()
+        self._free = count
+        self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
+
+    async def run(self, function: Callable[..., T], *args: object, lane: Lane) -> T:
+        """Call `function(*args)` in a thread and wait for it.
+
+        A job that has begun runs to its end even if cancelled.
+        """
+        await self._turn(lane)
+        # In the caller's context, for what the thread logs.
+        run = functools.partial(contextvars.copy_context().run, self._watched, function, *args)
+        job = asyncio.get_running_loop().run_in_executor(self._executor, run)
+        # The thread is free when the job ends, not when its caller loses patience.
+        job.add_done_callback(lambda _: self._next())
+        return await asyncio.shield(job)
+
+    @property
+    def jobs(self) -> Mapping[int, int]:
+        """The numbers of the jobs that run and the threads that they run in. May be read from any thread."""
+        return self._jobs.copy()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread has begun."""
+        return sum(not turn.done() for lane in self._waiting.values() for turn in lane)
+
+    def close(self) -> None:
+        """End the threads after the jobs that they are in. Blocks."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def _watched(self, function: Callable[..., T], *args: object) -> T:
+        number = next(self._numbers)
+        self._jobs[number] = threading.get_ident()
+        try:
+            return function(*args)
+        finally:
+            del self._jobs[number]
+
+    async def _turn(self, lane: Lane) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[lane].append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._next()
+            raise
+
+    def _next(self) -> None:
+        for lane in Lane:
+            while self._waiting[lane]:
+                turn = self._waiting[lane].popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    return
+        self._free += 1

@@ -1,0 +1,186 @@
+"""What is not proven cheap is decoded with care: in other threads' way never, within a budget, and refused for good."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.pictures.care import NeedsCareError
+from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.limits import Costs, ImageLimits
+from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.pictures.raster import cost_by_pillow
+from lensmesh_inference.pictures.structure import look
+from lensmesh_inference.pictures.suspects import Suspects
+from lensmesh_inference.pictures.transform import Transform
+from tests.inference.pictures.encoded import encoded, noise
+from tests.inference.pictures.hostile import tiff
+
+LIMITS = ImageLimits()
+TRANSFORM = Transform(32, 32, "shortest", "bicubic")
+CHEAP = encoded(noise(), "JPEG")
+# Each of its pixels is 16 bits, and all of them are said in 5 KB.
+TIFF = encoded(noise(), "TIFF")
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[PictureDecoder]:
+    decoder = PictureDecoder(LIMITS)
+    yield decoder
+    decoder.close()
+
+
+class Stops(Transform):
+    """Stops the process that is asked for it, where that is not this one."""
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        assert sys.argv[0].endswith("child.py"), "decoded in the service's own process"
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return super().resized(height, width)
+
+
+class Dies(Transform):
+    """Ends the process that is asked for it, where that is not this one."""
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        assert sys.argv[0].endswith("child.py"), "decoded in the service's own process"
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().resized(height, width)
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[DecodePool]:
+    pool = DecodePool(1, decoder=PictureDecoder(LIMITS))
+    yield pool
+    for pid in pool.decoder.pids:
+        os.kill(pid, signal.SIGKILL)
+    await pool.close()
+
+
+async def test_images_that_hang_keep_neither_texts_nor_cheap_images_waiting(pool: DecodePool) -> None:
+    hanging = [
+        asyncio.create_task(
+            pool.run(pool.decoder.prepare, TIFF, Stops(32, 32, "squash", "bicubic"), f"images[{place}]")
+        )
+        for place in range(4)
+    ]
+    async with asyncio.timeout(120):
+        while not pool.decoder.pids:  # noqa: ASYNC110 - another thread starts them
+            await asyncio.sleep(0.005)
+        assert await pool.run(str.upper, "a text") == "A TEXT"
+        assert (await pool.run(pool.decoder.prepare, CHEAP, TRANSFORM)).pixels.shape == (3, 32, 32)
+        # The watchdog has no reason to end the process for them.
+        assert pool.running() == []
+        assert not any(task.done() for task in hanging)
+        for pid in pool.decoder.pids:
+            os.kill(pid, signal.SIGKILL)
+        while not any(task.done() for task in hanging):
+            for pid in pool.decoder.pids:
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.05)
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_in_a_quick_thread_it_is_only_said_that_care_is_needed() -> None:
+    pool = DecodePool(1)
+    places: list[str] = []
+
+    def job() -> int:
+        places.append(threading.current_thread().name)
+        if len(places) == 1:
+            raise NeedsCareError
+        return 7
+
+    assert await pool.run(job) == 7
+    assert [place.rpartition("_")[0] for place in places] == ["decode", "decode-careful"]
+    await pool.close()
+
+
+def test_what_cost_too_much_is_refused_at_once_the_next_time(decoder: PictureDecoder) -> None:
+    content = encoded(noise(size=(20, 20)), "TIFF")
+    deadly = Dies(32, 32, "squash", "bicubic")
+    with pytest.raises(InvalidInput, match="ended the process") as first:
+        decoder.prepare(content, deadly, "images[1]")
+    pids = decoder.pids
+    with pytest.raises(InvalidInput, match=r"^items\[4\] ended the process") as again:
+        decoder.prepare(content, TRANSFORM, "items[4]")
+    assert first.value.reason is again.value.reason is Reason.IMAGE_TOO_COSTLY
+    assert again.value.violations[0].field == "items[4]"
+    assert decoder.pids == pids
+
+
+def test_whole_images_come_from_there_too(decoder: PictureDecoder) -> None:
+    for image in (noise(), noise("L")):
+        whole = decoder.check(encoded(image, "TIFF")).image
+        assert whole.mode == "RGB"
+        assert np.array_equal(np.asarray(whole), np.asarray(image.convert("RGB")))
+
+
+def test_a_large_image_is_decoded_with_care_whatever_its_kind(decoder: PictureDecoder) -> None:
+    small = PictureDecoder(LIMITS, costs=Costs(memory_bytes=3 * 2**20))
+    content = encoded(noise(size=(400, 200)))
+    assert look(content).usual
+    assert cost_by_pillow(look(content), 400 * 200) > 2**20 // 2
+    assert (
+        np.abs(
+            small.prepare(content, TRANSFORM).pixels.numpy().astype(int)
+            - decoder.prepare(content, TRANSFORM).pixels.numpy()
+        ).max()
+        <= 1
+    )
+    assert len(small.pids) == 1
+    # And one that would not fit alone is refused, naming the limit.
+    with pytest.raises(InvalidInput, match=r"the limit is 2097152") as caught:
+        small.prepare(encoded(Image.new("RGB", (1000, 1000))), TRANSFORM)
+    assert caught.value.reason is Reason.IMAGE_TOO_COSTLY
+    small.close()
+
+
+def test_too_many_pixels_are_told_as_that(decoder: PictureDecoder) -> None:
+    tags = [(256, 4, 1, 9000), (257, 4, 1, 9000), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 9)]
+    for content in (tiff(tags), encoded(Image.new("1", (9000, 9000)), "PNG")):
+        with pytest.raises(InvalidInput) as caught:
+            decoder.prepare(content, TRANSFORM)
+        assert caught.value.reason is Reason.IMAGE_TOO_MANY_PIXELS
+
+
+def test_an_image_that_was_decoded_when_a_process_ended_is_decoded_with_care(tmp_path: Path) -> None:
+    ended = Suspects(tmp_path)
+    ended.decoding(CHEAP).__enter__()
+    # What a process that ends leaves: its file, and nobody who holds it.
+    assert ended._file is not None
+    ended._file.close()
+    decoder = PictureDecoder(LIMITS, costs=Costs(state_dir=str(tmp_path)))
+    with pytest.raises(InvalidInput, match="ended the process"):
+        decoder.prepare(CHEAP, Dies(32, 32, "squash", "bicubic"))
+    decoder.close()
+
+
+def test_pillow_warns_of_strangers_files_nowhere(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    decoder = PictureDecoder(LIMITS)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        decoder = PictureDecoder(LIMITS)
+        # EXIF of thousands of tags that end behind the file.
+        exif = b"Exif\0\0" + tiff([(number, 2, 9999, 60_000) for number in range(1, 4000)])
+        decoder.prepare(encoded(noise(), "JPEG", exif=exif), TRANSFORM)
+    assert told == []
+    assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
