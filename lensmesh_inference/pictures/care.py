@@ -43,6 +43,11 @@ class CarefulDecoding:
         self._lock = threading.Lock()
 
     @property
+    def total_bytes(self) -> int:
+        """What all images together may take."""
+        return self._budget.total_bytes
+
+    @property
     def threads(self) -> int:
         """How many threads keep it busy."""
         return self._processes.count

@@ -13,13 +13,14 @@ from lensmesh_inference.pictures.budget import DecodeBudget
 from lensmesh_inference.pictures.care import CarefulDecoding, NeedsCareError
 from lensmesh_inference.pictures.content import is_low_content
 from lensmesh_inference.pictures.header import open_picture
+from lensmesh_inference.pictures.jpeg import part_of
 from lensmesh_inference.pictures.limits import Costs, ImageLimits
 from lensmesh_inference.pictures.messages import Asked
 from lensmesh_inference.pictures.pieces import Structure
 from lensmesh_inference.pictures.pillow import Decoded, decode_opened
 from lensmesh_inference.pictures.processes import DecodeProcesses
 from lensmesh_inference.pictures.quiet import quiet_pillow
-from lensmesh_inference.pictures.raster import cost_by_pillow
+from lensmesh_inference.pictures.raster import cost_by_pillow, cost_of_jpeg
 from lensmesh_inference.pictures.structure import look
 from lensmesh_inference.pictures.suspects import Suspects, state_folder
 from lensmesh_inference.pictures.transform import Transform
@@ -119,8 +120,8 @@ class PictureDecoder:
         with suppress(NeedsCareError):
             if self._is_quick(content, structure):
                 if self.processes:
-                    cost = means.within_each(cost_by_pillow(structure, structure.pixels))
-                    return as_prepared(*means.quick.decode(content, asked, memory_bytes=cost))
+                    with means.room(field)(self._cost(structure, transform)):
+                        return as_prepared(*means.quick.decode(content, asked, memory_bytes=means.careful.total_bytes))
                 with means.suspects.decoding(content):
                     return prepare(
                         content,
@@ -156,6 +157,13 @@ class PictureDecoder:
     def _look(self, content: bytes, field: str) -> Structure:
         # What is too large is refused for that.
         return look(content, field) if len(content) <= self._limits.max_bytes else Structure("")
+
+    def _cost(self, structure: Structure, transform: Transform) -> int:
+        if structure.container != "JPEG":
+            return cost_by_pillow(structure, structure.pixels)
+        height, width = max(1, structure.height), max(1, structure.width)
+        part = part_of(height, width, transform.resized(height, width)) if self._scaled else 1
+        return cost_of_jpeg(structure, structure.pixels, part)
 
     def _is_quick(self, content: bytes, structure: Structure) -> bool:
         # What has no known beginning is decoded by nobody, and told so at once.

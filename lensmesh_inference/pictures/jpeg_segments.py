@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -36,7 +37,9 @@ _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # Markers that no length follows.
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _SCAN, _END, _RESOURCES = 0xDA, 0xD9, 0xED
-_BLOCK: Final = 4096
+_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
+_SCAN_END: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_BLOCK: Final = 256 * 1024
 _LARGEST_BLOCK: Final = 1024 * 1024
 
 
@@ -96,7 +99,11 @@ def _marker(content: bytes, data: npt.NDArray[np.uint8], at: int, *, in_scan: bo
     """Where the next marker's 0xFF stands that no other 0xFF follows; in a scan, of those that end it."""
     if not in_scan and content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] not in (b"", b"\0", b"\xff"):
         return at
-    size = _BLOCK
+    # Quick for most files; what is made to be slow for it is left to numpy.
+    ends_here = (_SCAN_END if in_scan else _MARKER).search(content, at, at + _BLOCK + 1)
+    if ends_here is not None:
+        return ends_here.start()
+    at, size = at + _BLOCK, _BLOCK
     while at < len(content) - 1:
         block = data[at : at + size + 1]
         places = np.flatnonzero(block[:-1] == 0xFF)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -26,6 +25,7 @@ from lensmesh_inference.pictures.raster import cost_by_pillow
 from lensmesh_inference.pictures.structure import look
 from lensmesh_inference.pictures.suspects import Suspects
 from lensmesh_inference.pictures.transform import Transform
+from tests.inference.pictures.costly import Deadly, Hanging
 from tests.inference.pictures.encoded import encoded, noise
 from tests.inference.pictures.hostile import tiff
 
@@ -43,24 +43,6 @@ def decoder() -> Iterator[PictureDecoder]:
     decoder.close()
 
 
-class Stops(Transform):
-    """Stops the process that is asked for it, where that is not this one."""
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        assert sys.argv[0].endswith("child.py"), "decoded in the service's own process"
-        os.kill(os.getpid(), signal.SIGSTOP)
-        return super().resized(height, width)
-
-
-class Dies(Transform):
-    """Ends the process that is asked for it, where that is not this one."""
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        assert sys.argv[0].endswith("child.py"), "decoded in the service's own process"
-        os.kill(os.getpid(), signal.SIGKILL)
-        return super().resized(height, width)
-
-
 @pytest.fixture
 async def pool() -> AsyncIterator[DecodePool]:
     pool = DecodePool(1, decoder=PictureDecoder(LIMITS))
@@ -73,7 +55,7 @@ async def pool() -> AsyncIterator[DecodePool]:
 async def test_images_that_hang_keep_neither_texts_nor_cheap_images_waiting(pool: DecodePool) -> None:
     hanging = [
         asyncio.create_task(
-            pool.run(pool.decoder.prepare, TIFF, Stops(32, 32, "squash", "bicubic"), f"images[{place}]")
+            pool.run(pool.decoder.prepare, TIFF, Hanging(32, 32, "squash", "bicubic"), f"images[{place}]")
         )
         for place in range(4)
     ]
@@ -113,7 +95,7 @@ async def test_in_a_quick_thread_it_is_only_said_that_care_is_needed() -> None:
 
 def test_what_cost_too_much_is_refused_at_once_the_next_time(decoder: PictureDecoder) -> None:
     content = encoded(noise(size=(20, 20)), "TIFF")
-    deadly = Dies(32, 32, "squash", "bicubic")
+    deadly = Deadly(32, 32, "squash", "bicubic")
     with pytest.raises(InvalidInput, match="ended the process") as first:
         decoder.prepare(content, deadly, "images[1]")
     pids = decoder.pids
@@ -167,7 +149,7 @@ def test_an_image_that_was_decoded_when_a_process_ended_is_decoded_with_care(tmp
     ended._file.close()
     decoder = PictureDecoder(LIMITS, costs=Costs(state_dir=str(tmp_path)))
     with pytest.raises(InvalidInput, match="ended the process"):
-        decoder.prepare(CHEAP, Dies(32, 32, "squash", "bicubic"))
+        decoder.prepare(CHEAP, Deadly(32, 32, "squash", "bicubic"))
     decoder.close()
 
 

@@ -26,6 +26,7 @@ from lensmesh_inference.pictures.messages import Asked
 from lensmesh_inference.pictures.processes import DecodeProcesses
 from lensmesh_inference.pictures.transform import Transform
 from lensmesh_inference.pictures.transparency import Transparency
+from tests.inference.pictures.costly import Deadly, Endless, Greedy, Hanging
 from tests.inference.pictures.encoded import encoded, noise
 from tests.inference.pictures.hostile import tiff
 
@@ -59,38 +60,6 @@ def brief() -> Iterator[DecodeProcesses]:
     processes = DecodeProcesses(1, "pillow", cpu_s=0.2, answer_s=60)
     yield processes
     processes.close()
-
-
-class Deadly(Transform):
-    """Ends the process that is asked for it."""
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        os.kill(os.getpid(), signal.SIGSEGV)
-        return height, width
-
-
-class Endless(Transform):
-    """Keeps the processor of the process that is asked for it."""
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        while True:
-            pass
-
-
-class Hanging(Transform):
-    """Stops the process that is asked for it."""
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        os.kill(os.getpid(), signal.SIGSTOP)
-        return height, width
-
-
-class Greedy(Transform):
-    """Takes more memory than it may."""
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        np.ones(10**10, np.uint8)
-        return height, width
 
 
 def asked(kind: type[Transform]) -> Asked:
