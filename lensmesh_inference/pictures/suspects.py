@@ -93,6 +93,13 @@ class Suspects:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 Path(self._file.name).unlink()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the file, and what is mapped of it, which would keep it locked."""
+        if isinstance(self._slots, mmap.mmap):
+            self._slots.close()
+        if self._file is not None:
             self._file.close()
             self._file = None
 
