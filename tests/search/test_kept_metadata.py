@@ -4,16 +4,20 @@ import asyncio
 import json
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 
 from lensmesh.common.v1 import common_pb2
-from lensmesh.search.v1 import search_pb2
+from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.server import running
+from search_svc.app import SearchApp
 from search_svc.metadata import depth_of
 from search_svc.wire.structs import json_to_struct
-from tests.search.conftest import Serve
-from tests.search.support import Stub, create, item, listed, none_of, refused, upsert, where
+from tests.search.conftest import Serve, settings_for
+from tests.search.support import Stub, create, item, listed, none_of, refused, search_request, upsert, where
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 MERGE = search_pb2.METADATA_POLICY_MERGE
@@ -193,3 +197,34 @@ def test_what_was_stored_too_deep_comes_back_readable() -> None:
     while not isinstance(inner, str):
         inner = inner[0] if hasattr(inner, "values") and not hasattr(inner, "fields") else next(iter(inner.values()))
     assert 30 < depth_of(json.loads(inner)) < 60
+
+
+async def test_a_row_that_was_stored_too_deep_is_answered_by_every_call(database_url: str) -> None:
+    async with (
+        running(settings_for(database_url), SearchApp, "search") as server,
+        open_channel(server.address) as channel,
+    ):
+        stub: Stub = search_pb2_grpc.SearchServiceStub(channel)
+        await create(stub)
+        await upsert(stub, item("deep", [1, 0, 0, 0]), item("flat", [0, 1, 0, 0], {"n": 1}))
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "UPDATE lensmesh.items_1 SET metadata = $1::text::jsonb WHERE id = 'deep'",
+            json.dumps({"n": 1, **nested(500)}),
+        )
+        await connection.close()
+        asked = search_request([1, 0, 0, 0], limit=2)
+        batch = search_pb2.BatchSearchRequest(searches=[asked])
+        answers: list[Any] = [
+            [hit.item for hit in (await stub.Search(asked)).hits],
+            [hit.item for hit in (await stub.BatchSearch(batch)).results[0].response.hits],
+            (await stub.ListItems(search_pb2.ListItemsRequest(collection="pictures"))).items,
+            (await stub.GetItems(search_pb2.GetItemsRequest(collection="pictures", ids=["deep", "flat"]))).items,
+        ]
+        for items in answers:
+            assert {each.id: each.metadata["n"] for each in items} == {"deep": 1, "flat": 1}
+        # Merged into, it is too deep still; replaced, it is an item like others.
+        await refused(
+            merge(stub, item("deep", [1, 0, 0, 0], {"new": 1})), INVALID, Reason.METADATA_TOO_DEEP, "items[0].metadata"
+        )
+        assert await upsert(stub, item("deep", [1, 0, 0, 0], {"n": 2})) == [UPDATED]

@@ -11,13 +11,14 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput, Overloaded, Unavailable
+from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
 from tests.sidecars.conftest import Pair
 from tests.sidecars.envoys import until
 from tests.sidecars.fakes import ENCODER
 
-MIB = 1 << 20
+KIB = 1 << 10
 TEXTS = encoder_pb2.EncodeTextsRequest(texts=["a"])
 AWAY = Unavailable(Reason.DRAINING, "the service is shutting down")
 
@@ -37,7 +38,8 @@ async def test_a_call_that_one_cannot_take_now_goes_to_the_other(pair: Pair) -> 
 
 async def test_a_large_request_can_be_sent_again_too(pair: Pair) -> None:
     """Envoy and gRPC both give up on requests that do not fit their buffers, which are small unless told."""
-    images = [common_pb2.Image(content=bytes(8 * MIB)) for _ in range(4)]
+    # As large as the limit lets it be, up to the bytes around the content.
+    images = [common_pb2.Image(content=bytes(DEFAULT_MAX_MESSAGE_BYTES // 4 - KIB)) for _ in range(4)]
     request = encoder_pb2.EncodeImagesRequest(images=images)
     pair.replicas[0].fault = AWAY
     for _ in range(40):
