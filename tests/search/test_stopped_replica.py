@@ -9,23 +9,27 @@ import asyncpg
 import grpc
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.server import running
+from search_svc.app import SearchApp
+from tests.search.conftest import settings_for
 from tests.search.processes import search_process
-from tests.search.support import create, item, outcome, until, upsert
+from tests.search.support import Stub, create, item, outcome, until, upsert
 
 IDLE_S = 1.0
 ACTIVE = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lensmesh-search' AND wait_event_type = 'Lock'"
 
 
 async def test_a_stopped_replica_keeps_nothing_and_overtakes_nobody(database_url: str, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    settings = {"store_idle_seconds": str(IDLE_S)}
     async with (
-        search_process(database_url, tmp_path / "a", **settings) as a,
-        search_process(database_url, tmp_path / "b", **settings) as b,
+        search_process(database_url, tmp_path, store_idle_seconds=str(IDLE_S)) as a,
+        # Only the one that is stopped has to be a process.
+        running(settings_for(database_url, store_idle_seconds=IDLE_S), SearchApp, "search") as server,
+        open_channel(server.address) as to_b,
         # Not one of ours, which would send the call again.
         grpc.aio.insecure_channel(a.address, [("grpc.enable_retries", 0)]) as channel,
     ):
+        b: Stub = search_pb2_grpc.SearchServiceStub(to_b)
         await create(a.stub)
         await upsert(a.stub, item("one", image_uri="first"))
         locker = await asyncpg.connect(database_url)
@@ -44,11 +48,11 @@ async def test_a_stopped_replica_keeps_nothing_and_overtakes_nobody(database_url
         try:
             # Now its statement runs, and it has the row; nobody is there to go on.
             await transaction.rollback()
-            assert await upsert(b.stub, item("one", image_uri="by B")) == [search_pb2.UPSERT_OUTCOME_UPDATED]
+            assert await upsert(b, item("one", image_uri="by B")) == [search_pb2.UPSERT_OUTCOME_UPDATED]
         finally:
             os.kill(a.process.pid, signal.SIGCONT)
         assert await write == grpc.StatusCode.UNAVAILABLE
-        got = await b.stub.GetItems(search_pb2.GetItemsRequest(collection="pictures", ids=["one"]))
+        got = await b.GetItems(search_pb2.GetItemsRequest(collection="pictures", ids=["one"]))
         assert got.items[0].image_uri == "by B"
         await locker.close()
 
