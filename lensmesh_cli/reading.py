@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lensmesh_cli.ahead import Ahead
+from lensmesh_cli.console import Exit, fail
 from lensmesh_cli.disk import Disk, NotReadableError, Pending, TooLargeError, explain, read_file, stat_file, state_of
+from lensmesh_cli.printable import printable
 from lensmesh_cli.sources import Found, Problem
 
 if TYPE_CHECKING:
@@ -133,6 +135,18 @@ async def most_bytes_of(client: Client) -> int:
     """Return how large a file the mesh takes."""
     limits = (await client.status()).limits
     return limits.max_image_bytes or limits.max_message_bytes or MOST_BYTES
+
+
+async def read_named(client: Client, path: Path, option: str) -> bytes:
+    """Read the one image that an option names. End the command where it cannot be read or is too large."""
+    most = await most_bytes_of(client)
+    with Disk() as disk, closing(Ahead(read_files([Found(path)], disk, most), 1)) as ahead:
+        async for read in ahead:
+            if isinstance(read, Ready):
+                return read.data
+            if isinstance(read, Refused):
+                fail(f"{option}: {printable(str(path))}: {read.message}", Exit.USAGE)
+    raise AssertionError("a file is read or refused")
 
 
 async def contents(client: Client, files: Sequence[Path]) -> AsyncIterator[tuple[list[Ready], list[Refused]]]:

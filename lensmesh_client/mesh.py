@@ -129,6 +129,8 @@ class MeshStatus:
     """What the router accepts: the tightest of what lies behind it."""
     server: Server
     """The router itself."""
+    default_collection: str = ""
+    """Of a call that names none; "" where the router does not tell."""
 
     @property
     def serving(self) -> bool:

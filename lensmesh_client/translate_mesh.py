@@ -94,4 +94,5 @@ def status(message: router_pb2.GetStatusResponse) -> mesh.MeshStatus:
         services=tuple(service(each) for each in message.services),
         limits=limits(message.limits),
         server=server(message.server),
+        default_collection=message.default_collection,
     )

@@ -91,7 +91,7 @@ class RouterApp:
         mesh = Mesh(settings, encoders, captioners, stores, directory, catalog, self._hashing, self._fetcher)
         router = RouterServicer(
             settings,
-            MeshStatus(roster, limits, runtime),
+            MeshStatus(roster, limits, runtime, settings.default_collection),
             Ingestion(mesh, streams, IngestMeter(runtime.registry, lambda: streams.all_streams.held)),
             Searching(encoders, stores, catalog, self._fetcher),
             runtime.draining,

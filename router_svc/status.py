@@ -19,10 +19,13 @@ _HEALTH = {
 class MeshStatus:
     """Asks every replica now, and tells what each said."""
 
-    def __init__(self, roster: Roster, limits: JoinedLimits, runtime: Runtime[RouterSettings]) -> None:
+    def __init__(
+        self, roster: Roster, limits: JoinedLimits, runtime: Runtime[RouterSettings], default_collection: str
+    ) -> None:
         self._roster = roster
         self._limits = limits
         self._runtime = runtime
+        self._default_collection = default_collection
 
     async def get(self) -> router_pb2.GetStatusResponse:
         """Every replica of every service, the unreachable ones included, in the order of the settings."""
@@ -32,6 +35,7 @@ class MeshStatus:
             services=[_status(replica) for replica in replicas],
             limits=self._limits.of_all(replicas),
             server=self._runtime.server_info(),
+            default_collection=self._default_collection,
         )
 
 

@@ -138,18 +138,20 @@ def _numbers(listed: str, option: str) -> list[float]:
 
 
 def _contents(paths: list[Path]) -> list[bytes]:
+    from lensmesh_cli.disk import explain
     from lensmesh_cli.load import supply
+    from lensmesh_cli.printable import printable
     from lensmesh_cli.sources import named_images
 
     if not paths:
         return supply.made()
     files, problems = named_images(paths)
     for problem in problems:
-        note(f"passed over: {problem.path}: {problem.error.strerror or problem.error}")
+        note(f"passed over: {printable(str(problem.path))}: {explain(problem.error)}")
     try:
         return supply.read(files)
     except OSError as error:
-        fail(f"a picture cannot be read: {error}", Exit.USAGE)
+        fail(f"an image cannot be read: {printable(str(error))}", Exit.USAGE)
 
 
 def _check_picture(picture: Path | None) -> None:

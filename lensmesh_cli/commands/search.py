@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 def search(
     text: Annotated[str | None, typer.Argument(help="What the picture shows, in words.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Pictures like this one.", exists=True, dir_okay=False)] = None,
+    image: Annotated[Path | None, typer.Option(help="Images like this one.")] = None,
     like: Annotated[str | None, typer.Option(help="Pictures like the stored item of this id.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="Most hits.", min=1)] = 10,
     filters: Annotated[list[str] | None, typer.Option("--filter", "-f", help="A condition, repeatable.")] = None,
@@ -73,6 +73,7 @@ def search(
     if sum(value is not None for value in (text, image, like)) != 1:
         fail("give exactly one of TEXT, --image and --like", Exit.USAGE)
     from lensmesh_cli import folders, hits
+    from lensmesh_cli.reading import read_named
     from lensmesh_client import LensmeshError, parse_filter
 
     try:
@@ -83,10 +84,15 @@ def search(
         check_writable(html, "--html")
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
 
+    picture: bytes | None = None
+
     async def work(client: Client) -> SearchResult:
+        nonlocal picture
+        if image is not None:
+            picture = await read_named(client, image, "--image")
         found = await client.search(
             text,
-            image=image,
+            image=picture,
             item_id=like,
             limit=limit,
             filter=chosen,
@@ -121,7 +127,7 @@ def search(
         )
     if html is not None:
         asked = f"“{text}”" if text is not None else f"like {image or like}"
-        _write_page(html, asked, image, found.hits, [*folders.known(target), *(images_from or [])])
+        _write_page(html, asked, picture, found.hits, [*folders.known(target), *(images_from or [])])
 
 
 async def _name_unknown_fields(connect: Connect, collection: str, chosen: search_pb2.Filter) -> None:
@@ -142,7 +148,7 @@ async def _name_unknown_fields(connect: Connect, collection: str, chosen: search
         await connection.close()
 
 
-def _write_page(html: Path, asked: str, image: Path | None, found: Sequence[Hit], allowed: Sequence[Path]) -> None:
+def _write_page(html: Path, asked: str, image: bytes | None, found: Sequence[Hit], allowed: Sequence[Path]) -> None:
     from lensmesh_cli import folders
     from lensmesh_cli.disk import Disk
     from lensmesh_cli.page import Page, Section

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,15 +69,36 @@ def _said(scene: Scene, side: int, suffix: str) -> dict[str, object]:
 
 
 def own_pictures(folder: Path, count: int) -> list[Sample]:
-    """The first `count` pictures of a folder and what is below it."""
-    from lensmesh_cli.sources import image_files
+    """The first `count` images of a folder and what is below it; what is no file, or too large, is said and left."""
+    from lensmesh_cli.console import note
+    from lensmesh_cli.disk import Disk, explain, stat_file
+    from lensmesh_cli.printable import printable
+    from lensmesh_cli.reading import MOST_BYTES
+    from lensmesh_cli.sources import Problem, Walk
 
-    return [
-        Sample(
-            path, {"format": path.suffix.lower().lstrip("."), "folder": path.parent.name, "bytes": path.stat().st_size}
-        )
-        for path in image_files([folder])[0][:count]
-    ]
+    samples: list[Sample] = []
+    with Disk() as disk:
+        for found in Walk([folder], disk):
+            if len(samples) == count:
+                break
+            path = found.path
+            try:
+                if isinstance(found, Problem):
+                    raise found.error
+                facts = disk.run(functools.partial(stat_file, path, MOST_BYTES))
+            except OSError as error:
+                error.filename = None
+                note(f"passed over: {printable(str(path))}: {explain(error)}")
+                continue
+            said = {
+                "format": path.suffix.lower().lstrip(".") or "none",
+                "folder": path.parent.name,
+                "bytes": facts.st_size,
+            }
+            samples.append(
+                Sample(path, {name: printable(str(v)) if isinstance(v, str) else v for name, v in said.items()})
+            )
+    return samples
 
 
 def redrawn(sample: Sample, folder: Path) -> Path:

@@ -104,7 +104,8 @@ class Report:
         if not walk.images and not walk.problems:
             note("no images there")
         if walk.passed:
-            note(f"passed over, not images: {_tally((suffix or 'no suffix', n) for suffix, n in walk.passed.items())}")
+            tally = _tally((suffix or "no suffix", count) for suffix, count in walk.passed.items())
+            note(f"passed over, of no format that is read: {tally}")
         if walk.left_out:
             note(f"left out: {_tally(walk.left_out.items())}")
         if walk.links:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_client.errors import NotFound
 
@@ -12,22 +13,28 @@ if TYPE_CHECKING:
     from lensmesh_client.connection import Connection
 
 DEFAULT = "default"
-"""The name of the mesh's default collection, unless a setting of the Router says another: that one is not found here,
-which costs what the journal saves, and nothing else."""
+"""The default collection of a router that does not tell which one it is."""
 # Items of one call: with the largest metadata they fit into one message.
 CALL_ITEMS = 100
 
 
 class Stored:
-    """One collection of a mesh; the name "" is taken for DEFAULT."""
+    """One collection of a mesh; "" is the mesh's default, which it is asked for once."""
 
     def __init__(self, connection: Connection, collection: str) -> None:
         self._connection = connection
-        self._collection = collection or DEFAULT
+        self._collection = collection
+
+    async def name(self) -> str:
+        """Return the collection's own name."""
+        if not self._collection:
+            status = await self._connection.call(self._connection.router.GetStatus, router_pb2.GetStatusRequest())
+            self._collection = status.default_collection or DEFAULT
+        return self._collection
 
     async def identity(self) -> str:
         """Return what no other collection has, not even one made anew under the name; "" where there is none."""
-        request = search_pb2.GetCollectionRequest(name=self._collection)
+        request = search_pb2.GetCollectionRequest(name=await self.name())
         try:
             found = (await self._connection.call(self._connection.search.GetCollection, request)).collection
         except NotFound:
@@ -38,7 +45,7 @@ class Stored:
         """Return those that are there, without their vectors."""
         found: dict[str, search_pb2.Item] = {}
         for start in range(0, len(ids), CALL_ITEMS):
-            request = search_pb2.GetItemsRequest(collection=self._collection, ids=ids[start : start + CALL_ITEMS])
+            request = search_pb2.GetItemsRequest(collection=await self.name(), ids=ids[start : start + CALL_ITEMS])
             answer = await self._connection.call(self._connection.search.GetItems, request)
             found |= {item.id: item for item in answer.items}
         return found
@@ -48,7 +55,7 @@ class Stored:
         removed = 0
         for start in range(0, len(ids), CALL_ITEMS):
             request = search_pb2.DeleteItemsRequest(
-                collection=self._collection,
+                collection=await self.name(),
                 ids=search_pb2.IdList(ids=ids[start : start + CALL_ITEMS]),
             )
             removed += (await self._connection.call(self._connection.search.DeleteItems, request)).deleted_count
@@ -57,7 +64,7 @@ class Stored:
     async def any_with(self, field: str) -> bool:
         """Tell whether any item has that field."""
         request = search_pb2.ListItemsRequest(
-            collection=self._collection,
+            collection=await self.name(),
             filter=search_pb2.Filter(condition=search_pb2.Condition(field=field, exists=True)),
             page_size=1,
         )

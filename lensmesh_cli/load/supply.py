@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import random
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
+
+from lensmesh_cli.disk import Disk, explain, read_file
+from lensmesh_cli.reading import MOST_BYTES
 
 MADE: Final = ((640, 480), (800, 600), (1024, 768), (1600, 1200))
 _SOI: Final = b"\xff\xd8"
@@ -41,8 +45,16 @@ def as_jpeg(content: bytes) -> bytes:
 
 
 def read(files: Sequence[Path]) -> list[bytes]:
-    """Files as JPEG. Raises OSError for one that cannot be read, or is no picture."""
-    return [as_jpeg(path.read_bytes()) for path in files]
+    """Files as JPEG. Raises OSError, which names the file, for one that cannot be read, or is no image."""
+    contents = []
+    with Disk() as disk:
+        for path in files:
+            try:
+                contents.append(as_jpeg(disk.run(functools.partial(read_file, path, MOST_BYTES)).data))
+            except Exception as error:  # Pillow raises many kinds for damaged files
+                why = explain(error) if isinstance(error, OSError) else str(error)
+                raise OSError(f"{path}: {why}") from error
+    return contents
 
 
 def made() -> list[bytes]:

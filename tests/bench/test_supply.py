@@ -36,6 +36,12 @@ def test_pictures_never_come_twice(tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(seen[1])).format == "JPEG"
 
 
+@pytest.mark.parametrize("name", ["/dev/zero", "/nowhere/a.jpg", __file__])
+def test_a_file_that_is_no_image_is_named(name: str) -> None:
+    with pytest.raises(OSError, match=f"^{name}: "):
+        supply.read([Path(name)])
+
+
 def test_texts_are_short_and_never_come_twice() -> None:
     seen = list(itertools.islice(supply.texts(5), 20_000))
     assert len(set(seen)) == 20_000

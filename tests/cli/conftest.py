@@ -12,7 +12,8 @@ from tests.cli.meshes import Mesh, mock_mesh
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """`lensmesh up --mock`, shared: tests use collections of their own."""
-    with mock_mesh(tmp_path_factory.mktemp("mesh")) as mesh:
+    # No test, and no command, may rely on the default collection's usual name.
+    with mock_mesh(tmp_path_factory.mktemp("mesh"), LENSMESH_ROUTER_DEFAULT_COLLECTION="house") as mesh:
         yield mesh
 
 

@@ -1,10 +1,13 @@
 """The demo's flow on mocks: what it found cannot be right, everything else must be."""
 
 import json
+import os
 from pathlib import Path
 
+import pytest
+
 from lensmesh_cli.demo.figures import Figures, caption_accuracy, time_shares
-from lensmesh_cli.demo.samples import draw_scenes
+from lensmesh_cli.demo.samples import draw_scenes, own_pictures
 from lensmesh_client import Caption, IngestResult, Timings
 from tests.cli.meshes import draw_pictures, lensmesh
 
@@ -39,6 +42,17 @@ def test_own_pictures_with_a_bad_one(tmp_path: Path) -> None:
     assert (told["images"], told["errors"]) == (8, 1)
     # Its folder went with it.
     assert not list(tmp_path.glob("lensmesh-demo-*"))
+
+
+def test_own_images_are_files_of_a_sane_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = draw_pictures(tmp_path, 3)
+    os.mkfifo(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").symlink_to("/dev/zero")
+    (tmp_path / "c.jpg").symlink_to("/nowhere")
+    with (tmp_path / "d.tif").open("wb") as huge:
+        huge.truncate(1 << 40)
+    assert [sample.path for sample in own_pictures(tmp_path, 2)] == paths[:2]
+    assert capsys.readouterr().err.count("passed over: ") == 4
 
 
 def test_scenes_are_of_three_kinds_and_many_sizes_and_always_the_same(tmp_path: Path) -> None:

@@ -15,6 +15,11 @@ async def status(mesh: Mesh) -> router_pb2.GetStatusResponse:
     return answer
 
 
+async def test_the_default_collection_is_told(unstarted: Mesh) -> None:
+    mesh = await unstarted.start(default_collection="house")
+    assert (await status(mesh)).default_collection == "house"
+
+
 async def test_every_replica_is_told(unstarted: Mesh) -> None:
     unstarted.encoders = [FakeEncoder(SPACE), FakeEncoder(OTHER_SPACE)]
     mesh = await unstarted.start()

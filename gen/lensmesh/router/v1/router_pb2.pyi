@@ -111,6 +111,9 @@ class GetStatusResponse(_message.Message):
     SERVICES_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     SERVER_FIELD_NUMBER: _builtins.int
+    DEFAULT_COLLECTION_FIELD_NUMBER: _builtins.int
+    default_collection: _builtins.str
+    """Collection.name of a request that names none."""
     @_builtins.property
     def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceStatus]:
         """Every replica of every service known, the unreachable ones included."""
@@ -131,10 +134,11 @@ class GetStatusResponse(_message.Message):
         services: _abc.Iterable[Global___ServiceStatus] | None = ...,
         limits: _common_pb2.Limits | None = ...,
         server: _common_pb2.ServerInfo | None = ...,
+        default_collection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "server", b"server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "server", b"server", "services", b"services"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_collection", b"default_collection", "limits", b"limits", "server", b"server", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -218,7 +222,7 @@ class IngestOptions(_message.Message):
     METADATA_POLICY_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """Collection.name; empty means the service's default, "default" unless set. One that does not exist is made with one named space,
+    """Collection.name; empty means GetStatusResponse.default_collection. One that does not exist is made with one named space,
     "image", of the default encoder.
     """
     captions: Global___CaptionPolicy.ValueType
@@ -541,7 +545,7 @@ class SearchRequest(_message.Message):
     GROUP_BY_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
-    """Collection.name; empty means "default"."""
+    """Collection.name; empty means GetStatusResponse.default_collection."""
     limit: _builtins.int
     """1 to Limits.max_hits; 0 means the service's default, 10 unless set."""
     offset: _builtins.int
