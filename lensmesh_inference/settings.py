@@ -65,7 +65,7 @@ class ModelServiceSettings(FetchSettings):
         default=10,
         gt=0,
         description="Seconds on a processor that decoding an image may take whose header does not prove it cheap; "
-        "then it is refused (IMAGE_TOO_COSTLY). On a busy machine it gets six times as long by the clock.",
+        "then it is refused (IMAGE_TOO_COSTLY). On a busy machine it gets thirty times as long by the clock.",
     )
     state_dir: str = Field(
         default="auto",

@@ -22,7 +22,7 @@ Kind: TypeAlias = Literal["torch", "pillow"]
 # How many processes may come to their end before they have read an image.
 _TRIES: Final = 3
 # A machine that does much else gives a process this part of the time.
-_LEAST_SHARE: Final = 6
+_LEAST_SHARE: Final = 30
 # What a decoder's own bookkeeping may take beside what the header tells.
 _MEMORY_FACTOR: Final = 1.25
 _MEMORY_BYTES: Final = 64 * 1024**2
@@ -34,7 +34,7 @@ class DecodeProcesses:
 
     def __init__(self, count: int, kind: Kind, *, cpu_s: float, answer_s: float | None = None) -> None:
         """A process that needs more than `cpu_s` seconds on a processor for one image is ended, and one that has not
-        answered after `answer_s`, unless told six times as many."""
+        answered after `answer_s`, unless told thirty times as many."""
         self.count: Final = count
         self._kind: Final = kind
         self._cpu_s: Final = cpu_s
