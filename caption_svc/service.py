@@ -150,10 +150,10 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
                 work = await read
                 span.set_attribute(spans.ITEM_BYTES, len(work.content))
                 described = await order.captioner.describe(work, seat=seat)
+                return result_message(described, order.captioner.model.facts.label)
         except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what nobody foresaw
             total_us = int((time.monotonic() - arrived) * 1e6)
             return caption_pb2.CaptionResult(error=to_status(error), timings=common_pb2.Timings(total_us=total_us))
-        return result_message(described, order.captioner.model.facts.label)
 
 
 def _facts(order: Order) -> dict[str, str]:

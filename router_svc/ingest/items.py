@@ -88,7 +88,10 @@ class Intake:
 
     def _incoming(self, item: router_pb2.IngestItem, found: Wanted | Exception, fetched: int) -> Incoming:
         if isinstance(found, Wanted):
-            return Incoming(item, found, None, self._turns.take(found), fetched)
+            try:
+                return Incoming(item, found, None, self._turns.take(found), fetched)
+            except Exception as error:  # noqa: BLE001 - as of _look_at; an item without an answer would hold its stream
+                found = error
         return Incoming(item, None, found, None, fetched)
 
     async def _look_at(self, item: router_pb2.IngestItem) -> tuple[router_pb2.IngestItem, Wanted | Exception, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InternalFault, LensmeshError, Violation
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.peers.faults import item_indexes, repath
 from router_svc.peers.fleet import Patience
@@ -57,7 +58,10 @@ class Writer:
                 if not bad:
                     raise
                 for position in bad:
-                    outcomes[left[position]] = self._own(error, position)
+                    try:
+                        outcomes[left[position]] = self._own(error, position)
+                    except Exception as fault:  # noqa: BLE001 - of one item; to_status logs what nobody foresaw
+                        outcomes[left[position]] = from_status(to_status(fault))
                 left = [index for position, index in enumerate(left) if position not in bad]
             else:
                 outcomes.update(zip(left, written, strict=True))

@@ -91,7 +91,7 @@ class BatchCalls(Generic[S, T, R]):
         patience: Patience = Patience(),  # noqa: B008 - frozen
         deadline: float | None = None,
     ) -> list[R]:
-        """One result per item, in order.
+        """One result per item, in order. What nobody foresaw fails its item where it is one item's, else its call's.
 
         `find` tells who serves, `send` makes one call, `path_of` names an item in the caller's request. An item that
         nobody could take now is tried again while patience lasts, together with its like. Raises what failed the whole:
@@ -117,11 +117,13 @@ class BatchCalls(Generic[S, T, R]):
         tried = work.left
         fitting: list[int] = []
         for index in tried:
-            if self._size_of(work.items[index]) > limits.max_bytes:
-                error = _too_large(work.path_of(index), serving.limits.max_bytes)
+            try:
+                if self._size_of(work.items[index]) > limits.max_bytes:
+                    raise _too_large(work.path_of(index), serving.limits.max_bytes)
+                if not self._most_with(work.items[index]):
+                    fitting.append(index)
+            except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what nobody foresaw
                 work.results[index] = self._refuse(to_status(error))
-            elif not self._most_with(work.items[index]):
-                fitting.append(index)
         self._refuse_known(work)
         fitting = [index for index in fitting if index not in work.results]
         runs = cut(fitting, limits, lambda index: self._size_of(work.items[index]))
@@ -186,6 +188,9 @@ class BatchCalls(Generic[S, T, R]):
             return
         except LensmeshError as error:
             raise repath(error, path) from error
+        except Exception as error:  # noqa: BLE001 - a fault of ours fails this call's items; to_status logs it
+            work.results.update((index, self._refuse(to_status(error))) for index in indexes)
+            return
         if len(answers) != len(batch):
             raise InternalFault(
                 Reason.INTERNAL, f"a {self._fleet.kind.noun} answered {len(answers)} of {len(batch)} items"
@@ -196,9 +201,11 @@ class BatchCalls(Generic[S, T, R]):
             work.results[index] = self._led_back(answer, path)
 
     def _led_back(self, result: R, path: Callable[[int], str]) -> R:
-        if not result.HasField("error"):
-            return result
-        result.error.CopyFrom(to_status(repath(from_status(result.error), path)))
+        try:
+            if result.HasField("error"):
+                result.error.CopyFrom(to_status(repath(from_status(result.error), path)))
+        except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what nobody foresaw
+            return self._refuse(to_status(error))
         return result
 
 

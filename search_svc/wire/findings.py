@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from lensmesh_chassis.errors import InvalidInput, PreconditionFailed, Violation
+from lensmesh_chassis.errors import InternalFault, InvalidInput, PreconditionFailed, Violation
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.status import to_status
 
 _SHOWN = 16
 
@@ -14,6 +15,7 @@ class Findings:
     def __init__(self) -> None:
         self._invalid: list[tuple[Reason, Violation, Mapping[str, object]]] = []
         self._unfit: list[tuple[Reason, Violation, Mapping[str, object]]] = []
+        self._broken: list[tuple[Violation, Exception]] = []
 
     def invalid(self, reason: Reason, field: str, description: str, **metadata: object) -> None:
         """The field is wrong, whatever is stored."""
@@ -23,16 +25,24 @@ class Findings:
         """The field does not fit what is stored."""
         self._unfit.append((reason, Violation(field, f"{field}: {description}"), metadata))
 
+    def broken(self, field: str, error: Exception) -> None:
+        """The field could not be read, by a fault of ours that nobody foresaw; it is logged, and said last."""
+        self._broken.append((Violation(field, f"{field}: {to_status(error).message}"), error))
+
     def __bool__(self) -> bool:
-        return bool(self._invalid or self._unfit)
+        return bool(self._invalid or self._unfit or self._broken)
 
     def check(self) -> None:
         """Raises what was found: the first reason and message, and every field."""
         found = self._invalid or self._unfit
         if not found:
+            if self._broken:
+                first, cause = self._broken[0]
+                violations = [violation for violation, _ in self._broken]
+                raise InternalFault(Reason.INTERNAL, first.description, violations=violations) from cause
             return
-        reason, first, metadata = found[0]
-        message = first.description
+        reason, named, metadata = found[0]
+        message = named.description
         if len(found) > 1:
             others = f"{len(found) - 1} more"
             if len(found) > _SHOWN:

@@ -49,37 +49,50 @@ def read_items(
     Raises:
         InvalidInput: naming every bad item and field.
         PreconditionFailed: SPACE_MISMATCH, if nothing else is wrong.
+        InternalFault: INTERNAL, naming each item that could not be read by a fault of this service.
     """
     findings = Findings()
     first: dict[str, int] = {}
     items = []
     for i, message in enumerate(messages):
         field = f"items[{i}]"
-        check_id(message.id, f"{field}.id", findings)
         if first.setdefault(message.id, i) != i:
             findings.invalid(
                 Reason.ITEM_ID_DUPLICATE, f"{field}.id", f"is also the id of items[{first[message.id]}]", id=message.id
             )
-        if message.content_digest and len(message.content_digest) != _DIGEST_BYTES:
-            findings.invalid(
-                Reason.DIGEST_INVALID,
-                f"{field}.content_digest",
-                f"has {len(message.content_digest)} bytes, and a SHA-256 has {_DIGEST_BYTES}",
-            )
-        _check_text(message.image_uri, f"{field}.image_uri", max_text_chars, findings)
-        items.append(
-            Item(
-                id=message.id,
-                vectors=_vectors(message, definition, field, findings),
-                caption=_caption(message, field, max_text_chars, findings),
-                metadata=_metadata(message, f"{field}.metadata", limits, findings),
-                image_uri=message.image_uri,
-                content_digest=message.content_digest,
-                low_content=message.low_content,
-            )
-        )
+        try:
+            items.append(_read_item(message, field, definition, limits, max_text_chars, findings))
+        except Exception as error:  # noqa: BLE001 - nobody foresaw it; it is told of its item, so that others can do without
+            findings.broken(field, error)
     findings.check()
     return items
+
+
+def _read_item(
+    message: search_pb2.Item,
+    field: str,
+    definition: Definition,
+    limits: MetadataLimits,
+    max_text_chars: int,
+    findings: Findings,
+) -> Item:
+    check_id(message.id, f"{field}.id", findings)
+    if message.content_digest and len(message.content_digest) != _DIGEST_BYTES:
+        findings.invalid(
+            Reason.DIGEST_INVALID,
+            f"{field}.content_digest",
+            f"has {len(message.content_digest)} bytes, and a SHA-256 has {_DIGEST_BYTES}",
+        )
+    _check_text(message.image_uri, f"{field}.image_uri", max_text_chars, findings)
+    return Item(
+        id=message.id,
+        vectors=_vectors(message, definition, field, findings),
+        caption=_caption(message, field, max_text_chars, findings),
+        metadata=_metadata(message, f"{field}.metadata", limits, findings),
+        image_uri=message.image_uri,
+        content_digest=message.content_digest,
+        low_content=message.low_content,
+    )
 
 
 def _vectors(message: search_pb2.Item, definition: Definition, field: str, findings: Findings) -> dict[str, Numbers]:

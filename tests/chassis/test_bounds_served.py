@@ -125,3 +125,48 @@ async def test_compressed_messages_are_refused_before_they_unpack(served: Served
     assert (await error_of(rpc)).code() is grpc.StatusCode.UNIMPLEMENTED
     assert await finish(call(served.channel, "UnaryUnary")) == ["a"]
     assert sample(served, "grpc_server_msg_received_total", grpc_method="UnaryUnary") == 1
+
+
+async def test_a_client_that_reads_no_answers_is_read_no_further(serve: Serve) -> None:
+    async with serve(message_bytes=1 << 20) as served:
+        message = StringValue(value="x" * 200_000)
+        stream = served.channel.stream_stream(
+            f"/{SHAPES}/StreamStream",
+            request_serializer=StringValue.SerializeToString,
+            response_deserializer=StringValue.FromString,
+        )()
+
+        async def send() -> None:
+            for _ in range(500):
+                await stream.write(message)
+
+        sending, handled = asyncio.create_task(send()), served.app.shapes.request_ids
+        await served.app.shapes.entered.wait()
+        before = -1
+        while before != len(handled):
+            before = len(handled)
+            await asyncio.sleep(0.3)
+        assert not sending.done()
+        assert before < 250
+        assert sample(served, "lensmesh_message_bytes") < 2 << 20
+        # Nobody else waits for it.
+        assert await finish(call(served.channel, "UnaryUnary", ["y" * 200_000])) == ["y" * 200_000]
+        stream.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await until(lambda: sample(served, "lensmesh_message_bytes") == 0)
+
+
+async def test_idle_connections_beyond_the_bound_are_closed_and_stop_nobody(serve: Serve) -> None:
+    async with serve(max_connections=4) as served:
+        assert await finish(call(served.channel, "UnaryUnary")) == ["a"]
+        host, _, port = served.server.address.rpartition(":")
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(20)]
+        try:
+            # The server speaks first, to those that it takes.
+            heard = await asyncio.gather(*(reader.read(1) for reader, _ in opened), return_exceptions=True)
+            assert sum(isinstance(one, bytes) and bool(one) for one in heard) <= 3
+            assert await finish(call(served.channel, "UnaryUnary")) == ["a"]
+        finally:
+            for _, writer in opened:
+                writer.close()
+            await asyncio.gather(*(writer.wait_closed() for _, writer in opened), return_exceptions=True)

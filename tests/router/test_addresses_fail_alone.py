@@ -26,7 +26,12 @@ class Site:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections.append(asyncio.current_task())
-        path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+        try:
+            path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+        except (asyncio.IncompleteReadError, OSError):
+            # Its time was up before it had asked.
+            writer.close()
+            return
         self.open += 1
         self.most = max(self.most, self.open)
         if path.startswith(b"/slow"):

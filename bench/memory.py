@@ -1,0 +1,261 @@
+"""What each service holds while strangers flood it, judged by the memory limit of its manifest.
+
+python -m bench.memory [--services router search] [--cases unary streams] [--calls 64] [--streams 16]
+
+A mesh with mock models starts. The cases of a service run one after another, and what one leaves behind counts in the
+next. Ends with 1 where a service was above its limit, or ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+import yaml
+from PIL import Image
+
+from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_cli.supervisor import MeshOptions, Supervisor
+
+MIB = 2**20
+MANIFESTS = Path(__file__).parent.parent / "deploy" / "kubernetes" / "base"
+CALL_S, LOOK_S = 60.0, 0.02
+_FETCHED_BYTES = 16 * MIB
+_SPACE, _UNIT = "vs1-" + "1".zfill(32), np.array([1, 0, 0, 0], "<f4").tobytes()
+_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+
+Call = Callable[[grpc.aio.Channel, int], Awaitable[Any]]
+
+
+def limit_mib(service: str) -> float:
+    """The memory limit of the service's container."""
+    for document in yaml.safe_load_all((MANIFESTS / f"{service}.yaml").read_text(encoding="utf-8")):
+        if document["kind"] == "Deployment":
+            told: str = document["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+            return float(told[:-2]) * {"Mi": 1, "Gi": 1024}[told[-2:]]
+    raise ValueError(f"{service}.yaml has no Deployment")
+
+
+class Images:
+    """JPEG files of about half a MiB, each another one."""
+
+    def __init__(self) -> None:
+        noise = np.random.default_rng(1).integers(0, 255, (640, 800, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, "JPEG", quality=92)
+        self._file, self._made = buffer.getvalue(), 0
+
+    def of(self, size: int, most: int) -> list[common_pb2.Image]:
+        """At most `most`, of `size` bytes together."""
+        each = max(len(self._file), size // most)
+        return [common_pb2.Image(content=self._one(each)) for _ in range(max(1, size // each))]
+
+    def _one(self, size: int) -> bytes:
+        self._made += 1
+        return self._file + self._made.to_bytes(8, "big") + bytes(max(0, size - len(self._file) - 8))
+
+
+class Floods:
+    """The cases, by service. Each returns what becomes of its calls."""
+
+    def __init__(self, calls: int, streams: int, address_port: int) -> None:
+        self._images, self._calls, self._streams, self._port = Images(), calls, streams, address_port
+
+    def of(self, service: str) -> dict[str, Callable[[str], Awaitable[Counter[str]]]]:
+        """Every case by its name; each takes the address to call."""
+        stubs: dict[str, tuple[Call, Call | None]] = {
+            "router": (self._encode, self._ingest),
+            "encoder": (self._encode, self._encode_stream),
+            "caption": (self._caption, self._caption_stream),
+            "search": (self._upsert, None),
+        }
+        unary, streamed = stubs[service]
+        cases: dict[str, Callable[[str], Awaitable[Counter[str]]]] = {"unary": lambda to: flood(to, unary, self._calls)}
+        if streamed is not None:
+            cases["streams"] = lambda to: flood(to, streamed, self._streams)
+        cases["gzip"] = lambda to: flood(to, self._zipped(service), 40)
+        if service == "router":
+            cases["burst"] = lambda to: flood(to, self._small, 3000, channels=1)
+            cases["addresses"] = lambda to: flood(to, self._addresses, 1)
+        return cases
+
+    async def _encode(self, channel: grpc.aio.Channel, _: int) -> None:
+        request = encoder_pb2.EncodeImagesRequest(images=self._images.of(20 * MIB, 60))
+        await encoder_pb2_grpc.EncoderServiceStub(channel).EncodeImages(request, timeout=CALL_S)
+
+    async def _small(self, channel: grpc.aio.Channel, _: int) -> None:
+        request = encoder_pb2.EncodeImagesRequest(images=self._images.of(1, 1))
+        await encoder_pb2_grpc.EncoderServiceStub(channel).EncodeImages(request, timeout=CALL_S)
+
+    async def _encode_stream(self, channel: grpc.aio.Channel, _: int) -> None:
+        items = [encoder_pb2.EncodeStreamItem(image=image) for image in self._images.of(30 * MIB, 60)]
+        sent = _kept_open(encoder_pb2.EncodeStreamRequest(items=items))
+        await _drain(encoder_pb2_grpc.EncoderServiceStub(channel).EncodeStream(sent, timeout=CALL_S))
+
+    async def _caption(self, channel: grpc.aio.Channel, _: int) -> None:
+        request = caption_pb2.CaptionImagesRequest(images=self._images.of(20 * MIB, 60))
+        await caption_pb2_grpc.CaptionerServiceStub(channel).CaptionImages(request, timeout=CALL_S)
+
+    async def _caption_stream(self, channel: grpc.aio.Channel, _: int) -> None:
+        items = [caption_pb2.CaptionStreamItem(image=image) for image in self._images.of(30 * MIB, 60)]
+        sent = _kept_open(caption_pb2.CaptionStreamRequest(items=items))
+        await _drain(caption_pb2_grpc.CaptionerServiceStub(channel).CaptionStream(sent, timeout=CALL_S))
+
+    async def _ingest(self, channel: grpc.aio.Channel, _: int) -> None:
+        await self._ingested(channel, self._images.of(30 * MIB, 60))
+
+    async def _addresses(self, channel: grpc.aio.Channel, _: int) -> None:
+        uris = [f"http://127.0.0.1:{self._port}/{place}" for place in range(120)]
+        await self._ingested(channel, [common_pb2.Image(uri=uri) for uri in uris])
+
+    async def _ingested(self, channel: grpc.aio.Channel, images: Iterable[common_pb2.Image]) -> None:
+        items = [router_pb2.IngestItem(ref=str(place), image=image) for place, image in enumerate(images)]
+        options = router_pb2.IngestOptions(collection="memory")
+        sent = _kept_open(router_pb2.IngestStreamRequest(options=options, items=items))
+        await _drain(router_pb2_grpc.RouterServiceStub(channel).IngestStream(sent, timeout=CALL_S))
+
+    async def _upsert(self, channel: grpc.aio.Channel, call: int) -> None:
+        stub = search_pb2_grpc.SearchServiceStub(channel)
+        space = common_pb2.VectorSpace(id=_SPACE, dimension=4, normalized=True)
+        named = search_pb2.NamedSpace(name="image", space=space)
+        kept = search_pb2.Collection(name="upserts", spaces=[named])
+        await stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=kept), timeout=CALL_S)
+        one = common_pb2.Embedding(space_id=_SPACE, data_type=common_pb2.DATA_TYPE_FLOAT32, dimension=4, data=_UNIT)
+        items = [search_pb2.Item(id=f"{call}-{place}", vectors={"image": one}) for place in range(320)]
+        for item in items:
+            item.metadata.fields["text"].string_value = "x" * (64 * 1024 - 64)
+        await stub.UpsertItems(search_pb2.UpsertItemsRequest(collection="upserts", items=items), timeout=CALL_S)
+
+    def _zipped(self, service: str) -> Call:
+        """16 MiB that arrive as 16 KiB. Packing them is this program's work: more would last longer than the calls."""
+        stubs = {
+            "router": "/lensmesh.router.v1.RouterService/Search",
+            "encoder": "/lensmesh.encoder.v1.EncoderService/EncodeImages",
+            "caption": "/lensmesh.caption.v1.CaptionerService/CaptionImages",
+            "search": "/lensmesh.search.v1.SearchService/UpsertItems",
+        }
+
+        async def call(channel: grpc.aio.Channel, _: int) -> None:
+            ask: Any = channel.unary_unary(stubs[service])
+            await ask(bytes(16 * MIB), timeout=CALL_S, compression=grpc.Compression.Gzip)
+
+        return call
+
+
+async def _kept_open(message: Any) -> AsyncIterator[Any]:
+    yield message
+    await asyncio.sleep(CALL_S / 3)
+
+
+async def _drain(answers: Any) -> None:
+    async for _ in answers:
+        pass
+
+
+async def flood(address: str, call: Call, count: int, *, channels: int = 16) -> Counter[str]:
+    """`count` calls at once; how many of them ended how."""
+    ends: Counter[str] = Counter()
+
+    async def one(place: int) -> None:
+        try:
+            await call(opened[place % len(opened)], place)
+            ends["OK"] += 1
+        except grpc.aio.AioRpcError as error:
+            ends[error.code().name] += 1
+
+    opened = [grpc.aio.insecure_channel(address, _OPTIONS) for _ in range(min(channels, count))]
+    try:
+        await asyncio.gather(*(one(place) for place in range(count)))
+    finally:
+        for channel in opened:
+            await channel.close()
+    return ends
+
+
+@asynccontextmanager
+async def site() -> AsyncIterator[int]:
+    """The port of a server that answers every path with 16 MiB."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % _FETCHED_BYTES)
+            for _ in range(_FETCHED_BYTES // 2**16):
+                writer.write(bytes(2**16))
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def most_mib(process: psutil.Process, work: Awaitable[Counter[str]]) -> tuple[float, Counter[str]]:
+    """The largest resident memory of the process during `work`, and what that returned."""
+    most, working = 0.0, asyncio.ensure_future(work)
+    while not working.done():
+        most = max(most, await asyncio.to_thread(lambda: process.memory_info().rss / MIB))
+        await asyncio.sleep(LOOK_S)
+    return most, await working
+
+
+async def measure(chosen: argparse.Namespace, folder: Path) -> bool:
+    """Whether every service stayed below its limit in every case."""
+    fetching = {"LENSMESH_ROUTER_URI_SCHEMES": "http", "LENSMESH_ROUTER_URI_PRIVATE": "true"}
+    options = MeshOptions(data=folder, port=0, model="mock", caption_model="mock", environment=fetching)
+    async with site() as port, Supervisor(options, lambda _: None) as mesh:
+        floods, good = Floods(chosen.calls, chosen.streams, port), True
+        say("| service | case | MiB before | most | limit | how calls ended |\n|---|---|---|---|---|---|")
+        for service in chosen.services:
+            process = psutil.Process(mesh.processes[service].pid)
+            for name, case in floods.of(service).items():
+                if chosen.cases and name not in chosen.cases:
+                    continue
+                before = process.memory_info().rss / MIB
+                most, ends = await most_mib(process, case(mesh.address(service)))
+                limit = limit_mib(service)
+                good = good and most < limit and process.is_running()
+                told = ", ".join(f"{count} {code}" for code, count in ends.most_common())
+                say(f"| {service} | {name} | {before:.0f} | {most:.0f} | {limit:.0f} | {told} |")
+    return good
+
+
+def say(line: str) -> None:
+    """Print at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Read the command line, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    services = ["router", "encoder", "caption", "search"]
+    parser.add_argument("--services", nargs="+", choices=services, default=services)
+    parser.add_argument("--cases", nargs="*", default=[])
+    parser.add_argument("--calls", type=int, default=64)
+    parser.add_argument("--streams", type=int, default=16)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lensmesh-memory-") as folder:
+        return 0 if asyncio.run(measure(chosen, Path(folder))) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
