@@ -35,10 +35,18 @@ class Captioner:
     """Describes pictures with one model."""
 
     def __init__(
-        self, model: CaptionModel, pool: DecodePool, settings: CaptionSettings, metrics: EngineMetrics, cache: Cache
+        self,
+        model: CaptionModel,
+        pool: DecodePool,
+        prompts: DecodePool,
+        settings: CaptionSettings,
+        metrics: EngineMetrics,
+        cache: Cache,
     ) -> None:
+        """`pool` decodes images, `prompts` makes tokens: neither waits for the other."""
         self.model = model
         self._pool = pool
+        self._prompts = prompts
         self.engine: ModelEngine[Job, Caption, Caption] = ModelEngine(
             model.workers(),
             name=model.facts.name,
@@ -61,7 +69,7 @@ class Captioner:
         """`CaptionModel.plan`, off the event loop where there is something to tokenize."""
         if not prompt:
             return self.model.plan(prompt, max_tokens, beams)
-        return await self._pool.run(self.model.plan, prompt, max_tokens, beams)
+        return await self._prompts.run(self.model.plan, prompt, max_tokens, beams)
 
     def work(
         self,

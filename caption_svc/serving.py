@@ -40,6 +40,8 @@ class Serving:
         self.health = health
         self.cache = cache
         self._pool: DecodePool | None = None
+        # A thread of its own: no image waits for a prompt, however long.
+        self._prompts = DecodePool(1, name="tokenize")
         self._captioners: list[Captioner] = []
         self.served: dict[str, Served] = {}
 
@@ -49,7 +51,8 @@ class Serving:
         if self._pool is None:
             self._pool = open_pool(settings, model.devices())
             self.health.watch(self._pool)
-        captioner = Captioner(model, self._pool, settings, self._metrics, self.cache)
+            self.health.watch(self._prompts)
+        captioner = Captioner(model, self._pool, self._prompts, settings, self._metrics, self.cache)
         await captioner.batcher.start()
         self._captioners.append(captioner)
         ask = captioner.canary(max_tokens=settings.usual_caption_tokens)
@@ -61,6 +64,7 @@ class Serving:
         """Fail what is queued and end all threads."""
         await self.health.stop_asking()
         await asyncio.gather(*(captioner.batcher.stop() for captioner in self._captioners))
+        await self._prompts.close()
         if self._pool is not None:
             await self._pool.close()
         await self.cache.close()

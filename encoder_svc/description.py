@@ -10,9 +10,10 @@ import torch
 from encoder_svc.locate import Located
 from encoder_svc.model import ModelFacts, spaces_of
 from encoder_svc.sources import Form, Source
-from lensmesh_inference.digest import Json, json_digest
+from lensmesh_inference.digest import json_digest
 from lensmesh_inference.models import Kind
 from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.tokenization import is_uncased_bert, tokenization
 
 
 def preprocessing_facts(config: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
@@ -23,8 +24,8 @@ def preprocessing_facts(config: Mapping[str, Any], tokenizer: Any) -> dict[str, 
         "image": {**config, "size": sides},
         "text": {
             "tokenizer": type(tokenizer).__name__,
-            "vocabulary": _vocabulary_digest(tokenizer),
             "context": int(tokenizer.context_length),
+            **_word_facts(tokenizer),
         },
     }
 
@@ -72,7 +73,13 @@ def _dimension(model: Any, context: int) -> int:
         return int(model.encode_text(torch.zeros(1, context, dtype=torch.long), normalize=False).shape[-1])
 
 
-def _vocabulary_digest(tokenizer: Any) -> str:
+def _word_facts(tokenizer: Any) -> dict[str, str]:
     inner = getattr(tokenizer, "tokenizer", None)
-    vocabulary: dict[str, Json] = inner.get_vocab() if inner is not None else tokenizer.encoder
-    return json_digest(vocabulary)
+    if inner is None:
+        # open_clip's own, whose merges make its vocabulary.
+        return {"vocabulary": json_digest(tokenizer.encoder)}
+    vocabulary: dict[str, int] = inner.get_vocab()
+    facts = tokenization(inner)
+    # Spaces of before had no such key. Those of one kind keep it so: the kind that the bundled pack is of.
+    said = {} if is_uncased_bert(facts, vocabulary) else {"tokenization": json_digest(facts)}
+    return {"vocabulary": json_digest(vocabulary), **said}

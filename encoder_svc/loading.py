@@ -63,11 +63,13 @@ def load(source: Source, compute: Compute, *, calibration_dir: str, allow_downlo
         "versions": versions("lensmesh", "open_clip_torch", "timm", "transformers"),
     }
     texts = text_tower(model)
-    inputs = Inputs(preprocessing_of(model.visual.preprocess_cfg), Tokens(tokenizer), used_tokens(texts))
+    preprocessing = preprocessing_of(model.visual.preprocess_cfg)
     if source.form is Form.SHAPES:
         golden = stored()
     else:
-        golden = computed(model, inputs.preprocessing.library, tokenizer, key, compute.folder)
+        golden = computed(model, preprocessing.library, tokenizer, key, compute.folder)
+    # Last: the tokenizer is theirs from now on.
+    inputs = Inputs(preprocessing, Tokens(tokenizer), used_tokens(texts))
     if not golden.is_finite:
         raise model_error(f"{source.name} answers NaN, by open_clip in float32, too: its weights are damaged.")
     pictures, words = _prepared(inputs, golden)

@@ -7,11 +7,12 @@ of a word's length, and its cleaning the square of a run of combining marks.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import regex  # type: ignore[import-untyped]  # it comes with open_clip, and without types
 import torch
-from open_clip.tokenizer import SimpleTokenizer
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from tokenizers.models import BPE
 
 # SimpleTokenizer remembers every word it ever saw: strangers' words must not fill the memory.
@@ -27,52 +28,31 @@ _BLANK_LINES: Final = regex.compile(r"\n[ \t\r\n]*\n")
 
 
 class Tokens:
-    """One of open_clip's tokenizers, for many threads."""
+    """One of open_clip's tokenizers, for many threads. From now on nobody else calls the tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.context = int(tokenizer.context_length)
-        self._tokenizer = tokenizer
-        self._words = _Words(tokenizer) if _is_plain(tokenizer) else None
-        # Rust tokenizers keep what they are asked for between calls, and refuse a second thread.
-        self._one_at_a_time = threading.Lock()
-        inner = getattr(tokenizer, "tokenizer", None)
-        self._padding = getattr(inner, "pad_token_id", None) or 0
-        # In "clips" mode the last place holds the class token in any case.
-        self._has_class_token = getattr(tokenizer, "tokenizer_mode", "") == "clips"
-        ends = {getattr(inner, "eos_token_id", None), getattr(inner, "sep_token_id", None)}
-        self._padding_means_end = self._padding not in ends and not self._has_class_token
+        self._tokens = _tokens_of(tokenizer)
 
     def __call__(self, text: str) -> tuple[torch.Tensor, bool]:
         """int64 of shape (context,), and whether the text was longer than that."""
         if len(text) > _HARMLESS:
             text = _MARKS.sub(r"\1", _BLANK_LINES.sub("\n", text))
         try:
-            return self._tokens(text)
+            return self._tokens(text, self.context)
         except ValueError:
             # Python's html.unescape fails on a character's number of thousands of digits, and open_clip with it.
-            return self._tokens(text.replace("&", " "))
+            return self._tokens(text.replace("&", " "), self.context)
 
-    def _tokens(self, text: str) -> tuple[torch.Tensor, bool]:
-        if self._words is not None:
-            return self._words.tokens(text, self.context)
-        with self._one_at_a_time:
-            longer = self._tokenize(text, self.context + 1)
-            if self._padding_means_end and int(longer[self.context]) == self._padding:
-                # It fits with one place to spare: without that place it is the same.
-                return longer[: self.context], False
-            tokens = self._tokenize(text, self.context)
-            return tokens, self._is_cut(tokens, longer)
 
-    def _tokenize(self, text: str, context: int) -> torch.Tensor:
-        tokens: torch.Tensor = self._tokenizer([text], context_length=context)[0]
-        return tokens
-
-    def _is_cut(self, tokens: torch.Tensor, longer: torch.Tensor) -> bool:
-        # With one more place, a text that fits is the same and gets one more padding; one that was cut has a word where
-        # its end mark stood.
-        if self._has_class_token:
-            return bool((tokens[:-1] != longer[: self.context - 1]).any())
-        return bool((tokens != longer[: self.context]).any()) or int(longer[self.context]) != self._padding
+def _tokens_of(tokenizer: Any) -> Callable[[str, int], tuple[torch.Tensor, bool]]:
+    if type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None:
+        return _Words(tokenizer).tokens
+    inner: Any = getattr(tokenizer, "tokenizer", None)
+    is_rust = type(tokenizer) is HFTokenizer and getattr(inner, "backend_tokenizer", None) is not None
+    if is_rust and inner.padding_side == inner.truncation_side == "right":
+        return _Pieces(tokenizer).tokens
+    return _Whole(tokenizer).tokens
 
 
 class _Words:
@@ -108,6 +88,74 @@ class _Words:
         return [tokenizer.encoder[piece] for piece in tokenizer.bpe(spelled).split(" ")]
 
 
-def _is_plain(tokenizer: Any) -> bool:
-    """Whether a tokenizer is open_clip's own, cutting texts at their end as nearly all models do."""
-    return type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None
+class _Pieces:
+    """A tokenizer of transformers that is Rust code: asked once, for all tokens, and cut and padded here.
+
+    transformers itself would tell the Rust code for each text where to cut, which refuses that while another thread is
+    inside; and the end of the text would have to be asked for by a second call.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        inner = tokenizer.tokenizer
+        self._clean = tokenizer.clean_fn
+        self._rust = inner.backend_tokenizer
+        self._rust.no_truncation()
+        self._rust.no_padding()
+        self._rust.encode_special_tokens = inner.split_special_tokens
+        self._padding = int(inner.pad_token_id)
+        self._dropped = int(inner.sep_token_id) if tokenizer.strip_sep_token else None
+        self._in_clips_mode = tokenizer.tokenizer_mode == "clips"
+        self._marks = [inner.bos_token_id, inner.eos_token_id, inner.cls_token_id]
+
+    def tokens(self, text: str, context: int) -> tuple[torch.Tensor, bool]:
+        """As `Tokens.__call__`."""
+        made = self._rust.encode_batch_fast([self._clean(text)], add_special_tokens=not self._in_clips_mode)[0]
+        ids: list[int] = made.ids
+        if self._in_clips_mode:
+            # The last place holds the class token in any case.
+            begin, end, last = self._marks
+            most = context - 3
+            row = [begin, *ids[:most], end]
+            return torch.tensor([*row, *[self._padding] * (context - 1 - len(row)), last]), len(ids) > most
+        cut = len(ids) > context
+        if cut:
+            after = _marks_at_end(made.special_tokens_mask)
+            ids = ids[: context - after] + ids[len(ids) - after :]
+        row = [0 if one == self._dropped else one for one in ids]
+        return torch.tensor(row + [self._padding] * (context - len(row)), dtype=torch.long), cut
+
+
+def _marks_at_end(mask: list[int]) -> int:
+    return next((count for count, special in enumerate(reversed(mask)) if not special), 0)
+
+
+class _Whole:
+    """Any other tokenizer: called as it is, one text at a time, for what it keeps between calls."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._one_at_a_time = threading.Lock()
+        inner = getattr(tokenizer, "tokenizer", None)
+        self._padding = getattr(inner, "pad_token_id", None) or 0
+        # In "clips" mode the last place holds the class token in any case.
+        self._has_class_token = getattr(tokenizer, "tokenizer_mode", "") == "clips"
+        ends = {getattr(inner, "eos_token_id", None), getattr(inner, "sep_token_id", None)}
+        self._padding_means_end = self._padding not in ends and not self._has_class_token
+
+    def tokens(self, text: str, context: int) -> tuple[torch.Tensor, bool]:
+        """As `Tokens.__call__`."""
+        with self._one_at_a_time:
+            longer = self._tokenize(text, context + 1)
+            if self._padding_means_end and int(longer[context]) == self._padding:
+                # It fits with one place to spare: without that place it is the same.
+                return longer[:context], False
+            tokens = self._tokenize(text, context)
+        # With one more place, a text that fits is the same and gets one more padding; one that was cut has a word where
+        # its end mark stood.
+        if self._has_class_token:
+            return tokens, bool((tokens[:-1] != longer[: context - 1]).any())
+        return tokens, bool((tokens != longer[:context]).any()) or int(longer[context]) != self._padding
+
+    def _tokenize(self, text: str, context: int) -> torch.Tensor:
+        tokens: torch.Tensor = self._tokenizer([text], context_length=context)[0]
+        return tokens

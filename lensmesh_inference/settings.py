@@ -40,7 +40,8 @@ class ModelServiceSettings(FetchSettings):
     threads: int = Field(
         default=0,
         ge=0,
-        description="CPU threads of one forward pass, shared by the workers of cpu:N; 0: as many as there are CPUs.",
+        description="CPU threads of one forward pass, shared by the workers of cpu:N; 0: as many as there are CPUs for "
+        "this process: its affinity, and a container's CPU quota (cgroup v1 and v2) rounded down, at least 1.",
     )
     decode_threads: int = Field(
         default=0,

@@ -39,6 +39,7 @@ from lensmesh_inference.pictures.decoder import LibraryTransform, PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.transform import Transform, UnknownTransformError, normalize_of_processor
 from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.tokenization import tokenization
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +132,11 @@ def load_blip(folder: Path, *, name: str, kind: Kind, compute: Compute) -> BlipC
         requested_device=compute.device,
         parity_cosine=cosine,
         answers_digest=content_digest(
-            json.dumps([key, processor, parts.tokenizer.get_vocab()], sort_keys=True, default=str).encode()
+            json.dumps(
+                [key, processor, parts.tokenizer.get_vocab(), tokenization(parts.tokenizer)],
+                sort_keys=True,
+                default=str,
+            ).encode()
         ),
     )
     return BlipCaptioner(facts, describers, devices, transform, language.words, text.max_position_embeddings)

@@ -11,8 +11,11 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from open_clip.tokenizer import HFTokenizer
 from safetensors.torch import load_file, save_file
 
+import lensmesh_shapes
+from encoder_svc.description import preprocessing_facts
 from encoder_svc.locate import Located, locate
 from encoder_svc.model import EncoderModel
 from encoder_svc.registry import open_model, open_models
@@ -21,6 +24,7 @@ from encoder_svc.sources import FORMS, Form, parse_source
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_inference.digest import weights_digest
 from lensmesh_inference.models import Kind, split_names
+from tests.encoder.hugging_face import roberta_like, wrapped
 from tests.encoder.tiny import CONFIGS, PREPROCESS, write_config, write_folder
 
 SETTINGS = EncoderSettings(precision="float32", allow_download=False)
@@ -213,3 +217,32 @@ def test_an_endless_word_is_cut_before_it_costs_seconds_and_tokens_stay_open_cli
     assert prepared.truncated
     assert prepared.data.tolist() == open_clip.get_tokenizer("ViT-B-32")([f"a cat {letters} and a dog"])[0].tolist()
     assert not model.prepare_text("a cat and a dog").truncated
+
+
+def test_another_normalizer_or_other_merges_of_one_vocabulary_make_another_space(tmp_path: Path) -> None:
+    names = []
+    for change in ({}, {"normalizer": {"type": "Lowercase"}}, {"merges": True}):
+        folder = tmp_path / str(len(names))
+        wrapped(roberta_like()).save_pretrained(str(folder))
+        file = folder / "tokenizer.json"
+        state = json.loads(file.read_text())
+        if change.pop("merges", None):
+            state["model"]["merges"].reverse()
+        file.write_text(json.dumps(state | change))
+        names.append(preprocessing_facts(PREPROCESS["clip"] | {"size": 32}, HFTokenizer(str(folder)))["text"])
+    assert len({facts["vocabulary"] for facts in names}) == 1
+    assert len({facts["tokenization"] for facts in names}) == 3
+
+
+def test_what_the_spaces_of_the_bundled_and_of_plain_models_are_made_of_stays() -> None:
+    """Their ids are those of before a tokenizer's other parts were looked at."""
+    config = PREPROCESS["clip"] | {"size": 32}
+    bundled = HFTokenizer(str(lensmesh_shapes.CLIP_DIR), context_length=20)
+    assert preprocessing_facts(config, bundled)["text"] == {
+        "tokenizer": "HFTokenizer",
+        "vocabulary": "96a210e1de42c08ca328a4f84c027a107a9a17383a1727208ca71f116a5d66e5",
+        "context": 20,
+    }
+    assert set(preprocessing_facts(config, open_clip.get_tokenizer("ViT-B-32"))["text"]) == {
+        "tokenizer", "vocabulary", "context"
+    }  # fmt: skip

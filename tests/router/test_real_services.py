@@ -7,18 +7,24 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
+from encoder_svc.app import EncoderApp
+from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.server import running
+from lensmesh_chassis.status import from_rpc_error
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp
@@ -28,11 +34,15 @@ from tests.postgres import PostgresForTests
 FREE = "127.0.0.1:0"
 
 
+def png_of(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def picture(number: int) -> bytes:
     """A PNG like no other."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), (number % 256, number // 256, 77)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return png_of(Image.new("RGB", (16, 16), (number % 256, number // 256, 77)))
 
 
 class EncoderProcess:
@@ -75,15 +85,16 @@ def database() -> Iterator[str]:
     server.remove()
 
 
-@pytest.fixture
-async def router(encoder: EncoderProcess, database: str) -> AsyncIterator[Any]:
+@asynccontextmanager
+async def routing(encoder: str, database: str) -> AsyncIterator[Any]:
+    """A router's stub, before the encoder at that address."""
     async with (
         running(CaptionSettings(listen=FREE, model="mock"), CaptionApp, "caption") as caption,
         running(SearchSettings(listen=FREE, store_url=database), SearchApp, "search") as search,
         running(
             RouterSettings(
                 listen=FREE,
-                encoder_targets=encoder.address,
+                encoder_targets=encoder,
                 caption_targets=caption.address,
                 search_targets=search.address,
             ),
@@ -93,6 +104,12 @@ async def router(encoder: EncoderProcess, database: str) -> AsyncIterator[Any]:
         open_channel(server.address) as channel,
     ):
         yield router_pb2_grpc.RouterServiceStub(channel)
+
+
+@pytest.fixture
+async def router(encoder: EncoderProcess, database: str) -> AsyncIterator[Any]:
+    async with routing(encoder.address, database) as stub:
+        yield stub
 
 
 async def ingest(router: Any, items: list[router_pb2.IngestItem]) -> AsyncIterator[router_pb2.IngestResult]:
@@ -164,3 +181,50 @@ async def test_pictures_are_stored_found_and_reused(router: Any) -> None:
     assert status.limits.max_items == 256
     assert status.limits.max_image_pixels == 50_000_000
     assert status.limits.max_image_side_ratio == 200
+
+
+def circle(*, flat: bool) -> common_pb2.Image:
+    """A red circle on clear ground with a hidden pattern; `flat`: on white."""
+    image = Image.linear_gradient("L").resize((64, 64)).convert("RGBA")
+    image.putalpha(0)
+    ImageDraw.Draw(image).ellipse((10, 10, 54, 54), fill=(230, 10, 20, 255))
+    if flat:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return common_pb2.Image(content=png_of(image))
+
+
+async def test_a_collection_on_white_and_what_is_of_one_colour_in_it(database: str) -> None:
+    white, drop = common_pb2.TRANSPARENCY_POLICY_WHITE, common_pb2.TRANSPARENCY_POLICY_DROP
+    clear = common_pb2.Image(content=png_of(Image.new("RGBA", (16, 16), (9, 200, 9, 0))))
+
+    async def put(
+        transparency: common_pb2.TransparencyPolicy.ValueType, **images: common_pb2.Image
+    ) -> dict[str, router_pb2.IngestResult]:
+        options = router_pb2.IngestOptions(collection="pages", transparency=transparency)
+        sent = [router_pb2.IngestItem(ref=name, id=name, image=image) for name, image in images.items()]
+        stream = router.IngestStream(iter([router_pb2.IngestStreamRequest(options=options, items=sent)]), timeout=120)
+        return {result.ref: result async for response in stream for result in response.results}
+
+    async def found(**test: bool) -> list[tuple[str, float]]:
+        query = router_pb2.Query(image=circle(flat=True))
+        request = router_pb2.SearchRequest(collection="pages", queries=[query])
+        for value in test.values():
+            request.filter.condition.field = "$low_content"
+            request.filter.condition.equals.bool_value = value
+        return [(hit.item.id, hit.score) for hit in (await router.Search(request)).hits]
+
+    async with (
+        running(EncoderSettings(listen=FREE, model="mock"), EncoderApp, "encoder") as encoder,
+        routing(encoder.address, database) as router,
+    ):
+        results = await put(white, circle=circle(flat=False), plain=common_pb2.Image(content=picture(5)), clear=clear)
+        assert {name: result.item.low_content for name, result in results.items()} == {
+            "circle": False, "plain": True, "clear": True
+        }, results  # fmt: skip
+        assert [name for name, result in results.items() if result.item.fully_transparent] == ["clear"]
+        assert (await found())[0] == ("circle", pytest.approx(1, abs=2e-3))
+        assert {name for name, _ in await found(low_content=False)} == {"circle"}
+        assert {name for name, _ in await found(low_content=True)} == {"plain", "clear"}
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await put(drop, other=circle(flat=True))
+        assert from_rpc_error(error.value).reason == Reason.SPACE_MISMATCH
