@@ -7,6 +7,7 @@ import logging
 import random
 import string
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -220,8 +221,9 @@ def test_an_endless_word_is_cut_before_it_costs_seconds_and_tokens_stay_open_cli
 
 
 def test_another_normalizer_or_other_merges_of_one_vocabulary_make_another_space(tmp_path: Path) -> None:
-    names = []
-    for change in ({}, {"normalizer": {"type": "Lowercase"}}, {"merges": True}):
+    names: list[dict[str, str]] = []
+    changes: list[dict[str, Any]] = [{}, {"normalizer": {"type": "Lowercase"}}, {"merges": True}]
+    for change in changes:
         folder = tmp_path / str(len(names))
         wrapped(roberta_like()).save_pretrained(str(folder))
         file = folder / "tokenizer.json"

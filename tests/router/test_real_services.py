@@ -202,7 +202,7 @@ async def test_a_collection_on_white_and_what_is_of_one_colour_in_it(database: s
     ) -> dict[str, router_pb2.IngestResult]:
         options = router_pb2.IngestOptions(collection="pages", transparency=transparency)
         sent = [router_pb2.IngestItem(ref=name, id=name, image=image) for name, image in images.items()]
-        stream = router.IngestStream(iter([router_pb2.IngestStreamRequest(options=options, items=sent)]), timeout=120)
+        stream = stub.IngestStream(iter([router_pb2.IngestStreamRequest(options=options, items=sent)]), timeout=120)
         return {result.ref: result async for response in stream for result in response.results}
 
     async def found(**test: bool) -> list[tuple[str, float]]:
@@ -211,18 +211,20 @@ async def test_a_collection_on_white_and_what_is_of_one_colour_in_it(database: s
         for value in test.values():
             request.filter.condition.field = "$low_content"
             request.filter.condition.equals.bool_value = value
-        return [(hit.item.id, hit.score) for hit in (await router.Search(request)).hits]
+        return [(hit.item.id, hit.score) for hit in (await stub.Search(request)).hits]
 
     async with (
         running(EncoderSettings(listen=FREE, model="mock"), EncoderApp, "encoder") as encoder,
-        routing(encoder.address, database) as router,
+        routing(encoder.address, database) as stub,
     ):
         results = await put(white, circle=circle(flat=False), plain=common_pb2.Image(content=picture(5)), clear=clear)
         assert {name: result.item.low_content for name, result in results.items()} == {
             "circle": False, "plain": True, "clear": True
         }, results  # fmt: skip
         assert [name for name, result in results.items() if result.item.fully_transparent] == ["clear"]
-        assert (await found())[0] == ("circle", pytest.approx(1, abs=2e-3))
+        best, score = (await found())[0]
+        assert best == "circle"
+        assert score == pytest.approx(1, abs=2e-3)
         assert {name for name, _ in await found(low_content=False)} == {"circle"}
         assert {name for name, _ in await found(low_content=True)} == {"plain", "clear"}
         with pytest.raises(grpc.aio.AioRpcError) as error:
