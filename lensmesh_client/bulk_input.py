@@ -19,20 +19,21 @@ from lensmesh_client.window import ITEM_OVERHEAD_BYTES, Entry, Window
 from lensmesh_client.worker import Worker
 
 T = TypeVar("T")
+NO_LIMITS = Limits()
 
 
-def message(item: IngestItem, max_depth: int = MAX_DEPTH) -> router_pb2.IngestItem:
+def message(item: IngestItem, limits: Limits = NO_LIMITS) -> router_pb2.IngestItem:
     """Make the message of an item: its image read, its digest taken, without `ref`, which is the caller's own.
 
-    `max_depth` is Limits.max_metadata_depth. Raises InvalidInput, whatever is wrong with the item: one message that
-    cannot be made, or that the server cannot parse, must not take others with it.
+    Raises InvalidInput, whatever is wrong with the item: one message that cannot be made, or that the server cannot
+    parse, must not take others with it.
     """
     try:
-        content = image_bytes(item.image)
+        content = image_bytes(item.image, max_bytes=limits.max_image_bytes)
         return router_pb2.IngestItem(
             id=check_text(item.id, "id", Reason.ITEM_ID_INVALID),
             image=common_pb2.Image(content=content),
-            metadata=None if item.metadata is None else struct(item.metadata, max_depth),
+            metadata=None if item.metadata is None else struct(item.metadata, limits.max_metadata_depth or MAX_DEPTH),
             caption=check_text(item.caption, "caption"),
             image_uri=check_text(item.image_uri, "image_uri"),
             content_digest=hashlib.sha256(content).digest(),
@@ -53,7 +54,7 @@ def entry(index: int, item: IngestItem | ImageLike, limits: Limits) -> tuple[Ent
     """
     item = item if isinstance(item, IngestItem) else IngestItem(item)
     try:
-        sent = message(item, limits.max_metadata_depth or MAX_DEPTH)
+        sent = message(item, limits)
     except LensmeshError as error:
         return Entry(index, item.ref, router_pb2.IngestItem(ref=str(index)), 0), error
     sent.ref = str(index)

@@ -7,6 +7,7 @@ import contextvars
 import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -116,7 +117,7 @@ class Client:
         which then holds for it; None is the collection's own. Raises what failed.
         """
         item = item if isinstance(item, IngestItem) else IngestItem(item)
-        message = await asyncio.to_thread(bulk_input.message, item)
+        message = await asyncio.to_thread(bulk_input.message, item, await self._connection.limits())
         with building("options"):
             options = requests.ingest_options(
                 collection, captions, prompt, max_tokens, spaces, None, metadata, transparency
@@ -271,8 +272,8 @@ class Client:
             words = [texts] if isinstance(texts, str) else list(texts)
             return translate.embeddings(await batches.answers(words, check_text, encode_texts, limits, "texts"))
         if images is not None and texts is None:
-            pictures = listed(images)
-            return translate.embeddings(await batches.answers(pictures, image_bytes, encode_images, limits, "images"))
+            pictures, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
+            return translate.embeddings(await batches.answers(pictures, load, encode_images, limits, "images"))
         raise InvalidInput(Reason.QUERY_INVALID, "embed takes exactly one of texts and images", field="images")
 
     @operation("lensmesh caption")
@@ -309,8 +310,8 @@ class Client:
             request = caption_pb2.CaptionImagesRequest(images=requests.images(chunk), options=options)
             return (await connection.call(connection.captioner.CaptionImages, request, timeout_s)).results
 
-        pictures = listed(images)
-        answers = await batches.answers(pictures, image_bytes, describe, limits, "images")
+        pictures, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
+        answers = await batches.answers(pictures, load, describe, limits, "images")
         return [_captioned(answer) for answer in answers]
 
 

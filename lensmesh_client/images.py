@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lensmesh_chassis.errors import InvalidInput
@@ -16,32 +16,56 @@ if TYPE_CHECKING:
 
 ImageLike: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str] | Image.Image"
 
+# Of a server that tells no limit: far more than any takes.
+MOST_BYTES = 1 << 30
 # What a PNG can hold without loss; any other mode is sent as RGB.
 PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 
 
-def image_bytes(image: ImageLike, field: str = "image") -> bytes:
-    """The encoded picture: bytes as they are, a file's content, or a PIL image as PNG.
+def image_bytes(image: ImageLike, field: str = "image", max_bytes: int = 0) -> bytes:
+    """Return the encoded image: bytes as they are, a file's content, or a PIL image as PNG.
 
-    Raises InvalidInput with reason IMAGE_MISSING for a file that cannot be read. Whether the bytes are a picture is
-    the service's to say.
+    `max_bytes` is Limits.max_image_bytes, 0 for a server that tells none: a larger file is refused unread. Raises
+    InvalidInput with reason IMAGE_MISSING for what cannot be read or is no regular file, IMAGE_TOO_LARGE for a file
+    beyond `max_bytes`. Whether the bytes are an image is the service's to say.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, str | os.PathLike):
-        try:
-            return Path(image).read_bytes()
-        except (OSError, ValueError) as error:
-            # ValueError: a path with a NUL in it.
-            why = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise InvalidInput(
-                Reason.IMAGE_MISSING, f"{os.fspath(image)} cannot be read: {why}", field=field
-            ) from error
+        return _read(os.fspath(image), field, max_bytes or MOST_BYTES)
     if hasattr(image, "save"):
         return _as_png(image)
     raise InvalidInput(
         Reason.IMAGE_MISSING, f"{field} is a {type(image).__name__}: give bytes, a path or a PIL image", field=field
     )
+
+
+def _read(path: str, field: str, max_bytes: int) -> bytes:
+    try:
+        # A pipe without a writer would wait for one.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise InvalidInput(Reason.IMAGE_MISSING, f"{path} is no regular file: give an image file", field=field)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                # A file may grow while it is read.
+                content = file.read(max_bytes + 1) if found.st_size <= max_bytes else b""
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:
+        # ValueError: a path with a NUL in it.
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InvalidInput(Reason.IMAGE_MISSING, f"{path} cannot be read: {why}", field=field) from error
+    size = max(found.st_size, len(content))
+    if size > max_bytes:
+        raise InvalidInput(
+            Reason.IMAGE_TOO_LARGE,
+            f"{path} has {size} bytes and the limit is {max_bytes}: send a smaller file",
+            field=field,
+            metadata={"size_bytes": size, "max_image_bytes": max_bytes},
+        )
+    return content
 
 
 def listed(images: Iterable[ImageLike] | ImageLike) -> list[ImageLike]:

@@ -44,6 +44,7 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     target: str = ""
     max_items: int = 256
     max_message_bytes: int = 32 * 1024 * 1024
+    max_image_bytes: int = 0
     # Items answered before each stream in turn is cut off, drained, or ended in good order; further streams hold.
     cut_after: list[int] = field(default_factory=list)
     drain_after: list[int] = field(default_factory=list)
@@ -87,7 +88,11 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
 
     async def GetStatus(self, request: router_pb2.GetStatusRequest, context: Any) -> router_pb2.GetStatusResponse:
         return router_pb2.GetStatusResponse(
-            limits=common_pb2.Limits(max_items=self.max_items, max_message_bytes=self.max_message_bytes),
+            limits=common_pb2.Limits(
+                max_items=self.max_items,
+                max_message_bytes=self.max_message_bytes,
+                max_image_bytes=self.max_image_bytes,
+            ),
             server=common_pb2.ServerInfo(version="1.2.3", instance="fake", memory_bytes=1024),
             services=[
                 router_pb2.ServiceStatus(

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lensmesh_client import Client, IngestItem, IngestResult
+from lensmesh_client import Client, ImageLike, IngestItem, IngestResult
 from lensmesh_client.errors import InvalidInput, LensmeshError, Reason, Unavailable
 from lensmesh_client.metadata import MAX_DEPTH, struct
 from tests.client.fake_router import FakeRouter
@@ -93,6 +94,26 @@ async def test_one_bad_item_is_a_typed_error_too(client: Client, router: FakeRou
         await client.ingest(item)  # type: ignore[arg-type]
     assert caught.value.reason is reason
     assert router.calls == []
+
+
+async def test_files_are_read_within_bounds(client: Client, router: FakeRouter, tmp_path: Path) -> None:
+    """What is no file would be read for ever, and what is too large would be held for nothing."""
+    router.max_image_bytes = 1000
+    os.mkfifo(tmp_path / "pipe")
+    good, large = tmp_path / "good.jpg", tmp_path / "large.tif"
+    good.write_bytes(b"x" * 1000)
+    with large.open("wb") as file:
+        file.truncate(8 << 30)
+    paths: list[ImageLike] = [good, tmp_path / "pipe", "/dev/zero", large, tmp_path]
+    results = await all_of(client.ingest_many([*paths]))
+    reasons = [results[index].error.reason for index in range(1, 5)]  # type: ignore[union-attr]
+    assert results[0].ok
+    assert reasons == [Reason.IMAGE_MISSING, Reason.IMAGE_MISSING, Reason.IMAGE_TOO_LARGE, Reason.IMAGE_MISSING]
+    for path in paths[1:]:
+        with pytest.raises(InvalidInput):
+            await client.ingest(path)
+    captions = await client.caption(paths)
+    assert [caption.error is None for caption in captions] == [True, False, False, False, False]
 
 
 async def test_a_name_that_is_not_utf8_may_be_a_ref(client: Client) -> None:
