@@ -26,6 +26,6 @@ def test_a_taken_metrics_port_ends_the_start_with_its_name(tmp_path: Path) -> No
             *("up", "--mock", "--free-ports", "--data", tmp_path / "data"), LENSMESH_ENCODER_METRICS_LISTEN=address
         )
     assert done.returncode == 1
-    assert f"cannot serve metrics on {address}: the port is in use" in done.stderr
-    assert "change metrics_listen" in done.stderr
+    assert f"the encoder service cannot listen on {address}: the port is in use" in done.stderr
+    assert "change LENSMESH_ENCODER_METRICS_LISTEN" in done.stderr
     assert "Traceback" not in done.stderr

@@ -20,6 +20,7 @@ from lensmesh_cli.console import SafeConsole
 from lensmesh_cli.top.figures import Engine, Figures, Ingest, Method, Operation, Process, Spread, figures
 from lensmesh_cli.top.looks import Change, Look, Samples, quantile
 from lensmesh_cli.top.screen import Window, split_keys
+from lensmesh_client import SyncClient
 from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh, until
 
 SECTIONS = ("Services, over 0.5 s", "Calls", "Engines", "Ingest, items/s", "Store")
@@ -83,12 +84,14 @@ def test_the_share_that_was_answered_without_the_model() -> None:
 def busy(mesh: Mesh, tmp_path: Path) -> Iterator[Mesh]:
     """The mesh with something to show while the test runs."""
     stop = threading.Event()
-    draw_pictures(tmp_path / "p", 24, start=3000)
+    images = draw_pictures(tmp_path / "p", 24, start=3000)
 
     def work() -> None:
-        while not stop.is_set():
-            mesh.run("ingest", tmp_path / "p", "--collection", "top")
-            mesh.run("search", "red", "--collection", "top")
+        with SyncClient(mesh.target) as client:
+            while not stop.is_set():
+                for _ in client.ingest_many(images, collection="top"):
+                    pass
+                client.search("red", collection="top")
 
     thread = threading.Thread(target=work)
     thread.start()
