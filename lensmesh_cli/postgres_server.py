@@ -226,11 +226,7 @@ def socket_folder(folder: Path, account: Account) -> Path:
     # A comma stands between hosts in a URL.
     if len(path) <= LONGEST_SOCKET and b"," not in path:
         return folder
-    # Root's is in the temporary folder: the server's user has to get there.
-    base = Path(tempfile.gettempdir()) / f"lensmesh-{os.geteuid()}"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime and os.geteuid() != 0 and _is_private(Path(runtime)):
-        base = Path(runtime) / "lensmesh"
+    base = _runtime_base()
     with contextlib.suppress(FileExistsError):
         base.mkdir(mode=0o700)
     if not _is_private(base):
@@ -247,6 +243,27 @@ def socket_folder(folder: Path, account: Account) -> Path:
     if os.geteuid() == 0:
         os.chown(own, account.uid, account.gid)
     return own
+
+
+def _runtime_base() -> Path:
+    """Where this user's sockets lie that have no place in their data folders; root's server has to get there too."""
+    places = [Path(tempfile.gettempdir())]
+    if os.geteuid() == 0:
+        # A temporary folder of root's own keeps the server's user out.
+        places = [place for place in (*places, Path("/run"), Path("/tmp")) if _passable(place)] or places
+    else:
+        runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+        if runtime and _is_private(Path(runtime)):
+            return Path(runtime) / "lensmesh"
+    return places[0] / f"lensmesh-{os.geteuid()}"
+
+
+def _passable(folder: Path) -> bool:
+    """Tell whether every user may pass through this folder and those above it."""
+    try:
+        return all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.resolve().parents))
+    except OSError:
+        return False
 
 
 def _is_private(folder: Path) -> bool:

@@ -121,9 +121,8 @@ def test_two_users_of_one_machine_and_a_long_path(closed: Path, tmp_path_factory
 def test_a_place_for_the_socket_that_is_not_ours_is_refused(
     trick: str, closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     place = tmp_path / f"lensmesh-{os.geteuid()}"
+    monkeypatch.setattr(postgres_server, "_runtime_base", lambda: place)
     match trick:
         case "link":
             place.symlink_to(closed)
@@ -136,3 +135,12 @@ def test_a_place_for_the_socket_that_is_not_ours_is_refused(
     with pytest.raises(CannotStart, match="choose a shorter --data, or remove"):
         socket_folder(closed / ("x" * 100), account)
     assert socket_folder(Path("/short"), account) == Path("/short")
+
+
+@needs_root
+def test_roots_socket_lies_where_the_servers_user_gets_to(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temporary folder of root's own keeps that user out."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(closed))
+    assert postgres_server._runtime_base().parent in (Path("/run"), Path("/tmp"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
+    assert postgres_server._runtime_base() == Path("/tmp/lensmesh-0")
