@@ -1,6 +1,7 @@
 """Transactions: one a call, its deadline known to the server too; and whether the database can be used and written."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -21,7 +22,9 @@ from search_svc.store import StoreRefused
 
 _log = get_logger(__name__)
 T = TypeVar("T")
-_ATTEMPTS = 4
+_ATTEMPTS = 12
+# Longest pause after a collision; the first is a hundredth of it. By chance, or the same two would meet again.
+_LONGEST_PAUSE_S = 0.25
 # Beyond the server's own statement timeout: a server that does not even answer that is taken for gone.
 _GRACE_S = 0.5
 _ROLLBACK_S = 1.0
@@ -128,8 +131,10 @@ class Database:
                 with translated():
                     return await self._attempt(work, begun, begun + timeout_s, write, settings)
             except Collision:
-                if attempt == _ATTEMPTS - 1:
+                pause_s = random.uniform(0.0, _LONGEST_PAUSE_S * min(1.0, 2**attempt / 100))
+                if attempt == _ATTEMPTS - 1 or asyncio.get_running_loop().time() + pause_s > begun + timeout_s:
                     raise
+                await asyncio.sleep(pause_s)
             except LensmeshError as error:
                 if write and error.reason in (Reason.STORE_READ_ONLY, Reason.STORE_FULL):
                     self.write_trouble = error
