@@ -101,6 +101,10 @@ def three_ports(held: contextlib.ExitStack) -> tuple[int, list[socket.socket]]:
             first = bound[0].getsockname()[1]
             for number, each in enumerate(bound[1:], 1):
                 each.bind(("127.0.0.1", first + number))
+            # The services' own ports are tried before those of their Envoys.
+            for number in range(4):
+                with socket.socket() as own:
+                    own.bind(("127.0.0.1", first - 1000 + number))
             held.push(tried.pop_all())
             return first - 1000, bound
 
