@@ -78,6 +78,10 @@ class CarefulDecoding:
                 self._remember(key, Refused.of(error))
             raise
 
+    def give_up(self) -> None:
+        """End the processes in the middle of their images, and start no more."""
+        self._processes.give_up()
+
     def close(self) -> None:
         """End the processes. Nobody may be decoding any more."""
         self._processes.close()

@@ -148,6 +148,10 @@ class PictureDecoder:
         answer, pixels = self._means.careful.decode(content, asked, structure)
         return Decoded(Image.fromarray(pixels), answer.fully_transparent)
 
+    def give_up(self) -> None:
+        """End what is decoded with care, in the middle of it."""
+        self._means.careful.give_up()
+
     def close(self) -> None:
         """End its processes. Nobody may be decoding any more."""
         self._means.quick.close()

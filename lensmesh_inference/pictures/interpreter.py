@@ -128,6 +128,10 @@ class Interpreter:
         first = raw.decode(errors="replace").strip().partition("\n")[0][:_SAID_CHARS]
         return f"; {raw.count(10)} lines of its libraries are dropped, the first is: {first}"
 
+    def kill(self) -> None:
+        """End it in the middle of what it does; whoever waits for it is told that it is lost."""
+        self._process.kill()
+
     def end(self, *, within_s: float = _END_S) -> None:
         """Close its pipe, at which it ends; kill it where it does not, or has not begun to read."""
         self._pipe.close()

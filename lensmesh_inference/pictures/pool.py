@@ -17,6 +17,8 @@ from lensmesh_inference.settings import ModelServiceSettings
 
 T = TypeVar("T")
 
+CAREFUL_END_S = 5.0
+
 
 def open_pool(settings: ModelServiceSettings, devices: Iterable[DeviceFacts]) -> DecodePool:
     """A pool as the settings of a service say, for models on these devices."""
@@ -70,6 +72,14 @@ class DecodePool:
         return self._quick.waiting + self._careful.waiting
 
     async def close(self) -> None:
-        """End the threads after the jobs that they are in, and then the decoder's processes."""
-        await asyncio.gather(asyncio.to_thread(self._quick.close), asyncio.to_thread(self._careful.close))
+        """End the threads after the jobs that they are in, and then the decoder's processes.
+
+        What is decoded with care may take minutes on a busy machine: it is given up after `CAREFUL_END_S` seconds.
+        """
+        careful = asyncio.create_task(asyncio.to_thread(self._careful.close))
+        await asyncio.to_thread(self._quick.close)
+        done, _ = await asyncio.wait([careful], timeout=CAREFUL_END_S)
+        if not done:
+            self.decoder.give_up()
+        await careful
         await asyncio.to_thread(self.decoder.close)

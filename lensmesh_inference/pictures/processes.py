@@ -12,7 +12,7 @@ import threading
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
-from lensmesh_chassis.errors import InternalFault, InvalidInput
+from lensmesh_chassis.errors import InternalFault, InvalidInput, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.pictures.interpreter import Interpreter, LostProcessError
 from lensmesh_inference.pictures.messages import Answer, Asked
@@ -43,6 +43,7 @@ class DecodeProcesses:
         self._lock = threading.Lock()
         self._all: set[Interpreter] = set()
         self._idle: list[Interpreter] = []
+        self._ending = False
 
     @property
     def pids(self) -> list[int]:
@@ -62,6 +63,8 @@ class DecodeProcesses:
             try:
                 answer, pixels = self._ask(content, asked)
             except LostProcessError as lost:
+                if self._ending:
+                    raise _draining() from lost
                 if not lost.before:
                     raise self._refusal(lost, asked) from lost
                 continue
@@ -74,6 +77,14 @@ class DecodeProcesses:
                 raise RuntimeError(f"a decoding process failed: {answer.bug}")
             return answer, pixels
         raise InternalFault(Reason.INTERNAL, "No decoding process starts; the service's log tells why.")
+
+    def give_up(self) -> None:
+        """End the processes in the middle of their images, and start no more: what they had is for another replica."""
+        with self._lock:
+            self._ending = True
+            running = list(self._all)
+        for process in running:
+            process.kill()
 
     def close(self) -> None:
         """End all processes. Nobody may be decoding any more."""
@@ -102,6 +113,8 @@ class DecodeProcesses:
 
     def _take(self) -> Interpreter:
         with self._lock:
+            if self._ending:
+                raise _draining()
             while self._idle:
                 process = self._idle.pop()
                 if process.lives:
@@ -118,6 +131,10 @@ class DecodeProcesses:
             return too_costly(text, asked.field, {"max_decode_seconds": f"{self._cpu_s:g}"})
         text = f"{asked.field} ended the process that decoded it, and is not tried again: encode it again."
         return too_costly(text, asked.field, {})
+
+
+def _draining() -> Unavailable:
+    return Unavailable(Reason.DRAINING, "the service ends before the image is decoded: send it again")
 
 
 def too_costly(text: str, field: str, metadata: dict[str, object]) -> InvalidInput:

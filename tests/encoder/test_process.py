@@ -67,7 +67,8 @@ async def test_a_model_of_the_hubs_cache_offline(tmp_path: Path) -> None:
     model = info.models[0]
     assert model.model.name == "hf-hub:lensmesh-test/tiny-clip"
     assert model.model.kind == common_pb2.MODEL_KIND_LOCAL
-    assert [space.dimension for space in model.spaces] == [24, 24]
+    # Normalized and not, with alpha dropped and on white.
+    assert [space.dimension for space in model.spaces] == [24] * 4
     assert model.model.devices[0].threads >= 1
 
 
