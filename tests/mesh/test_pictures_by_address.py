@@ -85,7 +85,7 @@ async def test_an_address_that_fails_fails_its_item_alone(channel: grpc.aio.Chan
         common_pb2.Image(uri=f"{site}/page"),
         common_pb2.Image(content=PICTURE),
     ]
-    reasons = [None, Reason.URI_FAILED, Reason.URI_NOT_ALLOWED, Reason.IMAGE_UNDECODABLE, None]
+    reasons = [None, Reason.URI_FAILED, Reason.URI_NOT_ALLOWED, Reason.IMAGE_FORMAT_UNSUPPORTED, None]
     encoder = encoder_pb2_grpc.EncoderServiceStub(channel)
     encoded = (await encoder.EncodeImages(encoder_pb2.EncodeImagesRequest(images=images))).results
     assert [from_status(one.error).reason if one.HasField("error") else None for one in encoded] == reasons
