@@ -336,7 +336,9 @@ def _copied(installed: Path) -> Path:
     """
     name = hashlib.sha256((installed / "bin" / "postgres").read_bytes()).hexdigest()[:16]
     base = Path("/var/cache/lensmesh")
-    base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not base.exists():
+        base.mkdir(parents=True)
+        base.chmod(0o755)
     found = base.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022 or not _passable(base):
         raise CannotStart(
@@ -346,14 +348,21 @@ def _copied(installed: Path) -> Path:
     place = base / f"postgresql-{name}"
     if not place.exists():
         draft = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=base))
-        shutil.copytree(installed, draft, symlinks=True, dirs_exist_ok=True)
-        draft.chmod(0o755)
+        # The programs look for their libraries in the folder beside their package's.
+        package = installed.parent
+        for folder in (installed, package.with_name(f"{package.name}.libs")):
+            if folder.is_dir():
+                shutil.copytree(folder, draft / folder.relative_to(package.parent), symlinks=True)
+        # Whatever umask they were installed under.
+        for path in (draft, *draft.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
         try:
             draft.rename(place)
         except OSError:
             # Another mesh was faster.
             shutil.rmtree(draft, ignore_errors=True)
-    return place
+    return place / installed.relative_to(installed.parents[1])
 
 
 def _clear_mark(folder: Path) -> None:
