@@ -1,4 +1,4 @@
-"""What each service holds while strangers flood it, judged by the memory limit of its manifest.
+"""Memory of each service while strangers flood it, judged by the limit of its manifest.
 
 python -m bench.memory [--services router search] [--cases unary streams] [--calls 64] [--streams 16]
 
@@ -218,7 +218,7 @@ async def most_mib(process: psutil.Process, work: Awaitable[Counter[str]]) -> tu
 
 
 async def measure(chosen: argparse.Namespace, folder: Path) -> bool:
-    """Whether every service stayed below its limit in every case."""
+    """Tell whether every service stayed below its limit in every case."""
     fetching = {"LENSMESH_ROUTER_URI_SCHEMES": "http", "LENSMESH_ROUTER_URI_PRIVATE": "true"}
     options = MeshOptions(data=folder, port=0, model="mock", caption_model="mock", environment=fetching)
     async with site() as port, Supervisor(options, lambda _: None) as mesh:

@@ -140,7 +140,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Texts:
-    """Who makes tokens of texts."""
+    """A maker of tokens from texts."""
 
     short: DecodePool
     long: DecodePool

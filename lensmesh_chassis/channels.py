@@ -111,7 +111,7 @@ def open_channel(
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """What one server takes: connections, calls on each, and how long one may live and idle, in seconds; 0: any."""
+    """The bounds of one server: connections, calls on each, and how long one may live and idle, in seconds; 0: any."""
 
     most: int = 0
     calls_each: int = 0

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: a container's share, not the machine's.
+"""The CPUs that this process may use: a container's share, not the machine's.
 
 Three things limit it, and the least of them counts: the machine's CPUs, the affinity of the process, and the CPU quota
 of its control group. A quota is time: with 2 CPUs' worth of it on a machine of 64, 64 threads would use it up at the

@@ -38,7 +38,7 @@ LEAST_P99_S = 0.5
 
 @dataclass
 class Verdict:
-    """What was found."""
+    """The findings of one run."""
 
     answers: dict[str, Answers] = field(default_factory=dict)
     beside_ordinary: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Who sends the images, and who asks for something else meanwhile."""
+"""Callers: the streams of images, and a bystander who asks for something else meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASK_EVERY_S = 0.1
 
 @dataclass
 class Answers:
-    """What became of the items of one stream."""
+    """The answers to the items of one stream, counted and judged."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
