@@ -93,14 +93,20 @@ def explain_bind_failure(address: Address, setting: str) -> Unavailable:
     if address.path:
         return _cannot_listen(address, f"check that {Path(address.path).parent} can be written, or change {setting}")
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-            probe.listen(1)
+        try_to_listen(address)
     except OSError as error:
         return _cannot_listen(address, why_not_bound(error, setting))
     return _cannot_listen(address, f"the port was in use a moment ago: start again or change {setting}")
+
+
+def try_to_listen(address: Address) -> None:
+    """Listen on a TCP address for a moment. Raises OSError where that is refused."""
+    family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # Connections of a server that ended a moment ago may linger.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(where)
+        probe.listen(1)
 
 
 def why_not_bound(error: OSError, setting: str) -> str:

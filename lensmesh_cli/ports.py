@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable
 
-from lensmesh_chassis.addresses import Address, why_not_bound
+from lensmesh_chassis.addresses import Address, try_to_listen, why_not_bound
 
 
 def taken(wanted: Iterable[tuple[str, Address, str]]) -> list[str]:
@@ -16,12 +15,7 @@ def taken(wanted: Iterable[tuple[str, Address, str]]) -> list[str]:
         if where.path or not where.port:
             continue
         try:
-            family, kind, protocol, _, place = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind, protocol) as probe:
-                # Connections of a mesh that ended a moment ago may linger.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(place)
-                probe.listen(1)
+            try_to_listen(where)
         except OSError as error:
             found.append(f"{who} cannot listen on {where}: {why_not_bound(error, setting)}")
     return found
