@@ -13,11 +13,12 @@ help:               ## list the targets
 setup: $(VENV)/.ready  ## virtual environment with everything, from requirements.lock
 
 # uv installs the same wheels with the same hash checks as pip, in a fifth of the time. It is itself installed by hash.
+# Compiled once, as pip does it: with PYTHONDONTWRITEBYTECODE each process that loads torch would compile it again.
 $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"lensmesh needs Python 3.11 or newer, this is {v.major}.{v.minor}: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --requirement requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 

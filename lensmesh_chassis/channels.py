@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import descriptor_pb2
@@ -14,8 +14,10 @@ from google.protobuf.descriptor import ServiceDescriptor
 from lensmesh_chassis.forwarding import request_id_interceptors
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
 from lensmesh_chassis.telemetry import tracing
-from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
+
+if TYPE_CHECKING:  # a client counts nothing, and loads nothing to count with
+    from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 
 __all__ = ["DIRECT", "ChannelSecurity", "open_channel", "remaining_s", "service_config"]
 
@@ -54,7 +56,7 @@ def open_channel(
     services: Sequence[ServiceDescriptor] | None = None,
     tracer_provider: Any | None = None,
     authority: str = "",
-    metrics: ClientMetrics | None = None,
+    metrics: "ClientMetrics | None" = None,
     proxied: bool = False,
 ) -> grpc.aio.Channel:
     """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".

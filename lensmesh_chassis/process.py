@@ -4,8 +4,6 @@ import importlib.metadata
 import time
 from collections.abc import Callable
 
-import psutil
-
 from lensmesh.common.v1 import common_pb2
 
 
@@ -19,6 +17,9 @@ def version() -> str:
 
 def server_info(instance: str, not_serving_reason: Callable[[], str]) -> Callable[[], common_pb2.ServerInfo]:
     """A function that describes this process as it is at each call."""
+    # Imported here: whoever asks for the release alone, as each client does, needs nothing of it.
+    import psutil
+
     release, start, process = version(), time.time(), psutil.Process()
 
     def describe() -> common_pb2.ServerInfo:

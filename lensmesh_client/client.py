@@ -9,9 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, S
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from numpy.typing import ArrayLike
 from opentelemetry import trace
 
 from lensmesh.caption.v1 import caption_pb2
@@ -43,6 +42,9 @@ from lensmesh_client.types import (
     Transparency,
 )
 from lensmesh_client.window import Window
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 DEFAULT_TARGET = "127.0.0.1:50050"
 MIB = 1024 * 1024
@@ -250,6 +252,8 @@ class Client:
         `space_id` "" is the mesh's default space, or with `transparency` that of its model with this policy. Cut to
         the server's limits, four calls at a time; `timeout_s` holds for each call.
         """
+        from lensmesh_client import vectors
+
         limits = await self._connection.limits()
         with building("options"):
             options = encoder_pb2.EncodeOptions(
@@ -270,10 +274,10 @@ class Client:
 
         if texts is not None and images is None:
             words = [texts] if isinstance(texts, str) else list(texts)
-            return translate.embeddings(await batches.answers(words, check_text, encode_texts, limits, "texts"))
+            return vectors.embeddings(await batches.answers(words, check_text, encode_texts, limits, "texts"))
         if images is not None and texts is None:
             pictures, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
-            return translate.embeddings(await batches.answers(pictures, load, encode_images, limits, "images"))
+            return vectors.embeddings(await batches.answers(pictures, load, encode_images, limits, "images"))
         raise InvalidInput(Reason.QUERY_INVALID, "embed takes exactly one of texts and images", field="images")
 
     @operation("lensmesh caption")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
@@ -17,6 +16,9 @@ from lensmesh_client import translate
 from lensmesh_client.guard import check_text
 from lensmesh_client.images import ImageLike, image_bytes
 from lensmesh_client.types import Captions, MetadataPolicy, Priority, Transparency
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def priority(value: Priority | str | None) -> common_pb2.Priority.ValueType:
@@ -109,7 +111,9 @@ def query(
     if item_id is not None:
         message.item_id = check_text(item_id, "queries[0].item_id", Reason.ITEM_ID_INVALID)
     if embedding is not None:
-        message.embedding.CopyFrom(translate.embedding(embedding, check_text(space_id, "space_id")))
+        from lensmesh_client import vectors
+
+        message.embedding.CopyFrom(vectors.embedding(embedding, check_text(space_id, "space_id")))
     return message
 
 

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_client.images import ImageLike
 
-Vectors = NDArray[np.float32]
+if TYPE_CHECKING:  # imported where vectors are: whoever only ingests needs none of it
+    import numpy as np
+    from numpy.typing import DTypeLike, NDArray
+
+Vectors: TypeAlias = "NDArray[np.float32]"
 
 
 class Captions(StrEnum):
@@ -208,6 +210,8 @@ class Embeddings:
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
         """What `numpy.asarray(embeddings)` calls; raises as `checked` does."""
+        import numpy as np
+
         return np.array(self.checked(), dtype=dtype, copy=copy)
 
 

@@ -8,14 +8,16 @@ local variable: these hold pictures, queries and passwords.
 import logging
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.process import version
 from lensmesh_chassis.request import method, request_id
-from lensmesh_chassis.settings import ServiceSettings
+
+if TYPE_CHECKING:  # what speaks gRPC understands errors, and needs no settings classes for it
+    from lensmesh_chassis.settings import ServiceSettings
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ _KEPT_OF_FRAME = ("function", "module", "filename", "lineno", "in_app")
 class ErrorTracking:
     """Sends what it is told of in the background. To be closed at the end of the process."""
 
-    def __init__(self, settings: ServiceSettings, service: str) -> None:
+    def __init__(self, settings: "ServiceSettings", service: str) -> None:
         # Imported here: who sets no DSN pays neither its memory nor its time.
         import sentry_sdk
         from sentry_sdk.utils import event_from_exception
@@ -130,7 +132,7 @@ def _exception(value: Any) -> dict[str, Any]:
 _tracking: ErrorTracking | None = None
 
 
-def start_error_tracking(settings: ServiceSettings, service: str) -> None:
+def start_error_tracking(settings: "ServiceSettings", service: str) -> None:
     """From now on `capture` reports, where the settings name a DSN."""
     global _tracking
     _tracking = ErrorTracking(settings, service) if settings.sentry_dsn.get_secret_value() else None

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from lensmesh_cli.main import app
-from tests.cli.meshes import environment, lensmesh
+from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh
 
 COMMANDS = ("up", "demo", "doctor", "ingest", "search", "embed", "caption", "status", "version")
 
@@ -32,6 +33,40 @@ def test_starting_imports_nothing_heavy() -> None:
     code = f"import sys, lensmesh_cli.main; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (("ingest", "{images}", "--collection", "light"), {"numpy", "PIL", "prometheus_client"}),
+        (("search", "a circle", "--collection", "light"), {"numpy", "PIL", "prometheus_client"}),
+        (("status",), {"numpy", "PIL", "prometheus_client"}),
+        (("top", "--once", "--data", "{data}"), {"numpy", "PIL", "grpc"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(
+    mesh: Mesh, tmp_path: Path, arguments: tuple[str, ...], heavy: set[str]
+) -> None:
+    """Imports are most of the time from a command's start to its first call."""
+    never = {"torch", "transformers", "open_clip", "pydantic_settings", "psutil", "asyncpg"}
+    never |= {"opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.instrumentation", "rich.markdown"}
+    places = {"images": draw_pictures(tmp_path / "in", 1, start=900)[0].parent, "data": mesh.data}
+    words = [word.format_map(places) for word in arguments]
+    code = (
+        "import sys; from lensmesh_cli.main import run; code = run(sys.argv[1:]); "
+        "print('loaded', *sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(LENSMESH_TARGET=mesh.target, XDG_STATE_HOME=str(tmp_path / "state")),
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.splitlines()[-1].split()
+    assert loaded[0] == "loaded"
+    assert (never | heavy) & set(loaded) == set()
 
 
 def test_version() -> None:
