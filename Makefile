@@ -31,8 +31,10 @@ up: setup           ## the mesh on this machine
 bench: setup        ## the serving engine beside the model itself, open_clip and other servers
 	$(BIN)/python -m bench.engine $(ARGS)
 
+# A whole run is shared by several processes: many tests wait. A part of it (ARGS) runs in one, with its output as it comes.
+JOBS ?= 3
 test: setup lint types  ## everything that CI checks
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder)
 
 # Real programs to look with and to test against, built from Go modules whose versions and hashes deploy/tools/ pins.
 TOOLS := $(abspath .tools)/bin
