@@ -1,15 +1,16 @@
 """Memory of each service while strangers flood it, judged by the limit of its manifest.
 
-python -m bench.memory [--services router search] [--cases unary streams] [--calls 64] [--streams 16]
+python -m bench.memory [--services router search] [--cases unary hostile] [--calls 64] [--streams 16] [--model shapes]
 
-A mesh with mock models starts. The cases of a service run one after another, and what one leaves behind counts in the
-next. Ends with 1 where a service was above its limit, or ended.
+A mesh starts, with mock models where nothing else is asked for. The cases of a service run one after another, and what
+one leaves behind counts in the next. Ends with 1 where a service was above its limit, or ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import sys
 import tempfile
@@ -25,16 +26,18 @@ import psutil
 import yaml
 from PIL import Image
 
+from bench.fuzz.hostile import hostile
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_cli.supervisor import MeshOptions, Supervisor
+from lensmesh_client.bulk import WRITE_MET_THE_END
 
 MIB = 2**20
 MANIFESTS = Path(__file__).parent.parent / "deploy" / "kubernetes" / "base"
-CALL_S, LOOK_S = 60.0, 0.02
+CALL_S, HOSTILE_S, LOOK_S = 60.0, 300.0, 0.02
 _FETCHED_BYTES = 16 * MIB
 _SPACE, _UNIT = "vs1-" + "1".zfill(32), np.array([1, 0, 0, 0], "<f4").tobytes()
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
@@ -75,19 +78,22 @@ class Floods:
 
     def __init__(self, calls: int, streams: int, address_port: int) -> None:
         self._images, self._calls, self._streams, self._port = Images(), calls, streams, address_port
+        self._hostile = list(hostile().values())
 
     def of(self, service: str) -> dict[str, Callable[[str], Awaitable[Counter[str]]]]:
         """Every case by its name; each takes the address to call."""
-        stubs: dict[str, tuple[Call, Call | None]] = {
-            "router": (self._encode, self._ingest),
-            "encoder": (self._encode, self._encode_stream),
-            "caption": (self._caption, self._caption_stream),
-            "search": (self._upsert, None),
+        stubs: dict[str, tuple[Call, Call | None, Call | None]] = {
+            "router": (self._encode, self._ingest, self._ingest_hostile),
+            "encoder": (self._encode, self._encode_stream, self._encode_hostile),
+            "caption": (self._caption, self._caption_stream, self._caption_hostile),
+            "search": (self._upsert, None, None),
         }
-        unary, streamed = stubs[service]
+        unary, streamed, worst = stubs[service]
         cases: dict[str, Callable[[str], Awaitable[Counter[str]]]] = {"unary": lambda to: flood(to, unary, self._calls)}
         if streamed is not None:
             cases["streams"] = lambda to: flood(to, streamed, self._streams)
+        if worst is not None:
+            cases["hostile"] = lambda to: flood(to, worst, self._streams)
         cases["gzip"] = lambda to: flood(to, self._zipped(service), 40)
         if service == "router":
             cases["burst"] = lambda to: flood(to, self._small, 3000, channels=1)
@@ -106,6 +112,36 @@ class Floods:
         items = [encoder_pb2.EncodeStreamItem(image=image) for image in self._images.of(30 * MIB, 60)]
         sent = _kept_open(encoder_pb2.EncodeStreamRequest(items=items))
         await _drain(encoder_pb2_grpc.EncoderServiceStub(channel).EncodeStream(sent, timeout=CALL_S))
+
+    def _worst(self, caller: int) -> list[common_pb2.Image]:
+        """The images of bench/fuzz/hostile.py, other ones for each caller, and not in the same order."""
+        start = caller % len(self._hostile)
+        turned = [*self._hostile[start:], *self._hostile[:start]]
+        return [common_pb2.Image(content=content + caller.to_bytes(8, "big")) for content in turned]
+
+    async def _encode_hostile(self, channel: grpc.aio.Channel, caller: int) -> None:
+        messages = (
+            encoder_pb2.EncodeStreamRequest(items=[encoder_pb2.EncodeStreamItem(image=image)])
+            for image in self._worst(caller)
+        )
+        await _drain(encoder_pb2_grpc.EncoderServiceStub(channel).EncodeStream(messages, timeout=HOSTILE_S))
+
+    async def _caption_hostile(self, channel: grpc.aio.Channel, caller: int) -> None:
+        messages = (
+            caption_pb2.CaptionStreamRequest(items=[caption_pb2.CaptionStreamItem(image=image)])
+            for image in self._worst(caller)
+        )
+        await _drain(caption_pb2_grpc.CaptionerServiceStub(channel).CaptionStream(messages, timeout=HOSTILE_S))
+
+    async def _ingest_hostile(self, channel: grpc.aio.Channel, caller: int) -> None:
+        options = router_pb2.IngestOptions(collection="memory")
+        messages = (
+            router_pb2.IngestStreamRequest(
+                options=options if place == 0 else None, items=[router_pb2.IngestItem(ref=str(place), image=image)]
+            )
+            for place, image in enumerate(self._worst(caller))
+        )
+        await _drain(router_pb2_grpc.RouterServiceStub(channel).IngestStream(messages, timeout=HOSTILE_S))
 
     async def _caption(self, channel: grpc.aio.Channel, _: int) -> None:
         request = caption_pb2.CaptionImagesRequest(images=self._images.of(20 * MIB, 60))
@@ -176,7 +212,9 @@ async def flood(address: str, call: Call, count: int, *, channels: int = 16) -> 
             await call(opened[place % len(opened)], place)
             ends["OK"] += 1
         except grpc.aio.AioRpcError as error:
-            ends[error.code().name] += 1
+            # gRPC forgets the status of a call that ends while a message is being written to it.
+            met = error.details() == WRITE_MET_THE_END
+            ends["ended in the middle of a message" if met else error.code().name] += 1
 
     opened = [grpc.aio.insecure_channel(address, _OPTIONS) for _ in range(min(channels, count))]
     try:
@@ -208,11 +246,21 @@ async def site() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+def held_mib(process: psutil.Process) -> float:
+    """Add up the resident memory of the process and of those that it started."""
+    held = 0
+    for one in (process, *process.children(recursive=True)):
+        # A child may have ended since.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            held += one.memory_info().rss
+    return held / MIB
+
+
 async def most_mib(process: psutil.Process, work: Awaitable[Counter[str]]) -> tuple[float, Counter[str]]:
-    """The largest resident memory of the process during `work`, and what that returned."""
+    """The largest resident memory of the process and its children during `work`, and what that returned."""
     most, working = 0.0, asyncio.ensure_future(work)
     while not working.done():
-        most = max(most, await asyncio.to_thread(lambda: process.memory_info().rss / MIB))
+        most = max(most, await asyncio.to_thread(held_mib, process))
         await asyncio.sleep(LOOK_S)
     return most, await working
 
@@ -220,7 +268,7 @@ async def most_mib(process: psutil.Process, work: Awaitable[Counter[str]]) -> tu
 async def measure(chosen: argparse.Namespace, folder: Path) -> bool:
     """Tell whether every service stayed below its limit in every case."""
     fetching = {"LENSMESH_ROUTER_URI_SCHEMES": "http", "LENSMESH_ROUTER_URI_PRIVATE": "true"}
-    options = MeshOptions(data=folder, port=0, model="mock", caption_model="mock", environment=fetching)
+    options = MeshOptions(data=folder, port=0, model=chosen.model, caption_model=chosen.model, environment=fetching)
     async with site() as port, Supervisor(options, lambda _: None) as mesh:
         floods, good = Floods(chosen.calls, chosen.streams, port), True
         say("| service | case | MiB before | most | limit | how calls ended |\n|---|---|---|---|---|---|")
@@ -229,7 +277,7 @@ async def measure(chosen: argparse.Namespace, folder: Path) -> bool:
             for name, case in floods.of(service).items():
                 if chosen.cases and name not in chosen.cases:
                     continue
-                before = process.memory_info().rss / MIB
+                before = held_mib(process)
                 most, ends = await most_mib(process, case(mesh.address(service)))
                 limit = limit_mib(service)
                 good = good and most < limit and process.is_running()
@@ -252,6 +300,7 @@ def main() -> int:
     parser.add_argument("--cases", nargs="*", default=[])
     parser.add_argument("--calls", type=int, default=64)
     parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--model", default="mock", help="of Encoder and Captioner")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lensmesh-memory-") as folder:
         return 0 if asyncio.run(measure(chosen, Path(folder))) else 1
