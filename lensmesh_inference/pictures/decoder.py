@@ -140,10 +140,12 @@ class PictureDecoder:
         structure = self._look(content, field)
         with suppress(NeedsCareError):
             if self._is_quick(content, structure):
-                picture = open_picture(content, self._limits, field)
-                cost = cost_by_pillow(structure, picture.width * picture.height)
-                with self._means.suspects.decoding(content), self._means.room(field)(cost):
-                    return decode_opened(picture, content, field, transparency)
+                # Headers too are read by Pillow's plugins.
+                with self._means.suspects.decoding(content):
+                    picture = open_picture(content, self._limits, field)
+                    cost = cost_by_pillow(structure, picture.width * picture.height)
+                    with self._means.room(field)(cost):
+                        return decode_opened(picture, content, field, transparency)
         asked = Asked(None, self._limits, field, self._scaled, transparency)
         answer, pixels = self._means.careful.decode(content, asked, structure)
         return Decoded(Image.fromarray(pixels), answer.fully_transparent)

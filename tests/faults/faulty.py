@@ -1,12 +1,15 @@
 """A model service whose model has faults on demand: `python -m tests.faults.faulty encoder|caption`.
 
 It is the service as it is, but for its model: the mock, which before each batch reads from the file that FAULTS names
-what is to go wrong. Nothing of a service's own is patched.
+what is to go wrong. Images of the sizes that `poison.py` names end the encoder at any time. Nothing of a service's own
+is patched.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import os
 import sys
 import threading
@@ -15,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from caption_svc.app import CaptionApp
 from caption_svc.captioner import Caption, Job
@@ -27,6 +31,9 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.server import Runtime, run
 from lensmesh_chassis.settings import load_settings
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
+from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.pictures.transparency import Transparency
+from tests.faults.poison import DEADLY_TO_COMPUTE, DEADLY_TO_DECODE, DeadlyLimits, end_this_process
 
 
 class Fault:
@@ -77,8 +84,21 @@ class FaultyEncoder(MockModel):
     def __init__(self, fault: Fault) -> None:
         super().__init__("mock")
         self._fault = fault
+        self._deadly: set[bytes] = set()
+
+    def prepare_image(
+        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+    ) -> Prepared:
+        size = Image.open(io.BytesIO(content)).size
+        if size == DEADLY_TO_DECODE:
+            decoder = decoder.within(DeadlyLimits())
+        if size == DEADLY_TO_COMPUTE:
+            self._deadly.add(hashlib.sha256(content).digest())
+        return super().prepare_image(content, decoder, field, transparency)
 
     def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector]:
+        if any(item.data in self._deadly for item in batch):
+            end_this_process()
         word = self._fault.strike(len(batch))
         vectors = super().compute(batch)
         if word == "nan":
