@@ -86,6 +86,8 @@ ENV LENSMESH_ENCODER_LISTEN=0.0.0.0:50051 LENSMESH_ENCODER_HEALTH_LISTEN=0.0.0.0
     LENSMESH_ENCODER_METRICS_LISTEN=0.0.0.0:9464
 COPY --from=encoder-environment /opt/lensmesh /opt/lensmesh
 COPY --from=encoder-environment --chown=10001:10001 /weights /weights
+# For a volume of LENSMESH_ENCODER_STATE_DIR, which takes its owner from here.
+COPY --from=encoder-environment --chown=10001:10001 /state /state
 VOLUME /weights
 EXPOSE 50051 50059 9464
 # Ten minutes to read, and perhaps to fetch, weights.
@@ -98,6 +100,8 @@ ENV LENSMESH_CAPTION_LISTEN=0.0.0.0:50052 LENSMESH_CAPTION_HEALTH_LISTEN=0.0.0.0
     LENSMESH_CAPTION_METRICS_LISTEN=0.0.0.0:9464
 COPY --from=caption-environment /opt/lensmesh /opt/lensmesh
 COPY --from=caption-environment --chown=10001:10001 /weights /weights
+# For a volume of LENSMESH_CAPTION_STATE_DIR, which takes its owner from here.
+COPY --from=caption-environment --chown=10001:10001 /state /state
 VOLUME /weights
 EXPOSE 50052 50059 9464
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["python", "-m", "lensmesh_chassis.probe", "127.0.0.1:50059"]

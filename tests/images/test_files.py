@@ -156,6 +156,17 @@ def test_compose_wires_what_the_images_serve() -> None:
     assert "PASSWORD" not in defaults
 
 
+@pytest.mark.parametrize("kind", ["encoder", "caption"])
+def test_compose_keeps_over_a_restart_what_ended_a_model_service(kind: str) -> None:
+    for name in (kind, f"{kind}-gpu"):
+        folder = PARTS[name]["environment"][f"LENSMESH_{kind.upper()}_STATE_DIR"]
+        (volume,) = [one.partition(":")[0] for one in PARTS[name]["volumes"] if one.endswith(f":{folder}")]
+        assert volume in COMPOSE["volumes"]
+        assert folder not in PARTS[name]["tmpfs"]
+        # A new volume takes its owner from the image.
+        assert re.search(rf"^COPY .*--chown=10001:10001 {folder} {folder}$", stage(kind), re.M)
+
+
 def test_compose_is_closed_but_for_this_machine() -> None:
     for name, part in PARTS.items():
         assert part["read_only"] is True, name
