@@ -5,9 +5,11 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.message_budget import Account, MessageBudget
+from lensmesh_chassis.packing import pack_message
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
 from lensmesh_chassis.status import abort
@@ -53,7 +55,11 @@ class MessagesOut(grpc.aio.ServerInterceptor):
             return requests if handler.request_streaming else UnreadRequest(context)
 
         async def send(response: Any, context: Any) -> None:
-            data = packed(response)
+            # Generated code serializes by a message's own method.
+            own = isinstance(response, Message) and getattr(serialize, "__name__", "") == "SerializeToString"
+            data = await pack_message(response) if own else packed(response)
+            # The parts of a message take ten times as many bytes as they are packed into.
+            del response
             await budget.send(method, len(data), context.write(data))
 
         if handler.response_streaming:
@@ -69,8 +75,7 @@ class MessagesOut(grpc.aio.ServerInterceptor):
             run_unary = unary(handler)
 
             async def answer(requests: Any, context: Any) -> None:
-                response = await run_unary(received(requests, context), context)
-                await send(response, context)
+                await send(await run_unary(received(requests, context), context), context)
 
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, packed)
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import grpc
 
@@ -14,6 +14,7 @@ from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.budget import Budget
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.piecewise import PiecewiseChannel
 from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from lensmesh_chassis.tls.credentials import peer_security
@@ -133,7 +134,7 @@ class RouterApp:
                 tracer_provider=self._runtime.tracer_provider,
             )
             self._channels.append(channel)
-            peers.append(Peer(target, stub(channel)))
+            peers.append(Peer(target, stub(cast(grpc.aio.Channel, PiecewiseChannel(channel)))))
         return Fleet(
             kind,
             peers,

@@ -12,6 +12,7 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.packing import copy_all
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import Fetching
 from lensmesh_chassis.status import from_status, to_status
@@ -107,11 +108,13 @@ class Searching:
             )
         except LensmeshError as error:
             raise self._refused(search, error) from error
-        return router_pb2.SearchResponse(hits=found.hits, encode_us=search.encode_us, store_us=_since_us(started))
+        answer = router_pb2.SearchResponse(encode_us=search.encode_us, store_us=_since_us(started))
+        await copy_all(found.hits, answer.hits)
+        return answer
 
     async def many(
         self, requests: Sequence[router_pb2.SearchRequest], deadline: float | None
-    ) -> list[router_pb2.BatchSearchResult]:
+    ) -> router_pb2.BatchSearchResponse:
         """One result per search, in order. Raises what fails the store's whole call."""
         searches = [
             _Search(request, self._catalog.name(request.collection), f"searches[{index}].")
@@ -140,16 +143,17 @@ class Searching:
                     found[id(search)] = answer.response
             except Exception as error:  # noqa: BLE001 - an answer that nobody foresaw is its own search's
                 search.error = error
-        return [
-            router_pb2.BatchSearchResult(error=to_status(search.error))
-            if search.error is not None
-            else router_pb2.BatchSearchResult(
-                response=router_pb2.SearchResponse(
-                    hits=found[id(search)].hits, encode_us=search.encode_us, store_us=store_us
-                )
-            )
-            for search in searches
-        ]
+        response = router_pb2.BatchSearchResponse()
+        for search in searches:
+            result = response.results.add()
+            if search.error is not None:
+                result.error.CopyFrom(to_status(search.error))
+                continue
+            result.response.encode_us, result.response.store_us = search.encode_us, store_us
+            # Also where both are 0.
+            result.response.SetInParent()
+            await copy_all(found[id(search)].hits, result.response.hits)
+        return response
 
     async def _ask_store(
         self, sent: Sequence[search_pb2.SearchRequest], deadline: float | None

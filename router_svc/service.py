@@ -55,6 +55,4 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
     async def BatchSearch(self, request: router_pb2.BatchSearchRequest, context: Any) -> router_pb2.BatchSearchResponse:
         check_items(len(request.searches), self._settings.max_items, "searches")
         check_filters({f"searches[{i}].filter": search.filter for i, search in enumerate(request.searches)})
-        return router_pb2.BatchSearchResponse(
-            results=await self._searching.many(request.searches, deadline_of(context))
-        )
+        return await self._searching.many(request.searches, deadline_of(context))

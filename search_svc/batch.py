@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError, Unavailable
+from lensmesh_chassis.packing import Slices, copy_all
 from lensmesh_chassis.status import to_status
 from search_svc.wire.pages import Room, too_large
 
@@ -30,15 +31,19 @@ async def answer_batch(
         for place in waiting:
             result = response.results[place]
             try:
-                result.response.CopyFrom(await answer(searches[place]))
+                found = await answer(searches[place])
                 result.response.SetInParent()
+                await copy_all(found.hits, result.response.hits)
             except Unavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - a bad search fails alone; to_status logs what is no LensmeshError
                 result.error.CopyFrom(to_status(error))
+            slices, size = Slices(), 0
             for hit in result.response.hits:
-                room.measure(hit)
-            if not room.take(result):
+                size += room.measure(hit)
+                if slices.over:
+                    await slices.rest()
+            if not room.take_bytes(size or result.ByteSize()):
                 fits = room.fits(len(searches))
                 raise too_large("limit", fits, max_message_bytes, "send fewer searches in one call")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InternalFault, LensmeshError, Violation
+from lensmesh_chassis.packing import copy_all
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
@@ -69,9 +70,8 @@ class Writer:
         return [outcomes[index] for index in range(len(items))]
 
     async def _upsert(self, items: Sequence[search_pb2.Item]) -> list[Written]:
-        request = search_pb2.UpsertItemsRequest(
-            collection=self._collection, items=items, metadata_policy=self._metadata_policy
-        )
+        request = search_pb2.UpsertItemsRequest(collection=self._collection, metadata_policy=self._metadata_policy)
+        await copy_all(items, request.items)
         started = asyncio.get_running_loop().time()
         answer = await self._stores.call(
             lambda stub, timeout_s: stub.UpsertItems(request, timeout=timeout_s),

@@ -56,12 +56,18 @@ class Room:
 
     def take(self, element: Message) -> bool:
         """Whether the element still fits; what fits is counted."""
-        self._left -= element.ByteSize() + _ELEMENT_BYTES
+        return self.take_bytes(element.ByteSize())
+
+    def take_bytes(self, size: int) -> bool:
+        """Whether an element of so many bytes still fits; what fits is counted."""
+        self._left -= size + _ELEMENT_BYTES
         return self._left >= 0
 
-    def measure(self, element: Message) -> None:
-        """Tells `fits` of an element of a list that is taken as a whole."""
-        self._largest = max(self._largest, element.ByteSize() + _ELEMENT_BYTES)
+    def measure(self, element: Message) -> int:
+        """Tell `fits` of an element of a list that is taken as a whole; its bytes there."""
+        size = element.ByteSize() + _ELEMENT_BYTES
+        self._largest = max(self._largest, size)
+        return size
 
     def fits(self, lists: int) -> int:
         """How many elements each of some lists could have, were all as large as the largest that was measured."""

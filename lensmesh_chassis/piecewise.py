@@ -1,0 +1,64 @@
+"""Calls to other services whose messages hold the event loop for a few milliseconds at most, however large they are."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from lensmesh_chassis.packing import pack_message
+from lensmesh_chassis.parsing import INLINE_BYTES, parse_in_pieces
+from lensmesh_chassis.telemetry.logging import get_logger
+
+_LEAST_S = 0.001
+log = get_logger(__name__)
+
+
+class PiecewiseChannel:
+    """A channel for stubs: requests of unary calls are serialized, and large answers parsed, in pieces.
+
+    A call of such a stub gives its answer and nothing else: neither metadata nor a way to cancel but by its task. What
+    is not unary is the channel's own.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        # Generated stubs call it with more than its types tell.
+        self._channel: Any = channel
+
+    def unary_unary(
+        self, method: str, request_serializer: Any, response_deserializer: Any, _registered_method: bool = False
+    ) -> _Unary:
+        """As grpc.aio.Channel.unary_unary, for generated stubs: the deserializer is a message's FromString."""
+        del request_serializer
+        call = self._channel.unary_unary(method, _registered_method=_registered_method)
+        return _Unary(method, call, response_deserializer.__self__)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
+class _Unary:
+    """One unary method of a stub."""
+
+    def __init__(self, method: str, call: Any, answer: type[Message]) -> None:
+        self._method = method
+        self._call = call
+        self._answer = answer
+
+    async def __call__(self, request: Message, *, timeout: float | None = None) -> Message | None:  # noqa: ASYNC109
+        """The answer; None, as gRPC gives, for bytes that are none. Raises AioRpcError. `timeout` in seconds."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        data = await pack_message(request)
+        left = None if timeout is None else max(_LEAST_S, timeout - (loop.time() - began))
+        answer: bytes = await self._call(data, timeout=left)
+        try:
+            if len(answer) <= INLINE_BYTES:
+                return self._answer.FromString(answer)
+            parsed: Message = await asyncio.to_thread(parse_in_pieces, self._answer, answer)
+        except DecodeError as error:
+            log.warning("an answer cannot be parsed", method=self._method, error=str(error))
+            return None
+        return parsed
