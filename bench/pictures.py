@@ -1,14 +1,16 @@
 """What one picture costs one core: as open_clip prepares it with Pillow, and as this service does.
 
-python -m bench.pictures
+    python -m bench.pictures                         beside open_clip's own transform
+    python -m bench.pictures --against CHECKOUT      beside another checkout's code: JPEG, PNG and WebP
 
-Both make the same 224 x 224 pixels of the same JPEG files, in turn. What counts is the thread's processor time, which a
-busy machine makes longer by its caches, but not by its queue.
+Both make the same 224 x 224 pixels of the same files, in turn. What counts is processor time, which a busy machine
+makes longer by its caches, but not by its queue. Each size is told as soon as it is measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import statistics
 import sys
@@ -19,18 +21,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from bench.files import make_files
 from bench.machine import this_machine
+from bench.worker import Worker
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.prepare import prepare
 from lensmesh_inference.pictures.transform import Transform, normalize_of_open_clip
 
 SIZES = ((640, 480), (1920, 1440), (4000, 3000))
+FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+AGAINST_SIZES = ((640, 480), (1000, 800), (4000, 3000))
+# Of each turn in a comparison of two checkouts.
+TURN_MS = 100
 OURS, WHOLE, PILLOW = "ours", "ours, scaled_decoding off", "open_clip with Pillow"
 
 
@@ -46,6 +51,9 @@ class Row:
 
 def measure(folder: Path, size: tuple[int, int], *, files: int, rounds: int) -> list[Row]:
     """Each way in turn, each file `rounds` times."""
+    import open_clip
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
     contents = [path.read_bytes() for path in make_files(folder / f"{size[0]}", files, {size: 1})]
     transform: Callable[[Image.Image], torch.Tensor] = image_transform_v2(PreprocessCfg(), is_train=False)
     config: dict[str, Any] = {"size": 224, "mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
@@ -78,37 +86,92 @@ def measure(folder: Path, size: tuple[int, int], *, files: int, rounds: int) -> 
     ]
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Milliseconds and ratios of medians, in Markdown."""
-    lines = [
-        "| JPEG | way | ms: min / median / max | times as fast | mean difference, of 255 |",
-        "|---|---|---|---|---|",
-    ]
+HEAD = "| JPEG | way | ms: min / median / max | times as fast | mean difference, of 255 |\n|---|---|---|---|---|"
+
+
+def lines_of(rows: Sequence[Row]) -> str:
+    """Milliseconds and ratios of medians of one size, in Markdown."""
+    lines = []
+    base = next(one for one in rows if one.way == PILLOW)
     for row in rows:
-        base = next(one for one in rows if one.size == row.size and one.way == PILLOW)
         middle = statistics.median(row.milliseconds)
         ratio = statistics.median(base.milliseconds) / middle
         lines.append(
-            f"| {row.size[0]}x{row.size[1]} | {row.way} | {min(row.milliseconds):.1f} / {middle:.1f} / "
-            f"{max(row.milliseconds):.1f} | {ratio:.1f} | {row.difference:.3f} |"
+            f"| {row.size[0]}x{row.size[1]} | {row.way} | {_three(row.milliseconds)} | {ratio:.1f} | "
+            f"{row.difference:.3f} |"
         )
     return "\n".join(lines)
+
+
+AGAINST_HEAD = """\
+| image | the other, ms: min / median / max | this one | ratio of turns: min / median / max |
+|---|---|---|---|"""
+
+
+async def compare(folder: Path, checkouts: Sequence[Path], *, rounds: int) -> None:
+    """Let two checkouts prepare the same files in turn, and print a line for each file."""
+    workers = []
+    try:
+        for number, checkout in enumerate(checkouts):
+            worker = Worker("bench.workers.decoding", [str(checkout)], log=folder / f"worker{number}.log")
+            workers.append(await worker.start())
+        for size in AGAINST_SIZES:
+            for path in _in_formats(make_files(folder / f"{size[0]}", 1, {size: 1})[0]):
+                sys.stdout.write(f"{await _compared(workers, path, rounds)}\n")
+                sys.stdout.flush()
+    finally:
+        for worker in workers:
+            await worker.stop()
+
+
+async def _compared(workers: Sequence[Worker], path: Path, rounds: int) -> str:
+    """One file's line."""
+    warm = [await worker.ask("images", path=str(path), times=3) for worker in workers]
+    times = max(1, round(TURN_MS / max(one["median"] for one in warm)))
+    turns = [[await worker.ask("images", path=str(path), times=times) for worker in workers] for _ in range(rounds)]
+    other, this = ([one for turn in turns for one in turn[number]["milliseconds"]] for number in (0, 1))
+    ratios = [turn[1]["median"] / turn[0]["median"] for turn in turns]
+    ratio = f"{min(ratios):.3f} / {statistics.median(ratios):.3f} / {max(ratios):.3f}"
+    return f"| {path.stem.split('-')[1]} {path.suffix[1:]} | {_three(other)} | {_three(this)} | {ratio} |"
+
+
+def _in_formats(jpeg: Path) -> list[Path]:
+    """The same image in each format."""
+    paths = [jpeg]
+    with Image.open(jpeg) as image:
+        for kind, suffix in FORMATS.items():
+            if suffix != jpeg.suffix:
+                paths.append(jpeg.with_suffix(suffix))
+                image.save(paths[-1], kind)
+    return paths
+
+
+def _three(milliseconds: Sequence[float]) -> str:
+    return f"{min(milliseconds):.2f} / {statistics.median(milliseconds):.2f} / {max(milliseconds):.2f}"
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=6, help="photographs of each size")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each is prepared")
+    parser.add_argument("--files", type=int, default=3, help="photographs of each size, beside open_clip")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each is prepared, or turns of each checkout")
+    parser.add_argument("--against", type=Path, help="another checkout, whose code prepares the same files in turn")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     machine = this_machine()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            row for size in SIZES for row in measure(Path(folder), size, files=arguments.files, rounds=arguments.rounds)
-        ]
     load = ", ".join(f"{one:.1f}" for one in machine.load_average)
-    sys.stdout.write(f"One of {machine.title}; load average before: {load}.\n\n{table(rows)}\n")
+    against = arguments.against is not None
+    sys.stdout.write(f"One of {machine.title}; load average before: {load}.\n\n{AGAINST_HEAD if against else HEAD}\n")
+    sys.stdout.flush()
+    with tempfile.TemporaryDirectory() as folder:
+        if against:
+            checkouts = (arguments.against.resolve(), Path(__file__).resolve().parents[1])
+            asyncio.run(compare(Path(folder), checkouts, rounds=arguments.rounds))
+            return
+        for size in SIZES:
+            rows = measure(Path(folder), size, files=arguments.files, rounds=arguments.rounds)
+            sys.stdout.write(f"{lines_of(rows)}\n")
+            sys.stdout.flush()
 
 
 def _difference(
