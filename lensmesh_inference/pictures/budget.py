@@ -40,14 +40,15 @@ class DecodeBudget:
                 field=field,
                 metadata={"decode_bytes": size_bytes, "max_decode_bytes": self.total_bytes},
             )
-        ticket = object()
         with self._changed:
             # A large one is not overtaken for ever by small ones.
-            self._waiting.append(ticket)
-            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._left >= size_bytes)
-            self._waiting.popleft()
+            if self._waiting or self._left < size_bytes:
+                ticket = object()
+                self._waiting.append(ticket)
+                self._changed.wait_for(lambda: self._waiting[0] is ticket and self._left >= size_bytes)
+                self._waiting.popleft()
+                self._changed.notify_all()
             self._left -= size_bytes
-            self._changed.notify_all()
         try:
             yield
         finally:

@@ -8,11 +8,13 @@ the process is to be small. It ends when the other end is closed, however its pa
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import resource
 import signal
 import sys
+import termios
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,7 +100,7 @@ def _decode(content: bytes, asked: Asked, resize: Resize) -> tuple[Answer, Pixel
 
     if asked.transform is None:
         decoded = decode_opened(
-            open_picture(content, asked.limits, asked.field), content, asked.field, asked.transparency
+            open_picture(content, asked.limits, asked.field), content, asked.field, asked.transparency, _heard
         )
         width, height = decoded.image.size
         whole = np.asarray(decoded.image).reshape(height, width, 3)
@@ -112,10 +114,16 @@ def _decode(content: bytes, asked: Asked, resize: Resize) -> tuple[Answer, Pixel
         resize=resize,
         scaled=asked.scaled,
         transparency=asked.transparency,
+        heard=_heard,
     )
     shape = (3, asked.transform.height, asked.transform.width)
     answer = Answer(shape, low_content=made.low_content, fully_transparent=made.fully_transparent)
     return answer, made.pixels
+
+
+def _heard() -> int:
+    """How much libraries have written that the parent has not read yet: standard error is a pipe to it."""
+    return int.from_bytes(fcntl.ioctl(2, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @contextmanager

@@ -115,11 +115,11 @@ class PictureDecoder:
             pixels = transform(decoded.image)
             return Prepared(pixels, is_low_content(pixels.numpy()), decoded.fully_transparent)
         structure = self._look(content, field)
-        asked = Asked(transform, self._limits, field, self._scaled, transparency)
         means = self._means
         with suppress(NeedsCareError):
             if self._is_quick(content, structure):
                 if self.processes:
+                    asked = Asked(transform, self._limits, field, self._scaled, transparency)
                     with means.room(field)(self._cost(structure, transform)):
                         return as_prepared(*means.quick.decode(content, asked, memory_bytes=means.careful.total_bytes))
                 with means.suspects.decoding(content):
@@ -133,6 +133,7 @@ class PictureDecoder:
                         scaled=self._scaled,
                         transparency=transparency,
                     )
+        asked = Asked(transform, self._limits, field, self._scaled, transparency)
         return as_prepared(*means.careful.decode(content, asked, structure))
 
     def check(self, content: bytes, field: str = "image", *, transparency: Transparency = Transparency.DROP) -> Decoded:

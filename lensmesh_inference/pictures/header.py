@@ -27,6 +27,14 @@ def open_picture(content: bytes, limits: ImageLimits, field: str) -> Image.Image
 
     Raises ``InvalidInput`` with a reason of its own for each way to be bad.
     """
+    check_bytes(content, limits, field)
+    picture = _open(content, field)
+    check_size(picture.size, limits, field)
+    return picture
+
+
+def check_bytes(content: bytes, limits: ImageLimits, field: str) -> None:
+    """Raise ``InvalidInput`` for content that is empty or has too many bytes."""
     if not content:
         raise InvalidInput(Reason.IMAGE_EMPTY, f"{field} is empty: send the bytes of an encoded picture.", field=field)
     if len(content) > limits.max_bytes:
@@ -36,9 +44,28 @@ def open_picture(content: bytes, limits: ImageLimits, field: str) -> Image.Image
             field=field,
             metadata={"bytes": len(content), "max_image_bytes": limits.max_bytes},
         )
-    picture = _open(content, field)
-    _check_size(picture, limits, field)
-    return picture
+
+
+def check_size(size: tuple[int, int], limits: ImageLimits, field: str) -> None:
+    """Raise ``InvalidInput`` for a width and height that are too many pixels, or too unequal."""
+    width, height = size
+    facts = {"width": width, "height": height, "max_image_pixels": limits.max_pixels}
+    if width * height > limits.max_pixels:
+        raise InvalidInput(
+            Reason.IMAGE_TOO_MANY_PIXELS,
+            f"{field} is {width} x {height} = {width * height} pixels, the limit is {limits.max_pixels}: "
+            "scale it down.",
+            field=field,
+            metadata=facts,
+        )
+    if max(width, height) > limits.max_side_ratio * min(width, height):
+        raise InvalidInput(
+            Reason.IMAGE_TOO_NARROW,
+            f"{field} is {width} x {height}: one side may be {limits.max_side_ratio} times the other, or it would grow "
+            "without measure where a model scales the short side to its own size. Cut it into pieces, or crop it.",
+            field=field,
+            metadata={"width": width, "height": height, "max_image_side_ratio": limits.max_side_ratio},
+        )
 
 
 def _open(content: bytes, field: str) -> Image.Image:
@@ -88,24 +115,3 @@ def _of_another_kind(content: bytes, field: str) -> InvalidInput:
         return unsupported(kind, field)
     what = "plain text" if is_text(content) else "not an image in a known format"
     return InvalidInput(Reason.IMAGE_UNDECODABLE, f"{field} is {what}: send one of {', '.join(FORMATS)}.", field=field)
-
-
-def _check_size(picture: Image.Image, limits: ImageLimits, field: str) -> None:
-    width, height = picture.size
-    facts = {"width": width, "height": height, "max_image_pixels": limits.max_pixels}
-    if width * height > limits.max_pixels:
-        raise InvalidInput(
-            Reason.IMAGE_TOO_MANY_PIXELS,
-            f"{field} is {width} x {height} = {width * height} pixels, the limit is {limits.max_pixels}: "
-            "scale it down.",
-            field=field,
-            metadata=facts,
-        )
-    if max(width, height) > limits.max_side_ratio * min(width, height):
-        raise InvalidInput(
-            Reason.IMAGE_TOO_NARROW,
-            f"{field} is {width} x {height}: one side may be {limits.max_side_ratio} times the other, or it would grow "
-            "without measure where a model scales the short side to its own size. Cut it into pieces, or crop it.",
-            field=field,
-            metadata={"width": width, "height": height, "max_image_side_ratio": limits.max_side_ratio},
-        )

@@ -13,37 +13,64 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from lensmesh_inference.pictures.damage import cut
+from lensmesh_inference.pictures.damage import cut, damaged
 from lensmesh_inference.pictures.jpeg_damage import essential, judge, missing_scans
 
 # A scaled inverse cosine transform is a good low-pass filter as long as enough is left for the filter after it.
 _LEAST_OVERSIZE: Final = 2
 # libjpeg-turbo has vector code for these parts alone: three eighths cost more than a half.
 _PARTS: Final = (8, 4, 2)
+JPEG_FORMATS: Final = frozenset({"JPEG", "MPO"})
+"""What Pillow calls them; MPO is a JPEG with more images behind the first."""
 
 
 def decode_jpeg(
-    content: bytes, image: Image.Image, target: tuple[int, int], field: str = "image", *, scaled: bool = True
-) -> tuple[npt.NDArray[np.uint8], int] | None:
-    """Pixels of shape (height, width, 3) as they are stored and n where each stands for n by n; None: Pillow has to.
+    content: bytes,
+    size: tuple[int, int],
+    target: tuple[int, int],
+    field: str = "image",
+    *,
+    inks: bool = False,
+    scaled: bool = True,
+    complete: bool | None = None,
+) -> tuple[npt.NDArray[np.uint8], int]:
+    """Pixels of shape (height, width, 3) as they are stored and n where each stands for n by n.
 
-    `target` is the height and width to which the image will be scaled, as it is stored. With `scaled` it is decoded
-    at a half, a quarter or an eighth (rounded up) where at least twice the target is left; else at its full size.
-    Raises ``InvalidInput`` naming `field` for one that is cut or damaged.
+    `size` is width and height, and `target` the height and width to which the image will be scaled, as it is stored.
+    With `scaled` it is decoded at a half, a quarter or an eighth (rounded up) where at least twice the target is left;
+    else at its full size. `inks`: it has four channels, for printing. `complete`: a look at its structure has found all
+    its scans; None: nobody has looked. Raises ``InvalidInput`` naming `field` for one that is cut or damaged.
     """
-    # MPO: a JPEG with more images behind the first.
-    if image.format not in ("JPEG", "MPO"):
-        return None
-    width, height = image.size
-    if image.mode not in ("L", "RGB"):
-        # Four channels are for printing, and Pillow knows their inks; whether they are all there is told by an eighth.
-        _decode(content, "CMYK", -(-height // _PARTS[0]), -(-width // _PARTS[0]), field)
-        return None
+    width, height = size
     part = part_of(height, width, target) if scaled else 1
-    return _decode(content, "RGB", -(-height // part), -(-width // part), field), part
+    colours = "CMYK" if inks else "RGB"
+    pixels = _decode(content, colours, -(-height // part), -(-width // part), field, complete=complete)
+    return _without_inks(pixels) if inks else pixels, part
 
 
-def _decode(content: bytes, colours: str, height: int, width: int, field: str) -> npt.NDArray[np.uint8]:
+def check_jpeg(content: bytes, least: tuple[int, int], field: str = "image") -> None:
+    """Raise ``InvalidInput`` for a JPEG that is cut or damaged, or smaller than this height and width."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError as error:
+        raise damaged(field, str(error)) from error
+    if height < least[0] or width < least[1]:
+        raise damaged(field, f"it is {width} x {height}")
+    inks = colours in ("CMYK", "YCCK")
+    part = _PARTS[0]
+    _decode(content, "CMYK" if inks else "RGB", -(-height // part), -(-width // part), field, complete=None)
+
+
+def _without_inks(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Colours of inks, converted as Pillow does, which takes every file for one of Adobe's: inverted."""
+    np.invert(pixels, out=pixels)
+    height, width, _ = pixels.shape
+    return np.array(Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK", 0, 1).convert("RGB"))
+
+
+def _decode(
+    content: bytes, colours: str, height: int, width: int, field: str, *, complete: bool | None
+) -> npt.NDArray[np.uint8]:
     """Decode at the smallest size of at least this height and width."""
     try:
         pixels = _strictly(content, colours, height, width)
@@ -56,7 +83,7 @@ def _decode(content: bytes, colours: str, height: int, width: int, field: str) -
             if refusal is not None:
                 raise refusal from error
             pixels = _strictly(whole, colours, height, width, strict=False)
-    if missing_scans(content):
+    if not complete and missing_scans(content):
         raise cut(content, field)
     return pixels
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_inference.pictures.damage import cut, damaged, unsupported
+from lensmesh_inference.pictures.jpeg_scans import FRAMES, Coefficients
 from lensmesh_inference.pictures.jpeg_segments import segments
 
 END: Final = b"\xff\xd9"
@@ -29,13 +30,10 @@ _CODINGS: Final[Mapping[int, str]] = {
 }
 # Markers that no length follows.
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xDA)})
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
-_PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
 _EXTRA_BYTES: Final = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 # Some cameras leave this many bytes behind the last pixel.
 _MOST_EXTRA_BYTES: Final = 16
-_COEFFICIENTS: Final = 64
 
 
 def essential(content: bytes) -> bytes:
@@ -63,7 +61,7 @@ def essential(content: bytes) -> bytes:
                 body = body[:5] + b"\1\1" + body[7:]
         elif marker not in _TABLES_AND_FRAMES:
             continue
-        if marker in _FRAMES:
+        if marker in FRAMES:
             sequential = marker in _SEQUENTIAL
         if marker == _SCAN and sequential and len(body) >= 4:
             body = body[:-3] + b"\0\x3f\0"
@@ -76,40 +74,25 @@ def essential(content: bytes) -> bytes:
 
 
 def missing_scans(content: bytes) -> bool:
-    """Whether scans are missing: some component's coefficients never come, or not to their last bit.
+    """Tell whether scans are missing: some component's coefficients never come, or not to their last bit.
 
-    A file that ends after some of its scans is a blur, and libjpeg says nothing. Of a sequential JPEG with one scan
-    only the header is looked at.
+    Of a sequential JPEG with one scan only the header is looked at.
     """
-    left: dict[int, list[int]] = {}
-    progressive = False
+    coefficients = Coefficients()
     for segment in segments(content):
-        body = content[segment.start : segment.stop]
-        if segment.marker in _FRAMES and len(body) > 6:
-            progressive = segment.marker in _PROGRESSIVE
-            # Of each coefficient: bits that are still to come, as many as there are until its first scan.
-            left = {body[at]: [_COEFFICIENTS] * _COEFFICIENTS for at in range(6, len(body) - 2, 3)}
-        elif segment.marker == _SCAN and body:
-            _scan(body, left, progressive=progressive)
-            if not progressive and not any(map(any, left.values())):
+        if segment.marker in FRAMES:
+            coefficients.frame(segment.marker, content[segment.start : segment.stop])
+        elif segment.marker == _SCAN:
+            coefficients.scan(content[segment.start : segment.stop])
+            if coefficients.settled:
                 return False
-    return any(map(any, left.values()))
-
-
-def _scan(body: bytes, left: Mapping[int, list[int]], *, progressive: bool) -> None:
-    count = body[0]
-    if len(body) < 4 + 2 * count:
-        return
-    first, last, bits = body[-3:] if progressive else (0, _COEFFICIENTS - 1, 0)
-    for name in body[1 : 1 + 2 * count : 2]:
-        if name in left and first <= last < _COEFFICIENTS:
-            left[name][first : last + 1] = [bits & 15] * (last + 1 - first)
+    return coefficients.missing
 
 
 def layout(content: bytes) -> str | None:
     """What is rare about a JPEG: "12 bits", "arithmetic coding"; None: nothing."""
     for segment in segments(content):
-        if segment.marker in _FRAMES:
+        if segment.marker in FRAMES:
             bits = content[segment.start] if segment.stop > segment.start else 8
             coding = _CODINGS.get(segment.marker)
             return f"{bits} bits" if bits != 8 and coding is None else coding

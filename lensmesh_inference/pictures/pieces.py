@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 Container: TypeAlias = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", ""]
 
 
-@dataclass(frozen=True)
-class Structure:
+class Structure(NamedTuple):
     """What the look found. Sizes are 0 where the bytes do not tell them: then the decoder will refuse them, or knows
     better."""
 
@@ -24,7 +23,14 @@ class Structure:
     """What the decoder needs besides, such as the coefficients of a progressive JPEG."""
     usual: bool = False
     """Whether decoding takes a time that its pixels tell, by a decoder that writes nothing to the log."""
-    pieces: Mapping[str, int] = field(default_factory=dict)
+    channels: int = 0
+    """Of a JPEG: colours of a pixel."""
+    complete: bool | None = None
+    """Of a JPEG: whether its scans bring all coefficients of its image. None: the look did not tell."""
+    plain: bool = False
+    """Whether width, height and channels are all there is to know before decoding: a JPEG without EXIF, with one
+    frame of 8 bits before its first scan, of one or three channels."""
+    pieces: Mapping[str, int] = MappingProxyType({})
     """How many pieces of each kind were counted."""
 
     @property

@@ -10,8 +10,9 @@ palette's indices.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -20,14 +21,16 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_inference.pictures.content import is_low_content
 from lensmesh_inference.pictures.damage import damaged, undecodable, unsupported
 from lensmesh_inference.pictures.header import open_picture, open_without_ancillary
-from lensmesh_inference.pictures.jpeg import decode_jpeg
+from lensmesh_inference.pictures.jpeg import JPEG_FORMATS, decode_jpeg
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.orientation import TURNS, orientation
 from lensmesh_inference.pictures.png_damage import ends_early
-from lensmesh_inference.pictures.tiff import rare_coding
+from lensmesh_inference.pictures.tiff import DeepTiff, check_tiff, rare_coding
 from lensmesh_inference.pictures.tones import SAMPLED, Range, narrowed, to_bytes
 from lensmesh_inference.pictures.transparency import Transparency, alpha_of, is_clear, on_white
 
+# Tells how many bytes libraries have written to standard error.
+Heard: TypeAlias = Callable[[], int]
 # For models that resize nothing themselves.
 _LOOKED_AT_PX: Final = (128, 128)
 
@@ -50,6 +53,11 @@ class Decoded:
         return is_low_content(np.asarray(small).transpose(2, 0, 1))
 
 
+def nothing() -> int:
+    """Hear nothing: where more than one thread decodes, nobody knows which image libraries tell of."""
+    return 0
+
+
 def decode_image(
     content: bytes, limits: ImageLimits, field: str = "image", *, transparency: Transparency = Transparency.DROP
 ) -> Image.Image:
@@ -63,15 +71,24 @@ def decode_image(
 
 
 def decode_opened(
-    picture: Image.Image, content: bytes, field: str, transparency: Transparency = Transparency.DROP
+    picture: Image.Image,
+    content: bytes,
+    field: str,
+    transparency: Transparency = Transparency.DROP,
+    heard: Heard = nothing,
 ) -> Decoded:
-    """The rest of `decode_image`, for a picture that `open_picture` has let through."""
-    jpeg, alpha = decode_jpeg(content, picture, (0, 0), field, scaled=False), None
-    if jpeg is not None:
-        rgb = Image.fromarray(jpeg[0])
+    """The rest of `decode_image`, for a picture that `open_picture` has let through.
+
+    `heard` tells how much libraries have written to standard error, which is an error of the image where it grows.
+    """
+    alpha = None
+    if picture.format in JPEG_FORMATS:
+        rgb = Image.fromarray(
+            decode_jpeg(content, picture.size, (0, 0), field, inks=picture.mode == "CMYK", scaled=False)[0]
+        )
     else:
         try:
-            picture = _loaded(picture, content, field)
+            picture = _loaded(picture, content, field, heard)
             alpha = alpha_of(picture, content)
             rgb = _to_rgb(picture)
             if alpha is not None and transparency is Transparency.WHITE:
@@ -87,10 +104,17 @@ def decode_opened(
     return Decoded(rgb if turn is None else rgb.transpose(turn), alpha is not None and is_clear(alpha))
 
 
-def _loaded(picture: Image.Image, content: bytes, field: str) -> Image.Image:
+def _loaded(picture: Image.Image, content: bytes, field: str, heard: Heard) -> Image.Image:
     """The picture with all its pixels, if need be without its metadata."""
+    is_tiff, before = picture.format == "TIFF", heard()
     try:
+        if is_tiff and not isinstance(picture, DeepTiff):
+            check_tiff(content, field)
         picture.load()
+        if is_tiff and heard() > before:
+            raise damaged(field, "its decoder tells of errors")
+    except InvalidInput:
+        raise
     except Exception as error:
         bare = open_without_ancillary(content)
         if bare is None:

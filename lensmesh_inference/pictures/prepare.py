@@ -77,16 +77,25 @@ def as_prepared(answer: Answer, pixels: Pixels) -> Prepared:
 
 
 def resize_by_torch(
-    image: Image.Image | Pixels, sides: tuple[float, float], target: tuple[int, int], kind: Filter
+    image: Image.Image | Pixels,
+    sides: tuple[float, float],
+    target: tuple[int, int],
+    needed: tuple[int, int],
+    kind: Filter,
 ) -> Pixels:
-    """Scale pixels to `target`.
+    """Scale pixels to `target`, and make the first rows and columns of it that are `needed`.
 
     `sides` are the height and width that are to fill the target: of a picture decoded at a part of its size, the last
     row and column may stand for less than the others, and scaling them as if they were whole would shift the picture.
     """
     pixels = np.array(image) if isinstance(image, Image.Image) else image
-    planes = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
+    planes = torch.from_numpy(pixels.transpose(2, 0, 1)[None])
     # What torch.nn.functional.interpolate calls with antialias=True; it can be told sizes or scales, but not both.
     resample = _RESAMPLE[kind]
-    small: Pixels = resample(planes, target, False, target[0] / sides[0], target[1] / sides[1])[0].numpy()
+    # A side that stays as long as it is would not be scaled at all.
+    needed = (
+        target[0] if needed[0] == pixels.shape[0] else needed[0],
+        target[1] if needed[1] == pixels.shape[1] else needed[1],
+    )
+    small: Pixels = resample(planes, needed, False, target[0] / sides[0], target[1] / sides[1]).numpy()[0]
     return small

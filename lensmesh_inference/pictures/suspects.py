@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import IO, Final
 
 _FINGERPRINT_BYTES: Final = 16
-# Of both ends: two files that are equal in both and in length are hardly two images, and if they are, nothing is lost.
-_LOOKED_AT_BYTES: Final = 16 * 1024
+# Of both ends: two files that are equal in both and in length are hardly two images, and if they are, nothing is lost
+# but time. Few, since every image that is decoded pays for it.
+_LOOKED_AT_BYTES: Final = 1024
 _SLOTS: Final = 64
 _PREFIX: Final = "decoding-"
 _KNOWN: Final = "suspects"

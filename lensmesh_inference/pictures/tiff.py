@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from lensmesh_inference.pictures import tiff_pages as tags
 from lensmesh_inference.pictures import tones
 from lensmesh_inference.pictures.damage import cut, damaged, unsupported
 from lensmesh_inference.pictures.orientation import TURNS, is_sideways
+from lensmesh_inference.pictures.tiff_damage import check_segments
 from lensmesh_inference.pictures.tiff_directories import MAGIC
 from lensmesh_inference.pictures.tiff_pages import Page, camera_raw, choose_page, single_page
 from lensmesh_inference.pictures.tiff_samples import MOST_SEGMENT_BYTES, SampleReader
@@ -55,6 +57,7 @@ _PHOTOMETRICS: Final = {
 _FORMATS: Final = {2: "signed", 3: "floating point", 5: "complex integer", 6: "complex"}
 # None, fax (three kinds), LZW, JPEG (two kinds), Deflate (two numbers), PackBits: every libtiff has them.
 _USUAL_CODINGS: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32946, 32773})
+_RARE_CODINGS: Final = {34925: "lzma", 50000: "zstd"}
 
 
 def open_tiff(content: bytes, field: str) -> Image.Image:
@@ -79,7 +82,27 @@ def open_tiff(content: bytes, field: str) -> Image.Image:
 def rare_coding(content: bytes) -> str | None:
     """The layout of a TIFF whose coding not every libtiff knows; None: it is none."""
     page = choose_page(content) if content.startswith(MAGIC) else None
-    return None if page is None or page.first(tags.COMPRESSION, 1) in _USUAL_CODINGS else layout(page)
+    return None if page is None or page.first(tags.COMPRESSION, 1) in _USUAL_CODINGS | _built_in() else layout(page)
+
+
+def check_tiff(content: bytes, field: str) -> None:
+    """Raise ``InvalidInput`` for a TIFF of which strips or tiles are not all there."""
+    page = choose_page(content)
+    if page is not None:
+        check_segments(content, page, SampleReader(content, page), page.samples, field)
+
+
+@cache
+def _built_in() -> frozenset[int]:
+    """Codings that not every libtiff knows, and this one does."""
+    known = set()
+    for number, name in _RARE_CODINGS.items():
+        try:
+            Image.new("L", (8, 8)).save(io.BytesIO(), "TIFF", compression=name)
+        except Exception:  # noqa: BLE001 - Pillow raises what its encoder stumbles over
+            continue
+        known.add(number)
+    return frozenset(known)
 
 
 def layout(page: Page) -> str:
@@ -124,6 +147,7 @@ class DeepTiff(Image.Image):
 
     def load(self) -> Any:
         """Read all samples; the object is a plain image from then on."""
+        check_segments(self._content, self._page, self._reader, self._kept, self._field)
         try:
             image = self._read()
         except (EOFError, struct.error) as error:
@@ -189,7 +213,7 @@ def _number(page: Page, tag: int) -> float | None:
     """The first value of a tag that holds numbers, or a number as text."""
     value = page[tag].values[0] if tag in page else None
     try:
-        number = float(value.rstrip(b"\0 ") if isinstance(value, bytes) else value)  # type: ignore[arg-type]
+        number = float(value.rstrip(b"\0 ") if isinstance(value, bytes) else value)  # type: ignore[arg-type]  # what is no number raises
     except (TypeError, ValueError):
         return None
     return number if np.isfinite(number) else None

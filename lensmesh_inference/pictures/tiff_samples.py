@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ _KIND_OF_FORMAT: Final = {1: "u", 2: "i", 3: "f", 4: "u"}
 _WHOLE_BITS: Final = (8, 16, 32, 64)
 _DIFFERENCES, _FLOAT_DIFFERENCES = 2, 3
 _MOST_PACKED_BITS: Final = 32
+_YCBCR, _SUBSAMPLING = 6, 530
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,17 @@ class Part:
     top: int
     left: int
     channel: int
+
+
+class Segment(NamedTuple):
+    """A strip or tile: its place in the file, its size in pixels, and the bytes that it is at least, unpacked."""
+
+    number: int
+    at: int
+    length: int
+    width: int
+    height: int
+    least: int
 
 
 class SampleReader:
@@ -88,6 +100,27 @@ class SampleReader:
             return False
         count = -(-self.width // self._across) * -(-self.height // self._down) * self._planes
         return len(self._lengths) >= len(self._offsets[:count]) == count
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the page is one strip or tile."""
+        return len(self._offsets) == 1
+
+    def segments(self, channels: int) -> Iterator[Segment]:
+        """All strips or tiles that hold the first `channels`."""
+        columns, rows = -(-self.width // self._across), -(-self.height // self._down)
+        for plane in range(min(self._planes, channels)):
+            for place in range(columns * rows):
+                number, height = place + plane * columns * rows, self._rows_of(place // columns)
+                least = self._least_bytes(height)
+                yield Segment(number, self._offsets[number], self._lengths[number], self._across, height, least)
+
+    def _least_bytes(self, height: int) -> int:
+        """Bytes of so many rows, unpacked."""
+        if self._page.first(tags.PHOTOMETRIC, 0) == _YCBCR and self._planes == 1 and self.channels == 3:
+            across, down = (max(1, one) for one in self._page.numbers(_SUBSAMPLING, (2, 2))[:2])
+            return -(-self._across // across) * -(-height // down) * (across * down + 2)
+        return (self._across * self.channels // self._planes * min(self._page.bits) + 7) // 8 * height
 
     def segment_bytes(self) -> int:
         """Bytes of one strip or tile, unpacked."""

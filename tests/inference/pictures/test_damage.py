@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.pictures.jpeg import decode_jpeg
 from lensmesh_inference.pictures.jpeg_damage import essential, missing_scans
 from lensmesh_inference.pictures.jpeg_segments import segments
 from lensmesh_inference.pictures.limits import ImageLimits
@@ -205,3 +207,15 @@ def test_bmp_layouts_are_named() -> None:
     with pytest.raises(InvalidInput, match="a BMP with 32 bits and the masks") as caught:
         decode_image(content, LIMITS)
     assert caught.value.reason is Reason.IMAGE_FORMAT_UNSUPPORTED
+
+
+def test_four_inks_are_decoded_once_and_at_a_part_of_their_size() -> None:
+    content = jpeg(mode="CMYK")
+    with Image.open(io.BytesIO(content)) as image:
+        size, expected = image.size, np.asarray(image.convert("RGB")).astype(int)
+    whole, part = decode_jpeg(content, size, (0, 0), inks=True, scaled=False)
+    assert part == 1
+    assert np.abs(whole - expected).max() <= 2
+    small, part = decode_jpeg(content, size, (size[1] // 8, size[0] // 8), inks=True)
+    assert part == 4
+    assert small.shape == (-(-size[1] // 4), -(-size[0] // 4), 3)

@@ -8,61 +8,15 @@ import zlib
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import tifffile
 from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.pillow import decode_image
-from lensmesh_inference.pictures.tiff_pages import Page, Tag, finish
+from lensmesh_inference.pictures.tiff_pages import Tag
 from tests.inference.pictures.encoded import encoded, oriented, photograph
-
-Levels = npt.NDArray[Any]
-SIZE = (90, 61)
-RGB: Levels = np.asarray(photograph(2, SIZE))
-GREY: Levels = np.asarray(photograph(2, SIZE).convert("L"))
-LIMITS = ImageLimits()
-
-
-def written(pixels: Levels, **options: Any) -> bytes:
-    file = io.BytesIO()
-    tifffile.imwrite(file, pixels, metadata=None, **options)
-    return file.getvalue()
-
-
-def page(data: bytes, **tags: tuple[int, tuple[Any, ...]]) -> bytes:
-    """A TIFF of one strip; tags are named "t258"."""
-    out = bytearray(8) + data
-    all_tags: dict[int, tuple[int, tuple[Any, ...]]] = {
-        256: (4, SIZE[:1]),
-        257: (4, SIZE[1:]),
-        259: (3, (1,)),
-        262: (3, (1,)),
-        277: (3, (1,)),
-    }
-    all_tags |= {273: (4, (8,)), 278: (4, SIZE[1:]), 279: (4, (len(data),))}
-    all_tags |= {int(name[1:]): value for name, value in tags.items()}
-    return finish(out, Page({number: Tag(*value) for number, value in all_tags.items()}))
-
-
-def decoded(content: bytes) -> Levels:
-    return np.asarray(decode_image(content, LIMITS)).astype(int)
-
-
-def assert_grey(content: bytes, expected: Levels = GREY, within: int = 1) -> None:
-    levels = decoded(content)
-    assert (levels == levels[..., :1]).all()
-    assert np.abs(levels[..., 0] - expected.astype(int)).max() <= within
-
-
-def refused(content: bytes, words: str) -> None:
-    with pytest.raises(InvalidInput, match=words) as caught:
-        decode_image(content, LIMITS)
-    assert caught.value.reason is Reason.IMAGE_FORMAT_UNSUPPORTED
-
+from tests.inference.pictures.tiffs import GREY, LIMITS, RGB, SIZE, Levels, assert_grey, decoded, page, refused, written
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "strips": {"rowsperstrip": 7},
@@ -258,84 +212,6 @@ def test_orientation_of_deep_samples(number: int) -> None:
     shallow = written(RGB, photometric="rgb", extratags=[(274, 3, 1, number, True)])
     deep = written(RGB.astype("u2") * 257, photometric="rgb", extratags=[(274, 3, 1, number, True)])
     assert np.array_equal(decoded(shallow), decoded(deep))
-
-
-def several(*pages: tuple[Levels, int]) -> bytes:
-    file = io.BytesIO()
-    with tifffile.TiffWriter(file) as writer:
-        for pixels, _ in pages:
-            writer.write(pixels, subfiletype=2, metadata=None, photometric="minisblack")
-    content, at = bytearray(file.getvalue()), 0
-    for _, subfile in pages:
-        # The writer knows better what a mask is.
-        at = content.index(struct.pack("<HHI", 254, 4, 1), at) + 8
-        struct.pack_into("<I", content, at, subfile)
-    return bytes(content)
-
-
-def test_the_first_page_that_is_neither_reduced_nor_a_mask() -> None:
-    label, mask = np.full((20, 20), 255, "u1"), np.full_like(GREY, 255)
-    assert_grey(several((label, 1), (GREY, 0)), within=0)
-    assert_grey(several((mask, 4), (label, 1), (GREY, 0), (label, 0)), within=0)
-    assert_grey(several((GREY, 0), (label, 0)), within=0)
-    assert_grey(several((GREY, 2), (label, 2)), within=0)
-    # Nothing else is there: better than none.
-    assert_grey(several((GREY, 1)), within=0)
-    assert_grey(several((mask, 4), (GREY, 1), (label, 1)), within=0)
-    with pytest.raises(InvalidInput):
-        decode_image(several((mask, 4)), LIMITS)
-
-
-def test_size_and_limits_are_those_of_the_page_that_is_chosen() -> None:
-    content = several((np.zeros((20, 20), "u1"), 1), (GREY, 0))
-    with pytest.raises(InvalidInput, match="90 x 61") as caught:
-        decode_image(content, ImageLimits(max_pixels=1000))
-    assert caught.value.reason is Reason.IMAGE_TOO_MANY_PIXELS
-
-
-def test_pages_that_go_in_circles_end() -> None:
-    content = bytearray(several((GREY, 1)))
-    first = struct.unpack_from("<I", content, 4)[0]
-    count = struct.unpack_from("<H", content, first)[0]
-    struct.pack_into("<I", content, first + 2 + 12 * count, first)
-    assert_grey(bytes(content), within=0)
-
-
-def raw(make: str, *, subfile: int = 1, colours: int = 32803, dng: bool = False, compression: int = 1) -> bytes:
-    """A thumbnail, and the sensor's numbers below it."""
-    extra: list[tuple[int, int, int, Any, bool]] = [(271, 2, 0, make, True)]
-    if dng:
-        extra.append((50706, 1, 4, b"\1\4\0\0", True))
-    file = io.BytesIO()
-    with tifffile.TiffWriter(file) as writer:
-        writer.write(RGB[::3, ::3], photometric="rgb", subfiletype=subfile, subifds=1, extratags=extra, metadata=None)
-        sensor = RGB if colours == 34892 else GREY
-        writer.write(sensor.astype("u2") * 16, photometric=colours, metadata=None)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "name"),
-    [
-        (raw("Acme", dng=True, colours=34892), "DNG"),
-        (raw("NIKON CORPORATION"), "NEF"),
-        (raw("SONY"), "ARW"),
-        (raw("PENTAX"), "PEF"),
-        (raw("Unheard of"), "a camera raw file"),
-    ],
-)
-def test_camera_raw_is_refused_by_name(content: bytes, name: str) -> None:
-    refused(content, f"{name}.*convert it")
-
-
-def test_canons_raw_files_begin_with_a_preview() -> None:
-    jpeg = photograph(1, SIZE)
-    data = encoded(jpeg, "JPEG")
-    tags: dict[str, tuple[int, tuple[Any, ...]]] = {"t258": (3, (8, 8, 8)), "t277": (3, (3,)), "t259": (3, (6,))}
-    canon = Tag(2, tuple(bytes([value]) for value in b"Canon\0"))
-    refused(page(data, **tags, t271=(canon.kind, canon.values)), "CR2")
-    marked = bytearray(bytes(8) + b"CR\2\0\0\0\0\0" + data)
-    refused(finish(marked, Page({256: Tag(4, (9,)), 257: Tag(4, (9,)), 273: Tag(4, (16,)), 279: Tag(4, (9,))})), "CR2")
 
 
 def test_layouts_that_are_not_read_are_named() -> None:

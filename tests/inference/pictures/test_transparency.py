@@ -190,3 +190,15 @@ def test_looking_at_some_pixels_first_never_changes_the_answer() -> None:
             ordered, out = np.sort(plane.ravel()), int(plane.size * 0.002)
             low.append(int(ordered[plane.size - 1 - out]) - int(ordered[out]) <= 12)
         assert is_low_content(image) is all(low)
+
+
+def test_what_the_model_does_not_see_is_part_of_the_image() -> None:
+    """Of a wide image the middle alone is kept; what is to its right is made where the rest is of one colour."""
+    for turned in (False, True):
+        image = Image.new("RGB", (900, 240), "white")
+        image.paste(circle().convert("RGB").resize((200, 200)), (690, 20))
+        image = image.transpose(Image.Transpose.ROTATE_90) if turned else image
+        for format_ in ("JPEG", "PNG"):
+            made = DECODER.prepare(saved(image, format_), Transform(224, 224, "shortest", "bicubic"))
+            assert not made.low_content
+            assert (made.pixels > 250).all()
