@@ -50,6 +50,7 @@ class Serving:
         name, settings = model.facts.name, self._settings
         if self._pool is None:
             self._pool = open_pool(settings, model.devices())
+            self._metrics.decoding.watch(self._pool.decoder.counts)
             self.health.watch(self._pool)
             self.health.watch(self._prompts)
         captioner = Captioner(model, self._pool, self._prompts, settings, self._metrics, self.cache)

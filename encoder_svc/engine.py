@@ -169,6 +169,7 @@ class Engine:
         self._settings = settings
         self._health = health
         self.pool = open_pool(settings, [device for model in models for device in model.devices()])
+        metrics.decoding.watch(self.pool.decoder.counts)
         # Texts have threads of their own, and long ones another than short ones: whatever a text costs, no image
         # and no search's few words wait for it.
         self.texts = Texts(DecodePool(1, name="tokenize"), DecodePool(1, name="tokenize-long"))

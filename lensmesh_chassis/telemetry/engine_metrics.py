@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from lensmesh_chassis.telemetry.decode_metrics import DecodeMetrics
 from lensmesh_chassis.telemetry.exemplars import exemplar
 
 _MODEL = ("model",)
@@ -157,6 +158,7 @@ class EngineMetrics(Collector):
             _MODEL,
             registry=r,
         )
+        self.decoding = DecodeMetrics(r)
         self._engines: list[Engine] = []
         self._canaries: dict[str, Canary] = {}
         self._parities: dict[str, float] = {}

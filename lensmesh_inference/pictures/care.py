@@ -11,6 +11,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.devices import cpu_count
 from lensmesh_inference.pictures.budget import DecodeBudget
+from lensmesh_inference.pictures.counts import DecodeCounts
 from lensmesh_inference.pictures.messages import Answer, Asked, Refused
 from lensmesh_inference.pictures.pieces import Structure
 from lensmesh_inference.pictures.processes import DecodeProcesses
@@ -35,10 +36,12 @@ def be_quick() -> None:
 class CarefulDecoding:
     """Decodes images in processes that are started when they are needed. May be called from many threads."""
 
-    def __init__(self, memory_bytes: int, cpu_s: float) -> None:
-        """All of them together may take `memory_bytes`, each `cpu_s` seconds on a processor."""
+    def __init__(self, memory_bytes: int, cpu_s: float, counts: DecodeCounts | None = None) -> None:
+        """All of them together may take `memory_bytes`, each `cpu_s` seconds on a processor; `counts` is told of what
+        is refused."""
+        self._counts = counts or DecodeCounts()
         self._budget = DecodeBudget(memory_bytes)
-        self._processes = DecodeProcesses(min(cpu_count(), _MOST_PROCESSES), "pillow", cpu_s=cpu_s)
+        self._processes = DecodeProcesses(min(cpu_count(), _MOST_PROCESSES), "pillow", cpu_s=cpu_s, counts=self._counts)
         self._refused: OrderedDict[bytes, Refused] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -68,9 +71,12 @@ class CarefulDecoding:
         with self._lock:
             refused = self._refused.get(key)
         if refused is not None:
+            self._counts.refuse("known")
             raise refused.error_of(asked.field)
         cost = self._cost(structure, asked.limits.max_pixels)
         try:
+            if cost > self._budget.total_bytes:
+                self._counts.refuse("memory")
             with self._budget.hold(cost, asked.field):
                 return self._processes.decode(content, asked, memory_bytes=cost)
         except InvalidInput as error:

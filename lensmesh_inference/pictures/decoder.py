@@ -12,6 +12,7 @@ from lensmesh_inference.devices import cpu_count
 from lensmesh_inference.pictures.budget import DecodeBudget
 from lensmesh_inference.pictures.care import CarefulDecoding, NeedsCareError
 from lensmesh_inference.pictures.content import is_low_content
+from lensmesh_inference.pictures.counts import DecodeCounts
 from lensmesh_inference.pictures.header import open_picture
 from lensmesh_inference.pictures.jpeg import part_of
 from lensmesh_inference.pictures.limits import Costs, ImageLimits
@@ -88,6 +89,11 @@ class PictureDecoder:
     def pids(self) -> list[int]:
         """Of its processes, those that have been started."""
         return self._means.quick.pids + self._means.careful.pids
+
+    @property
+    def counts(self) -> DecodeCounts:
+        """What its processes have refused and dropped."""
+        return self._means.counts
 
     def within(self, limits: ImageLimits) -> PictureDecoder:
         """The same, within other limits; not to be closed."""
@@ -181,9 +187,10 @@ class _Means:
     """With what decoders of one family decode."""
 
     def __init__(self, processes: int, costs: Costs) -> None:
-        self.quick = DecodeProcesses(processes, "torch", cpu_s=costs.cpu_s)
+        self.counts = DecodeCounts()
+        self.quick = DecodeProcesses(processes, "torch", cpu_s=costs.cpu_s, counts=self.counts)
         self.budget = DecodeBudget(costs.memory_bytes // 3)
-        self.careful = CarefulDecoding(costs.memory_bytes - self.budget.total_bytes, costs.cpu_s)
+        self.careful = CarefulDecoding(costs.memory_bytes - self.budget.total_bytes, costs.cpu_s, self.counts)
         self.suspects = Suspects(state_folder(costs.state_dir))
 
     def room(self, field: str) -> Callable[[int], AbstractContextManager[None]]:

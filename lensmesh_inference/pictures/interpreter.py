@@ -117,16 +117,15 @@ class Interpreter:
         except subprocess.TimeoutExpired:
             return None
 
-    def said(self) -> str:
-        """What its libraries wrote since the last time, in a few words; "" for nothing."""
+    def said(self) -> tuple[int, str]:
+        """How many lines its libraries wrote since the last time, and the beginning of the first."""
         try:
             raw = os.read(self._said, _SAID_BYTES)
         except OSError:
-            return ""
-        if not raw:
-            return ""
+            return 0, ""
         first = raw.decode(errors="replace").strip().partition("\n")[0][:_SAID_CHARS]
-        return f"; {raw.count(10)} lines of its libraries are dropped, the first is: {first}"
+        # The last one may lack its end.
+        return raw.count(b"\n") + (raw[-1:] not in (b"", b"\n")), first
 
     def kill(self) -> None:
         """End it in the middle of what it does; whoever waits for it is told that it is lost."""

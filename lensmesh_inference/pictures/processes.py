@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from lensmesh_chassis.errors import InternalFault, InvalidInput, Unavailable
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.pictures.counts import DecodeCounts
 from lensmesh_inference.pictures.interpreter import Interpreter, LostProcessError
 from lensmesh_inference.pictures.messages import Answer, Asked
 from lensmesh_inference.pictures.raster import Pixels
@@ -32,9 +33,18 @@ _log = logging.getLogger(__name__)
 class DecodeProcesses:
     """At most `count` processes that answer any thread's call; started when they are needed, replaced when lost."""
 
-    def __init__(self, count: int, kind: Kind, *, cpu_s: float, answer_s: float | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        kind: Kind,
+        *,
+        cpu_s: float,
+        answer_s: float | None = None,
+        counts: DecodeCounts | None = None,
+    ) -> None:
         """A process that needs more than `cpu_s` seconds on a processor for one image is ended, and one that has not
-        answered after `answer_s`, unless told thirty times as many."""
+        answered after `answer_s`, unless told thirty times as many. `counts` is told of what is refused and dropped."""
+        self._counts: Final = counts or DecodeCounts()
         self.count: Final = count
         self._kind: Final = kind
         self._cpu_s: Final = cpu_s
@@ -71,6 +81,7 @@ class DecodeProcesses:
             if answer.refused is not None:
                 raise answer.refused.error()
             if answer.overfilled:
+                self._counts.refuse("memory")
                 text = f"{asked.field} takes more memory to decode than its size tells: encode it again."
                 raise too_costly(text, asked.field, {"max_decode_bytes": memory_bytes})
             if answer.bug:
@@ -101,13 +112,13 @@ class DecodeProcesses:
             except BaseException as error:
                 with self._lock:
                     self._all.discard(process)
-                said = process.said()
+                said = self._said(process)
                 process.end(within_s=0)
                 _log.warning("decoding process %d was lost (%s)%s", process.pid, error, said)
                 raise
             with self._lock:
                 self._idle.append(process)
-        if said := process.said():
+        if said := self._said(process):
             _log.info("%s was decoded%s", asked.field, said)
         return answered
 
@@ -125,7 +136,14 @@ class DecodeProcesses:
             self._all.add(process)
             return process
 
+    def _said(self, process: Interpreter) -> str:
+        """What the libraries of a process wrote, in a few words."""
+        lines, first = process.said()
+        self._counts.drop(lines)
+        return f"; {lines} lines of its libraries are dropped, the first is: {first}" if lines else ""
+
     def _refusal(self, lost: LostProcessError, asked: Asked) -> InvalidInput:
+        self._counts.refuse("time" if lost.too_long else "crashed")
         if lost.too_long:
             text = f"{asked.field} takes more than {self._cpu_s:g} s to decode: encode it again, or scale it down."
             return too_costly(text, asked.field, {"max_decode_seconds": f"{self._cpu_s:g}"})

@@ -19,6 +19,7 @@ from PIL import Image
 
 from lensmesh_chassis.errors import InternalFault, InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.pictures.counts import DecodeCounts
 from lensmesh_inference.pictures.decoder import PictureDecoder, choose_processes
 from lensmesh_inference.pictures.limits import ImageLimits
 from lensmesh_inference.pictures.messages import Asked
@@ -34,6 +35,7 @@ TRANSFORM = Transform(32, 40, "longest", "bicubic", 117)
 ASKED = Asked(TRANSFORM, LIMITS, "images[7]", scaled=True)
 SMALL = encoded(noise(), "JPEG")
 MEMORY = 200 * 1024**2
+COUNTS = DecodeCounts()
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -46,7 +48,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[DecodeProcesses]:
-    processes = DecodeProcesses(2, "pillow", cpu_s=20)
+    processes = DecodeProcesses(2, "pillow", cpu_s=20, counts=COUNTS)
     yield processes
     pids = processes.pids
     processes.close()
@@ -56,7 +58,7 @@ def processes() -> Iterator[DecodeProcesses]:
 @pytest.fixture
 def brief() -> Iterator[DecodeProcesses]:
     """One process that may take a fifth of a second for an image."""
-    processes = DecodeProcesses(1, "pillow", cpu_s=0.2, answer_s=60)
+    processes = DecodeProcesses(1, "pillow", cpu_s=0.2, answer_s=60, counts=COUNTS)
     yield processes
     processes.close()
 
@@ -104,6 +106,7 @@ def test_the_policy_of_transparency_and_what_was_seen(processes: DecodeProcesses
 def test_what_ends_outlives_or_overfills_its_process_is_refused_and_tried_once(
     processes: DecodeProcesses, brief: DecodeProcesses, caplog: pytest.LogCaptureFixture
 ) -> None:
+    before = COUNTS.refused
     assert "ended the process" in refused(processes, Deadly).message
     assert caplog.text.count("was lost (code -11)") == 1
     assert "takes more memory" in refused(processes, Greedy).message
@@ -111,6 +114,8 @@ def test_what_ends_outlives_or_overfills_its_process_is_refused_and_tried_once(
     assert "takes more than 0.2 s" in late.message
     assert late.metadata == {"max_decode_seconds": "0.2"}
     assert caplog.text.count("was lost") == 2
+    more = {cause: number - before[cause] for cause, number in COUNTS.refused.items()}
+    assert more == {"time": 1, "memory": 1, "crashed": 1, "known": 0}
     for one in (processes, brief):
         assert one.decode(SMALL, ASKED, memory_bytes=MEMORY)[1].shape == (3, 32, 40)
 
@@ -168,12 +173,14 @@ def test_what_libraries_write_is_one_line_of_the_log(
         ]
     )
     caplog.set_level("INFO")
+    before = COUNTS.dropped_lines
     with pytest.raises(InvalidInput):
         processes.decode(content, ASKED, memory_bytes=MEMORY)
     assert len(caplog.records) <= 1
     processes.decode(SMALL, ASKED, memory_bytes=MEMORY)
     assert len(caplog.records) == 1
     assert "lines of its libraries are dropped" in caplog.text
+    assert COUNTS.dropped_lines > before
     assert capfd.readouterr() == ("", "")
 
 
