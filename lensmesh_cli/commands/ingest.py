@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lensmesh_cli.again import command_line
 from lensmesh_cli.console import EXIT_CODES, Exit, SafeConsole, fail, note, print_json
 from lensmesh_cli.disk import DEFAULT_SECONDS
 from lensmesh_cli.options import (
@@ -43,6 +43,8 @@ EPILOG = (
 
 
 SHOWN_GONE = 20
+NOT_AGAIN = ("fresh", "prune", "yes", "json_output")
+"""Parameters that the command to go on with leaves out: it sends what lacks something, and does nothing else."""
 
 
 class CaptionChoice(StrEnum):
@@ -59,6 +61,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
+    context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(help="Images, and folders with images.", metavar="PATH")],
     collection: Collection = "",
     metadata: Annotated[
@@ -144,8 +147,7 @@ def ingest(
             pruned = _prune(connect, collection, run, walk, kept, places, disk, yes=yes) if prune else None
             if run.complete:
                 kept.finished()
-    again = _command(paths, collection=collection, target=target, metadata=metadata, journal=journal)
-    report = Report(run.counts, walk, about, again)
+    report = Report(run.counts, walk, about, command_line(context, NOT_AGAIN))
     if json_output:
         print_json(report.as_json() | ({} if pruned is None else {"pruned": pruned}))
     else:
@@ -254,12 +256,3 @@ def _prune(
     journal.drop([str(path) for path in paths])
     note(f"{removed} items removed")
     return removed
-
-
-def _command(paths: Sequence[Path], **options: object) -> str:
-    """Return the command that goes on with these files."""
-    words = ["lensmesh", "ingest", *map(str, paths)]
-    for name, value in options.items():
-        if value and value != DEFAULT_TARGET:
-            words += [f"--{name}", str(value)]
-    return printable(shlex.join(words))
