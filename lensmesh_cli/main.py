@@ -6,15 +6,32 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typing_extensions import override
 
 import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
-from lensmesh_cli.console import EXIT_CODES, Exit, print_json, say_error
+from lensmesh_cli.console import EXIT_CODES, Exit, fail, print_json, say_error
 from lensmesh_cli.options import Json
+
+
+class Commands(TyperGroup):
+    """The sub-commands. Ctrl-C ends each of them in the same words, wherever in it the command is."""
+
+    @override
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run one, as typer does."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("interrupted", Exit.INTERRUPTED)
+
 
 app = typer.Typer(
     name="lensmesh",
+    cls=Commands,
     help="Pictures as vectors, captions and search.\n\nStart with: lensmesh demo\n\n" + EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

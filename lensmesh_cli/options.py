@@ -124,8 +124,6 @@ class Connect:
         provider = start_tracing("cli", socket.gethostname())
         try:
             return asyncio.run(run())
-        except KeyboardInterrupt:
-            fail("interrupted", Exit.INTERRUPTED)
         finally:
             stop_tracing(provider, LAST_SPANS_S)
 
@@ -139,10 +137,7 @@ class Connect:
             finally:
                 await connection.close()
 
-        try:
-            return asyncio.run(run())
-        except KeyboardInterrupt:
-            fail("interrupted", Exit.INTERRUPTED)
+        return asyncio.run(run())
 
 
 def state_folder() -> Path:

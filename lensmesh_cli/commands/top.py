@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
@@ -55,11 +56,11 @@ def top(
         else:
             from lensmesh_cli.top.screen import show
 
-            asyncio.run(show(where, interval, out))
+            # It goes on until it is stopped: by Ctrl-C as well as by q.
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(show(where, interval, out))
     except NothingAnswers as error:
         fail(str(error), Exit.UNREACHABLE)
-    except KeyboardInterrupt:
-        raise typer.Exit(int(Exit.DONE)) from None
 
 
 async def _first(figures: AsyncGenerator[Figures, None]) -> Figures:

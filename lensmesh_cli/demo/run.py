@@ -77,7 +77,7 @@ def run_demo(options: DemoOptions) -> Exit:
     else:
         shutil.rmtree(folder, ignore_errors=True)
     if code is Exit.INTERRUPTED:
-        return code
+        fail("interrupted", code)
     if not options.quiet:
         _verdict(demo.figures, options)
     print_json(demo.figures.line())
