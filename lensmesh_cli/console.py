@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from enum import IntEnum
@@ -14,6 +15,8 @@ from rich.text import Text
 from typing_extensions import override
 
 from lensmesh_cli.printable import json_line, printable_lines
+
+_SECONDS = re.compile(r"\b[0-9]+(\.[0-9]+)? s\b")
 
 
 class SafeConsole(Console):
@@ -62,27 +65,36 @@ EXIT_CODES = "Exit codes: 0 done, 1 something failed, 2 wrong usage, 3 no mesh a
 
 
 class Repeats:
-    """Says a message once, and how often it came again when another one comes, or at the end."""
+    """Says a message once, and how often it came again when another one comes, or at the end.
+
+    Messages that differ only in the seconds they name, as those of a growing delay do, are the same.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._last = ""
+        self._said = self._last = ""
         self._again = 0
 
     def say(self, message: str) -> None:
         """Say it, unless it is the last one again."""
-        if message == self._last:
+        if _timeless(message) == _timeless(self._said):
             self._again += 1
+            self._last = message
             return
         self.end()
-        self._last = message
+        self._said = self._last = message
         self._say(message)
 
     def end(self) -> None:
         """Say how often the last one came again."""
         if self._again:
-            self._say(f"(the same {self._again} times more)")
-        self._last, self._again = "", 0
+            lastly = "" if self._last == self._said else f", lastly: {self._last}"
+            self._say(f"(the same {self._again} times more{lastly})")
+        self._said, self._again = "", 0
+
+
+def _timeless(message: str) -> str:
+    return _SECONDS.sub("", message)
 
 
 def print_json(value: object) -> None:

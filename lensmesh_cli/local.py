@@ -75,7 +75,8 @@ async def supervised(
 
     `forced` ends the drain at once.
     """
-    mesh = Supervisor(options, Repeats(note).say)
+    repeats = Repeats(note)
+    mesh = Supervisor(options, repeats.say)
 
     async def whole() -> R:
         await mesh.start()
@@ -101,6 +102,7 @@ async def supervised(
         for task in (wish, force):
             task.cancel()
         await asyncio.gather(wish, force, return_exceptions=True)
+        repeats.end()
 
 
 def run_until_signal(options: MeshOptions, ready_file: Path | None) -> Exit:

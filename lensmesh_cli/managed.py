@@ -182,6 +182,7 @@ class Managed:
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         failures = 0
+        told = ""
         while self._process is not None:
             began = loop.time()
             code = await self._process.wait()
@@ -199,8 +200,13 @@ class Managed:
             try:
                 await self._until_serving()
                 self._say(f"{self.spec.name} serves again")
+                told = ""
             except StartError as error:
-                self._say(str(error))
+                # The end of its log is worth reading once, not at each of many starts that fail alike.
+                how, _, _ = str(error).partition("\n")
+                if how != told:
+                    self._say(str(error))
+                told = how
                 if self.pid is not None:
                     self._signal(signal.SIGKILL)
 

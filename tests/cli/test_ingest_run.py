@@ -204,3 +204,13 @@ def test_the_same_message_is_said_once_with_a_count() -> None:
         repeats.say(message)
     repeats.end()
     assert said == ["a", "(the same 2 times more)", "b", "a"]
+
+
+def test_messages_of_a_growing_delay_are_the_same() -> None:
+    said: list[str] = []
+    repeats = Repeats(said.append)
+    for message in ("waiting 1 s: x", "waiting 2 s: x", "waiting 4.5 s: x", "waiting 9 s: y", "3 sent", "4 sent"):
+        repeats.say(message)
+    repeats.end()
+    told = ["waiting 1 s: x", "(the same 2 times more, lastly: waiting 4.5 s: x)", "waiting 9 s: y", "3 sent", "4 sent"]
+    assert said == told

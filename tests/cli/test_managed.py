@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from lensmesh_chassis.server import running
+from lensmesh_cli import managed
+from lensmesh_cli.console import Repeats
 from lensmesh_cli.managed import Managed, Spec, StartError, how_it_ended
 from lensmesh_cli.supervisor import serves
 from tests.chassis.fakes import FakeApp, settings
@@ -33,7 +35,7 @@ def make(tmp_path: Path, said: list[str]) -> Callable[..., Managed]:
     ready = tmp_path / "ready.json"
     root = str(Path(__file__).resolve().parents[2])
 
-    def build(*faults: str, **more: float) -> Managed:
+    def build(*faults: str, say: Callable[[str], None] = said.append, **more: float) -> Managed:
         spec = Spec(
             name="fake",
             module="tests.cli.fake_service",
@@ -42,9 +44,10 @@ def make(tmp_path: Path, said: list[str]) -> Callable[..., Managed]:
             log_file=tmp_path / "fake.log",
             environment={"PYTHONPATH": root},
             pin=lambda told: {"FAKE_LISTEN": told["addresses"][0]},
+            restarts="FAKE_RESTARTS",
             **more,  # type: ignore[arg-type]  # start_s, drain_s
         )
-        return Managed(spec, said.append)
+        return Managed(spec, say)
 
     return build
 
@@ -78,6 +81,26 @@ async def test_one_that_cannot_start_says_why(make: Callable[..., Managed]) -> N
     assert "ended with code 1" in str(caught.value)
     assert "fake.log" in str(caught.value)
     await process.stop()
+
+
+async def test_starts_that_fail_alike_are_told_once_with_a_count(
+    make: Callable[..., Managed], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(managed, "FIRST_DELAY_S", 0.001)
+    repeats = Repeats(said.append)
+    process = make("fails-again", say=repeats.say)
+    await process.start()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    await until(lambda: process.restarts >= 4)
+    await process.stop()
+    repeats.end()
+    killed, failed, again, count = said
+    assert killed == "fake was killed by SIGKILL; it is started again in 0.001 s"
+    assert failed.startswith("fake ended with code 1\nthe model is missing: fetch it")
+    assert again == "fake ended with code 1; it is started again in 0.002 s"
+    assert count.startswith("(the same ")
+    assert "times more, lastly: fake ended with code 1; it is started again in 0.0" in count
 
 
 async def test_one_that_does_not_drain_is_killed(make: Callable[..., Managed], said: list[str]) -> None:
