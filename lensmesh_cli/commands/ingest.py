@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from lensmesh_cli.disk import Disk
     from lensmesh_cli.ingest.journal import Journal
-    from lensmesh_cli.ingest.run import Run
-    from lensmesh_cli.sources import Walk
     from lensmesh_client import Client
 
 EPILOG = (
@@ -42,7 +40,6 @@ EPILOG = (
 )
 
 
-SHOWN_GONE = 20
 NOT_AGAIN = ("fresh", "prune", "yes", "json_output")
 """Parameters that the command to go on with leaves out: it sends what lacks something, and does nothing else."""
 
@@ -109,6 +106,7 @@ def ingest(
     """Makes images findable: streams them in, and remembers what is stored."""
     from lensmesh_cli.disk import Disk
     from lensmesh_cli.ingest.metadata import Metadata
+    from lensmesh_cli.ingest.prune import remove_gone
     from lensmesh_cli.ingest.report import Report
     from lensmesh_cli.ingest.run import Run
     from lensmesh_cli.ingest.stored import Stored
@@ -131,20 +129,21 @@ def ingest(
             run = Run(walk, disk, about, kept, options)
 
             async def work(client: Client) -> None:
-                connection = connect.connection()
+                connection = shown.connection()
                 try:
-                    with Bar(SafeConsole(stderr=True, quiet=json_output), "ingest", 0) as bar:
-                        await run.ingest(client, Stored(connection, collection), bar)
+                    await run.ingest(client, Stored(connection, collection), bar)
                 finally:
                     await connection.close()
 
             try:
-                connect.run(work)
+                with Bar(SafeConsole(stderr=True, quiet=json_output), "ingest", 0) as bar:
+                    shown = dataclasses.replace(connect, say=bar.say)
+                    shown.run(work)
             except BaseException:
                 if run.counts.stored:
                     note(f"{run.counts.stored} images are stored; the same command goes on from there")
                 raise
-            pruned = _prune(connect, collection, run, walk, kept, places, disk, yes=yes) if prune else None
+            pruned = remove_gone(connect, collection, run, walk, kept, places, disk, yes=yes) if prune else None
             if run.complete:
                 kept.finished()
     report = Report(run.counts, walk, about, command_line(context, NOT_AGAIN))
@@ -195,64 +194,3 @@ def _open_journal(named: Path | None, target: str, collection: str, places: Sequ
         return Journal(where, note, keep=named is not None, fresh=fresh)
     except OSError as error:
         fail(f"--journal: {explain(error, str(named or 'the state folder'))}", Exit.USAGE)
-
-
-def _prune(
-    connect: Connect,
-    collection: str,
-    run: Run,
-    walk: Walk,
-    journal: Journal,
-    places: Sequence[Path],
-    disk: Disk,
-    *,
-    yes: bool,
-) -> int:
-    """Remove what is gone, after a word of the user; return how many items went."""
-    from lensmesh_cli.disk import explain
-    from lensmesh_cli.ingest.prune import find_gone, recorded, still_ours
-    from lensmesh_cli.ingest.stored import Stored
-
-    if walk.problems or not walk.images:
-        why = "no image was found: is the disk mounted?" if not walk.images else "not every folder could be read"
-        note(f"nothing is removed: {why}")
-        return 0
-    try:
-        gone = find_gone(recorded(journal, run.identity), places, run.ids, disk)
-    except OSError as error:
-        note(f"nothing is removed: {explain(error)}")
-        return 0
-
-    async def ask(client: Client) -> dict[str, set[Path]]:
-        connection = connect.connection()
-        try:
-            return await still_ours(Stored(connection, collection), gone)
-        finally:
-            await connection.close()
-
-    async def remove(client: Client) -> int:
-        connection = connect.connection()
-        try:
-            return await Stored(connection, collection).delete(list(ours))
-        finally:
-            await connection.close()
-
-    ours = connect.run(ask) if gone else {}
-    if not ours:
-        note("nothing to remove: every file that your ingests sent from there is there")
-        return 0
-    paths = sorted(path for several in ours.values() for path in several)
-    for path in paths[:SHOWN_GONE]:
-        note(f"gone: {printable(str(path))}")
-    if len(paths) > SHOWN_GONE:
-        note(f"... and {len(paths) - SHOWN_GONE} more")
-    if not yes:
-        if not sys.stdin.isatty():
-            note(f"{len(ours)} items would be removed; --yes removes them")
-            return 0
-        if not typer.confirm(f"remove these {len(ours)} items?", err=True):
-            return 0
-    removed = connect.run(remove)
-    journal.drop([str(path) for path in paths])
-    note(f"{removed} items removed")
-    return removed

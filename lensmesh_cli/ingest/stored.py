@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lensmesh.router.v1 import router_pb2
@@ -16,6 +16,8 @@ DEFAULT = "default"
 """The default collection of a router that does not tell which one it is."""
 # Items of one call: with the largest metadata they fit into one message.
 CALL_ITEMS = 100
+# That a list of filters may hold.
+FILTERS = 64
 
 
 class Stored:
@@ -50,14 +52,13 @@ class Stored:
             found |= {item.id: item for item in answer.items}
         return found
 
-    async def delete(self, ids: Sequence[str]) -> int:
-        """Remove items; return how many there were."""
+    async def delete_unchanged(self, update_times: Mapping[str, str]) -> int:
+        """Remove items by id, each only if it was last written at that time (RFC 3339); return how many went."""
         removed = 0
-        for start in range(0, len(ids), CALL_ITEMS):
-            request = search_pb2.DeleteItemsRequest(
-                collection=await self.name(),
-                ids=search_pb2.IdList(ids=ids[start : start + CALL_ITEMS]),
-            )
+        ids = list(update_times)
+        for start in range(0, len(ids), FILTERS):
+            some = {item_id: update_times[item_id] for item_id in ids[start : start + FILTERS]}
+            request = search_pb2.DeleteItemsRequest(collection=await self.name(), filter=_written_at(some))
             removed += (await self._connection.call(self._connection.search.DeleteItems, request)).deleted_count
         return removed
 
@@ -69,6 +70,23 @@ class Stored:
             page_size=1,
         )
         return bool((await self._connection.call(self._connection.search.ListItems, request)).items)
+
+
+def _written_at(update_times: Mapping[str, str]) -> search_pb2.Filter:
+    """Choose items by id and time of their last write: the store looks and removes in one step."""
+    ids_by_time: dict[str, list[str]] = {}
+    for item_id, moment in update_times.items():
+        ids_by_time.setdefault(moment, []).append(item_id)
+    chosen = search_pb2.Filter()
+    for moment, ids in ids_by_time.items():
+        both = chosen.any.filters.add().all
+        one_of = both.filters.add().condition
+        one_of.field = "$id"
+        one_of.one_of.extend(ids)
+        at = both.filters.add().condition
+        at.field = "$update_time"
+        at.range.at_least.string_value = at.range.at_most.string_value = moment
+    return chosen
 
 
 def fields_of(chosen: search_pb2.Filter) -> list[str]:

@@ -1,9 +1,14 @@
 """`lensmesh ingest --prune`: what is gone is removed, and never more."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from lensmesh.search.v1 import search_pb2
 from lensmesh_cli.disk import Disk
 from lensmesh_cli.ingest.prune import find_gone
+from lensmesh_cli.ingest.stored import Stored
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.in_process import User
 from tests.cli.meshes import draw_pictures
@@ -43,3 +48,32 @@ def test_items_of_files_that_are_gone_are_removed(user: User, tmp_path: Path) ->
     paths[3].unlink()
     assert "is the disk mounted?" in user.run("ingest", tmp_path / "in", *name, "--prune", "--yes").err
     assert len(user.json("search", "x", *name)["hits"]) == 3
+
+
+def test_what_somebody_writes_between_the_look_and_the_removal_stays(
+    user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = draw_pictures(tmp_path / "in", 3, start=7400)
+    name = ("--collection", "pruned-late")
+    assert user.json("ingest", tmp_path / "in", *name)["stored"] == 3
+    contents = [path.read_bytes() for path in paths]
+    for path in paths[:2]:
+        path.unlink()
+    look = Stored.items
+    written: list[str] = []
+
+    async def look_and_lose(stored: Stored, ids: Sequence[str]) -> dict[str, search_pb2.Item]:
+        found = await look(stored, ids)
+        if not written:
+            with SyncClient(user.target) as client:
+                item = IngestItem(contents[0], image_uri="https://example.org/theirs.png")
+                written.append(client.ingest(item, collection="pruned-late").id)
+        return found
+
+    monkeypatch.setattr(Stored, "items", look_and_lose)
+    done = user.run("ingest", tmp_path / "in", *name, "--prune", "--yes")
+    assert "1 items removed" in done.err
+    assert "1 items stay: somebody wrote them again meanwhile" in done.err
+    left = {hit["id"]: hit["image_uri"] for hit in user.json("search", "x", *name)["hits"]}
+    assert left[written[0]] == "https://example.org/theirs.png"
+    assert len(left) == 2

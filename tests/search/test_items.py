@@ -193,6 +193,26 @@ async def test_deleting_by_id(stub: Stub) -> None:
     await refused(stub.DeleteItems(search_pb2.DeleteItemsRequest(collection="pictures")), INVALID, Reason.QUERY_INVALID)
 
 
+async def test_deleting_what_nobody_wrote_since(stub: Stub) -> None:
+    """The time of the last write is a precondition: the store looks and removes in one step."""
+    await create(stub)
+    await upsert(stub, *(item(name, [1, 0, 0, 0]) for name in "abc"))
+    seen = {one.id: one.update_time.ToJsonString() for one in (await get(stub, "a", "b")).items}
+    assert await upsert(stub, item("b", [0, 1, 0, 0])) == [UPDATED]
+
+    def unchanged(item_id: str) -> search_pb2.Filter:
+        at, one = search_pb2.Condition(field="$update_time"), search_pb2.Condition(field="$id")
+        at.range.at_least.string_value = at.range.at_most.string_value = seen[item_id]
+        one.one_of.extend([item_id])
+        both = search_pb2.FilterList(filters=[search_pb2.Filter(condition=at), search_pb2.Filter(condition=one)])
+        return search_pb2.Filter(all=both)
+
+    either = search_pb2.Filter(any=search_pb2.FilterList(filters=[unchanged("a"), unchanged("b")]))
+    request = search_pb2.DeleteItemsRequest(collection="pictures", filter=either)
+    assert (await stub.DeleteItems(request)).deleted_count == 1
+    assert sorted(await listed(stub)) == ["b", "c"]
+
+
 async def test_counts_of_ids_and_items(stub: Stub, serve: Serve) -> None:
     await create(stub)
     async with serve(max_items=2) as (small, _):
