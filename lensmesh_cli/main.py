@@ -21,7 +21,7 @@ class Commands(TyperGroup):
     """The sub-commands. Ctrl-C ends each of them in the same words, wherever in it the command is."""
 
     @override
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run one, as typer does."""
         try:
             return super().invoke(ctx)

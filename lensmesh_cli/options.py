@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from lensmesh_cli.console import Exit, fail
+from lensmesh_cli.console import Exit, Repeats, fail, note
 
 if TYPE_CHECKING:
     from lensmesh_client import ChannelSecurity, Client
@@ -88,18 +88,25 @@ class Connect:
     certificate_file: str = ""
     key_file: str = ""
     timeout_s: float = 60.0
+    say: Callable[[str], None] = note
+    """Told what is waited for, where an answer takes long."""
 
     def client(self) -> Client:
         """A client for it. Ends the command where a certificate cannot be read."""
         from lensmesh_client import Client
 
-        return Client(self.target, security=self.security(), timeout_s=self.timeout_s)
+        return Client(self.target, security=self.security(), timeout_s=self.timeout_s, on_wait=self._teller())
 
-    def connection(self) -> Connection:
+    def connection(self, *, silent: bool = False) -> Connection:
         """The plain connection, to be closed: for what speaks a contract itself, to a router or to one service."""
         from lensmesh_client.connection import Connection
 
-        return Connection(self.target, self.security(), self.timeout_s, MAX_MESSAGE_BYTES)
+        on_wait = None if silent else self._teller()
+        return Connection(self.target, self.security(), self.timeout_s, MAX_MESSAGE_BYTES, on_wait)
+
+    def _teller(self) -> Callable[[str], None]:
+        repeats = Repeats(self.say)
+        return lambda why: repeats.say(f"waiting: {why}")
 
     def security(self) -> ChannelSecurity:
         """The certificates. Ends the command where one cannot be read."""
@@ -128,10 +135,10 @@ class Connect:
             stop_tracing(provider, LAST_SPANS_S)
 
     def run_connected(self, work: Callable[[Connection], Awaitable[R]]) -> R:
-        """As `run`, with the plain connection."""
+        """As `run`, with the plain connection, and in silence: for what measures how long calls take."""
 
         async def run() -> R:
-            connection = self.connection()
+            connection = self.connection(silent=True)
             try:
                 return await work(connection)
             finally:

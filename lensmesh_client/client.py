@@ -55,8 +55,9 @@ class Client:
 
     `target` is "host:port" or "unix:/path"; a DNS name of several routers is spread over all of them. `security` holds
     the certificates for TLS (None: plain text). `timeout_s` is each call's deadline, in seconds, and can be given to
-    every method; None sets none. The channel opens with the first call, in the event loop that makes it, so a client
-    may be made anywhere, a notebook's cell included.
+    every method; None sets none. `on_wait(why)` is told every few seconds while a call has no answer: what the mesh
+    says it waits for. The channel opens with the first call, in the event loop that makes it, so a client may be made
+    anywhere, a notebook's cell included.
 
         async with Client() as client:
             await client.ingest("cat.jpg")
@@ -70,8 +71,9 @@ class Client:
         security: ChannelSecurity | None = None,
         timeout_s: float | None = 30.0,
         max_message_bytes: int = 32 * MIB,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
-        self._connection = Connection(target, security, timeout_s, max_message_bytes)
+        self._connection = Connection(target, security, timeout_s, max_message_bytes, on_wait)
 
     async def __aenter__(self) -> Self:
         return self

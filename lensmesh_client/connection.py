@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -21,6 +21,7 @@ from lensmesh_chassis.tls.handshakes import explain_handshake, explain_hang_up
 from lensmesh_client import mesh, translate_mesh
 from lensmesh_client.guard import answered
 from lensmesh_client.ownership import Ownership
+from lensmesh_client.silence import told
 
 Q = TypeVar("Q", contravariant=True)
 R = TypeVar("R", covariant=True)
@@ -38,9 +39,15 @@ class Connection:
     """The channel is opened by the first call, in the event loop that makes it."""
 
     def __init__(
-        self, target: str, security: ChannelSecurity | None, timeout_s: float | None, max_message_bytes: int
+        self,
+        target: str,
+        security: ChannelSecurity | None,
+        timeout_s: float | None,
+        max_message_bytes: int,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
         self.target = target
+        self._on_wait = on_wait
         self._security = security
         self._timeout_s = timeout_s
         self._max_message_bytes = max_message_bytes
@@ -85,7 +92,11 @@ class Connection:
 
     async def traced_call(self, method: Unary[Q, R], request: Q, timeout_s: float | None = None) -> tuple[R, str]:
         """As `call`, and the id of the trace that the mesh keeps of it; "" where it keeps none."""
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        async with told(self, self._on_wait):
+            return await self.silent_call(method, request, self._timeout_s if timeout_s is None else timeout_s)
+
+    async def silent_call(self, method: Unary[Q, R], request: Q, timeout_s: float | None) -> tuple[R, str]:
+        """As `traced_call`, however long it takes: for the question what another call waits for."""
         try:
             return await self._once(method, request, timeout_s)
         except grpc.RpcError as error:

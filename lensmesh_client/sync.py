@@ -112,8 +112,11 @@ class SyncClient:
         security: ChannelSecurity | None = None,
         timeout_s: float | None = 30.0,
         max_message_bytes: int = 32 * MIB,
+        on_wait: Callable[[str], None] | None = None,
     ) -> None:
-        self._client = Client(target, security=security, timeout_s=timeout_s, max_message_bytes=max_message_bytes)
+        self._client = Client(
+            target, security=security, timeout_s=timeout_s, max_message_bytes=max_message_bytes, on_wait=on_wait
+        )
         self._starting = threading.Lock()
         self._thread: _LoopThread | None = None
         self._closed = False

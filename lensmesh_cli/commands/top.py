@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Example: lensmesh top --metrics encoder-0:9464 --metrics router:9464\n\n"
-    "On a terminal q ends it; j, k, arrows, page keys, g and G scroll.\n\n"
+    "On a terminal q ends it; j, k, arrows, space, b, page keys, g, G, Home and End scroll.\n\n"
     "Without --metrics the endpoints are those of the mesh that `lensmesh up` runs in the data folder.\n\n" + EXIT_CODES
 )
 

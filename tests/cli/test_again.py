@@ -60,8 +60,8 @@ def test_the_printed_command_fills_what_lacks_a_caption(
 
     monkeypatch.setattr(Client, "ingest_many", without)
     monkeypatch.chdir(tmp_path)
-    options = ("--collection", "again", "--metadata", about.name, "--replace-metadata", "--transparency", "white")
-    options += ("--exclude", "p0602*", "--exclude", "*.g?f", "--follow", "--file-timeout", "20", "--timeout", "50")
+    options = ["--collection", "again", "--metadata", about.name, "--replace-metadata", "--transparency", "white"]
+    options += ["--exclude", "p0602*", "--exclude", "*.g?f", "--follow", "--file-timeout", "20", "--timeout", "50"]
     done = user.run("ingest", images.name, *options, "--captions", "best-effort", "--fresh")
     assert done.code == 4, done.err
     line = done.err.split("this sends exactly those: ")[1].splitlines()[0]
