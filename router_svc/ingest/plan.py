@@ -18,6 +18,8 @@ class Terms:
     """ModelInfo.name that alone will do; empty: any."""
     caption_prompt: str = ""
     """Words that a generated caption begins with."""
+    takes_captions: bool = True
+    """Whether a generated caption that is stored will do; not where it may tell of what is hidden, or is not."""
     merges_metadata: bool = True
     """Whether stored metadata that an item does not carry is kept; otherwise what it carries replaces all of it."""
     same_value: Callable[[object, object], bool] = operator.eq
@@ -120,7 +122,7 @@ def _caption(
 
 
 def _generated_as_asked(item: StoredItem, terms: Terms) -> bool:
-    if item.caption is None or not item.caption_model:
+    if item.caption is None or not item.caption_model or not terms.takes_captions:
         return False
     model = item.caption_model.rpartition("@")[0] or item.caption_model
     return terms.caption_model in ("", model) and item.caption.lower().startswith(terms.caption_prompt.lower())

@@ -97,9 +97,10 @@ async def settle(
     caption_options.CopyFrom(options.caption_options)
     if caption_options.priority == common_pb2.PRIORITY_UNSPECIFIED:
         caption_options.priority = priority
+    found_by = policy_of(named[names[0]])
     if caption_options.transparency == common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED:
         # A caption says what its item is found by.
-        caption_options.transparency = policy_of(named[names[0]])
+        caption_options.transparency = found_by
     if asks_captions:
         await _check_captioner(caption_options, directory)
     space_ids = {name: named[name].id for name in names}
@@ -111,6 +112,8 @@ async def settle(
             asks_captions,
             caption_options.model,
             caption_options.prompt,
+            # Of a stored caption its policy is not known: nearly always the collection's.
+            takes_captions=caption_options.transparency == found_by,
             merges_metadata=policy == search_pb2.METADATA_POLICY_MERGE,
             same_value=same_value,
         ),

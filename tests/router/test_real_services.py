@@ -18,7 +18,9 @@ from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
 from encoder_svc.app import EncoderApp
 from encoder_svc.settings import EncoderSettings
+from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.channels import open_channel
@@ -86,8 +88,8 @@ def database() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def routing(encoder: str, database: str) -> AsyncIterator[Any]:
-    """A router's stub, before the encoder at that address."""
+async def routed(encoder: str, database: str) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a router before the encoder at that address."""
     async with (
         running(CaptionSettings(listen=FREE, model="mock"), CaptionApp, "caption") as caption,
         running(SearchSettings(listen=FREE, store_url=database), SearchApp, "search") as search,
@@ -103,13 +105,13 @@ async def routing(encoder: str, database: str) -> AsyncIterator[Any]:
         ) as server,
         open_channel(server.address) as channel,
     ):
-        yield router_pb2_grpc.RouterServiceStub(channel)
+        yield channel
 
 
 @pytest.fixture
 async def router(encoder: EncoderProcess, database: str) -> AsyncIterator[Any]:
-    async with routing(encoder.address, database) as stub:
-        yield stub
+    async with routed(encoder.address, database) as channel:
+        yield router_pb2_grpc.RouterServiceStub(channel)
 
 
 async def ingest(router: Any, items: list[router_pb2.IngestItem]) -> AsyncIterator[router_pb2.IngestResult]:
@@ -193,6 +195,17 @@ def circle(*, flat: bool) -> common_pb2.Image:
     return common_pb2.Image(content=png_of(image))
 
 
+async def told(
+    channel: grpc.aio.Channel, image: common_pb2.Image, policy: common_pb2.TransparencyPolicy.ValueType
+) -> str:
+    """The caption that a router's own CaptionImages gives."""
+    options = caption_pb2.CaptionOptions(transparency=policy)
+    request = caption_pb2.CaptionImagesRequest(images=[image], options=options)
+    stub: Any = caption_pb2_grpc.CaptionerServiceStub(channel)
+    [result] = (await stub.CaptionImages(request)).results
+    return str(result.caption.text)
+
+
 async def test_a_collection_on_white_and_what_is_of_one_colour_in_it(database: str) -> None:
     white, drop = common_pb2.TRANSPARENCY_POLICY_WHITE, common_pb2.TRANSPARENCY_POLICY_DROP
     clear = common_pb2.Image(content=png_of(Image.new("RGBA", (16, 16), (9, 200, 9, 0))))
@@ -215,13 +228,19 @@ async def test_a_collection_on_white_and_what_is_of_one_colour_in_it(database: s
 
     async with (
         running(EncoderSettings(listen=FREE, model="mock"), EncoderApp, "encoder") as encoder,
-        routing(encoder.address, database) as stub,
+        routed(encoder.address, database) as channel,
     ):
+        stub: Any = router_pb2_grpc.RouterServiceStub(channel)
         results = await put(white, circle=circle(flat=False), plain=common_pb2.Image(content=picture(5)), clear=clear)
         assert {name: result.item.low_content for name, result in results.items()} == {
             "circle": False, "plain": True, "clear": True
         }, results  # fmt: skip
         assert [name for name, result in results.items() if result.item.fully_transparent] == ["clear"]
+        # Captions tell of what the collection's vectors tell of, unless another policy is asked for.
+        shown, hidden = [
+            await told(channel, circle(flat=flat), policy) for flat, policy in ((True, white), (False, drop))
+        ]
+        assert results["circle"].item.caption.text == shown != hidden
         best, score = (await found())[0]
         assert best == "circle"
         assert score == pytest.approx(1, abs=2e-3)
@@ -230,3 +249,41 @@ async def test_a_collection_on_white_and_what_is_of_one_colour_in_it(database: s
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await put(drop, other=circle(flat=True))
         assert from_rpc_error(error.value).reason == Reason.SPACE_MISMATCH
+        # A policy of its own for the caption stands.
+        options = router_pb2.IngestOptions(
+            collection="pages", caption_options=caption_pb2.CaptionOptions(transparency=drop)
+        )
+        one = router_pb2.IngestItem(id="told otherwise", image=circle(flat=False))
+        answer = await stub.Ingest(router_pb2.IngestRequest(options=options, item=one))
+        assert answer.item.caption.text == hidden
+
+
+async def test_a_policy_goes_through_the_router_and_what_was_seen_comes_back(database: str) -> None:
+    white, drop = common_pb2.TRANSPARENCY_POLICY_WHITE, common_pb2.TRANSPARENCY_POLICY_DROP
+    clear = common_pb2.Image(content=png_of(Image.new("RGBA", (16, 16), (9, 200, 9, 0))))
+    images = [circle(flat=False), circle(flat=True), clear]
+
+    async def encoded(policy: common_pb2.TransparencyPolicy.ValueType) -> list[encoder_pb2.EncodeResult]:
+        options = encoder_pb2.EncodeOptions(transparency=policy)
+        answer = await stub.EncodeImages(encoder_pb2.EncodeImagesRequest(images=images, options=options), timeout=120)
+        items = [encoder_pb2.EncodeStreamItem(ref=str(place), image=image) for place, image in enumerate(images)]
+        stream = stub.EncodeStream(iter([encoder_pb2.EncodeStreamRequest(options=options, items=items)]), timeout=120)
+        streamed = {result.ref: result.result async for response in stream for result in response.results}
+        for place, result in enumerate(answer.results):
+            other = streamed[str(place)]
+            assert other.embedding == result.embedding
+            assert (other.low_content, other.fully_transparent) == (result.low_content, result.fully_transparent)
+        return list(answer.results)
+
+    async with (
+        running(EncoderSettings(listen=FREE, model="mock"), EncoderApp, "encoder") as encoder,
+        routed(encoder.address, database) as channel,
+    ):
+        stub: Any = encoder_pb2_grpc.EncoderServiceStub(channel)
+        dropped, shown = [await encoded(policy) for policy in (drop, white)]
+    for results in (dropped, shown):
+        assert [result.fully_transparent for result in results] == [False, False, True]
+    assert shown[0].embedding == shown[1].embedding
+    assert dropped[0].embedding.data != dropped[1].embedding.data
+    assert shown[0].embedding.space_id != dropped[0].embedding.space_id
+    assert [result.low_content for result in shown] == [False, False, True]
