@@ -34,7 +34,7 @@ bench: setup        ## the serving engine beside the model itself, open_clip and
 # A whole run is shared by several processes: many tests wait. A part of it (ARGS) runs in one, with its output as it comes.
 JOBS ?= 3
 test: setup lint types  ## everything that CI checks
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses $(JOBS))
 
 # Real programs to look with and to test against, built from Go modules whose versions and hashes deploy/tools/ pins.
 TOOLS := $(abspath .tools)/bin

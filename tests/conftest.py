@@ -4,14 +4,14 @@ import os
 import shutil
 import signal
 import tempfile
-from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # Folders whose tests share what takes long to start (images, an API server, a traced mesh): one process runs a folder
 # whole. They come first, since a long folder that begins last keeps everybody waiting.
 WHOLE = ("images", "upgrade", "kubernetes", "tracing", "observability", "sidecars", "faults", "mesh")
-HERE = Path(__file__).parent
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,15 +36,27 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
+class ByFolder(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives a process the tests of one file at a time, or of a whole folder."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.split("/")[1]
+        return folder if folder in WHOLE else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolder:
+    """Share the tests out by folder and file, in the order of their collection."""
+    config.option.loadscopereorder = False
+    return ByFolder(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests one process runs: those of a file, or of a whole folder."""
-    first = {name: place for place, name in enumerate(WHOLE)}
+    """Put the whole folders first."""
 
-    def folder(item: pytest.Item) -> str:
-        return item.path.relative_to(HERE).parts[0]
+    def place(item: pytest.Item) -> int:
+        folder = item.nodeid.split("/")[1]
+        return WHOLE.index(folder) if folder in WHOLE else len(WHOLE)
 
-    for item in items:
-        group = folder(item) if folder(item) in first else str(item.path.relative_to(HERE))
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: first.get(folder(item), len(first)))
+    items.sort(key=place)
