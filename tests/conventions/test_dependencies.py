@@ -1,6 +1,9 @@
 """The packages that lensmesh is built on are declared, used, and locked with hashes and without addresses."""
 
+import ast
+import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT_FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PROJECT_FILE["project"]
+PACKAGES: list[str] = PROJECT_FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 # Distribution -> a line of our own code that only makes sense if it is really used.
 USED = {
     "grpcio": r"^\s*(import grpc|from grpc)\b",
@@ -36,11 +40,39 @@ def declared() -> set[str]:
 def test_package_is_declared_and_used(name: str) -> None:
     assert name in declared()
     pattern = re.compile(USED[name], re.MULTILINE)
-    packages = PROJECT_FILE["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     sources = [
-        path for folder in [*packages, "protos"] for path in (ROOT / folder).rglob("*.py") if folder != "gen/lensmesh"
+        path for folder in [*PACKAGES, "protos"] for path in (ROOT / folder).rglob("*.py") if folder != "gen/lensmesh"
     ]
     assert any(pattern.search(path.read_text()) for path in sources), f"nothing imports {name}"
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "bench", "docs", "protos", "tests"])
+def test_what_is_imported_is_declared(folder: str) -> None:
+    """What another package happens to bring is gone with its next release."""
+    names = {_plain(name) for name in declared()}
+    distributions = importlib.metadata.packages_distributions()
+    undeclared = {
+        top: owners
+        for path in (ROOT / folder).rglob("*.py")
+        for top in _imported(path)
+        if (owners := {_plain(owner) for owner in distributions.get(top, ())} - {"lensmesh"}) and not owners & names
+    }
+    assert not undeclared
+
+
+def _plain(name: str) -> str:
+    """The name as package indexes compare it; without an extra."""
+    return re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()
+
+
+def _imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names
 
 
 def test_ranges_stay_wide_for_machines_with_their_own_torch() -> None:
