@@ -1,4 +1,4 @@
-"""Files of the caller's own disk: read once, bounded in bytes and in time, and what goes wrong in plain words.
+"""Calls to the caller's own disk: bounded in time, and what goes wrong in plain words.
 
 A read from a mount that went away never returns, and Python waits at its end for every thread of a pool. So reads run
 in daemon threads: one that hangs is left alone, and another takes its place.
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Generic, Self, TypeVar
+
+from lensmesh_chassis.files import NotReadableError
 
 T = TypeVar("T")
 
 DEFAULT_SECONDS = 30.0
 MOST_STUCK = 8
 """Calls that may hang at a time; from then on nothing is tried that could hang too."""
-_MORE = 4096
 
 _FIXES = {
     errno.EACCES: "change its permissions, or name another place",
@@ -43,13 +42,6 @@ _FIXES = {
     errno.ENOTCONN: "its mount went away: mount it again",
     errno.EHOSTDOWN: "its mount went away: mount it again",
 }
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 def explain(error: OSError, what: str = "") -> str:
@@ -58,71 +50,6 @@ def explain(error: OSError, what: str = "") -> str:
     why = error.strerror or str(error) or type(error).__name__
     fix = _FIXES.get(error.errno or 0, "")
     return (f"{name}: {why}" if name else why) + (f" ({fix})" if fix else "")
-
-
-class NotReadableError(OSError):
-    """A path that holds no content to read: a pipe, a device, too large, no answer in time. `str()` says why."""
-
-
-class TooLargeError(NotReadableError):
-    """More bytes than asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A file as it was at one moment."""
-
-    data: bytes
-    state: str
-    """Size and times; another one after any change."""
-
-
-def state_of(facts: os.stat_result) -> str:
-    """Return what changes whenever the file does: size, and the times of its last change in nanoseconds."""
-    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
-
-
-def stat_file(path: Path, most_bytes: int) -> os.stat_result:
-    """Look at a file before it is opened. Raises NotReadableError for what is none, or is too large; and OSError."""
-    facts = path.stat()
-    _check(facts, most_bytes)
-    return facts
-
-
-def read_file(path: Path, most_bytes: int) -> Content:
-    """Read a regular file of at most `most_bytes`; never more than that is held. Raises as `stat_file` does."""
-    stat_file(path, most_bytes)
-    # It may have become something else by now: a pipe that nobody writes to must not be waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        facts = os.fstat(descriptor)
-        _check(facts, most_bytes)
-        chunks: list[bytes] = []
-        size = 0
-        # All in one read where the size is right, so that no second copy is made of it.
-        while chunk := os.read(descriptor, min(max(facts.st_size - size, 0) + _MORE, most_bytes + 1 - size)):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > most_bytes:
-                raise TooLargeError(_too_large(f"more than {most_bytes}", most_bytes))
-        after = os.fstat(descriptor)
-        if (after.st_size, after.st_mtime_ns) != (facts.st_size, facts.st_mtime_ns):
-            raise NotReadableError("it changed while it was read: send it again when it is whole")
-    finally:
-        os.close(descriptor)
-    return Content(chunks[0] if len(chunks) == 1 else b"".join(chunks), state_of(facts))
-
-
-def _check(facts: os.stat_result, most_bytes: int) -> None:
-    if not stat.S_ISREG(facts.st_mode):
-        kind = next((name for test, name in _KINDS if test(facts.st_mode)), "no regular file")
-        raise NotReadableError(f"it is {kind}, not a file with an image")
-    if facts.st_size > most_bytes:
-        raise TooLargeError(_too_large(str(facts.st_size), most_bytes))
-
-
-def _too_large(size: str, most_bytes: int) -> str:
-    return f"the file has {size} bytes, the mesh takes {most_bytes}: re-encode it or scale it down"
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from lensmesh_cli.disk import Disk, read_file
+from lensmesh_chassis.files import read_file
+from lensmesh_cli.disk import Disk
 from lensmesh_cli.options import state_folder
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from lensmesh_chassis.files import NotReadableError, TooLargeError, read_file, stat_file, state_of
 from lensmesh_cli.ahead import Ahead
 from lensmesh_cli.console import Exit, fail
-from lensmesh_cli.disk import Disk, NotReadableError, Pending, TooLargeError, explain, read_file, stat_file, state_of
+from lensmesh_cli.disk import Disk, Pending, explain
 from lensmesh_cli.printable import printable
 from lensmesh_cli.sources import Found, Problem
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.files import TooLargeError, read_file
 from lensmesh_chassis.reasons import Reason
 
 if TYPE_CHECKING:
@@ -42,30 +43,18 @@ def image_bytes(image: ImageLike, field: str = "image", max_bytes: int = 0) -> b
 
 def _read(path: str, field: str, max_bytes: int) -> bytes:
     try:
-        # A pipe without a writer would wait for one.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise InvalidInput(Reason.IMAGE_MISSING, f"{path} is no regular file: give an image file", field=field)
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                # A file may grow while it is read.
-                content = file.read(max_bytes + 1) if found.st_size <= max_bytes else b""
-        finally:
-            os.close(descriptor)
+        return read_file(Path(path), max_bytes).data
+    except TooLargeError as error:
+        raise InvalidInput(
+            Reason.IMAGE_TOO_LARGE,
+            f"{path} has {error.size} bytes and the limit is {max_bytes}: send a smaller file",
+            field=field,
+            metadata={"size_bytes": error.size, "max_image_bytes": max_bytes},
+        ) from error
     except (OSError, ValueError) as error:
         # ValueError: a path with a NUL in it.
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidInput(Reason.IMAGE_MISSING, f"{path} cannot be read: {why}", field=field) from error
-    size = max(found.st_size, len(content))
-    if size > max_bytes:
-        raise InvalidInput(
-            Reason.IMAGE_TOO_LARGE,
-            f"{path} has {size} bytes and the limit is {max_bytes}: send a smaller file",
-            field=field,
-            metadata={"size_bytes": size, "max_image_bytes": max_bytes},
-        )
-    return content
 
 
 def listed(images: Iterable[ImageLike] | ImageLike) -> list[ImageLike]:

@@ -70,8 +70,9 @@ def _said(scene: Scene, side: int, suffix: str) -> dict[str, object]:
 
 def own_pictures(folder: Path, count: int) -> list[Sample]:
     """The first `count` images of a folder and what is below it; what is no file, or too large, is said and left."""
+    from lensmesh_chassis.files import stat_file
     from lensmesh_cli.console import note
-    from lensmesh_cli.disk import Disk, explain, stat_file
+    from lensmesh_cli.disk import Disk, explain
     from lensmesh_cli.printable import printable
     from lensmesh_cli.reading import MOST_BYTES
     from lensmesh_cli.sources import Problem, Walk

@@ -12,7 +12,8 @@ from typing import Final
 
 from PIL import Image
 
-from lensmesh_cli.disk import Disk, explain, read_file
+from lensmesh_chassis.files import read_file
+from lensmesh_cli.disk import Disk, explain
 from lensmesh_cli.reading import MOST_BYTES
 
 MADE: Final = ((640, 480), (800, 600), (1024, 768), (1600, 1200))

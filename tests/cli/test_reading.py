@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lensmesh_cli.disk import Disk, NotReadableError, TooLargeError, read_file
+from lensmesh_chassis.files import NotReadableError, TooLargeError, read_file
+from lensmesh_cli.disk import Disk
 from lensmesh_cli.reading import Known, Ready, Refused, fingerprint, read_files
 from lensmesh_cli.sources import Found
 

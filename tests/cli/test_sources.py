@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import pytest
 
-from lensmesh_cli.disk import MOST_STUCK, Disk, NotReadableError
+from lensmesh_chassis.files import NotReadableError
+from lensmesh_cli.disk import MOST_STUCK, Disk
 from lensmesh_cli.sources import SUFFIXES, Found, Problem, Walk, is_image
 from tests.cli.meshes import draw_pictures
 
