@@ -1,20 +1,23 @@
-"""A service's decoding and nothing else of it, to be killed: prints whether its two kinds of processes make the pixels
-of a thread, and their ids; then waits to be ended."""
+"""A service's decoding processes and nothing else of it, to be killed: prints what the kind that knows torch makes of
+an image, as a digest, and the ids of both kinds; then waits to be ended. Imports no torch, which would take seconds."""
 
+import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
-import torch
-
-from lensmesh_inference.pictures.decoder import PictureDecoder
 from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.pictures.messages import Asked
+from lensmesh_inference.pictures.processes import DecodeProcesses
 from lensmesh_inference.pictures.transform import Transform
 from tests.inference.pictures.encoded import encoded, noise
 
+TRANSFORM, CONTENT = Transform(32, 32, "squash", "bicubic"), encoded(noise(size=(90, 70)))
+
 if __name__ == "__main__":
-    transform, content = Transform(32, 32, "squash", "bicubic"), encoded(noise(size=(90, 70)))
-    decoder = PictureDecoder(ImageLimits(), processes=1)
-    one = decoder.prepare(content, transform).pixels
-    decoder.prepare(encoded(noise(), "TIFF"), transform)
-    same = torch.equal(one, PictureDecoder(ImageLimits()).prepare(content, transform).pixels)
-    print(same, *decoder.pids, flush=True)  # noqa: T201 - to the test
+    kinds = [DecodeProcesses(1, "torch", cpu_s=60), DecodeProcesses(1, "pillow", cpu_s=60)]
+    asked = Asked(TRANSFORM, ImageLimits(), "image", scaled=True)
+    with ThreadPoolExecutor(len(kinds)) as threads:
+        made = list(threads.map(lambda kind: kind.decode(CONTENT, asked, memory_bytes=1 << 30)[1], kinds))
+    pids = [pid for kind in kinds for pid in kind.pids]
+    print(hashlib.sha256(made[0].tobytes()).hexdigest(), *pids, flush=True)  # noqa: T201 - to the test
     threading.Event().wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from lensmesh_inference.pictures.messages import Asked
 from lensmesh_inference.pictures.processes import DecodeProcesses
 from lensmesh_inference.pictures.transform import Transform
 from lensmesh_inference.pictures.transparency import Transparency
+from tests.inference.pictures import service_main
 from tests.inference.pictures.costly import Deadly, Endless, Greedy, Hanging
 from tests.inference.pictures.encoded import encoded, noise
 from tests.inference.pictures.hostile import tiff
@@ -195,8 +197,9 @@ def test_processes_that_know_torch_resize_with_it_and_nothing_is_left_of_a_servi
     )
     with service:
         assert service.stdout is not None
-        same, *pids = service.stdout.readline().split()
-        assert same == "True"
+        digest, *pids = service.stdout.readline().split()
+        here = PictureDecoder(ImageLimits()).prepare(service_main.CONTENT, service_main.TRANSFORM).pixels.numpy()
+        assert digest == hashlib.sha256(here.tobytes()).hexdigest()
         assert len(pids) == 2
         assert all(psutil.pid_exists(int(pid)) for pid in pids)
         service.kill()
