@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
-from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client import translate
@@ -20,47 +19,31 @@ from lensmesh_client.types import Captions, MetadataPolicy, Priority, Transparen
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+Word = TypeVar("Word", bound=StrEnum)
+Number = TypeVar("Number")
+
 
 def priority(value: Priority | str | None) -> common_pb2.Priority.ValueType:
     """The contract's enum value. Raises InvalidInput for a word it does not know."""
     if value is None:
         return common_pb2.PRIORITY_UNSPECIFIED
-    try:
-        return translate.PRIORITIES[Priority(value)]
-    except ValueError as error:
-        raise _unknown("priority", value, Priority) from error
-
-
-def captions(value: Captions | str) -> router_pb2.CaptionPolicy.ValueType:
-    """The contract's enum value. Raises InvalidInput for a word it does not know."""
-    try:
-        return translate.POLICIES[Captions(value)]
-    except ValueError as error:
-        raise _unknown("captions", value, Captions) from error
-
-
-def metadata_policy(value: MetadataPolicy | str) -> search_pb2.MetadataPolicy.ValueType:
-    """The contract's enum value. Raises InvalidInput for a word it does not know."""
-    try:
-        return translate.METADATA_POLICIES[MetadataPolicy(value)]
-    except ValueError as error:
-        raise _unknown("metadata", value, MetadataPolicy) from error
+    return _number("priority", value, Priority, translate.PRIORITIES)
 
 
 def transparency(value: Transparency | str | None) -> common_pb2.TransparencyPolicy.ValueType:
     """The contract's enum value. Raises InvalidInput for a word it does not know."""
     if value is None:
         return common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED
+    return _number("transparency", value, Transparency, translate.TRANSPARENCIES)
+
+
+def _number(name: str, value: str, words: type[Word], numbers: Mapping[Word, Number]) -> Number:
     try:
-        return translate.TRANSPARENCIES[Transparency(value)]
+        return numbers[words(value)]
     except ValueError as error:
-        raise _unknown("transparency", value, Transparency) from error
-
-
-def _unknown(name: str, value: object, words: type[StrEnum]) -> InvalidInput:
-    return InvalidInput(
-        Reason.OPTION_INVALID, f"{name} is {str(value)!r}: use one of {', '.join(words)}", field=f"options.{name}"
-    )
+        raise InvalidInput(
+            Reason.OPTION_INVALID, f"{name} is {str(value)!r}: use one of {', '.join(words)}", field=f"options.{name}"
+        ) from error
 
 
 def ingest_options(
@@ -77,11 +60,11 @@ def ingest_options(
     steered = prompt or max_tokens
     return router_pb2.IngestOptions(
         collection=collection,
-        captions=captions(policy),
+        captions=_number("captions", policy, Captions, translate.POLICIES),
         caption_options=caption_pb2.CaptionOptions(prompt=prompt, max_tokens=max_tokens) if steered else None,
         priority=priority(who),
         spaces=spaces,
-        metadata_policy=metadata_policy(metadata),
+        metadata_policy=_number("metadata", metadata, MetadataPolicy, translate.METADATA_POLICIES),
         transparency=transparency(policy_of_alpha),
     )
 

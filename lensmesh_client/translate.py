@@ -36,7 +36,6 @@ CHANGES = {
     search_pb2.ITEM_CHANGE_IMAGE_URI: types.Change.IMAGE_URI,
 }
 PRIORITIES = {
-    None: common_pb2.PRIORITY_UNSPECIFIED,
     types.Priority.INTERACTIVE: common_pb2.PRIORITY_INTERACTIVE,
     types.Priority.BULK: common_pb2.PRIORITY_BULK,
 }
