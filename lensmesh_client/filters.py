@@ -94,7 +94,11 @@ def _condition(condition: search_pb2.Condition) -> search_pb2.Filter:
 def _value(text: str, word: str) -> struct_pb2.Value:
     try:
         read = json.loads(word)
-    except ValueError:
+    except (ValueError, RecursionError):
+        if word[:1] in {"[", "{", '"'}:
+            raise _invalid(
+                text, "its value begins as JSON does and is none; text that begins so goes in quotes, as JSON"
+            ) from None
         read = word
     if isinstance(read, dict) or read is None:
         raise _invalid(text, "a value is a string, a number, true, false or a list of them")

@@ -75,3 +75,12 @@ def test_comparisons_of_other_languages_are_refused_with_the_right_form(written:
         parse_filter(written)
     assert raised.value.reason is Reason.FILTER_INVALID
     assert parse_filter('year="=2020"').condition.equals.string_value == "=2020"
+
+
+@pytest.mark.parametrize("text", ["year=[1", 'name="x', "a={b", "a=" + "[" * 100_000])
+def test_a_value_that_begins_as_json_and_is_none_is_refused(text: str) -> None:
+    """As a string it would find nothing, and say nothing else."""
+    with pytest.raises(InvalidInput, match="begins as JSON does and is none") as raised:
+        parse_filter(text)
+    assert raised.value.reason is Reason.FILTER_INVALID
+    assert parse_filter('year="[1"').condition.equals.string_value == "[1"
