@@ -13,7 +13,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from lensmesh_cli.postgres_server import CannotStart, PostgresServer
+from lensmesh_cli.postgres_account import CannotStart
+from lensmesh_cli.postgres_server import PostgresServer
 
 SERVER_DIED = 3
 

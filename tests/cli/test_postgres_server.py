@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from lensmesh_cli import postgres_server
-from lensmesh_cli.postgres_server import Account, CannotStart, socket_folder
+from lensmesh_cli import postgres_places
+from lensmesh_cli.postgres_account import Account, CannotStart
+from lensmesh_cli.postgres_places import runtime_base, socket_folder
+from lensmesh_cli.postgres_programs import programs
 from tests.cli.meshes import PATIENCE_S
 
 ROOT = os.geteuid() == 0
@@ -53,7 +55,7 @@ def database(folder: Path, uid: int = 0) -> Iterator[dict[str, Any]]:
 def ask(uri: str, uid: int = 0, statement: str = "SELECT current_user", folder: Path = Path("/")) -> str:
     """What psql of that user, started in a folder, gets to know, or why not."""
     user: dict[str, Any] = {"user": uid, "group": uid, "extra_groups": []} if uid else {}
-    command = [str(postgres_server._programs() / "psql"), uri, "-Atc", statement]
+    command = [str(programs() / "psql"), uri, "-Atc", statement]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, **user)
     said: str = done.stdout.strip() or done.stderr
     return said
@@ -122,7 +124,7 @@ def test_a_place_for_the_socket_that_is_not_ours_is_refused(
     trick: str, closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / f"lensmesh-{os.geteuid()}"
-    monkeypatch.setattr(postgres_server, "_runtime_base", lambda: place)
+    monkeypatch.setattr(postgres_places, "runtime_base", lambda: place)
     match trick:
         case "link":
             place.symlink_to(closed)
@@ -141,6 +143,6 @@ def test_a_place_for_the_socket_that_is_not_ours_is_refused(
 def test_roots_socket_lies_where_the_servers_user_gets_to(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A temporary folder of root's own keeps that user out."""
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(closed))
-    assert postgres_server._runtime_base().parent in (Path("/run"), Path("/tmp"))
+    assert runtime_base().parent in (Path("/run"), Path("/tmp"))
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
-    assert postgres_server._runtime_base() == Path("/tmp/lensmesh-0")
+    assert runtime_base() == Path("/tmp/lensmesh-0")
