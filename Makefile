@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # protoc finds its plugins, and tests find buf, where they are installed.
 export PATH := $(abspath $(BIN)):$(PATH)
+# Services are processes: with this set, each that a test or a demo starts would compile all of the code anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo up bench test soak fuzz tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
 
