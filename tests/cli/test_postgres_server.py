@@ -33,6 +33,14 @@ database.main()
 """
 
 
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A folder of the other user. Not one of pytest's: those lie below folders that are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="lensmesh-theirs-") as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        yield Path(folder)
+
+
 @contextmanager
 def database(folder: Path, uid: int = 0) -> Iterator[dict[str, Any]]:
     """An embedded database as `lensmesh up` starts it, run by that user; gives its ready file's content."""
@@ -103,11 +111,7 @@ def test_a_folder_of_an_older_release_is_closed(closed: Path) -> None:
 
 
 @needs_root
-def test_two_users_of_one_machine_and_a_long_path(closed: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    base = tmp_path_factory.getbasetemp()
-    base.chmod(0o711)
-    theirs = tmp_path_factory.mktemp("theirs")
-    os.chown(theirs, NOBODY, NOBODY)
+def test_two_users_of_one_machine_and_a_long_path(closed: Path, theirs: Path) -> None:
     long = closed / ("x" * 100)
     long.mkdir()
     with database(long / "postgres") as ours, database(theirs / "postgres", NOBODY) as other:

@@ -77,9 +77,9 @@ async def test_merged_metadata_keeps_the_limits(serve: Serve) -> None:
         assert (await merge(stub, item("a", metadata={"a": "y" * 60})))[0][0] == UPDATED
 
 
-async def test_merges_at_the_same_time_lose_nothing(stub: Stub, store_url: str) -> None:
-    if not store_url.startswith("postgresql"):
-        pytest.skip("Qdrant has no such promise: docs/stores.md")
+# Qdrant makes no such promise: docs/stores.md.
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+async def test_merges_at_the_same_time_lose_nothing(stub: Stub) -> None:
     await create(stub)
     keys = [f"k{number}" for number in range(12)]
     await asyncio.gather(*(merge(stub, item("a", metadata={key: 1})) for key in keys))

@@ -63,13 +63,14 @@ FLOATS = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
-@pytest.mark.parametrize("name", FLOATS)
+# 16 bits hold no number above 65,504.
+FITTING = [(name, dtype) for name in FLOATS for dtype in ("f2", "f4", "f8") if (name, dtype) != ("0 to 65535", "f2")]
+
+
+@pytest.mark.parametrize(("name", "dtype"), FITTING)
 def test_real_numbers_of_customary_ranges(name: str, dtype: str) -> None:
     levels, odd = FLOATS[name]
     levels = levels.astype("f8").copy()
-    if dtype == "f2" and levels.max() > 65_000:
-        pytest.skip("more than these numbers hold")
     if odd is not None:
         levels[0, 0] = min(odd, 60_000) if np.isfinite(odd) else odd
     expected = GREY.copy()
