@@ -38,9 +38,15 @@ from lensmesh_client.bulk import WRITE_MET_THE_END
 MIB = 2**20
 MANIFESTS = Path(__file__).parent.parent / "deploy" / "kubernetes" / "base"
 CALL_S, HOSTILE_S, LOOK_S = 60.0, 300.0, 0.02
+# How long answers are left unread, and what one asks again after when it was refused.
+UNREAD_S, AGAIN_S = 30.0, 0.5
 _FETCHED_BYTES = 16 * MIB
 _SPACE, _UNIT = "vs1-" + "1".zfill(32), np.array([1, 0, 0, 0], "<f4").tobytes()
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+_METHOD_LIST, _METHOD_FIND = (
+    "/lensmesh.search.v1.SearchService/ListItems",
+    "/lensmesh.router.v1.RouterService/BatchSearch",
+)
 
 Call = Callable[[grpc.aio.Channel, int], Awaitable[Any]]
 
@@ -95,7 +101,10 @@ class Floods:
         if worst is not None:
             cases["hostile"] = lambda to: flood(to, worst, self._streams)
         cases["gzip"] = lambda to: flood(to, self._zipped(service), 40)
+        if service == "search":
+            cases["unread"] = lambda to: self._unread(to, self._listed, _METHOD_LIST)
         if service == "router":
+            cases["unread"] = lambda to: self._unread(to, self._found, _METHOD_FIND)
             cases["burst"] = lambda to: flood(to, self._small, 3000, channels=1)
             cases["addresses"] = lambda to: flood(to, self._addresses, 1)
         return cases
@@ -165,17 +174,79 @@ class Floods:
         sent = _kept_open(router_pb2.IngestStreamRequest(options=options, items=items))
         await _drain(router_pb2_grpc.RouterServiceStub(channel).IngestStream(sent, timeout=CALL_S))
 
-    async def _upsert(self, channel: grpc.aio.Channel, call: int) -> None:
+    async def _upsert(self, channel: grpc.aio.Channel, call: int, count: int = 320) -> None:
         stub = search_pb2_grpc.SearchServiceStub(channel)
         space = common_pb2.VectorSpace(id=_SPACE, dimension=4, normalized=True)
         named = search_pb2.NamedSpace(name="image", space=space)
         kept = search_pb2.Collection(name="upserts", spaces=[named])
         await stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=kept), timeout=CALL_S)
         one = common_pb2.Embedding(space_id=_SPACE, data_type=common_pb2.DATA_TYPE_FLOAT32, dimension=4, data=_UNIT)
-        items = [search_pb2.Item(id=f"{call}-{place}", vectors={"image": one}) for place in range(320)]
+        items = [search_pb2.Item(id=f"{call}-{place}", vectors={"image": one}) for place in range(count)]
         for item in items:
             item.metadata.fields["text"].string_value = "x" * (64 * 1024 - 64)
         await stub.UpsertItems(search_pb2.UpsertItemsRequest(collection="upserts", items=items), timeout=CALL_S)
+
+    async def _listed(self, channel: grpc.aio.Channel) -> tuple[Any, Any]:
+        """A request whose answer has 30 MiB, and one for a single item; what they find is stored."""
+        for part in range(2):
+            await self._upsert(channel, part, 240)
+        large, small = (search_pb2.ListItemsRequest(collection="upserts", page_size=count) for count in (480, 1))
+        return large, small
+
+    async def _found(self, channel: grpc.aio.Channel) -> tuple[Any, Any]:
+        """As _listed, of the Router."""
+        items = [router_pb2.IngestItem(ref=str(place), image=self._images.of(1, 1)[0]) for place in range(50)]
+        for item in items:
+            item.metadata.fields["text"].string_value = "x" * (64 * 1024 - 64)
+        asked = router_pb2.IngestStreamRequest(options=router_pb2.IngestOptions(collection="unread"), items=items)
+        call = router_pb2_grpc.RouterServiceStub(channel).IngestStream(_once(asked), timeout=CALL_S)
+        await _drain(call)
+        query = router_pb2.Query(text="noise")
+        large, small = (
+            router_pb2.SearchRequest(collection="unread", queries=[query], limit=limit) for limit in (50, 1)
+        )
+        return router_pb2.BatchSearchRequest(searches=[large] * 9), router_pb2.BatchSearchRequest(searches=[small])
+
+    async def _unread(
+        self, address: str, prepare: Callable[[grpc.aio.Channel], Awaitable[tuple[Any, Any]]], method: str
+    ) -> Counter[str]:
+        """Callers that ask for large answers, read none of them, and ask again when they are refused; and one other."""
+        ends: Counter[str] = Counter()
+        options = [*_OPTIONS, ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 * 1024)]
+
+        async def one(channel: grpc.aio.Channel, request: bytes) -> None:
+            ask: Any = channel.unary_stream(method)
+            while True:
+                call = ask(request)
+                try:
+                    ends[(await call.code()).name] += 1
+                finally:
+                    call.cancel()
+                await asyncio.sleep(AGAIN_S)
+
+        async def others(channel: grpc.aio.Channel, other: Any) -> None:
+            ask: Any = channel.unary_unary(method)
+            while True:
+                try:
+                    await ask(other.SerializeToString(), timeout=5.0)
+                    ends["OK of another caller"] += 1
+                except grpc.aio.AioRpcError as error:
+                    ends[f"{error.code().name} of another caller"] += 1
+                await asyncio.sleep(AGAIN_S)
+
+        async with contextlib.AsyncExitStack() as stack:
+            opened = [
+                await stack.enter_async_context(grpc.aio.insecure_channel(address, options))
+                for _ in range(self._calls + 1)
+            ]
+            request, other = await prepare(opened[0])
+            tasks = [asyncio.ensure_future(one(channel, request.SerializeToString())) for channel in opened[1:]]
+            tasks.append(asyncio.ensure_future(others(opened[0], other)))
+            await asyncio.wait(tasks, timeout=UNREAD_S)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return ends
 
     def _zipped(self, service: str) -> Call:
         """16 MiB that arrive as 16 KiB. Packing them is this program's work: more would last longer than the calls."""
@@ -196,6 +267,10 @@ class Floods:
 async def _kept_open(message: Any) -> AsyncIterator[Any]:
     yield message
     await asyncio.sleep(CALL_S / 3)
+
+
+async def _once(message: Any) -> AsyncIterator[Any]:
+    yield message
 
 
 async def _drain(answers: Any) -> None:

@@ -64,6 +64,7 @@ class Host:
             settings.message_bytes,
             message_bytes=transport_bytes(settings.max_message_bytes),
             lasting_bytes=memory // 6,
+            answer_bytes=memory // 4,
             memory_bytes=memory,
             resident=resident_bytes,
             trim=give_back_free,

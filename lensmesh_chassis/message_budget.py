@@ -4,7 +4,7 @@ How large a message is, gRPC tells only when all of it is here, and it takes in 
 is bounded. A read has a moment to itself, in which nearly every message comes; a few reads have theirs at the same
 time. One that lasts is counted with all that it may still bring, and where that is too much for all of them, the oldest
 is given up, or else this one. A message that is here waits until there is room to work on it. Before it is asked for, a
-call costs its flow-control window and no more.
+call costs its flow-control window and no more. Answers: answers_out.py.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from lensmesh_chassis.answers_out import UNREAD_S, AnswersOut, NoRoomError, Place
 from lensmesh_chassis.budget import Budget
 from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
@@ -37,7 +38,7 @@ _TRIM_EVERY_S = 1.0
 
 
 class _Transfer:
-    """One message on its way in or out: `bytes` is what it may still bring once it has lasted."""
+    """One message on its way in: `bytes` is what it may still bring once it has lasted."""
 
     def __init__(self, size: int) -> None:
         self.task, self.begun = asyncio.current_task(), asyncio.get_running_loop().time()
@@ -53,9 +54,11 @@ class MessageBudget:
     """The bytes of one server's messages. To be used on the event loop.
 
     `total_bytes`: messages that are worked on, of all calls. `message_bytes`: the largest message. `lasting_bytes`:
-    what reads that last may bring, together. `memory_bytes`: what the process may use, 0 for any; `resident` tells what
-    it uses, and `trim` gives back what is free. `patience_s`: a call whose message is not here by then is refused.
-    `slow_s`: how long a read or write has to last to be given up for others.
+    what reads that last may bring, together. `answer_bytes`: memory of answers that callers have not taken yet.
+    `memory_bytes`: what the process may use, 0 for any; `resident` tells what it uses, and `trim` gives back what is
+    free. `patience_s`: a call whose message is not here by then, or whose answer has no room, is refused. `slow_s`: how
+    long a read or write has to last to be given up for others while memory is short; `unread_s`: a write, for others
+    that wait.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class MessageBudget:
         *,
         message_bytes: int,
         lasting_bytes: int = 0,
+        answer_bytes: int = 0,
         memory_bytes: int = 0,
         resident: Callable[[], int] = lambda: 0,
         trim: Callable[[], None] = lambda: None,
         patience_s: float = 5.0,
         slow_s: float = _SLOW_S,
+        unread_s: float = UNREAD_S,
     ) -> None:
         self.total, self._message, self._patience_s = total_bytes, message_bytes, patience_s
         self._slow_s = slow_s
@@ -76,9 +81,10 @@ class MessageBudget:
         self._memory, self._resident, self._trim = memory_bytes, resident, trim
         self._trimmed = 0.0
         self.work = Budget(total_bytes)
+        self._answers = AnswersOut(answer_bytes or 8 * message_bytes, patience_s=patience_s, unread_s=unread_s)
         self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
         self._quick = 0
-        # Bytes of messages that are here and wait to be worked on, or that are not taken.
+        # Bytes of messages that are here and wait to be worked on.
         self._queued = 0
         self._queued_by: defaultdict[str, int] = defaultdict(int)
         # By age. Those whose moment has passed count by what they may bring.
@@ -88,12 +94,12 @@ class MessageBudget:
         self.refused = 0
         """Calls that waited for room in vain, or came too slowly for it."""
         self.given_up = 0
-        """Reads and writes that ended because memory was short."""
+        """Reads and writes that ended because memory was short, and writes that did for others."""
 
     @property
     def held(self) -> int:
         """Bytes that are here: worked on, waiting, or not taken by callers."""
-        return self.work.held + self._queued
+        return self.work.held + self._queued + self._answers.held
 
     async def receive(
         self, method: str, read: Callable[[], Awaitable[T]], *, largest: int | None = None, patient: bool = False
@@ -146,13 +152,40 @@ class MessageBudget:
                 self.refused += 1
                 raise self._full() from None
 
-    async def send(self, method: str, size: int, write: Awaitable[None]) -> None:
-        """Write an answer of `size` bytes. One that is not taken while memory is short ends its call."""
+    async def reserve(self, place: Place, most_bytes: int) -> None:
+        """Take room for an answer of at most `most_bytes`, before it is made. Raises Overloaded where there is none."""
+        if most_bytes >= SMALL_BYTES:
+            self._keep_looking()
+            try:
+                await self._answers.reserve(place, min(most_bytes, self._message))
+            except NoRoomError:
+                self.refused += 1
+                raise self._full() from None
+
+    async def send(
+        self,
+        size: int,
+        write: Callable[[], Awaitable[None]],
+        *,
+        place: Place | None = None,
+        end: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Write an answer of `size` bytes once there is room. Raises Overloaded (OVERLOADED) where there is none.
+
+        `place`: what was reserved for it. `end` ends the connection, where the answer is not taken while others wait
+        or memory is short.
+        """
+        place = place or Place()
         if size < SMALL_BYTES:
-            await write
+            place.leave()
+            await write()
             return
-        with self._queueing(method, size), self._transferring(_Transfer(size)):
-            await write
+        self._keep_looking()
+        try:
+            await self._answers.send(place, size, write, end)
+        except NoRoomError:
+            self.refused += 1
+            raise self._full() from None
 
     @contextmanager
     def _queueing(self, method: str, size: int) -> Iterator[None]:
@@ -235,7 +268,8 @@ class MessageBudget:
     @contextmanager
     def _transferring(self, transfer: _Transfer) -> Iterator[None]:
         self._transfers[transfer] = None
-        self._keep_looking()
+        if self._memory:
+            self._keep_looking()
         try:
             yield
         except asyncio.CancelledError:
@@ -248,12 +282,20 @@ class MessageBudget:
             self._slow.pop(transfer, None)
 
     def _keep_looking(self) -> None:
-        if self._memory and self._timer is None:
+        if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._look)
 
     def _look(self) -> None:
-        """While memory is short, give back what is free, and end the oldest transfers with what they have brought."""
+        """End writes that others wait for; while memory is short, give back what is free, and end the oldest."""
         self._timer = None
+        if (self._answers.waiting or any(self._waiting.values())) and self._answers.end_unread():
+            self.given_up += 1
+        if self._memory:
+            self._look_at_memory()
+        if (self._memory and self._transfers) or self._answers.writing or self._answers.waiting:
+            self._keep_looking()
+
+    def _look_at_memory(self) -> None:
         now, used = asyncio.get_running_loop().time(), self._resident()
         if used > self._memory * _SOFT and now > self._trimmed + _TRIM_EVERY_S:
             self._trimmed = now
@@ -264,8 +306,8 @@ class MessageBudget:
             for one in old[: len(old) // 4 + 1]:
                 one.give_up()
                 self.given_up += 1
-        if self._transfers:
-            self._keep_looking()
+            if self._answers.end_unread(older_s=self._slow_s):
+                self.given_up += 1
 
     def _full(self) -> Overloaded:
         return Overloaded(

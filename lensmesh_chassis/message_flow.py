@@ -1,18 +1,23 @@
 """How messages of calls come in and go out: one at a time, when there is room, whatever the shape of the call."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
+from lensmesh_chassis.answers_out import Place, use_answer_room, written
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
-from lensmesh_chassis.message_budget import Account, MessageBudget
+from lensmesh_chassis.message_budget import SMALL_BYTES, Account, MessageBudget
 from lensmesh_chassis.packing import pack_message
+from lensmesh_chassis.peer_connection import end_connection
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
 from lensmesh_chassis.status import abort
+
+_log = logging.getLogger(__name__)
 
 
 class UnreadRequest:
@@ -54,13 +59,31 @@ class MessagesOut(grpc.aio.ServerInterceptor):
         def received(requests: Any, context: Any) -> Any:
             return requests if handler.request_streaming else UnreadRequest(context)
 
-        async def send(response: Any, context: Any) -> None:
+        async def send(response: Any, context: Any, place: Place) -> None:
             # Generated code serializes by a message's own method.
             own = isinstance(response, Message) and getattr(serialize, "__name__", "") == "SerializeToString"
             data = await pack_message(response) if own else packed(response)
             # The parts of a message take ten times as many bytes as they are packed into.
             del response
-            await budget.send(method, len(data), context.write(data))
+            size = len(data)
+            # Asked now: once the call is over there is no peer any more.
+            peer = context.peer() if size >= SMALL_BYTES else ""
+            try:
+                await budget.send(
+                    size, lambda: written(context.write(data)), place=place, end=lambda: _end(peer, method)
+                )
+            except LensmeshError as error:
+                # Metrics and spans have seen the answer and told OK of it; lensmesh_refused_calls_total tells of this.
+                await abort(context, error)
+
+        @contextmanager
+        def placed() -> Iterator[Place]:
+            place = Place()
+            use_answer_room(lambda most_bytes: budget.reserve(place, most_bytes))
+            try:
+                yield place
+            finally:
+                place.leave()
 
         if handler.response_streaming:
             run_streaming = streaming(handler)
@@ -69,13 +92,14 @@ class MessagesOut(grpc.aio.ServerInterceptor):
                 responses: Any = run_streaming(received(requests, context), context)
                 async with aclosing(responses):
                     async for response in responses:
-                        await send(response, context)
+                        await send(response, context, Place())
 
         else:
             run_unary = unary(handler)
 
             async def answer(requests: Any, context: Any) -> None:
-                await send(await run_unary(received(requests, context), context), context)
+                with placed() as place:
+                    await send(await run_unary(received(requests, context), context), context, place)
 
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, packed)
 
@@ -146,6 +170,14 @@ class MessagesIn(Interceptor):
             largest = max(largest or 0, self._size)
             await account.work_on(self._size, patient=True)
             yield message
+
+
+def _end(peer: str, method: str) -> None:
+    ended = end_connection(peer)
+    _log.info(
+        "an answer is not read while others wait",
+        extra={"method": method, "peer": peer, "connection": "ended" if ended else "cannot be ended"},
+    )
 
 
 def _reader(rest: AsyncIterator[Any]) -> Callable[[], Any]:

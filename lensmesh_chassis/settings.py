@@ -82,14 +82,15 @@ class ServiceSettings(BaseSettings):
     message_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024 * 1024,
-        description="Bytes of messages, of all calls, that are received and worked on, or that callers have not taken "
-        "yet. Where they are reached no more is read; a call that waits for that for 5 s is refused (OVERLOADED).",
+        description="Bytes of messages, of all calls, that are received and worked on. Where they are "
+        "reached no more is read; a call that waits for that for 5 s is refused (OVERLOADED).",
     )
     memory_bytes: int = Field(
         0,
         ge=0,
-        description="What the process may use, in bytes: a sixth of it for messages that come slowly; above 85 % the "
-        "slowest transfers are ended (OVERLOADED). 0: the container's limit, or none where there is none.",
+        description="What the process may use, in bytes: a sixth of it for messages that come slowly, a quarter for "
+        "answers that are made or not taken yet; above 85 % the slowest transfers are ended. 0: the container's limit, "
+        "or none where there is none.",
     )
     max_connections: int = Field(
         512, ge=1, description="Connections at a time; more are closed as they come. A client needs one."

@@ -82,8 +82,8 @@ class ModelServiceSettings(FetchSettings):
     message_bytes: int = Field(
         default=256 * 1024**2,
         ge=1024**2,
-        description="Bytes of messages, of all calls, that are received and worked on, or that callers have not taken "
-        "yet. Where they are reached no more is read; a call that waits for that for 5 s is refused (OVERLOADED).",
+        description="Bytes of messages, of all calls, that are received and worked on. Where they are "
+        "reached no more is read; a call that waits for that for 5 s is refused (OVERLOADED).",
     )
     max_batch: int = Field(default=32, ge=1, description="Items in one forward pass.")
     max_queue_items: int = Field(default=2048, ge=1, description="Items waiting in each lane of one model.")

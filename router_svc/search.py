@@ -10,6 +10,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.answers_out import take_answer_room
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.fetching import Fetcher
 from lensmesh_chassis.packing import copy_all
@@ -17,6 +18,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import Fetching
 from lensmesh_chassis.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
+from router_svc.answer_sizes import items_of
 from router_svc.catalog import Catalog
 from router_svc.peers.models import Encoders
 from router_svc.peers.stores import Stores
@@ -102,6 +104,8 @@ class Searching:
             raise search.error
         started = asyncio.get_running_loop().time()
         sent = search.to_store()
+        # Only now: encoding may take long, and holds little.
+        await take_answer_room(items_of(sent))
         try:
             found = await self._stores.call(
                 lambda stub, timeout_s: stub.Search(sent, timeout=timeout_s), deadline=deadline
@@ -132,6 +136,7 @@ class Searching:
             except Exception as error:  # noqa: BLE001 - as in _look_at
                 search.error = error
         started = asyncio.get_running_loop().time()
+        await take_answer_room(sum(map(items_of, requests_sent)))
         answers = await self._ask_store(requests_sent, deadline)
         store_us = _since_us(started)
         found: dict[int, search_pb2.SearchResponse] = {}

@@ -7,8 +7,10 @@ import grpc
 from google.protobuf.message import Message
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.answers_out import take_answer_room
 from lensmesh_chassis.limits import check_filters
 from lensmesh_chassis.server import Runtime
+from router_svc.answer_sizes import items_of
 from router_svc.deadline import deadline_of
 from router_svc.limits import JoinedLimits
 from router_svc.peers.kinds import Kind
@@ -82,6 +84,7 @@ class SearchProxy(search_pb2_grpc.SearchServiceServicer):
         self, method: Callable[[SearchStub], grpc.aio.UnaryUnaryMultiCallable[Q, A]], request: Q, context: Any
     ) -> A:
         check_filters(_filters(request))
+        await take_answer_room(items_of(request))
         return await self._stores.call(
             lambda stub, timeout_s: method(stub)(request, timeout=timeout_s), deadline=deadline_of(context)
         )

@@ -40,15 +40,16 @@ class RouterSettings(FetchSettings):
     message_bytes: int = Field(
         32 * MIB,
         ge=MIB,
-        description="Bytes of messages, of all calls, that are received and passed on, or that callers have not taken "
-        "yet: each is copied some four times on its way. Where they are reached no more is read; a call that waits for "
+        description="Bytes of messages, of all calls, that are received and passed on: "
+        "each is copied some four times on its way. Where they are reached no more is read; a call that waits for "
         "that for 5 s is refused (OVERLOADED).",
     )
     memory_bytes: int = Field(
         448 * MIB,
         ge=0,
-        description="What the process may use, in bytes: a sixth of it for messages that come slowly; above 85 % the "
-        "slowest transfers are ended (OVERLOADED). 0: the container's limit, or none where there is none.",
+        description="What the process may use, in bytes: a sixth of it for messages that come slowly, a quarter for "
+        "answers that are made or not taken yet; above 85 % the slowest transfers are ended. 0: the container's limit, "
+        "or none where there is none.",
     )
     stream_in_flight_bytes: int = Field(
         8 * MIB,

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.answers_out import take_answer_room
 from lensmesh_chassis.channels import remaining_s
 from lensmesh_chassis.errors import InvalidInput, NotFound, PreconditionFailed
 from lensmesh_chassis.limits import check_filters, check_items
@@ -139,6 +140,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         check_ids(request.ids, "ids")
         reading = read_options(request.read)
         limit = self._settings.max_message_bytes
+        await take_answer_room(len(request.ids))
 
         async def work(collection: Collection) -> search_pb2.GetItemsResponse:
             found = await self._store.get_items(
@@ -192,6 +194,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         binding = f"items of {request.collection} where {told}"
         after = read_token(binding, request.page_token)
         limit = self._settings.max_message_bytes
+        await take_answer_room(count)
 
         async def work(collection: Collection) -> search_pb2.ListItemsResponse:
             page = await self._store.list_items(
@@ -224,6 +227,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         check_filters({"filter": request.filter}, self._settings.max_filter_values)
+        await take_answer_room(self._hits(request))
         return await self._search(request, context)
 
     async def _search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
@@ -243,10 +247,14 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
         return await self._with(request.collection, work, context)
 
+    def _hits(self, search: search_pb2.SearchRequest) -> int:
+        return min(search.limit or self._settings.default_hits, self._settings.max_hits)
+
     async def BatchSearch(self, request: search_pb2.BatchSearchRequest, context: Any) -> search_pb2.BatchSearchResponse:
         check_items(len(request.searches), self._settings.max_items, "searches")
         filters = {f"searches[{i}].filter": search.filter for i, search in enumerate(request.searches)}
         check_filters(filters, self._settings.max_filter_values)
+        await take_answer_room(sum(map(self._hits, request.searches)))
         return await answer_batch(
             request.searches,
             lambda search: self._search(search, context),
@@ -261,6 +269,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
         async def work(collection: Collection) -> search_pb2.CountFacetsResponse:
             fields = read_facet_fields(request.fields, collection.definition)
+            await take_answer_room(len(fields) * count)
             facets = await self._store.count_facets(
                 collection, fields, filter=chosen, limit=count, max_bytes=limit, timeout_s=self._left(context)
             )

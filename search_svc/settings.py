@@ -20,8 +20,9 @@ class SearchSettings(ServiceSettings):
     memory_bytes: int = Field(
         448 * 1024 * 1024,
         ge=0,
-        description="What the process may use, in bytes: a sixth of it for messages that come slowly; above 85 % the "
-        "slowest transfers are ended (OVERLOADED). 0: the container's limit, or none where there is none.",
+        description="What the process may use, in bytes: a sixth of it for messages that come slowly, a quarter for "
+        "answers that are made or not taken yet; above 85 % the slowest transfers are ended. 0: the container's limit, "
+        "or none where there is none.",
     )
     store_url: SecretStr = Field(
         description="Where items are kept: postgresql://USER:PASSWORD@HOST:PORT/DATABASE (PostgreSQL 16 or newer with "

@@ -21,7 +21,7 @@ class BoundMetrics(Collector):
         refused = CounterMetricFamily(
             "lensmesh_refused_calls",
             "Calls refused because the service held enough: calls, bytes of messages, or memory (calls that were slow "
-            "to send or to take a message while it was short).",
+            "to send or to take a message while it was short, or to take one while others waited).",
             labels=("bound",),
         )
         refused.add_metric(("calls",), self._calls.refused)

@@ -1,0 +1,25 @@
+"""How many items an answer of the store may have, as its request asks."""
+
+from typing import Any
+
+from lensmesh.search.v1 import search_pb2
+
+# The store's own settings decide; these are their defaults.
+_HITS, _PAGE, _FACET_VALUES = 10, 100, 20
+
+
+def items_of(request: Any) -> int:
+    """Items, hits or values of the answer to `request`; 0 for what is no read of items."""
+    match request:
+        case search_pb2.GetItemsRequest():
+            return len(request.ids)
+        case search_pb2.ListItemsRequest():
+            return request.page_size or _PAGE
+        case search_pb2.SearchRequest():
+            return request.limit or _HITS
+        case search_pb2.BatchSearchRequest():
+            return sum(search.limit or _HITS for search in request.searches)
+        case search_pb2.CountFacetsRequest():
+            return len(request.fields) * (request.limit or _FACET_VALUES)
+        case _:
+            return 0
