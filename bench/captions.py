@@ -34,9 +34,9 @@ from lensmesh_inference.backends import quiet
 from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.compute import Compute
 from lensmesh_inference.devices import cpu_count, cpu_has_bfloat16
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.limits import ImageLimits
 
 hub: Any = transformers
 Describe = Callable[[Sequence[bytes]], int]
@@ -98,7 +98,7 @@ class Ours:
     def __init__(self, captioner: BlipCaptioner, tokens: int) -> None:
         self._captioner = captioner
         self._describe = captioner.workers()[0]
-        self._decoder = PictureDecoder(ImageLimits())
+        self._decoder = ImageDecoder(ImageLimits())
         self._plan = captioner.plan("", tokens, 1)
 
     def together(self, pictures: Sequence[bytes]) -> int:

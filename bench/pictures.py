@@ -27,9 +27,9 @@ from PIL import Image
 from bench.files import make_files
 from bench.machine import this_machine
 from bench.worker import Worker
-from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.prepare import prepare
-from lensmesh_inference.pictures.transform import Transform, normalize_of_open_clip
+from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.prepare import prepare
+from lensmesh_inference.images.transform import Transform, normalize_of_open_clip
 
 SIZES = ((640, 480), (1920, 1440), (4000, 3000))
 FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from caption_svc.captioner import Caption, ModelFacts, Plan
 from lensmesh_inference.digest import json_digest
-from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.images.transparency import Transparency
 
 _CAPTION: TypeAdapter[Caption] = TypeAdapter(Caption)
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeAlias
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import Facts
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.transparency import Transparency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class CaptionModel(Protocol):
         """Check a call's parameters. Raises ``InvalidInput`` for a prompt that the model cannot begin with."""
 
     def prepare(
-        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> Any:
         """Decode one encoded picture and make it the model's input. Runs in the pool's threads.
 

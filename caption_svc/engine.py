@@ -18,7 +18,7 @@ from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
 from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
-from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.images.pool import DecodePool
 
 CaptionWork: TypeAlias = Work[Job, Caption]
 

@@ -14,7 +14,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import check_transparency, wants_bulk
 from lensmesh_inference.batching.batcher import Lane
-from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.images.transparency import Transparency
 
 MAX_BEAMS = 8
 

@@ -17,8 +17,8 @@ from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.canary import Canaries
 from lensmesh_inference.compute import Compute
 from lensmesh_inference.health import ModelHealth
+from lensmesh_inference.images.pool import DecodePool, open_pool
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.pool import DecodePool, open_pool
 
 _log = logging.getLogger(__name__)
 

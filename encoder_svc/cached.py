@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from encoder_svc.model import Embedded, Modality, ModelFacts
-from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.images.transparency import Transparency
 
 _NUMBERS: Final = np.dtype("<f4")
 _TRUNCATED, _LOW_CONTENT, _CLEAR = 1, 2, 4

@@ -11,8 +11,8 @@ from encoder_svc.locate import Located
 from encoder_svc.model import ModelFacts, spaces_of
 from encoder_svc.sources import Form, Source
 from lensmesh_inference.digest import json_digest
+from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.transparency import Transparency
 from lensmesh_inference.tokenization import is_uncased_bert, tokenization
 
 

@@ -24,10 +24,10 @@ from lensmesh_inference.canary import Canaries
 from lensmesh_inference.engine import ModelEngine, Timing, Work
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.health import ModelHealth
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.pool import DecodePool, open_pool
-from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.pool import DecodePool, open_pool
+from lensmesh_inference.images.transparency import Transparency
 
 # The unit vectors of the canary's picture and text.
 Answers: TypeAlias = tuple[Vector, Vector]
@@ -277,7 +277,7 @@ class Engine:
             )
 
 
-def _work(item: Item, job: Job, decoder: PictureDecoder, texts: Texts, *, cached: bool = True) -> EncodeWork:
+def _work(item: Item, job: Job, decoder: ImageDecoder, texts: Texts, *, cached: bool = True) -> EncodeWork:
     model = job.served.model
     modality: Modality = "image" if isinstance(item, Picture) else "text"
     return Work(
@@ -293,7 +293,7 @@ def _work(item: Item, job: Job, decoder: PictureDecoder, texts: Texts, *, cached
     )
 
 
-def _prepare(item: Item, model: EncoderModel, decoder: PictureDecoder, transparency: Transparency) -> Prepared:
+def _prepare(item: Item, model: EncoderModel, decoder: ImageDecoder, transparency: Transparency) -> Prepared:
     """In the pool's thread: the item as the model takes it."""
     if isinstance(item, Picture):
         return model.prepare_image(item.content, decoder, item.field, transparency)

@@ -21,7 +21,7 @@ from encoder_svc.model import EncoderModel, Prepared, Vector
 from encoder_svc.registry import open_model
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_inference.pictures.decoder import PictureDecoder
+from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_shapes import caption, draw, held_out_scenes
 
 _BATCH: Final = 32
@@ -56,7 +56,7 @@ def compare(settings: EncoderSettings, pictures: Sequence[bytes], texts: Sequenc
 
 def image_vectors(model: EncoderModel, pictures: Sequence[bytes], settings: EncoderSettings) -> Vector:
     """A unit vector for each picture."""
-    decoder = PictureDecoder(settings.image_limits)
+    decoder = ImageDecoder(settings.image_limits)
     return _vectors(model, (model.prepare_image(content, decoder, "image") for content in pictures))
 
 

@@ -25,16 +25,16 @@ from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.choice import open_towers
 from lensmesh_inference.backends.parity import required
-from lensmesh_inference.backends.pixels import PicturesIn
+from lensmesh_inference.backends.pixels import PixelTower
 from lensmesh_inference.backends.quantization import RECIPE
 from lensmesh_inference.backends.tower import Network, Place, Tower
 from lensmesh_inference.backends.versions import versions
 from lensmesh_inference.compute import Compute
 from lensmesh_inference.devices import choose_devices, parse_devices, threads_each
 from lensmesh_inference.digest import Json, json_digest, weights_digest
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.models import model_error
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.limits import ImageLimits
 
 _RANDOM_SEED: Final = 0
 # Rows of the batches that backends are measured with, and for causal towers how many texts, the shortest ones.
@@ -76,7 +76,7 @@ def load(source: Source, compute: Compute, *, calibration_dir: str, allow_downlo
 
     learnt, quantization = None, "none"
     if compute.precision == "int8":
-        decoder = PictureDecoder(ImageLimits())
+        decoder = ImageDecoder(ImageLimits())
         learnt = calibration(calibration_dir, lambda content: inputs.image(content, decoder).data)
         quantization = f"int8.{RECIPE}/{learnt.name}"
     facts = describe(
@@ -127,7 +127,7 @@ def _create(located: Located) -> Any:
 
 
 def _prepared(inputs: Inputs, golden: Golden) -> tuple[list[Prepared], list[Prepared]]:
-    decoder = PictureDecoder(ImageLimits())
+    decoder = ImageDecoder(ImageLimits())
     pictures = [inputs.image(content, decoder) for content in golden.pictures]
     return pictures, [inputs.text(text) for text in golden.texts]
 
@@ -136,7 +136,7 @@ def _image_network(model: Any, inputs: Inputs, digest: str, pictures: Sequence[P
     normalize = inputs.preprocessing.normalize
     # Convolutional stems are trained with branches that can be folded into one (MobileCLIP): the same numbers, faster.
     reparameterize_model(model.visual, inplace=True)
-    module = PicturesIn(ImageTower(model), normalize.scale, normalize.shift).eval()
+    module = PixelTower(ImageTower(model), normalize.scale, normalize.shift).eval()
     return Network("image", module, digest, _example(pictures))
 
 

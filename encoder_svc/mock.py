@@ -17,9 +17,9 @@ import numpy as np
 from encoder_svc.model import ModelFacts, Prepared, Vector, Worker, spaces_of
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import Json, content_digest
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.transparency import Transparency
 
 DIMENSIONS: Final[Mapping[str, int]] = {"mock": 512, "mock-768": 768}
 CONTEXT_WORDS: Final = 77
@@ -54,7 +54,7 @@ class MockModel:
         )
 
     def prepare_image(
-        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> Prepared:
         decoded = decoder.check(content, field, transparency=transparency)
         return Prepared(

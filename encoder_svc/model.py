@@ -12,9 +12,9 @@ import numpy.typing as npt
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import Facts
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.transparency import Transparency
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Modality: TypeAlias = Literal["image", "text"]
@@ -101,7 +101,7 @@ class EncoderModel(Protocol):
         """What it is."""
 
     def prepare_image(
-        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> Prepared:
         """Decode and preprocess one encoded picture; raises ``InvalidInput`` for a bad one."""
 

@@ -15,8 +15,8 @@ from lensmesh_chassis.errors import InternalFault, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.tower import Place, Tower
 from lensmesh_inference.devices import DeviceFacts, describe_cpu, describe_device
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.transparency import Transparency
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Inputs:
     def image(
         self,
         content: bytes,
-        decoder: PictureDecoder,
+        decoder: ImageDecoder,
         field: str = "image",
         transparency: Transparency = Transparency.DROP,
     ) -> Prepared:
@@ -57,7 +57,7 @@ class OpenClipModel:
         self._pairs = pairs
 
     def prepare_image(
-        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> Prepared:
         return self._inputs.image(content, decoder, field, transparency)
 

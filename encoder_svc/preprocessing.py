@@ -11,9 +11,9 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from lensmesh_inference.pictures.decoder import LibraryTransform
-from lensmesh_inference.pictures.normalize import Normalize
-from lensmesh_inference.pictures.transform import Transform, UnknownTransformError, normalize_of_open_clip
+from lensmesh_inference.images.decoder import LibraryTransform
+from lensmesh_inference.images.normalize import Normalize
+from lensmesh_inference.images.transform import Transform, UnknownTransformError, normalize_of_open_clip
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.requests import Fetching, check_transparency, image_content
 from lensmesh_chassis.status import to_status
 from lensmesh_chassis.timings import write_timings
-from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.images.transparency import Transparency
 
 _MODALITIES: Final = {"image": common_pb2.MODALITY_IMAGE, "text": common_pb2.MODALITY_TEXT}
 _POLICIES: Final = {

@@ -24,7 +24,7 @@ from lensmesh_inference.cache.frames import Codec
 from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.cache.outcome import Outcome
 from lensmesh_inference.digest import content_digest
-from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.settings import ModelServiceSettings
 
 In = TypeVar("In")

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from lensmesh_inference.canary import Canaries, Canary
 from lensmesh_inference.engine import ModelEngine
-from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.settings import ModelServiceSettings
 from lensmesh_inference.troubles import Troubles
 from lensmesh_inference.watchdog import Watchdog

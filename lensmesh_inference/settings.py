@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from lensmesh_chassis.fetch_settings import FetchSettings
 from lensmesh_inference.cache import redis_address
-from lensmesh_inference.pictures.limits import Costs, ImageLimits
+from lensmesh_inference.images.limits import Costs, ImageLimits
 
 
 class ModelServiceSettings(FetchSettings):
@@ -30,7 +30,7 @@ class ModelServiceSettings(FetchSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         default="auto",
         description="auto: the faster of bfloat16, where the hardware has it, and float32. int8: the encoder's "
-        "pictures, by openvino, in a vector space of its own.",
+        "images, by openvino, in a vector space of its own.",
     )
     compiled_dir: str = Field(
         default="auto",
@@ -46,12 +46,12 @@ class ModelServiceSettings(FetchSettings):
     decode_threads: int = Field(
         default=0,
         ge=0,
-        description="Threads that decode pictures; 0: as many as CPUs, or two more than there are `decode_processes`.",
+        description="Threads that decode images; 0: as many as CPUs, or two more than there are `decode_processes`.",
     )
     decode_processes: int = Field(
         default=-1,
         ge=-1,
-        description="Processes that decode pictures, for machines with more cores than one Python process keeps busy, "
+        description="Processes that decode images, for machines with more cores than one Python process keeps busy, "
         "each some 320 MB; 0: threads decode. -1: 0, but for a model on a GPU and more than 8 cores one for each core "
         "but 4, at most 32. Images whose headers do not prove them cheap have processes of their own in any case.",
     )
@@ -76,7 +76,7 @@ class ModelServiceSettings(FetchSettings):
     )
     scaled_decoding: bool = Field(
         default=True,
-        description="Whether a JPEG picture is decoded at a half, a quarter or an eighth of its size where at least "
+        description="Whether a JPEG image is decoded at a half, a quarter or an eighth of its size where at least "
         "twice the model's size is left: several times faster, less than a grey level from open_clip on average.",
     )
     message_bytes: int = Field(
@@ -144,8 +144,8 @@ class ModelServiceSettings(FetchSettings):
         default=7 * 24 * 3600, ge=0, description="How long a result stays in the Redis; 0: until it needs the room."
     )
     max_items: int = Field(default=256, ge=1, description="Items in one call or one stream message.")
-    max_image_bytes: int = Field(default=20 * 1024**2, ge=1, description="Bytes of one encoded picture.")
-    max_image_pixels: int = Field(default=50_000_000, ge=1, description="Width times height of one picture.")
+    max_image_bytes: int = Field(default=20 * 1024**2, ge=1, description="Bytes of one encoded image.")
+    max_image_pixels: int = Field(default=50_000_000, ge=1, description="Width times height of one image.")
     max_text_chars: int = Field(default=10_000, ge=1, description="Characters of one text or prompt.")
 
     @field_validator("redis_url")
@@ -157,7 +157,7 @@ class ModelServiceSettings(FetchSettings):
 
     @property
     def image_limits(self) -> ImageLimits:
-        """What one picture may be."""
+        """What one image may be."""
         return ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels)
 
     @property

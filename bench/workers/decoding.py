@@ -39,14 +39,14 @@ def _open(checkout: Path) -> tuple[Callable[[bytes], object], Callable[[], float
     """The checkout's way to prepare an image, and the seconds on processors that it has taken so far."""
     import torch
 
-    from lensmesh_inference.pictures import decoder as module
-    from lensmesh_inference.pictures.limits import ImageLimits
-    from lensmesh_inference.pictures.transform import Transform
+    from lensmesh_inference.images import decoder as module
+    from lensmesh_inference.images.limits import ImageLimits
+    from lensmesh_inference.images.transform import Transform
 
     if not Path(module.__file__).is_relative_to(checkout):
         raise SystemExit(f"{checkout} holds no lensmesh_inference")
     torch.set_num_threads(1)
-    decoder = module.PictureDecoder(ImageLimits())
+    decoder = module.ImageDecoder(ImageLimits())
     transform = Transform.from_open_clip({"size": MODEL_PX})
 
     def spent() -> float:

@@ -25,7 +25,7 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.settings import load_settings
 from lensmesh_cli.load import supply
 from lensmesh_cli.load.figures import Sample, summarize
-from lensmesh_inference.pictures.pool import open_pool
+from lensmesh_inference.images.pool import open_pool
 
 # Batches that are decoded ahead of the model.
 AHEAD = 2

@@ -21,7 +21,7 @@ from caption_svc.models.weights import Parts, load_parts
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.choice import open_towers
-from lensmesh_inference.backends.pixels import PicturesIn
+from lensmesh_inference.backends.pixels import PixelTower
 from lensmesh_inference.backends.tower import Network, Place, Tower, in_precision
 from lensmesh_inference.compute import Compute
 from lensmesh_inference.devices import (
@@ -34,11 +34,11 @@ from lensmesh_inference.devices import (
 )
 from lensmesh_inference.digest import content_digest, weights_digest
 from lensmesh_inference.golden import golden_png
+from lensmesh_inference.images.decoder import ImageDecoder, LibraryTransform
+from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.transform import Transform, UnknownTransformError, normalize_of_processor
+from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.decoder import LibraryTransform, PictureDecoder
-from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.transform import Transform, UnknownTransformError, normalize_of_processor
-from lensmesh_inference.pictures.transparency import Transparency
 from lensmesh_inference.tokenization import tokenization
 
 _log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class BlipCaptioner:
         return Plan(prompt, ids, min(max_tokens, left), beams)
 
     def prepare(
-        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> torch.Tensor:
         """Pixels as the model's own processor makes them before it normalizes, uint8 of shape (3, height, width)."""
         return decoder.prepare(content, self._transform, field, transparency=transparency).pixels
@@ -113,7 +113,7 @@ def load_blip(folder: Path, *, name: str, kind: Kind, compute: Compute) -> BlipC
     key = content_digest(json.dumps([digest, network.config.to_dict(), repr(normalize)], default=str).encode())
     golden = _golden(transform)[None]
     known = reference(network, golden, normalize, key, compute.folder)
-    module = PicturesIn(VisionTower(network.vision_model), normalize.scale, normalize.shift).eval()
+    module = PixelTower(VisionTower(network.vision_model), normalize.scale, normalize.shift).eval()
     vision = Network("caption-vision", module, key, torch.cat([golden, golden.flip(-1)]))
     # On a GPU the decoder takes the states where they are, and a tower of this size has little to gain from graphs.
     places = [Place(device, threads, max_batch=0) for device in devices]
@@ -167,4 +167,4 @@ def _transform(parts: Parts, config: dict[str, Any]) -> Preprocessing:
 
 
 def _golden(transform: Preprocessing) -> torch.Tensor:
-    return PictureDecoder(ImageLimits()).prepare(golden_png(), transform, "golden picture").pixels
+    return ImageDecoder(ImageLimits()).prepare(golden_png(), transform, "golden picture").pixels

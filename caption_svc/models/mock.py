@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from caption_svc.captioner import Caption, Job, ModelFacts, Plan, Worker
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.transparency import Transparency
 
 _COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "grey", "white", "black", "golden",
             "silver", "turquoise", "crimson", "beige")  # fmt: skip
@@ -46,7 +46,7 @@ class MockCaptioner:
         return Plan(prompt, (), max_tokens, beams)
 
     def prepare(
-        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> bytes:
         """SHA-256 of the encoded picture, which is decoded so that a bad one fails as with a real model.
 

@@ -20,7 +20,7 @@ from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.parity import lowest_cosine
 from lensmesh_inference.backends.tower import Array
 from lensmesh_inference.digest import Json, content_digest
-from lensmesh_inference.pictures.normalize import Normalize
+from lensmesh_inference.images.normalize import Normalize
 
 MIN_COSINE = 0.99
 """bfloat16 stays above 0.999 in models of any size; below this something computes something else."""

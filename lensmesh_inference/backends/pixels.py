@@ -1,4 +1,4 @@
-"""Pictures as bytes into a vision tower."""
+"""Images as bytes into a vision tower."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 
-class PicturesIn(torch.nn.Module):
-    """A vision tower that takes uint8 pictures: a quarter of the memory in the queue and on the way to a GPU."""
+class PixelTower(torch.nn.Module):
+    """A vision tower that takes uint8 images: a quarter of the memory in the queue and on the way to a GPU."""
 
     scale: Tensor
     shift: Tensor
@@ -29,7 +29,7 @@ class PicturesIn(torch.nn.Module):
         features: Tensor = self.vision(scaled.to(next(self.vision.parameters()).dtype))
         return features
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PicturesIn:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PixelTower:
         # Casting the module to bfloat16 must not round the scaling, too: 1/255 has more digits.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, numbers in self._numbers.items():

@@ -23,7 +23,7 @@ RECIPE: Final = 2
 """Raised whenever the same network and the same calibration are quantized to other numbers."""
 
 # SmoothQuant's alpha (Xiao et al., arXiv:2211.10438): how much of what makes activations hard to round is moved into
-# the weights. The best differs by model, and nncf's own 0.95 is far from it for picture towers.
+# the weights. The best differs by model, and nncf's own 0.95 is far from it for image towers.
 _SMOOTHINGS: Final = (0.2, 0.5, 0.8)
 # One calibration input in so many is not learnt from: by these the smoothings are compared.
 _HELD_OUT: Final = 4

@@ -1,7 +1,7 @@
 """Many callers' items, formed into batches for the devices of one model.
 
 Two lanes, interactive before bulk, bulk never starved; both bounded in items, bytes and predicted wait. A batch holds
-one group only (pictures or texts, one set of generation parameters). It is what is ready when a device becomes free:
+one group only (images or texts, one set of generation parameters). It is what is ready when a device becomes free:
 an idle device starts at once, a busy one lets the next batch gather. What is cancelled or late leaves before a device
 sees it. All runs on the event loop, but for one thread for each device. No torch, no gRPC.
 """

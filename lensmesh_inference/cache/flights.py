@@ -7,7 +7,7 @@ as anybody waits, and is cancelled when nobody does. Three things keep a caller 
   first of the two that is done answers everybody and ends the other. So what a device has nearly finished is used, and
   what would wait long is overtaken.
 - A failure is told to the caller whose computation it was. Others try on their own: their deadlines may be later, and a
-  bad picture has another name in their request. Only what the model itself fails on fails for all.
+  bad image has another name in their request. Only what the model itself fails on fails for all.
 - A caller's own deadline ends its waiting for another one's computation.
 """
 

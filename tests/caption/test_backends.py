@@ -24,10 +24,10 @@ from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.tower import Array
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
 from lensmesh_inference.compute import Compute
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.normalize import Normalize
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.normalize import Normalize
 from tests.caption.fakes import ON_CPU
 
 hub: Any = transformers
@@ -38,7 +38,7 @@ def load(folder: Path, compute: Compute) -> BlipCaptioner:
 
 
 def jobs(model: BlipCaptioner, pictures: Sequence[bytes]) -> list[Job]:
-    decoder, plan = PictureDecoder(ImageLimits()), model.plan("", 12, 1)
+    decoder, plan = ImageDecoder(ImageLimits()), model.plan("", 12, 1)
     return [Job(model.prepare(content, decoder, "image"), plan) for content in pictures]
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from caption_svc.captioner import Caption, Job
 from caption_svc.models.blip import BlipCaptioner, load_blip
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.limits import ImageLimits
 from tests.caption.fakes import ON_CPU
 
 
@@ -19,7 +19,7 @@ def model(tiny_folder: Path) -> BlipCaptioner:
 
 def jobs(model: BlipCaptioner, pictures: list[bytes], max_tokens: int, beams: int = 1) -> list[Job]:
     plan = model.plan("", max_tokens, beams)
-    return [Job(model.prepare(content, PictureDecoder(ImageLimits()), "image"), plan) for content in pictures]
+    return [Job(model.prepare(content, ImageDecoder(ImageLimits()), "image"), plan) for content in pictures]
 
 
 def describe(model: BlipCaptioner, batch: list[Job]) -> list[Caption]:

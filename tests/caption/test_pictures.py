@@ -14,9 +14,9 @@ import transformers
 from PIL import Image
 
 from caption_svc.models.blip import load_blip
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.models import Kind
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.limits import ImageLimits
 from tests.caption.fakes import ON_CPU
 
 LANCZOS = 1
@@ -36,7 +36,7 @@ def test_a_filter_that_only_pillow_has(
     assert "transformers' own code" in caplog.text
     processor = hub.AutoImageProcessor.from_pretrained(folder, backend="pil")
     for content in pictures[:3]:
-        pixels = model.prepare(content, PictureDecoder(ImageLimits()), "image")
+        pixels = model.prepare(content, ImageDecoder(ImageLimits()), "image")
         with Image.open(io.BytesIO(content)) as picture:
             numbers = processor(picture.convert("RGB"), do_rescale=False, do_normalize=False, return_tensors="pt")
         assert pixels.dtype == torch.uint8

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.telemetry.decode_metrics import DecodeMetrics
-from lensmesh_inference.pictures.counts import CAUSES, DecodeCounts
+from lensmesh_inference.images.counts import CAUSES, DecodeCounts
 
 
 def test_counts_are_read_when_they_are_asked_for() -> None:

@@ -16,9 +16,9 @@ from PIL import Image
 from encoder_svc.preprocessing import preprocessing_of
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.limits import ImageLimits
-from lensmesh_inference.pictures.transform import Transform, UnknownTransformError
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.transform import Transform, UnknownTransformError
 from tests.encoder.helpers import failure, image, png, serving, vector
 
 CONFIG = {"size": 24, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4), "resize_mode": "longest", "fill_color": 9}
@@ -57,7 +57,7 @@ def test_a_way_to_resize_that_is_new_to_us_is_left_to_open_clip(
         prepared = preprocessing_of(CONFIG)
     assert "resize_mode 'stretch'" in caplog.text
     content = png(5, size=40)
-    pixels = PictureDecoder(ImageLimits()).prepare(content, prepared.transform).pixels
+    pixels = ImageDecoder(ImageLimits()).prepare(content, prepared.transform).pixels
     assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (3, 24, 24))
     with Image.open(io.BytesIO(content)) as picture:
         expected = prepared.library(picture)

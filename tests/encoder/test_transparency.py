@@ -15,7 +15,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error
 from lensmesh_inference.digest import Json, json_digest
-from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.images.transparency import Transparency
 from tests.encoder.helpers import Served, png, serving, vector
 
 DROP, WHITE = common_pb2.TRANSPARENCY_POLICY_DROP, common_pb2.TRANSPARENCY_POLICY_WHITE

@@ -31,8 +31,8 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.server import Runtime, run
 from lensmesh_chassis.settings import load_settings
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
-from lensmesh_inference.pictures.decoder import PictureDecoder
-from lensmesh_inference.pictures.transparency import Transparency
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.transparency import Transparency
 from tests.faults.poison import DEADLY_TO_COMPUTE, DEADLY_TO_DECODE, DeadlyLimits, end_this_process
 
 
@@ -87,7 +87,7 @@ class FaultyEncoder(MockModel):
         self._deadly: set[bytes] = set()
 
     def prepare_image(
-        self, content: bytes, decoder: PictureDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> Prepared:
         size = Image.open(io.BytesIO(content)).size
         if size == DEADLY_TO_DECODE:

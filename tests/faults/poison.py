@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any, Final
 
-from lensmesh_inference.pictures.limits import ImageLimits
+from lensmesh_inference.images.limits import ImageLimits
 
 # Width and height of an image that ends whoever decodes it, and of one that ends whoever computes its vector.
 DEADLY_TO_DECODE: Final = (23, 17)

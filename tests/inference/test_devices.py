@@ -95,7 +95,7 @@ def test_the_cpu_describes_itself() -> None:
 
 
 def test_none_of_the_shared_modules_needs_torch() -> None:
-    modules = ("pictures.decoder", "batching.batcher", "pictures.pool", "devices", "digest", "canary")
+    modules = ("images.decoder", "batching.batcher", "images.pool", "devices", "digest", "canary")
     imports = ", ".join(f"lensmesh_inference.{module}" for module in modules)
     code = f"import sys, {imports}; sys.exit('torch' in sys.modules or 'grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,7 +11,7 @@ import pytest
 
 from lensmesh_inference import watchdog
 from lensmesh_inference.batching.running import Running
-from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.watchdog import Watchdog, Watched
 
 TICK_S, HANG_S = 0.01, 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lensmesh_inference.backends.pixels import PicturesIn
+from lensmesh_inference.backends.pixels import PixelTower
 from lensmesh_inference.backends.tower import Network, Place
 
 PLACE = Place(torch.device("cpu"), 1)
@@ -36,5 +36,5 @@ class Moody(Pooling):
 
 def network(vision: type[Pooling] = Pooling, digest: str = "seven") -> Network:
     torch.manual_seed(7)
-    module = PicturesIn(vision(), (0.0145, 0.0150, 0.0142), (-1.79, -1.75, -1.48)).eval()
+    module = PixelTower(vision(), (0.0145, 0.0150, 0.0142), (-1.79, -1.75, -1.48)).eval()
     return Network("image", module, digest, torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))

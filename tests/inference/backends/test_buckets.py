@@ -42,13 +42,13 @@ def test_every_batch_of_texts_fits_a_prepared_shape(most: int, longest: int) -> 
             assert shape[1] >= length
 
 
-def test_the_edges_of_pictures() -> None:
-    picture = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
-    prepared = set(shapes(picture, 6, 0))
+def test_the_edges_of_images() -> None:
+    image = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    prepared = set(shapes(image, 6, 0))
     assert prepared == {(rows, 3, 4, 4) for rows in (1, 2, 3, 4, 6)}
-    assert fitting(picture.expand(5, 3, 4, 4), 6, 0) == (6, 3, 4, 4)
-    assert fitting(picture.expand(6, 3, 4, 4), 6, 0) == (6, 3, 4, 4)
-    assert fitting(picture.expand(7, 3, 4, 4), 6, 0) is None
+    assert fitting(image.expand(5, 3, 4, 4), 6, 0) == (6, 3, 4, 4)
+    assert fitting(image.expand(6, 3, 4, 4), 6, 0) == (6, 3, 4, 4)
+    assert fitting(image.expand(7, 3, 4, 4), 6, 0) is None
     assert fitting(torch.zeros(2, 78), 6, 77) is None
 
 
@@ -82,10 +82,10 @@ class OnTheCpu(CudaTower):
 
 def test_filled_up_batches_give_the_same_rows() -> None:
     tower = OnTheCpu(4)
-    pictures = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
-    alone = np.concatenate([TorchTower.run(tower, pictures[number : number + 1]) for number in range(6)])
+    images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    alone = np.concatenate([TorchTower.run(tower, images[number : number + 1]) for number in range(6)])
     for rows in (1, 2, 3, 4, 5, 6):
-        np.testing.assert_allclose(tower.run(pictures[:rows]), alone[:rows], atol=1e-6)
+        np.testing.assert_allclose(tower.run(images[:rows]), alone[:rows], atol=1e-6)
     # Five and six are more than it is prepared for, and go as they are.
     assert tower.filled == [1, 2, 3, 4]
 

@@ -52,7 +52,7 @@ def test_batches_of_one_size_say_nothing_of_what_is_fixed() -> None:
     assert costs.seconds("image", 16) == pytest.approx(1.6)
 
 
-# As a processor with two cores did them while it decoded pictures: 0.08 s an item, a little besides, and chance.
+# As a processor with two cores did them while it decoded images: 0.08 s an item, a little besides, and chance.
 SMALL = [(4, 0.56), (4, 0.32), (4, 0.33), (5, 0.44), (5, 0.38), (4, 0.44), (5, 0.39), (4, 0.35), (5, 0.45), (5, 0.36)]
 LARGE = [(32, 2.77), (32, 2.47), (14, 1.09), (16, 1.22), (17, 1.22), (18, 1.54), (17, 1.29), (32, 2.55), (25, 1.95)]
 

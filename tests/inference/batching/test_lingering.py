@@ -104,7 +104,7 @@ def test_what_fails_on_its_way_is_not_waited_for() -> None:
     async def undecodable(batcher: Batcher[Item, int]) -> None:
         with contextlib.suppress(ValueError), batcher.coming(Lane.BULK, 0):
             await asyncio.sleep(0.125)
-            raise ValueError("no picture")
+            raise ValueError("no image")
 
     async def scenario() -> None:
         batcher = model.batcher(linger_s=0.5)

@@ -77,16 +77,16 @@ def test_items_in_a_time(seconds: float, items: int | None) -> None:
     costs = Costs()
     for count in (1, 2, 4, 8):
         for _ in range(2):
-            costs.learn(0, "pictures", count, 1.0 + 0.5 * count)
-    assert costs.items_in("pictures", seconds) == items
+            costs.learn(0, "images", count, 1.0 + 0.5 * count)
+    assert costs.items_in("images", seconds) == items
 
 
 def test_nobody_knows_how_many_items_fit_before_any_was_measured() -> None:
-    assert Costs().items_in("pictures", 1.0) is None
+    assert Costs().items_in("images", 1.0) is None
 
 
 def test_they_are_not_so_short_that_most_of_the_time_is_what_any_batch_costs() -> None:
-    """As captions on a GPU: their steps cost the same for one picture and for many."""
+    """As captions on a GPU: their steps cost the same for one image and for many."""
     model = Model(fixed_s=2.0, per_item_s=0.125)
 
     async def scenario() -> None:

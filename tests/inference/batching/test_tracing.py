@@ -16,7 +16,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInpu
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Answer, Batcher, Lane
 from lensmesh_inference.batching.tracing import item_span
-from lensmesh_inference.pictures.pool import DecodePool
+from lensmesh_inference.images.pool import DecodePool
 from tests.chassis.spans_kept import Traced, id_of, links_of, named, parent_of
 from tests.inference.batching.test_batcher import Doubler, hold, started, until
 

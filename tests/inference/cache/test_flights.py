@@ -194,7 +194,7 @@ async def test_the_one_that_computes_leaves_its_deadline_to_the_queue(callers: C
     assert await asked == Landed("vector", True)
 
 
-async def test_a_bad_picture_is_named_as_in_each_callers_own_request(callers: Callers) -> None:
+async def test_a_bad_image_is_named_as_in_each_callers_own_request(callers: Callers) -> None:
     async def own() -> str:
         raise InvalidInput(Reason.IMAGE_UNDECODABLE, "items[0] is bad", field="items[0]")
 

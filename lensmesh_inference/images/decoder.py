@@ -1,0 +1,204 @@
+"""Who decodes for the models of a process. Imports torch with the first image that a real model is to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from PIL import Image
+
+from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.images.budget import DecodeBudget
+from lensmesh_inference.images.care import CarefulDecoding, NeedsCareError
+from lensmesh_inference.images.content import is_low_content
+from lensmesh_inference.images.counts import DecodeCounts
+from lensmesh_inference.images.header import open_image
+from lensmesh_inference.images.jpeg import part_of
+from lensmesh_inference.images.limits import Costs, ImageLimits
+from lensmesh_inference.images.messages import Asked
+from lensmesh_inference.images.pieces import Structure
+from lensmesh_inference.images.pillow import Decoded, decode_opened
+from lensmesh_inference.images.processes import DecodeProcesses
+from lensmesh_inference.images.quiet import quiet_pillow
+from lensmesh_inference.images.raster import cost_by_pillow, cost_of_jpeg
+from lensmesh_inference.images.structure import look
+from lensmesh_inference.images.suspects import Suspects, state_folder
+from lensmesh_inference.images.transform import Transform
+from lensmesh_inference.images.transparency import Transparency
+
+if TYPE_CHECKING:
+    import torch
+
+    from lensmesh_inference.images.prepare import Prepared
+
+# A library's own way from an upright RGB image to uint8 of shape (3, height, width), for what `Transform` cannot say.
+LibraryTransform: TypeAlias = "Callable[[Image.Image], torch.Tensor]"
+# Up to here threads keep all cores busy: decoding itself needs Python's lock for a twentieth of its time.
+_CORES_FOR_THREADS: Final = 8
+# Left to the event loop, the device's thread and what else runs beside a model.
+_CORES_LEFT: Final = 4
+# More than any device that is known needs.
+_MOST_PROCESSES: Final = 32
+# For texts, and for images that no process takes.
+_MORE_THREADS: Final = 2
+
+
+def choose_processes(requested: int, *, on_gpu: bool, cores: int | None = None) -> int:
+    """How many processes decode: `requested`, or for -1 none up to 8 cores or for models on the CPU, which need the
+    cores themselves, else one for each core but 4."""
+    cores = cpu_count() if cores is None else cores
+    if requested >= 0:
+        return requested
+    return min(cores - _CORES_LEFT, _MOST_PROCESSES) if on_gpu and cores > _CORES_FOR_THREADS else 0
+
+
+class ImageDecoder:
+    """Decodes what is within its limits. Its methods block and may be called from many threads at once.
+
+    What a look at an image's structure proves cheap is decoded in the calling thread. All else, and what needs much
+    memory, or was being decoded when a process ended, is decoded with care (`care.py`).
+    """
+
+    def __init__(
+        self, limits: ImageLimits, *, scaled: bool = True, processes: int = 0, costs: Costs | None = None
+    ) -> None:
+        """With `scaled`, large JPEG images are decoded at a part of their size; with `processes`, what is cheap is
+        decoded not in the caller's thread but in as many processes, which are started for the first images."""
+        quiet_pillow()
+        self._limits = limits
+        self._scaled = scaled
+        self._means = _Means(processes, costs or Costs())
+
+    @property
+    def threads(self) -> int:
+        """How many threads keep it busy."""
+        return self.processes + _MORE_THREADS if self.processes else cpu_count()
+
+    @property
+    def careful_threads(self) -> int:
+        """How many threads keep its careful decoding busy."""
+        return self._means.careful.threads
+
+    @property
+    def processes(self) -> int:
+        """How many processes decode what is cheap; 0: the caller's thread does."""
+        return self._means.quick.count
+
+    @property
+    def pids(self) -> list[int]:
+        """Of its processes, those that have been started."""
+        return self._means.quick.pids + self._means.careful.pids
+
+    @property
+    def counts(self) -> DecodeCounts:
+        """What its processes have refused and dropped."""
+        return self._means.counts
+
+    def within(self, limits: ImageLimits) -> ImageDecoder:
+        """The same, within other limits; not to be closed."""
+        other = ImageDecoder.__new__(ImageDecoder)
+        other._limits, other._scaled, other._means = limits, self._scaled, self._means
+        return other
+
+    def prepare(
+        self,
+        content: bytes,
+        transform: Transform | LibraryTransform,
+        field: str = "image",
+        *,
+        transparency: Transparency = Transparency.DROP,
+    ) -> Prepared:
+        """One image as a model takes it.
+
+        Raises ``InvalidInput`` for a bad one, naming `field`, and ``NeedsCareError`` where it needs care and the
+        calling thread is a quick one.
+        """
+        from lensmesh_inference.images.prepare import Prepared, as_prepared, prepare
+
+        if not isinstance(transform, Transform):
+            decoded = self.check(content, field, transparency=transparency)
+            pixels = transform(decoded.image)
+            return Prepared(pixels, is_low_content(pixels.numpy()), decoded.fully_transparent)
+        structure = self._look(content, field)
+        means = self._means
+        with suppress(NeedsCareError):
+            if self._is_quick(content, structure):
+                if self.processes:
+                    asked = Asked(transform, self._limits, field, self._scaled, transparency)
+                    with means.room(field)(self._cost(structure, transform)):
+                        return as_prepared(*means.quick.decode(content, asked, memory_bytes=means.careful.total_bytes))
+                with means.suspects.decoding(content):
+                    return prepare(
+                        content,
+                        transform,
+                        self._limits,
+                        field,
+                        structure=structure,
+                        room=means.room(field),
+                        scaled=self._scaled,
+                        transparency=transparency,
+                    )
+        asked = Asked(transform, self._limits, field, self._scaled, transparency)
+        return as_prepared(*means.careful.decode(content, asked, structure))
+
+    def check(self, content: bytes, field: str = "image", *, transparency: Transparency = Transparency.DROP) -> Decoded:
+        """The whole image, decoded without torch. Raises as `prepare` does."""
+        structure = self._look(content, field)
+        with suppress(NeedsCareError):
+            if self._is_quick(content, structure):
+                # Headers too are read by Pillow's plugins.
+                with self._means.suspects.decoding(content):
+                    pil_image = open_image(content, self._limits, field)
+                    cost = cost_by_pillow(structure, pil_image.width * pil_image.height)
+                    with self._means.room(field)(cost):
+                        return decode_opened(pil_image, content, field, transparency)
+        asked = Asked(None, self._limits, field, self._scaled, transparency)
+        answer, pixels = self._means.careful.decode(content, asked, structure)
+        return Decoded(Image.fromarray(pixels), answer.fully_transparent)
+
+    def give_up(self) -> None:
+        """End what is decoded with care, in the middle of it."""
+        self._means.careful.give_up()
+
+    def close(self) -> None:
+        """End its processes. Nobody may be decoding any more."""
+        self._means.quick.close()
+        self._means.careful.close()
+        self._means.suspects.close()
+
+    def _look(self, content: bytes, field: str) -> Structure:
+        # What is too large is refused for that.
+        return look(content, field) if len(content) <= self._limits.max_bytes else Structure("")
+
+    def _cost(self, structure: Structure, transform: Transform) -> int:
+        if structure.container != "JPEG":
+            return cost_by_pillow(structure, structure.pixels)
+        height, width = max(1, structure.height), max(1, structure.width)
+        part = part_of(height, width, transform.resized(height, width)) if self._scaled else 1
+        return cost_of_jpeg(structure, structure.pixels, part)
+
+    def _is_quick(self, content: bytes, structure: Structure) -> bool:
+        # What has no known beginning is decoded by nobody, and told so at once.
+        return (structure.usual or not structure.container) and content not in self._means.suspects
+
+
+class _Means:
+    """With what decoders of one family decode."""
+
+    def __init__(self, processes: int, costs: Costs) -> None:
+        self.counts = DecodeCounts()
+        self.quick = DecodeProcesses(processes, "torch", cpu_s=costs.cpu_s, counts=self.counts)
+        self.budget = DecodeBudget(costs.memory_bytes // 3)
+        self.careful = CarefulDecoding(costs.memory_bytes - self.budget.total_bytes, costs.cpu_s, self.counts)
+        self.suspects = Suspects(state_folder(costs.state_dir))
+
+    def room(self, field: str) -> Callable[[int], AbstractContextManager[None]]:
+        """Room in the budget of what is cheap."""
+        return lambda size_bytes: self.budget.hold(self.within_each(size_bytes), field)
+
+    def within_each(self, size_bytes: int) -> int:
+        """As many bytes, if they are few. Raises ``NeedsCareError``."""
+        if size_bytes > self.budget.total_bytes // 2:
+            raise NeedsCareError
+        return size_bytes

@@ -1,0 +1,74 @@
+"""What a service and its decoding processes say to each other, pickled; images and pixels follow as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lensmesh_chassis.errors import InvalidInput, Violation
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.transform import Transform
+from lensmesh_inference.images.transparency import Transparency
+
+READY = b"ready"
+# The process has the image, and begins with it.
+BEGUN = b"begun"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be made of the image that follows, and what it may cost.
+
+    Without a `transform`, the whole image is decoded and answered. Limits of 0 are none: `memory_bytes` are beside what
+    the process has before it begins, `cpu_s` are seconds on a processor.
+    """
+
+    transform: Transform | None
+    limits: ImageLimits
+    field: str
+    scaled: bool
+    transparency: Transparency = Transparency.DROP
+    memory_bytes: int = 0
+    cpu_s: float = 0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An ``InvalidInput`` of one image, which does not survive pickling."""
+
+    reason: Reason
+    message: str
+    violations: tuple[Violation, ...]
+    metadata: dict[str, str]
+
+    @classmethod
+    def of(cls, error: InvalidInput) -> Refused:
+        """As it was raised."""
+        return cls(error.reason, error.message, tuple(error.violations), error.metadata)
+
+    def error(self) -> InvalidInput:
+        """As it was raised, once more."""
+        return InvalidInput(self.reason, self.message, violations=self.violations, metadata=self.metadata)
+
+    def error_of(self, field: str) -> InvalidInput:
+        """As it was raised, but of an image at another place in another call."""
+        message = self.message
+        for violation in self.violations:
+            message = message.replace(violation.field, field, 1)
+        return InvalidInput(self.reason, message, field=field, metadata=self.metadata)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Pixels follow, or the image was refused, or `bug` is the trace of an error that nobody expected.
+
+    `shape` is that of the pixels: (3, height, width) of a prepared image, (height, width, 3) of a whole one.
+    `low_content` and `fully_transparent` are as in `Prepared`. With `overfilled` memory was not enough.
+    """
+
+    shape: tuple[int, int, int] = (0, 0, 0)
+    refused: Refused | None = None
+    bug: str = ""
+    overfilled: bool = False
+    low_content: bool = False
+    fully_transparent: bool = False

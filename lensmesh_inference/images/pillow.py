@@ -1,0 +1,145 @@
+"""Any image decoded by Pillow.
+
+What each kind of image becomes: the first frame of an animation or of a multi-page file; 16-bit grey scaled to 8
+bits (not clipped); CMYK converted; transparency dropped, not blended, as open_clip's own ``convert("RGB")`` does, so
+that vectors agree with those that open_clip computes from the same file, or on white where that is asked for; EXIF
+orientation applied. All of it before any resizing: open_clip's transform, given a palette image, would resize the
+palette's indices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_inference.images.content import is_low_content
+from lensmesh_inference.images.damage import damaged, undecodable, unsupported
+from lensmesh_inference.images.header import open_image, open_without_ancillary
+from lensmesh_inference.images.jpeg import JPEG_FORMATS, decode_jpeg
+from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.orientation import TURNS, orientation
+from lensmesh_inference.images.png_damage import ends_early
+from lensmesh_inference.images.tiff import DeepTiff, check_tiff, rare_coding
+from lensmesh_inference.images.tones import SAMPLED, Range, narrowed, to_bytes
+from lensmesh_inference.images.transparency import Transparency, alpha_of, is_clear, on_white
+
+# Tells how many bytes libraries have written to standard error.
+Heard: TypeAlias = Callable[[], int]
+# For models that resize nothing themselves.
+_LOOKED_AT_PX: Final = (128, 128)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An upright RGB image; `fully_transparent` where no pixel of the file can be seen."""
+
+    image: Image.Image
+    fully_transparent: bool = False
+
+    def digest(self) -> bytes:
+        """SHA-256 of what can be seen: "WIDTHxHEIGHT:" and the RGB bytes, row by row."""
+        size = f"{self.image.width}x{self.image.height}:"
+        return hashlib.sha256(size.encode() + self.image.tobytes()).digest()
+
+    def low_content(self) -> bool:
+        """Whether the image is of one colour, or nearly so."""
+        small = self.image.resize(_LOOKED_AT_PX, Image.Resampling.BOX, reducing_gap=2)
+        return is_low_content(np.asarray(small).transpose(2, 0, 1))
+
+
+def nothing() -> int:
+    """Hear nothing: where more than one thread decodes, nobody knows which image libraries tell of."""
+    return 0
+
+
+def decode_image(
+    content: bytes, limits: ImageLimits, field: str = "image", *, transparency: Transparency = Transparency.DROP
+) -> Image.Image:
+    """Decode one image, completely: nothing is left to be read lazily in somebody else's batch.
+
+    Returns an upright RGB image. Raises ``InvalidInput`` with a reason of its own for each way to be bad; `field`
+    is its dotted path in the request. Width and height are read from the header and checked before a pixel is
+    decoded.
+    """
+    return decode_opened(open_image(content, limits, field), content, field, transparency).image
+
+
+def decode_opened(
+    pil_image: Image.Image,
+    content: bytes,
+    field: str,
+    transparency: Transparency = Transparency.DROP,
+    heard: Heard = nothing,
+) -> Decoded:
+    """The rest of `decode_image`, for an image that `open_image` has let through.
+
+    `heard` tells how much libraries have written to standard error, which is an error of the image where it grows.
+    """
+    alpha = None
+    if pil_image.format in JPEG_FORMATS:
+        rgb = Image.fromarray(
+            decode_jpeg(content, pil_image.size, (0, 0), field, inks=pil_image.mode == "CMYK", scaled=False)[0]
+        )
+    else:
+        try:
+            pil_image = _loaded(pil_image, content, field, heard)
+            alpha = alpha_of(pil_image, content)
+            rgb = _to_rgb(pil_image)
+            if alpha is not None and transparency is Transparency.WHITE:
+                rgb = on_white(rgb, alpha)
+        except InvalidInput:
+            raise
+        except Exception as error:
+            # Pillow's plugins raise whatever their parser stumbles over: OSError, SyntaxError, struct.error,
+            # ValueError, EOFError.
+            rare = rare_coding(content)
+            raise (unsupported(rare, field) if rare else undecodable(content, error, field)) from error
+    turn = TURNS.get(orientation(pil_image))
+    return Decoded(rgb if turn is None else rgb.transpose(turn), alpha is not None and is_clear(alpha))
+
+
+def _loaded(pil_image: Image.Image, content: bytes, field: str, heard: Heard) -> Image.Image:
+    """The image with all its pixels, if need be without its metadata."""
+    is_tiff, before = pil_image.format == "TIFF", heard()
+    try:
+        if is_tiff and not isinstance(pil_image, DeepTiff):
+            check_tiff(content, field)
+        pil_image.load()
+        if is_tiff and heard() > before:
+            raise damaged(field, "its decoder tells of errors")
+    except InvalidInput:
+        raise
+    except Exception as error:
+        bare = open_without_ancillary(content)
+        if bare is None:
+            raise
+        try:
+            bare.load()
+        except Exception:  # noqa: BLE001 - its pixels are damaged too
+            raise error from None
+        pil_image = bare
+    if ends_early(pil_image, content):
+        raise damaged(field, "its compressed data ends before its pixels do")
+    return pil_image
+
+
+def _to_rgb(pil_image: Image.Image) -> Image.Image:
+    mode = pil_image.mode
+    if mode == "RGB":
+        # A plugin's own class keeps the file's buffer alive: a plain image does not.
+        return pil_image.copy()
+    if mode.startswith("I;16"):
+        # Of a PNG: those of TIFF files come as bytes.
+        levels = np.asarray(pil_image).astype(np.uint16)
+        step = max(1, int((levels.size / SAMPLED) ** 0.5))
+        return Image.fromarray(to_bytes(levels, narrowed(Range(0, 65535), levels[::step, ::step]))).convert("RGB")
+    if mode in {"P", "PA", "La", "RGBa"}:
+        # Straight to RGB, Pillow would warn about transparency in bytes; the colours are the same this way.
+        return pil_image.convert({"La": "LA"}.get(mode, "RGBA")).convert("RGB")
+    return pil_image.convert("RGB")

@@ -1,0 +1,85 @@
+"""Where images are decoded: never on the event loop, never in the device's thread, and none in another's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from lensmesh_inference.batching.lanes import Lane
+from lensmesh_inference.batching.running import Running
+from lensmesh_inference.devices import DeviceFacts, cpu_count
+from lensmesh_inference.images.care import NeedsCareError, be_quick
+from lensmesh_inference.images.decoder import ImageDecoder, choose_processes
+from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.threads import LaneThreads
+from lensmesh_inference.settings import ModelServiceSettings
+
+T = TypeVar("T")
+
+CAREFUL_END_S = 5.0
+
+
+def open_pool(settings: ModelServiceSettings, devices: Iterable[DeviceFacts]) -> DecodePool:
+    """A pool as the settings of a service say, for models on these devices."""
+    processes = choose_processes(settings.decode_processes, on_gpu=any(one.id != "cpu" for one in devices))
+    decoder = ImageDecoder(
+        settings.image_limits, scaled=settings.scaled_decoding, processes=processes, costs=settings.decode_costs
+    )
+    return DecodePool(settings.decode_threads or decoder.threads, decoder=decoder)
+
+
+class DecodePool:
+    """At most `threads` jobs at a time, interactive ones first. What waits here leaves at once when it is cancelled.
+
+    A job whose image needs care leaves its thread to the others and is begun anew among the careful ones.
+    """
+
+    def __init__(self, threads: int = 0, *, decoder: ImageDecoder | None = None, name: str = "decode") -> None:
+        """What runs here decodes with `decoder`, which is closed with the pool."""
+        self.decoder = decoder or ImageDecoder(ImageLimits())
+        self.threads = threads or cpu_count()
+        self.name = name
+        self._quick = LaneThreads(self.threads, name=name, begin=be_quick)
+        self._careful = LaneThreads(self.decoder.careful_threads, name=f"{name}-careful")
+
+    async def run(self, function: Callable[..., T], *args: object, lane: Lane = Lane.INTERACTIVE) -> T:
+        """Call `function(*args)` in a thread and wait for it.
+
+        A job that has begun runs to its end even if cancelled.
+        """
+        try:
+            return await self._quick.run(function, *args, lane=lane)
+        except NeedsCareError:
+            return await self._careful.run(function, *args, lane=lane)
+
+    def running(self) -> Sequence[Running]:
+        """What the threads work on. May be read from any thread.
+
+        Nothing of what processes decode: one that hangs is ended, with its image refused, and not the service.
+        """
+        jobs = {} if self.decoder.processes else self._quick.jobs
+        return [Running(number, "an item has been in preparation", None, thread) for number, thread in jobs.items()]
+
+    @property
+    def lost(self) -> bool:
+        """Never: threads do not get lost."""
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread has begun."""
+        return self._quick.waiting + self._careful.waiting
+
+    async def close(self) -> None:
+        """End the threads after the jobs that they are in, and then the decoder's processes.
+
+        What is decoded with care may take minutes on a busy machine: it is given up after `CAREFUL_END_S` seconds.
+        """
+        careful = asyncio.create_task(asyncio.to_thread(self._careful.close))
+        await asyncio.to_thread(self._quick.close)
+        done, _ = await asyncio.wait([careful], timeout=CAREFUL_END_S)
+        if not done:
+            self.decoder.give_up()
+        await careful
+        await asyncio.to_thread(self.decoder.close)

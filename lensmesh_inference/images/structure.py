@@ -1,0 +1,44 @@
+"""How an encoded image is built, found from its bytes alone before any decoder sees them.
+
+Pieces (segments, chunks, blocks, tags) are counted and never read, and counting ends at a limit, so that a look takes
+milliseconds at whatever a stranger sends. What is built of more pieces than any encoder makes is refused; what is
+unusual is told by `Structure.usual`, for whoever decodes it to be careful.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.images import chunks, jpeg_segments, tiff_directories
+from lensmesh_inference.images.pieces import Structure, TooComplexError
+
+_WALKERS: Final[tuple[tuple[tuple[bytes, ...], Callable[[bytes], Structure]], ...]] = (
+    ((b"\xff\xd8",), jpeg_segments.walk),
+    ((b"\x89PNG",), chunks.walk_png),
+    ((b"RIFF",), chunks.walk_webp),
+    ((b"GIF8",), chunks.walk_gif),
+    ((b"BM",), chunks.walk_bmp),
+    (tiff_directories.MAGIC, tiff_directories.walk),
+)
+
+
+def look(content: bytes, field: str = "image") -> Structure:
+    """Tell how an image is built. Raises ``InvalidInput`` (IMAGE_TOO_COMPLEX), naming `field`, the limit and the fix.
+
+    A damaged or unknown file is no error here: its decoder tells what is wrong with it.
+    """
+    try:
+        for magic, walk in _WALKERS:
+            if content.startswith(magic):
+                return walk(content)
+    except TooComplexError as error:
+        raise InvalidInput(
+            Reason.IMAGE_TOO_COMPLEX,
+            f"{field} is built of more than {error.limit} {error.what}, which no image needs: encode it again.",
+            field=field,
+            metadata={"limit": error.limit, "what": error.what},
+        ) from error
+    return Structure("")
