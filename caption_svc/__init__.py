@@ -1,1 +1,1 @@
-"""The captioner: pictures in words, by any BLIP captioner of transformers, the bundled shapes model, or a mock."""
+"""The captioner: images in words, by any BLIP captioner of transformers, the bundled shapes model, or a mock."""

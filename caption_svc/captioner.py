@@ -32,10 +32,10 @@ class ModelFacts(Facts):
 
 @dataclass(frozen=True)
 class Plan:
-    """How one call's captions are generated. Pictures of equal plans share a batch.
+    """How one call's captions are generated. Images of equal plans share a batch.
 
     `prompt_ids` are the prompt's tokens without special ones; `max_tokens` counts generated tokens, the end token
-    included. `transparency` is what the model sees where a picture is transparent.
+    included. `transparency` is what the model sees where an image is transparent.
     """
 
     prompt: str
@@ -57,11 +57,11 @@ class Caption:
 
 @dataclass
 class Job:
-    """One picture on its way through the model.
+    """One image on its way through the model.
 
     `pixels` is what `CaptionModel.prepare` made of it. `on_text` is called in the model's thread, after each step,
     with the text so far that no later step changes. `abandoned` is set when nobody waits any more: generation leaves
-    the picture out from then on, and what it answers for it means nothing.
+    the image out from then on, and what it answers for it means nothing.
     """
 
     pixels: Any
@@ -74,7 +74,7 @@ Worker: TypeAlias = Callable[[Sequence[Job]], Sequence[Caption | LensmeshError]]
 
 
 class CaptionModel(Protocol):
-    """A model that describes pictures."""
+    """A model that describes images."""
 
     @property
     def facts(self) -> ModelFacts:
@@ -82,7 +82,7 @@ class CaptionModel(Protocol):
 
     @property
     def input_bytes(self) -> int:
-        """Memory that one prepared picture holds while it waits."""
+        """Memory that one prepared image holds while it waits."""
 
     def devices(self) -> Sequence[DeviceFacts]:
         """Where it runs, memory as of now."""
@@ -93,13 +93,13 @@ class CaptionModel(Protocol):
     def prepare(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> Any:
-        """Decode one encoded picture and make it the model's input. Runs in the pool's threads.
+        """Decode one encoded image and make it the model's input. Runs in the pool's threads.
 
-        Raises ``InvalidInput`` for a bad picture, naming `field`.
+        Raises ``InvalidInput`` for a bad image, naming `field`.
         """
 
     def workers(self) -> Sequence[Worker]:
         """One function for each device, called in a thread of its own.
 
-        It describes pictures of one plan, one answer for each, in order.
+        It describes images of one plan, one answer for each, in order.
         """

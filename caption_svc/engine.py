@@ -32,7 +32,7 @@ class Described:
 
 
 class Captioner:
-    """Describes pictures with one model."""
+    """Describes images with one model."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class Captioner:
         on_text: Callable[[str], None] | None = None,
         cached: bool = True,
     ) -> CaptionWork:
-        """What one picture asks of the model. `deadline` is a time of the event loop's clock.
+        """What one image asks of the model. `deadline` is a time of the event loop's clock.
 
-        `field` is the picture's dotted path in its request; `on_text` is called in another thread while the caption
+        `field` is the image's dotted path in its request; `on_text` is called in another thread while the caption
         grows, unless the cache has it or it is made for somebody else. `cached` False has the model itself answer.
         """
         abandoned = threading.Event()
@@ -106,7 +106,7 @@ class Captioner:
         )
 
     async def look_up(self, works: Sequence[CaptionWork]) -> None:
-        """Ask the cache for a whole call's pictures; what it has needs no room."""
+        """Ask the cache for a whole call's images; what it has needs no room."""
         await self.engine.look_up(works)
 
     def admit(self, works: Sequence[CaptionWork], lane: Lane) -> AbstractContextManager[Seat | None]:
@@ -114,11 +114,11 @@ class Captioner:
         return self.engine.admit(works, lane)
 
     async def describe(self, work: CaptionWork, *, seat: Seat | None = None) -> Described:
-        """Decode one picture and describe it, or say what the cache has.
+        """Decode one image and describe it, or say what the cache has.
 
         Without a seat it is looked up, and waits for room in its lane, as streams do. Cancelling stops it wherever it
         is: waiting, or between two tokens, unless somebody else waits for the same. Raises ``InvalidInput`` for a bad
-        picture, and what `Batcher.submit` raises.
+        image, and what `Batcher.submit` raises.
         """
         done = await self.engine.answer(work, seat=seat)
         return Described(done.value, done.timing)
@@ -128,7 +128,7 @@ class Captioner:
     ) -> AsyncGenerator[str | Described, None]:
         """The caption piece by piece, leading spaces included, then the whole. The pieces joined are its text.
 
-        A caption that is known already comes in one piece. The picture rides in batches like any other; closing the
+        A caption that is known already comes in one piece. The image rides in batches like any other; closing the
         iterator stops it between two tokens.
         """
         loop = asyncio.get_running_loop()
@@ -156,7 +156,7 @@ class Captioner:
                 await asyncio.gather(task, return_exceptions=True)
 
     def canary(self, max_tokens: int) -> Callable[[int], Awaitable[str]]:
-        """The canary's question to one device: what a picture that is always the same shows."""
+        """The canary's question to one device: what an image that is always the same shows."""
         content, plan = golden_png(), self.model.plan("", max_tokens, 1)
 
         async def ask(device: int) -> str:

@@ -30,7 +30,7 @@ from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Seat
 from lensmesh_inference.batching.tracing import item_span
 
-# One picture of a stream: its place there, itself, and its dotted path in its message.
+# One image of a stream: its place there, itself, and its dotted path in its message.
 _Item = tuple[int, caption_pb2.CaptionStreamItem, str]
 
 
@@ -136,14 +136,14 @@ class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
     async def _read(
         self, image: common_pb2.Image, field: str, order: Order, context: Any, fetches: Fetching
     ) -> CaptionWork:
-        """What one picture asks of the model; raises for one without bytes."""
+        """What one image asks of the model; raises for one without bytes."""
         content = await image_content(image, field, fetches)
         return order.captioner.work(content, order.plan, lane=order.lane, field=field, deadline=_deadline(context))
 
     async def _result(
         self, index: int, read: Awaitable[CaptionWork], order: Order, *, seat: Seat | None = None, ref: str = ""
     ) -> caption_pb2.CaptionResult:
-        """One picture's answer, be it its error; without a seat it waits for room."""
+        """One image's answer, be it its error; without a seat it waits for room."""
         arrived = time.monotonic()
         try:
             with item_span(index, _facts(order) | ({spans.ITEM_REF: ref} if ref else {})) as span:

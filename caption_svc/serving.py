@@ -46,7 +46,7 @@ class Serving:
         self.served: dict[str, Served] = {}
 
     async def add(self, model: CaptionModel) -> None:
-        """Start the model's queue, and have it caption the canary's picture, so that no caller is the first."""
+        """Start the model's queue, and have it caption the canary's image, so that no caller is the first."""
         name, settings = model.facts.name, self._settings
         if self._pool is None:
             self._pool = open_pool(settings, model.devices())
@@ -59,7 +59,7 @@ class Serving:
         ask = captioner.canary(max_tokens=settings.usual_caption_tokens)
         canary = await self.health.trust(captioner.engine, ask, str.__eq__, parity=model.facts.parity_cosine)
         self.served[name] = Served(captioner, canary)
-        _log.info("%s is warm and says of the canary's picture: %s", name, canary.known)
+        _log.info("%s is warm and says of the canary's image: %s", name, canary.known)
 
     async def stop(self) -> None:
         """Fail what is queued and end all threads."""

@@ -23,7 +23,7 @@ class CaptionSettings(ModelServiceSettings):
         description="What `auto` takes where torch and the weights are on this machine; it never downloads.",
     )
     # A caption costs some fifteen embeddings: as much waiting is in far fewer items.
-    max_batch: int = Field(default=16, ge=1, description="Pictures that are captioned together.")
+    max_batch: int = Field(default=16, ge=1, description="Images that are captioned together.")
     max_queue_items: int = Field(default=512, ge=1, description="Items waiting in each lane of one model.")
     stream_items: int = Field(default=64, ge=1, description="Items of one stream in flight before reading stops.")
     max_items: int = Field(default=64, ge=1, description="Items in one call or one stream message.")

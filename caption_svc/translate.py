@@ -24,7 +24,7 @@ def caption_message(described: Described, label: str) -> common_pb2.Caption:
 
 
 def result_message(described: Described, label: str) -> caption_pb2.CaptionResult:
-    """One picture's caption with its timings."""
+    """One image's caption with its timings."""
     return caption_pb2.CaptionResult(
         caption=caption_message(described, label),
         timings=write_timings(described.timing),

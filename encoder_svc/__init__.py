@@ -1,1 +1,1 @@
-"""EncoderService: pictures and texts as vectors."""
+"""EncoderService: images and texts as vectors."""

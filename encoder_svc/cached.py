@@ -17,7 +17,7 @@ _KNOWN: Final = 0x80
 
 
 def scope_of(facts: ModelFacts, modality: Modality, transparency: Transparency) -> str:
-    """What names the vectors of a model's pictures, or of its texts.
+    """What names the vectors of a model's images, or of its texts.
 
     They are kept as the model makes them, so that its unit-length space and its raw one share them. Of texts all its
     spaces do.

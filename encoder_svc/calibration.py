@@ -1,4 +1,4 @@
-"""Pictures that int8 is calibrated on: a folder of photographs, or drawn scenes where there is none."""
+"""Images that int8 is calibrated on: a folder of photographs, or drawn scenes where there is none."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.quantization import Calibration
 
-# Ranges settle with some hundred pictures; more take longer and change little.
-MOST_PICTURES: Final = 256
-_LEAST_PICTURES: Final = 16
+# Ranges settle with some hundred images; more take longer and change little.
+MOST_IMAGES: Final = 256
+_LEAST_IMAGES: Final = 16
 _DRAWN: Final = 128
 _DRAWN_PX: Final = 320
 # Not the scenes that figures are measured on.
@@ -28,19 +28,19 @@ _log = logging.getLogger(__name__)
 
 
 def calibration(folder: str, prepare: Callable[[bytes], torch.Tensor]) -> Calibration:
-    """What to calibrate on; `prepare` makes a model's input of an encoded picture.
+    """What to calibrate on; `prepare` makes a model's input of an encoded image.
 
-    `folder` is the setting `calibration_dir`. Its first pictures are taken, by name, and their content is part of the
-    calibration's name, as vectors depend on it. Raises ``PreconditionFailed`` for a folder without pictures.
+    `folder` is the setting `calibration_dir`. Its first images are taken, by name, and their content is part of the
+    calibration's name, as vectors depend on it. Raises ``PreconditionFailed`` for a folder without images.
     """
     if not folder:
         _log.warning(
             "int8 is calibrated on %d drawn scenes, which real photographs may differ from: set "
-            "LENSMESH_ENCODER_CALIBRATION_DIR to a folder with some hundred typical pictures",
+            "LENSMESH_ENCODER_CALIBRATION_DIR to a folder with some hundred typical images",
             _DRAWN,
         )
         return Calibration("scenes-1", lambda: (prepare(content).unsqueeze(0) for content in _scenes()))
-    paths = _pictures(Path(folder).expanduser())
+    paths = _images(Path(folder).expanduser())
     digest = hashlib.sha256()
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -54,16 +54,16 @@ def _scenes() -> Iterator[bytes]:
         yield file.getvalue()
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
-    if len(paths) < _LEAST_PICTURES:
+    if len(paths) < _LEAST_IMAGES:
         raise PreconditionFailed(
             Reason.OPTION_INVALID,
-            f"calibration_dir {folder} holds {len(paths)} pictures ({', '.join(sorted(_SUFFIXES))}): put at least "
-            f"{_LEAST_PICTURES} typical ones there, or set it to nothing.",
+            f"calibration_dir {folder} holds {len(paths)} images ({', '.join(sorted(_SUFFIXES))}): put at least "
+            f"{_LEAST_IMAGES} typical ones there, or set it to nothing.",
             field="calibration_dir",
         )
-    return paths[:MOST_PICTURES]
+    return paths[:MOST_IMAGES]
 
 
 def _readable(paths: Iterable[Path], prepare: Callable[[bytes], torch.Tensor]) -> Iterator[torch.Tensor]:

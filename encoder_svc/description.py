@@ -17,7 +17,7 @@ from lensmesh_inference.tokenization import is_uncased_bert, tokenization
 
 
 def preprocessing_facts(config: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
-    """How pictures and texts are made into a model's inputs; `config` has the fields of open_clip's `PreprocessCfg`."""
+    """How images and texts are made into a model's inputs; `config` has the fields of open_clip's `PreprocessCfg`."""
     size = config["size"]
     sides = [size, size] if isinstance(size, int) else [int(side) for side in size]
     return {

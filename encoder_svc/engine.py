@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from encoder_svc.cached import VectorCodec, scope_of
-from encoder_svc.model import PICTURE_GROUP, Embedded, EncoderModel, Modality, Prepared, Space, Vector
+from encoder_svc.model import IMAGE_GROUP, Embedded, EncoderModel, Modality, Prepared, Space, Vector
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.errors import InternalFault, InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
@@ -29,7 +29,7 @@ from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.pool import DecodePool, open_pool
 from lensmesh_inference.images.transparency import Transparency
 
-# The unit vectors of the canary's picture and text.
+# The unit vectors of the canary's image and text.
 Answers: TypeAlias = tuple[Vector, Vector]
 
 # More than a query or a caption has; a thread does some thousand such texts a second.
@@ -40,8 +40,8 @@ CANARY_COSINE = 0.99
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One encoded picture; `field` is its dotted path in the request."""
+class ImageInput:
+    """One encoded image; `field` is its dotted path in the request."""
 
     content: bytes
     field: str
@@ -55,13 +55,13 @@ class Text:
     field: str
 
 
-Item: TypeAlias = Picture | Text
+Item: TypeAlias = ImageInput | Text
 EncodeWork: TypeAlias = Work[Prepared, Embedded]
 
 
 def facts_of(item: Item) -> dict[str, str | int]:
     """What a span may tell of an item."""
-    if isinstance(item, Picture):
+    if isinstance(item, ImageInput):
         return {spans.ITEM_KIND: "image", spans.ITEM_BYTES: len(item.content)}
     facts: dict[str, str | int] = {spans.ITEM_KIND: "text", spans.ITEM_BYTES: len(item.text.encode())}
     if spans.shows_content():
@@ -133,7 +133,7 @@ class Served:
 
     def size_of(self, item: Item) -> int:
         """Bytes that an item holds until it is answered, decoded and not yet decoded."""
-        if isinstance(item, Picture):
+        if isinstance(item, ImageInput):
             return len(item.content) + self.model.facts.image_bytes
         return len(item.text) * 4 + self.model.facts.context_tokens * 8
 
@@ -194,17 +194,17 @@ class Engine:
         self._health.stop()
 
     async def _ask(self, served: Served, device: int) -> Answers:
-        """The canary's question to one device: the vectors of a picture and a text that are always the same."""
+        """The canary's question to one device: the vectors of an image and a text that are always the same."""
         job = Job(served, served.model.facts.spaces[0], Lane.INTERACTIVE, None)
-        picture, text = Picture(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
+        image, text = ImageInput(golden_png(), "canary"), Text(GOLDEN_TEXT, "canary")
         # What callers may send is limited by settings; this is none of theirs. And the model has to answer it itself.
         decoder = self.pool.decoder.within(ImageLimits())
-        works = [_work(item, job, decoder, self.texts, cached=False) for item in (picture, text)]
+        works = [_work(item, job, decoder, self.texts, cached=False) for item in (image, text)]
         for work in works:
             work.device = device
         with served.engine.admit(works, job.lane) as seat:
-            picture_done, text_done = [await served.engine.answer(work, seat=seat) for work in works]
-        return _unit(picture_done.value.vector), _unit(text_done.value.vector)
+            image_done, text_done = [await served.engine.answer(work, seat=seat) for work in works]
+        return _unit(image_done.value.vector), _unit(text_done.value.vector)
 
     def job(self, space_id: str, lane: Lane, deadline: float | None, transparency: Transparency | None = None) -> Job:
         """Who answers in this space; empty means the first model's default, or its first one of `transparency`.
@@ -263,7 +263,7 @@ class Engine:
         )
 
     def _check(self, item: Item) -> None:
-        if isinstance(item, Picture):
+        if isinstance(item, ImageInput):
             return
         if not item.text.strip():
             raise InvalidInput(Reason.TEXT_EMPTY, f"{item.field} is empty: send at least one word.", field=item.field)
@@ -279,23 +279,23 @@ class Engine:
 
 def _work(item: Item, job: Job, decoder: ImageDecoder, texts: Texts, *, cached: bool = True) -> EncodeWork:
     model = job.served.model
-    modality: Modality = "image" if isinstance(item, Picture) else "text"
+    modality: Modality = "image" if isinstance(item, ImageInput) else "text"
     return Work(
         functools.partial(_prepare, item, model, decoder, job.space.transparency),
-        step="decode" if isinstance(item, Picture) else "tokenize",
+        step="decode" if isinstance(item, ImageInput) else "tokenize",
         size_bytes=job.served.size_of(item),
         lane=job.lane,
         deadline=job.deadline,
         pool=texts.pool_of(item.text) if isinstance(item, Text) else None,
-        group=PICTURE_GROUP if isinstance(item, Picture) else None,
-        content=item.content if isinstance(item, Picture) else item.text.encode(),
+        group=IMAGE_GROUP if isinstance(item, ImageInput) else None,
+        content=item.content if isinstance(item, ImageInput) else item.text.encode(),
         scope=scope_of(model.facts, modality, job.space.transparency) if cached else "",
     )
 
 
 def _prepare(item: Item, model: EncoderModel, decoder: ImageDecoder, transparency: Transparency) -> Prepared:
     """In the pool's thread: the item as the model takes it."""
-    if isinstance(item, Picture):
+    if isinstance(item, ImageInput):
         return model.prepare_image(item.content, decoder, item.field, transparency)
     return model.prepare_text(item.text)
 

@@ -1,7 +1,7 @@
 """`python -m encoder_svc.evaluate --precision int8`: what a backend and a precision cost, as JSON.
 
 The model is loaded as the service loads it, once as asked for and once by torch in float32. Told are the cosines
-between both over pictures, and for the bundled model what each finds: recall of held-out scenes by their captions.
+between both over images, and for the bundled model what each finds: recall of held-out scenes by their captions.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _SCENE_PX: Final = 256
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
-def compare(settings: EncoderSettings, pictures: Sequence[bytes], texts: Sequence[str]) -> dict[str, Any]:
+def compare(settings: EncoderSettings, images: Sequence[bytes], texts: Sequence[str]) -> dict[str, Any]:
     """Figures of the settings' model beside the same by torch in float32.
 
-    Text n belongs to picture n alone; with no texts only cosines are told.
+    Text n belongs to image n alone; with no texts only cosines are told.
     """
     exact = settings.model_copy(update={"backend": "torch", "precision": "float32"})
-    report: dict[str, Any] = {"model": settings.model, "pictures": len(pictures)}
+    report: dict[str, Any] = {"model": settings.model, "pictures": len(images)}
     seen: dict[str, Vector] = {}
     for name, chosen in (("float32", exact), ("asked", settings)):
         model = open_model(settings.model, chosen)
         facts = model.facts
-        seen[name] = image_vectors(model, pictures, settings)
+        seen[name] = image_vectors(model, images, settings)
         report[name] = {
             "backend": facts.backend,
             "precision": facts.precision,
@@ -54,10 +54,10 @@ def compare(settings: EncoderSettings, pictures: Sequence[bytes], texts: Sequenc
     return report
 
 
-def image_vectors(model: EncoderModel, pictures: Sequence[bytes], settings: EncoderSettings) -> Vector:
-    """A unit vector for each picture."""
+def image_vectors(model: EncoderModel, images: Sequence[bytes], settings: EncoderSettings) -> Vector:
+    """A unit vector for each image."""
     decoder = ImageDecoder(settings.image_limits)
-    return _vectors(model, (model.prepare_image(content, decoder, "image") for content in pictures))
+    return _vectors(model, (model.prepare_image(content, decoder, "image") for content in images))
 
 
 def text_vectors(model: EncoderModel, texts: Sequence[str]) -> Vector:
@@ -65,9 +65,9 @@ def text_vectors(model: EncoderModel, texts: Sequence[str]) -> Vector:
     return _vectors(model, map(model.prepare_text, texts))
 
 
-def recalls(texts: Vector, pictures: Vector) -> dict[str, float]:
-    """Shares of texts whose own picture is the nearest, and among the five nearest."""
-    scores = texts @ pictures.T
+def recalls(texts: Vector, images: Vector) -> dict[str, float]:
+    """Shares of texts whose own image is the nearest, and among the five nearest."""
+    scores = texts @ images.T
     ranks = (scores > scores.diagonal()[:, None]).sum(axis=1)
     return {f"recall_at_{top}": float((ranks < top).mean()) for top in (1, 5)}
 
@@ -103,8 +103,10 @@ def main() -> None:
     parser.add_argument("--model", default="shapes", help="as in LENSMESH_ENCODER_MODEL")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", default="int8")
-    parser.add_argument("--calibration-dir", default="", help="typical pictures to calibrate int8 on")
-    parser.add_argument("--pictures", type=Path, help="folder of pictures to compare on, instead of held-out scenes")
+    parser.add_argument("--calibration-dir", default="", help="typical images to calibrate int8 on")
+    parser.add_argument(
+        "--pictures", dest="images", type=Path, help="folder of images to compare on, instead of held-out scenes"
+    )
     parser.add_argument("--scenes", type=int, default=1000)
     options = parser.parse_args()
     settings = EncoderSettings(
@@ -113,15 +115,15 @@ def main() -> None:
         precision=options.precision,
         calibration_dir=options.calibration_dir,
     )
-    if options.pictures is None:
-        pictures, texts = scenes(options.scenes)
+    if options.images is None:
+        images, texts = scenes(options.scenes)
     else:
-        files = sorted(path for path in options.pictures.rglob("*") if path.suffix.lower() in _SUFFIXES)
-        pictures, texts = [path.read_bytes() for path in files], []
+        files = sorted(path for path in options.images.rglob("*") if path.suffix.lower() in _SUFFIXES)
+        images, texts = [path.read_bytes() for path in files], []
     # nncf shows its progress on standard output, where the figures are to be alone.
     with contextlib.redirect_stdout(sys.stderr):
         # Captions of drawn scenes say something to the bundled model alone.
-        report = compare(settings, pictures, texts if options.model == "shapes" else [])
+        report = compare(settings, images, texts if options.model == "shapes" else [])
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
 
 

@@ -29,19 +29,19 @@ _VECTORS = "vectors.npz"
 
 @dataclass(frozen=True)
 class Golden:
-    """Encoded pictures and texts, and open_clip's own vectors of them: float32, not normalized, a row for each."""
+    """Encoded images and texts, and open_clip's own vectors of them: float32, not normalized, a row for each."""
 
-    pictures: Sequence[bytes]
+    images: Sequence[bytes]
     texts: Sequence[str]
     image_vectors: Vector
     text_vectors: Vector
 
     def parity(self, worker: Worker, prepared: Sequence[Prepared]) -> float:
-        """The lowest cosine of a worker's answers; `prepared` are the pictures and then the texts.
+        """The lowest cosine of a worker's answers; `prepared` are the images and then the texts.
 
-        Pictures are computed as one batch, texts one by one, each at its own length. NaN where an answer is an error.
+        Images are computed as one batch, texts one by one, each at its own length. NaN where an answer is an error.
         """
-        count = len(self.pictures)
+        count = len(self.images)
         answers = list(worker(prepared[:count]))
         for text in prepared[count:]:
             answers += worker([text])
@@ -59,7 +59,7 @@ class Golden:
 def stored() -> Golden:
     """The bundled pack's."""
     known = shapes.read()
-    return Golden(known.pictures, known.texts, known.image_vectors, known.text_vectors)
+    return Golden(known.images, known.texts, known.image_vectors, known.text_vectors)
 
 
 def computed(
@@ -70,16 +70,16 @@ def computed(
 
     def make(into: Path) -> None:
         with torch.inference_mode():
-            opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in inputs.pictures]
+            opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in inputs.images]
             # normalize is said because CoCa's default differs from the others'.
             images = model.encode_image(torch.stack([transform(one) for one in opened]), normalize=False)
             texts = model.encode_text(tokenizer(list(inputs.texts)), normalize=False)
         np.savez(into / _VECTORS, images=images.numpy(), texts=texts.numpy())
 
-    digests = [content_digest(one) for one in (*inputs.pictures, *(text.encode() for text in inputs.texts))]
+    digests = [content_digest(one) for one in (*inputs.images, *(text.encode() for text in inputs.texts))]
     entry = folder.entry("golden", {"format": 1, "model": key, "inputs": digests, "torch": torch.__version__}, make)
     try:
         with np.load(entry.path / _VECTORS, allow_pickle=False) as vectors:
-            return Golden(inputs.pictures, inputs.texts, vectors["images"], vectors["texts"])
+            return Golden(inputs.images, inputs.texts, vectors["images"], vectors["texts"])
     finally:
         entry.close()

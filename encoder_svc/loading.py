@@ -72,7 +72,7 @@ def load(source: Source, compute: Compute, *, calibration_dir: str, allow_downlo
     inputs = Inputs(preprocessing, Tokens(tokenizer), used_tokens(texts))
     if not golden.is_finite:
         raise model_error(f"{source.name} answers NaN, by open_clip in float32, too: its weights are damaged.")
-    pictures, words = _prepared(inputs, golden)
+    prepared, words = _prepared(inputs, golden)
 
     learnt, quantization = None, "none"
     if compute.precision == "int8":
@@ -87,9 +87,9 @@ def load(source: Source, compute: Compute, *, calibration_dir: str, allow_downlo
         digest=digest,
         quantization=quantization,
         device=compute.device,
-        image_bytes=pictures[0].data.nbytes,
+        image_bytes=prepared[0].data.nbytes,
     )
-    seeing = _image_network(model, inputs, json_digest(key), pictures)
+    seeing = _image_network(model, inputs, json_digest(key), prepared)
     reading = _text_network(texts, inputs, json_digest(key), words)
     images = open_towers(seeing, compute.backend, compute.precision, places, compute.folder, learnt)
     # Texts are few and short, and their towers lose more by int8: they keep the numbers that are chosen for them.
@@ -97,7 +97,7 @@ def load(source: Source, compute: Compute, *, calibration_dir: str, allow_downlo
     pairs = list(zip(images, open_towers(reading, compute.backend, numbers, places, compute.folder), strict=True))
     facts = replace(facts, backend=_all(pairs, "backend"), precision=_all(pairs, "precision"))
     served = OpenClipModel(facts, inputs, places, pairs)
-    served.facts = replace(facts, parity_cosine=_parity(served, golden, [*pictures, *words]))
+    served.facts = replace(facts, parity_cosine=_parity(served, golden, [*prepared, *words]))
     return served
 
 
@@ -128,16 +128,16 @@ def _create(located: Located) -> Any:
 
 def _prepared(inputs: Inputs, golden: Golden) -> tuple[list[Prepared], list[Prepared]]:
     decoder = ImageDecoder(ImageLimits())
-    pictures = [inputs.image(content, decoder) for content in golden.pictures]
-    return pictures, [inputs.text(text) for text in golden.texts]
+    prepared = [inputs.image(content, decoder) for content in golden.images]
+    return prepared, [inputs.text(text) for text in golden.texts]
 
 
-def _image_network(model: Any, inputs: Inputs, digest: str, pictures: Sequence[Prepared]) -> Network:
+def _image_network(model: Any, inputs: Inputs, digest: str, prepared: Sequence[Prepared]) -> Network:
     normalize = inputs.preprocessing.normalize
     # Convolutional stems are trained with branches that can be folded into one (MobileCLIP): the same numbers, faster.
     reparameterize_model(model.visual, inplace=True)
     module = PixelTower(ImageTower(model), normalize.scale, normalize.shift).eval()
-    return Network("image", module, digest, _example(pictures))
+    return Network("image", module, digest, _example(prepared))
 
 
 def _text_network(tower: torch.nn.Module, inputs: Inputs, digest: str, words: Sequence[Prepared]) -> Network:
@@ -154,7 +154,7 @@ def _example(prepared: Sequence[Prepared]) -> torch.Tensor:
 
 
 def _all(pairs: Sequence[tuple[Tower, Tower]], what: str) -> str:
-    """One word where all towers agree, else each that occurs, that of pictures first: "int8+float32"."""
+    """One word where all towers agree, else each that occurs, that of images first: "int8+float32"."""
     return "+".join(dict.fromkeys(str(getattr(tower, what)) for pair in pairs for tower in pair))
 
 
@@ -166,7 +166,7 @@ def _parity(served: OpenClipModel, golden: Golden, prepared: Sequence[Prepared])
     if not lowest >= least:
         fix = "Set precision to float32, or backend to torch."
         if "int8" in precision:
-            fix = "Put more typical pictures into calibration_dir, or set precision to auto."
+            fix = "Put more typical images into calibration_dir, or set precision to auto."
         raise PreconditionFailed(
             Reason.MODEL_FAILED,
             f"{name} by {served.facts.backend} in {precision} differs from open_clip in float32: its lowest cosine is "

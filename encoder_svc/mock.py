@@ -30,7 +30,7 @@ _PREPROCESSING: Final[Mapping[Transparency, Json]] = {
 
 
 class MockModel:
-    """Answers at once. Pictures are decoded all the same, so that bad ones fail as they would with a real model."""
+    """Answers at once. Images are decoded all the same, so that bad ones fail as they would with a real model."""
 
     def __init__(self, name: str) -> None:
         # It has no weights: the digest is that of the rule by which it answers.

@@ -41,7 +41,7 @@ class Space:
 class Prepared:
     """One item as the model takes it; `data` is whatever the model's own `prepare_*` made.
 
-    `low_content` and `fully_transparent` are said of images, as `pictures.prepare.Prepared` has them.
+    `low_content` and `fully_transparent` are said of images, as `images.prepare.Prepared` has them.
     """
 
     modality: Modality
@@ -54,15 +54,15 @@ class Prepared:
 
     @property
     def group(self) -> tuple[str, int]:
-        """What it may share a batch with: pictures with pictures, texts with texts of about its own length.
+        """What it may share a batch with: images with images, texts with texts of about its own length.
 
         A batch is computed at the length of its longest text: short ones would pay for a long one.
         """
         return self.modality, next((limit for limit in _LENGTHS if self.length <= limit), _LONGER)
 
 
-# Of every picture, known before it is prepared.
-PICTURE_GROUP: Final = Prepared("image", None).group
+# Of every image, known before it is prepared.
+IMAGE_GROUP: Final = Prepared("image", None).group
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Embedded:
 class ModelFacts(Facts):
     """What does not change while a model is served. The first of `spaces` is the default one.
 
-    `image_bytes` is what the queue holds of one picture as the model takes it.
+    `image_bytes` is what the queue holds of one image as the model takes it.
     """
 
     spaces: tuple[Space, ...]
@@ -103,7 +103,7 @@ class EncoderModel(Protocol):
     def prepare_image(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> Prepared:
-        """Decode and preprocess one encoded picture; raises ``InvalidInput`` for a bad one."""
+        """Decode and preprocess one encoded image; raises ``InvalidInput`` for a bad one."""
 
     def prepare_text(self, text: str) -> Prepared:
         """Tokenize one text to the model's context, saying whether it was cut."""

@@ -34,7 +34,7 @@ class Inputs:
         field: str = "image",
         transparency: Transparency = Transparency.DROP,
     ) -> Prepared:
-        """Of one encoded picture; raises ``InvalidInput``."""
+        """Of one encoded image; raises ``InvalidInput``."""
         made = decoder.prepare(content, self.preprocessing.transform, field, transparency=transparency)
         return Prepared("image", made.pixels, low_content=made.low_content, fully_transparent=made.fully_transparent)
 
@@ -50,7 +50,7 @@ class OpenClipModel:
     def __init__(
         self, facts: ModelFacts, inputs: Inputs, places: Sequence[Place], pairs: Sequence[tuple[Tower, Tower]]
     ) -> None:
-        """`pairs` are the towers of pictures and of texts, for each of `places`."""
+        """`pairs` are the towers of images and of texts, for each of `places`."""
         self.facts = facts
         self._inputs = inputs
         self._places = places

@@ -1,4 +1,4 @@
-"""What becomes of a picture before an open_clip model sees it: our own fast way, and the library's to compare with."""
+"""What becomes of an image before an open_clip model sees it: our own fast way, and the library's to compare with."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _transform(config: Mapping[str, Any], library: Any) -> Transform | LibraryTr
     try:
         return Transform.from_open_clip(config)
     except UnknownTransformError as error:
-        _log.warning("pictures are resized by open_clip's own code, which is slower: %s", error)
-    # All but its normalization: a picture of real numbers from 0 to 1, made of bytes.
+        _log.warning("images are resized by open_clip's own code, which is slower: %s", error)
+    # All but its normalization: an image of real numbers from 0 to 1, made of bytes.
     steps = library.transforms[:-1]
 
-    def resize(picture: Image.Image) -> torch.Tensor:
-        result: Any = picture
+    def resize(image: Image.Image) -> torch.Tensor:
+        result: Any = image
         for step in steps:
             result = step(result)
         return torch.as_tensor(result * 255).round().to(torch.uint8)

@@ -15,7 +15,7 @@ from encoder_svc.engine import EncodeWork, Engine, Item, Job, Text, facts_of
 from encoder_svc.settings import EncoderSettings
 from encoder_svc.translate import (
     read_data_type,
-    read_picture,
+    read_image,
     read_stream_item,
     read_transparency,
     write_error,
@@ -73,7 +73,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         job = self._job(request.options, context, streamed=False)
         async with self._fetcher.for_call() as fetches:
             items = await asyncio.gather(
-                *(read_picture(image, f"images[{index}]", fetches) for index, image in enumerate(request.images)),
+                *(read_image(image, f"images[{index}]", fetches) for index, image in enumerate(request.images)),
                 return_exceptions=True,
             )
             return encoder_pb2.EncodeImagesResponse(results=await self._encode_all(items, job, request.options))
@@ -108,7 +108,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     ) -> encoder_pb2.ClassifyImagesResponse:
         raise NotBuilt(
             Reason.NOT_IMPLEMENTED,
-            "ClassifyImages is not built yet: encode the pictures and one text a label, and compare the vectors.",
+            "ClassifyImages is not built yet: encode the images and one text a label, and compare the vectors.",
             metadata={"field": "ClassifyImages"},
         )
 

@@ -24,5 +24,5 @@ class EncoderSettings(ModelServiceSettings):
     )
     calibration_dir: str = Field(
         default="",
-        description="Folder of some hundred typical pictures that int8 is calibrated on; empty: drawn scenes.",
+        description="Folder of some hundred typical images that int8 is calibrated on; empty: drawn scenes.",
     )

@@ -15,7 +15,7 @@ _POOLS_ONE: Final = ("first", "argmax", "eos")
 
 
 class ImageTower(torch.nn.Module):
-    """Normalized pictures to vectors."""
+    """Normalized images to vectors."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from encoder_svc.engine import Encoded, Item, Picture, Served, Text
+from encoder_svc.engine import Encoded, ImageInput, Item, Served, Text
 from encoder_svc.model import Space
 from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
@@ -49,16 +49,16 @@ def read_transparency(policy: common_pb2.TransparencyPolicy.ValueType) -> Transp
     return _POLICIES.get(policy)
 
 
-async def read_picture(image: common_pb2.Image, field: str, fetcher: Fetching) -> Item:
-    """A picture; raises for one without bytes."""
-    return Picture(await image_content(image, field, fetcher), f"{field}.{image.WhichOneof('source')}")
+async def read_image(image: common_pb2.Image, field: str, fetcher: Fetching) -> Item:
+    """An image; raises for one without bytes."""
+    return ImageInput(await image_content(image, field, fetcher), f"{field}.{image.WhichOneof('source')}")
 
 
 async def read_stream_item(item: encoder_pb2.EncodeStreamItem, field: str, fetcher: Fetching) -> Item:
-    """A picture or a text; raises IMAGE_MISSING for an item that is neither."""
+    """An image or a text; raises IMAGE_MISSING for an item that is neither."""
     if item.WhichOneof("input") == "text":
         return Text(item.text, f"{field}.text")
-    return await read_picture(item.image, f"{field}.image", fetcher)
+    return await read_image(item.image, f"{field}.image", fetcher)
 
 
 def write_result(encoded: Encoded, options: encoder_pb2.EncodeOptions) -> encoder_pb2.EncodeResult:

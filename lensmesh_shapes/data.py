@@ -121,17 +121,17 @@ def sample_batch_facts(rng: np.random.Generator, count: int, near: float) -> lis
     return list(chosen)
 
 
-def resized(picture: Image.Image) -> NDArray[np.uint8]:
-    """The picture at the models' input size, [IMAGE_PX, IMAGE_PX, 3]."""
-    if picture.width != IMAGE_PX:
-        picture = picture.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC)
-    return np.asarray(picture, dtype=np.uint8)
+def resized(image: Image.Image) -> NDArray[np.uint8]:
+    """The image at the models' input size, [IMAGE_PX, IMAGE_PX, 3]."""
+    if image.width != IMAGE_PX:
+        image = image.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.uint8)
 
 
-def stored(picture: Image.Image, codec: str, quality: int) -> Image.Image:
-    """The picture after a trip through a lossy file."""
+def stored(image: Image.Image, codec: str, quality: int) -> Image.Image:
+    """The image after a trip through a lossy file."""
     file = io.BytesIO()
-    picture.save(file, codec, quality=quality)
+    image.save(file, codec, quality=quality)
     return Image.open(file).convert("RGB")
 
 
@@ -140,10 +140,10 @@ def worn(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
     size_px = IMAGE_PX
     if rng.random() < 0.4:
         size_px = int(np.exp(rng.uniform(np.log(72), np.log(320))))
-    picture = draw(scene, size_px)
+    image = draw(scene, size_px)
     if rng.random() < 0.3:
-        picture = stored(picture, "JPEG", int(rng.integers(75, 97)))
-    return resized(picture)
+        image = stored(image, "JPEG", int(rng.integers(75, 97)))
+    return resized(image)
 
 
 class SceneBatches(IterableDataset[Batch]):
@@ -185,6 +185,6 @@ def batches(seed: int, count: int, near: float, wordings: str) -> Iterator[Batch
 
 
 def pixels(images: Tensor) -> Tensor:
-    """Models' input from uint8 pictures: [B, H, W, 3] in 0..255 to [B, 3, H, W] normalised."""
+    """Models' input from uint8 images: [B, H, W, 3] in 0..255 to [B, 3, H, W] normalised."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()

@@ -28,17 +28,17 @@ CAPTION_TOKENS = 16
 FILE_SIZES_PX = (96, 640)
 
 
-def pictures(scenes: Sequence[Scene], as_files: bool, seed: int = 5) -> list[Image.Image]:
+def images(scenes: Sequence[Scene], as_files: bool, seed: int = 5) -> list[Image.Image]:
     """The scenes at the models' size, or at mixed sizes after a trip through image files."""
     if not as_files:
         return [draw(scene, IMAGE_PX) for scene in scenes]
     rng = np.random.default_rng(seed)
     made = []
     for number, scene in enumerate(scenes):
-        picture = draw(scene, int(rng.integers(FILE_SIZES_PX[0], FILE_SIZES_PX[1] + 1)))
+        image = draw(scene, int(rng.integers(FILE_SIZES_PX[0], FILE_SIZES_PX[1] + 1)))
         codec = ("PNG", "JPEG", "WEBP")[number % 3]
         # PNG loses nothing, so there is nothing to store and read back.
-        made.append(picture if codec == "PNG" else stored(picture, codec, 85))
+        made.append(image if codec == "PNG" else stored(image, codec, 85))
     return made
 
 
@@ -47,7 +47,7 @@ def _chunks(items: Sequence[Any], length: int = 100) -> Iterator[Sequence[Any]]:
 
 
 def retrieval(folder: Path, drawn: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, float]:
-    """Text-to-image recall at 1 and 5, where text n states the facts of picture n alone."""
+    """Text-to-image recall at 1 and 5, where text n states the facts of image n alone."""
     import open_clip
 
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
@@ -59,13 +59,13 @@ def retrieval(folder: Path, drawn: Sequence[Image.Image], texts: Sequence[str]) 
 
 
 def recalls(scores: Tensor) -> dict[str, float]:
-    """Recall from scores [texts, pictures], the right picture being the text's own number."""
+    """Recall from scores [texts, images], the right image being the text's own number."""
     ranks = (scores > scores.diagonal()[:, None]).sum(dim=1).tolist()
     return {f"recall_at_{top}": sum(rank < top for rank in ranks) / len(ranks) for top in (1, 5)}
 
 
 def captions(folder: Path, drawn: Sequence[Image.Image]) -> list[str]:
-    """The captioner's words for each picture."""
+    """The captioner's words for each image."""
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
     model = BlipForConditionalGeneration.from_pretrained(folder)
@@ -96,7 +96,7 @@ def figures(clip: Path | None, captioner: Path | None, scene_count: int, caption
     }
     report: dict[str, Any] = {"held_out_scenes": scene_count, "captioned_scenes": caption_count}
     for name, as_files in (("drawn", False), ("files", True)):
-        drawn = pictures(scenes, as_files)
+        drawn = images(scenes, as_files)
         report[name] = {}
         if clip is not None:
             for wording, texts in wordings.items():

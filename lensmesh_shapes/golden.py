@@ -1,6 +1,6 @@
-"""Pictures and texts with known vectors: what a service that has loaded the CLIP must answer.
+"""Images and texts with known vectors: what a service that has loaded the CLIP must answer.
 
-`python -m lensmesh_shapes.golden` makes them again: it draws the pictures, and computes their vectors with plain
+`python -m lensmesh_shapes.golden` makes them again: it draws the images, and computes their vectors with plain
 open_clip in float32, as its documentation does. Reading them needs no torch.
 """
 
@@ -30,9 +30,9 @@ _OTHER_TEXTS: Final = ("a photo of a cat", "Grüße, 日本 & <b>tags</b>", "thr
 
 @dataclass(frozen=True)
 class Golden:
-    """Encoded pictures, texts, and for each the CLIP's vector as it makes it, not normalized."""
+    """Encoded images, texts, and for each the CLIP's vector as it makes it, not normalized."""
 
-    pictures: tuple[bytes, ...]
+    images: tuple[bytes, ...]
     texts: tuple[str, ...]
     image_vectors: Vectors
     text_vectors: Vectors
@@ -41,13 +41,13 @@ class Golden:
 def read() -> Golden:
     """The golden inputs and vectors of the bundled CLIP."""
     described = json.loads((GOLDEN_DIR / "golden.json").read_text(encoding="utf-8"))
-    pictures = tuple((GOLDEN_DIR / name).read_bytes() for name in described["pictures"])
+    images = tuple((GOLDEN_DIR / name).read_bytes() for name in described["pictures"])
     with np.load(GOLDEN_DIR / "vectors.npz", allow_pickle=False) as vectors:
-        return Golden(pictures, tuple(described["texts"]), vectors["images"], vectors["texts"])
+        return Golden(images, tuple(described["texts"]), vectors["images"], vectors["texts"])
 
 
-def compute(pictures: tuple[bytes, ...], texts: tuple[str, ...], folder: Path = CLIP_DIR) -> tuple[Vectors, Vectors]:
-    """Vectors of pictures and of texts by open_clip alone, in float32, one by one, not normalized."""
+def compute(images: tuple[bytes, ...], texts: tuple[str, ...], folder: Path = CLIP_DIR) -> tuple[Vectors, Vectors]:
+    """Vectors of images and of texts by open_clip alone, in float32, one by one, not normalized."""
     import open_clip
     import torch
 
@@ -55,7 +55,7 @@ def compute(pictures: tuple[bytes, ...], texts: tuple[str, ...], folder: Path = 
     tokenizer: Any = open_clip.get_tokenizer(f"local-dir:{folder}")
     model.eval()
     with torch.inference_mode():
-        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
+        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in images]
         seen = [model.encode_image(preprocess(one).unsqueeze(0)) for one in opened]
         said = [model.encode_text(tokenizer([text])) for text in texts]
         return torch.cat(seen).numpy(), torch.cat(said).numpy()
@@ -69,9 +69,9 @@ def make(folder: Path = GOLDEN_DIR) -> None:
     for number, (scene, (width, height, kind)) in enumerate(zip(scenes, _FILES, strict=True)):
         side = max(width, height)
         left, top = (side - width) // 2, (side - height) // 2
-        picture = draw(scene, side).crop((left, top, left + width, top + height))
+        image = draw(scene, side).crop((left, top, left + width, top + height))
         names.append(f"{number}.{kind}")
-        picture.save(folder / names[-1], quality=85)
+        image.save(folder / names[-1], quality=85)
     texts = (*(caption(scene.facts) for scene in scenes[:3]), *_OTHER_TEXTS)
     images, said = compute(tuple((folder / name).read_bytes() for name in names), texts)
     (folder / "golden.json").write_text(

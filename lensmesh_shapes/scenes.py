@@ -1,6 +1,6 @@
-"""Draws a scene as a picture of any size: deterministic, with PIL and NumPy alone.
+"""Draws a scene as an image of any size: deterministic, with PIL and NumPy alone.
 
-Lengths are fractions of the picture's side, so one scene looks alike at every size. Only the
+Lengths are fractions of the image's side, so one scene looks alike at every size. Only the
 pixel noise depends on the size asked for.
 """
 
@@ -116,7 +116,7 @@ def _place_group(group: Group, panel: Box, spread: Point, rng: np.random.Generat
 def layout(scene: Scene) -> tuple[Placed, ...]:
     """Where the scene's groups stand, the canonical first group first.
 
-    Two groups have half the picture each. Their middles stay nearer across the relation than
+    Two groups have half the image each. Their middles stay nearer across the relation than
     along it, so that 'left of' can never be read as 'above'.
     """
     rng = np.random.default_rng((scene.seed, 0))
@@ -157,9 +157,9 @@ def _background(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
     return ground
 
 
-def _paste(picture: Image.Image, placed: Placed, ink: tuple[int, ...]) -> None:
-    """Draw a group onto the picture: its box only, drawn larger and averaged for smooth edges."""
-    size_px = picture.width
+def _paste(image: Image.Image, placed: Placed, ink: tuple[int, ...]) -> None:
+    """Draw a group onto the image: its box only, drawn larger and averaged for smooth edges."""
+    size_px = image.width
     finer = 4 if size_px <= 96 else 2
     reach = placed.diameter / 2 + 1 / size_px
     xs, ys = zip(*placed.centres, strict=True)
@@ -173,21 +173,21 @@ def _paste(picture: Image.Image, placed: Placed, ink: tuple[int, ...]) -> None:
         # PIL puts coordinates at pixel centres, hence the half pixel.
         from_x, from_y = centre_x * scale - left * finer - 0.5, centre_y * scale - top * finer - 0.5
         pen.polygon([(from_x + x * scale, from_y + y * scale) for x, y in outline], fill=255)
-    picture.paste(ink, (left, top), mask.reduce(finer))
+    image.paste(ink, (left, top), mask.reduce(finer))
 
 
 def draw(scene: Scene, size_px: int) -> Image.Image:
-    """The scene as an RGB picture of size_px x size_px pixels; equal arguments, equal pixels."""
+    """The scene as an RGB image of size_px x size_px pixels; equal arguments, equal pixels."""
     rng = np.random.default_rng((scene.seed, 1))
-    picture = Image.fromarray(_background(rng, size_px).clip(0, 255).astype(np.uint8))
+    image = Image.fromarray(_background(rng, size_px).clip(0, 255).astype(np.uint8))
     for placed in layout(scene):
         ink = np.clip(np.array(RGB[placed.group.colour]) + rng.uniform(-10, 10, 3), 0, 255)
-        _paste(picture, placed, tuple(int(value) for value in ink))
+        _paste(image, placed, tuple(int(value) for value in ink))
     blur, noise = max(0.0, rng.uniform(-0.008, 0.008)), max(0.0, rng.uniform(-8, 8))
     if blur:
-        picture = picture.filter(ImageFilter.GaussianBlur(blur * size_px))
+        image = image.filter(ImageFilter.GaussianBlur(blur * size_px))
     if noise:
         grain = rng.standard_normal((size_px, size_px, 3), dtype=np.float32)
-        noisy = np.asarray(picture, dtype=np.float32) + noise * grain
-        picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-    return picture
+        noisy = np.asarray(image, dtype=np.float32) + noise * grain
+        image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+    return image

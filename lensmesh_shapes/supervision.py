@@ -1,7 +1,7 @@
 """Heads that name a scene's facts during training, and are thrown away afterwards.
 
 Drawn scenes come with exact labels, so naming them from every patch and from the embeddings
-teaches the towers many times faster than matching pictures to captions alone.
+teaches the towers many times faster than matching images to captions alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PatchHeads(nn.Module):
 class SceneHeads(nn.Module):
     """From a whole embedding: both groups' facts and the relation, in canonical order.
 
-    Picture and text embeddings share these heads, which draws the two towers together.
+    Image and text embeddings share these heads, which draws the two towers together.
     """
 
     def __init__(self, width: int) -> None:

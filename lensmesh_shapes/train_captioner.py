@@ -1,4 +1,4 @@
-"""Trains the bundled BLIP captioner, whose picture tower starts from the trained CLIP's."""
+"""Trains the bundled BLIP captioner, whose image tower starts from the trained CLIP's."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def config() -> BlipConfig:
     )
 
 
-def picture_tower(clip_weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CLIP's picture weights under the names that BLIP's picture tower gives them."""
+def image_tower(clip_weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP's image weights under the names that BLIP's image tower gives them."""
     visual = {
         name.removeprefix("visual."): weight for name, weight in clip_weights.items() if name.startswith("visual.")
     }
@@ -89,7 +89,7 @@ class CaptionerTraining(nn.Module):
         super().__init__()
         self.blip = BlipForConditionalGeneration(config())
         weights = load_file(clip_folder / "open_clip_model.safetensors")
-        self.blip.vision_model.load_state_dict(picture_tower(weights))
+        self.blip.vision_model.load_state_dict(image_tower(weights))
         self.patch_heads = PatchHeads(WIDTH)
 
 

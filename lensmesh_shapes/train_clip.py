@@ -111,7 +111,7 @@ def train_clip(plan: Plan, compiled: bool) -> None:
         return {
             "contrast": contrast(seen, said, clip.logit_scale.clamp(max=4.6)),
             "patches": training.patch_heads.loss(tokens, batch),
-            "picture": training.scene_heads.loss(seen, batch, everything),
+            "image": training.scene_heads.loss(seen, batch, everything),
             "text": training.scene_heads.loss(said, batch, batch.sizes_said),
         }
 
@@ -125,7 +125,7 @@ def train_clip(plan: Plan, compiled: bool) -> None:
 
 
 def contrast(seen: Tensor, said: Tensor, log_scale: Tensor) -> Tensor:
-    """CLIP's symmetric loss over a batch of picture and text embeddings, each [B, width]."""
+    """CLIP's symmetric loss over a batch of image and text embeddings, each [B, width]."""
     logits = log_scale.exp() * normalize(seen) @ normalize(said).T
     own = torch.arange(len(logits))
     return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2

@@ -1,7 +1,7 @@
-"""Beam search over a batch of pictures, by the rules of transformers' `generate`: the best by mean log-probability of
+"""Beam search over a batch of images, by the rules of transformers' `generate`: the best by mean log-probability of
 a token, until no running beam can beat the worst of as many finished ones as there are beams.
 
-A picture whose search is over leaves the batch, as one does that nobody waits for.
+An image whose search is over leaves the batch, as one does that nobody waits for.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class _Beam:
 
 @dataclass
 class _Search:
-    """One picture's search. `finished` holds means and beams, the best first."""
+    """One image's search. `finished` holds means and beams, the best first."""
 
-    picture: int
+    image: int
     running: list[_Beam] = field(default_factory=lambda: [_Beam()])
     finished: list[tuple[float, _Beam]] = field(default_factory=list)
 
@@ -62,11 +62,11 @@ def search_beams(
     beams: int,
     abandoned: Callable[[int], bool],
 ) -> list[Generated]:
-    """The best of `beams` hypotheses for each picture, at most `max_tokens` tokens long.
+    """The best of `beams` hypotheses for each image, at most `max_tokens` tokens long.
 
-    Arguments as for `decode_greedily`; `abandoned` tells of a picture by its place in the batch.
+    Arguments as for `decode_greedily`; `abandoned` tells of an image by its place in the batch.
     """
-    everybody = [_Search(picture) for picture in range(len(image_states))]
+    everybody = [_Search(image) for image in range(len(image_states))]
     searches = list(everybody)
     reading = decoder.read(image_states, length=len(start_ids) + max_tokens - 1, beams=beams)
     ids = [list(start_ids) for _ in searches]
@@ -75,9 +75,9 @@ def search_beams(
         candidates = _candidates(scores, searches, 2 * beams)
         parents: list[int] = []
         chosen: list[list[int]] = []
-        for place, (search, of_picture) in enumerate(zip(searches, candidates, strict=True)):
-            going = search.go_on(of_picture, beams, end_id, last=step == max_tokens)
-            if abandoned(search.picture):
+        for place, (search, of_image) in enumerate(zip(searches, candidates, strict=True)):
+            going = search.go_on(of_image, beams, end_id, last=step == max_tokens)
+            if abandoned(search.image):
                 going = []
             first = place * (len(scores) // len(searches))
             parents += [first + parent for parent, _ in going] or [first] * beams
@@ -95,7 +95,7 @@ def search_beams(
 
 
 def _candidates(scores: torch.Tensor, searches: Sequence[_Search], count: int) -> list[list[tuple[int, _Beam]]]:
-    """For each picture the `count` best continuations of its running beams, each with the beam's number."""
+    """For each image the `count` best continuations of its running beams, each with the beam's number."""
     vocabulary = scores.shape[-1]
     logs = scores.log_softmax(-1).view(len(searches), -1, vocabulary)
     before = torch.tensor([[beam.total for beam in search.running] for search in searches], device=scores.device)
@@ -103,12 +103,12 @@ def _candidates(scores: torch.Tensor, searches: Sequence[_Search], count: int) -
     added = logs.flatten(1).gather(1, places)
     answer = []
     for search, *rows in zip(searches, totals.tolist(), places.tolist(), added.tolist(), strict=True):
-        of_picture = []
+        of_image = []
         for total, at, log in zip(*rows, strict=True):
             parent = search.running[at // vocabulary]
             beam = _Beam((*parent.tokens, at % vocabulary), (*parent.logs, log), total)
-            of_picture.append((at // vocabulary, beam))
-        answer.append(of_picture)
+            of_image.append((at // vocabulary, beam))
+        answer.append(of_image)
     return answer
 
 

@@ -156,15 +156,15 @@ def _transform(parts: Parts, config: dict[str, Any]) -> Preprocessing:
     try:
         return Transform.from_processor(config)
     except UnknownTransformError as error:
-        _log.warning("pictures are resized by transformers' own code, which is slower: %s", error)
+        _log.warning("images are resized by transformers' own code, which is slower: %s", error)
     processor = parts.image_processor
 
-    def library(picture: Image.Image) -> torch.Tensor:
-        pixels = processor(images=picture, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
+    def library(image: Image.Image) -> torch.Tensor:
+        pixels = processor(images=image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
         return torch.as_tensor(pixels[0]).round().to(torch.uint8)
 
     return library
 
 
 def _golden(transform: Preprocessing) -> torch.Tensor:
-    return ImageDecoder(ImageLimits()).prepare(golden_png(), transform, "golden picture").pixels
+    return ImageDecoder(ImageLimits()).prepare(golden_png(), transform, "golden image").pixels

@@ -1,12 +1,12 @@
 """BLIP's text decoder over transformers' own weights, one step of a batch at a time.
 
-transformers' generation asks it through a cache object that copies the picture's keys and values for each beam and at
-each reordering, and takes its attention apart into matrices of scores. Here beams of one picture are queries of one
-attention, so they share what belongs to the picture, and a prompt is read once per picture, not once per beam.
+transformers' generation asks it through a cache object that copies the image's keys and values for each beam and at
+each reordering, and takes its attention apart into matrices of scores. Here beams of one image are queries of one
+attention, so they share what belongs to the image, and a prompt is read once per image, not once per beam.
 
-A picture's keys and values are never made at all. A score is q · (W s), which is (q W) · s: moving the key's matrix to
+An image's keys and values are never made at all. A score is q · (W s), which is (q W) · s: moving the key's matrix to
 the query, and the value's to the result, is the same arithmetic in another order, and then all layers attend to the
-tower's states themselves. In BLIP-base those are 1.8 MB a picture where keys and values of twelve layers are 43 MB, to
+tower's states themselves. In BLIP-base those are 1.8 MB an image where keys and values of twelve layers are 43 MB, to
 be computed first and to be read again for each token.
 """
 
@@ -35,13 +35,13 @@ class Decoder:
         self.dtype: torch.dtype = network.dtype
 
     def read(self, states: torch.Tensor, *, length: int, beams: int = 1) -> Reading:
-        """Begin with some pictures, `states` being what the vision tower made of them, shape (pictures, patches + 1,
-        width), which the reading may write over. At most `length` tokens will go in for each of a picture's `beams`."""
+        """Begin with some images, `states` being what the vision tower made of them, shape (images, patches + 1,
+        width), which the reading may write over. At most `length` tokens will go in for each of an image's `beams`."""
         rows = len(states) * beams
         return Reading(states, beams, (len(self._layers), rows, self._heads, length, self._width // self._heads))
 
     def step(self, reading: Reading, ids: torch.Tensor) -> torch.Tensor:
-        """Takes in tokens, shape (rows, tokens), rows being pictures x beams (or pictures alone, for a prompt). Gives
+        """Takes in tokens, shape (rows, tokens), rows being images x beams (or images alone, for a prompt). Gives
         the scores of the next one, float32, shape (rows, vocabulary)."""
         before, rows, tokens = reading.length, *ids.shape
         hidden = self._embeddings(input_ids=ids, past_key_values_length=before)
@@ -55,7 +55,7 @@ class Decoder:
             # Only a prompt has several tokens, and nothing stands before it.
             mixed = functional.scaled_dot_product_attention(query, *known, is_causal=tokens > 1)
             hidden = layer.after_text(mixed.transpose(1, 2).reshape(hidden.shape), hidden)
-            hidden = layer.after_picture(layer.look(hidden, reading.states, self._heads), hidden)
+            hidden = layer.after_image(layer.look(hidden, reading.states, self._heads), hidden)
             hidden = layer.feed_forward(hidden)
         reading.length += tokens
         scores: torch.Tensor = self._head(hidden[:, -1])
@@ -63,8 +63,8 @@ class Decoder:
 
 
 class Reading:
-    """A batch on its way: the pictures' states, and keys and values of the tokens so far, shape (layers, rows, heads,
-    tokens, numbers of a head). Rows are ordered by picture, then by beam."""
+    """A batch on its way: the images' states, and keys and values of the tokens so far, shape (layers, rows, heads,
+    tokens, numbers of a head). Rows are ordered by image, then by beam."""
 
     def __init__(self, states: torch.Tensor, beams: int, shape: tuple[int, ...]) -> None:
         self.states = states
@@ -78,12 +78,12 @@ class Reading:
         for kept in (self.keys, self.values):
             kept[:, : len(parents), :, : self.length] = kept[:, chosen, :, : self.length]
 
-    def leave_out(self, picture: int) -> None:
-        """Takes one picture out; the last one comes in its place, as `take_out` does with lists."""
+    def leave_out(self, image: int) -> None:
+        """Takes one image out; the last one comes in its place, as `take_out` does with lists."""
         last = len(self.states) - 1
-        if picture != last:
-            self.states[picture] = self.states[last]
-            to, of = (slice(place * self.beams, (place + 1) * self.beams) for place in (picture, last))
+        if image != last:
+            self.states[image] = self.states[last]
+            to, of = (slice(place * self.beams, (place + 1) * self.beams) for place in (image, last))
             for kept in (self.keys, self.values):
                 kept[:, to, :, : self.length] = kept[:, of, :, : self.length]
         self.states = self.states[:last]
@@ -100,29 +100,29 @@ class _Layer:
     """One layer's weights, as the decoder uses them."""
 
     def __init__(self, layer: Any) -> None:
-        text, picture = layer.attention.self, layer.crossattention.self
+        text, image = layer.attention.self, layer.crossattention.self
         self._text = text
         self.after_text = layer.attention.output
-        self._query = picture.query
-        self._key_weight, self._value_weight = picture.key.weight, picture.value.weight
-        self._value_bias = picture.value.bias
-        self.after_picture = layer.crossattention.output
+        self._query = image.query
+        self._key_weight, self._value_weight = image.key.weight, image.value.weight
+        self._value_bias = image.value.bias
+        self.after_image = layer.crossattention.output
         self.feed_forward = layer.feed_forward_chunk
 
     def project(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self._text.query(hidden), self._text.key(hidden), self._text.value(hidden)
 
     def look(self, hidden: torch.Tensor, states: torch.Tensor, heads: int) -> torch.Tensor:
-        """Attention to the picture, shape as `hidden`. The key's bias adds the same to all scores of a query, which
+        """Attention to the image, shape as `hidden`. The key's bias adds the same to all scores of a query, which
         softmax does not see; the value's is added to the result, since the weights of a query sum to 1."""
-        pictures, _, width = states.shape
+        images, _, width = states.shape
         queries = self._query(hidden).view(-1, heads, hidden.shape[-1] // heads).transpose(0, 1)
         size = queries.shape[-1]
         sought = torch.bmm(queries, self._key_weight.view(heads, size, width))
-        # To (pictures, heads x rows of one picture, width) and back.
-        sought = sought.view(heads, pictures, -1, width).transpose(0, 1).reshape(pictures, -1, width)
+        # To (images, heads x rows of one image, width) and back.
+        sought = sought.view(heads, images, -1, width).transpose(0, 1).reshape(images, -1, width)
         shares = torch.bmm(sought, states.transpose(1, 2)).mul_(size**-0.5).softmax(-1)
-        found = torch.bmm(shares, states).view(pictures, heads, -1, width).transpose(0, 1).reshape(heads, -1, width)
+        found = torch.bmm(shares, states).view(images, heads, -1, width).transpose(0, 1).reshape(heads, -1, width)
         seen = torch.bmm(found, self._value_weight.view(heads, size, width).transpose(1, 2))
         attended: torch.Tensor = seen.transpose(0, 1).reshape(hidden.shape) + self._value_bias
         return attended

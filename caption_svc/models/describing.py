@@ -1,4 +1,4 @@
-"""One device's share of a captioner: pictures in, captions out, a batch at a time."""
+"""One device's share of a captioner: images in, captions out, a batch at a time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Describer:
         self._language = language
 
     def caption(self, jobs: Sequence[Job]) -> list[Caption | LensmeshError]:
-        """Describe pictures of one plan.
+        """Describe images of one plan.
 
         Raises ``OutOfMemory`` and ``DeviceLost`` where that is it. A batch may be run again after a failure: its jobs
         are left as they were.
@@ -80,7 +80,7 @@ class Describer:
 
     @torch.inference_mode()
     def first_scores(self, states: torch.Tensor) -> torch.Tensor:
-        """Each picture's scores of the first token over the vocabulary."""
+        """Each image's scores of the first token over the vocabulary."""
         begin = torch.full((len(states), 1), self._language.begin_id, device=states.device)
         return self._decoder.step(self._decoder.read(states, length=1), begin)
 

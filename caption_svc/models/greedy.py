@@ -1,6 +1,6 @@
-"""Greedy decoding of a batch of pictures, one token a step.
+"""Greedy decoding of a batch of images, one token a step.
 
-All rows share one prompt, so that there is no padding and no mask that could differ between one picture and many. A
+All rows share one prompt, so that there is no padding and no mask that could differ between one image and many. A
 watcher is told each step, and rows that have ended, or that nobody waits for, leave the batch.
 """
 
@@ -25,10 +25,10 @@ def decode_greedily(
     max_tokens: int,
     watch: Watcher,
 ) -> list[Generated]:
-    """Generates up to `max_tokens` tokens for each picture.
+    """Generates up to `max_tokens` tokens for each image.
 
-    `image_states` is the vision tower's last hidden state, shape (pictures, patches + 1, width), and is written over.
-    `start_ids` are the begin token and the prompt. Returns one `Generated` for each picture, in order; a row that the
+    `image_states` is the vision tower's last hidden state, shape (images, patches + 1, width), and is written over.
+    `start_ids` are the begin token and the prompt. Returns one `Generated` for each image, in order; a row that the
     watcher ended keeps what it had.
     """
     answers = [Generated() for _ in image_states]

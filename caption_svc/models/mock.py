@@ -1,7 +1,7 @@
 """A captioner without a model, for people who develop callers. Imports no torch.
 
-The words and the confidence come from the SHA-256 of the picture's bytes: always the same, different from picture to
-picture.
+The words and the confidence come from the SHA-256 of the image's bytes: always the same, different from image to
+image.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class MockCaptioner:
     def prepare(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> bytes:
-        """SHA-256 of the encoded picture, which is decoded so that a bad one fails as with a real model.
+        """SHA-256 of the encoded image, which is decoded so that a bad one fails as with a real model.
 
         On white it is of what can be seen, as the mock encoder has it.
         """

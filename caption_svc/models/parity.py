@@ -1,4 +1,4 @@
-"""What transformers itself makes of the known picture in float32, and how near a served captioner comes to it.
+"""What transformers itself makes of the known image in float32, and how near a served captioner comes to it.
 
 Both what the vision tower sees and the first word's scores are compared: scores alone lean on the words' own
 frequencies, and would hardly notice a tower that sees nothing.
@@ -31,7 +31,7 @@ _FILE = "reference.npz"
 def reference(
     network: Any, pixels: torch.Tensor, normalize: Normalize, key: Json, folder: CompiledFolder
 ) -> tuple[Array, Array]:
-    """States of the vision tower and scores of the first word, for one picture: of transformers' own modules in
+    """States of the vision tower and scores of the first word, for one image: of transformers' own modules in
     float32, or as they were remembered.
 
     `network` is a BlipForConditionalGeneration, `key` tells all that decides its answers.
@@ -45,10 +45,8 @@ def reference(
         np.savez(into / _FILE, states=states.numpy(), scores=decoded.logits[:, -1].numpy())
 
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    picture = content_digest(pixels.numpy().tobytes())
-    entry = folder.entry(
-        "caption-reference", {"format": 1, "model": key, "picture": picture, "versions": versions}, make
-    )
+    image = content_digest(pixels.numpy().tobytes())
+    entry = folder.entry("caption-reference", {"format": 1, "model": key, "picture": image, "versions": versions}, make)
     try:
         with np.load(entry.path / _FILE, allow_pickle=False) as known:
             return known["states"], known["scores"]

@@ -1,6 +1,6 @@
 """BLIP's vision tower over transformers' own weights.
 
-transformers writes out the scores of its attention, 577 x 577 for each head and picture, and reads them again; here it
+transformers writes out the scores of its attention, 577 x 577 for each head and image, and reads them again; here it
 is torch's fused attention, which both torch and OpenVINO compute without them.
 """
 
@@ -32,9 +32,9 @@ class VisionTower(torch.nn.Module):
 
 
 def _attend(attention: Any, states: Tensor) -> Tensor:
-    pictures, patches, width = states.shape
-    projected = attention.qkv(states).view(pictures, patches, 3, attention.num_heads, -1)
+    images, patches, width = states.shape
+    projected = attention.qkv(states).view(images, patches, 3, attention.num_heads, -1)
     query, key, value = projected.permute(2, 0, 3, 1, 4)
     mixed = functional.scaled_dot_product_attention(query, key, value, scale=attention.scale)
-    result: Tensor = attention.projection(mixed.transpose(1, 2).reshape(pictures, patches, width))
+    result: Tensor = attention.projection(mixed.transpose(1, 2).reshape(images, patches, width))
     return result

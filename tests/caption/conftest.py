@@ -1,4 +1,4 @@
-"""The tiny BLIP in a hub-shaped folder, pictures, and real servers around models."""
+"""The tiny BLIP in a hub-shaped folder, images, and real servers around models."""
 
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,14 +36,14 @@ def tiny_folder(hub_cache: Path) -> Path:
     return next(hub_cache.glob("*/snapshots/*"))
 
 
-def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind)
+    image.save(file, kind)
     return file.getvalue()
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[bytes]:
+def contents() -> list[bytes]:
     """Eight PNG files of different scenes."""
     return [encoded(draw(scene, 96)) for scene in held_out_scenes(8)]
 
@@ -77,7 +77,7 @@ async def serve() -> AsyncIterator[Serve]:
                 "canary_seconds": 0,
                 "compiled_dir": "",
                 "backend": "torch",
-                # The same few pictures come again, and the model is to answer each time.
+                # The same few images come again, and the model is to answer each time.
                 "cache_bytes": 0,
             }
             settings = CaptionSettings(**(values | changes))

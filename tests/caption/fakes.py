@@ -69,7 +69,7 @@ END, POSITIONS = WORDS.index("[SEP]"), 48
 
 
 def save_tiny_blip(folder: Path) -> None:
-    """Random, but loud enough that every picture gets a caption of its own, some ending early and some cut."""
+    """Random, but loud enough that every image gets a caption of its own, some ending early and some cut."""
     torch.manual_seed(5)
     hub: Any = transformers
     text = {"vocab_size": len(WORDS) + 1, "max_position_embeddings": POSITIONS, "bos_token_id": len(WORDS)}
@@ -102,7 +102,7 @@ class FakeModel(MockCaptioner):
         self.poison: set[bytes] = set()  # digests that crash the batch they ride in
         self.batches: list[list[Job]] = []
         self.prefix = ""  # changes every answer
-        self.capacity = 1000  # pictures that fit into its memory; found out when all is written
+        self.capacity = 1000  # images that fit into its memory; found out when all is written
 
     def caption(self, jobs: Sequence[Job]) -> list[Caption]:
         self.batches.append(list(jobs))

@@ -37,31 +37,31 @@ def load(folder: Path, compute: Compute) -> BlipCaptioner:
     return load_blip(folder, name="tiny", kind=Kind.LOCAL, compute=compute)
 
 
-def jobs(model: BlipCaptioner, pictures: Sequence[bytes]) -> list[Job]:
+def jobs(model: BlipCaptioner, contents: Sequence[bytes]) -> list[Job]:
     decoder, plan = ImageDecoder(ImageLimits()), model.plan("", 12, 1)
-    return [Job(model.prepare(content, decoder, "image"), plan) for content in pictures]
+    return [Job(model.prepare(content, decoder, "image"), plan) for content in contents]
 
 
-def texts(model: BlipCaptioner, pictures: Sequence[bytes], worker: int = 0) -> list[str]:
-    answers = model.workers()[worker](jobs(model, pictures))
+def texts(model: BlipCaptioner, contents: Sequence[bytes], worker: int = 0) -> list[str]:
+    answers = model.workers()[worker](jobs(model, contents))
     return [answer.text for answer in answers if isinstance(answer, Caption)]
 
 
-def test_openvino_says_the_same(tiny_folder: Path, pictures: list[bytes], tmp_path: Path) -> None:
+def test_openvino_says_the_same(tiny_folder: Path, contents: list[bytes], tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     compiled = CompiledFolder(tmp_path / "compiled")
     by_openvino = load(tiny_folder, Compute(device="cpu", backend="openvino", precision="float32", folder=compiled))
     assert (by_openvino.facts.backend, by_openvino.facts.precision) == ("openvino", "float32")
     assert by_openvino.facts.parity_cosine == pytest.approx(1, abs=1e-4)
-    expected = texts(load(tiny_folder, ON_CPU), pictures)
-    assert texts(by_openvino, pictures) == expected
+    expected = texts(load(tiny_folder, ON_CPU), contents)
+    assert texts(by_openvino, contents) == expected
     # Of another batch size than any before, and alone.
-    assert [*texts(by_openvino, pictures[:3]), *texts(by_openvino, pictures[3:4])] == expected[:4]
+    assert [*texts(by_openvino, contents[:3]), *texts(by_openvino, contents[3:4])] == expected[:4]
     assert len(set(expected)) >= 4
 
 
 def test_a_restart_needs_no_reference(
-    tiny_folder: Path, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, contents: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compute = Compute(device="cpu", backend="torch", precision="float32", folder=CompiledFolder(tmp_path / "compiled"))
     first = load(tiny_folder, compute)
@@ -72,19 +72,19 @@ def test_a_restart_needs_no_reference(
     monkeypatch.setattr(hub.BlipVisionModel, "forward", computed)
     again = load(tiny_folder, compute)
     assert again.facts == first.facts
-    assert texts(again, pictures[:2]) == texts(first, pictures[:2])
+    assert texts(again, contents[:2]) == texts(first, contents[:2])
     # The lever is the right one: without the folder the reference is made.
     with pytest.raises(AssertionError, match="asked again"):
         load(tiny_folder, ON_CPU)
 
 
-def test_workers_that_share_the_cpu_say_the_same(tiny_folder: Path, pictures: list[bytes]) -> None:
+def test_workers_that_share_the_cpu_say_the_same(tiny_folder: Path, contents: list[bytes]) -> None:
     model = load(tiny_folder, Compute(device="cpu:2", backend="torch", precision="float32", threads=2))
     assert len(model.workers()) == 2
     assert [device.id for device in model.devices()] == ["cpu"]
-    expected = texts(model, pictures)
+    expected = texts(model, contents)
     with ThreadPoolExecutor(2) as threads:
-        answers = [threads.submit(texts, model, pictures, worker) for worker in (0, 1, 0, 1)]
+        answers = [threads.submit(texts, model, contents, worker) for worker in (0, 1, 0, 1)]
         assert [answer.result() for answer in answers] == [expected] * 4
 
 
@@ -140,12 +140,12 @@ def test_the_tower_is_transformers_own(parts: Any) -> None:
         (MemoryError(), OutOfMemory),
         (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
         (RuntimeError("CUDA error: device-side assert triggered"), DeviceLost),
-        (RuntimeError("this picture"), RuntimeError),
+        (RuntimeError("this image"), RuntimeError),
     ],
 )
 def test_what_the_device_reports_is_told_apart(
-    parts: Any, tiny_folder: Path, pictures: list[bytes], error: Exception, kind: type[Exception]
+    parts: Any, tiny_folder: Path, contents: list[bytes], error: Exception, kind: type[Exception]
 ) -> None:
-    batch = jobs(load(tiny_folder, ON_CPU), pictures[:2])
+    batch = jobs(load(tiny_folder, ON_CPU), contents[:2])
     with pytest.raises(kind):
         describer(parts, Spoilt(np.zeros((2, 17, 32), np.float32), error)).caption(batch)

@@ -1,4 +1,4 @@
-"""The captioner does no work twice: pictures, plans, and captions word by word."""
+"""The captioner does no work twice: images, plans, and captions word by word."""
 
 from __future__ import annotations
 
@@ -30,31 +30,29 @@ def outcomes(response: caption_pb2.CaptionImagesResponse) -> list[common_pb2.Cac
 
 
 async def test_what_comes_again_is_answered_without_the_model(
-    serve: Serve, fake: FakeModel, pictures: list[bytes]
+    serve: Serve, fake: FakeModel, contents: list[bytes]
 ) -> None:
     client = await serve(fake, **ON)
-    first = await ask(client, pictures[:2])
+    first = await ask(client, contents[:2])
     batches = len(fake.batches)
-    again = await ask(client, [pictures[1], pictures[0]])
+    again = await ask(client, [contents[1], contents[0]])
     assert len(fake.batches) == batches
     assert (outcomes(first), outcomes(again)) == ([MISS] * 2, [HIT] * 2)
     assert [one.caption for one in again.results] == [one.caption for one in reversed(first.results)]
     assert all((one.timings.batch_size, one.timings.compute_us) == (0, 0) for one in again.results)
 
 
-async def test_other_parameters_are_another_caption(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_other_parameters_are_another_caption(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake, **ON)
     for options in ({}, {"prompt": "a"}, {"max_tokens": 3}, {"beam_count": 2}):
-        assert outcomes(await ask(client, pictures[:1], **options)) == [MISS]
-        assert outcomes(await ask(client, pictures[:1], **options)) == [HIT]
+        assert outcomes(await ask(client, contents[:1], **options)) == [MISS]
+        assert outcomes(await ask(client, contents[:1], **options)) == [HIT]
 
 
-async def test_a_stream_of_equal_pictures_is_captioned_once(
-    serve: Serve, fake: FakeModel, pictures: list[bytes]
-) -> None:
+async def test_a_stream_of_equal_images_is_captioned_once(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake, **ON)
     batches = len(fake.batches)
-    requests = [caption_pb2.CaptionStreamRequest(items=items(pictures[:2], 40))]
+    requests = [caption_pb2.CaptionStreamRequest(items=items(contents[:2], 40))]
     results = [result async for answer in client.stub.CaptionStream(iter(requests)) for result in answer.results]
     assert sum(len(batch) for batch in fake.batches[batches:]) == 2
     assert len({one.result.caption.text for one in results}) == 2
@@ -65,26 +63,26 @@ async def watch(client: Client, content: bytes) -> list[caption_pb2.StreamCaptio
     return [answer async for answer in client.stub.StreamCaption(request(content))]
 
 
-async def test_a_known_caption_comes_in_one_piece(serve: Serve, slow: SlowModel, pictures: list[bytes]) -> None:
+async def test_a_known_caption_comes_in_one_piece(serve: Serve, slow: SlowModel, contents: list[bytes]) -> None:
     client = await serve(slow, **ON)
     for _ in range(100):
         slow.step.release()
-    first = await watch(client, pictures[1])
+    first = await watch(client, contents[1])
     steps = slow.steps
-    again = await watch(client, pictures[1])
+    again = await watch(client, contents[1])
     assert slow.steps == steps
     assert len(first) > 3
     assert [answer.WhichOneof("piece") for answer in again] == ["delta", "caption"]
     assert again[0].delta == again[1].caption.text == first[-1].caption.text
 
 
-async def test_who_watches_the_same_picture_later_gets_it_too_when_the_first_one_leaves(
-    serve: Serve, slow: SlowModel, pictures: list[bytes]
+async def test_who_watches_the_same_image_later_gets_it_too_when_the_first_one_leaves(
+    serve: Serve, slow: SlowModel, contents: list[bytes]
 ) -> None:
     client = await serve(slow, **ON)
-    leaving = client.stub.StreamCaption(request(pictures[1]))
+    leaving = client.stub.StreamCaption(request(contents[1]))
     await anext(aiter(leaving))
-    staying = asyncio.create_task(watch(client, pictures[1]))
+    staying = asyncio.create_task(watch(client, contents[1]))
     await until(lambda: queue(client).held_items == 2)
     leaving.cancel()
     await until(lambda: queue(client).held_items == 1)
@@ -93,20 +91,20 @@ async def test_who_watches_the_same_picture_later_gets_it_too_when_the_first_one
     answers = await staying
     assert [answer.WhichOneof("piece") for answer in answers] == ["delta", "caption"]
     uncached = await serve(slow)
-    assert (await watch(uncached, pictures[1]))[-1].caption == answers[1].caption
+    assert (await watch(uncached, contents[1]))[-1].caption == answers[1].caption
 
 
-async def test_a_caption_that_everybody_left_is_not_kept(serve: Serve, slow: SlowModel, pictures: list[bytes]) -> None:
+async def test_a_caption_that_everybody_left_is_not_kept(serve: Serve, slow: SlowModel, contents: list[bytes]) -> None:
     """It ended in the middle of a sentence."""
     client = await serve(slow, **ON)
-    call = client.stub.StreamCaption(request(pictures[1]))
+    call = client.stub.StreamCaption(request(contents[1]))
     await anext(aiter(call))
     call.cancel()
     await until(lambda: queue(client).held_items == 0)
     for _ in range(100):
         slow.step.release()
     steps = slow.steps
-    answers = await watch(client, pictures[1])
+    answers = await watch(client, contents[1])
     assert slow.steps > steps + 2
     assert answers[-1].caption.token_count > 2
 

@@ -17,18 +17,18 @@ from caption_svc.models.greedy import decode_greedily
 from tests.caption.fakes import END, WORDS
 
 hub: Any = transformers
-BEGIN, PICTURES = len(WORDS), 16
+BEGIN, IMAGES = len(WORDS), 16
 # After it, captions are of many lengths.
 LONG = (5, 11, 24)
 
 
 class Tiny:
-    """The tiny network, states of sixteen pictures of noise, and what transformers makes of each alone."""
+    """The tiny network, states of sixteen images of noise, and what transformers makes of each alone."""
 
     def __init__(self, folder: Path) -> None:
         torch.set_num_threads(1)
         self.network = hub.BlipForConditionalGeneration.from_pretrained(folder).eval()
-        noise = torch.rand(PICTURES, 3, 32, 32, generator=torch.Generator().manual_seed(11)) * 4 - 2
+        noise = torch.rand(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(11)) * 4 - 2
         with torch.inference_mode():
             self.states = self.network.vision_model(pixel_values=noise).last_hidden_state
         self.decoder = Decoder(self.network.text_decoder)
@@ -84,20 +84,20 @@ def alike(got: Generated, expected: Generated) -> None:
 @pytest.mark.parametrize("prompt", [(), LONG])
 def test_batches_of_any_size(tiny: Tiny, prompt: tuple[int, ...], beams: int) -> None:
     lengths = set()
-    for size in range(1, PICTURES + 1):
-        # Others in each batch, so that a picture meets many neighbours.
-        rows = [(size * 5 + place) % PICTURES for place in range(size)]
+    for size in range(1, IMAGES + 1):
+        # Others in each batch, so that an image meets many neighbours.
+        rows = [(size * 5 + place) % IMAGES for place in range(size)]
         for row, got in zip(rows, tiny.ours(rows, prompt, 14, beams), strict=True):
             alike(got, tiny.theirs(row, prompt, 14, beams))
             lengths.add(len(got.tokens))
-    # Worth something only while pictures end at different steps.
+    # Worth something only while images end at different steps.
     assert len(lengths) >= 3
 
 
 @pytest.mark.parametrize("beams", [1, 3, 5])
 @pytest.mark.parametrize("max_tokens", [1, 2, 5, 9])
 def test_captions_that_are_cut(tiny: Tiny, max_tokens: int, beams: int) -> None:
-    answers = tiny.ours(range(PICTURES), LONG, max_tokens, beams)
+    answers = tiny.ours(range(IMAGES), LONG, max_tokens, beams)
     for row, got in enumerate(answers):
         alike(got, tiny.theirs(row, LONG, max_tokens, beams))
     assert any(not answer.ended for answer in answers)
@@ -114,24 +114,24 @@ class Spied(Decoder):
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_pictures_that_are_done_leave_the_batch(tiny: Tiny, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_are_done_leave_the_batch(tiny: Tiny, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     spied = Spied(tiny.network.text_decoder)
     spied.rows = []
     monkeypatch.setattr(tiny, "decoder", spied)
-    answers = tiny.ours(range(PICTURES), LONG, 14, beams)
-    # A prompt is read once for each picture, not once for each beam.
+    answers = tiny.ours(range(IMAGES), LONG, 14, beams)
+    # A prompt is read once for each image, not once for each beam.
     first, *others = spied.rows
-    assert first == PICTURES
+    assert first == IMAGES
     if beams == 1:
         longest = max(len(answer.tokens) for answer in answers)
         assert spied.rows == [sum(len(answer.tokens) > step for answer in answers) for step in range(longest)]
     else:
         assert all(rows % beams == 0 for rows in others)
         assert others == sorted(others, reverse=True)
-        assert others[-1] < others[0] == PICTURES * beams
+        assert others[-1] < others[0] == IMAGES * beams
 
 
-def test_a_picture_that_nobody_waits_for_leaves_a_beam_search(tiny: Tiny) -> None:
+def test_an_image_that_nobody_waits_for_leaves_a_beam_search(tiny: Tiny) -> None:
     asked: list[int] = []
 
     def abandoned(row: int) -> bool:
@@ -145,7 +145,7 @@ def test_a_picture_that_nobody_waits_for_leaves_a_beam_search(tiny: Tiny) -> Non
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_a_picture_without_numbers_spoils_no_other(tiny: Tiny, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_without_numbers_spoils_no_other(tiny: Tiny, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     states = tiny.states.clone()
     states[2] = torch.nan
     monkeypatch.setattr(tiny, "states", states)

@@ -28,14 +28,14 @@ def ask(client: Client, contents: list[bytes], **options: object) -> asyncio.Fut
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back(
-    serve: Serve, fake: FakeModel, pictures: list[bytes]
+    serve: Serve, fake: FakeModel, contents: list[bytes]
 ) -> None:
     client = await serve(fake, max_queue_items=4)
     fake.open.clear()
-    first = ask(client, pictures[:4])
+    first = ask(client, contents[:4])
     await until(lambda: queue(client).held_items == 4)
     with pytest.raises(grpc.RpcError) as caught:
-        await ask(client, pictures[:1])
+        await ask(client, contents[:1])
     error = from_rpc_error(caught.value)
     assert isinstance(error, Overloaded)
     assert error.retry_after_s is not None
@@ -44,12 +44,12 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(
     assert len((await first).results) == 4
 
 
-async def test_a_deadline_ends_the_wait(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_a_deadline_ends_the_wait(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake, max_batch=1)
     fake.open.clear()
-    busy = ask(client, pictures[:1])
+    busy = ask(client, contents[:1])
     await until(lambda: len(fake.batches) == 2)
-    request = caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=pictures[1])])
+    request = caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=contents[1])])
     with pytest.raises(grpc.RpcError) as caught:
         await client.stub.CaptionImages(request, timeout=0.2)
     assert isinstance(from_rpc_error(caught.value), DeadlineExceeded)
@@ -60,10 +60,10 @@ async def test_a_deadline_ends_the_wait(serve: Serve, fake: FakeModel, pictures:
     assert len(fake.batches) == 2
 
 
-async def test_the_item_that_breaks_the_model_fails_alone(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_the_item_that_breaks_the_model_fails_alone(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake)
-    fake.poison = {bytes.fromhex(content_digest(pictures[2]))}
-    results = (await ask(client, pictures)).results
+    fake.poison = {bytes.fromhex(content_digest(contents[2]))}
+    results = (await ask(client, contents)).results
     failed = [index for index, result in enumerate(results) if result.WhichOneof("outcome") == "error"]
     assert failed == [2]
     assert results[2].error.code == code_pb2.INTERNAL
@@ -71,13 +71,13 @@ async def test_the_item_that_breaks_the_model_fails_alone(serve: Serve, fake: Fa
     assert "secret" not in str(results[2].error)
 
 
-async def test_plans_do_not_share_a_batch(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_plans_do_not_share_a_batch(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake)
     fake.open.clear()
-    calls = [ask(client, pictures[:1])]
+    calls = [ask(client, contents[:1])]
     await until(lambda: len(fake.batches) == 2)
     for options in ({"prompt": "a"}, {"max_tokens": 3}, {"beam_count": 2}, {"prompt": "a"}):
-        calls.append(ask(client, pictures[:2], **options))
+        calls.append(ask(client, contents[:2], **options))
     await until(lambda: queue(client).queued_items == 8)
     fake.open.set()
     await asyncio.gather(*calls)
@@ -85,10 +85,10 @@ async def test_plans_do_not_share_a_batch(serve: Serve, fake: FakeModel, picture
     assert sorted(len(batch) for batch in fake.batches[2:]) == [2, 2, 4]
 
 
-async def test_timings_say_where_the_time_went(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_timings_say_where_the_time_went(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake)
     fake.open.clear()
-    asked = ask(client, [*pictures[:3], b"bad"])
+    asked = ask(client, [*contents[:3], b"bad"])
     await until(lambda: len(fake.batches) == 2)
     await asyncio.sleep(0.05)
     fake.open.set()

@@ -15,7 +15,7 @@ OUTCOMES = ["caption", "caption", "error"]
 @pytest.mark.parametrize("fault", [RuntimeError, ValueError, UnicodeError])
 @pytest.mark.parametrize("step", ["image_content", "result_message"])
 async def test_a_fault_fails_its_item_alone(
-    serve: Serve, pictures: list[bytes], fault: type[Exception], step: str, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, contents: list[bytes], fault: type[Exception], step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, seen = getattr(service, step), 0
 
@@ -28,7 +28,7 @@ async def test_a_fault_fails_its_item_alone(
 
     client = await serve(model="mock")
     monkeypatch.setattr(service, step, odd)
-    images = [common_pb2.Image(content=content) for content in pictures[:3]]
+    images = [common_pb2.Image(content=content) for content in contents[:3]]
     results = list((await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=images))).results)
     items = [caption_pb2.CaptionStreamItem(ref=str(n), image=image) for n, image in enumerate(images)]
     sent = iter([caption_pb2.CaptionStreamRequest(items=items)])

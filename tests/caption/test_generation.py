@@ -17,9 +17,9 @@ def model(tiny_folder: Path) -> BlipCaptioner:
     return load_blip(tiny_folder, name="tiny", kind=Kind.LOCAL, compute=ON_CPU)
 
 
-def jobs(model: BlipCaptioner, pictures: list[bytes], max_tokens: int, beams: int = 1) -> list[Job]:
+def jobs(model: BlipCaptioner, contents: list[bytes], max_tokens: int, beams: int = 1) -> list[Job]:
     plan = model.plan("", max_tokens, beams)
-    return [Job(model.prepare(content, ImageDecoder(ImageLimits()), "image"), plan) for content in pictures]
+    return [Job(model.prepare(content, ImageDecoder(ImageLimits()), "image"), plan) for content in contents]
 
 
 def describe(model: BlipCaptioner, batch: list[Job]) -> list[Caption]:
@@ -28,21 +28,21 @@ def describe(model: BlipCaptioner, batch: list[Job]) -> list[Caption]:
     return [answer for answer in answers if isinstance(answer, Caption)]
 
 
-def test_rows_that_end_early_change_nothing_for_the_others(model: BlipCaptioner, pictures: list[bytes]) -> None:
-    together = describe(model, jobs(model, pictures, 20))
+def test_rows_that_end_early_change_nothing_for_the_others(model: BlipCaptioner, contents: list[bytes]) -> None:
+    together = describe(model, jobs(model, contents, 20))
     lengths = [caption.token_count for caption in together]
     # Some end so early that the batch is cut, more than once, and some last to the end.
     assert min(lengths) < 5
     assert max(lengths) == 20
-    alone = [describe(model, jobs(model, [content], 20))[0] for content in pictures]
+    alone = [describe(model, jobs(model, [content], 20))[0] for content in contents]
     assert [caption.text for caption in together] == [caption.text for caption in alone]
     assert [caption.confidence for caption in together] == pytest.approx([caption.confidence for caption in alone])
 
 
-def test_an_abandoned_row_stops_and_the_others_go_on(model: BlipCaptioner, pictures: list[bytes]) -> None:
-    expected = [caption.text for caption in describe(model, jobs(model, pictures, 20))]
-    longest = max(range(len(pictures)), key=lambda row: len(expected[row]))
-    batch = jobs(model, pictures, 20)
+def test_an_abandoned_row_stops_and_the_others_go_on(model: BlipCaptioner, contents: list[bytes]) -> None:
+    expected = [caption.text for caption in describe(model, jobs(model, contents, 20))]
+    longest = max(range(len(contents)), key=lambda row: len(expected[row]))
+    batch = jobs(model, contents, 20)
     told: list[str] = []
 
     def leave_after_three(text: str) -> None:
@@ -54,13 +54,13 @@ def test_an_abandoned_row_stops_and_the_others_go_on(model: BlipCaptioner, pictu
     captions = describe(model, batch)
     assert len(told) == 3
     assert captions[longest].token_count == 3
-    others = [row for row in range(len(pictures)) if row != longest]
+    others = [row for row in range(len(contents)) if row != longest]
     assert [captions[row].text for row in others] == [expected[row] for row in others]
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_a_batch_that_everybody_left_ends_at_once(model: BlipCaptioner, pictures: list[bytes], beams: int) -> None:
-    batch = jobs(model, pictures, 20, beams)
+def test_a_batch_that_everybody_left_ends_at_once(model: BlipCaptioner, contents: list[bytes], beams: int) -> None:
+    batch = jobs(model, contents, 20, beams)
     for job in batch:
         job.abandoned.set()
     assert max(caption.token_count for caption in describe(model, batch)) <= 2

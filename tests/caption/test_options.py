@@ -47,18 +47,18 @@ WRONG: dict[str, tuple[Options, Reason, str]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-async def test_a_wrong_option_fails_the_call(serve: Serve, tiny_folder: Any, pictures: list[bytes], kind: str) -> None:
+async def test_a_wrong_option_fails_the_call(serve: Serve, tiny_folder: Any, contents: list[bytes], kind: str) -> None:
     options, reason, field = WRONG[kind]
-    error = await refusal(await serve(model=str(tiny_folder)), options, pictures[0])
+    error = await refusal(await serve(model=str(tiny_folder)), options, contents[0])
     assert isinstance(error, InvalidInput)
     assert error.reason is reason
     assert error.violations[0].field == field
 
 
-async def test_beams_have_no_words_before_all_are_done(serve: Serve, pictures: list[bytes]) -> None:
+async def test_beams_have_no_words_before_all_are_done(serve: Serve, contents: list[bytes]) -> None:
     client = await serve(model="mock")
     request = caption_pb2.StreamCaptionRequest(
-        image=common_pb2.Image(content=pictures[0]), options=Options(beam_count=2)
+        image=common_pb2.Image(content=contents[0]), options=Options(beam_count=2)
     )
     with pytest.raises(grpc.RpcError) as caught:
         [answer async for answer in client.stub.StreamCaption(request)]
@@ -67,9 +67,9 @@ async def test_beams_have_no_words_before_all_are_done(serve: Serve, pictures: l
     assert error.violations[0].field == "options.beam_count"
 
 
-async def test_a_model_is_chosen_by_name(serve: Serve, tiny_folder: Any, pictures: list[bytes]) -> None:
+async def test_a_model_is_chosen_by_name(serve: Serve, tiny_folder: Any, contents: list[bytes]) -> None:
     client = await serve(model=f"mock, local-dir:{tiny_folder}")
-    image = common_pb2.Image(content=pictures[0])
+    image = common_pb2.Image(content=contents[0])
 
     async def label(model: str) -> str:
         request = caption_pb2.CaptionImagesRequest(images=[image], options=Options(model=model))
@@ -79,16 +79,16 @@ async def test_a_model_is_chosen_by_name(serve: Serve, tiny_folder: Any, picture
     for name, model in models.items():
         assert await label(name) == f"{name}@{model.weights_digest[:12]}"
     assert await label("") == await label("mock")
-    error = await refusal(client, Options(model="other"), pictures[0])
+    error = await refusal(client, Options(model="other"), contents[0])
     assert isinstance(error, PreconditionFailed)
     assert error.reason is Reason.MODEL_NOT_SERVED
     assert error.metadata["served"] == f"mock, local-dir:{tiny_folder}"
 
 
 @pytest.mark.parametrize(("count", "reason"), [(0, Reason.NO_ITEMS), (65, Reason.TOO_MANY_ITEMS)])
-async def test_counts(serve: Serve, pictures: list[bytes], count: int, reason: Reason) -> None:
+async def test_counts(serve: Serve, contents: list[bytes], count: int, reason: Reason) -> None:
     client = await serve(model="mock")
-    images = [common_pb2.Image(content=pictures[0])] * count
+    images = [common_pb2.Image(content=contents[0])] * count
     with pytest.raises(grpc.RpcError) as caught:
         await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=images))
     error = from_rpc_error(caught.value)
@@ -104,9 +104,9 @@ async def test_a_message_a_little_too_large_is_explained(serve: Serve) -> None:
     assert from_rpc_error(caught.value).reason is Reason.MESSAGE_TOO_LARGE
 
 
-async def test_max_tokens_cuts_and_says_so(serve: Serve, tiny_folder: Any, pictures: list[bytes]) -> None:
+async def test_max_tokens_cuts_and_says_so(serve: Serve, tiny_folder: Any, contents: list[bytes]) -> None:
     client = await serve(model=str(tiny_folder), default_caption_tokens=3)
-    images = [common_pb2.Image(content=content) for content in pictures]
+    images = [common_pb2.Image(content=content) for content in contents]
     usual = await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=images))
     assert max(result.caption.token_count for result in usual.results) == 3
     options = Options(max_tokens=100)
@@ -119,11 +119,11 @@ async def test_max_tokens_cuts_and_says_so(serve: Serve, tiny_folder: Any, pictu
     assert all(caption.token_count < POSITIONS for caption in ended)
 
 
-async def test_a_prompt_that_fills_all_positions_but_one(serve: Serve, tiny_folder: Any, pictures: list[bytes]) -> None:
+async def test_a_prompt_that_fills_all_positions_but_one(serve: Serve, tiny_folder: Any, contents: list[bytes]) -> None:
     client = await serve(model=str(tiny_folder))
     prompt = "a " * (POSITIONS - 1)
     request = caption_pb2.CaptionImagesRequest(
-        images=[common_pb2.Image(content=pictures[0])], options=Options(prompt=prompt)
+        images=[common_pb2.Image(content=contents[0])], options=Options(prompt=prompt)
     )
     caption = (await client.stub.CaptionImages(request)).results[0].caption
     assert caption.token_count == 1
@@ -131,11 +131,11 @@ async def test_a_prompt_that_fills_all_positions_but_one(serve: Serve, tiny_fold
 
 
 async def test_a_prompt_of_unknown_words_stays_as_it_was_given(
-    serve: Serve, tiny_folder: Any, pictures: list[bytes]
+    serve: Serve, tiny_folder: Any, contents: list[bytes]
 ) -> None:
     client = await serve(model=str(tiny_folder))
     request = caption_pb2.StreamCaptionRequest(
-        image=common_pb2.Image(content=pictures[0]), options=Options(prompt="  A  Wombat and", max_tokens=5)
+        image=common_pb2.Image(content=contents[0]), options=Options(prompt="  A  Wombat and", max_tokens=5)
     )
     answers = [answer async for answer in client.stub.StreamCaption(request)]
     assert answers[-1].caption.text.startswith("A Wombat and ")

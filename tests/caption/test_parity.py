@@ -18,7 +18,7 @@ hub: Any = transformers
 
 
 class Reference:
-    """transformers alone, used as its documentation shows, one picture at a time."""
+    """transformers alone, used as its documentation shows, one image at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.model = hub.BlipForConditionalGeneration.from_pretrained(folder).eval()
@@ -28,8 +28,8 @@ class Reference:
     @cache  # noqa: B019 - a handful of objects for one module of tests
     def caption(self, content: bytes, prompt: str, max_tokens: int, beams: int) -> common_pb2.Caption:
         """What the service should say, confidence from the scores that generate() itself reports."""
-        with Image.open(io.BytesIO(content)) as picture:
-            inputs = self.processor(picture.convert("RGB"), prompt or None, return_tensors="pt")
+        with Image.open(io.BytesIO(content)) as image:
+            inputs = self.processor(image.convert("RGB"), prompt or None, return_tensors="pt")
         answer = self.model.generate(
             **inputs,
             num_beams=beams,
@@ -78,11 +78,11 @@ PROMPTS = ["", "a red", "two small blue"]
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("prompt", PROMPTS)
 async def test_batched_and_alone_as_transformers(
-    serve: Any, folder: Path, reference: Reference, pictures: list[bytes], prompt: str, beams: int
+    serve: Any, folder: Path, reference: Reference, contents: list[bytes], prompt: str, beams: int
 ) -> None:
     client = await serve(model=f"local-dir:{folder}")
     options = caption_pb2.CaptionOptions(prompt=prompt, max_tokens=MAX_TOKENS, beam_count=beams)
-    images = [common_pb2.Image(content=content) for content in pictures]
+    images = [common_pb2.Image(content=content) for content in contents]
     together = await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=images, options=options))
     assert max(result.timings.batch_size for result in together.results) > 1
     for image, batched in zip(images, together.results, strict=True):
@@ -96,17 +96,17 @@ async def test_batched_and_alone_as_transformers(
             assert got.truncated == expected.truncated
             assert got.confidence == pytest.approx(expected.confidence, abs=CONFIDENCE)
     if folder != CAPTIONER_DIR:
-        # The test is worth something only while the pictures differ in what is said of them.
+        # The test is worth something only while the images differ in what is said of them.
         assert len({result.caption.text for result in together.results}) >= 4
         assert len({result.caption.token_count for result in together.results}) >= 2
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 async def test_word_by_word_is_the_same_caption(
-    serve: Any, folder: Path, reference: Reference, pictures: list[bytes], prompt: str
+    serve: Any, folder: Path, reference: Reference, contents: list[bytes], prompt: str
 ) -> None:
     client = await serve(model=str(folder))
-    for content in pictures[:4]:
+    for content in contents[:4]:
         request = caption_pb2.StreamCaptionRequest(
             image=common_pb2.Image(content=content),
             options=caption_pb2.CaptionOptions(prompt=prompt, max_tokens=12),
@@ -120,13 +120,13 @@ async def test_word_by_word_is_the_same_caption(
 
 
 async def test_a_stream_of_many_says_the_same(
-    serve: Any, folder: Path, reference: Reference, pictures: list[bytes]
+    serve: Any, folder: Path, reference: Reference, contents: list[bytes]
 ) -> None:
     client = await serve(model=str(folder), max_batch=5)
     options = caption_pb2.CaptionOptions(max_tokens=MAX_TOKENS)
     items = [
         caption_pb2.CaptionStreamItem(ref=str(index), image=common_pb2.Image(content=content))
-        for index, content in enumerate(pictures)
+        for index, content in enumerate(contents)
     ]
     requests = [
         caption_pb2.CaptionStreamRequest(options=options, items=items[:7]),
@@ -138,5 +138,5 @@ async def test_a_stream_of_many_says_the_same(
         for result in answer.results
     }
     assert texts == {
-        str(index): reference.caption(content, "", MAX_TOKENS, 1).text for index, content in enumerate(pictures)
+        str(index): reference.caption(content, "", MAX_TOKENS, 1).text for index, content in enumerate(contents)
     }

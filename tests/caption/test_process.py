@@ -60,11 +60,11 @@ async def models(address: str, content: bytes) -> tuple[list[common_pb2.ModelInf
 
 
 async def test_auto_takes_the_real_model_from_the_hub_cache_without_network(
-    tmp_path: Path, hub_cache: Path, tiny_folder: Path, pictures: list[bytes]
+    tmp_path: Path, hub_cache: Path, tiny_folder: Path, contents: list[bytes]
 ) -> None:
     settings = {"LENSMESH_CAPTION_REAL_MODEL": TINY, "HF_HUB_CACHE": str(hub_cache)}
     with process(tmp_path, settings) as (address, log):
-        (model,), caption = await models(address, pictures[0])
+        (model,), caption = await models(address, contents[0])
         said = log.read_text()
     assert model.name == TINY
     assert model.kind == common_pb2.MODEL_KIND_LOCAL
@@ -79,11 +79,11 @@ def loaded_tensors(folder: Path) -> Any:
     return BlipForConditionalGeneration.from_pretrained(folder).state_dict()
 
 
-async def test_auto_without_the_real_model_is_shapes_and_says_so(tmp_path: Path, pictures: list[bytes]) -> None:
+async def test_auto_without_the_real_model_is_shapes_and_says_so(tmp_path: Path, contents: list[bytes]) -> None:
     # The offline switch is off: `auto` must not ask the network by itself.
     settings = {"HF_HUB_CACHE": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
     with process(tmp_path, settings) as (address, log):
-        (model,), caption = await models(address, pictures[0])
+        (model,), caption = await models(address, contents[0])
         said = log.read_text()
     assert model.name == "shapes"
     assert model.kind == common_pb2.MODEL_KIND_DEMONSTRATION

@@ -17,9 +17,9 @@ from tests.caption.fakes import FakeModel
 Request = caption_pb2.CaptionStreamRequest
 
 
-def items(pictures: list[bytes], count: int, start: int = 0) -> list[caption_pb2.CaptionStreamItem]:
+def items(contents: list[bytes], count: int, start: int = 0) -> list[caption_pb2.CaptionStreamItem]:
     return [
-        caption_pb2.CaptionStreamItem(ref=str(number), image=common_pb2.Image(content=pictures[number % len(pictures)]))
+        caption_pb2.CaptionStreamItem(ref=str(number), image=common_pb2.Image(content=contents[number % len(contents)]))
         for number in range(start, start + count)
     ]
 
@@ -35,9 +35,9 @@ def queue(client: Client) -> Batcher[object, object]:
     return client.app.serving.select("").batcher  # type: ignore[return-value]  # its item types do not matter here
 
 
-async def test_every_item_is_answered_once_under_its_ref(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_every_item_is_answered_once_under_its_ref(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake, max_batch=4, stream_items=10)
-    requests = [Request(items=items(pictures, 20, 20 * number)) for number in range(5)]
+    requests = [Request(items=items(contents, 20, 20 * number)) for number in range(5)]
     requests.insert(2, Request())
     refs = [result.ref async for answer in client.stub.CaptionStream(iter(requests)) for result in answer.results]
     assert sorted(refs, key=int) == [str(number) for number in range(100)]
@@ -49,14 +49,14 @@ async def test_an_empty_stream_has_no_answers(serve: Serve, fake: FakeModel) -> 
     assert [answer async for answer in client.stub.CaptionStream(iter([]))] == []
 
 
-async def test_reading_stops_while_the_device_is_held_up(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_reading_stops_while_the_device_is_held_up(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake, max_batch=2, stream_items=6)
     fake.open.clear()
     sent = 0
 
     async def requests() -> AsyncIterator[Request]:
         nonlocal sent
-        for item in items(pictures, 200):
+        for item in items(contents, 200):
             sent += 1
             # A message fills gRPC's own window, so that what the service does not read stays with the client.
             item.image.content += bytes(200_000)
@@ -73,11 +73,11 @@ async def test_reading_stops_while_the_device_is_held_up(serve: Serve, fake: Fak
 
 @pytest.mark.parametrize("repeated", [True, False])
 async def test_wrong_messages_end_the_stream_after_what_was_read(
-    serve: Serve, fake: FakeModel, pictures: list[bytes], repeated: bool
+    serve: Serve, fake: FakeModel, contents: list[bytes], repeated: bool
 ) -> None:
     client = await serve(fake, max_items=5)
-    wrong = Request(options=caption_pb2.CaptionOptions()) if repeated else Request(items=items(pictures, 6))
-    call = client.stub.CaptionStream(iter([Request(items=items(pictures, 3)), wrong]))
+    wrong = Request(options=caption_pb2.CaptionOptions()) if repeated else Request(items=items(contents, 6))
+    call = client.stub.CaptionStream(iter([Request(items=items(contents, 3)), wrong]))
     refs: list[str] = []
 
     async def read() -> None:
@@ -90,10 +90,10 @@ async def test_wrong_messages_end_the_stream_after_what_was_read(
     assert from_rpc_error(caught.value).reason is (Reason.OPTIONS_REPEATED if repeated else Reason.TOO_MANY_ITEMS)
 
 
-async def test_a_client_that_leaves_takes_its_work_along(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_a_client_that_leaves_takes_its_work_along(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake, max_batch=4, stream_items=1000, max_queue_items=5000)
     fake.open.clear()
-    requests = [Request(items=items(pictures, 50, 50 * number)) for number in range(20)]
+    requests = [Request(items=items(contents, 50, 50 * number)) for number in range(20)]
     call = client.stub.CaptionStream(iter(requests))
     reading = asyncio.ensure_future(anext(aiter(call)))
     await until(lambda: queue(client).held_items == 1000)
@@ -107,19 +107,19 @@ async def test_a_client_that_leaves_takes_its_work_along(serve: Serve, fake: Fak
     fake.open.set()
     batches = len(fake.batches)
     answer = await client.stub.CaptionImages(
-        caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=pictures[0])])
+        caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=contents[0])])
     )
     assert answer.results[0].caption.text
     assert len(fake.batches) == batches + 1
 
 
-async def test_draining_answers_what_was_read(serve: Serve, fake: FakeModel, pictures: list[bytes]) -> None:
+async def test_draining_answers_what_was_read(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake, max_batch=4)
     fake.open.clear()
     more = asyncio.Event()
 
     async def requests() -> AsyncIterator[Request]:
-        yield Request(items=items(pictures, 10))
+        yield Request(items=items(contents, 10))
         await more.wait()
 
     call = client.stub.CaptionStream(requests())
@@ -142,15 +142,15 @@ async def test_draining_answers_what_was_read(serve: Serve, fake: FakeModel, pic
 
 
 async def test_unspecified_priority_is_bulk_in_streams_only(
-    serve: Serve, fake: FakeModel, pictures: list[bytes]
+    serve: Serve, fake: FakeModel, contents: list[bytes]
 ) -> None:
     client = await serve(fake, max_batch=1)
     fake.open.clear()
     options = caption_pb2.CaptionOptions(prompt="bulk")
-    stream = client.stub.CaptionStream(iter([Request(options=options, items=items(pictures, 3))]))
+    stream = client.stub.CaptionStream(iter([Request(options=options, items=items(contents, 3))]))
     reading = asyncio.ensure_future(anext(aiter(stream)))
     await until(lambda: queue(client).queued_items == 2)
-    image = common_pb2.Image(content=pictures[0])
+    image = common_pb2.Image(content=contents[0])
     request = caption_pb2.CaptionImagesRequest(images=[image], options=caption_pb2.CaptionOptions(prompt="waiting"))
     asked = asyncio.ensure_future(client.stub.CaptionImages(request))
     await until(lambda: queue(client).queued_items == 3)

@@ -65,10 +65,10 @@ def request(content: bytes) -> caption_pb2.StreamCaptionRequest:
 
 
 async def test_the_first_word_comes_before_the_last_is_made(
-    serve: Serve, slow: SlowModel, pictures: list[bytes]
+    serve: Serve, slow: SlowModel, contents: list[bytes]
 ) -> None:
     client = await serve(slow)
-    call = client.stub.StreamCaption(request(pictures[1]))
+    call = client.stub.StreamCaption(request(contents[1]))
     first = await anext(aiter(call))
     assert first.delta.startswith("a")
     assert slow.steps == 1
@@ -80,10 +80,10 @@ async def test_the_first_word_comes_before_the_last_is_made(
 
 
 async def test_generation_stops_between_tokens_when_the_client_leaves(
-    serve: Serve, slow: SlowModel, pictures: list[bytes]
+    serve: Serve, slow: SlowModel, contents: list[bytes]
 ) -> None:
     client = await serve(slow)
-    call = client.stub.StreamCaption(request(pictures[1]))
+    call = client.stub.StreamCaption(request(contents[1]))
     await anext(aiter(call))
     call.cancel()
     await until(lambda: queue(client).held_items == 0)
@@ -91,13 +91,13 @@ async def test_generation_stops_between_tokens_when_the_client_leaves(
     slow.step.release()
     # The device is free again: another caption gets through, with no step more of the abandoned one.
     answer = await client.stub.CaptionImages(
-        caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=pictures[0])])
+        caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=contents[0])])
     )
     assert answer.results[0].caption.token_count > 0
     assert slow.steps <= 2
 
 
-async def test_two_watchers_share_the_device(serve: Serve, slow: SlowModel, pictures: list[bytes]) -> None:
+async def test_two_watchers_share_the_device(serve: Serve, slow: SlowModel, contents: list[bytes]) -> None:
     client = await serve(slow)
     for _ in range(200):
         slow.step.release()
@@ -107,12 +107,12 @@ async def test_two_watchers_share_the_device(serve: Serve, slow: SlowModel, pict
         assert "".join(answer.delta for answer in answers) == answers[-1].caption.text
         return answers[-1].caption.text
 
-    texts = await asyncio.gather(*(watch(content) for content in pictures[:4]))
-    assert list(texts) == [await watch(content) for content in pictures[:4]]
+    texts = await asyncio.gather(*(watch(content) for content in contents[:4]))
+    assert list(texts) == [await watch(content) for content in contents[:4]]
 
 
 async def test_words_of_a_batch_that_runs_again_are_told_once(
-    serve: Serve, fake: FakeModel, pictures: list[bytes]
+    serve: Serve, fake: FakeModel, contents: list[bytes]
 ) -> None:
     client = await serve(fake)
     canaries = len(fake.batches)
@@ -123,7 +123,7 @@ async def test_words_of_a_batch_that_runs_again_are_told_once(
         answers = [answer async for answer in client.stub.StreamCaption(request(content))]
         return "".join(answer.delta for answer in answers), answers[-1].caption.text
 
-    watchers = [asyncio.create_task(watch(content)) for content in pictures[:4]]
+    watchers = [asyncio.create_task(watch(content)) for content in contents[:4]]
     # However many the device took at first, all are there.
     await until(lambda: sum(map(len, fake.batches[canaries:])) + queue(client).queued_items == 4)
     fake.open.set()
@@ -140,11 +140,11 @@ async def test_words_of_a_batch_that_runs_again_are_told_once(
     ("image", "reason"),
     [
         (common_pb2.Image(), Reason.IMAGE_MISSING),
-        (common_pb2.Image(content=b"no picture"), Reason.IMAGE_UNDECODABLE),
+        (common_pb2.Image(content=b"no image"), Reason.IMAGE_UNDECODABLE),
         (common_pb2.Image(uri="http://a/b.png"), Reason.URI_NOT_ALLOWED),
     ],
 )
-async def test_a_bad_picture_fails_the_call(serve: Serve, image: common_pb2.Image, reason: Reason) -> None:
+async def test_a_bad_image_fails_the_call(serve: Serve, image: common_pb2.Image, reason: Reason) -> None:
     client = await serve(model="mock")
     with pytest.raises(grpc.RpcError) as caught:
         [answer async for answer in client.stub.StreamCaption(caption_pb2.StreamCaptionRequest(image=image))]

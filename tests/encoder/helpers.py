@@ -1,4 +1,4 @@
-"""Pictures, a model that can be held and poisoned, and encoders in this process and in another one."""
+"""Images, a model that can be held and poisoned, and encoders in this process and in another one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def png(number: int = 0, size: int = 24) -> bytes:
-    """A small picture of its own."""
+    """A small image of its own."""
     pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

@@ -27,7 +27,7 @@ TEXTS = ["a photo of a cat", "ein Gruß, 日本語 & <b>tags</b>", "word " * 100
 
 
 def photographs() -> list[bytes]:
-    """Pictures that are larger and smaller than the towers' own size."""
+    """Images that are larger and smaller than the towers' own size."""
     files = []
     for number, size in enumerate([(300, 200), (90, 333), (20, 20)]):
         noise = np.random.default_rng(number).integers(0, 256, (9, 13, 3), dtype=np.uint8)
@@ -37,13 +37,13 @@ def photographs() -> list[bytes]:
     return files
 
 
-def by_open_clip(name: str, pictures: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+def by_open_clip(name: str, contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors as open_clip's documentation computes them."""
     model, preprocess = open_clip.create_model_from_pretrained(name)
     tokenizer = open_clip.get_tokenizer(name)
     model.eval()
     with torch.no_grad():
-        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
+        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
         images = [model.encode_image(preprocess(one).unsqueeze(0), normalize=True) for one in opened]
         texts = [model.encode_text(tokenizer([text]), normalize=True) for text in TEXTS]
     return torch.cat(images).numpy(), torch.cat(texts).numpy()
@@ -65,12 +65,12 @@ def test_any_tower_on_any_backend_is_open_clips(kind: str, backend: str, tmp_pat
     write_hugging_face_folder(folder) if kind == "hugging-face" else write_folder(folder, kind)
     settings = EncoderSettings.model_validate({"backend": backend, "precision": "float32"})
     model = open_model(f"local-dir:{folder}", settings)
-    pictures = photographs()
+    contents = photographs()
     assert model.facts.backend == backend
     assert model.facts.parity_cosine is not None
     assert 0.9999 < model.facts.parity_cosine <= 1
-    images, texts = by_open_clip(f"local-dir:{folder}", pictures)
-    assert (image_vectors(model, pictures, settings) * images).sum(axis=1).min() > 0.9995
+    images, texts = by_open_clip(f"local-dir:{folder}", contents)
+    assert (image_vectors(model, contents, settings) * images).sum(axis=1).min() > 0.9995
     assert (text_vectors(model, TEXTS) * texts).sum(axis=1).min() > 0.99999
 
 
@@ -92,8 +92,8 @@ def test_int8_needs_a_cpu_and_its_own_backend() -> None:
         open_model("shapes", EncoderSettings(precision="int8", backend="torch"))
 
 
-def test_a_calibration_folder_without_pictures_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+def test_a_calibration_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(PreconditionFailed, match=r"calibration_dir .* at least 16"):
         open_model("shapes", EncoderSettings(precision="int8", calibration_dir=str(tmp_path)))
 
@@ -129,7 +129,7 @@ def test_two_workers_share_the_cores_and_the_weights() -> None:
 
 def test_a_model_that_is_not_open_clips_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     known = stored()
-    other = Golden(known.pictures, known.texts, known.image_vectors[::-1], known.text_vectors)
+    other = Golden(known.images, known.texts, known.image_vectors[::-1], known.text_vectors)
     monkeypatch.setattr(loading, "stored", lambda: other)
     with pytest.raises(PreconditionFailed, match=r"at least 0\.9995 is required\. Set precision to float32"):
         open_model("shapes", EncoderSettings(backend="torch", precision="float32"))
@@ -138,5 +138,5 @@ def test_a_model_that_is_not_open_clips_is_refused(monkeypatch: pytest.MonkeyPat
 def test_an_error_of_the_worker_is_no_parity() -> None:
     fault = InternalFault(Reason.MODEL_FAILED, "It answered NaN.")
     golden = stored()
-    prepared = [Prepared("image", None)] * len(golden.pictures) + [Prepared("text", None)] * len(golden.texts)
+    prepared = [Prepared("image", None)] * len(golden.images) + [Prepared("text", None)] * len(golden.texts)
     assert np.isnan(golden.parity(lambda batch: [fault] * len(batch), prepared))

@@ -32,7 +32,7 @@ UNASKED = common_pb2.CACHE_OUTCOME_UNSPECIFIED
 Results = list[encoder_pb2.EncodeResult]
 
 
-async def pictures(stub: encoder_pb2_grpc.EncoderServiceAsyncStub, *numbers: int, space_id: str = "") -> Results:
+async def images(stub: encoder_pb2_grpc.EncoderServiceAsyncStub, *numbers: int, space_id: str = "") -> Results:
     request = encoder_pb2.EncodeImagesRequest(
         images=[image(number) for number in numbers], options=encoder_pb2.EncodeOptions(space_id=space_id)
     )
@@ -72,8 +72,8 @@ async def test_what_comes_again_is_answered_without_the_model() -> None:
     model = HeldModel()
     async with serving(model) as served:
         computed = model.computed
-        [first] = await pictures(served.stub, 1)
-        again = await pictures(served.stub, 1, 2)
+        [first] = await images(served.stub, 1)
+        again = await images(served.stub, 1, 2)
         assert model.computed == computed + 2
     assert outcomes([first, *again]) == [MISS, HIT, MISS]
     assert again[0].embedding == first.embedding
@@ -83,8 +83,8 @@ async def test_what_comes_again_is_answered_without_the_model() -> None:
     assert first.timings.batch_size == 1
 
 
-async def test_a_text_is_no_picture_and_tells_again_that_it_was_cut() -> None:
-    """The same bytes as a text and as a picture are two things."""
+async def test_a_text_is_no_image_and_tells_again_that_it_was_cut() -> None:
+    """The same bytes as a text and as an image are two things."""
     async with serving() as served:
         long = "word " * 100
         for outcome in (MISS, HIT):
@@ -100,8 +100,8 @@ async def test_a_text_is_no_picture_and_tells_again_that_it_was_cut() -> None:
 async def test_the_unit_and_the_raw_space_of_a_model_share_what_was_computed() -> None:
     async with serving() as served:
         unit, raw, *_ = served.engine.served[0].model.facts.spaces
-        [first] = await pictures(served.stub, 1, space_id=raw.id)
-        [second] = await pictures(served.stub, 1, space_id=unit.id)
+        [first] = await images(served.stub, 1, space_id=raw.id)
+        [second] = await images(served.stub, 1, space_id=unit.id)
     assert outcomes([first, second]) == [MISS, HIT]
     assert (first.embedding.space_id, second.embedding.space_id) == (raw.id, unit.id)
     numbers = vector(first.embedding)
@@ -110,7 +110,7 @@ async def test_the_unit_and_the_raw_space_of_a_model_share_what_was_computed() -
 
 async def test_streams_and_calls_share_what_was_computed() -> None:
     async with serving() as served:
-        [computed] = await pictures(served.stub, 1)
+        [computed] = await images(served.stub, 1)
         item = encoder_pb2.EncodeStreamItem(ref="a", image=image(1))
         call = served.stub.EncodeStream(iter([encoder_pb2.EncodeStreamRequest(items=[item] * 3)]))
         streamed = [one.result async for message in call for one in message.results]
@@ -122,7 +122,7 @@ async def test_equal_items_of_a_call_are_computed_once() -> None:
     model = HeldModel()
     async with serving(model) as served:
         computed = model.computed
-        results = await pictures(served.stub, 1, 1, 2, 1)
+        results = await images(served.stub, 1, 1, 2, 1)
         assert model.computed == computed + 2
     assert sorted(outcomes(results)) == sorted([MISS, COALESCED, MISS, COALESCED])
     assert results[0].embedding == results[1].embedding == results[3].embedding != results[2].embedding
@@ -202,7 +202,7 @@ async def test_an_interactive_caller_does_not_wait_in_the_bulk_lane() -> None:
     assert order.count(wanted) == 1
 
 
-async def test_a_bad_picture_is_never_kept() -> None:
+async def test_a_bad_image_is_never_kept() -> None:
     async with serving() as served:
         bad = common_pb2.Image(content=png(1)[:60])
         for _ in range(2):
@@ -217,10 +217,10 @@ async def test_what_the_model_cannot_stand_is_tried_again() -> None:
     model = HeldModel()
     async with serving(model) as served:
         model.poison = {hashlib.sha256(png(1)).digest()}
-        for result in await pictures(served.stub, 1, 1):
+        for result in await images(served.stub, 1, 1):
             assert result.WhichOneof("outcome") == "error"
         model.poison = set()
-        assert outcomes(await pictures(served.stub, 1)) == [MISS]
+        assert outcomes(await images(served.stub, 1)) == [MISS]
 
 
 async def test_a_full_queue_still_answers_what_is_known() -> None:
@@ -246,7 +246,7 @@ async def test_without_a_cache_everything_is_computed() -> None:
     model = HeldModel()
     async with serving(model, cache_bytes=0) as served:
         computed = model.computed
-        results = await pictures(served.stub, 1, 1) + await pictures(served.stub, 1)
+        results = await images(served.stub, 1, 1) + await images(served.stub, 1)
         assert model.computed == computed + 3
     assert outcomes(results) == [UNASKED] * 3
     assert all(result.timings.batch_size for result in results)
@@ -275,23 +275,23 @@ async def test_nothing_is_kept_of_a_model_whose_canary_fails() -> None:
     model = Moody()
     async with serving(model, canary_seconds=0.05) as served:
         engine = served.engine.served[0].engine
-        [right] = await pictures(served.stub, 1)
+        [right] = await images(served.stub, 1)
         model.moody = True
         await until(lambda: not engine.trusted)
-        assert outcomes(await pictures(served.stub, 1, 2)) == [MISS] * 2, "what was in memory may be its work too"
+        assert outcomes(await images(served.stub, 1, 2)) == [MISS] * 2, "what was in memory may be its work too"
         model.moody = False
         await until(lambda: engine.trusted)
-        again = await pictures(served.stub, 1, 2)
+        again = await images(served.stub, 1, 2)
         assert outcomes(again) == [MISS] * 2
         assert again[0].embedding == right.embedding
-        assert outcomes(await pictures(served.stub, 1)) == [HIT]
+        assert outcomes(await images(served.stub, 1)) == [HIT]
 
 
 async def test_a_redis_that_is_nowhere_changes_nothing(tmp_path: Path) -> None:
     url = SecretStr(f"unix://{tmp_path}/nobody.sock")
     async with serving(redis_url=url) as served:
-        assert outcomes(await pictures(served.stub, 1)) == [MISS]
-        assert outcomes(await pictures(served.stub, 1)) == [HIT]
+        assert outcomes(await images(served.stub, 1)) == [MISS]
+        assert outcomes(await images(served.stub, 1)) == [HIT]
 
 
 async def test_processes_share_a_redis_and_live_on_without_it(tmp_path: Path) -> None:
@@ -313,24 +313,24 @@ async def test_processes_share_a_redis_and_live_on_without_it(tmp_path: Path) ->
                 stubs = [encoder_pb2_grpc.EncoderServiceStub(channel) for channel in (channel_one, channel_other)]
                 for process in (one, other):
                     await until(lambda log=process.log: "results are shared" in log.read_text(), 300)  # type: ignore[misc]
-                [computed] = await pictures(stubs[0], 1)
+                [computed] = await images(stubs[0], 1)
                 assert outcomes([computed]) == [MISS]
                 found: Results = []
 
-                # It is written in the background; a picture that only the other one computed cannot prove it.
+                # It is written in the background; an image that only the other one computed cannot prove it.
                 number = 2
                 while outcomes(found) != [HIT]:
-                    await pictures(stubs[0], number)
+                    await images(stubs[0], number)
                     await asyncio.sleep(0.05)
-                    found = await pictures(stubs[1], number)
+                    found = await images(stubs[1], number)
                     number += 1
                     assert number < 50
-                [shared] = await pictures(stubs[1], 1)
+                [shared] = await images(stubs[1], 1)
                 assert outcomes([shared]) == [HIT]
                 assert shared.embedding == computed.embedding
                 redis.kill()
-                assert outcomes(await pictures(stubs[1], 1, 100)) == [HIT, MISS]
-                assert outcomes(await pictures(stubs[0], 100)) == [MISS]
+                assert outcomes(await images(stubs[1], 1, 100)) == [HIT, MISS]
+                assert outcomes(await images(stubs[0], 100)) == [MISS]
         assert "open-sesame" not in one.log.read_text() + other.log.read_text()
 
 

@@ -86,12 +86,12 @@ async def test_the_mocks_numbers_and_spaces_are_golden() -> None:
     np.testing.assert_allclose(numbers[:3], [-0.0904979, -0.2145559, 0.3045268], atol=1e-6)
 
 
-async def test_pictures_in_order_of_the_request_and_bad_ones_fail_alone() -> None:
+async def test_images_in_order_of_the_request_and_bad_ones_fail_alone() -> None:
     request = encoder_pb2.EncodeImagesRequest(
         images=[
             image(1),
             common_pb2.Image(content=b""),
-            common_pb2.Image(content=b"not a picture"),
+            common_pb2.Image(content=b"not an image"),
             common_pb2.Image(content=png(2)[:200]),
             common_pb2.Image(uri="https://example.com/a.jpg"),
             common_pb2.Image(),
@@ -121,7 +121,7 @@ async def test_pictures_in_order_of_the_request_and_bad_ones_fail_alone() -> Non
     assert abs(first @ second) < 0.5
 
 
-async def test_the_limits_of_one_picture_are_the_services_settings() -> None:
+async def test_the_limits_of_one_image_are_the_services_settings() -> None:
     async with serving(max_image_bytes=3000, max_image_pixels=600) as served:
         images = [common_pb2.Image(content=png(1, size=24)), common_pb2.Image(content=png(1, size=64))]
         images.append(common_pb2.Image(content=png(1, size=25)))
@@ -188,12 +188,12 @@ async def refused(call: object) -> LensmeshError:
 
 async def test_counts_and_options_fail_the_call() -> None:
     async with serving(max_items=3) as served:
-        texts, pictures = served.stub.EncodeTexts, served.stub.EncodeImages
+        texts, images = served.stub.EncodeTexts, served.stub.EncodeImages
         errors = [
             await refused(texts(encoder_pb2.EncodeTextsRequest())),
             await refused(texts(encoder_pb2.EncodeTextsRequest(texts=["x"] * 4))),
-            await refused(pictures(encoder_pb2.EncodeImagesRequest())),
-            await refused(pictures(encoder_pb2.EncodeImagesRequest(images=[image()] * 4))),
+            await refused(images(encoder_pb2.EncodeImagesRequest())),
+            await refused(images(encoder_pb2.EncodeImagesRequest(images=[image()] * 4))),
             await refused(texts(encoder_pb2.EncodeTextsRequest(texts=["x"], options=UNKNOWN_TYPE))),
             await refused(texts(encoder_pb2.EncodeTextsRequest(texts=["x"], options=UNKNOWN_PRIORITY))),
         ]
@@ -247,7 +247,7 @@ async def test_timings_say_where_the_time_went() -> None:
         assert timings.total_us + 10 >= timings.preprocess_us + timings.compute_us + timings.queue_us
 
 
-async def test_a_picture_that_the_model_cannot_stand_fails_alone() -> None:
+async def test_an_image_that_the_model_cannot_stand_fails_alone() -> None:
     model = HeldModel()
     model.poison = {hashlib.sha256(png(3)).digest()}
     async with serving(model) as served:

@@ -50,7 +50,7 @@ class Devices(MockModel):
 async def test_every_device_answers_the_canary_at_start() -> None:
     model = Devices(3)
     async with serving(model, canary_seconds=0):
-        # A picture and a text each.
+        # An image and a text each.
         assert sorted(model.asked) == [0, 0, 1, 1, 2, 2]
 
 

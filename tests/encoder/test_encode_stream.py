@@ -64,7 +64,7 @@ async def test_a_bad_item_fails_alone_and_never_ends_the_stream() -> None:
         Item(ref="empty text", text=""),
         Item(ref="no input"),
         Item(ref="uri", image=common_pb2.Image(uri="file:///etc/passwd")),
-        Item(ref="not a picture", image=common_pb2.Image(content=b"hello")),
+        Item(ref="not an image", image=common_pb2.Image(content=b"hello")),
         Item(ref="long", text="x" * 10_001),
     ]
     async with serving() as served:
@@ -74,7 +74,7 @@ async def test_a_bad_item_fails_alone_and_never_ends_the_stream() -> None:
         "empty text": Reason.TEXT_EMPTY,
         "no input": Reason.IMAGE_MISSING,
         "uri": Reason.URI_NOT_ALLOWED,
-        "not a picture": Reason.IMAGE_UNDECODABLE,
+        "not an image": Reason.IMAGE_UNDECODABLE,
         "long": Reason.TEXT_TOO_LONG,
     }
     assert results["good"].HasField("embedding")
@@ -193,7 +193,7 @@ async def test_an_interactive_call_overtakes_a_stream() -> None:
         stream.cancel()
 
 
-async def test_cancelling_a_stream_of_a_thousand_pictures_empties_every_queue() -> None:
+async def test_cancelling_a_stream_of_a_thousand_images_empties_every_queue() -> None:
     model = HeldModel()
 
     async def send() -> AsyncIterator[Request]:

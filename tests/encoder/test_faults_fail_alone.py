@@ -17,7 +17,7 @@ OUTCOMES = ["embedding", "error", "embedding"]
 @pytest.mark.parametrize("fault", [RuntimeError, ValueError, UnicodeError])
 @pytest.mark.parametrize("step", ["read", "write"])
 async def test_a_fault_fails_its_item_alone(fault: type[Exception], step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, read_item, write, odd = translate.read_picture, translate.read_stream_item, translate.write_result, image(2)
+    read, read_item, write, odd = translate.read_image, translate.read_stream_item, translate.write_result, image(2)
     written = 0
 
     async def reading(one: Any, *rest: Any) -> Any:
@@ -39,7 +39,7 @@ async def test_a_fault_fails_its_item_alone(fault: type[Exception], step: str, m
 
     async with serving() as served:
         if step == "read":
-            monkeypatch.setattr(service, "read_picture", reading)
+            monkeypatch.setattr(service, "read_image", reading)
             monkeypatch.setattr(service, "read_stream_item", reading_item)
         else:
             monkeypatch.setattr(service, "write_result", writing)

@@ -25,7 +25,7 @@ MB = 1_000_000
 
 
 async def work(address: str) -> encoder_pb2.GetInfoResponse:
-    """A stream of pictures and texts, then GetInfo: what the memory is after work, not before it."""
+    """A stream of images and texts, then GetInfo: what the memory is after work, not before it."""
 
     async def send() -> AsyncIterator[encoder_pb2.EncodeStreamRequest]:
         for k in range(4):

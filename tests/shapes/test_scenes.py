@@ -26,10 +26,10 @@ def test_the_world_is_as_rich_as_promised() -> None:
 def test_equal_scenes_give_equal_pixels(size_px: int) -> None:
     for scene in held_out_scenes(5):
         again = Scene(scene.facts, scene.seed)
-        picture = draw(scene, size_px)
-        assert picture.size == (size_px, size_px)
-        assert picture.mode == "RGB"
-        assert picture.tobytes() == draw(again, size_px).tobytes()
+        image = draw(scene, size_px)
+        assert image.size == (size_px, size_px)
+        assert image.mode == "RGB"
+        assert image.tobytes() == draw(again, size_px).tobytes()
 
 
 def test_another_seed_gives_another_drawing_of_the_same_facts() -> None:
@@ -44,12 +44,12 @@ def test_a_scene_looks_alike_at_every_size() -> None:
         assert np.abs(small - large).mean() < 8
 
 
-def test_a_mirrored_relation_draws_the_same_picture() -> None:
+def test_a_mirrored_relation_draws_the_same_image() -> None:
     facts = Facts(Group(1, "small", "red", "circle"), "left of", Group(2, "large", "blue", "star"))
     assert draw(Scene(facts, 3), 64).tobytes() == draw(Scene(facts.mirrored(), 3), 64).tobytes()
 
 
-def test_groups_stand_as_the_relation_says_and_inside_the_picture() -> None:
+def test_groups_stand_as_the_relation_says_and_inside_the_image() -> None:
     rng = np.random.default_rng(4)
     for _ in range(500):
         scene = sample_scene(rng)

@@ -24,7 +24,7 @@ hub: Any = transformers
 
 
 def test_a_filter_that_only_pillow_has(
-    tiny_folder: Path, tmp_path: Path, pictures: list[bytes], caplog: pytest.LogCaptureFixture
+    tiny_folder: Path, tmp_path: Path, contents: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "lanczos"
     shutil.copytree(tiny_folder, folder)
@@ -35,9 +35,9 @@ def test_a_filter_that_only_pillow_has(
     model = load_blip(folder, name="tiny", kind=Kind.LOCAL, compute=ON_CPU)
     assert "transformers' own code" in caplog.text
     processor = hub.AutoImageProcessor.from_pretrained(folder, backend="pil")
-    for content in pictures[:3]:
+    for content in contents[:3]:
         pixels = model.prepare(content, ImageDecoder(ImageLimits()), "image")
-        with Image.open(io.BytesIO(content)) as picture:
-            numbers = processor(picture.convert("RGB"), do_rescale=False, do_normalize=False, return_tensors="pt")
+        with Image.open(io.BytesIO(content)) as image:
+            numbers = processor(image.convert("RGB"), do_rescale=False, do_normalize=False, return_tensors="pt")
         assert pixels.dtype == torch.uint8
         assert torch.equal(pixels.float(), numbers["pixel_values"][0].float())

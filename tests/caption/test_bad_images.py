@@ -1,4 +1,4 @@
-"""Each kind of bad picture fails alone, with a reason of its own; unusual but sound ones are described."""
+"""Each kind of bad image fails alone, with a reason of its own; unusual but sound ones are described."""
 
 import io
 import struct
@@ -34,7 +34,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def picture(size: tuple[int, int] = (40, 30)) -> Image.Image:
+def noise(size: tuple[int, int] = (40, 30)) -> Image.Image:
     return Image.effect_noise(size, 80).convert("RGB")
 
 
@@ -42,21 +42,21 @@ BAD = {
     "missing": (common_pb2.Image(), "IMAGE_MISSING", "images[1]"),
     "uri": (common_pb2.Image(uri="https://example.com/a.png"), "URI_NOT_ALLOWED", "images[1].uri"),
     "empty": (image(b""), "IMAGE_EMPTY", "images[1]"),
-    "no picture": (image(b"plain text, no picture"), "IMAGE_UNDECODABLE", "images[1]"),
-    "truncated": (image(encoded(picture((200, 200)))[:400]), "IMAGE_TRUNCATED", "images[1]"),
+    "no image": (image(b"plain text, no image"), "IMAGE_UNDECODABLE", "images[1]"),
+    "truncated": (image(encoded(noise((200, 200)))[:400]), "IMAGE_TRUNCATED", "images[1]"),
     "bomb": (image(png_header(30_000, 30_000)), "IMAGE_TOO_MANY_PIXELS", "images[1]"),
-    "too large": (image(encoded(picture((700, 700)))), "IMAGE_TOO_LARGE", "images[1]"),
+    "too large": (image(encoded(noise((700, 700)))), "IMAGE_TOO_LARGE", "images[1]"),
 }
 
 
 @pytest.mark.parametrize("model", ["mock", "tiny"])
 @pytest.mark.parametrize("kind", BAD)
-async def test_a_bad_picture_fails_alone(
-    serve: Serve, pictures: list[bytes], tiny_folder: Any, kind: str, model: str
+async def test_a_bad_image_fails_alone(
+    serve: Serve, contents: list[bytes], tiny_folder: Any, kind: str, model: str
 ) -> None:
     bad, reason, field = BAD[kind]
     client = await serve(model="mock" if model == "mock" else str(tiny_folder), max_image_bytes=500_000)
-    request = caption_pb2.CaptionImagesRequest(images=[image(pictures[0]), bad, image(pictures[1])])
+    request = caption_pb2.CaptionImagesRequest(images=[image(contents[0]), bad, image(contents[1])])
     first, second, third = (await client.stub.CaptionImages(request)).results
     assert first.caption.text
     assert third.caption.text
@@ -77,40 +77,40 @@ def animation() -> bytes:
 
 UNUSUAL = {
     "one pixel": encoded(Image.new("RGB", (1, 1), "red")),
-    "three wide": encoded(picture((3, 50))),
+    "three wide": encoded(noise((3, 50))),
     "animated": animation(),
-    "cmyk": encoded(picture().convert("CMYK"), "JPEG"),
+    "cmyk": encoded(noise().convert("CMYK"), "JPEG"),
     "16 bit": encoded(Image.new("I;16", (20, 20), 40_000)),
-    "palette with alpha": encoded(picture().convert("RGBA").quantize(16)),
+    "palette with alpha": encoded(noise().convert("RGBA").quantize(16)),
 }
 
 
 @pytest.mark.parametrize("kind", UNUSUAL)
-async def test_an_unusual_picture_is_described(serve: Serve, tiny_folder: Any, kind: str) -> None:
+async def test_an_unusual_image_is_described(serve: Serve, tiny_folder: Any, kind: str) -> None:
     client = await serve(model=str(tiny_folder))
     answer = await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=[image(UNUSUAL[kind])]))
     assert answer.results[0].WhichOneof("outcome") == "caption"
     assert answer.results[0].caption.token_count > 0
 
 
-async def test_orientation_is_applied(serve: Serve, tiny_folder: Any, pictures: list[bytes]) -> None:
-    with Image.open(io.BytesIO(pictures[0])) as upright:
+async def test_orientation_is_applied(serve: Serve, tiny_folder: Any, contents: list[bytes]) -> None:
+    with Image.open(io.BytesIO(contents[0])) as upright:
         turned = upright.transpose(Image.Transpose.ROTATE_90)
         exif = Image.Exif()
         exif[0x0112] = 6  # to be turned by 270 degrees, back to upright
         file = io.BytesIO()
         turned.save(file, "PNG", exif=exif)
     client = await serve(model=str(tiny_folder))
-    images = [image(pictures[0]), image(file.getvalue())]
+    images = [image(contents[0]), image(file.getvalue())]
     one, other = (await client.stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=images))).results
     assert one.caption.text == other.caption.text
     assert one.caption.confidence == pytest.approx(other.caption.confidence, abs=1e-5)
 
 
-async def test_in_a_stream_and_word_by_word(serve: Serve, pictures: list[bytes]) -> None:
+async def test_in_a_stream_and_word_by_word(serve: Serve, contents: list[bytes]) -> None:
     client = await serve(model="mock")
     items = [
-        caption_pb2.CaptionStreamItem(ref="good", image=image(pictures[0])),
+        caption_pb2.CaptionStreamItem(ref="good", image=image(contents[0])),
         caption_pb2.CaptionStreamItem(ref="bad", image=image(b"no")),
         caption_pb2.CaptionStreamItem(ref="none"),
     ]

@@ -1,4 +1,4 @@
-"""Pictures in the encoder: decoded in processes, and by open_clip's own code where ours does not know how."""
+"""Images in the encoder: decoded in processes, and by open_clip's own code where ours does not know how."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFIG = {"size": 24, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4), "resize_m
 
 async def test_a_service_that_decodes_in_processes() -> None:
     images = [image(number) for number in range(4)]
-    images[2].content = b"no picture"
+    images[2].content = b"no image"
     request = encoder_pb2.EncodeImagesRequest(images=images)
     answers = []
     for processes in (0, 1):
@@ -59,7 +59,7 @@ def test_a_way_to_resize_that_is_new_to_us_is_left_to_open_clip(
     content = png(5, size=40)
     pixels = ImageDecoder(ImageLimits()).prepare(content, prepared.transform).pixels
     assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (3, 24, 24))
-    with Image.open(io.BytesIO(content)) as picture:
-        expected = prepared.library(picture)
+    with Image.open(io.BytesIO(content)) as opened:
+        expected = prepared.library(opened)
     # All of it is open_clip's: nothing is rounded otherwise.
     torch.testing.assert_close(prepared.normalize.apply(pixels.unsqueeze(0), torch.float32)[0], expected)
