@@ -19,7 +19,7 @@ def give_back_large() -> None:
     """Give what large messages took back to the system as soon as they are gone, and let all threads share two heaps.
 
     glibc raises its own bounds with what it sees, up to 32 MiB, and gives every thread a heap: a process that only
-    passes pictures on keeps holes in all of them, and its memory goes up and down by half. To be called before there
+    passes images on keeps holes in all of them, and its memory goes up and down by half. To be called before there
     are other threads. Nothing happens where the environment says how (MALLOC_*, GLIBC_TUNABLES), or with another C
     library.
     """

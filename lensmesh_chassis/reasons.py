@@ -6,7 +6,7 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a call or an item failed; the value is the wire's. Adding one is compatible, renaming one is not."""
 
-    # Pictures
+    # Images
     IMAGE_MISSING = "IMAGE_MISSING"
     IMAGE_EMPTY = "IMAGE_EMPTY"
     IMAGE_TOO_LARGE = "IMAGE_TOO_LARGE"

@@ -1,4 +1,4 @@
-"""What the services read alike out of their requests: pictures, priorities and policies."""
+"""What the services read alike out of their requests: images, priorities and policies."""
 
 from typing import Protocol
 
@@ -15,10 +15,10 @@ class Fetching(Protocol):
 
 
 async def image_content(image: common_pb2.Image, field: str, fetcher: Fetching) -> bytes:
-    """The encoded bytes of a picture, fetched if it is given by address; `field` is its dotted path ("images[3]").
+    """The encoded bytes of an image, fetched if it is given by address; `field` is its dotted path ("images[3]").
 
     Raises InvalidInput with reason IMAGE_MISSING where neither source is set, and what `Fetcher.fetch` raises.
-    Whether the bytes are a picture, the decoder says.
+    Whether the bytes are an image, the decoder says.
     """
     match image.WhichOneof("source"):
         case "content":
@@ -27,7 +27,7 @@ async def image_content(image: common_pb2.Image, field: str, fetcher: Fetching) 
             return await fetcher.fetch(image.uri, f"{field}.uri")
         case _:
             raise InvalidInput(
-                Reason.IMAGE_MISSING, f"{field} has no picture: set {field}.content to the bytes of a file", field=field
+                Reason.IMAGE_MISSING, f"{field} has no image: set {field}.content to the bytes of a file", field=field
             )
 
 

@@ -129,7 +129,7 @@ class ServiceSettings(BaseSettings):
     sentry_dsn: SecretStr = Field(
         SecretStr(""),
         description="Where unexpected errors are sent: the DSN of a Sentry project, `https://KEY@HOST/PROJECT`. Sent "
-        "are types, stack frames' names and the ids of the call: no message, picture, text or secret. Empty: none.",
+        "are types, stack frames' names and the ids of the call: no message, image, text or secret. Empty: none.",
     )
     sentry_environment: str = Field("production", description="Name of this deployment in the errors sent.")
     sentry_sample_rate: float = Field(1.0, ge=0, le=1, description="Share of the errors that is sent.")

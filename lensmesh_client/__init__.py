@@ -1,4 +1,4 @@
-"""The typed client of a lensmesh mesh: pictures in, found pictures, vectors and captions out. Needs no torch.
+"""The typed client of a lensmesh mesh: images in, found images, vectors and captions out. Needs no torch.
 
 from lensmesh_client import Client, SyncClient
 """

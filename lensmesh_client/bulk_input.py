@@ -1,4 +1,4 @@
-"""Reads a caller's pictures for a bulk ingest, a few ahead of the network and off the event loop."""
+"""Reads a caller's images for a bulk ingest, a few ahead of the network and off the event loop."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def entry(index: int, item: IngestItem | ImageLike, limits: Limits) -> tuple[Ent
     if limits.max_message_bytes and size > limits.max_message_bytes:
         return Entry(index, item.ref, router_pb2.IngestItem(ref=sent.ref), 0), InvalidInput(
             Reason.MESSAGE_TOO_LARGE,
-            f"the item has {size} bytes, the server takes {limits.max_message_bytes}: send a smaller picture",
+            f"the item has {size} bytes, the server takes {limits.max_message_bytes}: send a smaller image",
             field="image",
         )
     return Entry(index, item.ref, sent, size), None

@@ -113,7 +113,7 @@ class Client:
         transparency: Transparency | str | None = None,
         timeout_s: float | None = None,
     ) -> IngestResult:
-        """Makes one picture findable; returns when it is durable.
+        """Makes one image findable; returns when it is durable.
 
         `collection` "" is the service's default; one that does not exist is made. `prompt` and `max_tokens` steer the
         generated caption, `spaces` names the vector spaces to fill (empty: all that are served), `metadata` says what
@@ -150,7 +150,7 @@ class Client:
         on_resume: Callable[[LensmeshError, int], None] | None = None,
         on_wait: Callable[[str, int], None] | None = None,
     ) -> AsyncGenerator[IngestResult]:
-        """Makes pictures findable, without end; yields each one's result once, as it becomes final, in any order.
+        """Makes images findable, without end; yields each one's result once, as it becomes final, in any order.
 
         The input is read no further ahead than `window_items` items or `window_bytes` bytes without an answer that has
         been taken; messages are cut to the server's limits. A bad item fails alone, as an `IngestResult` with `error`.
@@ -249,7 +249,7 @@ class Client:
         priority: Priority | str | None = None,
         timeout_s: float | None = None,
     ) -> Embeddings:
-        """Vectors of texts or of pictures: float32, shape (n, d), in the order given; `errors` tells of bad items.
+        """Vectors of texts or of images: float32, shape (n, d), in the order given; `errors` tells of bad items.
 
         `space_id` "" is the mesh's default space, or with `transparency` that of its model with this policy. Cut to
         the server's limits, four calls at a time; `timeout_s` holds for each call.
@@ -278,8 +278,8 @@ class Client:
             words = [texts] if isinstance(texts, str) else list(texts)
             return vectors.embeddings(await batches.answers(words, check_text, encode_texts, limits, "texts"))
         if images is not None and texts is None:
-            pictures, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
-            return vectors.embeddings(await batches.answers(pictures, load, encode_images, limits, "images"))
+            given, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
+            return vectors.embeddings(await batches.answers(given, load, encode_images, limits, "images"))
         raise InvalidInput(Reason.QUERY_INVALID, "embed takes exactly one of texts and images", field="images")
 
     @operation("lensmesh caption")
@@ -295,7 +295,7 @@ class Client:
         priority: Priority | str | None = None,
         timeout_s: float | None = None,
     ) -> list[CaptionResult]:
-        """Pictures in words, in the order given, one result for each; a bad picture has its `error`.
+        """Images in words, in the order given, one result for each; a bad image has its `error`.
 
         `max_tokens` 0 and `beams` 0 are the service's defaults (30, and greedy); `model` names the only one that will
         do. `transparency` "white" describes images as a page shows them; None and "drop" as their colours are stored.
@@ -316,8 +316,8 @@ class Client:
             request = caption_pb2.CaptionImagesRequest(images=requests.images(chunk), options=options)
             return (await connection.call(connection.captioner.CaptionImages, request, timeout_s)).results
 
-        pictures, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
-        answers = await batches.answers(pictures, load, describe, limits, "images")
+        given, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
+        answers = await batches.answers(given, load, describe, limits, "images")
         return [_captioned(answer) for answer in answers]
 
 

@@ -77,7 +77,7 @@ def query(
     space_id: str,
     space: str,
 ) -> router_pb2.Query:
-    """The one thing to be near to. Reads the picture, so it belongs into a thread."""
+    """The one thing to be near to. Reads the image, so it belongs into a thread."""
     named = {"text": text, "image": image, "item_id": item_id, "embedding": embedding}
     given = [name for name, value in named.items() if value is not None]
     if len(given) != 1:

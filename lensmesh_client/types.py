@@ -19,7 +19,7 @@ Vectors: TypeAlias = "NDArray[np.float32]"
 
 
 class Captions(StrEnum):
-    """What an ingested picture's generated caption is worth."""
+    """What an ingested image's generated caption is worth."""
 
     BEST_EFFORT = "best-effort"
     """Store without one if none can be had, and say so in `IngestResult.caption_error`."""
@@ -75,7 +75,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A description of one picture."""
+    """A description of one image."""
 
     text: str
     confidence: float = 0.0
@@ -103,12 +103,12 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class IngestItem:
-    """One picture to make findable."""
+    """One image to make findable."""
 
     image: ImageLike
     """Encoded bytes, a path, or a PIL image (sent as PNG)."""
     id: str = ""
-    """Empty: the hexadecimal SHA-256 of the picture's bytes, so that the same picture is stored once."""
+    """Empty: the hexadecimal SHA-256 of the image's bytes, so that the same image is stored once."""
     ref: str = ""
     """Echoed in the answer, for the caller's own matching."""
     metadata: Mapping[str, object] | None = None
@@ -116,7 +116,7 @@ class IngestItem:
     caption: str = ""
     """Used instead of a generated one."""
     image_uri: str = ""
-    """Where the picture lies; kept, never fetched."""
+    """Where the image lies; kept, never fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Hit:
     metadata: Mapping[str, object] = field(default_factory=dict)
     image_uri: str = ""
     content_digest: str = ""
-    """Hexadecimal SHA-256 of the picture's bytes."""
+    """Hexadecimal SHA-256 of the image's bytes."""
     low_content: bool = False
     """The image is of one colour, or nearly so."""
     create_time: datetime | None = None
@@ -217,7 +217,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class CaptionResult:
-    """One picture's caption, or why there is none. Exactly one of the two is set."""
+    """One image's caption, or why there is none. Exactly one of the two is set."""
 
     caption: Caption | None = None
     error: LensmeshError | None = None

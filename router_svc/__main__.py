@@ -8,6 +8,6 @@ from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 
 if __name__ == "__main__":
-    # Nearly all that it does is passing pictures on.
+    # Nearly all that it does is passing images on.
     give_back_large()
     run(load_settings(RouterSettings), RouterApp, "router")

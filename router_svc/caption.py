@@ -93,7 +93,7 @@ class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
 
 
 class _StreamWork:
-    """One CaptionStream: its pictures, gathered into batch calls."""
+    """One CaptionStream: its images, gathered into batch calls."""
 
     def __init__(
         self,

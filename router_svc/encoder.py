@@ -103,7 +103,7 @@ class EncoderProxy(encoder_pb2_grpc.EncoderServiceServicer):
 
 
 class _StreamWork:
-    """One EncodeStream: its pictures and its texts, each gathered into batch calls of their own."""
+    """One EncodeStream: its images and its texts, each gathered into batch calls of their own."""
 
     def __init__(
         self,

@@ -28,15 +28,15 @@ _TIGHTEST = (
 def tightest(limits: Sequence[common_pb2.Limits]) -> common_pb2.Limits:
     """What all of `limits` accept.
 
-    A 0 does not apply and so does not count; a scheme counts if every service that takes pictures accepts it.
+    A 0 does not apply and so does not count; a scheme counts if every service that takes images accepts it.
     """
     joined = common_pb2.Limits()
     for name in _TIGHTEST:
         told = [value for value in (getattr(one, name) for one in limits) if value]
         if told:
             setattr(joined, name, min(told))
-    takes_pictures = [set(one.uri_schemes) for one in limits if one.max_image_bytes]
-    joined.uri_schemes.extend(sorted(set.intersection(*takes_pictures)) if takes_pictures else [])
+    takes_images = [set(one.uri_schemes) for one in limits if one.max_image_bytes]
+    joined.uri_schemes.extend(sorted(set.intersection(*takes_images)) if takes_images else [])
     return joined
 
 
@@ -69,7 +69,7 @@ class JoinedLimits:
         told = list(_told(replicas))
         joined = tightest([*told, own])
         joined.max_items = self._settings.max_items
-        # Pictures to ingest and to search by are fetched here, and go on as bytes.
+        # Images to ingest and to search by are fetched here, and go on as bytes.
         joined.uri_schemes[:] = self._settings.fetch_policy(self._settings.max_image_bytes).schemes
         return joined
 

@@ -1,4 +1,4 @@
-"""Searches in pictures and words: encoded together, each in the space it asks in, and put to the store."""
+"""Searches in images and words: encoded together, each in the space it asks in, and put to the store."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class _Search:
     spaces: dict[int, str] = field(default_factory=dict)
     """NamedSpace.name, by index of the query."""
     fetched: dict[int, common_pb2.Image] = field(default_factory=dict)
-    """Pictures given by address, by index of the query."""
+    """Images given by address, by index of the query."""
     encode_us: int = 0
     error: Exception | None = None
 
@@ -49,7 +49,7 @@ class _Search:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """One text or picture to encode."""
+    """One text or image to encode."""
 
     search: _Search
     index: int

@@ -35,7 +35,7 @@ class RouterSettings(FetchSettings):
     )
 
     max_items: int = Field(256, ge=1, description="Items in one call or one stream message.")
-    max_image_bytes: int = Field(20 * MIB, ge=1, description="Size of one encoded picture.")
+    max_image_bytes: int = Field(20 * MIB, ge=1, description="Size of one encoded image.")
 
     message_bytes: int = Field(
         32 * MIB,

@@ -119,7 +119,7 @@ class EngineMetrics(Collector):
         )
         self.prepare_seconds = Histogram(
             "lensmesh_engine_prepare_seconds",
-            "Time to decode and transform one picture, or tokenize one text.",
+            "Time to decode and transform one image, or tokenize one text.",
             _MODEL,
             buckets=_SECONDS,
             registry=r,

@@ -2,7 +2,7 @@
 
 What is sent is built from a list of what may leave the process, not cleaned of what may not: the exception's type and
 those behind it, the names, files and lines of their frames, and which call it was. Never a message, an argument or a
-local variable: these hold pictures, queries and passwords.
+local variable: these hold images, queries and passwords.
 """
 
 import logging

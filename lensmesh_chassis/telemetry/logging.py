@@ -52,7 +52,7 @@ def configure_logging(level: str, format_: str, *, service: str, instance: str, 
     render: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if format_ == "json"
-        # Plain tracebacks in both: the richer ones print local variables, which hold pictures, queries and secrets.
+        # Plain tracebacks in both: the richer ones print local variables, which hold images, queries and secrets.
         else [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
     )
     handler = logging.StreamHandler(stream)

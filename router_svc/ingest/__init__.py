@@ -1,1 +1,1 @@
-"""Pictures on their way into the store."""
+"""Images on their way into the store."""

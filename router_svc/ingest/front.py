@@ -17,7 +17,7 @@ from router_svc.stream import StreamLimits, answers
 
 
 class Ingestion:
-    """Makes pictures findable."""
+    """Makes images findable."""
 
     def __init__(self, mesh: Mesh, streams: StreamLimits, meter: IngestMeter) -> None:
         self._mesh = mesh

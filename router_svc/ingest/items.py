@@ -1,4 +1,4 @@
-"""Pictures as they come in: looked at, named, and put in line behind their own kind."""
+"""Images as they come in: looked at, named, and put in line behind their own kind."""
 
 import asyncio
 import hashlib
@@ -25,7 +25,7 @@ INLINE_METADATA_BYTES = 4 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One picture that is read. Exactly one of `wanted` and `error` is set."""
+    """One image that is read. Exactly one of `wanted` and `error` is set."""
 
     item: router_pb2.IngestItem
     wanted: Wanted | None
@@ -155,7 +155,7 @@ class Intake:
         if told and told != real:
             raise InvalidInput(
                 Reason.DIGEST_MISMATCH,
-                f"{field} is {told.hex()}, and the picture's bytes have {real.hex()}: send both again",
+                f"{field} is {told.hex()}, and the image's bytes have {real.hex()}: send both again",
                 field=field,
                 metadata={"told": told.hex(), "computed": real.hex()},
             )

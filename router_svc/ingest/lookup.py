@@ -1,4 +1,4 @@
-"""What the store has of some pictures already."""
+"""What the store has of some images already."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from router_svc.peers.fleet import Patience
 from router_svc.peers.stores import Stores
 from router_svc.peers.together import together
 
-# One item of each content is enough; a picture stored under thousands of ids is not read to its end.
+# One item of each content is enough; an image stored under thousands of ids is not read to its end.
 MAX_PAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is to be done for one picture, and the stored items it takes something from."""
+    """What is to be done for one image, and the stored items it takes something from."""
 
     plan: Plan
     own: search_pb2.Item | None
@@ -27,7 +27,7 @@ class Found:
 
 
 class Lookup:
-    """Asks the store of one collection about batches of pictures."""
+    """Asks the store of one collection about batches of images."""
 
     def __init__(
         self, stores: Stores, collection: str, terms: Terms, *, patience: Patience, deadline: float | None
@@ -39,7 +39,7 @@ class Lookup:
         self._deadline = deadline
 
     async def run(self, batch: Sequence[Wanted]) -> list[Found]:
-        """One finding per picture, in order. Raises what the store raises."""
+        """One finding per image, in order. Raises what the store raises."""
         own, alike = await self._both(batch)
         plans = [self._plan(wanted, own.get(wanted.id), alike.get(wanted.digest, ())) for wanted in batch]
         ids = sorted({giver for made in plans if not made.unchanged for giver in _givers(made)})

@@ -26,9 +26,9 @@ class Mesh:
     directory: Directory
     catalog: Catalog
     hashing: Executor
-    """For digests of large pictures."""
+    """For digests of large images."""
     fetcher: Fetcher
-    """For pictures given by address."""
+    """For images given by address."""
 
 
 @dataclass(frozen=True, slots=True)

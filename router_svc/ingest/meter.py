@@ -1,4 +1,4 @@
-"""Counts pictures on their way in: how many, how long, and what became of them."""
+"""Counts images on their way in: how many, how long, and what became of them."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Decides what one picture still needs, given what the store holds. Pure: no I/O, no gRPC, no protobuf."""
+"""Decides what one image still needs, given what the store holds. Pure: no I/O, no gRPC, no protobuf."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One picture as its caller wants it stored."""
+    """One image as its caller wants it stored."""
 
     id: str
     digest: bytes
@@ -72,11 +72,11 @@ class Plan:
     encode: tuple[str, ...] = ()
     """Named spaces that an encoder has to fill."""
     take: Mapping[str, str] = field(default_factory=dict)
-    """Named space to the id of the stored item whose vector there is this picture's too."""
+    """Named space to the id of the stored item whose vector there is this image's too."""
     caption: CaptionSource = CaptionSource.NOWHERE
     caption_from: str = ""
     keep_uri: str = ""
-    """The stored image_uri, where the caller gives none for the same picture."""
+    """The stored image_uri, where the caller gives none for the same image."""
 
 
 def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[StoredItem]) -> Plan:
@@ -89,7 +89,7 @@ def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[S
     donors = ([same] if same else []) + [item for item in alike if item.digest == wanted.digest]
     take: dict[str, str] = {}
     for donor in donors:
-        # Beyond the spaces asked for, the item's own vectors stay: they are of this very picture.
+        # Beyond the spaces asked for, the item's own vectors stay: they are of this very image.
         for name in donor.spaces if donor is same else donor.spaces & set(terms.spaces):
             take.setdefault(name, donor.id)
     encode = tuple(name for name in terms.spaces if name not in take)

@@ -151,7 +151,7 @@ def _check_policy(
 
 
 async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: Directory) -> tuple[str, ...]:
-    """Names of the spaces that pictures can be placed in by an encoder of this mesh."""
+    """Names of the spaces that images can be placed in by an encoder of this mesh."""
     names: list[str] = []
     refusal: PreconditionFailed | None = None
     for named in spaces:
@@ -171,7 +171,7 @@ async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: Directory)
         raise refusal
     raise PreconditionFailed(
         Reason.SPACE_NOT_SERVED,
-        "the collection has no space for pictures: its spaces hold texts only",
+        "the collection has no space for images: its spaces hold texts only",
     )
 
 

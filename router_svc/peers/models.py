@@ -21,7 +21,7 @@ NO_PATIENCE = Patience()
 
 
 def image_bytes(image: common_pb2.Image) -> int:
-    """About what a picture takes in a message."""
+    """About what an image takes in a message."""
     # Not len(image.content): protobuf copies the bytes each time they are looked at.
     return image.ByteSize() + 8
 
@@ -84,7 +84,7 @@ class Encoders:
         patience: Patience = NO_PATIENCE,
         deadline: float | None = None,
     ) -> list[encoder_pb2.EncodeResult]:
-        """One result per picture, in the space of the options or the default one. Errors as of BatchCalls.run."""
+        """One result per image, in the space of the options or the default one. Errors as of BatchCalls.run."""
 
         async def send(
             stub: EncoderStub, batch: Sequence[common_pb2.Image], timeout_s: float
@@ -127,7 +127,7 @@ class Encoders:
     async def classify(
         self, request: encoder_pb2.ClassifyImagesRequest, *, path_of: Callable[[int], str], deadline: float | None
     ) -> list[encoder_pb2.Classification]:
-        """One result per picture of the request."""
+        """One result per image of the request."""
 
         async def send(
             stub: EncoderStub, batch: Sequence[common_pb2.Image], timeout_s: float
@@ -185,7 +185,7 @@ class Captioners:
         patience: Patience = NO_PATIENCE,
         deadline: float | None = None,
     ) -> list[caption_pb2.CaptionResult]:
-        """One result per picture, by the model of the options or the default one. Errors as of BatchCalls.run."""
+        """One result per image, by the model of the options or the default one. Errors as of BatchCalls.run."""
 
         async def send(
             stub: CaptionerStub, batch: Sequence[common_pb2.Image], timeout_s: float

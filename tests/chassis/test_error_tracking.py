@@ -29,7 +29,7 @@ from tests.chassis.sentry_sink import SentrySink
 from tests.chassis.service_main import FakeSettings
 from tests.chassis.test_process import process, until_serving
 
-PICTURE = b"\x89PNG-MARKED-picture"
+IMAGE = b"\x89PNG-MARKED-image"
 QUERY = "MARKED-query: who is this?"
 PASSWORD = "MARKED-password"
 
@@ -43,15 +43,15 @@ def sink() -> Iterator[SentrySink]:
         stop_error_tracking()
 
 
-def broken(picture: bytes, query: str, store_url: str) -> RuntimeError:
+def broken(image: bytes, query: str, store_url: str) -> RuntimeError:
     """An error that carries secrets wherever one can: message, cause, notes, arguments, locals of its frames."""
-    scratch = {"picture": picture, "query": query}
+    scratch = {"image": image, "query": query}
     try:
         try:
-            raise ExceptionGroup(f"parts of {query}", [ValueError(f"no picture: {picture!r}"), OSError(5, query)])
+            raise ExceptionGroup(f"parts of {query}", [ValueError(f"no image: {image!r}"), OSError(5, query)])
         except ExceptionGroup as error:
             error.add_note(f"from {scratch}")
-            raise RuntimeError(f"cannot reach {store_url}", picture, query) from error
+            raise RuntimeError(f"cannot reach {store_url}", image, query) from error
     except RuntimeError as error:
         return error
 
@@ -59,7 +59,7 @@ def broken(picture: bytes, query: str, store_url: str) -> RuntimeError:
 async def test_a_bug_is_reported_with_its_call_and_nothing_of_its_content(serve: Serve, sink: SentrySink) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     async with serve(tracer_provider=provider) as served:
-        served.app.shapes.fault = broken(PICTURE, QUERY, f"postgresql://user:{PASSWORD}@db/x?dsn={sink.dsn}")
+        served.app.shapes.fault = broken(IMAGE, QUERY, f"postgresql://user:{PASSWORD}@db/x?dsn={sink.dsn}")
         for method in ("UnaryUnary", "StreamStream"):
             rpc = call(served.channel, method, [QUERY], metadata=(("x-request-id", f"call-{method}"),))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -97,7 +97,7 @@ def test_what_a_caller_did_wrong_and_what_passes_by_itself_is_not_reported(sink:
 
 def test_a_fault_that_is_told_in_words_is_reported_by_its_reason(sink: SentrySink) -> None:
     error = InternalFault(Reason.MODEL_FAILED, f"failed on {QUERY}")
-    error.__cause__ = broken(PICTURE, QUERY, PASSWORD)
+    error.__cause__ = broken(IMAGE, QUERY, PASSWORD)
     to_status(error)
     stop_error_tracking()
     [event] = sink.events()

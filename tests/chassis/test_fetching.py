@@ -1,4 +1,4 @@
-"""Pictures by address: what is fetched, what is refused, and that nothing reaches inside the network."""
+"""Images by address: what is fetched, what is refused, and that nothing reaches inside the network."""
 
 import asyncio
 import contextlib
@@ -31,18 +31,18 @@ class Site(BaseHTTPRequestHandler):
         self.hosts_seen.append(self.headers["Host"])
         port = self.connection.getsockname()[1]
         redirects = {
-            "/moved": "/picture",
+            "/moved": "/image",
             "/loop": "/loop",
             "/to-file": "file:///etc/passwd",
-            "/to-other-host": f"http://localhost:{port}/picture",
+            "/to-other-host": f"http://localhost:{port}/image",
         }
         if self.path in redirects:
             self.send_response(302)
             self.send_header("Location", redirects[self.path])
             self.end_headers()
             return
-        status = {"/picture": 200, "/endless": 200, "/broken": 503}.get(self.path, 404)
-        body = b"x" * 4096 if self.path == "/endless" else b"picture"
+        status = {"/image": 200, "/endless": 200, "/broken": 503}.get(self.path, 404)
+        body = b"x" * 4096 if self.path == "/endless" else b"image"
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -76,16 +76,16 @@ async def refusal(policy: FetchPolicy, uri: str) -> InvalidInput:
     return caught.value
 
 
-@pytest.mark.parametrize("path", ["/picture", "/moved"])
-async def test_a_picture_is_fetched_and_redirects_are_followed(site: str, path: str) -> None:
+@pytest.mark.parametrize("path", ["/image", "/moved"])
+async def test_an_image_is_fetched_and_redirects_are_followed(site: str, path: str) -> None:
     fetcher = Fetcher(FetchPolicy(HTTP, private=True))
-    assert await fetcher.fetch(site + path, "images[0].uri") == b"picture"
+    assert await fetcher.fetch(site + path, "images[0].uri") == b"image"
     await fetcher.aclose()
     assert set(Site.hosts_seen) == {site.removeprefix("http://")}
 
 
 async def test_nothing_is_fetched_by_default(site: str) -> None:
-    error = await refusal(FetchPolicy(), site + "/picture")
+    error = await refusal(FetchPolicy(), site + "/image")
     assert error.reason == Reason.URI_NOT_ALLOWED
     assert "images[0].content" in error.message
     assert not Site.hosts_seen
@@ -113,7 +113,7 @@ async def test_nothing_is_fetched_by_default(site: str) -> None:
     ],
 )
 async def test_addresses_inside_the_network_are_refused(host: str) -> None:
-    error = await refusal(FetchPolicy(HTTP, timeout_s=30), f"http://{host}/picture")
+    error = await refusal(FetchPolicy(HTTP, timeout_s=30), f"http://{host}/image")
     assert error.reason == Reason.URI_NOT_ALLOWED
     assert "public internet" in error.message
 
@@ -158,7 +158,7 @@ async def test_a_body_over_the_limit_is_not_read_to_its_end(site: str) -> None:
     assert error.metadata["limit"] == "1000"
 
 
-async def test_answers_that_are_no_picture(site: str) -> None:
+async def test_answers_that_are_no_image(site: str) -> None:
     assert (await refusal(FetchPolicy(HTTP, private=True), site + "/missing")).reason == Reason.URI_FAILED
     fetcher = Fetcher(FetchPolicy(HTTP, private=True))
     with pytest.raises(Unavailable) as caught:
@@ -171,7 +171,7 @@ async def test_answers_that_are_no_picture(site: str) -> None:
 async def test_proxies_of_the_environment_are_ignored(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     fetcher = Fetcher(FetchPolicy(HTTP, private=True))
-    assert await fetcher.fetch(site + "/picture", "images[0].uri") == b"picture"
+    assert await fetcher.fetch(site + "/image", "images[0].uri") == b"image"
     await fetcher.aclose()
 
 

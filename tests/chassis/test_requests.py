@@ -1,4 +1,4 @@
-"""What a request's picture and priority mean, and which ones are refused."""
+"""What a request's image and priority mean, and which ones are refused."""
 
 from typing import cast
 
@@ -27,7 +27,7 @@ async def test_content_is_handed_out_even_if_empty() -> None:
         (common_pb2.Image(uri="file:///etc/passwd"), Reason.URI_NOT_ALLOWED, "images[3].uri"),
     ],
 )
-async def test_a_picture_without_bytes_is_refused(image: common_pb2.Image, reason: Reason, field: str) -> None:
+async def test_an_image_without_bytes_is_refused(image: common_pb2.Image, reason: Reason, field: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await image_content(image, "images[3]", FETCHES_NOTHING)
     assert caught.value.reason is reason

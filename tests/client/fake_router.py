@@ -50,7 +50,7 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     drain_after: list[int] = field(default_factory=list)
     end_after: list[int] = field(default_factory=list)
     unread: set[bytes] = field(default_factory=set)
-    """Contents that are pictures to nobody."""
+    """Contents that are images to nobody."""
     malformed: set[bytes] = field(default_factory=set)
     """Contents that end a stream as a message that cannot be parsed does."""
     fatal: set[bytes] = field(default_factory=set)
@@ -119,7 +119,7 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
             busy = Overloaded(Reason.OVERLOADED, "not now", retry_after_s=0.01)
             return router_pb2.IngestResult(ref=item.ref, error=to_status(busy))
         if content in self.unread:
-            bad = InvalidInput(Reason.IMAGE_UNDECODABLE, "no picture", field="image")
+            bad = InvalidInput(Reason.IMAGE_UNDECODABLE, "no image", field="image")
             return router_pb2.IngestResult(ref=item.ref, error=to_status(bad))
         name = item.id or hashlib.sha256(content).hexdigest()
         known = any(name == stored for stored, _ in self.stored)
@@ -238,7 +238,7 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
 
     def _result(self, content: bytes) -> caption_pb2.CaptionResult:
         if content in self._router.unread:
-            bad = InvalidInput(Reason.IMAGE_UNDECODABLE, "no picture", field="image")
+            bad = InvalidInput(Reason.IMAGE_UNDECODABLE, "no image", field="image")
             return caption_pb2.CaptionResult(error=to_status(bad))
         return caption_pb2.CaptionResult(caption=common_pb2.Caption(text=f"{len(content)} bytes", confidence=0.5))
 

@@ -20,8 +20,8 @@ from lensmesh_client.errors import (
 from tests.client.fake_router import FakeRouter, serving, until
 
 
-def pictures(count: int) -> list[IngestItem]:
-    return [IngestItem(b"picture %d" % index, ref=f"r{index}") for index in range(count)]
+def images(count: int) -> list[IngestItem]:
+    return [IngestItem(b"image %d" % index, ref=f"r{index}") for index in range(count)]
 
 
 async def all_of(results: AsyncIterator[IngestResult]) -> list[IngestResult]:
@@ -34,7 +34,7 @@ def each_once(results: list[IngestResult], count: int) -> None:
 
 
 async def test_every_item_is_answered_once(client: Client, router: FakeRouter) -> None:
-    results = await all_of(client.ingest_many(pictures(100), collection="c", captions="required", prompt="a"))
+    results = await all_of(client.ingest_many(images(100), collection="c", captions="required", prompt="a"))
     each_once(results, 100)
     assert all(result.ok and result.outcome == "created" for result in results)
     assert router.streams == 1
@@ -51,7 +51,7 @@ async def test_nothing_in_nothing_out(client: Client, router: FakeRouter) -> Non
 async def test_a_broken_stream_is_resumed(client: Client, router: FakeRouter, fault: str) -> None:
     setattr(router, fault, [10, 2, 25])
     resumed: list[tuple[LensmeshError, int]] = []
-    results = await all_of(client.ingest_many(pictures(100), on_resume=lambda *told: resumed.append(told)))
+    results = await all_of(client.ingest_many(images(100), on_resume=lambda *told: resumed.append(told)))
     each_once(results, 100)
     assert router.streams == 4
     # A server may end a stream just when all that was sent so far is answered: then nothing has to be sent again.
@@ -73,7 +73,7 @@ async def test_a_router_that_goes_and_comes_back(router: FakeRouter) -> None:
         gone.set()
 
     async def paced() -> AsyncIterator[IngestItem]:
-        for index, item in enumerate(pictures(60)):
+        for index, item in enumerate(images(60)):
             if index == 30:
                 stop.set()
                 await gone.wait()
@@ -103,7 +103,7 @@ async def test_messages_fit_the_advertised_limits(client: Client, router: FakeRo
 
 async def test_an_item_no_message_can_hold_fails_alone(client: Client, router: FakeRouter) -> None:
     router.max_message_bytes = 20_000
-    items = [*pictures(3), IngestItem(b"x" * 30_000, ref="r3")]
+    items = [*images(3), IngestItem(b"x" * 30_000, ref="r3")]
     results = await all_of(client.ingest_many(items))
     each_once(results, 4)
     error = next(result.error for result in results if result.index == 3)
@@ -131,8 +131,8 @@ async def test_bad_items_fail_alone(client: Client, router: FakeRouter, tmp_path
 
 
 async def test_an_item_refused_for_the_moment_is_sent_again(client: Client, router: FakeRouter) -> None:
-    router.busy_times = {b"picture 1": 2, b"picture 2": 5}
-    results = await all_of(client.ingest_many(pictures(4), attempts=3))
+    router.busy_times = {b"image 1": 2, b"image 2": 5}
+    results = await all_of(client.ingest_many(images(4), attempts=3))
     each_once(results, 4)
     failed = [result for result in results if not result.ok]
     assert [result.index for result in failed] == [2]
@@ -155,7 +155,7 @@ async def test_what_is_read_ahead_is_bounded(client: Client, router: FakeRouter)
     def endless() -> Iterator[bytes]:
         nonlocal taken
         for taken in range(1, 1_000):
-            yield b"picture %d" % taken
+            yield b"image %d" % taken
 
     results = client.ingest_many(endless(), window_items=20)
     first = asyncio.create_task(anext(results))
@@ -192,7 +192,7 @@ async def test_an_asynchronous_input_that_pauses(client: Client, router: FakeRou
     go_on = asyncio.Event()
 
     async def paced() -> AsyncIterator[IngestItem]:
-        for index, item in enumerate(pictures(4)):
+        for index, item in enumerate(images(4)):
             if index == 2:
                 await go_on.wait()
             yield item
@@ -219,7 +219,7 @@ async def test_an_error_of_the_input_comes_after_its_answers(client: Client) -> 
 async def test_a_refused_call_is_raised_at_once(client: Client, router: FakeRouter) -> None:
     router.error = PreconditionFailed(Reason.SPACE_MISMATCH, "other space")
     with pytest.raises(PreconditionFailed) as caught:
-        await all_of(client.ingest_many(pictures(3)))
+        await all_of(client.ingest_many(images(3)))
     assert caught.value.reason is Reason.SPACE_MISMATCH
     assert not router.stored
     # One, or a few where a write met the stream's end and gRPC told of that instead of the refusal.
@@ -229,19 +229,19 @@ async def test_a_refused_call_is_raised_at_once(client: Client, router: FakeRout
 async def test_patience_ends(client: Client, router: FakeRouter) -> None:
     router.error = Unavailable(Reason.DRAINING, "always draining", retry_after_s=0.01)
     with pytest.raises(Unavailable, match="always draining"):
-        await all_of(client.ingest_many(pictures(3), patience_s=1.0))
+        await all_of(client.ingest_many(images(3), patience_s=1.0))
     assert router.streams > 1
 
 
 async def test_the_whole_has_a_deadline(client: Client, router: FakeRouter) -> None:
     router.hold = asyncio.Event()
     with pytest.raises(DeadlineExceeded):
-        await all_of(client.ingest_many(pictures(3), timeout_s=0.2))
+        await all_of(client.ingest_many(images(3), timeout_s=0.2))
     router.hold.set()
 
 
 async def test_nobody_there_is_said_at_once() -> None:
     async with Client("127.0.0.1:1") as client:
         with pytest.raises(Unavailable, match="lensmesh up") as caught:
-            await all_of(client.ingest_many(pictures(3)))
+            await all_of(client.ingest_many(images(3)))
     assert "127.0.0.1:1" in caught.value.message

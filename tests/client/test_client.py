@@ -59,7 +59,7 @@ async def test_a_call_that_a_router_leaves_behind_is_sent_again_once(client: Cli
     assert len(router.calls) == before + 4
 
 
-async def test_search_by_item_picture_and_vector(client: Client, router: FakeRouter, tmp_path: Path) -> None:
+async def test_search_by_item_image_and_vector(client: Client, router: FakeRouter, tmp_path: Path) -> None:
     await client.search(item_id="one")
     path = tmp_path / "cat.jpg"
     path.write_bytes(b"cat")

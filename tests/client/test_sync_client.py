@@ -34,12 +34,12 @@ def test_calls_block_and_return(client: SyncClient) -> None:
 
 def test_bulk_is_a_plain_generator(client: SyncClient, router: FakeRouter) -> None:
     router.drain_after = [5]
-    results = list(client.ingest_many(b"picture %d" % index for index in range(40)))
+    results = list(client.ingest_many(b"image %d" % index for index in range(40)))
     assert sorted(result.index for result in results) == list(range(40))
 
 
 def test_leaving_a_bulk_early_ends_it(client: SyncClient, router: FakeRouter) -> None:
-    for _ in client.ingest_many((b"picture %d" % index for index in range(10_000)), window_items=10):
+    for _ in client.ingest_many((b"image %d" % index for index in range(10_000)), window_items=10):
         break
     assert len(router.stored) < 10_000
     assert client.status().server.instance == "fake"

@@ -15,7 +15,7 @@ from lensmesh_client import Client, IngestItem, LensmeshError
 COLLECTION = "load"
 
 
-def picture(number: int) -> bytes:
+def image(number: int) -> bytes:
     """A small PNG, no two alike."""
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (number % 256, number // 256 % 256, 7)).save(file, "PNG")
@@ -23,16 +23,16 @@ def picture(number: int) -> bytes:
 
 
 async def one_round(client: Client, number: int) -> None:
-    """Eight pictures, one of them broken, as a stream; one alone; what is asked of them; a few mistakes."""
-    items = [IngestItem(picture(8 * number + place), ref=str(place)) for place in range(7)]
-    async for _ in client.ingest_many([*items, IngestItem(b"no picture", ref="bad")], collection=COLLECTION):
+    """Eight images, one of them broken, as a stream; one alone; what is asked of them; a few mistakes."""
+    items = [IngestItem(image(8 * number + place), ref=str(place)) for place in range(7)]
+    async for _ in client.ingest_many([*items, IngestItem(b"no image", ref="bad")], collection=COLLECTION):
         pass
-    await client.ingest(picture(8 * number), collection=COLLECTION)
+    await client.ingest(image(8 * number), collection=COLLECTION)
     for words in ("a red circle", "two blue stars"):
         await client.search(words, collection=COLLECTION, limit=3)
-    await client.search(image=picture(number), collection=COLLECTION, limit=3)
+    await client.search(image=image(number), collection=COLLECTION, limit=3)
     await client.embed(texts=["one", "two"])
-    await client.caption([picture(number)])
+    await client.caption([image(number)])
     for mistake in (client.search("x", collection="no-such-collection"), client.search(" ", collection=COLLECTION)):
         with contextlib.suppress(LensmeshError):
             await mistake

@@ -15,7 +15,7 @@ from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.reasons import Reason
 from tests.cli.meshes import Mesh, mock_mesh
 from tests.observability.exposed import scrape, series
-from tests.observability.load import picture
+from tests.observability.load import image
 from tests.observability.prometheus import SERVICES, metrics_of
 
 ROUNDS = 20
@@ -55,7 +55,7 @@ def attack(address: str) -> str:
         ask(search.GetItems, search_pb2.GetItemsRequest(collection=made_up, ids=[made_up]))
         item = router_pb2.IngestItem(id=made_up)
         item.metadata[made_up] = made_up
-        item.image.content = picture(0)
+        item.image.content = image(0)
         ask(
             router.Ingest,
             router_pb2.IngestRequest(options=router_pb2.IngestOptions(collection=f"c{made_up}"), item=item),

@@ -98,7 +98,7 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         if errors := self.item_errors.get(image.content):
             return encoder_pb2.EncodeResult(error=to_status(errors.pop(0)))
         if image.content.startswith(b"bad"):
-            error = InvalidInput(Reason.IMAGE_UNDECODABLE, f"{field_path} is no picture", field=field_path)
+            error = InvalidInput(Reason.IMAGE_UNDECODABLE, f"{field_path} is no image", field=field_path)
             return encoder_pb2.EncodeResult(error=to_status(error))
         result = self._result(image.content, space)
         result.low_content = image.content.startswith(b"plain")
@@ -118,7 +118,7 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
 
 
 class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
-    """Describes by the content's bytes. A picture that begins with "mute" has no description."""
+    """Describes by the content's bytes. An image that begins with "mute" has no description."""
 
     name = "lensmesh.caption.v1.CaptionerService"
 
@@ -166,7 +166,7 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
             return caption_pb2.CaptionResult(error=to_status(error))
         return caption_pb2.CaptionResult(
             caption=common_pb2.Caption(
-                text=f"a picture of {image.content.decode(errors='replace')[:20]}",
+                text=f"an image of {image.content.decode(errors='replace')[:20]}",
                 confidence=0.5,
                 token_count=4,
                 model=f"{model or self.models[0]}@000000000000",

@@ -29,7 +29,7 @@ OTHER_SPACE = common_pb2.VectorSpace(
 
 
 def vector(content: bytes, space: common_pb2.VectorSpace) -> common_pb2.Embedding:
-    """The vector of a content in a space; a text and a picture of the same bytes have the same."""
+    """The vector of a content in a space; a text and an image of the same bytes have the same."""
     raw = hashlib.sha256(space.id.encode() + content).digest()[:DIMENSION]
     numbers = np.frombuffer(raw, np.uint8).astype("<f4") - 128
     numbers /= np.linalg.norm(numbers)

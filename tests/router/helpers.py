@@ -14,7 +14,7 @@ from lensmesh_chassis.status import from_rpc_error
 
 
 def item(ref: str, content: bytes | None = None, **fields: Any) -> router_pb2.IngestItem:
-    """One picture; its content is its ref unless given."""
+    """One image; its content is its ref unless given."""
     made = router_pb2.IngestItem(ref=ref, **fields)
     made.image.content = ref.encode() if content is None else content
     return made

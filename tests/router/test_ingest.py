@@ -1,4 +1,4 @@
-"""Pictures come in, once, with what is asked for."""
+"""Images come in, once, with what is asked for."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -19,14 +19,14 @@ def struct(**fields: str) -> struct_pb2.Struct:
     return made
 
 
-async def test_pictures_are_stored_with_vector_caption_and_digest(mesh: Mesh) -> None:
+async def test_images_are_stored_with_vector_caption_and_digest(mesh: Mesh) -> None:
     results = await mesh.ingest(*(item(f"p{n}", metadata=struct(n=str(n))) for n in range(50)))
     assert len(results) == 50
     assert {result.item.outcome for result in results.values()} == {search_pb2.UPSERT_OUTCOME_CREATED}
     done = results["p7"].item
     digest = hashlib.sha256(b"p7").digest()
     assert done.id == digest.hex()
-    assert done.caption.text == "a picture of p7"
+    assert done.caption.text == "an image of p7"
     assert (done.encode.total_us, done.describe.total_us) == (10, 20)
     assert done.store_us > 0
     stored = mesh.stored()[digest.hex()]
@@ -38,7 +38,7 @@ async def test_pictures_are_stored_with_vector_caption_and_digest(mesh: Mesh) ->
     assert {options.priority for options in mesh.encoder.options} == {common_pb2.PRIORITY_BULK}
 
 
-async def test_one_picture_is_ingested_by_a_call(mesh: Mesh) -> None:
+async def test_one_image_is_ingested_by_a_call(mesh: Mesh) -> None:
     answer = await mesh.router.Ingest(
         router_pb2.IngestRequest(options=router_pb2.IngestOptions(collection="cats"), item=item("p", id="mine"))
     )
@@ -48,12 +48,12 @@ async def test_one_picture_is_ingested_by_a_call(mesh: Mesh) -> None:
 
 
 async def test_what_is_there_is_unchanged_and_no_model_runs(mesh: Mesh) -> None:
-    pictures = [item(f"p{n}", metadata=struct(a="b"), id=f"id{n}") for n in range(10)]
-    await mesh.ingest(*pictures)
+    images = [item(f"p{n}", metadata=struct(a="b"), id=f"id{n}") for n in range(10)]
+    await mesh.ingest(*images)
     encoded, described, written = len(mesh.encoder.images), len(mesh.captioner.images), len(mesh.search.writes)
-    again = await mesh.ingest(*pictures)
+    again = await mesh.ingest(*images)
     assert {result.item.outcome for result in again.values()} == {search_pb2.UPSERT_OUTCOME_UNCHANGED}
-    assert again["p3"].item.caption.text == "a picture of p3"
+    assert again["p3"].item.caption.text == "an image of p3"
     assert (len(mesh.encoder.images), len(mesh.captioner.images), len(mesh.search.writes)) == (
         encoded,
         described,
@@ -67,7 +67,7 @@ async def test_the_same_content_under_another_id_takes_vectors_and_caption(mesh:
     assert result.item.outcome == search_pb2.UPSERT_OUTCOME_CREATED
     assert (len(mesh.encoder.images), len(mesh.captioner.images)) == (1, 1)
     assert mesh.stored()["second"].vectors["image"] == vector(b"p", SPACE)
-    assert mesh.stored()["second"].caption.text == "a picture of p"
+    assert mesh.stored()["second"].caption.text == "an image of p"
 
 
 async def test_one_content_under_many_ids_of_one_stream_is_encoded_once(mesh: Mesh) -> None:
@@ -88,12 +88,12 @@ async def test_changed_metadata_is_written_without_a_model(mesh: Mesh) -> None:
     assert (len(mesh.encoder.images), len(mesh.captioner.images)) == (1, 1)
 
 
-async def test_another_picture_under_the_same_id_replaces_it(mesh: Mesh) -> None:
+async def test_another_image_under_the_same_id_replaces_it(mesh: Mesh) -> None:
     await mesh.ingest(item("p", b"one", id="x"))
     [result] = (await mesh.ingest(item("p", b"two", id="x"))).values()
     assert result.item.outcome == search_pb2.UPSERT_OUTCOME_UPDATED
     assert mesh.stored()["x"].vectors["image"] == vector(b"two", SPACE)
-    assert mesh.stored()["x"].caption.text == "a picture of two"
+    assert mesh.stored()["x"].caption.text == "an image of two"
 
 
 async def test_a_missing_caption_is_filled_in(mesh: Mesh) -> None:
@@ -103,7 +103,7 @@ async def test_a_missing_caption_is_filled_in(mesh: Mesh) -> None:
     assert mesh.captioner.images == []
     [result] = (await mesh.ingest(item("p"))).values()
     assert result.item.outcome == search_pb2.UPSERT_OUTCOME_UPDATED
-    assert result.item.caption.text == "a picture of p"
+    assert result.item.caption.text == "an image of p"
     assert len(mesh.encoder.images) == 1
 
 
@@ -155,7 +155,7 @@ async def test_a_collection_deleted_under_a_stream_is_made_again(mesh: Mesh) -> 
 
     refs = [result.ref async for answer in mesh.router.IngestStream(messages()) for result in answer.results]
     assert sorted(refs) == ["a", "b"]
-    assert [stored.caption.text for stored in mesh.stored().values()] == ["a picture of b"]
+    assert [stored.caption.text for stored in mesh.stored().values()] == ["an image of b"]
 
 
 async def test_what_an_ingest_does_not_carry_stays(mesh: Mesh) -> None:
@@ -194,7 +194,7 @@ async def test_another_image_under_an_id_keeps_its_metadata_alone(mesh: Mesh) ->
         search_pb2.ITEM_CHANGE_IMAGE_URI,
     }
     stored = mesh.stored()["x"]
-    assert (stored.metadata, stored.caption.text, stored.image_uri) == (struct(a="1"), "a picture of two", "")
+    assert (stored.metadata, stored.caption.text, stored.image_uri) == (struct(a="1"), "an image of two", "")
 
 
 async def test_low_content_is_kept_with_its_image(mesh: Mesh) -> None:

@@ -40,7 +40,7 @@ def nested(levels: int) -> struct_pb2.Struct:
 
 
 BAD = {
-    "undecodable": (item("x", b"bad picture"), Reason.IMAGE_UNDECODABLE, "image.content"),
+    "undecodable": (item("x", b"bad image"), Reason.IMAGE_UNDECODABLE, "image.content"),
     "empty": (item("x", b""), Reason.IMAGE_EMPTY, "image.content"),
     "missing": (router_pb2.IngestItem(ref="x"), Reason.IMAGE_MISSING, "image"),
     "address": (
@@ -87,14 +87,14 @@ async def test_the_right_digest_is_accepted(mesh: Mesh) -> None:
     assert results["p"].HasField("item")
 
 
-async def test_a_picture_without_bytes_is_no_picture(mesh: Mesh) -> None:
+async def test_an_image_without_bytes_is_no_image(mesh: Mesh) -> None:
     error = await error_of(mesh.router.Ingest(router_pb2.IngestRequest()))
     assert error.reason is Reason.IMAGE_MISSING
 
 
 async def test_several_bad_ones_leave_the_batch_one_after_another(mesh: Mesh) -> None:
-    pictures = [item(f"p{n}", metadata=refused() if n % 3 == 0 else None) for n in range(20)]
-    results = await mesh.ingest(*pictures)
+    images = [item(f"p{n}", metadata=refused() if n % 3 == 0 else None) for n in range(20)]
+    results = await mesh.ingest(*images)
     failed = {ref for ref, result in results.items() if result.HasField("error")}
     assert failed == {f"p{n}" for n in range(0, 20, 3)}
     assert len(mesh.stored()) == 20 - len(failed)

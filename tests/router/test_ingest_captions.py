@@ -33,7 +33,7 @@ async def test_what_was_stored_without_gets_its_caption_later(mesh: Mesh) -> Non
             break
         await asyncio.sleep(0.1)
     [stored] = mesh.stored().values()
-    assert stored.caption.text == "a picture of p"
+    assert stored.caption.text == "an image of p"
     assert len(mesh.encoder.images) == 1
 
 
@@ -55,11 +55,11 @@ async def test_none_asks_for_none(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("policy", [router_pb2.CAPTION_POLICY_BEST_EFFORT, router_pb2.CAPTION_POLICY_REQUIRED])
-async def test_a_picture_that_leaves_the_model_speechless(
+async def test_an_image_that_leaves_the_model_speechless(
     mesh: Mesh, policy: router_pb2.CaptionPolicy.ValueType
 ) -> None:
     results = await mesh.ingest(item("mute one"), item("fine"), captions=policy)
-    assert results["fine"].item.caption.text == "a picture of fine"
+    assert results["fine"].item.caption.text == "an image of fine"
     if policy == router_pb2.CAPTION_POLICY_REQUIRED:
         assert reason_of(results["mute one"].error) == Reason.CAPTION_REQUIRED
         assert retry_s(results["mute one"].error) is None

@@ -1,4 +1,4 @@
-"""Services that go, come back, hang or have too much to do, while pictures come in."""
+"""Services that go, come back, hang or have too much to do, while images come in."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What became of each picture is counted, once, under the right name."""
+"""What became of each image is counted, once, under the right name."""
 
 import asyncio
 from functools import partial

@@ -38,7 +38,7 @@ async def test_batches_are_cut_and_joined_in_order(two: Mesh) -> None:
     assert all(encoder.images for encoder in two.encoders)
     assert max(max(encoder.faults.calls) for encoder in two.encoders) <= 40
     told = await two.captioner_service.CaptionImages(caption_pb2.CaptionImagesRequest(images=images(*contents)))
-    assert [result.caption.text for result in told.results] == [f"a picture of p{n}" for n in range(200)]
+    assert [result.caption.text for result in told.results] == [f"an image of p{n}" for n in range(200)]
     texts = encoder_pb2.EncodeTextsRequest(texts=[f"t{n}" for n in range(100)])
     words = await two.encoder_service.EncodeTexts(texts)
     assert [result.embedding for result in words.results] == [vector(f"t{n}".encode(), SPACE) for n in range(100)]
@@ -50,7 +50,7 @@ async def test_a_bad_item_is_named_as_its_caller_counts(two: Mesh) -> None:
     bad = [index for index, result in enumerate(answer.results) if result.HasField("error")]
     assert bad == [155]
     assert fields_of(answer.results[155].error) == ["images[155].content"]
-    assert answer.results[155].error.message == "images[155].content is no picture"
+    assert answer.results[155].error.message == "images[155].content is no image"
 
 
 async def test_a_refused_part_refuses_the_call_by_the_callers_count(two: Mesh) -> None:
@@ -222,12 +222,12 @@ async def test_captions_in_a_stream_and_word_by_word(mesh: Mesh) -> None:
     stream = mesh.captioner_service.CaptionStream(iter([message]))
     results = {result.ref: result.result async for response in stream for result in response.results}
     assert {ref: result.caption.text for ref, result in results.items()} == {
-        f"p{n}": f"a picture of p{n}" for n in range(100)
+        f"p{n}": f"an image of p{n}" for n in range(100)
     }
     request = caption_pb2.StreamCaptionRequest(image=images(b"p")[0])
     pieces = [piece async for piece in mesh.captioner_service.StreamCaption(request)]
     assert [piece.delta for piece in pieces[:2]] == ["a", " fake"]
-    assert pieces[-1].caption.text == "a picture of p"
+    assert pieces[-1].caption.text == "an image of p"
 
 
 async def test_a_captioner_that_is_gone_is_named(mesh: Mesh) -> None:

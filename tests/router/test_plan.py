@@ -1,4 +1,4 @@
-"""What one picture still needs, for every state the store can be in."""
+"""What one image still needs, for every state the store can be in."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ CHANGES = {
     "a missing caption": (WANTED, TERMS, replace(OWN, caption=None, caption_model="")),
     "another caption model": (WANTED, replace(TERMS, caption_model="poet"), OWN),
     "another prompt": (WANTED, replace(TERMS, caption_prompt="an oil painting of"), OWN),
-    "another picture": (WANTED, TERMS, replace(OWN, digest=b"e" * 32)),
+    "another image": (WANTED, TERMS, replace(OWN, digest=b"e" * 32)),
 }
 
 
@@ -92,13 +92,13 @@ def test_a_caption_that_somebody_wrote_for_another_item_is_not_taken() -> None:
     assert made.caption is CaptionSource.MODEL
 
 
-def test_changed_metadata_keeps_everything_that_belongs_to_the_picture() -> None:
+def test_changed_metadata_keeps_everything_that_belongs_to_the_image() -> None:
     made = plan(replace(WANTED, metadata={"b": 2}), replace(TERMS, spaces=("image",)), OWN, ())
     assert dict(made.take) == {"image": "me", "second": "me"}
     assert (made.caption_from, made.keep_uri) == ("me", "s3://p")
 
 
-def test_another_picture_keeps_nothing() -> None:
+def test_another_image_keeps_nothing() -> None:
     made = plan(replace(WANTED, digest=b"e" * 32), TERMS, OWN, ())
     assert (made.encode, dict(made.take), made.keep_uri) == (("image", "second"), {}, "")
     assert made.caption is CaptionSource.MODEL

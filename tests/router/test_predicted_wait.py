@@ -79,8 +79,8 @@ async def test_a_stream_is_read_no_further_while_nobody_takes_its_items(unstarte
     async def messages() -> AsyncIterator[encoder_pb2.EncodeStreamRequest]:
         nonlocal sent
         for number in range(400):
-            picture = common_pb2.Image(content=number.to_bytes(4, "big") * 12_500)
-            yield encoder_pb2.EncodeStreamRequest(items=[encoder_pb2.EncodeStreamItem(ref=str(number), image=picture)])
+            image = common_pb2.Image(content=number.to_bytes(4, "big") * 12_500)
+            yield encoder_pb2.EncodeStreamRequest(items=[encoder_pb2.EncodeStreamItem(ref=str(number), image=image)])
             sent += 1
 
     stream = mesh.encoder_service.EncodeStream(messages(), timeout=120)

@@ -42,7 +42,7 @@ def png_of(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def picture(number: int) -> bytes:
+def png(number: int) -> bytes:
     """A PNG like no other."""
     return png_of(Image.new("RGB", (16, 16), (number % 256, number // 256, 77)))
 
@@ -124,8 +124,7 @@ async def ingest(router: Any, items: list[router_pb2.IngestItem]) -> AsyncIterat
 
 def items(count: int) -> list[router_pb2.IngestItem]:
     return [
-        router_pb2.IngestItem(ref=str(number), image=common_pb2.Image(content=picture(number)))
-        for number in range(count)
+        router_pb2.IngestItem(ref=str(number), image=common_pb2.Image(content=png(number))) for number in range(count)
     ]
 
 
@@ -149,10 +148,10 @@ async def test_an_encoder_killed_during_an_ingest_of_500(router: Any, encoder: E
     assert again == [search_pb2.UPSERT_OUTCOME_UNCHANGED] * 500
 
 
-async def test_pictures_are_stored_found_and_reused(router: Any) -> None:
+async def test_images_are_stored_found_and_reused(router: Any) -> None:
     first = {result.ref: result async for result in ingest(router, items(30))}
     assert all(result.HasField("item") for result in first.values())
-    query = router_pb2.Query(image=common_pb2.Image(content=picture(7)))
+    query = router_pb2.Query(image=common_pb2.Image(content=png(7)))
     found = await router.Search(router_pb2.SearchRequest(queries=[query], limit=3))
     assert found.hits[0].item.id == first["7"].item.id
     assert found.hits[0].score == pytest.approx(1, abs=2e-3)
@@ -165,7 +164,7 @@ async def test_pictures_are_stored_found_and_reused(router: Any) -> None:
     good, bad = (await router.BatchSearch(batch)).results
     assert good.response.hits[0].item.id == first["7"].item.id
     assert bad.HasField("error")
-    copies = [router_pb2.IngestItem(ref="copy", id="copy", image=common_pb2.Image(content=picture(7)))]
+    copies = [router_pb2.IngestItem(ref="copy", id="copy", image=common_pb2.Image(content=png(7)))]
     [copy] = [result async for result in ingest(router, copies)]
     assert copy.item.outcome == search_pb2.UPSERT_OUTCOME_CREATED
     assert copy.item.encode.total_us == 0
@@ -231,7 +230,7 @@ async def test_a_collection_on_white_and_what_is_of_one_colour_in_it(database: s
         routed(encoder.address, database) as channel,
     ):
         stub: Any = router_pb2_grpc.RouterServiceStub(channel)
-        results = await put(white, circle=circle(flat=False), plain=common_pb2.Image(content=picture(5)), clear=clear)
+        results = await put(white, circle=circle(flat=False), plain=common_pb2.Image(content=png(5)), clear=clear)
         assert {name: result.item.low_content for name, result in results.items()} == {
             "circle": False, "plain": True, "clear": True
         }, results  # fmt: skip

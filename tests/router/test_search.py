@@ -1,4 +1,4 @@
-"""Searches in words, in pictures, by item and by vector."""
+"""Searches in words, in images, by item and by vector."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def image(content: bytes) -> router_pb2.Query:
 
 @pytest.fixture
 async def filled(mesh: Mesh) -> Mesh:
-    """Five pictures; a text of the same bytes lies where its picture does."""
+    """Five images; a text of the same bytes lies where its image does."""
     await mesh.ingest(*(item(f"p{n}", id=f"id{n}") for n in range(5)))
     mesh.encoder.options.clear()
     return mesh
@@ -46,9 +46,9 @@ async def test_by_text(filled: Mesh) -> None:
     assert {options.priority for options in filled.encoder.options} == {common_pb2.PRIORITY_INTERACTIVE}
 
 
-async def test_by_picture_item_and_vector(filled: Mesh) -> None:
-    by_picture = await filled.router.Search(search(image(b"p2")))
-    assert by_picture.hits[0].item.id == "id2"
+async def test_by_image_item_and_vector(filled: Mesh) -> None:
+    by_image = await filled.router.Search(search(image(b"p2")))
+    assert by_image.hits[0].item.id == "id2"
     by_item = await filled.router.Search(search(router_pb2.Query(item_id="id2")))
     assert "id2" not in {hit.item.id for hit in by_item.hits}
     by_vector = await filled.router.Search(search(router_pb2.Query(embedding=vector(b"p4", SPACE))))
@@ -95,7 +95,7 @@ BAD: dict[str, tuple[router_pb2.SearchRequest, type[LensmeshError], Reason, str]
     "nine queries": (search(*[text("a")] * 9), InvalidInput, Reason.QUERY_INVALID, "queries"),
     "empty query": (search(router_pb2.Query()), InvalidInput, Reason.QUERY_INVALID, "queries[0]"),
     "empty text": (search(text("")), InvalidInput, Reason.TEXT_EMPTY, "queries[0].text"),
-    "bad picture": (search(image(b"bad")), InvalidInput, Reason.IMAGE_UNDECODABLE, "queries[0].image.content"),
+    "bad image": (search(image(b"bad")), InvalidInput, Reason.IMAGE_UNDECODABLE, "queries[0].image.content"),
     "unknown space": (search(text("a", space="nose")), InvalidInput, Reason.SPACE_UNKNOWN, "queries[0].space"),
     "unknown item": (search(router_pb2.Query(item_id="none")), NotFound, Reason.ITEM_NOT_FOUND, "queries[0].item_id"),
     "other space": (

@@ -228,7 +228,7 @@ async def test_an_answer_too_large_says_which_limit_fits(stub: Stub, serve: Serv
 async def test_the_index_finds_the_nearest_and_filters_lose_nothing(stub: Stub) -> None:
     dimension, count = 32, 5_000
     random = np.random.default_rng(7)
-    # Clustered, as pictures are.
+    # Clustered, as images are.
     centres = random.standard_normal((50, dimension))
     vectors = centres[random.integers(0, 50, count)] + 0.5 * random.standard_normal((count, dimension))
     await create(stub, collection("pictures", named_space(dimension=dimension)))
