@@ -1,10 +1,10 @@
 """Captions a second: BLIP-base as the captioner computes it beside transformers' own generate(), in turn.
 
-python -m bench.captions              16 pictures a round, batches of 16, 20 tokens each
+python -m bench.captions              16 images a round, batches of 16, 20 tokens each
 python -m bench.captions --smoke      a tiny model: does it still run?
 
 No server and no queue: bench/engine.py measures these. The model has BLIP-base's size and random weights, which never
-end a caption, so that everybody writes as many tokens. Pictures are JPEG photographs, decoding them is part of the
+end a caption, so that everybody writes as many tokens. Images are JPEG photographs, decoding them is part of the
 time.
 """
 
@@ -40,7 +40,7 @@ from lensmesh_inference.models import Kind
 
 hub: Any = transformers
 Describe = Callable[[Sequence[bytes]], int]
-"""Describes pictures, and says how many tokens that took."""
+"""Describes images, and says how many tokens that took."""
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 _SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
@@ -56,7 +56,7 @@ def save_random_blip(folder: Path, *, large: bool = False, tiny: bool = False) -
     vision = {**vision, "num_attention_heads": 16} if large else {}
     if tiny:
         vision = {**TINY, "image_size": 32, "patch_size": 8}
-    # transformers' default, 1e-10, would leave nothing of a picture.
+    # transformers' default, 1e-10, would leave nothing of an image.
     config = hub.BlipConfig(text_config=TINY if tiny else {}, vision_config={**vision, "initializer_range": 0.02})
     network = hub.BlipForConditionalGeneration(config)
     with torch.no_grad():
@@ -78,13 +78,13 @@ class Transformers:
         self._dtype = dtype
         self._tokens = tokens
 
-    def one_by_one(self, pictures: Sequence[bytes]) -> int:
-        """A call for each picture."""
-        return sum(self.together([content]) for content in pictures)
+    def one_by_one(self, images: Sequence[bytes]) -> int:
+        """A call for each image."""
+        return sum(self.together([content]) for content in images)
 
-    def together(self, pictures: Sequence[bytes]) -> int:
+    def together(self, images: Sequence[bytes]) -> int:
         """One call."""
-        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
+        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in images]
         inputs = self._processor(images=opened, return_tensors="pt").to(self._dtype)
         sequences = self._model.generate(**inputs, max_new_tokens=self._tokens, do_sample=False)
         self._processor.batch_decode(sequences, skip_special_tokens=True)
@@ -101,16 +101,16 @@ class Ours:
         self._decoder = ImageDecoder(ImageLimits())
         self._plan = captioner.plan("", tokens, 1)
 
-    def together(self, pictures: Sequence[bytes]) -> int:
+    def together(self, images: Sequence[bytes]) -> int:
         """One batch."""
-        jobs = [Job(self._captioner.prepare(content, self._decoder, "image"), self._plan) for content in pictures]
+        jobs = [Job(self._captioner.prepare(content, self._decoder, "image"), self._plan) for content in images]
         answers = self._describe(jobs)
         return sum(answer.token_count for answer in answers if isinstance(answer, Caption))
 
 
-def in_batches(describe: Describe, size: int, pictures: Sequence[bytes]) -> int:
-    """Some pictures at a time."""
-    return sum(describe(pictures[start : start + size]) for start in range(0, len(pictures), size))
+def in_batches(describe: Describe, size: int, images: Sequence[bytes]) -> int:
+    """Some images at a time."""
+    return sum(describe(images[start : start + size]) for start in range(0, len(images), size))
 
 
 def make_cases(folder: Path, compiled: Path, tokens: int, batch: int) -> dict[str, Describe]:
@@ -135,21 +135,19 @@ def make_cases(folder: Path, compiled: Path, tokens: int, batch: int) -> dict[st
     return cases
 
 
-def measure(
-    cases: Mapping[str, Describe], pictures: Sequence[bytes], tokens: int, rounds: int
-) -> dict[str, list[float]]:
+def measure(cases: Mapping[str, Describe], images: Sequence[bytes], tokens: int, rounds: int) -> dict[str, list[float]]:
     """Captions a second of each case in each round, the cases in turn."""
     rates: dict[str, list[float]] = {title: [] for title in cases}
     for describe in cases.values():
-        describe(pictures[:1])
+        describe(images[:1])
     for _ in range(rounds):
         for title, describe in cases.items():
             began = time.perf_counter()
-            made = describe(pictures)
+            made = describe(images)
             seconds = time.perf_counter() - began
-            if made != len(pictures) * tokens:
-                raise RuntimeError(f"{title} made {made} tokens instead of {len(pictures) * tokens}")
-            rates[title].append(len(pictures) / seconds)
+            if made != len(images) * tokens:
+                raise RuntimeError(f"{title} made {made} tokens instead of {len(images) * tokens}")
+            rates[title].append(len(images) / seconds)
             sys.stderr.write(f"{title}: {rates[title][-1]:.3f} captions/s\n")
     return rates
 
@@ -170,7 +168,7 @@ def table(rates: Mapping[str, Sequence[float]]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=16, help="described in each round")
+    parser.add_argument("--pictures", dest="images", type=int, default=16, help="described in each round")
     parser.add_argument("--batch", type=int, default=16, help="described together")
     parser.add_argument("--tokens", type=int, default=20, help="of each caption")
     parser.add_argument("--rounds", type=int, default=3)
@@ -180,7 +178,7 @@ def main() -> None:
     torch.set_num_threads(cpu_count())
     with tempfile.TemporaryDirectory(prefix="lensmesh-bench-") as scratch:
         here = Path(scratch)
-        files = make_files(here / "pictures", chosen.pictures, {(640, 480): 1})
+        files = make_files(here / "images", chosen.images, {(640, 480): 1})
         folder = save_random_blip(here / "model", tiny=chosen.smoke)
         cases = make_cases(folder, here / "compiled", chosen.tokens, chosen.batch)
         rates = measure(cases, [path.read_bytes() for path in files], chosen.tokens, chosen.rounds)

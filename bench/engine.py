@@ -4,7 +4,7 @@ python -m bench.engine                       all of it; --cases chooses
 python -m bench.engine --cases images texts  these groups only
 python -m bench.engine --smoke               everything tiny, in about a minute: does it still run?
 
-Prints tables in Markdown and the figures to reach; --json FILE and --pictures FOLDER keep them.
+Prints tables in Markdown and the figures to reach; --json FILE and --pictures FILE keep them.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-peers", action="store_true", help="without Triton and LitServe")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--pictures", type=Path, metavar="FILE", help="FILE.png: throughput bars, latency by load")
+    parser.add_argument(
+        "--pictures", dest="charts", type=Path, metavar="FILE", help="FILE.png: throughput bars, latency by load"
+    )
     parser.add_argument("--readme", action="store_true", help="end with the table of the README")
     parser.add_argument("--smoke", action="store_true", help="everything tiny: the figures mean nothing")
     return parser
@@ -180,8 +182,8 @@ def tell(run: Run, options: Options, made: str, facts: dict[str, str], chosen: a
         parts += [f"### {name}", report.rates(results, base), report.split(results)]
         parts += [f"{key}: {why.splitlines()[0]}" for key, why in results.missing.items()]
     parts += ["### Figures", figures.table(figures.check(report.join(run.results), has_bf16=run.machine.has_bf16))]
-    if chosen.pictures:
-        report.draw_pictures(chosen.pictures, run.machine, run.results)
+    if chosen.charts:
+        report.draw_charts(chosen.charts, run.machine, run.results)
     if chosen.readme:
         parts.append(report.readme(run.machine, run.results["images"]))
     sys.stdout.write("\n\n".join(part for part in parts if part) + "\n")

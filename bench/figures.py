@@ -71,7 +71,7 @@ TARGETS = (
         "p99 of a text beside a bulk stream, of one bulk batch + 1.5x its p99 alone", 1.0, over("waiting"), at="most"
     ),
     Target("p99 of the Encoder's event loop lag under full load", 20.0, over("lag_ms"), at="most", unit=" ms"),
-    Target("pictures sent in calls for 60 s, of what the device does", 10.0, over("flood_times")),
+    Target("images sent in calls for 60 s, of what the device does", 10.0, over("flood_times")),
     Target("memory after warm-up, 60 s under 10x what the device does", 1.05, over("flood_memory"), at="most"),
     Target("queue bytes after warm-up, likewise", 1.05, over("flood_queue"), at="most"),
 )

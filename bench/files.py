@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 SEED = 7
-# Ends of what cameras make, and how often each comes. A picture is also upright one time in four.
+# Ends of what cameras make, and how often each comes. An image is also upright one time in four.
 SIZES: Mapping[tuple[int, int], int] = {(640, 480): 8, (1024, 768): 4, (1920, 1440): 3, (4000, 3000): 1}
 QUALITIES = (75, 85, 90, 95)
 # Enlarging leaves nothing but smooth areas; a sensor's noise is what costs a decoder its time.

@@ -1,6 +1,6 @@
 """What a GPU gets done behind gRPC: python -m bench.gpu, or bench/gpu.sh on a machine without network.
 
-ViT-L-14 and ViT-B-32 in bfloat16 by EncodeStream, against the pure forward pass with inputs on the device; pictures a
+ViT-L-14 and ViT-B-32 in bfloat16 by EncodeStream, against the pure forward pass with inputs on the device; images a
 second from JPEG files of 640x480, with the limiting stage named; captions of BLIP-base and BLIP-large against
 transformers' batched generate(); Encoder and Captioner together on one GPU, with the memory they take. Weights are
 random: the arithmetic is the same. `--smoke` runs it all on the CPU, tiny.
@@ -40,10 +40,10 @@ class Plan:
     caption_batch: int = 64
     tokens: int = 20
     callers: int = 4
-    """Processes that send pictures: one alone sends less than a GPU takes."""
+    """Processes that send images: one alone sends less than a GPU takes."""
     seconds: float = 10.0
     warm: float = 5.0
-    pictures: int = 64
+    images: int = 64
 
 
 SMOKE = Plan("cpu", "float32", ("shapes",), ("tiny",), (4,), 8, 4, 5, 2, 1.0, 0.5, 4)
@@ -85,15 +85,15 @@ async def encode(stage: Stage, plan: Plan, model: str, found: Found) -> Service:
 async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Found) -> Service:
     """One captioner, which goes on running, against generate()."""
     asked = {"batch": plan.caption_batch, "tokens": plan.tokens, "seconds": plan.seconds, "warm": plan.warm}
-    pictures = str(stage.pictures)
+    images = str(stage.images)
     worker = await stage.worker(
-        f"generate-{size}", "bench.workers.generate", pictures, str(folder), plan.device, plan.precision
+        f"generate-{size}", "bench.workers.generate", images, str(folder), plan.device, plan.precision
     )
     theirs = read_figures(await worker.ask("captions", **asked))
     await worker.stop()
     service = await _captioner(stage, plan, size, folder)
     caller = await stage.caller(service)
-    # Two batches of callers: one is described while the next one comes in. Each call is one picture's.
+    # Two batches of callers: one is described while the next one comes in. Each call is one image's.
     answer = await caller.ask("captions", **{**asked, "batch": 1, "concurrency": 2 * plan.caption_batch})
     ours = read_figures(answer)
     assert ours.latency_ms is not None
@@ -120,11 +120,11 @@ async def together(stage: Stage, plan: Plan, encoder: Service, captioner: Servic
     described = read_figures(await captions)
     memory = await _memory(plan.device, [encoder, captioner])
     found.figures["together"] = {"images": rate, "captions": described.rate, "memory": memory}
-    found.say(f"together: {rate:.1f} pictures/s and {described.rate:.1f} captions/s; memory {memory}")
+    found.say(f"together: {rate:.1f} images/s and {described.rate:.1f} captions/s; memory {memory}")
 
 
 async def _press(stage: Stage, plan: Plan, service: Service) -> tuple[float, str]:
-    """Pictures a second of all callers together, and what limits them."""
+    """Images a second of all callers together, and what limits them."""
     callers = await asyncio.gather(*(stage.caller(service, number) for number in range(plan.callers)))
     asks = [
         asyncio.create_task(caller.ask("stream", items="images", seconds=plan.seconds, warm=plan.warm))
@@ -165,7 +165,7 @@ def _name(model: str) -> str:
 
 async def run(plan: Plan, folder: Path, found: Found) -> None:
     """All of it."""
-    files.make_files(folder / "files", plan.pictures, {(640, 480): 1})
+    files.make_files(folder / "files", plan.images, {(640, 480): 1})
     options = Options(rounds=1, seconds=plan.seconds, warm=plan.warm)
     async with Stage(folder, folder / "files", options) as stage:
         encoders = [await encode(stage, plan, model, found) for model in plan.encoders]

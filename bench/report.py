@@ -71,7 +71,7 @@ def readme(machine: Machine, results: Results) -> str:
         default="",
     )
     chosen = [key for key in chosen if key not in ("triton", "litserve") or key == best_peer]
-    lines = [f"| pictures a second on {machine.title} | | of the limit |", "|---|---|---|"]
+    lines = [f"| images a second on {machine.title} | | of the limit |", "|---|---|---|"]
     for key in chosen:
         rate, ratio = results.rates(key), results.ratio(key, "limit")
         assert rate is not None
@@ -108,7 +108,7 @@ def join(results: dict[str, Results]) -> Results:
     return joined
 
 
-def draw_pictures(path: Path, machine: Machine, results: dict[str, Results]) -> None:
+def draw_charts(path: Path, machine: Machine, results: dict[str, Results]) -> None:
     """Throughput of the cases, and latency by offered load. Needs matplotlib."""
     throughput, load = results.get("images", Results()), results.get("load", Results())
     bars = [
@@ -117,7 +117,7 @@ def draw_pictures(path: Path, machine: Machine, results: dict[str, Results]) -> 
         if (rate := throughput.rates(key)) is not None
     ]
     opened = [one for key, rounds in load.rounds.items() if key.startswith("open") for one in rounds]
-    draw(path, f"pictures a second on {machine.title}", bars, opened)
+    draw(path, f"images a second on {machine.title}", bars, opened)
 
 
 def write_json(path: Path, document: dict[str, object]) -> None:

@@ -124,7 +124,7 @@ async def measure(rounds: int, calls: int) -> dict[str, Any]:
     large = [common_pb2.Image(content=os.urandom(1 << 20)) for _ in range(4)]
     requests: dict[str, tuple[Any, int]] = {
         "one text": (encoder_pb2.EncodeTextsRequest(texts=["a red circle"]), calls),
-        # No pictures, so that nothing is decoded: each item fails at its header.
+        # No images, so that nothing is decoded: each item fails at its header.
         "4 MiB in one message": (encoder_pb2.EncodeImagesRequest(images=large), max(10, calls // 10)),
     }
     found: dict[str, Any] = {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "rounds": rounds}

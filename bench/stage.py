@@ -32,7 +32,7 @@ class Options:
     seconds: float = 15.0
     warm: float = 6.0
     batch: int = 32
-    """Pictures in one EncodeImages call."""
+    """Images in one EncodeImages call."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """More settings of the Encoder, for the services and the in-process limit alike."""
     peers: bool = True
@@ -42,9 +42,9 @@ class Options:
 class Stage:
     """Services and workers, started as cases ask for them. Each is started once, by its name."""
 
-    def __init__(self, folder: Path, pictures: Path, options: Options) -> None:
+    def __init__(self, folder: Path, images: Path, options: Options) -> None:
         self.folder = folder
-        self.pictures = pictures
+        self.images = images
         self.options = options
         self._services: dict[str, Service] = {}
         self._workers: dict[str, Worker] = {}
@@ -82,17 +82,17 @@ class Stage:
     async def caller(self, service: Service, number: int = 0) -> Worker:
         """A caller of the models at that service; several have numbers."""
         name = f"caller-{service.name}-{number}"
-        return await self.worker(name, "bench.workers.client", str(self.pictures), service.address)
+        return await self.worker(name, "bench.workers.client", str(self.images), service.address)
 
     async def limit(self, name: str = "limit", **settings: str) -> Worker:
         """The in-process limit."""
         environment = self._encoder_environment(settings)
-        return await self.worker(name, "bench.workers.limit", str(self.pictures), environment=environment)
+        return await self.worker(name, "bench.workers.limit", str(self.images), environment=environment)
 
     async def open_clip(self, precision: str = "float32") -> Worker:
         """open_clip as everyone writes it."""
         model = self.options.reference or self.options.model
-        arguments = (str(self.pictures), model, precision)
+        arguments = (str(self.images), model, precision)
         return await self.worker(f"open_clip-{precision}", "bench.workers.openclip", *arguments)
 
     async def peer(self, kind: str, python: str, *, equal: bool) -> Worker:
@@ -102,7 +102,7 @@ class Stage:
         return await self.worker(
             name,
             "bench.peers.client",
-            *(kind, str(self.pictures), "equal" if equal else reference, str(self.options.batch)),
+            *(kind, str(self.images), "equal" if equal else reference, str(self.options.batch)),
             environment={**self._encoder_environment({"MODEL": reference}), "PYTHONPATH": SOURCES},
             python=python,
         )

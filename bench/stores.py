@@ -3,7 +3,7 @@
     python -m bench.stores                          an embedded PostgreSQL, made for it and removed
     python -m bench.stores --store-url qdrant://... a store of your own; the collection `bench` is made and removed
 
-Vectors are drawn in clusters, as pictures lie; times are of the Store itself, without gRPC, one call at a time.
+Vectors are drawn in clusters, as images lie; times are of the Store itself, without gRPC, one call at a time.
 """
 
 import argparse
@@ -63,12 +63,12 @@ def draw(random: np.random.Generator, count: int, dimension: int) -> Vectors:
 
 
 def items(vectors: Vectors, begin: int) -> list[Item]:
-    """With metadata such as pictures have."""
+    """With metadata such as images have."""
     return [
         Item(
             f"{begin + i:08}",
             {"image": vector},
-            metadata=json.dumps({"group": f"g{(begin + i) % 100}", "file": f"/pictures/{begin + i}.jpg", "iso": 100}),
+            metadata=json.dumps({"group": f"g{(begin + i) % 100}", "file": f"/images/{begin + i}.jpg", "iso": 100}),
         )
         for i, vector in enumerate(vectors)
     ]

@@ -1,9 +1,9 @@
-"""What tracing costs: CPU seconds per picture of Encoder and Router, off, with every call kept, and by default.
+"""What tracing costs: CPU seconds per image of Encoder and Router, off, with every call kept, and by default.
 
 python -m bench.tracing --jaeger .tools/bin/jaeger
 
 Three meshes of one Router and one Encoder run at the same time and take turns, so that a busy machine is as bad for one
-as for another. A round sends the same pictures through each, in an order of its own, as bulk streams of a few pictures
+as for another. A round sends the same images through each, in an order of its own, as bulk streams of a few images
 (a stream is one trace). What counts is the processor time of both processes, the sending of spans included; Jaeger's
 own is not. Next to the model, of full size with random weights, the same is measured without one: that is tracing's own
 time, to a precision that a model's noise would hide.
@@ -63,8 +63,8 @@ class Pair:
         return sum(one.user + one.system for one in times)
 
 
-def pictures(count: int) -> list[bytes]:
-    """JPEG pictures that cost what a photograph costs to decode, no two alike."""
+def images(count: int) -> list[bytes]:
+    """JPEG images that cost what a photograph costs to decode, no two alike."""
     noise = random.Random(7)
     found = []
     for _ in range(count):
@@ -119,7 +119,7 @@ async def pair(mode: str, model: str, collector: str, folder: Path) -> AsyncIter
             "THREADS": "1",
             "DECODE_THREADS": "1",
             "DEVICE": "cpu",
-            "CACHE_BYTES": "0",  # the same pictures are sent again and again
+            "CACHE_BYTES": "0",  # the same images are sent again and again
         },
         "router": {"LISTEN": router, "ENCODER_TARGETS": encoder},
     }
@@ -139,7 +139,7 @@ async def pair(mode: str, model: str, collector: str, folder: Path) -> AsyncIter
 
 
 async def send(address: str, contents: Sequence[bytes], stream_items: int) -> None:
-    """The pictures, in streams of a few; four streams at a time."""
+    """The images, in streams of a few; four streams at a time."""
     gate = asyncio.Semaphore(4)
 
     async def one(part: Sequence[bytes]) -> None:
@@ -152,10 +152,10 @@ async def send(address: str, contents: Sequence[bytes], stream_items: int) -> No
             async for response in stub.EncodeStream(iter([encoder_pb2.EncodeStreamRequest(items=items)])):
                 for result in response.results:
                     if result.result.HasField("error"):
-                        raise SystemExit(f"a picture failed: {result.result.error.message}")
+                        raise SystemExit(f"an image failed: {result.result.error.message}")
                 answers += len(response.results)
         if answers != len(part):
-            raise SystemExit(f"{answers} answers to {len(part)} pictures")
+            raise SystemExit(f"{answers} answers to {len(part)} images")
 
     async with grpc.aio.insecure_channel(address) as channel:
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
@@ -166,8 +166,8 @@ async def send(address: str, contents: Sequence[bytes], stream_items: int) -> No
 async def measure(
     model: str, collector: str, folder: Path, *, rounds: int, items: int, stream: int
 ) -> dict[str, list[float]]:
-    """CPU seconds per picture of each mode, one figure for each round."""
-    contents = pictures(items)
+    """CPU seconds per image of each mode, one figure for each round."""
+    contents = images(items)
     found: dict[str, list[float]] = {mode: [] for mode in MODES}
     async with contextlib.AsyncExitStack() as stack:
         pairs = [await stack.enter_async_context(pair(mode, model, collector, folder)) for mode in MODES]
@@ -183,14 +183,14 @@ async def measure(
                 await asyncio.sleep(QUIET_S)
                 found[one.mode].append((one.cpu_seconds() - before) / items)
                 sys.stderr.write(
-                    f"{model} round {number + 1}: {one.mode:10} {1000 * found[one.mode][-1]:8.3f} ms CPU a picture, "
+                    f"{model} round {number + 1}: {one.mode:10} {1000 * found[one.mode][-1]:8.3f} ms CPU an image, "
                     f"{time.monotonic() - began:.1f} s\n"
                 )
     return found
 
 
 def table(found: dict[str, list[float]]) -> str:
-    """Markdown: milliseconds of CPU per picture, and the ratio to tracing off, round by round."""
+    """Markdown: milliseconds of CPU per image, and the ratio to tracing off, round by round."""
     lines = [
         "| tracing | min | median | max | of off: median of the rounds | of the medians |",
         "|---|---|---|---|---|---|",
@@ -220,15 +220,15 @@ async def main() -> None:
     asked.add_argument("--jaeger", required=True, help="program of a Jaeger 2")
     asked.add_argument("--model", default="ViT-B-32/random", help="as LENSMESH_ENCODER_MODEL")
     asked.add_argument("--rounds", type=int, default=15)
-    asked.add_argument("--items", type=int, default=32, help="pictures in a round")
-    asked.add_argument("--stream", type=int, default=4, help="pictures in a stream")
+    asked.add_argument("--items", type=int, default=32, help="images in a round")
+    asked.add_argument("--stream", type=int, default=4, help="images in a stream")
     options = asked.parse_args()
     with tempfile.TemporaryDirectory(prefix="lensmesh-bench-") as name, jaeger(options.jaeger, Path(name)) as collector:
         for model, items in ((options.model, options.items), ("mock", 16 * options.items)):
             found = await measure(
                 model, collector, Path(name), rounds=options.rounds, items=items, stream=options.stream
             )
-            sys.stdout.write(f"\n{model}: CPU milliseconds a picture, {options.rounds} rounds of {items} pictures\n\n")
+            sys.stdout.write(f"\n{model}: CPU milliseconds an image, {options.rounds} rounds of {items} images\n\n")
             sys.stdout.write(table(found) + "\n")
             sys.stdout.flush()
 

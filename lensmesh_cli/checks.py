@@ -19,7 +19,7 @@ from lensmesh_chassis.cpus import cpu_count
 from lensmesh_cli import stores
 
 TORCH_S = 300.0
-# ViT-B-32 (0.6 GB) and BLIP base (1 GB), with the vectors of a million pictures and room to work.
+# ViT-B-32 (0.6 GB) and BLIP base (1 GB), with the vectors of a million images and room to work.
 FREE_DISK_BYTES = 5 * 10**9
 LITTLE_DISK_BYTES = 10**9
 # All four services with the bundled models; the real ones need about 4 GB.
@@ -204,7 +204,7 @@ def disk(data: Path, port: int) -> Finding:
     if free < LITTLE_DISK_BYTES:
         return Finding("disk", Grade.FAIL, found, "free some space, or name another folder with --data")
     if free < FREE_DISK_BYTES:
-        return Finding("disk", Grade.WARN, found, "the real models and many pictures want 5 GB or more")
+        return Finding("disk", Grade.WARN, found, "the real models and many images want 5 GB or more")
     return Finding("disk", Grade.OK, found)
 
 

@@ -23,7 +23,7 @@ def table(hits: Sequence[Hit], title: str = "") -> Table:
     rows = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
     rows.add_column("", justify="right", style="dim")
     rows.add_column("score", justify="right", style="cyan")
-    rows.add_column("picture", overflow="fold")
+    rows.add_column("image", overflow="fold")
     rows.add_column("caption", overflow="fold")
     rows.add_column("metadata", style="dim", overflow="fold")
     for rank, hit in enumerate(hits, 1):

@@ -25,7 +25,7 @@ WHAT_MODELS_KNOW = (
     "For photographs, start the real ones (fetched from the Hugging Face hub at the first start):\n"
     "  lensmesh up --model ViT-B-32/laion2b_s34b_b79k --caption-model Salesforce/blip-image-captioning-base"
 )
-WHAT_MOCKS_KNOW = "No models run: vectors and captions are made up from each picture's digest, to develop against."
+WHAT_MOCKS_KNOW = "No models run: vectors and captions are made up from each image's digest, to develop against."
 
 
 def check_parts(*, mock: bool, store_url: str = "", sidecars: bool = False) -> str:

@@ -32,7 +32,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="lensmesh",
     cls=Commands,
-    help="Pictures as vectors, captions and search.\n\nStart with: lensmesh demo\n\n" + EXIT_CODES,
+    help="Images as vectors, captions and search.\n\nStart with: lensmesh demo\n\n" + EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of found pictures: no script, no other file, thumbnails inside."""
+"""One self-contained HTML page of found images: no script, no other file, thumbnails inside."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ METADATA_SHOWN = 60
 WAITING = "queue"
 """The part that is no work: drawn pale, and not what the other bars are measured by."""
 
-Picture: TypeAlias = "Path | bytes"
-PictureOf: TypeAlias = "Callable[[Hit], Picture | None]"
+ImageSource: TypeAlias = "Path | bytes"
+ImageOf: TypeAlias = "Callable[[Hit], ImageSource | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Section:
     title: str
     hits: Sequence[Hit]
     note: str = ""
-    picture: Picture | None = None
-    """What was asked, where it was a picture."""
+    image: ImageSource | None = None
+    """What was asked, where it was an image."""
     verdict: Callable[[Hit], bool | None] | None = None
     """Whether a hit is right, where the truth is known."""
 
@@ -57,10 +57,10 @@ class Page:
     """Whether a card shows it."""
     _sections: list[str] = field(default_factory=list)
 
-    def add(self, section: Section, picture_of: PictureOf) -> None:
-        """One more search; `picture_of` finds a hit's picture."""
-        cards = "".join(_card(hit, picture_of(hit), section.verdict, self.metadata) for hit in section.hits)
-        asked = "" if section.picture is None else f'<img alt="" src="{thumbnail(section.picture)}">'
+    def add(self, section: Section, image_of: ImageOf) -> None:
+        """One more search; `image_of` finds a hit's image."""
+        cards = "".join(_card(hit, image_of(hit), section.verdict, self.metadata) for hit in section.hits)
+        asked = "" if section.image is None else f'<img alt="" src="{thumbnail(section.image)}">'
         note = f"<p>{escape(section.note)}</p>" if section.note else ""
         self._sections.append(
             f'<section class="panel"><div class="ask">{asked}<div><h2>{escape(section.title)}</h2>{note}</div></div>'
@@ -110,12 +110,12 @@ def escape(text: str) -> str:
     return escape_html(printable(text))
 
 
-def thumbnail(picture: Picture) -> str:
-    """A data URI of a small JPEG; "" where the picture cannot be read here."""
+def thumbnail(image: ImageSource) -> str:
+    """A data URI of a small JPEG; "" where the image cannot be read here."""
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 return ""
             # JPEG is decoded small at once.
@@ -129,14 +129,14 @@ def thumbnail(picture: Picture) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _card(hit: Hit, picture: Picture | None, verdict: Callable[[Hit], bool | None] | None, metadata: bool) -> str:
+def _card(hit: Hit, image: ImageSource | None, verdict: Callable[[Hit], bool | None] | None, metadata: bool) -> str:
     right = None if verdict is None else verdict(hit)
     mark = "" if right is None else ' class="right"' if right else ' class="wrong"'
-    source = "" if picture is None else thumbnail(picture)
-    image = f'<img alt="{escape(caption_of(hit))}" src="{source}">' if source else ""
+    source = "" if image is None else thumbnail(image)
+    tag = f'<img alt="{escape(caption_of(hit))}" src="{source}">' if source else ""
     said = said_of(hit, METADATA_SHOWN) if metadata else ""
     return (
-        f'<figure{mark}><span class="frame">{image}</span>'
+        f'<figure{mark}><span class="frame">{tag}</span>'
         f'<figcaption><span class="score">{hit.score:.3f}</span>{escape(caption_of(hit))}'
         f"<small>{escape(name_of(hit))}</small>"
         + (f"<small>{escape(said)}</small>" if said else "")

@@ -21,7 +21,7 @@ async def captions(stage: Stage) -> list[Case]:
     worker = await stage.worker(
         "captions",
         "bench.workers.captions",
-        *(str(stage.pictures), str(place), str(batch), str(tokens), *(["--tiny"] if tiny else [])),
+        *(str(stage.images), str(place), str(batch), str(tokens), *(["--tiny"] if tiny else [])),
     )
     documented, batched, *ours = await worker.ask("titles")
     keys = {documented: "transformers-documented", batched: "transformers-equal"}

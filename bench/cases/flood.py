@@ -41,7 +41,7 @@ async def flood(stage: Stage, results: Results, say: Callable[[str], None]) -> N
     moments = await _watch(encoder, pressing, seconds)
     found = read_figures(await pressing)
     offered = found.offered or 0.0
-    results.titles["flood"] = f"{offered:.0f} pictures/s in calls, and streams, to a device that does {rate:.1f}"
+    results.titles["flood"] = f"{offered:.0f} images/s in calls, and streams, to a device that does {rate:.1f}"
     results.rounds["flood"] = [found]
     say(line("flood", found))
     results.extra |= {

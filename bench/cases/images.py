@@ -1,4 +1,4 @@
-"""Pictures as fast as they go: the in-process limit, each way through gRPC, and open_clip as everyone writes it."""
+"""Images as fast as they go: the in-process limit, each way through gRPC, and open_clip as everyone writes it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def open_clip(stage: Stage, key: str = "open_clip") -> list[Case]:
 
 
 async def latency(stage: Stage, rates: list[float]) -> list[Case]:
-    """Calls of one picture: in a closed loop by callers, in an open loop by rate."""
+    """Calls of one image: in a closed loop by callers, in an open loop by rate."""
     caller = await stage.caller(await stage.encoder())
     cases = [
         of(

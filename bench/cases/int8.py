@@ -17,7 +17,7 @@ from bench.stage import Stage
 from bench.worker import WorkerError
 
 INT8 = {"PRECISION": "int8", "BACKEND": "openvino"}
-PICTURES = 96
+IMAGES = 96
 SIZE = {(640, 480): 1}
 # What is learnt from and what is judged by show different photographs.
 LEARNT, UNSEEN = slice(0, 3), slice(3, 6)
@@ -26,7 +26,7 @@ LEARNT, UNSEEN = slice(0, 3), slice(3, 6)
 async def calibration(stage: Stage) -> Path:
     """A folder of photographs."""
     folder = stage.folder / "calibration"
-    await asyncio.to_thread(make_files, folder, PICTURES, SIZE, LEARNT)
+    await asyncio.to_thread(make_files, folder, IMAGES, SIZE, LEARNT)
     return folder
 
 
@@ -39,7 +39,7 @@ async def stream(stage: Stage, learnt: Path) -> Case:
 async def nearness(stage: Stage, learnt: Path, results: Results, say: Callable[[str], None]) -> None:
     """`extra["int8_cosine"]`: the lowest to float32 on photographs. `extra["int8_lost"]`: recall@1 of drawn scenes."""
     unseen = stage.folder / "unseen"
-    await asyncio.to_thread(make_files, unseen, PICTURES, SIZE, UNSEEN)
+    await asyncio.to_thread(make_files, unseen, IMAGES, SIZE, UNSEEN)
     report = await _evaluate(
         "--model", stage.options.model, "--calibration-dir", str(learnt), "--pictures", str(unseen)
     )

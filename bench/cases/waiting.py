@@ -12,7 +12,7 @@ ALONE, BESIDE = "text-alone", "text-beside-bulk"
 
 
 async def waiting(stage: Stage, results: Results, say: Callable[[str], None]) -> None:
-    """Rounds of texts alone and beside bulk pictures, into `results`.
+    """Rounds of texts alone and beside bulk images, into `results`.
 
     `extra["waiting"]`: the p99 beside bulk, of one bulk batch's time and one and a half times the p99 alone.
     `extra["lag_ms"]`: the p99 of the Encoder's event loop lag meanwhile, in milliseconds, from its own metrics.

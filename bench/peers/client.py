@@ -36,8 +36,8 @@ INSTANCES = (2, 2, 1)
 
 
 @contextlib.asynccontextmanager
-async def triton_call(port: int, pictures: Iterator[bytes]) -> AsyncIterator[Call]:
-    """One picture by Triton's gRPC."""
+async def triton_call(port: int, images: Iterator[bytes]) -> AsyncIterator[Call]:
+    """One image by Triton's gRPC."""
     from tritonclient.grpc import InferInput
     from tritonclient.grpc.aio import InferenceServerClient
 
@@ -45,7 +45,7 @@ async def triton_call(port: int, pictures: Iterator[bytes]) -> AsyncIterator[Cal
 
     async def call() -> Answer:
         image = InferInput("image", [1, 1], "BYTES")
-        image.set_data_from_numpy(np.array([[next(pictures)]], dtype=np.object_))
+        image.set_data_from_numpy(np.array([[next(images)]], dtype=np.object_))
         answer = await client.infer("clip", [image], client_timeout=CALL_S)
         assert answer.as_numpy("vector").ndim == 2
         return Answer(1)
@@ -57,14 +57,14 @@ async def triton_call(port: int, pictures: Iterator[bytes]) -> AsyncIterator[Cal
 
 
 @contextlib.asynccontextmanager
-async def litserve_call(port: int, pictures: Iterator[bytes]) -> AsyncIterator[Call]:
-    """One picture by LitServe's HTTP."""
+async def litserve_call(port: int, images: Iterator[bytes]) -> AsyncIterator[Call]:
+    """One image by LitServe's HTTP."""
     import aiohttp
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_S)) as session:
 
         async def call() -> Answer:
-            body = {"image": base64.b64encode(next(pictures)).decode()}
+            body = {"image": base64.b64encode(next(images)).decode()}
             async with session.post(f"http://127.0.0.1:{port}/predict", json=body) as response:
                 answer = await response.json()
             assert response.status == 200, answer
@@ -105,14 +105,14 @@ class Caller:
 
     def __init__(self, kind: str, folder: Path, port: int, group: int) -> None:
         self._call, self._port, self._group = CALLS[kind], port, group
-        self._pictures = supply.read(sorted(folder.glob("*.jpg")))
+        self._contents = supply.read(sorted(folder.glob("*.jpg")))
         self._salt = itertools.count()
 
     def images(self, asked: Asked) -> dict[str, Any]:
-        """Calls of one picture by `concurrency` callers: the server makes the batches."""
+        """Calls of one image by `concurrency` callers: the server makes the batches."""
 
         async def run() -> Figures:
-            async with self._call(self._port, supply.pictures(self._pictures, next(self._salt))) as call:
+            async with self._call(self._port, supply.images(self._contents, next(self._salt))) as call:
                 clock = asyncio.get_running_loop().time
                 begin = clock() + asked["warm"]
                 end = begin + asked["seconds"]
@@ -131,11 +131,11 @@ class Caller:
         os.killpg(self._group, signal.SIGSTOP)
 
     async def answers(self, process: subprocess.Popen[bytes]) -> None:
-        """Until the server answers one picture. Raises what the last try raised."""
+        """Until the server answers one image. Raises what the last try raised."""
         deadline = time.monotonic() + READY_S
         while True:
             try:
-                async with self._call(self._port, supply.pictures(self._pictures, 0)) as call:
+                async with self._call(self._port, supply.images(self._contents, 0)) as call:
                     await call()
                 return
             except Exception:

@@ -1,6 +1,6 @@
 """LitServe with batching: python -m bench.peers.litserve_server PORT MODEL MAX_BATCH WORKERS.
 
-As its guide to speed advises: pictures come in base64, a batch of them is decoded in threads, and a device has several
+As its guide to speed advises: images come in base64, a batch of them is decoded in threads, and a device has several
 workers, so that one decodes while another computes.
 """
 

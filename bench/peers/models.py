@@ -16,10 +16,10 @@ Vectors = NDArray[np.float32]
 
 
 class Model(Protocol):
-    """Pictures in, unit vectors out."""
+    """Images in, unit vectors out."""
 
     def prepare(self, content: bytes) -> Any:
-        """One picture as the model takes it."""
+        """One image as the model takes it."""
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
         """Vectors, of shape (n, d)."""
@@ -55,7 +55,7 @@ class Documented:
 
 
 class Equal:
-    """Our backend in our precision, with the settings of the environment; the pictures by open_clip's own transform."""
+    """Our backend in our precision, with the settings of the environment; the images by open_clip's own transform."""
 
     def __init__(self) -> None:
         from encoder_svc.registry import open_models
@@ -71,10 +71,10 @@ class Equal:
     def prepare(self, content: bytes) -> Any:
         from torchvision.transforms.functional import pil_to_tensor
 
-        picture: Any = Image.open(io.BytesIO(content))
+        image: Any = Image.open(io.BytesIO(content))
         for step in self._steps:
-            picture = step(picture)
-        return pil_to_tensor(picture)
+            image = step(image)
+        return pil_to_tensor(image)
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
         from encoder_svc.model import Prepared
@@ -86,7 +86,7 @@ class Equal:
 
 
 def steps_before_floats(name: str) -> list[Any]:
-    """open_clip's transform of a model up to the picture of the right size: our backend takes bytes and normalizes."""
+    """open_clip's transform of a model up to the image of the right size: our backend takes bytes and normalizes."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import ToTensor
 

@@ -95,7 +95,7 @@ async def soak(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
     console.print(report.table(rows), markup=False, highlight=False, soft_wrap=True)
     if plan.overload:
         sent, done = (sum(flood.seen[what] for what in kinds) for kinds in (SENT, DONE))
-        console.print(f"alone it does {flood.rate:.0f} pictures/s; {sent / plan.seconds:.0f} were sent in calls and")
+        console.print(f"alone it does {flood.rate:.0f} images/s; {sent / plan.seconds:.0f} were sent in calls and")
         console.print(f"two streams besides, as fast as they were read; {done / plan.seconds:.0f} done a second")
     for what, count in head["seen"].items():
         console.print(f"{count:8d} {what}", markup=False, highlight=False)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 
-from bench.soak.pictures import Pictures
+from bench.soak.images import Images
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_client import Client, IngestItem, LensmeshError
@@ -30,7 +30,7 @@ class Callers:
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self._pictures = Pictures()
+        self._images = Images()
         self._random = random.Random(5)
         self._stop = asyncio.Event()
         self.seen: Counter[str] = Counter()
@@ -81,17 +81,17 @@ class Callers:
             self.surprises.append(what)
 
     async def _ingest(self, client: Client, number: int) -> None:
-        """A stream of pictures, some of them bad; each is answered once."""
+        """A stream of images, some of them bad; each is answered once."""
         collection = f"soak-{number // STREAMS_OF_A_COLLECTION}"
         bad = {place for place in range(INGESTED) if place % BAD_EVERY == 3}
-        contents = [self._pictures.bad() if place in bad else self._pictures.good() for place in range(INGESTED)]
+        contents = [self._images.bad() if place in bad else self._images.good() for place in range(INGESTED)]
         answered: Counter[int] = Counter()
         stream = client.ingest_many([IngestItem(content) for content in contents], collection=collection)
         async for result in stream:
             answered[result.index] += 1
             self.seen["ingested" if result.ok else "ingest refused"] += 1
             if result.ok == (result.index in bad):
-                self._surprise(f"ingest of a {'bad' if result.ok else 'good'} picture: {result.error!r}")
+                self._surprise(f"ingest of a {'bad' if result.ok else 'good'} image: {result.error!r}")
         if answered != Counter(range(INGESTED)):
             self._surprise(f"ingest: of {INGESTED} items answered {answered}")
         if number % STREAMS_OF_A_COLLECTION == STREAMS_OF_A_COLLECTION - 1:
@@ -103,8 +103,8 @@ class Callers:
         """What people do."""
         words = f"a red circle left of {number} blue squares"
         await self._good("embed texts", client.embed(texts=[words, "the same words each time"]))
-        await self._good("embed pictures", client.embed(images=[self._pictures.good(), self._pictures.same()]))
-        await self._good("caption", client.caption([self._pictures.good(), self._pictures.same()]))
+        await self._good("embed images", client.embed(images=[self._images.good(), self._images.same()]))
+        await self._good("caption", client.caption([self._images.good(), self._images.same()]))
         await self._good("status", client.status())
 
     async def _mistake(self, client: Client, number: int) -> None:
@@ -115,16 +115,16 @@ class Callers:
         found = await client.embed(texts=["", "x" * 100_000, "good"])
         if [bool(found.errors.get(place)) for place in range(3)] != [True, True, False]:
             self._surprise(f"bad texts: {found.errors!r}")
-        captions = await client.caption([self._pictures.bad(), self._pictures.good()])
+        captions = await client.caption([self._images.bad(), self._images.good()])
         if [bool(caption.error) for caption in captions] != [True, False]:
-            self._surprise(f"bad pictures: {captions!r}")
+            self._surprise(f"bad images: {captions!r}")
 
     async def _leave(self, client: Client, number: int) -> None:
         """Calls that are cancelled while they run."""
-        pictures = [self._pictures.good() for _ in range(4)]
+        images = [self._images.good() for _ in range(4)]
         calls: tuple[Callable[[], Awaitable[object]], ...] = (
-            lambda: client.embed(images=pictures),
-            lambda: client.caption(pictures),
+            lambda: client.embed(images=images),
+            lambda: client.caption(images),
             lambda: client.embed(texts=["words"] * 100),
         )
         task = asyncio.ensure_future(calls[number % len(calls)]())
@@ -136,13 +136,13 @@ class Callers:
 
     async def _be_late(self, client: Client, number: int) -> None:
         """Calls whose deadline passes."""
-        pictures = [self._pictures.good() for _ in range(4)]
+        images = [self._images.good() for _ in range(4)]
         seconds = self._random.uniform(0.001, 0.15)
         try:
             if number % 2:
-                await client.embed(images=pictures, timeout_s=seconds)
+                await client.embed(images=images, timeout_s=seconds)
             else:
-                await client.caption(pictures, timeout_s=seconds)
+                await client.caption(images, timeout_s=seconds)
         except LensmeshError as error:
             if type(error).__name__ not in {"DeadlineExceeded", "Overloaded", "Cancelled"}:
                 self._surprise(f"late: {error!r}")
@@ -167,7 +167,7 @@ class Callers:
 
         async def items() -> AsyncIterator[IngestItem]:
             for _ in range(64):
-                yield IngestItem(self._pictures.good(), caption="somebody's own words")
+                yield IngestItem(self._images.good(), caption="somebody's own words")
 
         stream = client.ingest_many(items(), collection="soak-broken", patience_s=10)
         with contextlib.suppress(LensmeshError, grpc.RpcError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from bench.soak.pictures import small_pictures
+from bench.soak.images import small_images
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.channels import open_channel
@@ -19,17 +19,17 @@ SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 TIMES = 10.0
 PROBED_S = 5.0
 # In one call, so that the client itself keeps up.
-PICTURES_A_CALL = 16
+IMAGES_A_CALL = 16
 STREAMS = 2
 SENT, DONE = ("sent in calls",), ("calls: done", "streams: answered")
 
 
 class Flood:
-    """Against one Encoder. `seen` counts pictures by what became of them; a call that is refused counts as sent."""
+    """Against one Encoder. `seen` counts images by what became of them; a call that is refused counts as sent."""
 
     def __init__(self, target: str) -> None:
         self._target = target
-        images = [common_pb2.Image(content=content) for content in small_pictures(PICTURES_A_CALL)]
+        images = [common_pb2.Image(content=content) for content in small_images(IMAGES_A_CALL)]
         # Made once: a client on the same machine could not send ten times as much otherwise.
         self._request = encoder_pb2.EncodeImagesRequest(images=images).SerializeToString()
         items = [encoder_pb2.EncodeStreamItem(ref="x", image=image) for image in images]
@@ -37,7 +37,7 @@ class Flood:
         self._stop = asyncio.Event()
         self.seen: Counter[str] = Counter()
         self.rate = 0.0
-        """Pictures a second that the device does, found first."""
+        """Images a second that the device does, found first."""
 
     async def work(self) -> None:
         """Find what the device does, then send ten times as much until `stop`."""
@@ -65,11 +65,11 @@ class Flood:
                 calls += 1
 
         await asyncio.gather(*(one_caller() for _ in range(4)))
-        self.rate = calls * PICTURES_A_CALL / (time.monotonic() - began)
+        self.rate = calls * IMAGES_A_CALL / (time.monotonic() - began)
 
     async def _calls(self, encode: Any) -> None:
         """At a constant rate, whatever becomes of them."""
-        pause_s = PICTURES_A_CALL / (TIMES * self.rate)
+        pause_s = IMAGES_A_CALL / (TIMES * self.rate)
         running: set[asyncio.Task[None]] = set()
         due = time.monotonic()
         while not self._stop.is_set():
@@ -83,13 +83,13 @@ class Flood:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _call(self, encode: Any) -> None:
-        self.seen["sent in calls"] += PICTURES_A_CALL
+        self.seen["sent in calls"] += IMAGES_A_CALL
         try:
             await encode(self._request, timeout=30)
         except grpc.aio.AioRpcError as error:
-            self.seen[f"calls: {error.code().name}"] += PICTURES_A_CALL
+            self.seen[f"calls: {error.code().name}"] += IMAGES_A_CALL
         else:
-            self.seen["calls: done"] += PICTURES_A_CALL
+            self.seen["calls: done"] += IMAGES_A_CALL
 
     async def _stream(self, stream: Any) -> None:
         """As fast as it is read."""

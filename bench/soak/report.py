@@ -1,4 +1,4 @@
-"""A soak on paper: a table for people, JSON for programs, a picture for both."""
+"""A soak on paper: a table for people, JSON for programs, a chart for both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captions in process, case by case: python -m bench.workers.captions PICTURES PLACE BATCH TOKENS [--tiny].
+"""Captions in process, case by case: python -m bench.workers.captions IMAGES PLACE BATCH TOKENS [--tiny].
 
 The cases of bench/captions.py, each when asked for: transformers as documented and batched, and ours by each backend.
 PLACE is a folder for the model.
@@ -22,8 +22,8 @@ from lensmesh_cli.load.figures import Sample, summarize
 class Captions:
     """Every case, loaded."""
 
-    def __init__(self, pictures: Path, place: Path, batch: int, tokens: int, *, tiny: bool) -> None:
-        self._pictures = supply.pictures(supply.read(sorted(pictures.glob("*.jpg"))), 0)
+    def __init__(self, images: Path, place: Path, batch: int, tokens: int, *, tiny: bool) -> None:
+        self._images = supply.images(supply.read(sorted(images.glob("*.jpg"))), 0)
         self._batch = batch
         folder = save_random_blip(place / "blip", tiny=tiny)
         self._cases = make_cases(folder, place / "compiled", tokens, batch)
@@ -33,20 +33,20 @@ class Captions:
         return list(self._cases)
 
     def captions(self, asked: Asked) -> dict[str, Any]:
-        """One case, a batch of pictures after another for the time asked, and two at least."""
+        """One case, a batch of images after another for the time asked, and two at least."""
         describe = self._cases[asked["case"]]
         begin = time.monotonic() + asked["warm"]
         samples: list[Sample] = []
         while (began := time.monotonic()) < begin + asked["seconds"] or len(samples) < 2:
-            describe(list(islice(self._pictures, self._batch)))
+            describe(list(islice(self._images, self._batch)))
             samples.append(Sample(began, time.monotonic(), self._batch))
         return asdict(summarize(samples, samples[0].began, time.monotonic()))
 
 
 def main() -> None:
     """Serve the cases."""
-    pictures, place, batch, tokens = sys.argv[1:5]
-    captions = Captions(Path(pictures), Path(place), int(batch), int(tokens), tiny="--tiny" in sys.argv)
+    images, place, batch, tokens = sys.argv[1:5]
+    captions = Captions(Path(images), Path(place), int(batch), int(tokens), tiny="--tiny" in sys.argv)
     serve({"titles": captions.titles, "captions": captions.captions})
 
 

@@ -36,7 +36,7 @@ class Caller:
     """Handlers for one service. Each measurement warms up first, on the same connection."""
 
     def __init__(self, folder: Path, address: str) -> None:
-        self._pictures = supply.read(sorted(folder.glob("*.jpg")))
+        self._contents = supply.read(sorted(folder.glob("*.jpg")))
         self._address = address
         self._salt = 0
 
@@ -78,7 +78,7 @@ class Caller:
         )
 
     def waiting(self, asked: Asked) -> dict[str, Any]:
-        """Texts one after another from somebody who waits; `bulk` pictures stream beside them where that is set.
+        """Texts one after another from somebody who waits; `bulk` images stream beside them where that is set.
 
         Answers the texts' figures and the bulk's.
         """
@@ -108,14 +108,14 @@ class Caller:
                 texts.append(Sample(began, clock(), answer.items, answer.errors, answer.steps))
                 await asyncio.sleep(PAUSE_S)
             end = clock()
-            pictures = [] if bulk is None else await bulk
+            images = [] if bulk is None else await bulk
         return {
             "texts": asdict(summarize(texts, begin, end)),
-            "bulk": asdict(summarize(pictures, begin, end)) if pictures else None,
+            "bulk": asdict(summarize(images, begin, end)) if images else None,
         }
 
     def captions(self, asked: Asked) -> dict[str, Any]:
-        """CaptionImages of `batch` pictures by `concurrency` callers; this caller's address is a Captioner's then."""
+        """CaptionImages of `batch` images by `concurrency` callers; this caller's address is a Captioner's then."""
         return asyncio.run(self._captions(asked))
 
     async def _captions(self, asked: Asked) -> dict[str, Any]:
@@ -124,9 +124,9 @@ class Caller:
             begin = clock() + asked["warm"]
             end = begin + asked["seconds"]
             self._salt += 1
-            pictures = supply.pictures(self._pictures, self._salt)
+            images = supply.images(self._contents, self._salt)
             call = captioning.calls(
-                CaptionerServiceStub(channel), pictures, batch=asked["batch"], max_tokens=asked["tokens"]
+                CaptionerServiceStub(channel), images, batch=asked["batch"], max_tokens=asked["tokens"]
             )
             samples = await closed_loop(
                 call, concurrency=asked["concurrency"], seconds=asked["warm"] + asked["seconds"]
@@ -134,7 +134,7 @@ class Caller:
             return asdict(summarize(samples, begin, end))
 
     def flood(self, asked: Asked) -> dict[str, Any]:
-        """Calls at `rate` pictures a second, and four streams as full as the service allows, at the same time.
+        """Calls at `rate` images a second, and four streams as full as the service allows, at the same time.
 
         `offered` of what it answers is what the calls did send: a client may be too slow for more.
         """
@@ -144,7 +144,7 @@ class Caller:
         async with open_channel(self._address, instrument=False) as channel:
             stub, clock = EncoderServiceStub(channel), asyncio.get_running_loop().time
             begin = last = clock()
-            # More pictures in a call, not more calls: those are what costs a client its time. But no call too large.
+            # More images in a call, not more calls: those are what costs a client its time. But no call too large.
             batch = min(FLOOD_MOST_A_CALL, math.ceil(rate / FLOOD_CALLS_PER_S))
             send, sent = encoding.calls(stub, self._supply("images"), batch=batch), 0
 
@@ -185,7 +185,7 @@ class Caller:
     def _supply(self, items: str) -> Iterator[encoding.Item]:
         # New ones each time: whatever the service remembers of the last measurement helps it nothing.
         self._salt += 1
-        return supply.texts(self._salt * 10_007) if items == "texts" else supply.pictures(self._pictures, self._salt)
+        return supply.texts(self._salt * 10_007) if items == "texts" else supply.images(self._contents, self._salt)
 
 
 def main() -> None:

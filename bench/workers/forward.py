@@ -29,7 +29,7 @@ class Forward:
         self._shape = (3, *((size, size) if isinstance(size, int) else size))
 
     def forward(self, asked: Asked) -> dict[str, float]:
-        """Pictures a second in batches of `batch`."""
+        """Images a second in batches of `batch`."""
         inputs = torch.randn(asked["batch"], *self._shape, device=self._device, dtype=self._dtype)
         with torch.inference_mode():
             self._run(inputs, asked["warm"])

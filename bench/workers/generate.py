@@ -1,4 +1,4 @@
-"""transformers' batched generate() on a device: python -m bench.workers.generate PICTURES MODEL DEVICE PRECISION."""
+"""transformers' batched generate() on a device: python -m bench.workers.generate IMAGES MODEL DEVICE PRECISION."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ hub: Any = transformers
 class Generate:
     """One captioner."""
 
-    def __init__(self, pictures: Path, model: str, device: str, precision: str) -> None:
-        self._pictures = supply.read(sorted(pictures.glob("*.jpg")))
+    def __init__(self, images: Path, model: str, device: str, precision: str) -> None:
+        self._contents = supply.read(sorted(images.glob("*.jpg")))
         self._device, self._dtype = torch.device(device), getattr(torch, precision)
         network = hub.BlipForConditionalGeneration.from_pretrained(model, dtype=self._dtype)
         self._model = network.to(self._device).eval()
@@ -33,13 +33,13 @@ class Generate:
         self._salt = itertools.count()
 
     def captions(self, asked: Asked) -> dict[str, Any]:
-        """Batches of `batch` pictures, of `tokens` tokens each, for the time asked."""
-        pictures = supply.pictures(self._pictures, next(self._salt))
+        """Batches of `batch` images, of `tokens` tokens each, for the time asked."""
+        images = supply.images(self._contents, next(self._salt))
         begin = time.monotonic() + asked["warm"]
         end = begin + asked["seconds"]
         samples: list[Sample] = []
         while (began := time.monotonic()) < end or len(samples) < 2:
-            opened = [Image.open(io.BytesIO(next(pictures))).convert("RGB") for _ in range(asked["batch"])]
+            opened = [Image.open(io.BytesIO(next(images))).convert("RGB") for _ in range(asked["batch"])]
             inputs = self._processor(images=opened, return_tensors="pt").to(self._device, self._dtype)
             with torch.inference_mode():
                 sequences = self._model.generate(**inputs, max_new_tokens=asked["tokens"], do_sample=False)

@@ -36,7 +36,7 @@ class Limit:
 
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self._settings = settings
-        self._pictures = supply.read(sorted(folder.glob("*.jpg")))
+        self._contents = supply.read(sorted(folder.glob("*.jpg")))
         self._model = open_models(settings)[0]
         decode = open_pool(settings, self._model.devices())
         self._decoder = decode.decoder
@@ -49,16 +49,16 @@ class Limit:
         return {"model": facts.name, "backend": facts.backend, "precision": facts.precision}
 
     def images(self, asked: Asked) -> dict[str, Any]:
-        """Pictures through the model for the time asked."""
+        """Images through the model for the time asked."""
         begin = time.monotonic() + asked["warm"]
         end = begin + asked["seconds"]
-        pictures = supply.pictures(self._pictures, next(self._salt))
+        images = supply.images(self._contents, next(self._salt))
         batch, samples = self._settings.max_batch, []
         waiting: deque[Future[Prepared]] = deque()
         while time.monotonic() < end:
-            self._decode(pictures, waiting, AHEAD * batch)
+            self._decode(images, waiting, AHEAD * batch)
             items = [waiting.popleft().result() for _ in range(batch)]
-            self._decode(pictures, waiting, AHEAD * batch)
+            self._decode(images, waiting, AHEAD * batch)
             began = time.monotonic()
             vectors = np.stack([row for row in self._model.workers()[0](items) if isinstance(row, np.ndarray)])
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -67,9 +67,9 @@ class Limit:
             job.cancel()
         return asdict(summarize(samples, begin, end))
 
-    def _decode(self, pictures: Iterator[bytes], waiting: deque[Future[Prepared]], depth: int) -> None:
+    def _decode(self, images: Iterator[bytes], waiting: deque[Future[Prepared]], depth: int) -> None:
         while len(waiting) < depth:
-            waiting.append(self._pool.submit(self._model.prepare_image, next(pictures), self._decoder, "image"))
+            waiting.append(self._pool.submit(self._model.prepare_image, next(images), self._decoder, "image"))
 
 
 def main() -> None:

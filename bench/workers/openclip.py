@@ -1,6 +1,6 @@
 """open_clip as everyone writes it: python -m bench.workers.openclip FOLDER MODEL [PRECISION].
 
-One picture after another, opened by Pillow, transformed by the model's own transform, encoded in float32.
+One image after another, opened by Pillow, transformed by the model's own transform, encoded in float32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OpenClip:
     """A model with random weights unless its name says where others are."""
 
     def __init__(self, folder: Path, name: str, precision: str) -> None:
-        self._pictures = supply.read(sorted(folder.glob("*.jpg")))
+        self._contents = supply.read(sorted(folder.glob("*.jpg")))
         located = locate(parse_source(name), allow_download=False)
         torch.manual_seed(0)
         self._model, _, self._preprocess = open_clip.create_model_and_transforms(
@@ -42,11 +42,11 @@ class OpenClip:
         self._salt = itertools.count()
 
     def images(self, asked: Asked) -> dict[str, Any]:
-        """Pictures for the time asked."""
-        pictures = supply.pictures(self._pictures, next(self._salt))
+        """Images for the time asked."""
+        images = supply.images(self._contents, next(self._salt))
 
         def one() -> None:
-            image = self._preprocess(Image.open(io.BytesIO(next(pictures)))).unsqueeze(0).to(self._dtype)
+            image = self._preprocess(Image.open(io.BytesIO(next(images)))).unsqueeze(0).to(self._dtype)
             with torch.no_grad():
                 features = self._model.encode_image(image)
                 features /= features.norm(dim=-1, keepdim=True)

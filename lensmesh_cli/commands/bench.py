@@ -24,7 +24,7 @@ EPILOG = (
     "Examples:\n\n"
     "lensmesh bench photos/ --seconds 10 --picture bench.png\n\n"
     "lensmesh bench --texts --modes unary --concurrency 1 --target 127.0.0.1:50051\n\n"
-    "Every picture and text is sent with other bytes than the one before, so that no cache answers; what one answered "
+    "Every image and text is sent with other bytes than the one before, so that no cache answers; what one answered "
     "all the same is counted. The load comes from this machine: on the service's own it takes part of its cores.\n\n"
     + EXIT_CODES
     + " 1 here: some items failed."
@@ -42,9 +42,9 @@ def register(app: typer.Typer) -> None:
 def bench(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Pictures, and folders with pictures; made ones otherwise.", metavar="PATH"),
+        typer.Argument(help="Images, and folders with images; made ones otherwise.", metavar="PATH"),
     ] = None,
-    texts: Annotated[bool, typer.Option("--texts", help="Encode short texts, not pictures.")] = False,
+    texts: Annotated[bool, typer.Option("--texts", help="Encode short texts, not images.")] = False,
     modes: Annotated[str, typer.Option(help="Comma-separated: unary, batch, stream.")] = "unary,batch,stream",
     concurrency: Annotated[
         str, typer.Option(help="Callers at a time, comma-separated; in a stream: items in flight.")
@@ -61,8 +61,9 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything here; -: standard output, and no table.")
     ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(help="Draw throughput and latency here: FILE.png, .svg or .pdf; needs matplotlib.")
+    chart: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Draw throughput and latency here: FILE.png, .svg or .pdf; needs matplotlib."),
     ] = None,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -82,7 +83,7 @@ def bench(
     callers = [round(number) for number in _numbers(concurrency, "--concurrency")]
     wants_open = rates != "none"
     offered = _numbers(rates, "--rates") if rates not in ("none", "auto") else []
-    _check_picture(picture)
+    _check_chart(chart)
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
     contents = [] if texts else _contents(paths or [])
     # Of this run: what an earlier one left in a cache is of no use to it.
@@ -92,7 +93,7 @@ def bench(
         info = await connection.call(connection.encoder.GetInfo, encoder_pb2.GetInfoRequest())
         _check_batch(batch if Mode.BATCH in chosen else 1, info, target)
         note(_says(info))
-        items: Iterator[bytes | str] = supply.texts(salt) if texts else supply.pictures(contents, salt)
+        items: Iterator[bytes | str] = supply.texts(salt) if texts else supply.images(contents, salt)
         steps = closed_steps(chosen, callers, batch)
         rows: list[Row] = []
         with Progress(err, len(steps) + len(offered or SHARES if wants_open else ()), warm + seconds) as progress:
@@ -113,9 +114,9 @@ def bench(
         _write_json(json_file, {"target": target, "seconds": seconds, "rows": as_json(rows)})
     if json_file != Path("-"):
         out.print(table(rows))
-    if picture is not None:
+    if chart is not None:
         bars = [(row.name, row.figures.rate, row.figures.rate, row.figures.rate) for row in rows if row.concurrency]
-        draw(picture, f"lensmesh at {target}", bars, [row.figures for row in rows if not row.concurrency])
+        draw(chart, f"lensmesh at {target}", bars, [row.figures for row in rows if not row.concurrency])
     if any(row.figures.errors for row in rows):
         raise typer.Exit(int(Exit.FAILED))
 
@@ -154,13 +155,13 @@ def _contents(paths: list[Path]) -> list[bytes]:
         fail(f"an image cannot be read: {printable(str(error))}", Exit.USAGE)
 
 
-def _check_picture(picture: Path | None) -> None:
+def _check_chart(chart: Path | None) -> None:
     from importlib.util import find_spec
 
-    if picture is None:
+    if chart is None:
         return
-    if picture.suffix not in SUFFIXES:
-        fail(f"{picture} must end in one of {', '.join(SUFFIXES)}", Exit.USAGE)
+    if chart.suffix not in SUFFIXES:
+        fail(f"{chart} must end in one of {', '.join(SUFFIXES)}", Exit.USAGE)
     if find_spec("matplotlib") is None:
         fail("--picture needs matplotlib: pip install matplotlib", Exit.USAGE)
 

@@ -44,7 +44,7 @@ def caption(
     key_file: KeyFile = "",
     timeout: Timeout = 120.0,
 ) -> None:
-    """Pictures in words. The number after a caption is its confidence, 0 to 1."""
+    """Images in words. The number after a caption is its confidence, 0 to 1."""
     from lensmesh_cli.reading import contents
     from lensmesh_client import CaptionResult, Client
     from lensmesh_client.errors import InvalidInput, Reason

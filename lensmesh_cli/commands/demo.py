@@ -24,10 +24,10 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     images: Annotated[
-        Path | None, typer.Option(help="A folder of your own pictures, instead of drawn scenes.", exists=True)
+        Path | None, typer.Option(help="A folder of your own images, instead of drawn scenes.", exists=True)
     ] = None,
-    count: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 500,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep pictures and database in ./lensmesh-demo.")] = False,
+    count: Annotated[int, typer.Option(help="How many images.", min=1)] = 500,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep images and database in ./lensmesh-demo.")] = False,
     json_output: Json = False,
     html: Annotated[Path, typer.Option(help="The page with what was found.", dir_okay=False)] = Path(
         "lensmesh-demo.html"
@@ -42,7 +42,7 @@ def demo(
         str, typer.Option(help="A store of your own, as in `lensmesh up`; the demo's collection stays there.")
     ] = "",
 ) -> None:
-    """The main job on this machine: starts a mesh, streams pictures in, finds them again, checks the answers."""
+    """The main job on this machine: starts a mesh, streams images in, finds them again, checks the answers."""
     from lensmesh_cli.demo.run import DemoOptions, run_demo
     from lensmesh_cli.local import check_parts
 

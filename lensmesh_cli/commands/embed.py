@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def embed(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders with pictures.", metavar="PATH")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, and folders with images.", metavar="PATH")],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, FILE.npy or FILE.jsonl.")],
     space_id: Annotated[str, typer.Option(help="The only vector space that will do.")] = "",
     transparency: TransparencyOption = None,
@@ -47,7 +47,7 @@ def embed(
     key_file: KeyFile = "",
     timeout: Timeout = 120.0,
 ) -> None:
-    """Pictures as vectors, into a file. Nothing is stored in the mesh."""
+    """Images as vectors, into a file. Nothing is stored in the mesh."""
     from lensmesh_cli.vectors import WRITERS, check
 
     if output.suffix not in WRITERS:
@@ -92,7 +92,7 @@ def embed(
 
     parts = connect.run(work)
     if not good:
-        fail(f"no picture could be embedded; the first error: {failures[0][2]}")
+        fail(f"no image could be embedded; the first error: {failures[0][2]}")
     spaces = {part.space_id for part in parts if part.space_id}
     if len(spaces) > 1:
         fail(f"the mesh answered in several spaces ({', '.join(sorted(spaces))}): name one with --space-id")

@@ -40,9 +40,9 @@ def register(app: typer.Typer) -> None:
 
 
 def search(
-    text: Annotated[str | None, typer.Argument(help="What the picture shows, in words.")] = None,
+    text: Annotated[str | None, typer.Argument(help="What the image shows, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="Images like this one.")] = None,
-    like: Annotated[str | None, typer.Option(help="Pictures like the stored item of this id.")] = None,
+    like: Annotated[str | None, typer.Option(help="Images like the stored item of this id.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="Most hits.", min=1)] = 10,
     filters: Annotated[list[str] | None, typer.Option("--filter", "-f", help="A condition, repeatable.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave out hits below this cosine similarity.")] = None,
@@ -69,7 +69,7 @@ def search(
     key_file: KeyFile = "",
     timeout: Timeout = 30.0,
 ) -> None:
-    """Finds pictures by words, by a picture, or by a stored item. Scores are cosine similarities."""
+    """Finds images by words, by an image, or by a stored item. Scores are cosine similarities."""
     if sum(value is not None for value in (text, image, like)) != 1:
         fail("give exactly one of TEXT, --image and --like", Exit.USAGE)
     from lensmesh_cli import folders, hits
@@ -84,15 +84,15 @@ def search(
         check_writable(html, "--html")
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
 
-    picture: bytes | None = None
+    content: bytes | None = None
 
     async def work(client: Client) -> SearchResult:
-        nonlocal picture
+        nonlocal content
         if image is not None:
-            picture = await read_named(client, image, "--image")
+            content = await read_named(client, image, "--image")
         found = await client.search(
             text,
-            image=picture,
+            image=content,
             item_id=like,
             limit=limit,
             filter=chosen,
@@ -127,7 +127,7 @@ def search(
         )
     if html is not None:
         asked = f"“{text}”" if text is not None else f"like {image or like}"
-        _write_page(html, asked, picture, found.hits, [*folders.known(target), *(images_from or [])])
+        _write_page(html, asked, content, found.hits, [*folders.known(target), *(images_from or [])])
 
 
 async def _name_unknown_fields(connect: Connect, collection: str, chosen: search_pb2.Filter) -> None:
@@ -156,7 +156,7 @@ def _write_page(html: Path, asked: str, image: bytes | None, found: Sequence[Hit
     page = Page("lensmesh search", f"{len(found)} images for {asked}")
     with Disk() as disk:
         images = folders.LocalImages(allowed, disk)
-        page.add(Section(asked, picture=image, hits=found), images.of)
+        page.add(Section(asked, image=image, hits=found), images.of)
     page.write(html)
     note(f"page: {html}")
     if images.left_out:

@@ -84,7 +84,7 @@ def time_shares(results: Sequence[IngestResult]) -> list[tuple[str, float]]:
 
 
 def caption_accuracy(samples: Sequence[Sample], results: Sequence[IngestResult]) -> float:
-    """Share of pictures whose caption states every fact; another true wording is true."""
+    """Share of images whose caption states every fact; another true wording is true."""
     from lensmesh_shapes import facts_of, same_facts
 
     right = 0
@@ -97,7 +97,7 @@ def caption_accuracy(samples: Sequence[Sample], results: Sequence[IngestResult])
 async def recall_at_1(
     client: Client, samples: Sequence[Sample], ids: dict[int, str], collection: str
 ) -> tuple[float, float]:
-    """Share of pictures that their own description finds first, and milliseconds a search took."""
+    """Share of images that their own description finds first, and milliseconds a search took."""
     room = asyncio.Semaphore(SEARCHES_AT_ONCE)
     loop = asyncio.get_running_loop()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lensmesh_cli.console import Exit, SafeConsole, err, fail, note, out, print_json
 from lensmesh_cli.demo.figures import GOOD_ENOUGH, Figures, caption_accuracy, recall_at_1, time_shares
-from lensmesh_cli.demo.samples import Sample, draw_scenes, own_pictures
+from lensmesh_cli.demo.samples import Sample, draw_scenes, own_images
 from lensmesh_cli.demo.searches import Searches
 from lensmesh_cli.local import WHAT_MODELS_KNOW, Interrupted, announce, supervised, with_signals
 from lensmesh_cli.page import Page
@@ -73,7 +73,7 @@ def run_demo(options: DemoOptions) -> Exit:
         # The folder stays: its logs tell more.
         fail(str(error))
     if options.keep:
-        note(f"kept: pictures in {folder / 'pictures'}; serve them again with: lensmesh up --data {folder / 'data'}")
+        note(f"kept: images in {folder / 'pictures'}; serve them again with: lensmesh up --data {folder / 'data'}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
     if code is Exit.INTERRUPTED:
@@ -88,13 +88,13 @@ def _verdict(figures: Figures, options: DemoOptions) -> None:
     if "shapes" in (options.model, options.caption_model):
         note(WHAT_MODELS_KNOW)
     if figures.errors:
-        note(f"{figures.errors} pictures failed")
+        note(f"{figures.errors} images failed")
     elif not figures.good:
         note(f"less than {GOOD_ENOUGH:.0%} right: something between the drawing and the answer is broken")
 
 
 class Demo:
-    """One run: its pictures, its figures, its page."""
+    """One run: its images, its figures, its page."""
 
     drawing: asyncio.Task[list[Sample]]
 
@@ -104,9 +104,9 @@ class Demo:
         self.figures = Figures(html=str(options.html.resolve()))
 
     def prepare(self) -> list[Sample]:
-        """Draws the pictures, or finds the user's own."""
+        """Draws the images, or finds the user's own."""
         if self._options.images is not None:
-            return own_pictures(self._options.images, self._options.count)
+            return own_images(self._options.images, self._options.count)
         self._say(f"drawing {self._options.count} scenes, starting the mesh")
         return draw_scenes(self._options.count, self._folder / "pictures")
 
@@ -135,7 +135,7 @@ class Demo:
                     from lensmesh_cli.hits import table
 
                     out.print(table(section.hits, f"\n{section.note}: {section.title}"))
-                await asyncio.to_thread(page.add, section, searches.picture_of)
+                await asyncio.to_thread(page.add, section, searches.image_of)
         await asyncio.to_thread(page.write, self._options.html)
         if not self._options.quiet:
             self._print_figures()
@@ -196,7 +196,7 @@ class Demo:
         return values
 
     def _page(self) -> Page:
-        lead = "Pictures were streamed in, embedded, captioned and stored, then searched in four ways."
+        lead = "Images were streamed in, embedded, captioned and stored, then searched in four ways."
         if self._options.images is None:
             lead = (
                 f"{self.figures.images} drawn scenes, as JPEG, PNG and WebP files of mixed sizes, were streamed in, "

@@ -1,4 +1,4 @@
-"""The pictures of a demo: drawn scenes whose facts are known, or somebody's own."""
+"""The images of a demo: drawn scenes whose facts are known, or somebody's own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SCENE_SEED = 77
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture of the demo."""
+    """One image of the demo."""
 
     path: Path
     metadata: dict[str, object]
     scene: Scene | None = None
-    """What was drawn; None for a picture of the user's own."""
+    """What was drawn; None for an image of the user's own."""
 
     @property
     def facts(self) -> Facts | None:
@@ -68,7 +68,7 @@ def _said(scene: Scene, side: int, suffix: str) -> dict[str, object]:
     }
 
 
-def own_pictures(folder: Path, count: int) -> list[Sample]:
+def own_images(folder: Path, count: int) -> list[Sample]:
     """The first `count` images of a folder and what is below it; what is no file, or too large, is said and left."""
     from lensmesh_chassis.files import stat_file
     from lensmesh_cli.console import note

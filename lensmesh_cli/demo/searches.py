@@ -28,13 +28,13 @@ class Searches:
         self._stored = [result for result in results if result.ok]
         self._samples = {result.id: samples[result.index] for result in self._stored}
 
-    def picture_of(self, hit: Hit) -> Path | None:
+    def image_of(self, hit: Hit) -> Path | None:
         """The hit's file."""
         sample = self._samples.get(hit.id)
         return None if sample is None else sample.path
 
     async def sections(self) -> AsyncIterator[Section]:
-        """By text, by picture, more like this, with a filter."""
+        """By text, by image, more like this, with a filter."""
         if not self._stored:
             return
         chosen = self._chosen()
@@ -42,7 +42,7 @@ class Searches:
             words = self._words(result, plain=title == "by text")
             if words:
                 yield await self._by_text(title, words, result)
-        yield await self._by_picture(chosen[-1])
+        yield await self._by_image(chosen[-1])
         yield await self._more_like_this(chosen[0])
         yield await self._filtered(chosen[0])
 
@@ -59,7 +59,7 @@ class Searches:
     def _words(self, result: IngestResult, *, plain: bool) -> str:
         sample = self._samples[result.id]
         if sample.facts is None:
-            # Of one's own pictures only the captioner's word is known.
+            # Of one's own images only the captioner's word is known.
             return (result.caption.text if result.caption else "") if plain else ""
         if plain:
             return sample.words
@@ -79,25 +79,25 @@ class Searches:
         found = await self._client.search(words, collection=self._collection, limit=SHOWN)
         return Section(f"“{words}”", found.hits, f"search {title}", verdict=self._same_as(result))
 
-    async def _by_picture(self, result: IngestResult) -> Section:
+    async def _by_image(self, result: IngestResult) -> Section:
         asked = redrawn(self._samples[result.id], self._folder)
         found = await self._client.search(image=asked, collection=self._collection, limit=SHOWN)
-        note = "search by picture"
+        note = "search by image"
         if self._known(result):
             note += f": another drawing of {self._samples[result.id].words}, never stored"
-        return Section("like this picture", found.hits, note, picture=asked, verdict=self._same_as(result))
+        return Section("like this image", found.hits, note, image=asked, verdict=self._same_as(result))
 
     async def _more_like_this(self, result: IngestResult) -> Section:
         sample = self._samples[result.id]
         found = await self._client.search(item_id=result.id, collection=self._collection, limit=SHOWN)
         return Section(
-            "more like this", found.hits, f"nearest to the stored item {sample.path.name}", picture=sample.path
+            "more like this", found.hits, f"nearest to the stored item {sample.path.name}", image=sample.path
         )
 
     async def _filtered(self, result: IngestResult) -> Section:
         if not self._known(result):
             return await self._filtered_own(result)
-        # The words of a picture that passes the filter: what is nearest without it may not.
+        # The words of an image that passes the filter: what is nearest without it may not.
         passing = (one for one in self._stored if self._passes(self._samples[one.id]))
         result = next(passing, result)
         words, conditions = self._samples[result.id].words, ["format=png", f"side_px>={SMALLEST_PX}"]
@@ -106,7 +106,7 @@ class Searches:
         return Section(title, found.hits, "search with a filter", verdict=self._same_as(result))
 
     async def _filtered_own(self, result: IngestResult) -> Section:
-        """One's own pictures have no known words but the captioner's, and no metadata but the file's."""
+        """One's own images have no known words but the captioner's, and no metadata but the file's."""
         sample = self._samples[result.id]
         words = result.caption.text if result.caption else ""
         condition = f"format={sample.metadata['format']}"

@@ -1,4 +1,4 @@
-"""Calls of CaptionerService, measured: one picture or a batch of them."""
+"""Calls of CaptionerService, measured: one image or a batch of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def calls(
     max_tokens: int = 0,
     timeout_s: float = 600.0,
 ) -> Call:
-    """A call of `batch` pictures, as bulk work. `max_tokens` 0: the service's default. Answers with errors."""
+    """A call of `batch` images, as bulk work. `max_tokens` 0: the service's default. Answers with errors."""
     options = caption_pb2.CaptionOptions(max_tokens=max_tokens, priority=common_pb2.PRIORITY_BULK)
 
     async def call() -> Answer:

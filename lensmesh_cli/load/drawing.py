@@ -1,4 +1,4 @@
-"""Two pictures of one file: throughput as bars, latency against offered load. Needs matplotlib."""
+"""Two charts in one file: throughput as bars, latency against offered load. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 
 from lensmesh_cli.load.figures import Figures, Latency
 
-INSTALL = "a picture needs matplotlib, which is not installed: pip install matplotlib"
+INSTALL = "a chart needs matplotlib, which is not installed: pip install matplotlib"
 
 
 def draw(path: Path, title: str, bars: Sequence[tuple[str, float, float, float]], load: Sequence[Figures]) -> None:

@@ -1,4 +1,4 @@
-"""The calls of EncoderService, measured: one picture or text, a batch of them, a stream."""
+"""The calls of EncoderService, measured: one image or text, a batch of them, a stream."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def calls(
     timeout_s: float = 120.0,
     priority: common_pb2.Priority.ValueType = common_pb2.PRIORITY_UNSPECIFIED,
 ) -> Call:
-    """A call of `batch` pictures or texts of the supply. Answers with errors, never raises them."""
+    """A call of `batch` images or texts of the supply. Answers with errors, never raises them."""
     options = encoder_pb2.EncodeOptions(priority=priority)
 
     async def call() -> Answer:

@@ -29,7 +29,7 @@ _WORDS: Final = (
 
 
 def distinct(jpeg: bytes, number: int) -> bytes:
-    """The same JPEG picture with a comment of its own: other bytes, the same pixels at the same cost."""
+    """The same JPEG image with a comment of its own: other bytes, the same pixels at the same cost."""
     if not jpeg.startswith(_SOI):
         raise ValueError("this is no JPEG file")
     comment = f"{number:016x}".encode()
@@ -37,7 +37,7 @@ def distinct(jpeg: bytes, number: int) -> bytes:
 
 
 def as_jpeg(content: bytes) -> bytes:
-    """A picture in any format as JPEG; one that is JPEG already as it is. Raises OSError for what is no picture."""
+    """An image in any format as JPEG; one that is JPEG already as it is. Raises OSError for what is no image."""
     if content.startswith(_SOI):
         return content
     file = io.BytesIO()
@@ -59,7 +59,7 @@ def read(files: Sequence[Path]) -> list[bytes]:
 
 
 def made() -> list[bytes]:
-    """Pictures of several sizes that cost about what photographs cost to decode, for who has none at hand."""
+    """Images of several sizes that cost about what photographs cost to decode, for who has none at hand."""
     noise = random.Random(7)
     found = []
     for width, height in MADE:
@@ -70,8 +70,8 @@ def made() -> list[bytes]:
     return found
 
 
-def pictures(contents: Sequence[bytes], salt: int) -> Iterator[bytes]:
-    """These JPEG pictures over and over, each time with other bytes. Two supplies of different `salt` share none."""
+def images(contents: Sequence[bytes], salt: int) -> Iterator[bytes]:
+    """These JPEG images over and over, each time with other bytes. Two supplies of different `salt` share none."""
     for number in itertools.count(salt << 40):
         yield distinct(contents[number % len(contents)], number)
 

@@ -15,7 +15,7 @@ from lensmesh.router.v1 import router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.status import from_rpc_error
-from lensmesh_cli.smoke.pictures import two_pictures
+from lensmesh_cli.smoke.images import two_images
 
 Q = TypeVar("Q", contravariant=True)
 R = TypeVar("R", covariant=True)
@@ -53,7 +53,7 @@ class Mesh:
 
     options: Options
     collection: str = field(default_factory=lambda: _unique("smoke-"))
-    pictures: tuple[bytes, bytes] = field(default_factory=two_pictures)
+    images: tuple[bytes, bytes] = field(default_factory=two_images)
     ids: Sequence[str] = ("smoke-red-disc", "smoke-blue-square")
     services: set[str] = field(default_factory=set)
     """Kinds that serve: encoder, caption, search."""

@@ -87,9 +87,9 @@ async def reflection(mesh: Mesh) -> str:
 
 
 async def encode(mesh: Mesh) -> str:
-    """A text and a picture as vectors of one space."""
+    """A text and an image as vectors of one space."""
     options = encoder_pb2.EncodeOptions(data_type=common_pb2.DATA_TYPE_FLOAT32)
-    images = encoder_pb2.EncodeImagesRequest(images=[common_pb2.Image(content=mesh.pictures[0])], options=options)
+    images = encoder_pb2.EncodeImagesRequest(images=[common_pb2.Image(content=mesh.images[0])], options=options)
     texts = encoder_pb2.EncodeTextsRequest(texts=["a red disc"], options=options)
     [image] = (await mesh.call(mesh.encoder.EncodeImages, images)).results
     [text] = (await mesh.call(mesh.encoder.EncodeTexts, texts)).results
@@ -100,13 +100,13 @@ async def encode(mesh: Mesh) -> str:
         if not abs(norm - 1) < 0.01:
             raise Broken(f"a vector of length {norm:.3f} where 1 is promised")
     if image.embedding.space_id != text.embedding.space_id:
-        raise Broken("the picture's and the text's vectors are of two spaces")
+        raise Broken("the image's and the text's vectors are of two spaces")
     return f"{image.embedding.dimension} numbers in space {image.embedding.space_id}"
 
 
 async def caption(mesh: Mesh) -> str:
-    """A picture in words."""
-    request = caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=mesh.pictures[0])])
+    """An image in words."""
+    request = caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=mesh.images[0])])
     [result] = (await mesh.call(mesh.captioner.CaptionImages, request)).results
     if result.HasField("error"):
         raise from_status(result.error)
@@ -116,10 +116,10 @@ async def caption(mesh: Mesh) -> str:
 
 
 async def ingest(mesh: Mesh) -> str:
-    """Two pictures into a collection of this run's own."""
+    """Two images into a collection of this run's own."""
     mesh.wrote = True
-    for name, picture in zip(mesh.ids, mesh.pictures, strict=True):
-        item = router_pb2.IngestItem(id=name, image=common_pb2.Image(content=picture))
+    for name, image in zip(mesh.ids, mesh.images, strict=True):
+        item = router_pb2.IngestItem(id=name, image=common_pb2.Image(content=image))
         json_format.ParseDict({"smoke": name}, item.metadata)
         options = router_pb2.IngestOptions(collection=mesh.collection)
         try:
@@ -129,23 +129,23 @@ async def ingest(mesh: Mesh) -> str:
             raise Broken(f"{mesh.options.target} is no router", NOT_A_ROUTER) from None
         if answer.item.outcome != search_pb2.UPSERT_OUTCOME_CREATED:
             raise Broken(f"{name}: {search_pb2.UpsertOutcome.Name(answer.item.outcome)} instead of created")
-    return f"{len(mesh.ids)} pictures into {mesh.collection}"
+    return f"{len(mesh.ids)} images into {mesh.collection}"
 
 
 async def search(mesh: Mesh) -> str:
-    """By picture, by words, and with a filter."""
-    picture = router_pb2.Query(image=common_pb2.Image(content=mesh.pictures[0]))
+    """By image, by words, and with a filter."""
+    image = router_pb2.Query(image=common_pb2.Image(content=mesh.images[0]))
     text = router_pb2.Query(text="a blue square")
-    found = await _hits(mesh, router_pb2.SearchRequest(queries=[picture]))
+    found = await _hits(mesh, router_pb2.SearchRequest(queries=[image]))
     if not found or found[0][0] != mesh.ids[0] or found[0][1] < 0.99:
-        raise Broken(f"searched for by itself a picture is not found first: {found}")
+        raise Broken(f"searched for by itself an image is not found first: {found}")
     if len(by_words := await _hits(mesh, router_pb2.SearchRequest(queries=[text]))) != len(mesh.ids):
         raise Broken(f"a search by words finds {len(by_words)} of {len(mesh.ids)} items")
     condition = search_pb2.Condition(field="smoke", equals=struct_pb2.Value(string_value=mesh.ids[1]))
     filtered = router_pb2.SearchRequest(queries=[text], filter=search_pb2.Filter(condition=condition))
     if [name for name, _ in await _hits(mesh, filtered)] != [mesh.ids[1]]:
         raise Broken("a filter on metadata finds the wrong items")
-    return f"by picture (score {found[0][1]:.4f}), by words, with a filter"
+    return f"by image (score {found[0][1]:.4f}), by words, with a filter"
 
 
 async def _hits(mesh: Mesh, request: router_pb2.SearchRequest) -> list[tuple[str, float]]:

@@ -71,7 +71,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Ingest:
-    """Pictures on their way in."""
+    """Images on their way in."""
 
     items_per_s: dict[str, float]
     in_flight_items: float

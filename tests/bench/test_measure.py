@@ -95,11 +95,11 @@ def test_a_run_as_json_holds_every_round(tmp_path: Path) -> None:
     assert len(read["figures"]) == len(figures.TARGETS)
 
 
-def test_the_picture_of_several_rounds(tmp_path: Path) -> None:
+def test_the_charts_of_several_rounds(tmp_path: Path) -> None:
     images = Results(titles={"limit": "limit"}, rounds={"limit": [figures_of(10), figures_of(12)]})
     offered = [replace(figures_of(rate), offered=rate) for rate in (5.0, 9.0)]
     load = Results(rounds={"open-5.00": [offered[0]] * 2, "open-9.00": [offered[1]] * 2})
-    report.draw_pictures(tmp_path / "run.svg", this_machine(), {"images": images, "load": load})
+    report.draw_charts(tmp_path / "run.svg", this_machine(), {"images": images, "load": load})
     drawn = (tmp_path / "run.svg").read_text()
     assert drawn.startswith("<?xml")
 

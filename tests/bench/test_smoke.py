@@ -42,10 +42,10 @@ def test_smoke(tmp_path: Path) -> None:
     measured = {row["what"] for row in document["figures"] if row["spread"]}
     assert "EncodeStream through the Router against the in-process limit" in measured
     assert "p99 of the Encoder's event loop lag under full load" in measured
-    assert "pictures sent in calls for 60 s, of what the device does" in measured
+    assert "images sent in calls for 60 s, of what the device does" in measured
     assert document["machine"]["cores"] >= 1
     assert "### Figures" in done.stdout
-    assert "| pictures a second on" in done.stdout
+    assert "| images a second on" in done.stdout
     assert drawn.read_bytes().startswith(b"\x89PNG")
 
 

@@ -27,11 +27,11 @@ def test_a_comment_changes_the_bytes_and_not_a_pixel() -> None:
         supply.distinct(b"\x89PNG", 1)
 
 
-def test_pictures_never_come_twice(tmp_path: Path) -> None:
+def test_images_never_come_twice(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg("red"))
     Image.new("RGBA", (20, 20), "blue").save(tmp_path / "b.png")
     contents = supply.read(sorted(tmp_path.iterdir()))
-    seen = [*itertools.islice(supply.pictures(contents, 1), 50), *itertools.islice(supply.pictures(contents, 2), 50)]
+    seen = [*itertools.islice(supply.images(contents, 1), 50), *itertools.islice(supply.images(contents, 2), 50)]
     assert len(set(seen)) == 100
     assert Image.open(io.BytesIO(seen[1])).format == "JPEG"
 

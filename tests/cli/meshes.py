@@ -1,4 +1,4 @@
-"""What the tests of the command share: running it, a mesh of mocks, pictures."""
+"""What the tests of the command share: running it, a mesh of mocks, images."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def mock_mesh(folder: Path, *arguments: str, **settings: str) -> Iterator[Mesh]:
         process.wait(PATIENCE_S)
 
 
-def draw_pictures(folder: Path, count: int, start: int = 0) -> list[Path]:
-    """Small pictures, no two alike."""
+def draw_images(folder: Path, count: int, start: int = 0) -> list[Path]:
+    """Small images, no two alike."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number in range(start, start + count):

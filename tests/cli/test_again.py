@@ -15,7 +15,7 @@ from lensmesh_cli.again import shell_word
 from lensmesh_client import Client, IngestResult
 from lensmesh_client.errors import Reason, Unavailable
 from tests.cli.in_process import User
-from tests.cli.meshes import draw_pictures, environment
+from tests.cli.meshes import draw_images, environment
 
 NAMES = ('it\'s a "name"', "two\nlines", "\udcff.png", "\x1b]0;title\x07", "\\n $HOME `id` \t'", "\u202etxt", "-x")
 
@@ -37,8 +37,8 @@ def test_the_printed_command_fills_what_lacks_a_caption(
     user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, more = tmp_path / "it's\nin", tmp_path / "more"
-    paths = draw_pictures(images, 5, start=600)
-    draw_pictures(more, 2, start=700)
+    paths = draw_images(images, 5, start=600)
+    draw_images(more, 2, start=700)
     (images / "linked").symlink_to(more, target_is_directory=True)
     about = tmp_path / "about these.jsonl"
     about.write_text(json.dumps({"path": paths[0].name, "year": 1870}))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.meshes import Mesh, draw_pictures, lensmesh
+from tests.cli.meshes import Mesh, draw_images, lensmesh
 
 QUICK = ("--seconds", "0.5", "--warm", "0.2")
 
 
-def test_pictures_in_every_mode(mesh: Mesh, tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "in", 3, start=900)
+def test_images_in_every_mode(mesh: Mesh, tmp_path: Path) -> None:
+    draw_images(tmp_path / "in", 3, start=900)
     found, drawn = tmp_path / "bench.json", tmp_path / "bench.png"
     done = mesh.run(
         "bench", tmp_path / "in", *QUICK, "--concurrency", "1,8", "--batch", "4", "--rates", "20,40",
@@ -54,7 +54,7 @@ def test_texts_at_one_service(mesh: Mesh) -> None:
     assert row["figures"]["cached"] == 0
 
 
-def test_made_pictures_and_shares_of_the_best_rate(mesh: Mesh) -> None:
+def test_made_images_and_shares_of_the_best_rate(mesh: Mesh) -> None:
     done = mesh.run("bench", *QUICK, "--modes", "stream", "--concurrency", "4", "--json", "-")
     assert done.returncode == 0, done.stdout + done.stderr
     closed, *opened = json.loads(done.stdout)["rows"]
@@ -65,7 +65,7 @@ def test_made_pictures_and_shares_of_the_best_rate(mesh: Mesh) -> None:
 
 
 def test_errors_are_counted_and_told(mesh: Mesh, tmp_path: Path) -> None:
-    draw_pictures(tmp_path, 1, start=950)
+    draw_images(tmp_path, 1, start=950)
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0" + b"0" * 300)
     done = mesh.run("bench", tmp_path, *QUICK, "--modes", "unary", "--concurrency", "1", "--rates", "none")
     assert done.returncode == 1

@@ -14,7 +14,7 @@ import pytest
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from tests.cli.in_process import User, lensmesh_here
-from tests.cli.meshes import Mesh, draw_pictures, environment, until
+from tests.cli.meshes import Mesh, draw_images, environment, until
 
 
 class HereMesh(Mesh):
@@ -32,9 +32,9 @@ def mesh(mesh: Mesh) -> Mesh:
 
 
 def test_ingest_and_search(mesh: Mesh, tmp_path: Path) -> None:
-    paths = draw_pictures(tmp_path / "in" / "deep", 12, start=100)
-    (tmp_path / "in" / "notes.txt").write_text("no picture")
-    (tmp_path / "in" / ".hidden.png").write_bytes(b"no picture")
+    paths = draw_images(tmp_path / "in" / "deep", 12, start=100)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    (tmp_path / "in" / ".hidden.png").write_bytes(b"no image")
     about = tmp_path / "about.jsonl"
     lines = [{"path": paths[0].name, "year": 1870}, {"path": f"deep/{paths[1].name}", "year": 1900, "tags": ["a", "b"]}]
     about.write_text("\n".join(json.dumps(line) for line in lines))
@@ -65,8 +65,8 @@ def test_ingest_and_search(mesh: Mesh, tmp_path: Path) -> None:
     assert "http" not in html
 
 
-def test_a_bad_picture_fails_alone(mesh: Mesh, tmp_path: Path) -> None:
-    draw_pictures(tmp_path, 3, start=200)
+def test_a_bad_image_fails_alone(mesh: Mesh, tmp_path: Path) -> None:
+    draw_images(tmp_path, 3, start=200)
     (tmp_path / "bad.jpg").write_bytes(b"nonsense")
     stored = mesh.json("ingest", tmp_path, "--collection", "bad", code=1)
     assert (stored["stored"], stored["failed"]) == (3, 1)
@@ -78,13 +78,13 @@ def test_a_bad_picture_fails_alone(mesh: Mesh, tmp_path: Path) -> None:
 
 
 def test_a_run_that_broke_off_goes_on(mesh: Mesh, tmp_path: Path) -> None:
-    paths = draw_pictures(tmp_path / "in", 6, start=300)
+    paths = draw_images(tmp_path / "in", 6, start=300)
     journal = tmp_path / "journal.jsonl"
     first = mesh.json("ingest", *paths[:4], "--collection", "two", "--journal", journal)
     assert first["stored"] == 4
     # As if the power had gone in the middle of a line.
     journal.write_text(journal.read_text() + '{"path": "/half/a')
-    paths[0].write_bytes(draw_pictures(tmp_path / "other", 1, start=350)[0].read_bytes())
+    paths[0].write_bytes(draw_images(tmp_path / "other", 1, start=350)[0].read_bytes())
     second = mesh.json("ingest", *paths, "--collection", "two", "--journal", journal)
     assert second["skipped"] == 3
     assert second["stored"] == 3
@@ -96,7 +96,7 @@ def test_a_run_that_broke_off_goes_on(mesh: Mesh, tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_a_run_and_the_next_goes_on(mesh: Mesh, tmp_path: Path) -> None:
     # Many: the run must not be over before the signal comes.
-    draw_pictures(tmp_path / "in", 4_000, start=3_000)
+    draw_images(tmp_path / "in", 4_000, start=3_000)
     journal = tmp_path / "journal.jsonl"
     arguments = ("ingest", str(tmp_path / "in"), "--collection", "broken-off", "--journal", str(journal))
     broken = subprocess.Popen(
@@ -118,7 +118,7 @@ def test_ctrl_c_ends_a_run_and_the_next_goes_on(mesh: Mesh, tmp_path: Path) -> N
 
 
 def test_names_of_any_bytes_and_bad_paths_beside_good_ones(user: User, tmp_path: Path) -> None:
-    paths = draw_pictures(tmp_path / "in", 3, start=470)
+    paths = draw_images(tmp_path / "in", 3, start=470)
     name = b"n\xff\n\x1b[31m\xe2\x80\xae.png"
     paths[0].rename(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name))
     (tmp_path / "in" / "gone\n\x1b.jpg").symlink_to("/nowhere/x")
@@ -145,13 +145,13 @@ def test_names_of_any_bytes_and_bad_paths_beside_good_ones(user: User, tmp_path:
 
 
 def test_a_collection_that_was_deleted_is_filled_again(user: User, tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "in", 2, start=480)
+    draw_images(tmp_path / "in", 2, start=480)
     arguments = ("ingest", tmp_path / "in", "--collection", "anew", "--journal", tmp_path / "journal")
     assert user.json(*arguments)["stored"] == 2
     assert user.json(*arguments)["skipped"] == 2
     with grpc.insecure_channel(user.target) as channel:
         search_pb2_grpc.SearchServiceStub(channel).DeleteCollection(search_pb2.DeleteCollectionRequest(name="anew"))
-    draw_pictures(tmp_path / "other", 1, start=482)
+    draw_images(tmp_path / "other", 1, start=482)
     # Made anew by somebody else, in the meantime.
     assert user.json("ingest", tmp_path / "other", "--collection", "anew")["stored"] == 1
     assert user.json(*arguments)["stored"] == 2
@@ -159,21 +159,21 @@ def test_a_collection_that_was_deleted_is_filled_again(user: User, tmp_path: Pat
 
 
 def test_a_finished_run_leaves_no_journal(mesh: Mesh, tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "in", 2, start=400)
+    draw_images(tmp_path / "in", 2, start=400)
     assert mesh.json("ingest", tmp_path / "in", "--collection", "three")["outcomes"] == {"created": 2}
     again = mesh.json("ingest", tmp_path / "in", "--collection", "three")
     assert (again["outcomes"], again["skipped"]) == ({"unchanged": 2}, 0)
 
 
 def test_captions_can_be_left_out(mesh: Mesh, tmp_path: Path) -> None:
-    paths = draw_pictures(tmp_path, 1, start=450)
+    paths = draw_images(tmp_path, 1, start=450)
     mesh.json("ingest", tmp_path, "--collection", "silent", "--captions", "none")
     assert mesh.json("search", "--image", paths[0], "--collection", "silent")["hits"][0]["caption"] is None
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
 def test_embed(mesh: Mesh, tmp_path: Path, suffix: str) -> None:
-    paths = draw_pictures(tmp_path / "in", 5, start=500)
+    paths = draw_images(tmp_path / "in", 5, start=500)
     bad = tmp_path / "in" / "a-bad.jpg"
     bad.write_bytes(b"nonsense")
     output = tmp_path / f"vectors{suffix}"
@@ -203,7 +203,7 @@ READERS = {".npy": _npy, ".jsonl": _jsonl, ".parquet": _parquet}
 
 
 def test_caption(mesh: Mesh, tmp_path: Path) -> None:
-    paths = draw_pictures(tmp_path, 2, start=600)
+    paths = draw_images(tmp_path, 2, start=600)
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"nonsense")
     first, second, third = mesh.json("caption", *paths, bad, code=1)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lensmesh_cli.main import app
-from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh
+from tests.cli.meshes import Mesh, draw_images, environment, lensmesh
 
 COMMANDS = ("up", "demo", "doctor", "ingest", "search", "embed", "caption", "status", "version")
 
@@ -50,7 +50,7 @@ def test_a_command_imports_only_what_it_needs(
     """Imports are most of the time from a command's start to its first call."""
     never = {"torch", "transformers", "open_clip", "pydantic_settings", "psutil", "asyncpg"}
     never |= {"opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.instrumentation", "rich.markdown"}
-    places = {"images": draw_pictures(tmp_path / "in", 1, start=900)[0].parent, "data": mesh.data}
+    places = {"images": draw_images(tmp_path / "in", 1, start=900)[0].parent, "data": mesh.data}
     words = [word.format_map(places) for word in arguments]
     code = (
         "import sys; from lensmesh_cli.main import run; code = run(sys.argv[1:]); "

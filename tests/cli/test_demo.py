@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lensmesh_cli.demo.figures import Figures, caption_accuracy, time_shares
-from lensmesh_cli.demo.samples import draw_scenes, own_pictures
+from lensmesh_cli.demo.samples import draw_scenes, own_images
 from lensmesh_client import Caption, IngestResult, Timings
-from tests.cli.meshes import draw_pictures, lensmesh
+from tests.cli.meshes import draw_images, lensmesh
 
 
 def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:
@@ -27,12 +27,12 @@ def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:
     assert "Where the time went" in html
     assert html.count("<div class=waiting ") == 1
     assert "<script" not in html
-    for words in ("search by text", "search by picture", "more like this", "search with a filter"):
+    for words in ("search by text", "search by image", "more like this", "search with a filter"):
         assert words in done.stdout
 
 
-def test_own_pictures_with_a_bad_one(tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "in", 8)
+def test_own_images_with_a_bad_one(tmp_path: Path) -> None:
+    draw_images(tmp_path / "in", 8)
     (tmp_path / "in" / "bad.jpg").write_bytes(b"nonsense")
     done = lensmesh(
         "demo", "--mock", "--json", "--images", tmp_path / "in", "--html", tmp_path / "page.html", TMPDIR=str(tmp_path)
@@ -45,13 +45,13 @@ def test_own_pictures_with_a_bad_one(tmp_path: Path) -> None:
 
 
 def test_own_images_are_files_of_a_sane_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = draw_pictures(tmp_path, 3)
+    paths = draw_images(tmp_path, 3)
     os.mkfifo(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").symlink_to("/dev/zero")
     (tmp_path / "c.jpg").symlink_to("/nowhere")
     with (tmp_path / "d.tif").open("wb") as huge:
         huge.truncate(1 << 40)
-    assert [sample.path for sample in own_pictures(tmp_path, 2)] == paths[:2]
+    assert [sample.path for sample in own_images(tmp_path, 2)] == paths[:2]
     assert capsys.readouterr().err.count("passed over: ") == 4
 
 

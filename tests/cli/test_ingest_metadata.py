@@ -11,7 +11,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_client import ChannelSecurity
 from lensmesh_client.connection import Connection
 from tests.cli.in_process import User
-from tests.cli.meshes import draw_pictures
+from tests.cli.meshes import draw_images
 
 
 def albums(user: User, collection: str) -> dict[str, object]:
@@ -21,13 +21,13 @@ def albums(user: User, collection: str) -> dict[str, object]:
 
 
 def test_metadata_stays_until_it_is_replaced(user: User, tmp_path: Path) -> None:
-    first, second = draw_pictures(tmp_path / "in", 2, start=7400)
+    first, second = draw_images(tmp_path / "in", 2, start=7400)
     about, more = tmp_path / "about.jsonl", tmp_path / "more.jsonl"
     about.write_text("".join(json.dumps({"path": path.name, "album": "summer"}) + "\n" for path in (first, second)))
     more.write_text(json.dumps({"path": first.name, "year": 2020}))
     folder = ("ingest", tmp_path / "in", "--collection", "kept")
     assert user.json(*folder, "--metadata", about)["changes"] == {}
-    third = draw_pictures(tmp_path / "in", 1, start=7402)[0]
+    third = draw_images(tmp_path / "in", 1, start=7402)[0]
     said = user.json(*folder)
     assert (said["outcomes"], said["changes"]) == ({"created": 1, "unchanged": 2}, {})
     summer: dict[str, object] = {"album": "summer"}
@@ -41,7 +41,7 @@ def test_metadata_stays_until_it_is_replaced(user: User, tmp_path: Path) -> None
 
 
 def test_fields_that_no_item_has_are_named(user: User, tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "in", 1, start=7410)
+    draw_images(tmp_path / "in", 1, start=7410)
     about = tmp_path / "about.jsonl"
     about.write_text(json.dumps({"path": "p7410.png", "year": 2020}))
     assert user.run("ingest", tmp_path / "in", "--collection", "fields", "--metadata", about).code == 0
@@ -54,7 +54,7 @@ def test_fields_that_no_item_has_are_named(user: User, tmp_path: Path) -> None:
 
 
 def test_the_collection_is_made_on_white(user: User, tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "in", 1, start=7420)
+    draw_images(tmp_path / "in", 1, start=7420)
     assert user.json("ingest", tmp_path / "in", "--collection", "white", "--transparency", "white")["stored"] == 1
 
     async def made() -> search_pb2.Collection:
@@ -74,7 +74,7 @@ def test_the_collection_is_made_on_white(user: User, tmp_path: Path) -> None:
 
 
 def test_the_default_collection_may_have_another_name(user: User, tmp_path: Path) -> None:
-    paths = draw_pictures(tmp_path / "in", 2, start=7430)
+    paths = draw_images(tmp_path / "in", 2, start=7430)
     folder = ("ingest", tmp_path / "in", "--journal", tmp_path / "journal")
     assert user.json(*folder)["stored"] == 2
     again = user.json(*folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.meshes import PATIENCE_S, draw_pictures, environment, until
+from tests.cli.meshes import PATIENCE_S, draw_images, environment, until
 
 
 def interrupted(arguments: list[str], waits: Callable[[], bool]) -> tuple[int, str]:
@@ -33,7 +33,7 @@ def interrupted(arguments: list[str], waits: Callable[[], bool]) -> tuple[int, s
 
 
 def test_metadata_from_a_pipe_that_nobody_writes(tmp_path: Path) -> None:
-    pipe, images = tmp_path / "about", draw_pictures(tmp_path / "in", 1)[0].parent
+    pipe, images = tmp_path / "about", draw_images(tmp_path / "in", 1)[0].parent
     os.mkfifo(pipe)
     writers: list[int] = []
 

@@ -3,18 +3,18 @@
 import hashlib
 from pathlib import Path
 
-from tests.cli.meshes import draw_pictures, mock_mesh
+from tests.cli.meshes import draw_images, mock_mesh
 
 
 def test_up_on_qdrant(tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "pictures", 6)
+    draw_images(tmp_path / "images", 6)
     store = f"qdrant+local:{tmp_path / 'vectors'}"
     with mock_mesh(tmp_path, "--store-url", store) as mesh:
         assert "database" not in mesh.addresses
-        assert mesh.json("ingest", tmp_path / "pictures")["stored"] == 6
+        assert mesh.json("ingest", tmp_path / "images")["stored"] == 6
         assert "qdrant local mode" in mesh.run("status").stdout
     # What was acknowledged is there after a restart.
     with mock_mesh(tmp_path, "--store-url", store) as mesh:
-        picture = tmp_path / "pictures" / "p0003.png"
-        found = mesh.json("search", "--image", picture, "--limit", "1")
-        assert found["hits"][0]["id"] == hashlib.sha256(picture.read_bytes()).hexdigest()
+        image = tmp_path / "images" / "p0003.png"
+        found = mesh.json("search", "--image", image, "--limit", "1")
+        assert found["hits"][0]["id"] == hashlib.sha256(image.read_bytes()).hexdigest()

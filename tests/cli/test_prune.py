@@ -11,7 +11,7 @@ from lensmesh_cli.ingest.prune import find_gone
 from lensmesh_cli.ingest.stored import Stored
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.in_process import User
-from tests.cli.meshes import draw_pictures
+from tests.cli.meshes import draw_images
 
 
 def test_only_what_is_gone_for_certain_is_found(tmp_path: Path) -> None:
@@ -25,8 +25,8 @@ def test_only_what_is_gone_for_certain_is_found(tmp_path: Path) -> None:
 
 
 def test_items_of_files_that_are_gone_are_removed(user: User, tmp_path: Path) -> None:
-    paths = draw_pictures(tmp_path / "in", 4, start=7300)
-    other = draw_pictures(tmp_path / "other", 1, start=7300)
+    paths = draw_images(tmp_path / "in", 4, start=7300)
+    other = draw_images(tmp_path / "other", 1, start=7300)
     name = ("--collection", "pruned")
     assert user.json("ingest", tmp_path / "other", *name)["stored"] == 1
     assert user.json("ingest", tmp_path / "in", *name)["stored"] == 4
@@ -34,7 +34,7 @@ def test_items_of_files_that_are_gone_are_removed(user: User, tmp_path: Path) ->
         path.unlink()
     with SyncClient(user.target) as client:
         # Somebody else wrote that one again, from elsewhere.
-        drawn = draw_pictures(tmp_path / "theirs", 1, start=7301)[0]
+        drawn = draw_images(tmp_path / "theirs", 1, start=7301)[0]
         client.ingest(IngestItem(drawn, image_uri=drawn.as_uri()), collection="pruned")
     asked = user.run("ingest", tmp_path / "in", *name, "--prune")
     assert "1 items would be removed; --yes removes them" in asked.err
@@ -53,7 +53,7 @@ def test_items_of_files_that_are_gone_are_removed(user: User, tmp_path: Path) ->
 def test_what_somebody_writes_between_the_look_and_the_removal_stays(
     user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = draw_pictures(tmp_path / "in", 3, start=7400)
+    paths = draw_images(tmp_path / "in", 3, start=7400)
     name = ("--collection", "pruned-late")
     assert user.json("ingest", tmp_path / "in", *name)["stored"] == 3
     contents = [path.read_bytes() for path in paths]

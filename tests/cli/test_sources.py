@@ -11,7 +11,7 @@ import pytest
 from lensmesh_chassis.files import NotReadableError
 from lensmesh_cli.disk import MOST_STUCK, Disk
 from lensmesh_cli.sources import SUFFIXES, Found, Problem, Walk, is_image
-from tests.cli.meshes import draw_pictures
+from tests.cli.meshes import draw_images
 
 T = TypeVar("T")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
@@ -155,5 +155,5 @@ def test_a_call_that_hangs_is_given_up_and_others_go_on() -> None:
 
 
 def test_drawn_images_are_images(tmp_path: Path) -> None:
-    [path] = draw_pictures(tmp_path, 1)
+    [path] = draw_images(tmp_path, 1)
     assert is_image(path.read_bytes()[:32])

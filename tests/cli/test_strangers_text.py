@@ -16,7 +16,7 @@ from lensmesh_cli.page import Page, Section
 from lensmesh_cli.printable import json_line, printable
 from lensmesh_client import Caption, Hit, IngestItem, SyncClient
 from tests.cli.in_process import User
-from tests.cli.meshes import draw_pictures
+from tests.cli.meshes import draw_images
 
 ORDERS = "\x1b]0;title\x07\x1b[2J\x9b31m\r\x08\u202egpj.exe\u2066\u2028\U000e0041"
 HARMFUL = {*ORDERS} - {*"]0;title[2J31mgpj.exe"}
@@ -63,11 +63,11 @@ def test_any_address_of_an_item_can_be_shown(uri: str, tmp_path: Path) -> None:
 
 def test_search_shows_what_a_stranger_stored(user: User, tmp_path: Path) -> None:
     with SyncClient(user.target) as client:
-        [path] = draw_pictures(tmp_path / "a", 1, start=7000)
+        [path] = draw_images(tmp_path / "a", 1, start=7000)
         client.ingest(
             IngestItem(path, image_uri="http://[", caption=ORDERS, metadata={ORDERS: ORDERS}), collection="strange"
         )
-        [path] = draw_pictures(tmp_path / "b", 1, start=7001)
+        [path] = draw_images(tmp_path / "b", 1, start=7001)
         client.ingest(IngestItem(path, image_uri="file:///a%1b%5D0;b%07.jpg", caption="<script>"), collection="strange")
     shown = user.run("search", "x", "--collection", "strange", "--html", tmp_path / "page.html")
     assert shown.code == 0, shown.err
@@ -95,7 +95,7 @@ def hit_of(path: Path, uri: str = "") -> Hit:
 
 
 def test_a_page_shows_files_of_named_folders_alone(tmp_path: Path) -> None:
-    inside, outside = draw_pictures(tmp_path / "mine", 1)[0], draw_pictures(tmp_path / "other", 1)[0]
+    inside, outside = draw_images(tmp_path / "mine", 1)[0], draw_images(tmp_path / "other", 1)[0]
     (tmp_path / "mine" / "out.png").symlink_to(outside)
     (tmp_path / "mine" / "away").symlink_to(tmp_path / "other")
     os.mkfifo(tmp_path / "mine" / "pipe.png")
@@ -122,8 +122,8 @@ def test_a_page_shows_files_of_named_folders_alone(tmp_path: Path) -> None:
 
 
 def test_search_shows_what_this_user_ingested_from(user: User, tmp_path: Path) -> None:
-    mine, theirs = draw_pictures(tmp_path / "mine", 1, start=7100)[0], draw_pictures(tmp_path / "x", 1, start=7101)[0]
-    secret = draw_pictures(tmp_path / "secret", 1, start=7102)[0]
+    mine, theirs = draw_images(tmp_path / "mine", 1, start=7100)[0], draw_images(tmp_path / "x", 1, start=7101)[0]
+    secret = draw_images(tmp_path / "secret", 1, start=7102)[0]
     assert user.run("ingest", mine.parent, "--collection", "shown").code == 0
     with SyncClient(user.target) as client:
         client.ingest(IngestItem(theirs, image_uri=secret.as_uri()), collection="shown")
@@ -141,7 +141,7 @@ def test_search_shows_what_this_user_ingested_from(user: User, tmp_path: Path) -
 
 
 def test_what_the_callers_own_disk_refuses_is_no_defect(user: User, tmp_path: Path) -> None:
-    draw_pictures(tmp_path / "in", 1, start=7200)
+    draw_images(tmp_path / "in", 1, start=7200)
     assert user.run("ingest", tmp_path / "in", "--collection", "disk").code == 0
     for arguments, code, says in (
         (("search", "x", "--html", "/proc/nope/a.html"), 2, "--html: /proc/nope/a.html: No such file or directory"),

@@ -21,7 +21,7 @@ from lensmesh_cli.top.figures import Engine, Figures, Ingest, Method, Operation,
 from lensmesh_cli.top.looks import Change, Look, Samples, quantile
 from lensmesh_cli.top.screen import Window, split_keys
 from lensmesh_client import SyncClient
-from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh, until
+from tests.cli.meshes import Mesh, draw_images, environment, lensmesh, until
 
 SECTIONS = ("Services, over 0.5 s", "Calls", "Engines", "Ingest, items/s", "Store")
 
@@ -84,7 +84,7 @@ def test_the_share_that_was_answered_without_the_model() -> None:
 def busy(mesh: Mesh, tmp_path: Path) -> Iterator[Mesh]:
     """The mesh with something to show while the test runs."""
     stop = threading.Event()
-    images = draw_pictures(tmp_path / "p", 24, start=3000)
+    images = draw_images(tmp_path / "p", 24, start=3000)
 
     def work() -> None:
         with SyncClient(mesh.target) as client:

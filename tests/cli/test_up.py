@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.in_process import lensmesh_here
-from tests.cli.meshes import Mesh, draw_pictures, environment, lensmesh, mock_mesh, until
+from tests.cli.meshes import Mesh, draw_images, environment, lensmesh, mock_mesh, until
 
 NAMES = ("database", "encoder", "caption", "search", "router")
 
@@ -31,7 +31,7 @@ def pids(mesh: Mesh) -> dict[str, int]:
 
 
 def test_an_encoder_killed_during_an_ingest_of_500(mesh: Mesh, pids: dict[str, int], tmp_path: Path) -> None:
-    paths = draw_pictures(tmp_path, 500, start=1_000)
+    paths = draw_images(tmp_path, 500, start=1_000)
     with SyncClient(mesh.target, timeout_s=120) as client:
         results = []
         for result in client.ingest_many((IngestItem(path) for path in paths), collection="killed"):
@@ -53,7 +53,7 @@ def test_an_encoder_killed_during_an_ingest_of_500(mesh: Mesh, pids: dict[str, i
 
 
 def test_a_database_killed_comes_back(mesh: Mesh, pids: dict[str, int], tmp_path: Path) -> None:
-    draw_pictures(tmp_path, 2, start=2_000)
+    draw_images(tmp_path, 2, start=2_000)
     assert mesh.json("ingest", tmp_path, "--collection", "crash")["stored"] == 2
     server = psutil.Process(int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0]))
     server.kill()

@@ -13,7 +13,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import NotFound
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import abort
-from tests.cli.meshes import PATIENCE_S, draw_pictures, environment
+from tests.cli.meshes import PATIENCE_S, draw_images, environment
 from tests.client.fake_router import FakeRouter
 
 # As the command does, but that it asks soon.
@@ -50,7 +50,7 @@ class Waiting(FakeRouter):
 
 @pytest.mark.parametrize("command", ["ingest", "search"])
 async def test_the_first_call_tells_what_it_waits_for(tmp_path: Path, command: str) -> None:
-    draw_pictures(tmp_path / "in", 1)
+    draw_images(tmp_path / "in", 1)
     rest = {"ingest": [str(tmp_path / "in"), "--collection", "c"], "search": ["words"]}[command]
     server, router = grpc.aio.server(), Waiting()
     router_pb2_grpc.add_RouterServiceServicer_to_server(router, server)

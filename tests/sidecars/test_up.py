@@ -15,7 +15,7 @@ from lensmesh_cli.managed import StartError
 from lensmesh_cli.sidecars.local import LocalSidecars
 from lensmesh_cli.supervisor import PORTS
 from lensmesh_client import LensmeshError, SyncClient
-from tests.cli.meshes import Mesh, draw_pictures, lensmesh, mock_mesh, until
+from tests.cli.meshes import Mesh, draw_images, lensmesh, mock_mesh, until
 
 ENVOYS = ("encoder-envoy", "caption-envoy", "search-envoy", "router-envoy")
 
@@ -38,8 +38,8 @@ def as_told(mesh: Mesh) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in told.split()[1:])
 
 
-def test_pictures_pass_with_the_clients_certificate(mesh: Mesh, tmp_path: Path) -> None:
-    draw_pictures(tmp_path, 50)
+def test_images_pass_with_the_clients_certificate(mesh: Mesh, tmp_path: Path) -> None:
+    draw_images(tmp_path, 50)
     environment = as_told(mesh)
     done = lensmesh("ingest", tmp_path, "--collection", "sidecars", "--json", **environment)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A whole mesh behind Envoys: pictures pass by mutual TLS, and one of two Encoders may be killed."""
+"""A whole mesh behind Envoys: images pass by mutual TLS, and one of two Encoders may be killed."""
 
 import asyncio
 import os
@@ -80,7 +80,7 @@ async def mesh(envoys: Envoys, tmp_path: Path) -> AsyncIterator[Mesh]:
 
 
 def draw(folder: Path, count: int) -> list[Path]:
-    """Small pictures, no two alike."""
+    """Small images, no two alike."""
     folder.mkdir()
     paths = [folder / f"{number}.png" for number in range(count)]
     for number, path in enumerate(paths):
@@ -96,7 +96,7 @@ async def served(mesh: Mesh) -> list[int]:
 
 async def work_through(mesh: Mesh, folder: Path, meanwhile: Callable[[], Awaitable[None]]) -> None:
     """An ingest of 400 and single calls beside it, with something happening to the Encoders; nothing may fail."""
-    paths = draw(folder / "pictures", 400)
+    paths = draw(folder / "images", 400)
     room = asyncio.Semaphore(100)
     embedded = 0
 

@@ -56,10 +56,10 @@ async def images(target: str) -> None:
 
 
 async def ingest_again(target: str) -> None:
-    """The pictures of a folder, into the collection `whole`."""
-    pictures = await asyncio.to_thread(lambda: sorted(Path(sys.argv[3]).iterdir()))
+    """The images of a folder, into the collection `whole`."""
+    paths = await asyncio.to_thread(lambda: sorted(Path(sys.argv[3]).iterdir()))
     async with Client(target) as client:
-        async for result in client.ingest_many(pictures, collection="whole"):
+        async for result in client.ingest_many(paths, collection="whole"):
             assert result.ok
 
 

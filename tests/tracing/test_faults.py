@@ -1,4 +1,4 @@
-"""What goes wrong, as a real Jaeger has it: a bad picture, a caller who leaves, a deadline, a call sent again."""
+"""What goes wrong, as a real Jaeger has it: a bad image, a caller who leaves, a deadline, a call sent again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from tests.chassis.test_process import process
-from tests.cli.meshes import PATIENCE_S, draw_pictures, environment, until
+from tests.cli.meshes import PATIENCE_S, draw_images, environment, until
 from tests.tracing.conftest import Traced
 from tests.tracing.test_whole_trees import INGEST_STREAM, is_whole, stream_of
 from tests.tracing.traces import Span, Trace, assert_well_made
@@ -44,12 +44,12 @@ def held(traced: Traced, name: str) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_bad_picture_among_good_ones(traced: Traced, tmp_path: Path) -> None:
-    draw_pictures(tmp_path, 4, start=20_000)
-    (tmp_path / "p20002.png").write_bytes(b"this is no picture")
-    done = traced.lensmesh("ingest", tmp_path, "--collection", "bad-picture", "--json")
+def test_a_bad_image_among_good_ones(traced: Traced, tmp_path: Path) -> None:
+    draw_images(tmp_path, 4, start=20_000)
+    (tmp_path / "p20002.png").write_bytes(b"this is no image")
+    done = traced.lensmesh("ingest", tmp_path, "--collection", "bad-image", "--json")
     assert json.loads(done.stdout)["failed"] == 1
-    trace = traced.jaeger.trace(traced.jaeger.find("router", INGEST_STREAM, collection="bad-picture"), is_whole)
+    trace = traced.jaeger.trace(traced.jaeger.find("router", INGEST_STREAM, collection="bad-image"), is_whole)
     assert_well_made(trace)
     stream = stream_of(trace)
     [bad] = [item for item in trace.below(stream, name="item") if item.failed]
@@ -115,7 +115,7 @@ def test_a_stream_that_its_caller_leaves_while_the_encoder_works(traced: Traced)
 
 
 def test_a_deadline(traced: Traced, tmp_path: Path) -> None:
-    draw_pictures(tmp_path, 1, start=21_000)
+    draw_images(tmp_path, 1, start=21_000)
     assert traced.lensmesh("ingest", tmp_path, "--collection", "hurry").returncode == 0
     with held(traced, "encoder"):
         done = traced.client("search_in_a_hurry")

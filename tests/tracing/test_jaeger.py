@@ -12,7 +12,7 @@ import pytest
 
 from lensmesh_cli.jaeger import HOW_TO_GET_ONE, find_jaeger
 from lensmesh_client import IngestItem, SyncClient
-from tests.cli.meshes import draw_pictures, lensmesh, mock_mesh, until
+from tests.cli.meshes import draw_images, lensmesh, mock_mesh, until
 from tests.tools import need
 from tests.tracing.test_whole_trees import INGEST_STREAM, is_whole
 from tests.tracing.traces import Jaeger, assert_well_made
@@ -55,7 +55,7 @@ def test_a_jaeger_killed_during_an_ingest_costs_no_item(tmp_path: Path) -> None:
         before = mesh.pid("jaeger")
         with SyncClient(mesh.target, timeout_s=120) as client:
             results = []
-            for result in client.ingest_many(map(IngestItem, draw_pictures(tmp_path / "many", 300)), collection="gone"):
+            for result in client.ingest_many(map(IngestItem, draw_images(tmp_path / "many", 300)), collection="gone"):
                 results.append(result)
                 if len(results) == 50:
                     os.kill(before, signal.SIGKILL)

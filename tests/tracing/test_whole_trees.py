@@ -1,4 +1,4 @@
-"""An ingest of fifty pictures and three searches, as a real Jaeger has them: nothing missing, nothing too much."""
+"""An ingest of fifty images and three searches, as a real Jaeger has them: nothing missing, nothing too much."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lensmesh_chassis.process import version
-from tests.cli.meshes import draw_pictures
+from tests.cli.meshes import draw_images
 from tests.tracing.conftest import Traced
 from tests.tracing.traces import Span, Trace, assert_well_made, sort
 
@@ -24,9 +24,9 @@ INGEST_STREAM = "/lensmesh.router.v1.RouterService/IngestStream"
 
 @pytest.fixture(scope="module")
 def ingested(traced: Traced, tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    """The trace of `lensmesh ingest` of fifty pictures."""
-    folder = tmp_path_factory.mktemp("pictures")
-    draw_pictures(folder, COUNT, start=10_000)
+    """The trace of `lensmesh ingest` of fifty images."""
+    folder = tmp_path_factory.mktemp("images")
+    draw_images(folder, COUNT, start=10_000)
     done = traced.lensmesh("ingest", folder, "--collection", "whole", "--json")
     assert json.loads(done.stdout)["outcomes"] == {"created": COUNT}, done.stderr
     trace_id = traced.jaeger.find("router", INGEST_STREAM, collection="whole")
@@ -176,7 +176,7 @@ def test_the_trace_s_address_is_printed_for_people(traced: Traced, ingested: Tra
 
 
 def test_a_second_ingest_says_what_was_there(traced: Traced, ingested: Trace, tmp_path: Path) -> None:
-    draw_pictures(tmp_path, 3, start=10_000)
+    draw_images(tmp_path, 3, start=10_000)
     done = traced.client("ingest_again", str(tmp_path))
     assert done.returncode == 0, done.stderr
     trace = traced.jaeger.trace(done.stdout.split()[0], is_whole)

@@ -1,7 +1,7 @@
-"""What one picture costs one core: as open_clip prepares it with Pillow, and as this service does.
+"""What one image costs one core: as open_clip prepares it with Pillow, and as this service does.
 
-    python -m bench.pictures                         beside open_clip's own transform
-    python -m bench.pictures --against CHECKOUT      beside another checkout's code: JPEG, PNG and WebP
+    python -m bench.images                         beside open_clip's own transform
+    python -m bench.images --against CHECKOUT      beside another checkout's code: JPEG, PNG and WebP
 
 Both make the same 224 x 224 pixels of the same files, in turn. What counts is processor time, which a busy machine
 makes longer by its caches, but not by its queue. Each size is told as soon as it is measured.
@@ -41,7 +41,7 @@ OURS, WHOLE, PILLOW = "ours", "ours, scaled_decoding off", "open_clip with Pillo
 
 @dataclass(frozen=True)
 class Row:
-    """One way for one size: milliseconds of each picture, and how far its pixels are from open_clip's, of 255."""
+    """One way for one size: milliseconds of each image, and how far its pixels are from open_clip's, of 255."""
 
     size: tuple[int, int]
     way: str

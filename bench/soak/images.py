@@ -1,4 +1,4 @@
-"""Pictures without end, no two alike: scenes of several sizes and formats, and files that are none."""
+"""Images without end, no two alike: scenes of several sizes and formats, and files that are none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDES_PX = (96, 224, 640, 1280)
 SCENES = 24
 
 
-class Pictures:
+class Images:
     """Encoded scenes; made unlike one another by what follows their end, which decoders do not read."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Pictures:
         self._numbers: Iterator[int] = itertools.count()
 
     def good(self) -> bytes:
-        """A picture that nobody has seen before."""
+        """An image that nobody has seen before."""
         number = next(self._numbers)
         return self._files[number % SCENES] + b"soak %d" % number
 
@@ -32,13 +32,13 @@ class Pictures:
         return self._files[0]
 
     def bad(self) -> bytes:
-        """One that is cut short, is no picture, or is nothing."""
+        """One that is cut short, is no image, or is nothing."""
         number = next(self._numbers)
         whole = self._files[number % SCENES]
-        return (whole[: len(whole) // 2], b"no picture %d" % number, b"")[number % 3]
+        return (whole[: len(whole) // 2], b"no image %d" % number, b"")[number % 3]
 
 
-def small_pictures(count: int) -> list[bytes]:
+def small_images(count: int) -> list[bytes]:
     """JPEG files that take little to decode, so that the device is what limits."""
     return [_encoded(number, 96, "JPEG") for number in range(count)]
 

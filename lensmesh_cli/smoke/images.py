@@ -1,4 +1,4 @@
-"""Two small pictures that no mesh has seen before, so that no cache answers for a model."""
+"""Two small images that no mesh has seen before, so that no cache answers for a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 SIDE_PX = 96
 
 
-def two_pictures() -> tuple[bytes, bytes]:
+def two_images() -> tuple[bytes, bytes]:
     """A red disc on white and a blue square on black, as PNG."""
     return _drawn("white", "red", "ellipse"), _drawn("black", "blue", "rectangle")
 
