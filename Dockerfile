@@ -50,7 +50,7 @@ ARG VERSION=0.1.0
 ENV PATH=/opt/lensmesh/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
 LABEL org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.description="Pictures as vectors, captions and search, behind typed gRPC contracts."
+      org.opencontainers.image.description="Images as vectors, captions and search, behind typed gRPC contracts."
 WORKDIR /tmp
 # A number, so that Kubernetes can see that it is not root.
 USER 10001:10001

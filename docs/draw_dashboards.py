@@ -37,7 +37,7 @@ from tests.tools import find
 
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARDS = ROOT / "deploy" / "observability" / "grafana" / "dashboards"
-PICTURE = ROOT / "docs" / "dashboards.png"
+IMAGE = ROOT / "docs" / "dashboards.png"
 SECONDS, INGEST_AT, KILL_AT = 240.0, 30.0, 170.0
 SCENES = 600
 WINDOW = "20s"
@@ -98,7 +98,7 @@ async def happen(mesh: Supervisor, samples: Sequence[Sample]) -> Happened:
             await asyncio.sleep(INGEST_AT)
             story.events.append((at(), "ingest begins"))
             items = [IngestItem(sample.path, metadata=sample.metadata) for sample in samples]
-            async for _ in client.ingest_many([*items, IngestItem(b"no picture")]):
+            async for _ in client.ingest_many([*items, IngestItem(b"no image")]):
                 pass
             story.events.append((at(), "ingest ends"))
 
@@ -186,7 +186,7 @@ def draw_one(axes: Axes, shown: dict[str, Any], lines: list[tuple[str, Any, Any]
 
 
 def draw(watched: Prometheus, story: Happened, about: str) -> None:
-    """The whole picture."""
+    """The whole image."""
     import matplotlib.pyplot as plt
 
     style: Any = {
@@ -219,7 +219,7 @@ def draw(watched: Prometheus, story: Happened, about: str) -> None:
                 axes.set_ylabel(rows[place // 4], fontsize=11, fontweight="bold", labelpad=10, color="#333")
         told = ", ".join(f"{words} at {moment // 60:.0f}:{moment % 60:02.0f}" for moment, words in story.events)
         figure.suptitle(f"{about}\nDashed: {told}", x=0.01, ha="left", fontsize=11)
-        figure.savefig(PICTURE, dpi=110)
+        figure.savefig(IMAGE, dpi=110)
 
 
 async def main() -> None:
@@ -241,7 +241,7 @@ async def main() -> None:
                 story = await happen(mesh, samples)
                 about = (
                     f"lensmesh's dashboards over four minutes of a mesh on one machine ({model} models): searches all "
-                    f"along, an ingest of {SCENES:,} pictures, a killed Captioner"
+                    f"along, an ingest of {SCENES:,} images, a killed Captioner"
                 )
                 await asyncio.to_thread(draw, watched, story, about)
 

@@ -77,7 +77,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the picture."""
+    """One line of the chart."""
 
     span: Span
     depth: int
@@ -129,7 +129,7 @@ def _all(span: Span) -> Iterator[Span]:
 
 
 def draw(root: Span, to: Path) -> None:
-    """Write the picture."""
+    """Write the chart."""
     lines = list(rows(root))
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.5 + ROW_INCHES * len(lines)), layout="constrained")
     places = {row.span.id: number for number, row in enumerate(lines)}
@@ -219,9 +219,9 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("jaeger", help="address of the query API, http://127.0.0.1:16686 say")
     asked.add_argument("trace_id", help="as `lensmesh search --trace` prints it, or Jaeger's page")
-    asked.add_argument("picture", type=Path, help="PNG or SVG file to write")
+    asked.add_argument("chart", type=Path, help="PNG or SVG file to write")
     options = asked.parse_args()
-    draw(fetch(options.jaeger, options.trace_id), options.picture)
+    draw(fetch(options.jaeger, options.trace_id), options.chart)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ SLOS = (
     Slo(
         "ingest",
         "Ingest",
-        "999 of 1,000 pictures that can be ingested become durable",
+        "999 of 1,000 images that can be ingested become durable",
         0.001,
         'sum(rate(lensmesh_ingest_items_total{outcome="failed"}[{window}]))',
         f"sum(rate(lensmesh_ingest_items_total{{{_DURABLE}}}[{{window}}]))",

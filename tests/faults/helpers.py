@@ -165,8 +165,8 @@ async def router_for(services: Sequence[Faulty], **settings: Any) -> AsyncIterat
         yield Router(server.address, channel)
 
 
-def pictures(folder: Path, count: int) -> list[Path]:
-    """Small pictures, no two alike."""
+def image_files(folder: Path, count: int) -> list[Path]:
+    """Small images, no two alike."""
     folder.mkdir()
     paths = [folder / f"{number}.png" for number in range(count)]
     for number, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""Processes that are killed, stopped or hang while pictures come in: every item is stored once and answered once."""
+"""Processes that are killed, stopped or hang while images come in: every item is stored once and answered once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ from lensmesh_client import Captions, Client, IngestItem
 from lensmesh_inference.watchdog import LOOP
 from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
-from tests.faults.helpers import AT_ONCE_S, NOT_SERVING, SERVING, Faulty, heard_of, pictures, router_for, started, until
+from tests.faults.helpers import (
+    AT_ONCE_S,
+    NOT_SERVING,
+    SERVING,
+    Faulty,
+    heard_of,
+    image_files,
+    router_for,
+    started,
+    until,
+)
 from tests.postgres import PostgresForTests
 
 COUNT = 160
@@ -96,7 +106,7 @@ async def test_one_of_two_goes_in_the_middle_of_its_batches(
         # Long enough that there is a batch in the device whenever one looks.
         service.fault("slow 0.1")
     search = running(SearchSettings(listen="127.0.0.1:0", store_url=SecretStr(database)), SearchApp, "search")
-    items = [IngestItem(path) for path in pictures(tmp_path / "pictures", COUNT)]
+    items = [IngestItem(path) for path in image_files(tmp_path / "images", COUNT)]
     results = []
     async with search as store, router_for(replicas.all, search_targets=store.address, batch_items=8) as router:
         async with Client(router.address, timeout_s=600) as client:
@@ -206,7 +216,7 @@ async def test_a_stream_of_its_own_client_is_answered_once_through_a_router(tmp_
     async with started(service), router_for([service], batch_items=8) as router:
         service.fault("slow 0.05")
         stub = encoder_pb2_grpc.EncoderServiceStub(router.channel)
-        contents = [path.read_bytes() for path in pictures(tmp_path / "pictures", COUNT)]
+        contents = [path.read_bytes() for path in image_files(tmp_path / "images", COUNT)]
         items = [
             encoder_pb2.EncodeStreamItem(ref=str(n), image=common_pb2.Image(content=content))
             for n, content in enumerate(contents)

@@ -20,7 +20,7 @@ from lensmesh_chassis.status import from_status
 from lensmesh_client import Captions, Client, IngestItem, IngestResult, Outcome
 from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
-from tests.faults.helpers import AT_ONCE_S, SERVING, Faulty, pictures, router_for, started, until
+from tests.faults.helpers import AT_ONCE_S, SERVING, Faulty, image_files, router_for, started, until
 from tests.faults.poison import DEADLY_TO_COMPUTE, DEADLY_TO_DECODE
 from tests.postgres import PostgresForTests
 
@@ -55,7 +55,7 @@ async def ingest(client: Client, images: Sequence[Path], collection: str) -> lis
 async def test_an_image_that_ends_encoders_is_refused_and_its_neighbours_are_stored(
     size: tuple[int, int], most: int, most_each: int, database: str, tmp_path: Path
 ) -> None:
-    images = pictures(tmp_path / "pictures", COUNT)
+    images = image_files(tmp_path / "images", COUNT)
     Image.new("RGB", size, (1, 2, 3)).save(images[PLACE])
     poison = images[PLACE].read_bytes()
     encoders = [Faulty("encoder", tmp_path / f"encoder-{n}", STATE_DIR=str(tmp_path / f"state-{n}")) for n in (1, 2)]

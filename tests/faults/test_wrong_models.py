@@ -16,7 +16,17 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status
 from lensmesh_inference.canary import AGAIN_S
-from tests.faults.helpers import AT_ONCE_S, NOT_SERVING, SERVING, Faulty, heard_of, pictures, router_for, started, until
+from tests.faults.helpers import (
+    AT_ONCE_S,
+    NOT_SERVING,
+    SERVING,
+    Faulty,
+    heard_of,
+    image_files,
+    router_for,
+    started,
+    until,
+)
 
 FAILS, DIFFERS = "mock fails on its canary", "mock no longer answers as it did at start"
 FAULTS = {
@@ -67,7 +77,7 @@ async def test_an_item_that_fails_has_the_model_asked_at_once(tmp_path: Path) ->
 @pytest.mark.parametrize("kind", ["encoder", "caption"])
 async def test_little_memory_costs_no_item_and_no_health(kind: str, tmp_path: Path) -> None:
     service = Faulty(kind, tmp_path / kind, CANARY_SECONDS=str(CANARY_S), MAX_BATCH="16")
-    contents = [path.read_bytes() for path in pictures(tmp_path / "pictures", 64)]
+    contents = [path.read_bytes() for path in image_files(tmp_path / "images", 64)]
     async with (
         started(service),
         heard_of(service) as heard,

@@ -108,18 +108,18 @@ def test_the_plain_wheel_brings_no_framework_and_searches(
     )
     try:
         target = wait_for_router(mesh, ready)
-        picture = tmp_path / "picture.png"
+        image = tmp_path / "image.png"
         run(
             [
                 binaries / "python",
                 "-c",
-                f"from PIL import Image; Image.new('RGB', (64, 64), 'red').save({str(picture)!r})",
+                f"from PIL import Image; Image.new('RGB', (64, 64), 'red').save({str(image)!r})",
             ],
             tmp_path,
         )
-        run([binaries / "lensmesh", "ingest", "--target", target, picture], cwd=tmp_path)
+        run([binaries / "lensmesh", "ingest", "--target", target, image], cwd=tmp_path)
         found = json.loads(
-            run([binaries / "lensmesh", "search", "--target", target, "--json", "--image", picture], tmp_path)
+            run([binaries / "lensmesh", "search", "--target", target, "--json", "--image", image], tmp_path)
         )
         assert len(found["hits"]) == 1
         assert found["hits"][0]["score"] > 0.999

@@ -15,27 +15,27 @@ from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_rpc_error, from_status
-from tests.mesh import pictures
+from tests.mesh import images
 
 LIMIT_BYTES = 20 * 1024**2
 
 GOOD = {
-    "one pixel": pictures.plain(size=(1, 1)),
-    "animated": pictures.animated_gif(),
-    "CMYK": pictures.cmyk(),
-    "16 bit": pictures.sixteen_bit(),
-    "palette with alpha": pictures.palette_with_alpha(),
-    "rotated": pictures.rotated_jpeg(),
-    "WebP": pictures.plain(kind="WEBP"),
-    "BMP": pictures.plain(kind="BMP"),
-    "TIFF": pictures.plain(kind="TIFF"),
+    "one pixel": images.plain(size=(1, 1)),
+    "animated": images.animated_gif(),
+    "CMYK": images.cmyk(),
+    "16 bit": images.sixteen_bit(),
+    "palette with alpha": images.palette_with_alpha(),
+    "rotated": images.rotated_jpeg(),
+    "WebP": images.plain(kind="WEBP"),
+    "BMP": images.plain(kind="BMP"),
+    "TIFF": images.plain(kind="TIFF"),
 }
 BAD = {
     "empty": (b"", Reason.IMAGE_EMPTY),
-    "truncated": (pictures.plain(size=(400, 300), kind="JPEG")[:-300], Reason.IMAGE_TRUNCATED),
-    "text": (b"hello, I am no picture", Reason.IMAGE_UNDECODABLE),
-    "huge header": (pictures.announcing(30_000, 30_000), Reason.IMAGE_TOO_MANY_PIXELS),
-    "too many bytes": (pictures.plain() + bytes(LIMIT_BYTES), Reason.IMAGE_TOO_LARGE),
+    "truncated": (images.plain(size=(400, 300), kind="JPEG")[:-300], Reason.IMAGE_TRUNCATED),
+    "text": (b"hello, I am no image", Reason.IMAGE_UNDECODABLE),
+    "huge header": (images.announcing(30_000, 30_000), Reason.IMAGE_TOO_MANY_PIXELS),
+    "too many bytes": (images.plain() + bytes(LIMIT_BYTES), Reason.IMAGE_TOO_LARGE),
 }
 
 
@@ -63,7 +63,7 @@ def ingest_stream(
     return asyncio.ensure_future(collect())
 
 
-async def test_bad_pictures_fail_alone_in_a_stream(channel: grpc.aio.Channel) -> None:
+async def test_bad_images_fail_alone_in_a_stream(channel: grpc.aio.Channel) -> None:
     contents = {**GOOD, **{name: content for name, (content, _) in BAD.items()}}
     items = [
         router_pb2.IngestItem(ref=name, image=common_pb2.Image(content=content)) for name, content in contents.items()
@@ -72,7 +72,7 @@ async def test_bad_pictures_fail_alone_in_a_stream(channel: grpc.aio.Channel) ->
     items.append(router_pb2.IngestItem(ref="nothing"))
     items.append(
         router_pb2.IngestItem(
-            ref="damaged", image=common_pb2.Image(content=pictures.plain("blue")), content_digest=bytes(32)
+            ref="damaged", image=common_pb2.Image(content=images.plain("blue")), content_digest=bytes(32)
         )
     )
     results = await ingest_stream(channel, items, "stream-of-all")
@@ -89,8 +89,8 @@ async def test_bad_pictures_fail_alone_in_a_stream(channel: grpc.aio.Channel) ->
     assert len(stored.items) == len(GOOD)
 
 
-async def test_bad_pictures_fail_alone_in_a_batch(channel: grpc.aio.Channel) -> None:
-    contents = [pictures.plain(), *(content for content, _ in BAD.values())]
+async def test_bad_images_fail_alone_in_a_batch(channel: grpc.aio.Channel) -> None:
+    contents = [images.plain(), *(content for content, _ in BAD.values())]
     request = encoder_pb2.EncodeImagesRequest(images=[common_pb2.Image(content=content) for content in contents[:-1]])
     answer = await encoder_pb2_grpc.EncoderServiceStub(channel).EncodeImages(request)
     assert answer.results[0].embedding.dimension == 512
@@ -142,7 +142,7 @@ def search_for(leg: search_pb2.SearchLeg) -> search_pb2.SearchRequest:
 
 
 async def test_searches(channel: grpc.aio.Channel) -> None:
-    item = router_pb2.IngestItem(ref="a", id="a", image=common_pb2.Image(content=pictures.plain()))
+    item = router_pb2.IngestItem(ref="a", id="a", image=common_pb2.Image(content=images.plain()))
     assert (await ingest_stream(channel, [item], "bad-input"))["a"].HasField("item")
     search = search_pb2_grpc.SearchServiceStub(channel)
     collection = await search.GetCollection(search_pb2.GetCollectionRequest(name="bad-input"))

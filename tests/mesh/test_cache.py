@@ -6,11 +6,11 @@ from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
-from tests.mesh import pictures
+from tests.mesh import images
 
 MISS = common_pb2.CACHE_OUTCOME_MISS
 HIT = common_pb2.CACHE_OUTCOME_HIT
-IMAGE = common_pb2.Image(content=pictures.plain("teal"))
+IMAGE = common_pb2.Image(content=images.plain("teal"))
 
 
 async def encode(channel: grpc.aio.Channel) -> common_pb2.Timings:
@@ -30,7 +30,7 @@ async def caption(channel: grpc.aio.Channel) -> common_pb2.Timings:
     return (await stub.CaptionImages(caption_pb2.CaptionImagesRequest(images=[IMAGE]))).results[0].timings
 
 
-async def test_the_same_picture_again_is_a_hit(channel: grpc.aio.Channel) -> None:
+async def test_the_same_image_again_is_a_hit(channel: grpc.aio.Channel) -> None:
     assert (await encode(channel)).cache == MISS
     for again in (encode, encode_streamed):
         timings = await again(channel)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.mesh import pictures
+from tests.mesh import images
 
 BUF = Path(sys.executable).parent / "buf"
 SERVICES = [
@@ -42,7 +42,7 @@ async def test_services_are_listed_by_reflection(mesh: dict[str, str]) -> None:
 
 
 async def test_every_service_answers(mesh: dict[str, str]) -> None:
-    picture = {"content": base64.b64encode(pictures.plain()).decode()}
+    image = {"content": base64.b64encode(images.plain()).decode()}
     for name in ("router", "encoder"):
         texts = {"texts": ["a red circle"], "options": {"readable": True}}
         encoded = await call(mesh[name], "lensmesh.encoder.v1.EncoderService/EncodeTexts", texts)
@@ -50,18 +50,18 @@ async def test_every_service_answers(mesh: dict[str, str]) -> None:
         assert len(vector) == 512
         assert abs(sum(number * number for number in vector) - 1) < 1e-4
     for name in ("router", "caption"):
-        told = await call(mesh[name], "lensmesh.caption.v1.CaptionerService/CaptionImages", {"images": [picture]})
+        told = await call(mesh[name], "lensmesh.caption.v1.CaptionerService/CaptionImages", {"images": [image]})
         assert "caption" in str(told)
     ingested = await call(
         mesh["router"],
         "lensmesh.router.v1.RouterService/Ingest",
-        {"options": {"collection": "by-hand"}, "item": {"id": "one", "image": picture, "metadata": {"shelf": 3}}},
+        {"options": {"collection": "by-hand"}, "item": {"id": "one", "image": image, "metadata": {"shelf": 3}}},
     )
     assert "UPSERT_OUTCOME_CREATED" in str(ingested)
     found = await call(
         mesh["router"],
         "lensmesh.router.v1.RouterService/Search",
-        {"collection": "by-hand", "queries": [{"image": picture}]},
+        {"collection": "by-hand", "queries": [{"image": image}]},
     )
     assert "'id': 'one'" in str(found)
     for name in ("router", "search"):

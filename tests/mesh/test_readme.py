@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.mesh import pictures
+from tests.mesh import images
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
@@ -21,9 +21,9 @@ def compiled(source: str) -> CodeType:
 
 async def test_the_python_example_runs(mesh: dict[str, str], tmp_path: Path) -> None:
     [source] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    picture = tmp_path / "cat.jpg"
-    picture.write_bytes(pictures.plain("orange", kind="JPEG"))
-    for shown, real in (("127.0.0.1:50050", mesh["router"]), ("cat.jpg", str(picture))):
+    image = tmp_path / "cat.jpg"
+    image.write_bytes(images.plain("orange", kind="JPEG"))
+    for shown, real in (("127.0.0.1:50050", mesh["router"]), ("cat.jpg", str(image))):
         assert shown in source
         source = source.replace(shown, real)
     names: dict[str, Any] = {}

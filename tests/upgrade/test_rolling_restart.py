@@ -79,7 +79,7 @@ async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
 
 
 def draw(folder: Path, count: int) -> list[Path]:
-    """Small pictures, no two alike."""
+    """Small images, no two alike."""
     folder.mkdir()
     paths = [folder / f"{number}.png" for number in range(count)]
     for number, path in enumerate(paths):
@@ -103,7 +103,7 @@ async def stored(target: str, collection: str) -> list[str]:
 
 async def test_every_service_is_replaced_during_an_ingest_of_2000(mesh: Mesh, tmp_path: Path) -> None:
     """Nothing is lost, and no call fails as a client sees it: neither the ingest's items nor single calls beside it."""
-    paths = draw(tmp_path / "pictures", COUNT)
+    paths = draw(tmp_path / "images", COUNT)
     # Each replacement lets its share of the items in, so that every one meets items on their way.
     share = COUNT // 10
     room = asyncio.Semaphore(2 * share)

@@ -89,7 +89,7 @@ ENGINE = Board(
             (
                 Chart(
                     "Decode and transform",
-                    "One picture or text.",
+                    "One image or text.",
                     "s",
                     quantiles("lensmesh_engine_prepare_seconds", PICK, "job", "{{job}}"),
                 ),

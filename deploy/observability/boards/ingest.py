@@ -1,4 +1,4 @@
-"""Pictures on their way in, through the Router."""
+"""Images on their way in, through the Router."""
 
 from deploy.observability.boards.queries import CALLS, PICK, quantile, quantiles, rate
 from deploy.observability.charts import Board, Chart, Line, Row
@@ -8,7 +8,7 @@ STEPS = "EncodeImages|CaptionImages|GetItems|ListItems|UpsertItems"
 INGEST = Board(
     "lensmesh-ingest",
     "lensmesh: ingest",
-    "Pictures on their way in, through the Router.",
+    "Images on their way in, through the Router.",
     "router",
     (
         Row(

@@ -1,4 +1,4 @@
-"""Pictures by address, where the settings allow it: fetched once, stored and found like any other."""
+"""Images by address, where the settings allow it: fetched once, stored and found like any other."""
 
 import hashlib
 import threading
@@ -15,22 +15,22 @@ from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.status import from_status
-from tests.mesh import pictures
+from tests.mesh import images
 from tests.mesh.conftest import running_mesh
 
-PICTURE = pictures.plain("purple")
+IMAGE = images.plain("purple")
 
 
 class Site(BaseHTTPRequestHandler):
-    """One picture, and a page that is none."""
+    """One image, and a page that is none."""
 
     asked: list[str]
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
-        self.send_response(200 if self.path in ("/picture.png", "/page") else 404)
+        self.send_response(200 if self.path in ("/image.png", "/page") else 404)
         self.end_headers()
-        self.wfile.write(PICTURE if self.path == "/picture.png" else b"<html>")
+        self.wfile.write(IMAGE if self.path == "/image.png" else b"<html>")
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""
@@ -63,12 +63,12 @@ async def channel(database: str) -> AsyncIterator[grpc.aio.Channel]:
 async def test_ingest_and_search_by_address(channel: grpc.aio.Channel, site: str) -> None:
     stub = router_pb2_grpc.RouterServiceStub(channel)
     options = router_pb2.IngestOptions(collection="by-address")
-    uri = f"{site}/picture.png"
+    uri = f"{site}/image.png"
     item = router_pb2.IngestItem(ref="a", image=common_pb2.Image(uri=uri))
     answer = await stub.Ingest(router_pb2.IngestRequest(options=options, item=item))
-    assert answer.item.id == hashlib.sha256(PICTURE).hexdigest()
+    assert answer.item.id == hashlib.sha256(IMAGE).hexdigest()
     assert answer.item.caption.text
-    assert Site.asked == ["/picture.png"]
+    assert Site.asked == ["/image.png"]
     query = router_pb2.Query(image=common_pb2.Image(uri=uri))
     found = await stub.Search(router_pb2.SearchRequest(collection="by-address", queries=[query]))
     assert found.hits[0].score > 0.999
@@ -79,11 +79,11 @@ async def test_ingest_and_search_by_address(channel: grpc.aio.Channel, site: str
 
 async def test_an_address_that_fails_fails_its_item_alone(channel: grpc.aio.Channel, site: str) -> None:
     images = [
-        common_pb2.Image(uri=f"{site}/picture.png"),
+        common_pb2.Image(uri=f"{site}/image.png"),
         common_pb2.Image(uri=f"{site}/missing.png"),
         common_pb2.Image(uri="file:///etc/passwd"),
         common_pb2.Image(uri=f"{site}/page"),
-        common_pb2.Image(content=PICTURE),
+        common_pb2.Image(content=IMAGE),
     ]
     reasons = [None, Reason.URI_FAILED, Reason.URI_NOT_ALLOWED, Reason.IMAGE_FORMAT_UNSUPPORTED, None]
     encoder = encoder_pb2_grpc.EncoderServiceStub(channel)

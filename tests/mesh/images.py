@@ -1,4 +1,4 @@
-"""Pictures of every kind that callers send, good and bad."""
+"""Images of every kind that callers send, good and bad."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def plain(colour: str = "red", size: tuple[int, int] = (64, 48), kind: str = "PNG") -> bytes:
-    """A picture of one colour."""
+    """An image of one colour."""
     return encoded(Image.new("RGB", size, colour), kind)
 
 
