@@ -1,4 +1,4 @@
-"""Who may call whom, by network policies, and what the images in the documentation draw."""
+"""Who may call whom, by network policies, and what the diagrams in the documentation show."""
 
 import itertools
 import re
@@ -27,7 +27,7 @@ def arrows(objects: Objects) -> tuple[set[Arrow], set[Arrow]]:
     into: set[Arrow] = set()
     for policy in objects.of("NetworkPolicy"):
         spec = policy["spec"]
-        # Names are for all, and not part of an image.
+        # Names are for all, and not part of a diagram.
         if policy["metadata"]["name"] == "dns":
             continue
         here = list(_ends({"podSelector": spec["podSelector"]}, objects))

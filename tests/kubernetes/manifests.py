@@ -27,7 +27,7 @@ class PodTemplate:
 
     @property
     def component(self) -> str:
-        """What it is called in the image."""
+        """What it is called in the diagram."""
         return self.labels.get("app.kubernetes.io/component") or self.owner["metadata"]["name"]
 
     @property

@@ -59,7 +59,7 @@ def test_keda_asks_for_another_namespace_too() -> None:
     made = files(Trust(namespace="pictures"))
     for service in ("encoder", "caption"):
         text = made[Path("autoscale-keda") / f"{service}.yaml"]
-        assert f'namespace="images", pod=~"{service}-.+"' in text
+        assert f'namespace="pictures", pod=~"{service}-.+"' in text
         assert 'lensmesh"' not in text
 
 

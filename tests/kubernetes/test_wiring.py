@@ -42,7 +42,7 @@ def test_every_component_is_rendered_somewhere() -> None:
 
 
 def test_arrows_are_those_of_the_architecture() -> None:
-    """The base alone: nothing more than the image shows, but for its store, which a component adds."""
+    """The base alone: nothing more than the diagram shows, but for its store, which a component adds."""
     out, into = arrows.arrows(Objects(render(Variant("base"))))
     drawn = {
         (source, {"captioner": "caption"}.get(target, target))
