@@ -116,10 +116,11 @@ class DecodeProcesses:
                 process.end(within_s=0)
                 _log.warning("decoding process %d was lost (%s)%s", process.pid, error, said)
                 raise
+            # Read before the next image: its process tells by the unread lines whether they became more.
+            if said := self._said(process):
+                _log.info("%s was decoded%s", asked.field, said)
             with self._lock:
                 self._idle.append(process)
-        if said := self._said(process):
-            _log.info("%s was decoded%s", asked.field, said)
         return answered
 
     def _take(self) -> Interpreter:

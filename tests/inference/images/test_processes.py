@@ -22,6 +22,7 @@ from lensmesh_chassis.errors import InternalFault, InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.counts import DecodeCounts
 from lensmesh_inference.images.decoder import ImageDecoder, choose_processes
+from lensmesh_inference.images.interpreter import Interpreter
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.messages import Asked
 from lensmesh_inference.images.processes import DecodeProcesses
@@ -184,6 +185,21 @@ def test_what_libraries_write_is_one_line_of_the_log(
     assert "lines of its libraries are dropped" in caplog.text
     assert COUNTS.dropped_lines > before
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_libraries_write_is_read_before_the_next_image(
+    processes: DecodeProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process tells a damaged TIFF by lines that become more: one reader too late, and it was taken for good."""
+    said, free = Interpreter.said, []
+
+    def watched(process: Interpreter) -> tuple[int, str]:
+        free.append(process in processes._idle)
+        return said(process)
+
+    monkeypatch.setattr(Interpreter, "said", watched)
+    processes.decode(SMALL, ASKED, memory_bytes=MEMORY)
+    assert free == [False]
 
 
 def test_processes_that_know_torch_resize_with_it_and_nothing_is_left_of_a_service_that_was_killed() -> None:
