@@ -125,7 +125,7 @@ async def compare(folder: Path, checkouts: Sequence[Path], *, rounds: int) -> No
 
 
 async def _compared(workers: Sequence[Worker], path: Path, rounds: int) -> str:
-    """One file's line."""
+    """Measure one file and return its line."""
     warm = [await worker.ask("images", path=str(path), times=3) for worker in workers]
     times = max(1, round(TURN_MS / max(one["median"] for one in warm)))
     turns = [[await worker.ask("images", path=str(path), times=times) for worker in workers] for _ in range(rounds)]

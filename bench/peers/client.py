@@ -37,7 +37,7 @@ INSTANCES = (2, 2, 1)
 
 @contextlib.asynccontextmanager
 async def triton_call(port: int, images: Iterator[bytes]) -> AsyncIterator[Call]:
-    """One image by Triton's gRPC."""
+    """Make a call that sends one image by Triton's gRPC."""
     from tritonclient.grpc import InferInput
     from tritonclient.grpc.aio import InferenceServerClient
 
@@ -58,7 +58,7 @@ async def triton_call(port: int, images: Iterator[bytes]) -> AsyncIterator[Call]
 
 @contextlib.asynccontextmanager
 async def litserve_call(port: int, images: Iterator[bytes]) -> AsyncIterator[Call]:
-    """One image by LitServe's HTTP."""
+    """Make a call that sends one image by LitServe's HTTP."""
     import aiohttp
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_S)) as session:

@@ -19,7 +19,7 @@ class Model(Protocol):
     """Images in, unit vectors out."""
 
     def prepare(self, content: bytes) -> Any:
-        """One image as the model takes it."""
+        """Prepare one image as the model takes it."""
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
         """Vectors, of shape (n, d)."""
