@@ -20,7 +20,7 @@ from lensmesh_shapes import draw, held_out_scenes
 from tests.caption.fakes import TINY, FakeModel, save_tiny_blip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as HF_HUB_CACHE names it, with the tiny model in it as `hf download` leaves it there."""
     cache, commit = tmp_path_factory.mktemp("hub"), "0123456789abcdef0123456789abcdef01234567"
@@ -31,7 +31,7 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tiny_folder(hub_cache: Path) -> Path:
     return next(hub_cache.glob("*/snapshots/*"))
 
@@ -42,7 +42,7 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def contents() -> list[bytes]:
     """Eight PNG files of different scenes."""
     return [encoded(draw(scene, 96)) for scene in held_out_scenes(8)]

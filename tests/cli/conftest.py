@@ -1,4 +1,4 @@
-"""One mesh of mocks for the whole session: starting one takes longest."""
+"""One mesh of mocks for the whole folder: starting one takes longest."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.cli.in_process import User
 from tests.cli.meshes import Mesh, mock_mesh
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """`lensmesh up --mock`, shared: tests use collections of their own."""
     # No test, and no command, may rely on the default collection's usual name.

@@ -14,7 +14,7 @@ from tests.tools import all_wanted
 TARGETS = ("cli", "router", "search")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def builder() -> Builder:
     """With its base made."""
     if os.geteuid():
@@ -25,7 +25,7 @@ def builder() -> Builder:
     return one
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def images(builder: Builder) -> Iterator[dict[str, str]]:
     """Target -> image. Named for this run alone."""
     run = uuid.uuid4().hex[:8]
@@ -37,7 +37,7 @@ def images(builder: Builder) -> Iterator[dict[str, str]]:
         builder.remove(tags.values())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def roots(builder: Builder, images: dict[str, str]) -> Iterator[dict[str, Path]]:
     """Target -> its files, and "base" -> the base's."""
     from contextlib import ExitStack

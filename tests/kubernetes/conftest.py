@@ -9,7 +9,7 @@ from tests.kubernetes.manifests import Objects
 from tests.kubernetes.rendering import VARIANTS, Variant, render, with_secrets
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A server that knows the custom resources of the manifests."""
     with api_server(tmp_path_factory.mktemp("cluster")) as one:

@@ -23,7 +23,7 @@ from tests.postgres import PostgresForTests
 FREE = "127.0.0.1:0"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def database() -> Iterator[str]:
     """Address of a PostgreSQL with pgvector that lives as long as the test session."""
     server = PostgresForTests()

@@ -1,4 +1,4 @@
-"""One mesh of mocks under load, and a Prometheus that watches it, for the whole session."""
+"""One mesh of mocks under load, and a Prometheus that watches it, for the whole folder."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from tests.observability.prometheus import SERVICES, Prometheus, metrics_of, pro
 NO_COLLECTOR = "http://127.0.0.1:9"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """`lensmesh up --mock`, traced, with callers."""
     folder = tmp_path_factory.mktemp("observed")
@@ -28,7 +28,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         yield mesh
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def watched(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus over that mesh."""
     targets = {service: metrics_of(mesh, service) for service in SERVICES}

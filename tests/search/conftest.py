@@ -1,4 +1,4 @@
-"""One real server for the session, an empty database for each test, and the service on top."""
+"""One real server for the folder, an empty database for each test, and the service on top."""
 
 import itertools
 import os
@@ -24,7 +24,7 @@ _numbers = itertools.count()
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Stub, RunningServer]]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres() -> Iterator[PostgresForTests]:
     """A server that tests share and leave running."""
     server = PostgresForTests()

@@ -43,7 +43,7 @@ class Traced:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     """`lensmesh up --mock --jaeger`, shared by all tests here."""
     folder = tmp_path_factory.mktemp("traced")
