@@ -68,7 +68,7 @@ ENV LENSMESH_ROUTER_LISTEN=0.0.0.0:50050 LENSMESH_ROUTER_HEALTH_LISTEN=0.0.0.0:5
     LENSMESH_ROUTER_METRICS_LISTEN=0.0.0.0:9464
 COPY --from=router-environment /opt/lensmesh /opt/lensmesh
 EXPOSE 50050 50059 9464
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "lensmesh_chassis.probe", "127.0.0.1:50059"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "lensmesh_chassis.process.probe", "127.0.0.1:50059"]
 ENTRYPOINT ["python", "-m", "router_svc"]
 
 FROM runtime AS search
@@ -77,7 +77,7 @@ ENV LENSMESH_SEARCH_LISTEN=0.0.0.0:50053 LENSMESH_SEARCH_HEALTH_LISTEN=0.0.0.0:5
     LENSMESH_SEARCH_METRICS_LISTEN=0.0.0.0:9464
 COPY --from=search-environment /opt/lensmesh /opt/lensmesh
 EXPOSE 50053 50059 9464
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "lensmesh_chassis.probe", "127.0.0.1:50059"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "lensmesh_chassis.process.probe", "127.0.0.1:50059"]
 ENTRYPOINT ["python", "-m", "search_svc"]
 
 FROM models AS encoder
@@ -91,7 +91,7 @@ COPY --from=encoder-environment --chown=10001:10001 /state /state
 VOLUME /weights
 EXPOSE 50051 50059 9464
 # Ten minutes to read, and perhaps to fetch, weights.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["python", "-m", "lensmesh_chassis.probe", "127.0.0.1:50059"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["python", "-m", "lensmesh_chassis.process.probe", "127.0.0.1:50059"]
 ENTRYPOINT ["python", "-m", "encoder_svc"]
 
 FROM models AS caption
@@ -104,7 +104,7 @@ COPY --from=caption-environment --chown=10001:10001 /weights /weights
 COPY --from=caption-environment --chown=10001:10001 /state /state
 VOLUME /weights
 EXPOSE 50052 50059 9464
-HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["python", "-m", "lensmesh_chassis.probe", "127.0.0.1:50059"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["python", "-m", "lensmesh_chassis.process.probe", "127.0.0.1:50059"]
 ENTRYPOINT ["python", "-m", "caption_svc"]
 
 FROM runtime AS cli

@@ -12,8 +12,8 @@ from caption_svc.service import CaptionerService
 from caption_svc.serving import Serving, load_models
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
-from lensmesh_chassis.fetching import Fetcher
-from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.telemetry.cache_metrics import CacheMetrics
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.background import in_daemon_thread

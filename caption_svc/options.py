@@ -11,8 +11,8 @@ from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import check_transparency, wants_bulk
 from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.images.transparency import Transparency
 

@@ -19,13 +19,13 @@ from caption_svc.translate import caption_message, limits_message, model_message
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.images.inputs import Fetching, image_content
 from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import Fetching, image_content
-from lensmesh_chassis.server import Runtime
-from lensmesh_chassis.status import to_status
-from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_chassis.rpc.status import to_status
+from lensmesh_chassis.rpc.streams import answer_as_ready
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Seat
 from lensmesh_inference.batching.tracing import item_span

@@ -3,10 +3,10 @@
 ``python -m encoder_svc``. Settings are environment variables with the prefix LENSMESH_ENCODER_.
 """
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
+import lensmesh_chassis.process.grpc_log_level  # noqa: F401 - for its effect, which gRPC reads at its import
 from encoder_svc.app import EncoderApp
 from encoder_svc.settings import EncoderSettings
-from lensmesh_chassis.server import run
+from lensmesh_chassis.process.server import run
 from lensmesh_chassis.settings import load_settings
 
 

@@ -14,9 +14,9 @@ from encoder_svc.service import EncoderServicer
 from encoder_svc.settings import EncoderSettings
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import Unavailable
-from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import Runtime
 from lensmesh_chassis.telemetry.cache_metrics import CacheMetrics
 from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_inference.background import in_daemon_thread

@@ -25,12 +25,12 @@ from encoder_svc.translate import (
 )
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import InvalidInput, NotBuilt
-from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.images.inputs import wants_bulk
 from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import wants_bulk
-from lensmesh_chassis.server import Runtime
-from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_chassis.rpc.streams import answer_as_ready
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Lane, Seat
 from lensmesh_inference.batching.tracing import item_span

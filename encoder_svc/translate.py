@@ -12,10 +12,10 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput
+from lensmesh_chassis.images.inputs import Fetching, check_transparency, image_content
 from lensmesh_chassis.model_info import write_model_info
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import Fetching, check_transparency, image_content
-from lensmesh_chassis.status import to_status
+from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.timings import write_timings
 from lensmesh_inference.images.transparency import Transparency
 

@@ -11,8 +11,8 @@ import grpc
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
-from lensmesh_chassis.forwarding import request_id_interceptors
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
+from lensmesh_chassis.rpc.forwarding import request_id_interceptors
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
 

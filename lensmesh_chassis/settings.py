@@ -13,8 +13,8 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
-from lensmesh_chassis.addresses import parse_address, parse_addresses
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
+from lensmesh_chassis.process.addresses import parse_address, parse_addresses
 from lensmesh_chassis.telemetry.dsn import check_dsn
 from lensmesh_chassis.tls.identities import parse_identities
 

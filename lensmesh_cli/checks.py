@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from lensmesh_chassis.cpus import cpu_count
+from lensmesh_chassis.process.cpus import cpu_count
 from lensmesh_cli import stores
 
 TORCH_S = 300.0
@@ -72,7 +72,7 @@ def _never_raises(name: str) -> Callable[[Check], Check]:
 @_never_raises("python")
 def python(data: Path, port: int) -> Finding:
     """The interpreter and lensmesh itself."""
-    from lensmesh_chassis.process import version
+    from lensmesh_chassis.process.server_info import version
 
     bits = "64" if sys.maxsize > 2**32 else "32"
     found = f"{sys.version.split()[0]} ({bits} bits) at {sys.executable}, lensmesh {version()}"

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
+import lensmesh_chassis.process.grpc_log_level  # noqa: F401 - for its effect, which gRPC reads at its import
 from lensmesh_cli.console import EXIT_CODES, Exit, fail, print_json, say_error
 from lensmesh_cli.options import Json
 
@@ -51,7 +51,7 @@ def version(json_output: Json = False) -> None:
 
     import grpc
 
-    from lensmesh_chassis.process import version as release
+    from lensmesh_chassis.process.server_info import version as release
 
     found = {"lensmesh": release(), "python": platform.python_version(), "grpcio": grpc.__version__}
     if json_output:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from lensmesh_chassis.exits import GIVEN_UP
+from lensmesh_chassis.process.exit import GIVEN_UP
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
 # A process that served this long has recovered: its next end is a first one again.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lensmesh_chassis.addresses import Address, try_to_listen, why_not_bound
+from lensmesh_chassis.process.addresses import ListenAddress, try_to_listen, why_not_bound
 
 
-def taken(wanted: Iterable[tuple[str, Address, str]]) -> list[str]:
+def taken(wanted: Iterable[tuple[str, ListenAddress, str]]) -> list[str]:
     """Return a sentence for each address that could not be listened on; elements are (who, where, setting)."""
     found = []
     for who, where, setting in wanted:

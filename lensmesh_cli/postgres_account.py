@@ -17,7 +17,7 @@ class CannotStart(Exception):  # noqa: N818 - read as a sentence where it is cau
 
 
 @dataclass(frozen=True)
-class Account:
+class PostgresUser:
     """The system's user that PostgreSQL runs as."""
 
     name: str
@@ -31,7 +31,7 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
-def own_folder(folder: Path) -> tuple[int, Account]:
+def own_folder(folder: Path) -> tuple[int, PostgresUser]:
     """Open the data folder, made where it is missing, and find who runs the server in it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -49,7 +49,7 @@ def own_folder(folder: Path) -> tuple[int, Account]:
     return fd, account
 
 
-def _account(uid: int) -> Account:
+def _account(uid: int) -> PostgresUser:
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -57,10 +57,10 @@ def _account(uid: int) -> Account:
             f"the system knows no name for the user {uid}, and PostgreSQL needs one: add it to /etc/passwd, or use a"
             " PostgreSQL of your own: lensmesh up --store-url postgresql://..."
         ) from None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    return PostgresUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def _root_substitute() -> Account:
+def _root_substitute() -> PostgresUser:
     """The user in whose name PostgreSQL runs when the mesh is root's; made where it is missing."""
     with contextlib.suppress(KeyError):
         return _account(pwd.getpwnam(ACCOUNT).pw_uid)

@@ -8,14 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lensmesh_cli.postgres_account import Account, CannotStart
+from lensmesh_cli.postgres_account import CannotStart, PostgresUser
 
 SOCKET = ".s.PGSQL.5432"
 # What the address of a Unix socket holds.
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 
 
-def socket_folder(folder: Path, account: Account) -> Path:
+def socket_folder(folder: Path, account: PostgresUser) -> Path:
     """Where the socket lies: in the data folder, or in a private folder where that path is too long for a socket.
 
     Raises:

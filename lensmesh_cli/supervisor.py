@@ -16,8 +16,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
-from lensmesh_chassis.addresses import Address, parse_addresses
 from lensmesh_chassis.channels import DIRECT
+from lensmesh_chassis.process.addresses import ListenAddress, parse_addresses
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_cli import jaeger, ports
 from lensmesh_cli.managed import POLL_S, Managed, Say, Spec, StartError
@@ -184,11 +184,11 @@ class Supervisor:
         # The router came before its Envoy, and has met nobody yet.
         await self._until_all_serve()
 
-    def _wanted_ports(self) -> Iterator[tuple[str, Address, str]]:
+    def _wanted_ports(self) -> Iterator[tuple[str, ListenAddress, str]]:
         """Who will listen where, and by which setting; the ports of Envoys are reserved as they are chosen."""
         for name, added in PORTS.items():
             port = self._options.port and self._options.port + added
-            yield f"the {name} service", Address(self._host(name), port), "--port, or use --free-ports"
+            yield f"the {name} service", ListenAddress(self._host(name), port), "--port, or use --free-ports"
             for setting in ("METRICS_LISTEN", "HEALTH_LISTEN"):
                 variable = f"LENSMESH_{name.upper()}_{setting}"
                 # One that cannot be read is refused by its service, in its own words.
@@ -197,7 +197,7 @@ class Supervisor:
                         yield f"the {name} service", address, variable
         if self._options.jaeger is not None and self._options.port:
             for port in (jaeger.QUERY_PORT, jaeger.OTLP_PORT):
-                yield "jaeger", Address(LOCAL, port), "--free-ports"
+                yield "jaeger", ListenAddress(LOCAL, port), "--free-ports"
 
     def _host(self, name: str) -> str:
         # Where there is an Envoy, nothing but it is for other machines.

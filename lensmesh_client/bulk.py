@@ -22,7 +22,7 @@ from lensmesh_chassis.errors import (
     UpstreamFault,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import translate
 from lensmesh_client.connection import Connection
 from lensmesh_client.guard import unreadable

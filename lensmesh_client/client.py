@@ -21,7 +21,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from lensmesh_chassis.telemetry import spans
 from lensmesh_client import batches, bulk_input, mesh, requests, translate, translate_mesh
 from lensmesh_client.bulk import BulkIngest, Persistence

@@ -10,7 +10,7 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import types
 from lensmesh_client.metadata import LARGEST_INTEGER
 

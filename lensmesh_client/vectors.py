@@ -11,7 +11,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import translate, types
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from lensmesh_chassis.cpus import cpu_count as cpu_count
 from lensmesh_chassis.errors import PreconditionFailed
+from lensmesh_chassis.process.cpus import cpu_count as cpu_count
 from lensmesh_chassis.reasons import Reason
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from lensmesh_chassis.fetch_settings import FetchSettings
+from lensmesh_chassis.images.fetch_settings import FetchSettings
 from lensmesh_inference.cache import redis_address
 from lensmesh_inference.images.limits import Costs, ImageLimits
 

@@ -13,9 +13,9 @@ from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.budget import Budget
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.fetching import Fetcher
-from lensmesh_chassis.piecewise import PiecewiseChannel
-from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.messages.piecewise import PiecewiseChannel
+from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from lensmesh_chassis.tls.credentials import peer_security
 from router_svc.caption import CaptionerProxy

@@ -9,8 +9,8 @@ from opentelemetry import trace
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.limits import check_items, check_message
-from lensmesh_chassis.server import Runtime
-from lensmesh_chassis.status import to_status
+from lensmesh_chassis.process.server import Runtime
+from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.deadline import deadline_of
 from router_svc.directory import Directory

@@ -9,9 +9,9 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import Runtime
-from lensmesh_chassis.status import to_status
+from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.deadline import deadline_of
 from router_svc.directory import Directory

@@ -10,13 +10,13 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.answers_out import take_answer_room
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
-from lensmesh_chassis.fetching import Fetcher
-from lensmesh_chassis.packing import copy_all
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.images.inputs import Fetching
+from lensmesh_chassis.messages.packing import copy_all
+from lensmesh_chassis.messages.unread import take_answer_room
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import Fetching
-from lensmesh_chassis.status import from_status, to_status
+from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.answer_sizes import items_of
 from router_svc.catalog import Catalog

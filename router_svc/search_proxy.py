@@ -7,9 +7,9 @@ import grpc
 from google.protobuf.message import Message
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_chassis.answers_out import take_answer_room
 from lensmesh_chassis.limits import check_filters
-from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.messages.unread import take_answer_room
+from lensmesh_chassis.process.server import Runtime
 from router_svc.answer_sizes import items_of
 from router_svc.deadline import deadline_of
 from router_svc.limits import JoinedLimits

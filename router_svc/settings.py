@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from lensmesh_chassis.fetch_settings import FetchSettings
+from lensmesh_chassis.images.fetch_settings import FetchSettings
 from router_svc.peers.kinds import Kind
 from router_svc.peers.targets import parse_targets
 

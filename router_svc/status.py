@@ -2,7 +2,7 @@
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
-from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.process.server import Runtime
 from router_svc.limits import JoinedLimits
 from router_svc.peers.kinds import Kind
 from router_svc.peers.replica import Condition, Info, Replica

@@ -11,7 +11,7 @@ from lensmesh_chassis.budget import Budget, Share
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, Unavailable
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_chassis.rpc.streams import answer_as_ready
 from lensmesh_chassis.telemetry import spans
 
 T = TypeVar("T")

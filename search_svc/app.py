@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.tls.credentials import peer_security
 from search_svc.metered import MeteredStore
 from search_svc.postgres import PostgresStore

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError, Unavailable
-from lensmesh_chassis.packing import Slices, copy_all
-from lensmesh_chassis.status import to_status
+from lensmesh_chassis.messages.packing import Slices, copy_all
+from lensmesh_chassis.rpc.status import to_status
 from search_svc.wire.pages import Room, too_large
 
 

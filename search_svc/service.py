@@ -5,12 +5,12 @@ from typing import Any, TypeVar
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_chassis.answers_out import take_answer_room
 from lensmesh_chassis.channels import remaining_s
 from lensmesh_chassis.errors import InvalidInput, NotFound, PreconditionFailed
 from lensmesh_chassis.limits import check_filters, check_items
+from lensmesh_chassis.messages.unread import take_answer_room
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import request_bytes
+from lensmesh_chassis.rpc.request_id import request_bytes
 from search_svc.batch import answer_batch
 from search_svc.filters import Filter
 from search_svc.model import Change, Collection, Outcome

@@ -4,8 +4,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from lensmesh_chassis.limits import MAX_FILTER_VALUES
+from lensmesh_chassis.messages.structs import DEEPEST, DEFAULT_MAX_DEPTH
 from lensmesh_chassis.settings import ServiceSettings
-from lensmesh_chassis.structs import DEEPEST, DEFAULT_MAX_DEPTH
 from search_svc.metadata import MetadataLimits
 from search_svc.qdrant.address import LOCAL_FORM, SERVER_FORM, Quantization, is_qdrant, parse_address
 

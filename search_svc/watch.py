@@ -3,7 +3,7 @@
 import asyncio
 
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.health import Health
+from lensmesh_chassis.process.health import Health
 from lensmesh_chassis.telemetry.logging import get_logger
 from search_svc.store import Store, StoreRefused
 

@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from lensmesh_chassis.interceptors import InFlight
-from lensmesh_chassis.message_budget import MessageBudget
+from lensmesh_chassis.messages.budget import MessageBudget
+from lensmesh_chassis.rpc.interceptors import InFlight
 
 
 class BoundMetrics(Collector):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.process import version
-from lensmesh_chassis.request import method, request_id
+from lensmesh_chassis.process.server_info import version
+from lensmesh_chassis.rpc.request_id import method, request_id
 
 if TYPE_CHECKING:  # what speaks gRPC understands errors, and needs no settings classes for it
     from lensmesh_chassis.settings import ServiceSettings

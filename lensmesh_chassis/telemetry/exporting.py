@@ -21,7 +21,7 @@ _QUEUE_FULL = "Queue full"
 _QUIET_SECONDS = 60.0
 
 
-class Dropped(logging.Filter):
+class DroppedSpanCounter(logging.Filter):
     """Counts the spans that found no room in the queue, by the SDK's words about them, and lets none of those through.
 
     A filter, because the SDK tells of it nowhere else.
@@ -46,15 +46,15 @@ class Dropped(logging.Filter):
         return count
 
 
-class SayingOnce(SpanExporter):
+class OutageLoggingExporter(SpanExporter):
     """Another exporter; of a collector that is away it tells when it goes and when it comes back, once each.
 
     Of one that answers too late for all spans it tells once, and again after a time in which it kept up.
     """
 
-    def __init__(self, exporter: SpanExporter, where: str, dropped: Dropped | None = None) -> None:
+    def __init__(self, exporter: SpanExporter, where: str, dropped: DroppedSpanCounter | None = None) -> None:
         self._exporter, self._where = exporter, where
-        self._dropped = dropped or Dropped()
+        self._dropped = dropped or DroppedSpanCounter()
         self._dropped_at: float | None = None
         self._lost = 0
 
@@ -96,12 +96,12 @@ class SayingOnce(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-def quieten() -> Dropped:
-    """Keep the exporter's own words out of this process' log: `SayingOnce` says what matters, by what this counts."""
+def quieten() -> DroppedSpanCounter:
+    """Keep the exporter's own lines out of the log, and count what it drops: `OutageLoggingExporter` tells of both."""
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    queue, dropped = logging.getLogger(_QUEUE), Dropped()
+    queue, dropped = logging.getLogger(_QUEUE), DroppedSpanCounter()
     queue.setLevel(logging.WARNING)
     # First: the SDK's own filter stops what was said before, and nothing behind it would be counted.
-    queue.filters[:] = [dropped, *(kept for kept in queue.filters if not isinstance(kept, Dropped))]
+    queue.filters[:] = [dropped, *(kept for kept in queue.filters if not isinstance(kept, DroppedSpanCounter))]
     return dropped

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 import structlog
 from opentelemetry import trace
 
-from lensmesh_chassis.request import request_id
+from lensmesh_chassis.rpc.request_id import request_id
 
 # Chatty at INFO, and telling nothing that a span or a metric does not.
 _QUIET = ("asyncio", "grpc", "httpx", "httpcore", "urllib3", "filelock", "PIL", "opentelemetry")

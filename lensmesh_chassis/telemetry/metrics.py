@@ -7,11 +7,11 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from lensmesh_chassis.addresses import Address, why_not_bound
 from lensmesh_chassis.errors import Unavailable
-from lensmesh_chassis.outcome import outcome
+from lensmesh_chassis.process.addresses import ListenAddress, why_not_bound
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
+from lensmesh_chassis.rpc.call_code import outcome
+from lensmesh_chassis.rpc.handlers import Interceptor, Rpc, rebuilt, streaming, unary
 from lensmesh_chassis.telemetry.exemplars import exemplar
 
 METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -106,7 +106,7 @@ class CallMetrics(Interceptor):
 class MetricsEndpoint:
     """Serves a registry over HTTP from a thread of its own. `address` is where it listens."""
 
-    def __init__(self, registry: CollectorRegistry, wanted: Address) -> None:
+    def __init__(self, registry: CollectorRegistry, wanted: ListenAddress) -> None:
         try:
             self._server, self._thread = start_http_server(wanted.port, wanted.host, registry)
         except OSError as error:
@@ -115,7 +115,7 @@ class MetricsEndpoint:
                 f"cannot serve metrics on {wanted}: {why_not_bound(error, 'metrics_listen')}",
                 metadata={"address": wanted},
             ) from error
-        self.address = Address(host=wanted.host, port=self._server.server_port)
+        self.address = ListenAddress(host=wanted.host, port=self._server.server_port)
 
     def close(self) -> None:
         """Stop serving; blocks for up to half a second."""

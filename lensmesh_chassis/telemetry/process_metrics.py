@@ -19,8 +19,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from lensmesh_chassis.health import Health
-from lensmesh_chassis.process import version
+from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.server_info import version
 
 # Often enough to meet a loop that is blocked for a tenth of a second, seldom enough to cost nothing.
 LAG_EVERY_S = 0.1

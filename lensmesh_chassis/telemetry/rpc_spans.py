@@ -14,8 +14,8 @@ import grpc
 from opentelemetry.semconv._incubating.attributes.rpc_attributes import RPC_GRPC_STATUS_CODE
 from opentelemetry.trace import Span, Status, StatusCode
 
-from lensmesh_chassis.outcome import outcome
-from lensmesh_chassis.shapes import Interceptor, Rpc, is_infrastructure
+from lensmesh_chassis.rpc.call_code import outcome
+from lensmesh_chassis.rpc.handlers import Interceptor, Rpc, is_infrastructure
 from lensmesh_chassis.telemetry import spans
 
 # The name of the code, as the newer conventions want it and people read it.

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from opentelemetry import trace
 
-from lensmesh_chassis.process import version
+from lensmesh_chassis.process.server_info import version
 from lensmesh_chassis.telemetry.rpc_spans import ServerSpans, client_span_interceptors
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -44,7 +44,7 @@ def start_tracing(service: str, instance: str) -> Any | None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from lensmesh_chassis.telemetry.exporting import SayingOnce, quieten
+    from lensmesh_chassis.telemetry.exporting import OutageLoggingExporter, quieten
     from lensmesh_chassis.telemetry.sampling import MeshSampler
 
     attributes = {"service.version": version(), "service.instance.id": instance, "service.namespace": "lensmesh"}
@@ -53,7 +53,7 @@ def start_tracing(service: str, instance: str) -> Any | None:
     # Stopped by stop_tracing, which does not wait for ever.
     provider = TracerProvider(resource=Resource.create(attributes), shutdown_on_exit=False, span_limits=_limits())
     provider.sampler = MeshSampler(provider.sampler)
-    provider.add_span_processor(BatchSpanProcessor(SayingOnce(OTLPSpanExporter(), where, quieten())))
+    provider.add_span_processor(BatchSpanProcessor(OutageLoggingExporter(OTLPSpanExporter(), where, quieten())))
     trace.set_tracer_provider(provider)
     return provider
 

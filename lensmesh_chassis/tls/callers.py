@@ -7,8 +7,8 @@ from typing import Any
 
 from lensmesh_chassis.errors import PermissionDenied
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.shapes import Interceptor, Rpc
-from lensmesh_chassis.status import abort
+from lensmesh_chassis.rpc.handlers import Interceptor, Rpc
+from lensmesh_chassis.rpc.status import abort
 
 
 class Callers(Interceptor):

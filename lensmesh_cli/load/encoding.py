@@ -11,7 +11,7 @@ import grpc
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from lensmesh_chassis.status import from_rpc_error, from_status
+from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from lensmesh_cli.load.figures import Sample, Step
 from lensmesh_cli.load.loops import Answer, Call
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lensmesh_chassis.addresses import MAX_UNIX_PATH_BYTES
 from lensmesh_chassis.errors import LensmeshError
+from lensmesh_chassis.process.addresses import MAX_UNIX_PATH_BYTES
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_cli.managed import Spec, StartError
 from lensmesh_cli.sidecars.bootstrap import bootstrap

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Self
 
-from lensmesh_chassis.addresses import Address, explain_bind_failure
+from lensmesh_chassis.process.addresses import ListenAddress, explain_bind_failure
 from lensmesh_cli.sidecars.model import Place
 
 
@@ -32,7 +32,7 @@ class Reserved:
             held.bind((host, port))
         except OSError as error:
             held.close()
-            raise explain_bind_failure(Address(host, port), "--port") from error
+            raise explain_bind_failure(ListenAddress(host, port), "--port") from error
         self._sockets.append(held)
         return Place(host, int(held.getsockname()[1]))
 
@@ -44,7 +44,7 @@ class Reserved:
                 probe.bind((host, port))
                 probe.listen(1)
             except OSError as error:
-                raise explain_bind_failure(Address(host, port), "--port") from error
+                raise explain_bind_failure(ListenAddress(host, port), "--port") from error
 
     def close(self) -> None:
         """Lets all of them go."""

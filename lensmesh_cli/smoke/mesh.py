@@ -14,7 +14,7 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_cli.smoke.images import two_images
 
 Q = TypeVar("Q", contravariant=True)

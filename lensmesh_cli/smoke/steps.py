@@ -18,7 +18,7 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.channels import lensmesh_services
 from lensmesh_chassis.errors import NotBuilt, NotFound
-from lensmesh_chassis.status import from_rpc_error, from_status
+from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from lensmesh_cli.smoke.jaeger import trace
 from lensmesh_cli.smoke.mesh import Mesh
 from lensmesh_cli.smoke.report import Broken

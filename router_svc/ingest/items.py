@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.images.inputs import Fetching, image_content
+from lensmesh_chassis.messages.structs import check_struct
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import Fetching, image_content
-from lensmesh_chassis.structs import check_struct
 from router_svc.ingest.plan import Wanted
 from router_svc.ingest.turns import Turn, Turns
 

@@ -3,7 +3,7 @@
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.images.fetching import Fetcher
 from router_svc.catalog import Catalog
 from router_svc.directory import Directory
 from router_svc.peers.fleet import Patience

@@ -12,7 +12,7 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status, to_status
+from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.items import Incoming
 from router_svc.ingest.lookup import Found

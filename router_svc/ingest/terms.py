@@ -9,8 +9,8 @@ from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
+from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import check_transparency, wants_bulk
 from router_svc.directory import Directory, policy_of
 from router_svc.ingest.metadata import same_value
 from router_svc.ingest.plan import Terms

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InternalFault, LensmeshError, Violation
-from lensmesh_chassis.packing import copy_all
+from lensmesh_chassis.messages.packing import copy_all
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status, to_status
+from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.peers.faults import item_indexes, repath
 from router_svc.peers.fleet import Patience

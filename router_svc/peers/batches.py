@@ -8,7 +8,7 @@ from google.rpc import status_pb2
 
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status, to_status
+from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.cut import CallLimits, cut
 from router_svc.directory import Serving

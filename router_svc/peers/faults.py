@@ -16,7 +16,7 @@ from lensmesh_chassis.errors import (
     Violation,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import DETAILS_KEY
+from lensmesh_chassis.rpc.status import DETAILS_KEY
 from router_svc.peers.kinds import Kind
 
 E = TypeVar("E", bound=LensmeshError)

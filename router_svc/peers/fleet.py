@@ -12,7 +12,7 @@ import grpc
 
 from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.peers.faults import (
     STORE_REASONS,

@@ -14,7 +14,7 @@ from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.tls.handshakes import explain_handshake, explain_hang_up
 from router_svc.peers.kinds import Kind
-from router_svc.peers.targets import Address
+from router_svc.peers.targets import TargetAddress
 
 
 class Condition(Enum):
@@ -44,7 +44,7 @@ class Replica:
     """One replica at one moment."""
 
     kind: Kind
-    address: Address
+    address: TargetAddress
     condition: Condition
     reason: str = ""
     info: Info | None = None
@@ -54,7 +54,7 @@ class Replica:
 class Probe:
     """Asks one address for its health and what it serves."""
 
-    def __init__(self, kind: Kind, address: Address, security: ChannelSecurity | None, timeout_s: float) -> None:
+    def __init__(self, kind: Kind, address: TargetAddress, security: ChannelSecurity | None, timeout_s: float) -> None:
         self._kind = kind
         self._address = address
         self._security = security

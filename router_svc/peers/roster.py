@@ -8,7 +8,7 @@ from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.peers.kinds import Kind
 from router_svc.peers.replica import Condition, Info, Probe, Replica
-from router_svc.peers.targets import Address, resolve
+from router_svc.peers.targets import TargetAddress, resolve
 
 log = get_logger(__name__)
 # While a service is away, each failing call wants to know why: they share what was heard within this time.
@@ -30,7 +30,7 @@ class Roster:
         self._security = security
         self._probe_s = probe_s
         self._refresh_s = refresh_s
-        self._probes: dict[tuple[Kind, Address], Probe] = {}
+        self._probes: dict[tuple[Kind, TargetAddress], Probe] = {}
         self._replicas: dict[tuple[Kind, str], list[Replica]] = {}
         self._told: dict[tuple[Kind, str], tuple[Info, ...]] = {}
         self._round: asyncio.Task[None] | None = None
@@ -128,7 +128,7 @@ class Roster:
             async with asyncio.timeout(self._probe_s):
                 addresses = await resolve(target)
         except TimeoutError:
-            addresses = [Address(target, target, failure=f"the name does not resolve within {self._probe_s:g} s")]
+            addresses = [TargetAddress(target, target, failure=f"the name does not resolve within {self._probe_s:g} s")]
         probes = [
             self._probes.setdefault((kind, address), Probe(kind, address, self._security, self._probe_s))
             for address in addresses

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class TargetAddress:
     """One place where a replica of a target should answer."""
 
     target: str
@@ -40,17 +40,17 @@ def parse_targets(text: str) -> tuple[str, ...]:
     return tuple(targets)
 
 
-async def resolve(target: str) -> list[Address]:
+async def resolve(target: str) -> list[TargetAddress]:
     """Every address of `target`; one without an address but with a reason where there is none."""
     if target.startswith("unix:"):
-        return [Address(target, target)]
+        return [TargetAddress(target, target)]
     host, _, port = target.rpartition(":")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError as error:
-        return [Address(target, target, failure=f"the name does not resolve: {error.strerror or error}")]
+        return [TargetAddress(target, target, failure=f"the name does not resolve: {error.strerror or error}")]
     names = {
         f"[{place[0]!s}]:{port}" if family == socket.AF_INET6 else f"{place[0]!s}:{port}"
         for family, _, _, _, place in found
     }
-    return [Address(target, name) for name in sorted(names)]
+    return [TargetAddress(target, name) for name in sorted(names)]

@@ -6,8 +6,8 @@ from google.protobuf import struct_pb2
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, NotBuilt
+from lensmesh_chassis.messages.structs import INEXACT, is_inexact
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.structs import INEXACT, is_inexact
 from search_svc.filters import (
     TIME_FIELDS,
     All,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from lensmesh_chassis.errors import InternalFault, InvalidInput, PreconditionFailed, Violation
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import to_status
+from lensmesh_chassis.rpc.status import to_status
 
 _SHOWN = 16
 

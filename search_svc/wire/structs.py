@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
-from lensmesh_chassis.structs import DEEPEST, INEXACT, is_inexact
+from lensmesh_chassis.messages.structs import DEEPEST, INEXACT, is_inexact
 from search_svc.metadata import to_json
 
 

@@ -15,7 +15,7 @@ from caption_svc.captioner import CaptionModel
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.server import RunningServer, running
+from lensmesh_chassis.process.server import RunningServer, running
 from lensmesh_shapes import draw, held_out_scenes
 from tests.caption.fakes import TINY, FakeModel, save_tiny_blip
 

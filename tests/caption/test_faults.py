@@ -12,7 +12,7 @@ from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, Overloaded
-from lensmesh_chassis.status import from_rpc_error, from_status
+from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from lensmesh_inference.digest import content_digest
 from tests.caption.conftest import Client, Serve
 from tests.caption.fakes import FakeModel

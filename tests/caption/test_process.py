@@ -117,7 +117,7 @@ def test_the_mock_imports_no_torch(tmp_path: Path) -> None:
         from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
         from lensmesh.common.v1 import common_pb2
         from lensmesh_chassis.channels import open_channel
-        from lensmesh_chassis.server import running
+        from lensmesh_chassis.process.server import running
 
         async def main():
             settings = CaptionSettings(model="mock", listen="127.0.0.1:0")

@@ -9,7 +9,7 @@ import pytest
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_inference.batching.batcher import Batcher
 from tests.caption.conftest import Client, Serve
 from tests.caption.fakes import FakeModel

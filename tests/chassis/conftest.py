@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.server import RunningServer, Runtime, running
+from lensmesh_chassis.process.server import RunningServer, Runtime, running
 from tests.chassis.fakes import FakeApp, settings
 from tests.chassis.spans_kept import Traced
 

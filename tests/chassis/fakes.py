@@ -9,10 +9,10 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from lensmesh_chassis.request import request_id
-from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.process.server import Runtime
+from lensmesh_chassis.rpc.request_id import request_id
+from lensmesh_chassis.rpc.streams import answer_as_ready
 from lensmesh_chassis.settings import ServiceSettings
-from lensmesh_chassis.streams import answer_as_ready
 
 SHAPES = "lensmesh.test.v1.Shapes"
 ENCODER = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic_settings import SettingsConfigDict
 
-import lensmesh_chassis.quiet_grpc  # noqa: F401 - for its effect, which gRPC reads at its import
+import lensmesh_chassis.process.grpc_log_level  # noqa: F401 - for its effect, which gRPC reads at its import
 from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.process.server import Runtime, run
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import Runtime, run
 from lensmesh_chassis.settings import ServiceSettings, load_settings
 from tests.chassis.fakes import FakeApp, until
 

@@ -5,28 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from lensmesh_chassis.addresses import (
-    Address,
+from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.process.addresses import (
+    ListenAddress,
     clear_stale_socket,
     explain_bind_failure,
     parse_address,
     parse_addresses,
 )
-from lensmesh_chassis.errors import Unavailable
 
 
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("127.0.0.1:0", Address(host="127.0.0.1")),
-        (" 0.0.0.0:50051 ", Address(host="0.0.0.0", port=50051)),
-        ("[::1]:50051", Address(host="::1", port=50051)),
-        ("unix:/run/a.sock", Address(path="/run/a.sock")),
-        ("unix:///run/a.sock", Address(path="/run/a.sock")),
-        ("unix:a.sock", Address(path="a.sock")),
+        ("127.0.0.1:0", ListenAddress(host="127.0.0.1")),
+        (" 0.0.0.0:50051 ", ListenAddress(host="0.0.0.0", port=50051)),
+        ("[::1]:50051", ListenAddress(host="::1", port=50051)),
+        ("unix:/run/a.sock", ListenAddress(path="/run/a.sock")),
+        ("unix:///run/a.sock", ListenAddress(path="/run/a.sock")),
+        ("unix:a.sock", ListenAddress(path="a.sock")),
     ],
 )
-def test_addresses_are_read(text: str, address: Address) -> None:
+def test_addresses_are_read(text: str, address: ListenAddress) -> None:
     assert parse_address(text) == address
     assert parse_address(str(address)) == address
 
@@ -48,7 +48,7 @@ def test_a_stale_socket_is_removed(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
     assert path.exists()
-    clear_stale_socket(Address(path=str(path)))
+    clear_stale_socket(ListenAddress(path=str(path)))
     assert not path.exists()
 
 
@@ -58,7 +58,7 @@ def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
         server.bind(str(path))
         server.listen()
         with pytest.raises(Unavailable, match="another server listens there"):
-            clear_stale_socket(Address(path=str(path)))
+            clear_stale_socket(ListenAddress(path=str(path)))
     assert path.exists()
 
 
@@ -66,20 +66,20 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("mine")
     with pytest.raises(Unavailable, match="no socket"):
-        clear_stale_socket(Address(path=str(path)))
+        clear_stale_socket(ListenAddress(path=str(path)))
     assert path.read_text() == "mine"
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not exist: create it"):
-        clear_stale_socket(Address(path=str(tmp_path / "no" / "s")))
+        clear_stale_socket(ListenAddress(path=str(tmp_path / "no" / "s")))
 
 
 def test_a_port_in_use_is_explained() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = Address(host="127.0.0.1", port=taken.getsockname()[1])
+        address = ListenAddress(host="127.0.0.1", port=taken.getsockname()[1])
         message = explain_bind_failure(address, "listen").message
     assert str(address) in message
     assert "in use" in message
@@ -88,4 +88,4 @@ def test_a_port_in_use_is_explained() -> None:
 
 @pytest.mark.parametrize(("host", "told"), [("192.0.2.1", "no such address"), ("no-such-host.invalid", "unknown")])
 def test_a_host_that_is_not_here_is_explained(host: str, told: str) -> None:
-    assert told in explain_bind_failure(Address(host=host, port=50051), "listen").message
+    assert told in explain_bind_failure(ListenAddress(host=host, port=50051), "listen").message

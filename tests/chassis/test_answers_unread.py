@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 import pytest
 
-from lensmesh_chassis.answers_out import take_answer_room
 from lensmesh_chassis.channels import server_options
-from lensmesh_chassis.message_budget import MessageBudget
-from lensmesh_chassis.message_flow import MessagesOut
-from lensmesh_chassis.peer_connection import end_connection
+from lensmesh_chassis.messages.budget import MessageBudget
+from lensmesh_chassis.messages.flow import MessagesOut
+from lensmesh_chassis.messages.peer_connection import end_connection
+from lensmesh_chassis.messages.unread import take_answer_room
 from tests.chassis.fakes import until
 
 MIB = 2**20

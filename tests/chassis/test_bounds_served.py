@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
 from tests.chassis.fakes import METHODS, SHAPES, call, finish, until
 

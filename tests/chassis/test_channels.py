@@ -10,12 +10,12 @@ import pytest
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.addresses import parse_address
 from lensmesh_chassis.channels import lensmesh_services, open_channel, remaining_s, service_config
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, Unavailable
+from lensmesh_chassis.process.addresses import parse_address
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import request_id
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.request_id import request_id
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
 from tests.chassis.fakes import ENCODER, METHODS, call, finish
 from tests.chassis.name_server import name_server

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.telemetry.exporting import SayingOnce, quieten
+from lensmesh_chassis.telemetry.exporting import OutageLoggingExporter, quieten
 from tests.chassis.collectors import closed_port, collecting, mute
 from tests.chassis.fakes import call, finish, until
 from tests.chassis.test_process import Process, process, until_serving
@@ -141,7 +141,7 @@ def test_each_absence_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     lost, arrived = SpanExportResult.FAILURE, SpanExportResult.SUCCESS
     results = [arrived, lost, lost, lost, arrived, arrived, lost, lost, arrived]
-    exporter = SayingOnce(Listed(results), "collector:4317")
+    exporter = OutageLoggingExporter(Listed(results), "collector:4317")
     span: Any = object()
     for expected in results:
         assert exporter.export([span, span]) is expected
@@ -167,7 +167,7 @@ def test_a_collector_that_is_too_slow_is_told_of_once_and_again_later(
 ) -> None:
     caplog.set_level(logging.INFO)
     late = Late()
-    exporter = SayingOnce(late, "collector:4317", quieten())
+    exporter = OutageLoggingExporter(late, "collector:4317", quieten())
     processor = BatchSpanProcessor(exporter, max_queue_size=4, max_export_batch_size=1, schedule_delay_millis=1)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(processor)

@@ -4,8 +4,8 @@ from typing import Any
 
 from google.protobuf.wrappers_pb2 import StringValue
 
-from lensmesh_chassis.addresses import parse_address
 from lensmesh_chassis.channels import Connections, open_channel, server_options
+from lensmesh_chassis.process.addresses import parse_address
 from tests.chassis.conftest import Serve
 from tests.chassis.fakes import SHAPES, call, until
 from tests.chassis.name_server import name_server

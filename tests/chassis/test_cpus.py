@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lensmesh_chassis.cpus import cpu_count, cpu_quota
+from lensmesh_chassis.process.cpus import cpu_count, cpu_quota
 
 
 def tree(root: Path, self_cgroup: str, **files: str) -> Path:

@@ -12,10 +12,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from lensmesh_chassis.errors import InternalFault, InvalidInput, Unavailable
+from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.settings import SettingsError, load_settings
-from lensmesh_chassis.status import to_status
 from lensmesh_chassis.telemetry.error_tracking import (
     ErrorTracking,
     capture,
@@ -156,7 +156,7 @@ def test_without_a_dsn_nothing_is_imported_and_nothing_reported() -> None:
         "import sys\n"
         "from lensmesh_chassis.telemetry.error_tracking import capture, start_error_tracking\n"
         "from lensmesh_chassis.settings import ServiceSettings\n"
-        "import lensmesh_chassis.server\n"
+        "import lensmesh_chassis.process.server\n"
         "start_error_tracking(ServiceSettings(), 'fake')\n"
         "capture(ValueError())\n"
         "sys.exit('sentry_sdk' in sys.modules)\n"

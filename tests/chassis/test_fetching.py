@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from lensmesh_chassis.errors import InvalidInput, Unavailable
-from lensmesh_chassis.fetch_settings import FetchPolicy
-from lensmesh_chassis.fetching import Fetcher
-from lensmesh_chassis.public_addresses import is_public
+from lensmesh_chassis.images.fetch_settings import FetchPolicy
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.images.public_addresses import is_public
 from lensmesh_chassis.reasons import Reason
 from tests.certificates import Authority
 

@@ -9,8 +9,8 @@ import pytest
 
 from lensmesh_chassis.errors import InternalFault, InvalidInput, Overloaded, Violation
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import REQUEST_ID_KEY
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.request_id import REQUEST_ID_KEY
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Served
 from tests.chassis.fakes import METHODS, SHAPES, call, finish
 

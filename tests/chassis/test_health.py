@@ -11,10 +11,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import NotFound, Unavailable
-from lensmesh_chassis.health import LIVE, Health
+from lensmesh_chassis.process.health import LIVE, Health
+from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import Runtime, running
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
 from tests.chassis.fakes import ENCODER, SHAPES, FakeApp, call, finish, settings, until
 

@@ -10,7 +10,7 @@ import pytest
 
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import PreconditionFailed, Unavailable
-from lensmesh_chassis.server import Runtime, running
+from lensmesh_chassis.process.server import Runtime, running
 from tests.chassis.conftest import Serve
 from tests.chassis.fakes import FakeApp, call, finish, settings
 

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 
-from lensmesh_chassis.request import request_id
+from lensmesh_chassis.rpc.request_id import request_id
 from lensmesh_chassis.telemetry.logging import configure_logging, get_logger
 
 

@@ -10,7 +10,7 @@ import pytest
 # Messages of every size are taken and freed again, but for a small thing now and then that stays above them.
 SCRIPT = """
 import ctypes, psutil, sys
-from lensmesh_chassis.memory import give_back_large
+from lensmesh_chassis.process.memory import give_back_large
 if sys.argv[1] == "give back":
     give_back_large()
 libc = ctypes.CDLL(None)

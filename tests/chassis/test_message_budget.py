@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lensmesh_chassis.errors import Overloaded
-from lensmesh_chassis.message_budget import SMALL_BYTES, MessageBudget
+from lensmesh_chassis.messages.budget import SMALL_BYTES, MessageBudget
 from lensmesh_chassis.reasons import Reason
 from tests.chassis.fakes import until
 

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from lensmesh_chassis.errors import InvalidInput, Unavailable
+from lensmesh_chassis.process.server import RunningServer, running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import RunningServer, running
 from tests.chassis.conftest import Serve, Served
 from tests.chassis.fakes import METHODS, SHAPES, FakeApp, call, finish, settings, until
 

@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.packing import copy_all, pack_message
-from lensmesh_chassis.piecewise import PiecewiseChannel
+from lensmesh_chassis.messages.packing import copy_all, pack_message
+from lensmesh_chassis.messages.piecewise import PiecewiseChannel
 
 T = TypeVar("T")
 # A field of each wire type that no contract has yet, as a newer caller would send them.

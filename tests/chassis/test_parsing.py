@@ -9,10 +9,10 @@ from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis import parsing
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.limits import check_filters
-from lensmesh_chassis.parsing import parse_in_pieces, parse_message
+from lensmesh_chassis.messages import parsing
+from lensmesh_chassis.messages.parsing import parse_in_pieces, parse_message
 from lensmesh_chassis.reasons import Reason
 
 

@@ -23,9 +23,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from lensmesh_chassis import channels
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import Unavailable
-from lensmesh_chassis.exits import GIVEN_UP
+from lensmesh_chassis.process.exit import GIVEN_UP
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.fakes import SHAPES, call, finish, until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ import time
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from lensmesh_chassis.health import Health
-from lensmesh_chassis.process import version
+from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.server_info import version
 from lensmesh_chassis.telemetry.process_metrics import LoopLag, describe_process
 from tests.chassis.fakes import until
 

@@ -6,10 +6,10 @@ import pytest
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.fetch_settings import FetchPolicy
-from lensmesh_chassis.fetching import Fetcher
+from lensmesh_chassis.images.fetch_settings import FetchPolicy
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.images.inputs import image_content, wants_bulk
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.requests import image_content, wants_bulk
 
 FETCHES_NOTHING = Fetcher(FetchPolicy())
 

@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import TRACE_ID_KEY
+from lensmesh_chassis.rpc.request_id import TRACE_ID_KEY
 from lensmesh_chassis.telemetry.spans import CONTENT_VARIABLE
 from tests.chassis.conftest import Serve
 from tests.chassis.fakes import METHODS, SHAPES, call, finish

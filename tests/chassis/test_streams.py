@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lensmesh_chassis.errors import InvalidInput, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_chassis.rpc.streams import answer_as_ready
 from tests.chassis.fakes import until
 
 FOREVER = 60.0

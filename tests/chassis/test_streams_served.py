@@ -9,9 +9,9 @@ import pytest
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import Runtime, running
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Served
 from tests.chassis.fakes import FakeApp, settings, until
 

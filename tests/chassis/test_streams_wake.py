@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from lensmesh_chassis.streams import answer_as_ready
+from lensmesh_chassis.rpc.streams import answer_as_ready
 
 
 async def test_the_last_answer_ends_the_iteration() -> None:

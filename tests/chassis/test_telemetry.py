@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.health import Health
-from lensmesh_chassis.interceptors import Errors, Gate, InFlight, in_order
-from lensmesh_chassis.leaving import Leaving
-from lensmesh_chassis.message_budget import MessageBudget
-from lensmesh_chassis.message_flow import MessagesIn, MessagesOut
+from lensmesh_chassis.messages.budget import MessageBudget
+from lensmesh_chassis.messages.flow import MessagesIn, MessagesOut
+from lensmesh_chassis.process.health import Health
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.rpc.disconnect import DisconnectDetector
+from lensmesh_chassis.rpc.interceptors import Errors, InFlight, ReadinessInterceptor, in_order
 from lensmesh_chassis.telemetry.metrics import CallMetrics
 from lensmesh_chassis.telemetry.spans import ITEM_REF
 from lensmesh_chassis.telemetry.tracing import active_provider, client_interceptors, server_interceptors, start_tracing
@@ -117,13 +117,13 @@ async def test_the_order_of_the_interceptors(traced: Traced) -> None:
     """Telemetry sees the call before all others; what decides how it ended is next to the handler."""
     telemetry = server_interceptors(traced.provider)
     started, draining = asyncio.Event(), asyncio.Event()
-    gate = Gate(Health(), started, draining, InFlight())
+    gate = ReadinessInterceptor(Health(), started, draining, InFlight())
     budget = MessageBudget(1 << 20, message_bytes=1 << 20)
     order = in_order(telemetry, CallMetrics(CollectorRegistry()), gate, budget, max_message_bytes=1)
     names = [type(one) for one in order]
     assert names[:2] == [MessagesOut, type(telemetry[0])]
-    assert names[-2:] == [Errors, Leaving]
-    assert names.index(CallMetrics) < names.index(Gate) < names.index(MessagesIn) < names.index(Errors)
+    assert names[-2:] == [Errors, DisconnectDetector]
+    assert names.index(CallMetrics) < names.index(ReadinessInterceptor) < names.index(MessagesIn) < names.index(Errors)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.errors import PermissionDenied
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import running
+from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_chassis.settings import ServiceSettings
-from lensmesh_chassis.status import from_rpc_error
 from lensmesh_chassis.tls.credentials import peer_security
 from lensmesh_cli.sidecars.certificates import Authority, Files
 from tests.chassis.fakes import FakeApp, call, finish, settings

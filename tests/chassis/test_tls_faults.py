@@ -8,8 +8,8 @@ import pytest
 
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.errors import PreconditionFailed, Unavailable
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import running
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.certificates import validity
 from lensmesh_cli.sidecars.certificates import Authority, Files

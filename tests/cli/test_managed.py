@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from lensmesh_cli import managed
 from lensmesh_cli.console import Repeats
 from lensmesh_cli.managed import Managed, Spec, StartError, how_it_ended

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lensmesh_cli import postgres_places
-from lensmesh_cli.postgres_account import Account, CannotStart
+from lensmesh_cli.postgres_account import CannotStart, PostgresUser
 from lensmesh_cli.postgres_places import runtime_base, socket_folder
 from lensmesh_cli.postgres_programs import programs
 from tests.cli.meshes import PATIENCE_S
@@ -137,7 +137,7 @@ def test_a_place_for_the_socket_that_is_not_ours_is_refused(
             place.chmod(0o777)
         case "file":
             place.write_text("")
-    account = Account("me", os.geteuid(), os.getegid())
+    account = PostgresUser("me", os.geteuid(), os.getegid())
     with pytest.raises(CannotStart, match="choose a shorter --data, or remove"):
         socket_folder(closed / ("x" * 100), account)
     assert socket_folder(Path("/short"), account) == Path("/short")

@@ -12,7 +12,7 @@ from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import NotFound
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import abort
+from lensmesh_chassis.rpc.status import abort
 from tests.cli.meshes import PATIENCE_S, draw_images, environment
 from tests.client.fake_router import FakeRouter
 

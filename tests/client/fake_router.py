@@ -19,7 +19,7 @@ from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import abort, to_status
+from lensmesh_chassis.rpc.status import abort, to_status
 
 DIMENSION = 4
 

@@ -67,7 +67,7 @@ def test_settings_of_model_services_load_no_grpc() -> None:
     """Not by way of the chassis either."""
     code = "import sys, lensmesh_inference.settings; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert "lensmesh_chassis.fetch_settings" in loaded.split()
+    assert "lensmesh_chassis.images.fetch_settings" in loaded.split()
     assert not {"grpc", "google.protobuf", "prometheus_client"} & set(loaded.split())
 
 

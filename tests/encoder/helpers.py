@@ -29,8 +29,8 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.server import RunningServer, Runtime, running
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.process.server import RunningServer, Runtime, running
+from lensmesh_chassis.rpc.status import from_status
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -23,7 +23,7 @@ from lensmesh_chassis.errors import (
     PreconditionFailed,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.encoder.helpers import HeldModel, failure, image, png, serving, until, vector
 
 FLOAT16 = common_pb2.DATA_TYPE_FLOAT16

@@ -13,7 +13,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_inference.batching.batcher import Lane
 from tests.encoder.helpers import HeldModel, Served, failure, image, serving, until, vector
 

@@ -17,7 +17,7 @@ import lensmesh_shapes
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.encoder.helpers import ROOT, encoder_process, image, info_of
 from tests.encoder.tiny import write_hub
 

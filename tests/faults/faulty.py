@@ -28,7 +28,7 @@ from encoder_svc.app import EncoderApp
 from encoder_svc.mock import MockModel
 from encoder_svc.model import Prepared, Vector
 from encoder_svc.settings import EncoderSettings
-from lensmesh_chassis.server import Runtime, run
+from lensmesh_chassis.process.server import Runtime, run
 from lensmesh_chassis.settings import load_settings
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
 from lensmesh_inference.images.decoder import ImageDecoder

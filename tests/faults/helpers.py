@@ -18,7 +18,7 @@ from PIL import Image
 from caption_svc.app import SERVICE as CAPTIONER
 from encoder_svc.app import SERVICE as ENCODER
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from lensmesh_cli.managed import Managed, Spec
 from lensmesh_cli.supervisor import serves
 from router_svc.app import RouterApp

@@ -19,8 +19,8 @@ from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import KEEPALIVE_SECONDS
-from lensmesh_chassis.exits import GIVEN_UP
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.exit import GIVEN_UP
+from lensmesh_chassis.process.server import running
 from lensmesh_client import Captions, Client, IngestItem
 from lensmesh_inference.watchdog import LOOP
 from search_svc.app import SearchApp

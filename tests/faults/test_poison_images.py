@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import running
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import Captions, Client, IngestItem, IngestResult, Outcome
 from router_svc.peers.suspects import ALL_LOSSES
 from search_svc.app import SearchApp

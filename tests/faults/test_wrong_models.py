@@ -14,7 +14,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from lensmesh_inference.canary import AGAIN_S
 from tests.faults.helpers import (
     AT_ONCE_S,

@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from caption_svc.settings import CaptionSettings
 from docs.generate import SERVICES
 from encoder_svc.settings import EncoderSettings
-from lensmesh_chassis.probe import main as probe
-from lensmesh_chassis.process import version
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.probe import main as probe
+from lensmesh_chassis.process.server import running
+from lensmesh_chassis.process.server_info import version
 from lensmesh_chassis.settings import ServiceSettings, describe
 from router_svc.settings import RouterSettings
 from search_svc.settings import SearchSettings
@@ -104,7 +104,7 @@ def test_ports_are_those_of_the_code(image: str, cls: type[ServiceSettings]) -> 
         f"{prefix}METRICS_LISTEN": f"0.0.0.0:{METRICS}",
     }
     assert f"EXPOSE {port} {HEALTH} {METRICS}\n" in lines
-    assert f'"lensmesh_chassis.probe", "127.0.0.1:{HEALTH}"]' in lines
+    assert f'"lensmesh_chassis.process.probe", "127.0.0.1:{HEALTH}"]' in lines
     assert f'ENTRYPOINT ["python", "-m", "{image}_svc"]' in lines
 
 

@@ -14,8 +14,8 @@ from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
 from encoder_svc.app import EncoderApp
 from encoder_svc.settings import EncoderSettings
-from lensmesh_chassis.process import version
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
+from lensmesh_chassis.process.server_info import version
 from tests.chassis.fakes import until
 from tests.images.builder import Builder
 from tests.images.containers import Container, Started
@@ -143,5 +143,5 @@ async def test_a_mesh_of_containers(containers: dict[str, Container], tmp_path: 
                 for started in (other, one):
                     started.signal(signal.SIGTERM)
                     assert await asyncio.to_thread(started.process.wait, 300) == 0, started.said()
-    gone = await asyncio.to_thread(router.run, "python", "-m", "lensmesh_chassis.probe", at_router["health"])
+    gone = await asyncio.to_thread(router.run, "python", "-m", "lensmesh_chassis.process.probe", at_router["health"])
     assert gone.returncode == 1

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from lensmesh_chassis.addresses import parse_address, parse_addresses
-from lensmesh_chassis.health import LIVE
+from lensmesh_chassis.process.addresses import parse_address, parse_addresses
+from lensmesh_chassis.process.health import LIVE
 from tests.kubernetes.manifests import Manifest, Objects, PodTemplate, service_of
 from tests.kubernetes.references import port_names
 

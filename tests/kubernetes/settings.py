@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from caption_svc.settings import CaptionSettings
 from encoder_svc.settings import EncoderSettings
-from lensmesh_chassis.server import _STOP_SECONDS
+from lensmesh_chassis.process.server import _STOP_SECONDS
 from lensmesh_chassis.settings import ServiceSettings, SettingsError, load_settings
 from lensmesh_chassis.telemetry.tracing import _FLUSH_SECONDS
 from router_svc.settings import RouterSettings

@@ -15,7 +15,7 @@ import yaml
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
 from tests.kubernetes.manifests import Manifest, Objects

@@ -13,7 +13,7 @@ from caption_svc.settings import CaptionSettings
 from encoder_svc.app import EncoderApp
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp

@@ -14,7 +14,7 @@ from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error, from_status
+from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from tests.mesh import images
 
 LIMIT_BYTES = 20 * 1024**2

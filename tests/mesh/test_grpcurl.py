@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 
 from lensmesh_chassis.channels import lensmesh_services
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from lensmesh_cli.demo.samples import draw_scenes
 from lensmesh_client import Client, IngestItem
 from router_svc.app import RouterApp

@@ -14,7 +14,7 @@ from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from tests.mesh import images
 from tests.mesh.conftest import running_mesh
 

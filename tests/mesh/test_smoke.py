@@ -17,8 +17,8 @@ import pytest
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import running
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from tests.certificates import Authority

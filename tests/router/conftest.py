@@ -12,7 +12,7 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.server import RunningServer, running
+from lensmesh_chassis.process.server import RunningServer, running
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from tests.router.fakes import Fake, FakeCaptioner, FakeEncoder, FakeSearch, Host

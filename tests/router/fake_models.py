@@ -11,7 +11,7 @@ from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotBuilt, PreconditionFailed
 from lensmesh_chassis.limits import check_items
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import to_status
+from lensmesh_chassis.rpc.status import to_status
 from tests.router.faults import SPACE, Faults, vector
 
 

@@ -11,7 +11,7 @@ from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotFound, PreconditionFailed
 from lensmesh_chassis.limits import check_items
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import to_status
+from lensmesh_chassis.rpc.status import to_status
 from tests.router.faults import Faults
 
 CHANGES = {

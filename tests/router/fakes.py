@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from lensmesh_chassis.server import Runtime, running
+from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.settings import ServiceSettings
 from tests.router.fake_models import FakeCaptioner, FakeEncoder
 from tests.router.fake_search import FakeSearch

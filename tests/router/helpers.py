@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 
 
 def item(ref: str, content: bytes | None = None, **fields: Any) -> router_pb2.IngestItem:

@@ -12,7 +12,7 @@ from router_svc.directory import Directory
 from router_svc.peers.kinds import Kind
 from router_svc.peers.replica import Condition, Info, Replica
 from router_svc.peers.roster import Roster
-from router_svc.peers.targets import Address
+from router_svc.peers.targets import TargetAddress
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeCaptioner, FakeEncoder, Host
 from tests.router.helpers import error_of, item, request
@@ -40,10 +40,16 @@ class Told(Roster):
 
     async def _ask(self, kind: Kind, target: str) -> list[Replica]:
         if target not in self.say:
-            return [Replica(kind, Address(target, target, failure="no such name"), Condition.UNREACHABLE, "no name")]
+            return [
+                Replica(kind, TargetAddress(target, target, failure="no such name"), Condition.UNREACHABLE, "no name")
+            ]
         return [
             Replica(
-                kind, Address(target, f"{target}/{n}"), Condition.SERVING if info else Condition.UNREACHABLE, "", info
+                kind,
+                TargetAddress(target, f"{target}/{n}"),
+                Condition.SERVING if info else Condition.UNREACHABLE,
+                "",
+                info,
             )
             for n, info in enumerate(self.say[target])
         ]

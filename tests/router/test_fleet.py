@@ -16,7 +16,7 @@ from lensmesh_chassis.errors import (
     UpstreamFault,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import DETAILS_KEY, GRPC_CODES, to_status
+from lensmesh_chassis.rpc.status import DETAILS_KEY, GRPC_CODES, to_status
 from router_svc.peers.fleet import Fleet, Patience, Peer
 from router_svc.peers.kinds import Kind
 

@@ -9,7 +9,7 @@ import pytest
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import DeadlineExceeded, Overloaded, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.router.conftest import Mesh
 from tests.router.fakes import FakeEncoder
 from tests.router.helpers import error_of, item, reason_of, request, retry_s, until

@@ -14,7 +14,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from router_svc.cut import CallLimits
 from router_svc.directory import Serving
 from router_svc.peers import fleet

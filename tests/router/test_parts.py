@@ -17,7 +17,7 @@ from router_svc.peers.faults import item_indexes, repath
 from router_svc.peers.kinds import Kind
 from router_svc.peers.replica import Condition, Replica
 from router_svc.peers.roster import one_family
-from router_svc.peers.targets import Address, parse_targets, resolve
+from router_svc.peers.targets import TargetAddress, parse_targets, resolve
 from router_svc.queries import from_store
 from router_svc.settings import RouterSettings
 
@@ -89,9 +89,9 @@ def test_targets_are_read() -> None:
 
 
 async def test_targets_resolve() -> None:
-    assert await resolve("127.0.0.1:80") == [Address("127.0.0.1:80", "127.0.0.1:80")]
-    assert await resolve("[::1]:80") == [Address("[::1]:80", "[::1]:80")]
-    assert await resolve("unix:/x") == [Address("unix:/x", "unix:/x")]
+    assert await resolve("127.0.0.1:80") == [TargetAddress("127.0.0.1:80", "127.0.0.1:80")]
+    assert await resolve("[::1]:80") == [TargetAddress("[::1]:80", "[::1]:80")]
+    assert await resolve("unix:/x") == [TargetAddress("unix:/x", "unix:/x")]
     [failed] = await resolve("no-such-host.invalid:80")
     assert failed.failure
 
@@ -106,8 +106,8 @@ async def test_targets_resolve() -> None:
     ],
 )
 def test_a_name_of_two_families_is_told_once(old: Condition, new: Condition, kept: str) -> None:
-    four = Replica(Kind.ENCODER, Address("h:1", "127.0.0.1:1"), old)
-    six = Replica(Kind.ENCODER, Address("h:1", "[::1]:1"), new)
+    four = Replica(Kind.ENCODER, TargetAddress("h:1", "127.0.0.1:1"), old)
+    six = Replica(Kind.ENCODER, TargetAddress("h:1", "[::1]:1"), new)
     assert one_family([four, six]) == [four if kept == "4" else six]
     assert one_family([six]) == [six]
 

@@ -13,7 +13,7 @@ from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, NotBuilt, NotFound, Overloaded, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeCaptioner, FakeEncoder, vector
 from tests.router.helpers import error_of, fields_of, until

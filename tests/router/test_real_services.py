@@ -24,9 +24,9 @@ from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import running
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp

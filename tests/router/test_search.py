@@ -10,7 +10,7 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotBuilt, NotFound, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeEncoder, vector
 from tests.router.helpers import error_of, item

@@ -12,7 +12,7 @@ import pytest
 
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.server import RunningServer, running
+from lensmesh_chassis.process.server import RunningServer, running
 from search_svc.app import SearchApp, make_store
 from search_svc.settings import SearchSettings
 from search_svc.store import Store

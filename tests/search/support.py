@@ -13,7 +13,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, Item, NamedSpace, StoredAs, VectorSpace
 
 SPACE_ID = "vs1-00000000000000000000000000000001"

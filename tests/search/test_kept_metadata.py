@@ -11,8 +11,8 @@ import pytest
 from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import running
 from search_svc.app import SearchApp
 from search_svc.metadata import depth_of
 from search_svc.wire.structs import json_to_struct

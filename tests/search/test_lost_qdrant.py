@@ -8,9 +8,9 @@ import pytest
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.health import Health
+from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import running
 from search_svc.app import SERVICE, SearchApp
 from tests.search.conftest import settings_for
 from tests.search.standin import StandIn

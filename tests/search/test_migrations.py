@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from search_svc.app import SERVICE, SearchApp, make_store
 from search_svc.postgres.database import Database
 from search_svc.postgres.migrations import prepare, schema_version

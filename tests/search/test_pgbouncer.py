@@ -18,8 +18,8 @@ import pytest
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.process.server import RunningServer, running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import RunningServer, running
 from search_svc.app import SearchApp
 from tests.postgres import PostgresForTests
 from tests.search.conftest import settings_for

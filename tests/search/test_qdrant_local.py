@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lensmesh_chassis.errors import DeadlineExceeded
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from search_svc.app import SERVICE, SearchApp, make_store
 from search_svc.filters import Equals
 from search_svc.model import FieldType, View

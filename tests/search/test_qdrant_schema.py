@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from lensmesh_chassis.errors import Unavailable
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from search_svc.app import SERVICE, SearchApp, make_store
 from search_svc.model import FieldType, Item

@@ -10,7 +10,7 @@ import pytest
 from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_status
+from lensmesh_chassis.rpc.status import from_status
 from tests.search.conftest import Serve
 from tests.search.support import (
     OTHER_SPACE_ID,

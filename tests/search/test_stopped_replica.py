@@ -10,7 +10,7 @@ import grpc
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from search_svc.app import SearchApp
 from tests.search.conftest import settings_for
 from tests.search.processes import search_process

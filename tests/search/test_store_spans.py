@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from lensmesh_chassis.telemetry.sampling import MeshSampler
 from lensmesh_chassis.telemetry.spans import CONTENT_VARIABLE
 from search_svc.app import SearchApp

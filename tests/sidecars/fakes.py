@@ -8,7 +8,7 @@ import grpc
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.server import Runtime
+from lensmesh_chassis.process.server import Runtime
 
 ENCODER = "lensmesh.encoder.v1.EncoderService"
 

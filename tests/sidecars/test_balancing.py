@@ -13,7 +13,7 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput, Overloaded, Unavailable
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.sidecars.conftest import Pair
 from tests.sidecars.envoys import until
 from tests.sidecars.fakes import ENCODER

@@ -12,8 +12,8 @@ import pytest
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import Unavailable
+from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.server import Runtime, running
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_cli.sidecars.model import Place

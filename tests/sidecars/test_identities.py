@@ -11,7 +11,7 @@ import pytest
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
-from lensmesh_chassis.server import Runtime, running
+from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_cli.sidecars.certificates import Authority
 from lensmesh_cli.sidecars.model import Place

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
-from lensmesh_chassis.server import running
+from lensmesh_chassis.process.server import running
 from lensmesh_cli.managed import Managed
 from lensmesh_cli.sidecars.model import Place
 from lensmesh_client import Client, IngestItem, LensmeshError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lensmesh_chassis.process import version
+from lensmesh_chassis.process.server_info import version
 from tests.cli.meshes import draw_images
 from tests.tracing.conftest import Traced
 from tests.tracing.traces import Span, Trace, assert_well_made, sort

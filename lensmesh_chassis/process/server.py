@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry
 from typing_extensions import TypeVar
 
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis.ending import give_up
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.health import Health
-from lensmesh_chassis.host import Host
-from lensmesh_chassis.process import server_info, version
+from lensmesh_chassis.process.exit import give_up
+from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.listeners import GrpcListeners
+from lensmesh_chassis.process.server_info import server_info, version
 from lensmesh_chassis.settings import ServiceSettings, shown
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.telemetry.error_tracking import capture, start_error_tracking, stop_error_tracking
@@ -103,13 +103,13 @@ class _Service(Generic[S]):
         self.runtime: Runtime[S] = Runtime(settings, health, draining, info, registry, tracer_provider, give_up)
         describe_process(registry, name, health, settings.restarts)
         self.app = build(self.runtime)
-        self.host = Host(settings, health, draining, registry, tracer_provider)
+        self.host = GrpcListeners(settings, health, draining, registry, tracer_provider)
 
     async def start(self) -> None:
         """The App is started once the servers answer. Raises what the App raises; to be stopped in any case."""
         await self.host.start(self.app.register(self.host.server))
         await self.app.start()
-        self.host.let_in()
+        self.host.accept_calls()
 
     async def stop(self, *, drain: bool) -> None:
         try:

@@ -8,14 +8,14 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from lensmesh_chassis.answers_out import Place, use_answer_room, written
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
-from lensmesh_chassis.message_budget import SMALL_BYTES, Account, MessageBudget
-from lensmesh_chassis.packing import pack_message
-from lensmesh_chassis.peer_connection import end_connection
+from lensmesh_chassis.messages.budget import SMALL_BYTES, CallAccount, MessageBudget
+from lensmesh_chassis.messages.packing import pack_message
+from lensmesh_chassis.messages.peer_connection import end_connection
+from lensmesh_chassis.messages.unread import AnswerRoom, use_answer_room, written
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
-from lensmesh_chassis.status import abort
+from lensmesh_chassis.rpc.handlers import Interceptor, Rpc, rebuilt, streaming, unary
+from lensmesh_chassis.rpc.status import abort
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class MessagesOut(grpc.aio.ServerInterceptor):
         def received(requests: Any, context: Any) -> Any:
             return requests if handler.request_streaming else UnreadRequest(context)
 
-        async def send(response: Any, context: Any, place: Place) -> None:
+        async def send(response: Any, context: Any, place: AnswerRoom) -> None:
             # Generated code serializes by a message's own method.
             own = isinstance(response, Message) and getattr(serialize, "__name__", "") == "SerializeToString"
             data = await pack_message(response) if own else packed(response)
@@ -77,8 +77,8 @@ class MessagesOut(grpc.aio.ServerInterceptor):
                 await abort(context, error)
 
         @contextmanager
-        def placed() -> Iterator[Place]:
-            place = Place()
+        def placed() -> Iterator[AnswerRoom]:
+            place = AnswerRoom()
             use_answer_room(lambda most_bytes: budget.reserve(place, most_bytes))
             try:
                 yield place
@@ -92,7 +92,7 @@ class MessagesOut(grpc.aio.ServerInterceptor):
                 responses: Any = run_streaming(received(requests, context), context)
                 async with aclosing(responses):
                     async for response in responses:
-                        await send(response, context, Place())
+                        await send(response, context, AnswerRoom())
 
         else:
             run_unary = unary(handler)
@@ -145,7 +145,7 @@ class MessagesIn(Interceptor):
 
         return rebuilt(handler, answer, request_deserializer=deserialize)
 
-    async def _read(self, rpc: Rpc, requests: Any, context: Any, account: Account) -> Any:
+    async def _read(self, rpc: Rpc, requests: Any, context: Any, account: CallAccount) -> Any:
         """The request of a unary call, or those of a stream as they come."""
         if rpc.request_streaming:
             return self._each(rpc, requests, account)
@@ -158,7 +158,7 @@ class MessagesIn(Interceptor):
             await abort(context, error)
         return message
 
-    async def _each(self, rpc: Rpc, requests: Any, account: Account) -> AsyncIterator[Any]:
+    async def _each(self, rpc: Rpc, requests: Any, account: CallAccount) -> AsyncIterator[Any]:
         rest, largest = aiter(requests), None
         while True:
             account.drop()

@@ -11,7 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from lensmesh_chassis import errors
 from lensmesh_chassis.errors import LensmeshError, UpstreamFault, Violation
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import request_id as current_request_id
+from lensmesh_chassis.rpc.request_id import request_id as current_request_id
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.error_tracking import capture
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 
-from lensmesh_chassis.request import REQUEST_ID_KEY, request_id
+from lensmesh_chassis.rpc.request_id import REQUEST_ID_KEY, request_id
 
 
 def request_id_interceptors() -> tuple[grpc.aio.ClientInterceptor, ...]:

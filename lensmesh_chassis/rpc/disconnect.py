@@ -1,4 +1,4 @@
-"""Tells a caller who has left from one who has said everything: gRPC ends the requests of both alike."""
+"""Detects a caller that has left. gRPC ends its requests as it ends those of a caller that has sent everything."""
 
 import asyncio
 import time
@@ -8,13 +8,13 @@ from typing import Any
 
 import grpc
 
-from lensmesh_chassis.shapes import rebuilt, streaming, unary
+from lensmesh_chassis.rpc.handlers import rebuilt, streaming, unary
 
 # The news that a call was cancelled comes after the end of its requests: within 2 ms where nothing else is to be done.
 _NEWS_SECONDS = 0.02
 
 
-class Leaving(grpc.aio.ServerInterceptor):
+class DisconnectDetector(grpc.aio.ServerInterceptor):
     """Lets a stream whose requests have only just ended hear of its cancellation before it counts as done.
 
     A handler that has nothing left to answer ends within microseconds, and the call of a caller who left would be told

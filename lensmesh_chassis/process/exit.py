@@ -1,4 +1,4 @@
-"""The end of a process that cannot go on: what was said leaves, and nothing else is waited for."""
+"""The end of a process that cannot go on: what was logged and traced is sent, and nothing else is waited for."""
 
 import contextlib
 import logging
@@ -7,9 +7,9 @@ import sys
 import threading
 from typing import Any
 
-from lensmesh_chassis.exits import GIVEN_UP
-from lensmesh_chassis.telemetry import tracing
-from lensmesh_chassis.telemetry.error_tracking import stop_error_tracking
+GIVEN_UP = 70
+"""Exit code of a process that found that it cannot work any more: a device that hangs or is lost, an event loop that
+is blocked. (EX_SOFTWARE of sysexits.h.)"""
 
 # What is still to be sent gets so long altogether.
 _FLUSH_SECONDS = 1.5
@@ -28,6 +28,10 @@ def give_up(provider: Any | None) -> None:
 
 
 def _flush(provider: Any | None) -> None:
+    # Imported here: the command line reads the exit code at every start, and needs neither.
+    from lensmesh_chassis.telemetry import tracing
+    from lensmesh_chassis.telemetry.error_tracking import stop_error_tracking
+
     for handler in logging.getLogger().handlers:
         with contextlib.suppress(Exception):
             handler.flush()

@@ -55,7 +55,7 @@ class _Write:
     ended: bool = False
 
 
-class Place:
+class AnswerRoom:
     """The room that one answer has taken; empty before."""
 
     def __init__(self) -> None:
@@ -76,9 +76,9 @@ class Place:
             self._room.give(self._bytes - size)
             self._bytes = size
 
-    def handed_on(self) -> "Place":
+    def handed_on(self) -> "AnswerRoom":
         """The room in a place of its own; this one is empty from now on."""
-        other = Place()
+        other = AnswerRoom()
         other._room, other._bytes, self._room, self._bytes = self._room, self._bytes, None, 0
         return other
 
@@ -118,13 +118,13 @@ class AnswersOut:
         """Whether an answer is being written."""
         return bool(self._writes)
 
-    async def reserve(self, place: Place, most_bytes: int) -> None:
+    async def reserve(self, place: AnswerRoom, most_bytes: int) -> None:
         """Take room for an answer that is to be made. Raises NoRoomError where others have waited for long."""
         if not place.bytes:
             await self._take(place, _MADE * most_bytes)
 
     async def send(
-        self, place: Place, size: int, write: Callable[[], Awaitable[None]], end: Callable[[], object]
+        self, place: AnswerRoom, size: int, write: Callable[[], Awaitable[None]], end: Callable[[], object]
     ) -> None:
         """Write an answer of `size` bytes in its place, or once there is room; `end` ends the connection it goes to.
 
@@ -156,7 +156,7 @@ class AnswersOut:
         writing.add_done_callback(over)
         await asyncio.shield(writing)
 
-    async def _take(self, place: Place, size: int) -> None:
+    async def _take(self, place: AnswerRoom, size: int) -> None:
         room = self._small if size <= self._most_small else self._large
         self._waiting += 1
         try:

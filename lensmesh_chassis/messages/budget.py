@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from lensmesh_chassis.answers_out import UNREAD_S, AnswersOut, NoRoomError, Place
 from lensmesh_chassis.budget import Budget
 from lensmesh_chassis.errors import Overloaded
+from lensmesh_chassis.messages.unread import UNREAD_S, AnswerRoom, AnswersOut, NoRoomError
 from lensmesh_chassis.reasons import Reason
 
 T = TypeVar("T")
@@ -132,9 +132,9 @@ class MessageBudget:
                 self._end_moment()
 
     @contextmanager
-    def account(self, method: str) -> Iterator["Account"]:
+    def account(self, method: str) -> Iterator["CallAccount"]:
         """What one call works on; leaving it gives all of that back."""
-        account = Account(self, method)
+        account = CallAccount(self, method)
         try:
             yield account
         finally:
@@ -152,7 +152,7 @@ class MessageBudget:
                 self.refused += 1
                 raise self._full() from None
 
-    async def reserve(self, place: Place, most_bytes: int) -> None:
+    async def reserve(self, place: AnswerRoom, most_bytes: int) -> None:
         """Take room for an answer of at most `most_bytes`, before it is made. Raises Overloaded where there is none."""
         if most_bytes >= SMALL_BYTES:
             self._keep_looking()
@@ -167,7 +167,7 @@ class MessageBudget:
         size: int,
         write: Callable[[], Awaitable[None]],
         *,
-        place: Place | None = None,
+        place: AnswerRoom | None = None,
         end: Callable[[], object] = lambda: None,
     ) -> None:
         """Write an answer of `size` bytes once there is room. Raises Overloaded (OVERLOADED) where there is none.
@@ -175,7 +175,7 @@ class MessageBudget:
         `place`: what was reserved for it. `end` ends the connection, where the answer is not taken while others wait
         or memory is short.
         """
-        place = place or Place()
+        place = place or AnswerRoom()
         if size < SMALL_BYTES:
             place.leave()
             await write()
@@ -318,7 +318,7 @@ class MessageBudget:
         )
 
 
-class Account:
+class CallAccount:
     """The message that one call works on."""
 
     def __init__(self, budget: MessageBudget, method: str) -> None:

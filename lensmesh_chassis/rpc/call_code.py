@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from lensmesh_chassis.status import GRPC_CODES
+from lensmesh_chassis.rpc.status import GRPC_CODES
 
 # At its deadline a caller resets the call, which gets here before the deadline does: that travels as a time-out,
 # rounded up.

@@ -15,7 +15,7 @@ MAX_UNIX_PATH_BYTES = 107
 
 
 @dataclass(frozen=True)
-class Address:
+class ListenAddress:
     """One listening address: `path` for a unix socket, else `host` and `port`, where port 0 asks for a free one."""
 
     host: str = ""
@@ -28,7 +28,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str) -> ListenAddress:
     """Read one address. Raises ValueError that says what is expected."""
     text = text.strip()
     if text.startswith("unix:"):
@@ -42,7 +42,7 @@ def parse_address(text: str) -> Address:
                 f"the unix socket path {path} has {size} bytes and the system takes {MAX_UNIX_PATH_BYTES}: "
                 "use a folder with a shorter name"
             )
-        return Address(path=path)
+        return ListenAddress(path=path)
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -50,10 +50,10 @@ def parse_address(text: str) -> Address:
         raise ValueError(f"{text!r} is no address: write an IPv6 host in brackets, [::1]:50051")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"{text!r} is no address: write host:port (port 0 to 65535) or unix:/path")
-    return Address(host=host, port=int(port))
+    return ListenAddress(host=host, port=int(port))
 
 
-def parse_addresses(text: str) -> tuple[Address, ...]:
+def parse_addresses(text: str) -> tuple[ListenAddress, ...]:
     """Read a comma-separated list of at least one address. Raises ValueError."""
     parts = [part for part in text.split(",") if part.strip()]
     if not parts:
@@ -61,7 +61,7 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
     return tuple(parse_address(part) for part in parts)
 
 
-def clear_stale_socket(address: Address) -> None:
+def clear_stale_socket(address: ListenAddress) -> None:
     """Remove a socket file that nobody listens on any more: gRPC itself would take it away from a living server too.
 
     Raises Unavailable where somebody listens, or where the file is no socket.
@@ -88,7 +88,7 @@ def clear_stale_socket(address: Address) -> None:
     raise _cannot_listen(address, "another server listens there: stop it or choose another path")
 
 
-def explain_bind_failure(address: Address, setting: str) -> Unavailable:
+def explain_bind_failure(address: ListenAddress, setting: str) -> Unavailable:
     """Find out why gRPC could not listen on `address`; it does not tell itself. `setting` names what to change."""
     if address.path:
         return _cannot_listen(address, f"check that {Path(address.path).parent} can be written, or change {setting}")
@@ -99,7 +99,7 @@ def explain_bind_failure(address: Address, setting: str) -> Unavailable:
     return _cannot_listen(address, f"the port was in use a moment ago: start again or change {setting}")
 
 
-def try_to_listen(address: Address) -> None:
+def try_to_listen(address: ListenAddress) -> None:
     """Listen on a TCP address for a moment. Raises OSError where that is refused."""
     family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
@@ -120,5 +120,5 @@ def why_not_bound(error: OSError, setting: str) -> str:
     }.get(error.errno or 0, f"{error.strerror}: change {setting}")
 
 
-def _cannot_listen(address: Address, why: str) -> Unavailable:
+def _cannot_listen(address: ListenAddress, why: str) -> Unavailable:
     return Unavailable(Reason.NOT_READY, f"cannot listen on {address}: {why}", metadata={"address": address})

@@ -13,15 +13,16 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, LensmeshError, Overloaded, Unavailable
-from lensmesh_chassis.health import Health
-from lensmesh_chassis.leaving import Leaving
 from lensmesh_chassis.limits import check_size
-from lensmesh_chassis.message_budget import MessageBudget
-from lensmesh_chassis.message_flow import MessagesIn, MessagesOut
-from lensmesh_chassis.outcome import outcome
-from lensmesh_chassis.parsing import INLINE_BYTES, parse_message
+from lensmesh_chassis.messages.budget import MessageBudget
+from lensmesh_chassis.messages.flow import MessagesIn, MessagesOut
+from lensmesh_chassis.messages.parsing import INLINE_BYTES, parse_message
+from lensmesh_chassis.process.health import Health
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.request import (
+from lensmesh_chassis.rpc.call_code import outcome
+from lensmesh_chassis.rpc.disconnect import DisconnectDetector
+from lensmesh_chassis.rpc.handlers import Interceptor, Rpc, rebuilt, streaming, unary
+from lensmesh_chassis.rpc.request_id import (
     REQUEST_ID_KEY,
     TRACE_ID_KEY,
     accepted_request_id,
@@ -29,8 +30,7 @@ from lensmesh_chassis.request import (
     request_bytes,
     request_id,
 )
-from lensmesh_chassis.shapes import Interceptor, Rpc, rebuilt, streaming, unary
-from lensmesh_chassis.status import abort
+from lensmesh_chassis.rpc.status import abort
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.metrics import CallMetrics
 from lensmesh_chassis.tls.callers import Callers
@@ -134,7 +134,7 @@ _FOR_INFO = 64
 _LEAST_WATCHERS = 256
 
 
-class Gate(Interceptor):
+class ReadinessInterceptor(Interceptor):
     """Lets calls in once the service has started and until it drains, counts those inside, and refuses more than may.
 
     `server.stop(grace)` of gRPC closes connections to calls that arrive meanwhile (grpc/grpc#37239): the chassis counts
@@ -258,7 +258,7 @@ def _later(reason: Reason, message: str) -> Unavailable:
 def in_order(
     telemetry: Sequence[grpc.aio.ServerInterceptor],
     metrics: CallMetrics,
-    gate: Gate,
+    gate: ReadinessInterceptor,
     budget: MessageBudget,
     callers: Callers | None = None,
     *,
@@ -267,4 +267,4 @@ def in_order(
     """Outermost first. What decides how a call ends is innermost: outside of it a failure would be recorded as OK."""
     known = (callers,) if callers is not None else ()
     around = [*telemetry, RequestIds(), AccessLog(), metrics, *known, gate]
-    return [MessagesOut(budget), *around, MessagesIn(budget), Errors(max_message_bytes), Leaving()]
+    return [MessagesOut(budget), *around, MessagesIn(budget), Errors(max_message_bytes), DisconnectDetector()]

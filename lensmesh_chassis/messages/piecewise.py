@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from lensmesh_chassis.packing import pack_message
-from lensmesh_chassis.parsing import INLINE_BYTES, parse_in_pieces
+from lensmesh_chassis.messages.packing import pack_message
+from lensmesh_chassis.messages.parsing import INLINE_BYTES, parse_in_pieces
 from lensmesh_chassis.telemetry.logging import get_logger
 
 _LEAST_S = 0.001

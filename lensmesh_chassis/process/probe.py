@@ -1,6 +1,6 @@
 """Asks a server's health and tells it by exit code, for container health checks:
 
-``python -m lensmesh_chassis.probe 127.0.0.1:50059 [SERVICE]`` ends with 0 where the server, or that service, is
+``python -m lensmesh_chassis.process.probe 127.0.0.1:50059 [SERVICE]`` ends with 0 where the server, or that service, is
 SERVING.
 """
 

@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh_chassis.errors import NotFound
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.status import abort
+from lensmesh_chassis.rpc.status import abort
 
 STARTING = "starting"
 DRAINING = "draining"

@@ -13,15 +13,21 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from lensmesh_chassis.addresses import Address, clear_stale_socket, explain_bind_failure, parse_address, parse_addresses
 from lensmesh_chassis.channels import Connections, server_options
 from lensmesh_chassis.errors import PreconditionFailed
-from lensmesh_chassis.health import Health, HealthServicer
-from lensmesh_chassis.interceptors import Gate, InFlight, in_order
 from lensmesh_chassis.limits import transport_bytes
-from lensmesh_chassis.memory import container_limit_bytes, give_back_free, resident_bytes
-from lensmesh_chassis.message_budget import MessageBudget
+from lensmesh_chassis.messages.budget import MessageBudget
+from lensmesh_chassis.process.addresses import (
+    ListenAddress,
+    clear_stale_socket,
+    explain_bind_failure,
+    parse_address,
+    parse_addresses,
+)
+from lensmesh_chassis.process.health import Health, HealthServicer
+from lensmesh_chassis.process.memory import container_limit_bytes, give_back_free, resident_bytes
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.rpc.interceptors import InFlight, ReadinessInterceptor, in_order
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.telemetry.bound_metrics import BoundMetrics
@@ -45,7 +51,7 @@ _PROBES_EACH = 100
 _PROBE_BYTES = 64 * 1024
 
 
-class Host:
+class GrpcListeners:
     """The gRPC server of a service, and beside it the health server and the metrics endpoint where they are set."""
 
     def __init__(
@@ -70,14 +76,14 @@ class Host:
             trim=give_back_free,
         )
         BoundMetrics(registry, self._in_flight, self.budget)
-        gate = Gate(health, self._started, draining, self._in_flight)
+        readiness = ReadinessInterceptor(health, self._started, draining, self._in_flight)
         identities = parse_identities(settings.tls_client_ids)
         callers = Callers(identities) if identities else None
         self.server = grpc.aio.server(
             interceptors=in_order(
                 tracing.server_interceptors(tracer_provider),
                 CallMetrics(registry),
-                gate,
+                readiness,
                 self.budget,
                 callers,
                 max_message_bytes=settings.max_message_bytes,
@@ -100,7 +106,7 @@ class Host:
         self.metrics_address = ""
 
     async def start(self, services: Sequence[str]) -> None:
-        """Answer from now on: health and reflection, and calls with UNAVAILABLE until `let_in`.
+        """Answer from now on: health and reflection, and calls with UNAVAILABLE until `accept_calls`.
 
         Raises a LensmeshError that names the address, file or setting in the way; to be stopped in any case.
         """
@@ -127,8 +133,8 @@ class Host:
             await self._health_server.start()
         _write_ready_file(self._settings.ready_file, self.addresses, self.health_address, self.metrics_address)
 
-    def let_in(self) -> None:
-        """The service can work: calls come in."""
+    def accept_calls(self) -> None:
+        """Take calls from now on: the service can work."""
         self._started.set()
         self._health.started()
 
@@ -162,8 +168,8 @@ class Host:
 
 
 def _bind(
-    server: grpc.aio.Server, wanted: Address, credentials: grpc.ServerCredentials | None, setting: str
-) -> Address:
+    server: grpc.aio.Server, wanted: ListenAddress, credentials: grpc.ServerCredentials | None, setting: str
+) -> ListenAddress:
     if wanted.path:
         clear_stale_socket(wanted)
     try:
@@ -175,7 +181,7 @@ def _bind(
         raise explain_bind_failure(wanted, setting) from error
     if not port:
         raise explain_bind_failure(wanted, setting)
-    return wanted if wanted.path else Address(host=wanted.host, port=port)
+    return wanted if wanted.path else ListenAddress(host=wanted.host, port=port)
 
 
 def _write_ready_file(name: str, addresses: Sequence[str], health: str, metrics: str) -> None:

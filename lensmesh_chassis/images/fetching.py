@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lensmesh_chassis.budget import Budget
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Unavailable
-from lensmesh_chassis.fetch_settings import FetchPolicy
-from lensmesh_chassis.public_addresses import is_public
+from lensmesh_chassis.images.fetch_settings import FetchPolicy
+from lensmesh_chassis.images.public_addresses import is_public
 from lensmesh_chassis.reasons import Reason
 
 if TYPE_CHECKING:

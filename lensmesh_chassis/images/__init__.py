@@ -1,0 +1,1 @@
+"""Images of requests: read from messages, or fetched by address."""
