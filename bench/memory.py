@@ -32,8 +32,8 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_cli.supervisor import MeshOptions, Supervisor
 from lensmesh_client.bulk import WRITE_MET_THE_END
+from lensmesh_local.supervisor import MeshOptions, Supervisor
 
 MIB = 2**20
 MANIFESTS = Path(__file__).parent.parent / "deploy" / "kubernetes" / "base"

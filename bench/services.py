@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lensmesh_cli.managed import Managed, Spec
-from lensmesh_cli.supervisor import serves
+from lensmesh_local.process import Managed, Spec
+from lensmesh_local.supervisor import serves
 
 LOCAL = "127.0.0.1:0"
 START_S = 900.0

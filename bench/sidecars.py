@@ -24,12 +24,12 @@ from typing import Any
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_cli.managed import Managed, Spec
-from lensmesh_cli.sidecars.certificates import Authority
-from lensmesh_cli.sidecars.local import write
-from lensmesh_cli.sidecars.model import Egress, Inbound, Place, Sidecar, Trust
-from lensmesh_cli.sidecars.ports import Reserved
-from lensmesh_cli.supervisor import serves
+from lensmesh_local.process import Managed, Spec
+from lensmesh_local.sidecars.certificates import Authority
+from lensmesh_local.sidecars.local import write
+from lensmesh_local.sidecars.model import Egress, Inbound, Place, Sidecar, Trust
+from lensmesh_local.sidecars.ports import Reserved
+from lensmesh_local.supervisor import serves
 
 LOCAL = "127.0.0.1"
 
@@ -92,7 +92,7 @@ class Setting:
         await self._run(
             Spec(
                 name=name,
-                module="lensmesh_cli.sidecars.process",
+                module="lensmesh_local.sidecars.process",
                 arguments=(str(write(sidecar, folder)), str(ready)),
                 ready_file=ready,
                 log_file=folder / "log",

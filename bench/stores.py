@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lensmesh_cli.postgres_server import PostgresServer
+from lensmesh_local.postgres.server import PostgresServer
 from search_svc.app import make_store
 from search_svc.filters import Equals, Filter
 from search_svc.model import (

@@ -35,7 +35,7 @@ from PIL import Image
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from lensmesh_cli.jaeger import configuration
+from lensmesh_local.jaeger import configuration
 
 MODES = {
     "off": {},

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from lensmesh_cli.sidecars.bootstrap import bootstrap
-from lensmesh_cli.sidecars.model import (
+from lensmesh_local.sidecars.bootstrap import bootstrap
+from lensmesh_local.sidecars.model import (
     CALLERS_OF_ROUTER,
     CALLS,
     EGRESS,
@@ -27,7 +27,7 @@ from lensmesh_cli.sidecars.model import (
     Sidecar,
     Trust,
 )
-from lensmesh_cli.sidecars.secrets import secret_files
+from lensmesh_local.sidecars.secrets import secret_files
 
 _HERE = Path(__file__).resolve().parent
 COMPONENTS = _HERE / "kubernetes" / "components"
@@ -36,7 +36,7 @@ ANYWHERE, LOOPBACK = "0.0.0.0", "127.0.0.1"
 ADMIN, METRICS, PUBLIC = 9901, 9902, 8443
 CERTIFICATES, PUBLIC_CERTIFICATES, CONFIGURATION = "/var/run/lensmesh/tls", "/var/run/lensmesh/edge-tls", "/etc/envoy"
 
-HEAD = "# Made by `make docs` from lensmesh_cli/sidecars/; edit that.\n"
+HEAD = "# Made by `make docs` from lensmesh_local/sidecars/; edit that.\n"
 IDENTITIES_HEAD = """\
 # Made by `make docs` from deploy/generate.py; edit that.
 # One for each service and for the edge, and one for a client inside the cluster that speaks mutual TLS itself. Each

@@ -30,8 +30,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from lensmesh_cli.demo.samples import Sample, draw_scenes
-from lensmesh_cli.supervisor import MeshOptions, Supervisor
 from lensmesh_client import Client, IngestItem, LensmeshError
+from lensmesh_local.supervisor import MeshOptions, Supervisor
 from tests.observability.prometheus import SERVICES, Prometheus, prometheus
 from tests.tools import find
 

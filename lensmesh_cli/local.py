@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lensmesh_cli import stores
 from lensmesh_cli.console import Exit, Repeats, err, fail, note
-from lensmesh_cli.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
+from lensmesh_local.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
 
 if TYPE_CHECKING:
     from lensmesh_client import MeshStatus

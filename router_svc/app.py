@@ -19,26 +19,26 @@ from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from lensmesh_chassis.tls.credentials import peer_security
 from router_svc.caption import CaptionerProxy
-from router_svc.catalog import Catalog
+from router_svc.collection_cache import CollectionCache
 from router_svc.cut import CallLimits
-from router_svc.directory import Directory
 from router_svc.encoder import EncoderProxy
-from router_svc.ingest.front import Ingestion
-from router_svc.ingest.mesh import Mesh
-from router_svc.ingest.meter import IngestMeter
+from router_svc.ingest.dependencies import Dependencies
+from router_svc.ingest.ingestion import Ingestion
+from router_svc.ingest.metrics import IngestMetrics
 from router_svc.limits import JoinedLimits
-from router_svc.peers.fleet import Fleet, Peer
-from router_svc.peers.kinds import Kind
-from router_svc.peers.models import Captioners, Encoders
-from router_svc.peers.roster import Roster
-from router_svc.peers.stores import Stores
-from router_svc.peers.stubs import CaptionerStub, EncoderStub, SearchStub
-from router_svc.search import Searching
+from router_svc.model_directory import ModelDirectory
+from router_svc.search import SearchHandler
 from router_svc.search_proxy import SearchProxy
 from router_svc.service import RouterServicer
 from router_svc.settings import RouterSettings
 from router_svc.status import MeshStatus
 from router_svc.stream import StreamLimits
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.models import Captioners, Encoders
+from router_svc.upstreams.monitor import ReplicaMonitor
+from router_svc.upstreams.pool import Upstream, UpstreamPool
+from router_svc.upstreams.stores import Stores
+from router_svc.upstreams.stubs import CaptionerStub, EncoderStub, SearchStub
 
 S = TypeVar("S")
 # As often as the service config of the other channels tries a call.
@@ -59,7 +59,7 @@ class RouterApp:
         # Two are enough: hashing is faster than any network that brings the bytes.
         self._hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="digest")
         self._fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
-        self._roster = Roster(
+        self._monitor = ReplicaMonitor(
             self._targets,
             security=self._security,
             probe_s=settings.probe_seconds,
@@ -68,19 +68,19 @@ class RouterApp:
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         """Adds RouterService and the contracts that are passed on."""
-        settings, runtime, roster = self._settings, self._runtime, self._roster
-        directory = Directory(
-            roster,
+        settings, runtime, monitor = self._settings, self._runtime, self._monitor
+        directory = ModelDirectory(
+            monitor,
             default_space=settings.default_space,
             own_limits=CallLimits(settings.max_items, settings.max_message_bytes),
         )
-        encoders = Encoders(self._fleet(Kind.ENCODER, EncoderStub), directory)
-        captioners = Captioners(self._fleet(Kind.CAPTIONER, CaptionerStub), directory)
-        stores = Stores(self._fleet(Kind.SEARCH, SearchStub))
-        catalog = Catalog(
+        encoders = Encoders(self._pool(Kind.ENCODER, EncoderStub), directory)
+        captioners = Captioners(self._pool(Kind.CAPTIONER, CaptionerStub), directory)
+        stores = Stores(self._pool(Kind.SEARCH, SearchStub))
+        collection_cache = CollectionCache(
             stores, directory, default=settings.default_collection, believed_s=settings.collection_cache_seconds
         )
-        limits = JoinedLimits(settings, roster)
+        limits = JoinedLimits(settings, monitor)
         streams = StreamLimits(
             max_items=settings.max_items,
             max_message_bytes=settings.max_message_bytes,
@@ -89,12 +89,14 @@ class RouterApp:
             all_streams=Budget(settings.all_in_flight_bytes),
             draining=runtime.draining,
         )
-        mesh = Mesh(settings, encoders, captioners, stores, directory, catalog, self._hashing, self._fetcher)
+        mesh = Dependencies(
+            settings, encoders, captioners, stores, directory, collection_cache, self._hashing, self._fetcher
+        )
         router = RouterServicer(
             settings,
-            MeshStatus(roster, limits, runtime, settings.default_collection),
-            Ingestion(mesh, streams, IngestMeter(runtime.registry, lambda: streams.all_streams.held)),
-            Searching(encoders, stores, catalog, self._fetcher),
+            MeshStatus(monitor, limits, runtime, settings.default_collection),
+            Ingestion(mesh, streams, IngestMetrics(runtime.registry, lambda: streams.all_streams.held)),
+            SearchHandler(encoders, stores, collection_cache, self._fetcher),
             runtime.draining,
         )
         router_pb2_grpc.add_RouterServiceServicer_to_server(router, server)
@@ -109,18 +111,18 @@ class RouterApp:
 
     async def start(self) -> None:
         """Learns what the mesh serves, as far as it answers now."""
-        await self._roster.start()
+        await self._monitor.start()
 
     async def stop(self) -> None:
         """Closes every connection."""
-        await self._roster.stop()
+        await self._monitor.stop()
         for channel in self._channels:
             await channel.close()
         self._hashing.shutdown(wait=False)
         await self._fetcher.aclose()
 
-    def _fleet(self, kind: Kind, stub: Callable[[grpc.aio.Channel], S]) -> Fleet[S]:
-        peers = []
+    def _pool(self, kind: Kind, stub: Callable[[grpc.aio.Channel], S]) -> UpstreamPool[S]:
+        upstreams = []
         # gRPC would send a call whose replica ended under it to the next one, which it may end as well: see Suspects.
         own_tries = kind is not Kind.SEARCH
         for target in self._targets[kind]:
@@ -134,13 +136,13 @@ class RouterApp:
                 tracer_provider=self._runtime.tracer_provider,
             )
             self._channels.append(channel)
-            peers.append(Peer(target, stub(cast(grpc.aio.Channel, PiecewiseChannel(channel)))))
-        return Fleet(
+            upstreams.append(Upstream(target, stub(cast(grpc.aio.Channel, PiecewiseChannel(channel)))))
+        return UpstreamPool(
             kind,
-            peers,
+            upstreams,
             draining=self._runtime.draining,
             call_s=self._settings.call_seconds,
-            unreachable=functools.partial(self._roster.unreachable, kind),
+            unreachable=functools.partial(self._monitor.unreachable, kind),
             tries=MODEL_TRIES if own_tries else 1,
-            why=functools.partial(self._roster.why, kind),
+            why=functools.partial(self._monitor.why, kind),
         )

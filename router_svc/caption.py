@@ -13,15 +13,15 @@ from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.deadline import deadline_of
-from router_svc.directory import Directory
-from router_svc.gather import Gatherer
 from router_svc.limits import JoinedLimits
-from router_svc.peers.batches import failure_of
-from router_svc.peers.fleet import Patience
-from router_svc.peers.kinds import Kind
-from router_svc.peers.models import Captioners, image_bytes
+from router_svc.micro_batcher import MicroBatcher
+from router_svc.model_directory import ModelDirectory
 from router_svc.settings import RouterSettings
 from router_svc.stream import StreamLimits, answers, as_they_are, first_message
+from router_svc.upstreams.batch_call import failure_of
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.models import Captioners, image_bytes
+from router_svc.upstreams.pool import Patience
 
 
 class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
@@ -32,7 +32,7 @@ class CaptionerProxy(caption_pb2_grpc.CaptionerServiceServicer):
         settings: RouterSettings,
         runtime: Runtime[RouterSettings],
         captioners: Captioners,
-        directory: Directory,
+        directory: ModelDirectory,
         limits: JoinedLimits,
         streams: StreamLimits,
     ) -> None:
@@ -110,7 +110,7 @@ class _StreamWork:
             # A stream's items travel in unary calls, where the default would be the other lane.
             self._options.priority = common_pb2.PRIORITY_BULK
         self._patience = Patience(away_s=settings.wait_seconds, busy_s=settings.wait_seconds)
-        self._images: Gatherer[common_pb2.Image, caption_pb2.CaptionResult] = Gatherer(
+        self._images: MicroBatcher[common_pb2.Image, caption_pb2.CaptionResult] = MicroBatcher(
             self._describe,
             size_of=image_bytes,
             max_items=settings.batch_items,
@@ -128,7 +128,7 @@ class _StreamWork:
 
     async def choose_model(self) -> None:
         """Raises MODEL_NOT_SERVED for the whole stream, before an item is read."""
-        await self._captioners.fleet.patiently(
+        await self._captioners.pool.patiently(
             lambda: self._captioners.directory.captioners(self._options.model), self._patience, deadline=self._deadline
         )
 

@@ -14,15 +14,15 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.deadline import deadline_of
-from router_svc.directory import Directory
-from router_svc.gather import Gatherer
 from router_svc.limits import JoinedLimits
-from router_svc.peers.batches import failure_of
-from router_svc.peers.fleet import Patience
-from router_svc.peers.kinds import Kind
-from router_svc.peers.models import Encoders, image_bytes, text_bytes
+from router_svc.micro_batcher import MicroBatcher
+from router_svc.model_directory import ModelDirectory
 from router_svc.settings import RouterSettings
 from router_svc.stream import StreamLimits, answers, as_they_are, first_message
+from router_svc.upstreams.batch_call import failure_of
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.models import Encoders, image_bytes, text_bytes
+from router_svc.upstreams.pool import Patience
 
 
 class EncoderProxy(encoder_pb2_grpc.EncoderServiceServicer):
@@ -33,7 +33,7 @@ class EncoderProxy(encoder_pb2_grpc.EncoderServiceServicer):
         settings: RouterSettings,
         runtime: Runtime[RouterSettings],
         encoders: Encoders,
-        directory: Directory,
+        directory: ModelDirectory,
         limits: JoinedLimits,
         streams: StreamLimits,
     ) -> None:
@@ -120,7 +120,7 @@ class _StreamWork:
             # A stream's items travel in unary calls, where the default would be the other lane.
             self._options.priority = common_pb2.PRIORITY_BULK
         self._patience = Patience(away_s=settings.wait_seconds, busy_s=settings.wait_seconds)
-        self._images: Gatherer[common_pb2.Image, encoder_pb2.EncodeResult] = Gatherer(
+        self._images: MicroBatcher[common_pb2.Image, encoder_pb2.EncodeResult] = MicroBatcher(
             self._encode_images,
             size_of=image_bytes,
             max_items=settings.batch_items,
@@ -129,7 +129,7 @@ class _StreamWork:
             step="encode",
             failure_of=failure_of,
         )
-        self._texts: Gatherer[str, encoder_pb2.EncodeResult] = Gatherer(
+        self._texts: MicroBatcher[str, encoder_pb2.EncodeResult] = MicroBatcher(
             self._encode_texts,
             size_of=text_bytes,
             max_items=settings.batch_items,
@@ -148,7 +148,7 @@ class _StreamWork:
 
     async def choose_space(self) -> None:
         """Settles the space for the whole stream. Raises SPACE_NOT_SERVED before an item is read."""
-        self._options.space_id = await self._encoders.fleet.patiently(
+        self._options.space_id = await self._encoders.pool.patiently(
             lambda: self._encoders.space(self._options), self._patience, deadline=self._deadline
         )
 

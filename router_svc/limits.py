@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from lensmesh.common.v1 import common_pb2
-from router_svc.peers.kinds import Kind
-from router_svc.peers.replica import Replica
-from router_svc.peers.roster import Roster
 from router_svc.settings import RouterSettings
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.monitor import ReplicaMonitor
+from router_svc.upstreams.replica import Replica
 
 _TIGHTEST = (
     "max_message_bytes",
@@ -43,9 +43,9 @@ def tightest(limits: Sequence[common_pb2.Limits]) -> common_pb2.Limits:
 class JoinedLimits:
     """Limits as callers of the router see them."""
 
-    def __init__(self, settings: RouterSettings, roster: Roster) -> None:
+    def __init__(self, settings: RouterSettings, monitor: ReplicaMonitor) -> None:
         self._settings = settings
-        self._roster = roster
+        self._monitor = monitor
 
     def of(self, kind: Kind) -> common_pb2.Limits:
         """For one service's contract passed on.
@@ -53,7 +53,7 @@ class JoinedLimits:
         The router cuts batches of the model services, so the items are its own; what search does in one transaction is
         never cut.
         """
-        told = list(_told(self._roster.replicas(kind)))
+        told = list(_told(self._monitor.replicas(kind)))
         own = common_pb2.Limits(max_message_bytes=self._settings.max_message_bytes)
         joined = tightest([own, *told])
         if kind is not Kind.SEARCH:

@@ -19,11 +19,11 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.answer_sizes import items_of
-from router_svc.catalog import Catalog
-from router_svc.peers.models import Encoders
-from router_svc.peers.stores import Stores
-from router_svc.peers.together import together
+from router_svc.collection_cache import CollectionCache
 from router_svc.queries import check_search, from_store, to_store
+from router_svc.upstreams.models import Encoders
+from router_svc.upstreams.stores import Stores
+from router_svc.upstreams.together import together
 
 
 @dataclass(slots=True)
@@ -71,13 +71,13 @@ class _Query:
         return self.search.fetched.get(self.index, self.query.image)
 
 
-class Searching:
+class SearchHandler:
     """Answers RouterService.Search and BatchSearch."""
 
-    def __init__(self, encoders: Encoders, stores: Stores, catalog: Catalog, fetcher: Fetcher) -> None:
+    def __init__(self, encoders: Encoders, stores: Stores, collection_cache: CollectionCache, fetcher: Fetcher) -> None:
         self._encoders = encoders
         self._stores = stores
-        self._catalog = catalog
+        self._collection_cache = collection_cache
         self._fetcher = fetcher
 
     async def one(self, request: router_pb2.SearchRequest, deadline: float | None) -> router_pb2.SearchResponse:
@@ -89,11 +89,11 @@ class Searching:
             if error.reason is not Reason.SPACE_MISMATCH or not asked_in_words:
                 raise
             # The collection was made anew with another space since its definition was read.
-            self._catalog.forget(self._catalog.name(request.collection))
+            self._collection_cache.forget(self._collection_cache.name(request.collection))
             return await self._one(request, deadline)
 
     async def _one(self, request: router_pb2.SearchRequest, deadline: float | None) -> router_pb2.SearchResponse:
-        search = _Search(request, self._catalog.name(request.collection), "")
+        search = _Search(request, self._collection_cache.name(request.collection), "")
         span = trace.get_current_span()
         span.set_attributes({spans.COLLECTION: search.collection, spans.LANE: "interactive"})
         if spans.shows_content():
@@ -121,7 +121,7 @@ class Searching:
     ) -> router_pb2.BatchSearchResponse:
         """One result per search, in order. Raises what fails the store's whole call."""
         searches = [
-            _Search(request, self._catalog.name(request.collection), f"searches[{index}].")
+            _Search(request, self._collection_cache.name(request.collection), f"searches[{index}].")
             for index, request in enumerate(requests)
         ]
         async with self._fetcher.for_call(_fetch_seconds(deadline)) as fetches:
@@ -177,7 +177,7 @@ class Searching:
 
     def _refused(self, search: _Search, error: LensmeshError) -> LensmeshError:
         if error.reason in (Reason.COLLECTION_NOT_FOUND, Reason.SPACE_MISMATCH, Reason.SPACE_UNKNOWN):
-            self._catalog.forget(search.collection)
+            self._collection_cache.forget(search.collection)
         return from_store(error, search.prefix)
 
     async def _prepare(self, searches: Sequence[_Search], deadline: float | None, fetches: Fetching) -> None:
@@ -230,7 +230,7 @@ class Searching:
     async def _space(self, query: _Query, deadline: float | None) -> str:
         """VectorSpace.id that a query is asked in; its name is kept for the store."""
         search = query.search
-        collection = await self._catalog.get(search.collection, deadline=deadline)
+        collection = await self._collection_cache.get(search.collection, deadline=deadline)
         asked = query.query.space
         for named in collection.spaces:
             if asked in ("", named.name):

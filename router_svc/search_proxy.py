@@ -13,10 +13,10 @@ from lensmesh_chassis.process.server import Runtime
 from router_svc.answer_sizes import items_of
 from router_svc.deadline import deadline_of
 from router_svc.limits import JoinedLimits
-from router_svc.peers.kinds import Kind
-from router_svc.peers.stores import Stores
-from router_svc.peers.stubs import SearchStub
 from router_svc.settings import RouterSettings
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.stores import Stores
+from router_svc.upstreams.stubs import SearchStub
 
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A")

@@ -8,8 +8,8 @@ from typing import Any
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.limits import check_filters, check_items
 from router_svc.deadline import deadline_of
-from router_svc.ingest.front import Ingestion
-from router_svc.search import Searching
+from router_svc.ingest.ingestion import Ingestion
+from router_svc.search import SearchHandler
 from router_svc.settings import RouterSettings
 from router_svc.status import MeshStatus
 from router_svc.stream import first_message
@@ -23,7 +23,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         settings: RouterSettings,
         status: MeshStatus,
         ingestion: Ingestion,
-        searching: Searching,
+        searching: SearchHandler,
         draining: asyncio.Event,
     ) -> None:
         self._settings = settings

@@ -6,8 +6,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from lensmesh_chassis.images.fetch_settings import FetchSettings
-from router_svc.peers.kinds import Kind
-from router_svc.peers.targets import parse_targets
+from router_svc.upstreams.discovery import parse_targets
+from router_svc.upstreams.kinds import Kind
 
 MIB = 1 << 20
 

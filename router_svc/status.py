@@ -4,10 +4,10 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.process.server import Runtime
 from router_svc.limits import JoinedLimits
-from router_svc.peers.kinds import Kind
-from router_svc.peers.replica import Condition, Info, Replica
-from router_svc.peers.roster import Roster
 from router_svc.settings import RouterSettings
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.monitor import ReplicaMonitor
+from router_svc.upstreams.replica import Condition, Info, Replica
 
 _HEALTH = {
     Condition.SERVING: router_pb2.HEALTH_SERVING,
@@ -20,17 +20,17 @@ class MeshStatus:
     """Asks every replica now, and tells what each said."""
 
     def __init__(
-        self, roster: Roster, limits: JoinedLimits, runtime: Runtime[RouterSettings], default_collection: str
+        self, monitor: ReplicaMonitor, limits: JoinedLimits, runtime: Runtime[RouterSettings], default_collection: str
     ) -> None:
-        self._roster = roster
+        self._monitor = monitor
         self._limits = limits
         self._runtime = runtime
         self._default_collection = default_collection
 
     async def get(self) -> router_pb2.GetStatusResponse:
         """Every replica of every service, the unreachable ones included, in the order of the settings."""
-        await self._roster.refresh()
-        replicas = [replica for kind in Kind for replica in self._roster.replicas(kind)]
+        await self._monitor.refresh()
+        replicas = [replica for kind in Kind for replica in self._monitor.replicas(kind)]
         return router_pb2.GetStatusResponse(
             services=[_status(replica) for replica in replicas],
             limits=self._limits.of_all(replicas),

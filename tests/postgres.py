@@ -78,7 +78,7 @@ class PostgresForTests:
             self._ready.unlink(missing_ok=True)
             with log.open("ab") as written:
                 # It ends with this process, however that ends.
-                command = [sys.executable, "-m", "lensmesh_cli.child", "lensmesh_cli.database"]
+                command = [sys.executable, "-m", "lensmesh_local.child", "lensmesh_local.database"]
                 command += [str(self._folder), str(self._ready)]
                 self._keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=written, stderr=written)
             until = time.monotonic() + START_S

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lensmesh_cli.managed import Managed, Spec
-from lensmesh_cli.supervisor import serves
+from lensmesh_local.process import Managed, Spec
+from lensmesh_local.supervisor import serves
 
 PATIENCE_S = 300.0
 

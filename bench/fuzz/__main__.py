@@ -27,7 +27,7 @@ from bench.fuzz.callers import Answers, Bystander, Named, encode, ingest
 from bench.fuzz.hostile import hostile
 from bench.fuzz.mutants import mutants
 from bench.fuzz.seeds import seeds
-from lensmesh_cli.supervisor import MeshOptions, Supervisor
+from lensmesh_local.supervisor import MeshOptions, Supervisor
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("router", "encoder", "caption", "search")

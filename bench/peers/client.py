@@ -83,7 +83,7 @@ def server(kind: str, model: str, most: str, instances: int) -> Iterator[tuple[i
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     # As a child that ends when we do, however we end.
-    command = [sys.executable, "-m", "lensmesh_cli.child", f"bench.peers.{kind}_server"]
+    command = [sys.executable, "-m", "lensmesh_local.child", f"bench.peers.{kind}_server"]
     command += [str(port), model, most, str(instances)]
     # What it says goes where our own errors go: standard output is for answers.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, start_new_session=True)

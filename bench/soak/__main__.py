@@ -29,7 +29,7 @@ from bench.soak.callers import Callers
 from bench.soak.overload import DONE, SENT, Flood
 from bench.soak.samples import SERVICES, Sampler
 from bench.soak.verdict import TOLERANCES, Tolerance, judge
-from lensmesh_cli.supervisor import MeshOptions, Supervisor
+from lensmesh_local.supervisor import MeshOptions, Supervisor
 
 # Full within the warm-up, so that a cache that fills as it should is not taken for a leak. What floods meets none.
 CACHE_BYTES = 4 * 2**20

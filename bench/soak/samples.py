@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from lensmesh_cli.managed import Managed
+from lensmesh_local.process import Managed
 
 SERVICES = ("router", "encoder", "caption", "search")
 

@@ -67,10 +67,10 @@ def up(
     """A whole mesh on this machine: four services and a PostgreSQL, kept running until Ctrl-C."""
     if mock and (model or caption_model):
         fail("--mock goes without --model and --caption-model", Exit.USAGE)
-    from lensmesh_cli.jaeger import HOW_TO_GET_ONE, find_jaeger
     from lensmesh_cli.local import check_parts, draft_of, run_until_signal
-    from lensmesh_cli.sidecars.model import EGRESS
-    from lensmesh_cli.supervisor import PORTS, MeshOptions
+    from lensmesh_local.jaeger import HOW_TO_GET_ONE, find_jaeger
+    from lensmesh_local.sidecars.model import EGRESS
+    from lensmesh_local.supervisor import PORTS, MeshOptions
 
     missing = check_parts(mock=mock, store_url=store_url, sidecars=sidecars)
     if sidecars and port + max(PORTS.values()) + EGRESS > 65535 and not free_ports:

@@ -15,7 +15,7 @@ from lensmesh_cli.demo.samples import Sample, draw_scenes, own_images
 from lensmesh_cli.demo.searches import Searches
 from lensmesh_cli.local import WHAT_MODELS_KNOW, Interrupted, announce, supervised, with_signals
 from lensmesh_cli.page import Page
-from lensmesh_cli.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
+from lensmesh_local.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

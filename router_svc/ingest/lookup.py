@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from google.protobuf import struct_pb2
 
 from lensmesh.search.v1 import search_pb2
-from router_svc.ingest.plan import Plan, StoredItem, Terms, Wanted, plan
-from router_svc.peers.fleet import Patience
-from router_svc.peers.stores import Stores
-from router_svc.peers.together import together
+from router_svc.ingest.plan import ItemPlan, StoredItem, Terms, Wanted, plan
+from router_svc.upstreams.pool import Patience
+from router_svc.upstreams.stores import Stores
+from router_svc.upstreams.together import together
 
 # One item of each content is enough; an image stored under thousands of ids is not read to its end.
 MAX_PAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LookupResult:
     """What is to be done for one image, and the stored items it takes something from."""
 
-    plan: Plan
+    plan: ItemPlan
     own: search_pb2.Item | None
     """The item of its id, as the plan knows it."""
-    givers: Mapping[str, search_pb2.Item]
+    donors: Mapping[str, search_pb2.Item]
     """By Item.id, with their vectors: all that the plan names."""
 
 
@@ -38,29 +38,31 @@ class Lookup:
         self._patience = patience
         self._deadline = deadline
 
-    async def run(self, batch: Sequence[Wanted]) -> list[Found]:
+    async def run(self, batch: Sequence[Wanted]) -> list[LookupResult]:
         """One finding per image, in order. Raises what the store raises."""
         own, alike = await self._both(batch)
         plans = [self._plan(wanted, own.get(wanted.id), alike.get(wanted.digest, ())) for wanted in batch]
-        ids = sorted({giver for made in plans if not made.unchanged for giver in _givers(made)})
-        givers = await self._get(ids, search_pb2.ITEM_VIEW_FULL) if ids else {}
+        ids = sorted({donor for made in plans if not made.unchanged for donor in _donors(made)})
+        donors = await self._get(ids, search_pb2.ITEM_VIEW_FULL) if ids else {}
         return [
-            Found(made, own.get(wanted.id), givers) if made.unchanged else self._of_givers(wanted, made, own, givers)
+            LookupResult(made, own.get(wanted.id), donors)
+            if made.unchanged
+            else self._of_donors(wanted, made, own, donors)
             for wanted, made in zip(batch, plans, strict=True)
         ]
 
-    def _of_givers(
-        self, wanted: Wanted, first: Plan, own: Mapping[str, search_pb2.Item], givers: Mapping[str, search_pb2.Item]
-    ) -> Found:
+    def _of_donors(
+        self, wanted: Wanted, first: ItemPlan, own: Mapping[str, search_pb2.Item], donors: Mapping[str, search_pb2.Item]
+    ) -> LookupResult:
         """Plan again with the items as they came the second time, with their vectors.
 
         Between the two questions any of them may have been deleted, or replaced by another image under its id: only
         what one answer tells together, the digest and the vectors and the caption, belongs together.
         """
-        names = _givers(first)
-        mine = (givers if wanted.id in names else own).get(wanted.id)
-        others = [givers[name] for name in sorted(names) if name in givers]
-        return Found(self._plan(wanted, mine, others), mine, givers)
+        names = _donors(first)
+        mine = (donors if wanted.id in names else own).get(wanted.id)
+        others = [donors[name] for name in sorted(names) if name in donors]
+        return LookupResult(self._plan(wanted, mine, others), mine, donors)
 
     async def _both(
         self, batch: Sequence[Wanted]
@@ -77,7 +79,7 @@ class Lookup:
         await together([ask_own(), ask_alike()])
         return own, alike
 
-    def _plan(self, wanted: Wanted, mine: search_pb2.Item | None, alike: Sequence[search_pb2.Item]) -> Plan:
+    def _plan(self, wanted: Wanted, mine: search_pb2.Item | None, alike: Sequence[search_pb2.Item]) -> ItemPlan:
         others = [stored_item(item) for item in alike if item.id != wanted.id]
         return plan(wanted, self._terms, stored_item(mine) if mine is not None else None, others)
 
@@ -130,5 +132,5 @@ def stored_item(item: search_pb2.Item) -> StoredItem:
     )
 
 
-def _givers(made: Plan) -> set[str]:
+def _donors(made: ItemPlan) -> set[str]:
     return {*made.take.values(), *([made.caption_from] if made.caption_from else [])}

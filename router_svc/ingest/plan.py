@@ -64,7 +64,7 @@ class CaptionSource(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ItemPlan:
     """What is to be done for one item."""
 
     unchanged: bool
@@ -79,7 +79,7 @@ class Plan:
     """The stored image_uri, where the caller gives none for the same image."""
 
 
-def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[StoredItem]) -> Plan:
+def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[StoredItem]) -> ItemPlan:
     """What `wanted` needs, where `own` is the item of its id and `alike` are stored items of the same content.
 
     A stored item of another content gives nothing: its vectors, caption and image_uri are of another image. Metadata is
@@ -93,16 +93,18 @@ def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[S
         for name in donor.spaces if donor is same else donor.spaces & set(terms.spaces):
             take.setdefault(name, donor.id)
     encode = tuple(name for name in terms.spaces if name not in take)
-    source, giver = _caption(wanted, terms, same, donors)
+    source, caption_donor = _caption(wanted, terms, same, donors)
     unchanged = (
         same is not None
         and not encode
-        and all(giver_id == same.id for giver_id in take.values())
+        and all(donor_id == same.id for donor_id in take.values())
         and metadata_stands(wanted.metadata, same.metadata, terms)
         and wanted.image_uri in ("", same.image_uri)
-        and _caption_stands(wanted, same, source, giver)
+        and _caption_stands(wanted, same, source, caption_donor)
     )
-    return Plan(unchanged, encode, take, source, giver, same.image_uri if same and not wanted.image_uri else "")
+    return ItemPlan(
+        unchanged, encode, take, source, caption_donor, same.image_uri if same and not wanted.image_uri else ""
+    )
 
 
 def _caption(
@@ -135,12 +137,12 @@ def metadata_stands(carried: Mapping[str, object], stored: Mapping[str, object],
     return all(name in stored and terms.same_value(stored[name], value) for name, value in carried.items())
 
 
-def _caption_stands(wanted: Wanted, same: StoredItem, source: CaptionSource, giver: str) -> bool:
+def _caption_stands(wanted: Wanted, same: StoredItem, source: CaptionSource, donor: str) -> bool:
     match source:
         case CaptionSource.CALLER:
             return same.caption == wanted.caption and not same.caption_model
         case CaptionSource.STORED:
-            return giver == same.id
+            return donor == same.id
         case CaptionSource.NOWHERE:
             return same.caption is None
         case CaptionSource.MODEL:

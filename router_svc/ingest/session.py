@@ -14,16 +14,16 @@ from lensmesh_chassis.errors import LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
+from router_svc.ingest.dependencies import Dependencies, Waits
 from router_svc.ingest.items import Incoming
-from router_svc.ingest.lookup import Found
-from router_svc.ingest.mesh import Mesh, Waits
+from router_svc.ingest.lookup import LookupResult
+from router_svc.ingest.options import ResolvedOptions
 from router_svc.ingest.plan import CaptionSource, Terms, Wanted, metadata_stands
 from router_svc.ingest.steps import Steps
-from router_svc.ingest.terms import Asked
 from router_svc.ingest.turns import fold
-from router_svc.ingest.writer import Written
-from router_svc.peers.faults import is_away, is_busy
-from router_svc.peers.together import together
+from router_svc.ingest.writer import WriteResult
+from router_svc.upstreams.errors import is_away, is_busy
+from router_svc.upstreams.together import together
 
 # As spans tell them.
 _OUTCOMES = {
@@ -51,11 +51,11 @@ class Session:
 
     def __init__(
         self,
-        mesh: Mesh,
-        asked: Asked,
+        mesh: Dependencies,
+        asked: ResolvedOptions,
         waits: Waits,
         *,
-        settle: Callable[[], Awaitable[Asked]],
+        settle: Callable[[], Awaitable[ResolvedOptions]],
         prefix: str = "",
         deadline: float | None = None,
     ) -> None:
@@ -127,7 +127,7 @@ class Session:
         async with self._settling:
             if self._steps is not steps:
                 return
-            self._mesh.catalog.forget(steps.asked.collection)
+            self._mesh.collection_cache.forget(steps.asked.collection)
             asked = await self._settle()
             if asked.identity != steps.asked.identity:
                 self._left.append(steps)
@@ -135,7 +135,7 @@ class Session:
             elif error.reason is not Reason.COLLECTION_NOT_FOUND:
                 raise error
 
-    def _steps_for(self, asked: Asked) -> Steps:
+    def _steps_for(self, asked: ResolvedOptions) -> Steps:
         return Steps(self._mesh, asked, self._waits, prefix=self._prefix, deadline=self._deadline)
 
 
@@ -155,7 +155,7 @@ class _Item:
         trace.get_current_span().set_attribute(spans.CACHE_HIT, found.plan.unchanged or bool(found.plan.take))
         return _unchanged(self._wanted, found) if found.plan.unchanged else await self._renew(found)
 
-    async def _renew(self, found: Found) -> router_pb2.IngestedItem:
+    async def _renew(self, found: LookupResult) -> router_pb2.IngestedItem:
         done, wanted = self._done, self._wanted
         item = search_pb2.Item(
             id=wanted.id,
@@ -164,9 +164,9 @@ class _Item:
         )
         for name, value in wanted.metadata.items():
             item.metadata.fields[name].CopyFrom(value)  # type: ignore[arg-type]
-        for name, giver in found.plan.take.items():
-            item.vectors[name].CopyFrom(found.givers[giver].vectors[name])
-            item.low_content |= found.givers[giver].low_content
+        for name, donor in found.plan.take.items():
+            item.vectors[name].CopyFrom(found.donors[donor].vectors[name])
+            item.low_content |= found.donors[donor].low_content
         describing = asyncio.create_task(self._caption(found))
         try:
             # The encoder's word on a bad image counts, whatever the captioner makes of it.
@@ -188,7 +188,7 @@ class _Item:
         done.store_us = written.store_us
         return done
 
-    async def _embed(self, found: Found, item: search_pb2.Item) -> None:
+    async def _embed(self, found: LookupResult, item: search_pb2.Item) -> None:
         done = self._done
         by_space: dict[str, list[str]] = {}
         for name in found.plan.encode:
@@ -204,14 +204,14 @@ class _Item:
             if result.timings.total_us >= done.encode.total_us:
                 done.encode.CopyFrom(result.timings)
 
-    async def _caption(self, found: Found) -> common_pb2.Caption | None:
+    async def _caption(self, found: LookupResult) -> common_pb2.Caption | None:
         match found.plan.caption:
             case CaptionSource.NOWHERE:
                 return None
             case CaptionSource.CALLER:
                 return common_pb2.Caption(text=self._wanted.caption)
             case CaptionSource.STORED:
-                return found.givers[found.plan.caption_from].caption
+                return found.donors[found.plan.caption_from].caption
             case CaptionSource.MODEL:
                 return await self._generate()
 
@@ -251,7 +251,7 @@ def _told_apart(
         yield answer
 
 
-def _unchanged(wanted: Wanted, found: Found) -> router_pb2.IngestedItem:
+def _unchanged(wanted: Wanted, found: LookupResult) -> router_pb2.IngestedItem:
     done = router_pb2.IngestedItem(id=wanted.id, outcome=search_pb2.UPSERT_OUTCOME_UNCHANGED)
     if found.own is not None:
         done.low_content = found.own.low_content
@@ -260,7 +260,7 @@ def _unchanged(wanted: Wanted, found: Found) -> router_pb2.IngestedItem:
     return done
 
 
-def _outcome(written: Written, found: Found) -> search_pb2.UpsertOutcome.ValueType:
+def _outcome(written: WriteResult, found: LookupResult) -> search_pb2.UpsertOutcome.ValueType:
     if found.own is None and written.outcome == search_pb2.UPSERT_OUTCOME_UNCHANGED:
         # The answer to the first try was lost on its way: it was this item that created it.
         return search_pb2.UPSERT_OUTCOME_CREATED

@@ -8,16 +8,16 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError
-from router_svc.gather import Gatherer
-from router_svc.ingest.lookup import Found, Lookup
-from router_svc.ingest.mesh import Mesh, Waits
+from router_svc.ingest.dependencies import Dependencies, Waits
+from router_svc.ingest.lookup import Lookup, LookupResult
+from router_svc.ingest.options import ResolvedOptions
 from router_svc.ingest.plan import Wanted
-from router_svc.ingest.terms import Asked
-from router_svc.ingest.writer import Writer, Written
-from router_svc.peers.batches import failure_of
-from router_svc.peers.models import image_bytes
+from router_svc.ingest.writer import Writer, WriteResult
+from router_svc.micro_batcher import MicroBatcher
+from router_svc.upstreams.batch_call import failure_of
+from router_svc.upstreams.models import image_bytes
 
-I = TypeVar("I")  # noqa: E741 - item and outcome, as in the gatherer
+I = TypeVar("I")  # noqa: E741 - item and outcome, as in the batcher
 O = TypeVar("O")  # noqa: E741
 
 # A vector, a caption and the message around them, where a step's items are not counted themselves.
@@ -30,7 +30,9 @@ class Steps:
     A collection may be deleted and made anew under a running stream: then the stream goes on with other steps.
     """
 
-    def __init__(self, mesh: Mesh, asked: Asked, waits: Waits, *, prefix: str, deadline: float | None) -> None:
+    def __init__(
+        self, mesh: Dependencies, asked: ResolvedOptions, waits: Waits, *, prefix: str, deadline: float | None
+    ) -> None:
         self.asked = asked
         self._mesh = mesh
         self._waits = waits
@@ -45,10 +47,10 @@ class Steps:
             patience=waits.store,
             deadline=deadline,
         )
-        self.lookups: Gatherer[Wanted, Found] = self._step(
+        self.lookups: MicroBatcher[Wanted, LookupResult] = self._step(
             "lookup", lookup.run, lambda _: NOMINAL_BYTES, lambda _: None
         )
-        self.writes: Gatherer[search_pb2.Item, Written | LensmeshError] = self._step(
+        self.writes: MicroBatcher[search_pb2.Item, WriteResult | LensmeshError] = self._step(
             "write", writer.run, _item_bytes, lambda done: done if isinstance(done, LensmeshError) else None
         )
         self.captions = self._step("caption", self._describe, image_bytes, failure_of)
@@ -91,9 +93,9 @@ class Steps:
         run: Callable[[Sequence[I]], Awaitable[Sequence[O]]],
         size_of: Callable[[I], int],
         failure: Callable[[O], LensmeshError | None],
-    ) -> Gatherer[I, O]:
+    ) -> MicroBatcher[I, O]:
         settings = self._mesh.settings
-        return Gatherer(
+        return MicroBatcher(
             run,
             size_of=size_of,
             max_items=min(settings.batch_items, self._mesh.directory.stored_at_once()),

@@ -12,7 +12,7 @@ MOST_IN_RUN = 1024
 
 
 @dataclass(slots=True)
-class Run:
+class SharedRun:
     """Items that followed one another under one id with one content: one of them ingests for all.
 
     The same file in many folders would otherwise be looked up and written once for each, one after the other.
@@ -53,7 +53,7 @@ class Run:
 class Turn:
     """An item's place in the order."""
 
-    run: Run
+    run: SharedRun
     place: int
 
     @property
@@ -70,7 +70,7 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._last_of_id: dict[str, tuple[bytes, Run]] = {}
+        self._last_of_id: dict[str, tuple[bytes, SharedRun]] = {}
         self._first_of_content: dict[bytes, asyncio.Future[None]] = {}
 
     def take(self, wanted: Wanted) -> Turn:
@@ -87,13 +87,13 @@ class Turns:
             for earlier in (last[1].done if last else None, self._first_of_content.get(wanted.digest))
             if earlier is not None and not earlier.done()
         ]
-        run = Run(tuple(dict.fromkeys(after)), done, [wanted])
+        run = SharedRun(tuple(dict.fromkeys(after)), done, [wanted])
         self._last_of_id[wanted.id] = wanted.digest, run
         self._first_of_content.setdefault(wanted.digest, done)
         done.add_done_callback(lambda _: self._forget(wanted, run))
         return Turn(run, 0)
 
-    def _forget(self, wanted: Wanted, run: Run) -> None:
+    def _forget(self, wanted: Wanted, run: SharedRun) -> None:
         if (last := self._last_of_id.get(wanted.id)) is not None and last[1] is run:
             del self._last_of_id[wanted.id]
         if self._first_of_content.get(wanted.digest) is run.done:

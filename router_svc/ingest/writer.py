@@ -10,13 +10,13 @@ from lensmesh_chassis.messages.packing import copy_all
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
-from router_svc.peers.faults import item_indexes, repath
-from router_svc.peers.fleet import Patience
-from router_svc.peers.stores import Stores
+from router_svc.upstreams.errors import item_indexes, repath
+from router_svc.upstreams.pool import Patience
+from router_svc.upstreams.stores import Stores
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What became of one item that is durable now."""
 
     outcome: search_pb2.UpsertOutcome.ValueType
@@ -46,9 +46,9 @@ class Writer:
         self._patience = patience
         self._deadline = deadline
 
-    async def run(self, items: Sequence[search_pb2.Item]) -> list[Written | LensmeshError]:
+    async def run(self, items: Sequence[search_pb2.Item]) -> list[WriteResult | LensmeshError]:
         """What became of each item, in order. Raises what concerns no single item: nothing is known to be written."""
-        outcomes: dict[int, Written | LensmeshError] = {}
+        outcomes: dict[int, WriteResult | LensmeshError] = {}
         left = list(range(len(items)))
         while left:
             try:
@@ -69,7 +69,7 @@ class Writer:
                 left = []
         return [outcomes[index] for index in range(len(items))]
 
-    async def _upsert(self, items: Sequence[search_pb2.Item]) -> list[Written]:
+    async def _upsert(self, items: Sequence[search_pb2.Item]) -> list[WriteResult]:
         request = search_pb2.UpsertItemsRequest(collection=self._collection, metadata_policy=self._metadata_policy)
         await copy_all(items, request.items)
         started = asyncio.get_running_loop().time()
@@ -83,7 +83,7 @@ class Writer:
             raise InternalFault(
                 Reason.INTERNAL, f"the search service answered {len(answer.results)} of {len(items)} items"
             )
-        return [Written(result.outcome, store_us, tuple(result.changes)) for result in answer.results]
+        return [WriteResult(result.outcome, store_us, tuple(result.changes)) for result in answer.results]
 
     def _own(self, error: LensmeshError, position: int) -> LensmeshError:
         """What the error of a batch says of one of its items, in the words of the item's own fields."""

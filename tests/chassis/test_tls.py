@@ -15,7 +15,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.credentials import peer_security
-from lensmesh_cli.sidecars.certificates import Authority, Files
+from lensmesh_local.sidecars.certificates import Authority, Files
 from tests.chassis.fakes import FakeApp, call, finish, settings
 
 ROUTER, ENCODER = "spiffe://lensmesh.local/ns/a/sa/router", "spiffe://lensmesh.local/ns/a/sa/encoder"

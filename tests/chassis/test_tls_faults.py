@@ -12,8 +12,8 @@ from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.certificates import validity
-from lensmesh_cli.sidecars.certificates import Authority, Files
 from lensmesh_client import Client
+from lensmesh_local.sidecars.certificates import Authority, Files
 from tests.chassis.fakes import FakeApp, settings
 from tests.chassis.test_tls import mutual, shows
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from lensmesh_chassis.process.server import running
-from lensmesh_cli import managed
 from lensmesh_cli.console import Repeats
-from lensmesh_cli.managed import Managed, Spec, StartError, how_it_ended
-from lensmesh_cli.supervisor import serves
+from lensmesh_local import process as local_process
+from lensmesh_local.process import Managed, Spec, StartError, how_it_ended
+from lensmesh_local.supervisor import serves
 from tests.chassis.fakes import FakeApp, settings
 
 
@@ -86,7 +86,7 @@ async def test_one_that_cannot_start_says_why(make: Callable[..., Managed]) -> N
 async def test_starts_that_fail_alike_are_told_once_with_a_count(
     make: Callable[..., Managed], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(managed, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(local_process, "FIRST_DELAY_S", 0.001)
     repeats = Repeats(said.append)
     process = make("fails-again", say=repeats.say)
     await process.start()

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from lensmesh_cli import postgres_places
-from lensmesh_cli.postgres_account import CannotStart, PostgresUser
-from lensmesh_cli.postgres_places import runtime_base, socket_folder
-from lensmesh_cli.postgres_programs import programs
+from lensmesh_local.postgres import folders
+from lensmesh_local.postgres.folders import runtime_base, socket_folder
+from lensmesh_local.postgres.programs import programs
+from lensmesh_local.postgres.user import CannotStart, PostgresUser
 from tests.cli.meshes import PATIENCE_S
 
 ROOT = os.geteuid() == 0
@@ -26,7 +26,7 @@ NOBODY = 65534
 # Imports before it becomes another user: the interpreter may lie in root's own folder.
 AS_USER = """
 import os, subprocess, sys, importlib.util, runpy, encodings.idna, traceback, asyncio
-import lensmesh_cli.database as database
+import lensmesh_local.database as database
 uid = int(sys.argv.pop(1))
 if uid: os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
 database.main()
@@ -128,7 +128,7 @@ def test_a_place_for_the_socket_that_is_not_ours_is_refused(
     trick: str, closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / f"lensmesh-{os.geteuid()}"
-    monkeypatch.setattr(postgres_places, "runtime_base", lambda: place)
+    monkeypatch.setattr(folders, "runtime_base", lambda: place)
     match trick:
         case "link":
             place.symlink_to(closed)

@@ -19,7 +19,8 @@ ALLOWED = {
     "search_svc": {"lensmesh", "lensmesh_chassis"},
     "router_svc": {"lensmesh", "lensmesh_chassis"},
     "lensmesh_client": {"lensmesh", "lensmesh_chassis"},
-    "lensmesh_cli": {"lensmesh", "lensmesh_chassis", "lensmesh_client", "lensmesh_shapes"},
+    "lensmesh_local": {"lensmesh", "lensmesh_chassis"},
+    "lensmesh_cli": {"lensmesh", "lensmesh_chassis", "lensmesh_client", "lensmesh_local", "lensmesh_shapes"},
     "lensmesh_shapes": set[str](),
 }
 OURS = set(ALLOWED) | {"lensmesh"}

@@ -19,8 +19,8 @@ from caption_svc.app import SERVICE as CAPTIONER
 from encoder_svc.app import SERVICE as ENCODER
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.process.server import running
-from lensmesh_cli.managed import Managed, Spec
-from lensmesh_cli.supervisor import serves
+from lensmesh_local.process import Managed, Spec
+from lensmesh_local.supervisor import serves
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 

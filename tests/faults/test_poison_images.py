@@ -18,7 +18,7 @@ from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import Captions, Client, IngestItem, IngestResult, Outcome
-from router_svc.peers.suspects import ALL_LOSSES
+from router_svc.upstreams.suspects import ALL_LOSSES
 from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
 from tests.faults.helpers import AT_ONCE_S, SERVING, Faulty, image_files, router_for, started, until

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from router_svc.peers.targets import parse_targets
+from router_svc.upstreams.discovery import parse_targets
 from tests.kubernetes.envoy import envoys, listeners
 from tests.kubernetes.manifests import Manifest, Objects, PodTemplate, service_of
 

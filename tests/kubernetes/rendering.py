@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lensmesh_cli.sidecars.certificates import Authority
+from lensmesh_local.sidecars.certificates import Authority
 from tests.tools import need
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.generate import files
-from lensmesh_cli.sidecars.model import Trust
+from lensmesh_local.sidecars.model import Trust
 from tests.kubernetes.manifests import Objects
 from tests.kubernetes.rendering import COMBINATIONS, KUBERNETES, render
 from tests.tools import need

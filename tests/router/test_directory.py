@@ -8,11 +8,11 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
 from router_svc.cut import CallLimits
-from router_svc.directory import Directory
-from router_svc.peers.kinds import Kind
-from router_svc.peers.replica import Condition, Info, Replica
-from router_svc.peers.roster import Roster
-from router_svc.peers.targets import TargetAddress
+from router_svc.model_directory import ModelDirectory
+from router_svc.upstreams.discovery import TargetAddress
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.monitor import ReplicaMonitor
+from router_svc.upstreams.replica import Condition, Info, Replica
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeCaptioner, FakeEncoder, Host
 from tests.router.helpers import error_of, item, request
@@ -31,7 +31,7 @@ def captioner(*names: str) -> Info:
     return Info(common_pb2.ServerInfo(), NOTHING, models=models)
 
 
-class Told(Roster):
+class Told(ReplicaMonitor):
     """Replicas that tell what the test says; None of one that does not answer, no list of a name that is unknown."""
 
     def __init__(self) -> None:
@@ -56,17 +56,17 @@ class Told(Roster):
 
 
 @pytest.fixture
-def roster() -> Told:
+def monitor() -> Told:
     return Told()
 
 
 @pytest.fixture
-def directory(roster: Told) -> Directory:
-    return Directory(roster, default_space="", own_limits=CallLimits(256, 1 << 20))
+def directory(monitor: Told) -> ModelDirectory:
+    return ModelDirectory(monitor, default_space="", own_limits=CallLimits(256, 1 << 20))
 
 
-async def test_nobody_stands_in_for_a_first_target_that_has_not_told(roster: Told, directory: Directory) -> None:
-    roster.say = {"second:1": [encoder(OTHER_SPACE)], "second:2": [captioner("poet")], "first:2": [None]}
+async def test_nobody_stands_in_for_a_first_target_that_has_not_told(monitor: Told, directory: ModelDirectory) -> None:
+    monitor.say = {"second:1": [encoder(OTHER_SPACE)], "second:2": [captioner("poet")], "first:2": [None]}
     for ask, kind, first in (
         (directory.default_space, Kind.ENCODER, "first:1"),
         (lambda: directory.captioners(""), Kind.CAPTIONER, "first:2"),
@@ -81,8 +81,8 @@ async def test_nobody_stands_in_for_a_first_target_that_has_not_told(roster: Tol
     assert (await directory.captioners("poet")).targets == ("second:2",)
 
 
-async def test_what_the_first_has_told_is_remembered_while_it_is_away(roster: Told, directory: Directory) -> None:
-    roster.say = {
+async def test_what_the_first_has_told_is_remembered_while_it_is_away(monitor: Told, directory: ModelDirectory) -> None:
+    monitor.say = {
         "first:1": [encoder(SPACE)],
         "second:1": [encoder(OTHER_SPACE)],
         "first:2": [captioner("teller")],
@@ -93,15 +93,15 @@ async def test_what_the_first_has_told_is_remembered_while_it_is_away(roster: To
     # The name does not resolve; then it has new addresses, where nobody has told anything yet.
     unknown: dict[str, list[Info | None]] = {}
     for first in (unknown, unknown | {"first:1": [None], "first:2": [None, None]}):
-        roster.say = {"second:1": [encoder(OTHER_SPACE)], "second:2": [captioner("poet", "teller")], **first}
-        await roster.refresh()
+        monitor.say = {"second:1": [encoder(OTHER_SPACE)], "second:2": [captioner("poet", "teller")], **first}
+        await monitor.refresh()
         assert (await directory.default_space()).id == SPACE.id
         assert [space.id for space in directory.spaces()] == [SPACE.id, OTHER_SPACE.id]
         assert await directory.default_caption_model() == "teller"
         assert (await directory.captioners("")).targets == ("first:2", "second:2")
 
 
-async def test_a_rolling_update_moves_the_default_once(roster: Told, directory: Directory) -> None:
+async def test_a_rolling_update_moves_the_default_once(monitor: Told, directory: ModelDirectory) -> None:
     seen = []
     for replicas in (
         [encoder(SPACE), encoder(SPACE)],
@@ -111,15 +111,15 @@ async def test_a_rolling_update_moves_the_default_once(roster: Told, directory: 
         [encoder(OTHER_SPACE), encoder(OTHER_SPACE)],
         [encoder(OTHER_SPACE), None],
     ):
-        roster.say = {"first:1": list(replicas)}
-        await roster.refresh()
+        monitor.say = {"first:1": list(replicas)}
+        await monitor.refresh()
         seen.append((await directory.default_space()).id)
     assert seen == [SPACE.id] * 4 + [OTHER_SPACE.id] * 2
 
 
-async def test_a_space_that_the_settings_name_waits_for_nobody(roster: Told) -> None:
-    directory = Directory(roster, default_space=OTHER_SPACE.id, own_limits=CallLimits(256, 1 << 20))
-    roster.say = {"second:1": [encoder(OTHER_SPACE)]}
+async def test_a_space_that_the_settings_name_waits_for_nobody(monitor: Told) -> None:
+    directory = ModelDirectory(monitor, default_space=OTHER_SPACE.id, own_limits=CallLimits(256, 1 << 20))
+    monitor.say = {"second:1": [encoder(OTHER_SPACE)]}
     assert (await directory.default_space()).id == OTHER_SPACE.id
 
 

@@ -9,7 +9,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from router_svc.ingest import items, writer
 from router_svc.ingest.turns import Turns
-from router_svc.peers import batches, faults, models
+from router_svc.upstreams import batch_call, errors, models
 from tests.router.conftest import Mesh
 from tests.router.helpers import item, reason_of, request
 
@@ -43,7 +43,7 @@ async def test_an_answer_and_a_size_that_cannot_be_handled_are_their_own_items(
     size = throwing(fault, models.image_bytes, lambda image: image.content == b"odd")
     monkeypatch.setattr(models, "image_bytes", size)
     mesh = await unstarted.start()
-    monkeypatch.setattr(batches, "repath", throwing(fault, faults.repath, lambda *_: True))
+    monkeypatch.setattr(batch_call, "repath", throwing(fault, errors.repath, lambda *_: True))
     results = (await mesh.encoder_service.EncodeImages(images(b"a", b"bad", b"b"))).results
     assert outcomes(results) == ["embedding", "INTERNAL", "embedding"]
     assert "secret" not in str(results[1])
@@ -61,7 +61,7 @@ async def test_a_fault_of_one_call_is_that_calls_items(
         return any(result.embedding.data == odd_data for result in getattr(reply, "results", ()))
 
     odd_data = (await mesh.encoder_service.EncodeImages(images(b"odd"))).results[0].embedding.data
-    monkeypatch.setattr(models, "readable", throwing(fault, faults.readable, is_odd))
+    monkeypatch.setattr(models, "readable", throwing(fault, errors.readable, is_odd))
     results = (await mesh.encoder_service.EncodeImages(images(b"a", b"odd", b"b"))).results
     assert outcomes(results) == ["embedding", "INTERNAL", "embedding"]
     sent = [
@@ -83,7 +83,7 @@ async def test_a_fault_of_one_call_is_that_calls_items(
 async def test_a_refusal_of_the_store_that_cannot_be_read_is_its_own_items(
     mesh: Mesh, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "repath", throwing(fault, faults.repath, lambda *_: True))
+    monkeypatch.setattr(writer, "repath", throwing(fault, errors.repath, lambda *_: True))
     odd = item("odd")
     odd.metadata["refuse"] = True
     results = await mesh.ingest(item("a"), odd, item("b"))

@@ -107,7 +107,7 @@ async def test_a_captioner_that_restarts_costs_no_caption(unstarted: Mesh) -> No
 async def test_a_captioner_that_never_was_there_is_waited_for_a_moment_only(
     unstarted: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router_svc.ingest.mesh.STRANGER_WAIT_S", 0.1)
+    monkeypatch.setattr("router_svc.ingest.dependencies.STRANGER_WAIT_S", 0.1)
     unstarted.away = {id(unstarted.captioner)}
     mesh = await unstarted.start(caption_wait_seconds=600)
     [result] = (await mesh.ingest(item("p"))).values()

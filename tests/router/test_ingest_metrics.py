@@ -8,7 +8,7 @@ import grpc
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InternalFault
 from lensmesh_chassis.reasons import Reason
-from router_svc.ingest.meter import OUTCOMES
+from router_svc.ingest.metrics import OUTCOMES
 from tests.router.conftest import Mesh
 from tests.router.helpers import error_of, item, request, until
 

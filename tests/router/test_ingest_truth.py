@@ -13,12 +13,12 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
+from router_svc.ingest.dependencies import Dependencies, Waits
 from router_svc.ingest.items import Intake
-from router_svc.ingest.mesh import Mesh, Waits
 from router_svc.ingest.metadata import same_value
+from router_svc.ingest.options import ResolvedOptions
 from router_svc.ingest.plan import Terms
 from router_svc.ingest.session import Session
-from router_svc.ingest.terms import Asked
 from router_svc.settings import RouterSettings
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeSearch, vector
 
@@ -96,10 +96,10 @@ class Models:
         return 1000
 
 
-def asked(chance: random.Random) -> Asked:
+def asked(chance: random.Random) -> ResolvedOptions:
     names = tuple(chance.sample(sorted(SPACES), chance.randrange(1, 3)))
     ids = {name: SPACES[name].id for name in names}
-    return Asked(
+    return ResolvedOptions(
         "c",
         Terms(names, chance.random() < 0.7, same_value=same_value),
         ids,
@@ -111,9 +111,9 @@ def asked(chance: random.Random) -> Asked:
     )
 
 
-def a_session(stores: Any, chosen: Asked) -> Session:
+def a_session(stores: Any, chosen: ResolvedOptions) -> Session:
     settings, models, nobody = RouterSettings(batch_items=3), Models(), None
-    mesh = Mesh(settings, models, models, stores, models, nobody, nobody, nobody)  # type: ignore[arg-type]
+    mesh = Dependencies(settings, models, models, stores, models, nobody, nobody, nobody)  # type: ignore[arg-type]
     return Session(mesh, chosen, Waits.of_a_call(), settle=nobody)  # type: ignore[arg-type]
 
 

@@ -16,16 +16,16 @@ from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from router_svc.cut import CallLimits
-from router_svc.directory import Serving
-from router_svc.peers import fleet
-from router_svc.peers.faults import is_lost
-from router_svc.peers.fleet import Fleet, Patience, Peer
-from router_svc.peers.kinds import Kind
-from router_svc.peers.models import Captioners, Encoders
-from router_svc.peers.suspects import Suspects
+from router_svc.model_directory import ModelTargets
+from router_svc.upstreams import pool
+from router_svc.upstreams.errors import is_lost
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.models import Captioners, Encoders
+from router_svc.upstreams.pool import Patience, Upstream, UpstreamPool
+from router_svc.upstreams.suspects import ItemSuspects
 from tests.router.fakes import SPACE, vector
 from tests.router.helpers import until
-from tests.router.test_fleet import rpc_error
+from tests.router.test_pool import rpc_error
 
 SOCKET = "Stream removed (Socket closed)"
 REFUSED = "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"
@@ -108,12 +108,12 @@ class Words:
 
 class Directory:
     def __init__(self, targets: tuple[str, ...]) -> None:
-        self.serving = Serving(targets, CallLimits(64, 1 << 20))
+        self.serving = ModelTargets(targets, CallLimits(64, 1 << 20))
 
-    async def encoders(self, space_id: str) -> Serving:
+    async def encoders(self, space_id: str) -> ModelTargets:
         return self.serving
 
-    async def captioners(self, model: str) -> Serving:
+    async def captioners(self, model: str) -> ModelTargets:
         return self.serving
 
     async def default_caption_model(self) -> str:
@@ -121,8 +121,8 @@ class Directory:
 
 
 def fleet_of(replicas: Sequence[Replica], kind: Kind = Kind.ENCODER) -> Any:
-    peers = [Peer(f"replica:{n}", replica) for n, replica in enumerate(replicas)]
-    return Fleet(kind, peers, draining=asyncio.Event(), call_s=60, tries=4)
+    upstreams = [Upstream(f"replica:{n}", replica) for n, replica in enumerate(replicas)]
+    return UpstreamPool(kind, upstreams, draining=asyncio.Event(), call_s=60, tries=4)
 
 
 def encoders_of(*replicas: Replica) -> Encoders:
@@ -133,8 +133,8 @@ def encoders_of(*replicas: Replica) -> Encoders:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses as short as the work of these replicas."""
-    monkeypatch.setattr(fleet, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(fleet, "SETTLE_S", 0.02)
+    monkeypatch.setattr(pool, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(pool, "SETTLE_S", 0.02)
 
 
 PATIENT = Patience(away_s=30, busy_s=30)
@@ -284,12 +284,12 @@ async def test_replicas_that_go_one_after_the_other_refuse_nothing(say: str) -> 
 
 LOST = {
     SOCKET: True,
-    "recvmsg:Connection reset by peer": True,
+    "recvmsg:Connection reset by upstream": True,
     "Broken pipe": True,
     "upstream connect error or disconnect/reset before headers. reset reason: connection termination": True,
     "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure": False,
     REFUSED: False,
-    "failed to connect to all addresses; last error: UNKNOWN: Connection reset by peer": False,
+    "failed to connect to all addresses; last error: UNKNOWN: Connection reset by upstream": False,
     DRAINED: False,
     SILENT: False,
     "ping timeout": False,
@@ -304,7 +304,7 @@ def test_what_says_that_a_replica_ended(details: str) -> None:
 
 
 async def test_suspects_are_forgotten_by_their_answer_and_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    suspects = Suspects()
+    suspects = ItemSuspects()
     suspects.lost([b"a", b"b"])
     assert (suspects.most_with(b"a"), suspects.most_with(b"c")) == (1, 0)
     suspects.answered([b"a", b"c"])
@@ -314,13 +314,13 @@ async def test_suspects_are_forgotten_by_their_answer_and_by_time(monkeypatch: p
     assert not suspects.refuses(b"b")
     suspects.lost([b"b"], others=False)
     assert suspects.refuses(b"b")
-    monkeypatch.setattr("router_svc.peers.suspects.REFUSED_S", -1.0)
+    monkeypatch.setattr("router_svc.upstreams.suspects.REFUSED_S", -1.0)
     suspects.lost([b"x"])
     assert not suspects.refuses(b"b")
 
 
 async def test_whoever_waits_for_their_turn_has_a_deadline() -> None:
-    suspects = Suspects()
+    suspects = ItemSuspects()
     async with suspects.one_at_a_time(None):
         with pytest.raises(DeadlineExceeded):
             async with suspects.one_at_a_time(asyncio.get_running_loop().time() + 0.01):

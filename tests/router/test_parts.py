@@ -13,13 +13,13 @@ from lensmesh_chassis.settings import SettingsError, load_settings
 from router_svc.cut import CallLimits, cut
 from router_svc.ingest.metadata import same_value
 from router_svc.limits import tightest
-from router_svc.peers.faults import item_indexes, repath
-from router_svc.peers.kinds import Kind
-from router_svc.peers.replica import Condition, Replica
-from router_svc.peers.roster import one_family
-from router_svc.peers.targets import TargetAddress, parse_targets, resolve
 from router_svc.queries import from_store
 from router_svc.settings import RouterSettings
+from router_svc.upstreams.discovery import TargetAddress, parse_targets, resolve
+from router_svc.upstreams.errors import item_indexes, repath
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.monitor import one_family
+from router_svc.upstreams.replica import Condition, Replica
 
 
 @pytest.mark.parametrize(

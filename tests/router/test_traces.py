@@ -14,9 +14,9 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
-from router_svc.gather import Gatherer
-from router_svc.peers.fleet import Fleet, Peer
-from router_svc.peers.kinds import Kind
+from router_svc.micro_batcher import MicroBatcher
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.pool import Upstream, UpstreamPool
 from tests.chassis.conftest import serving
 from tests.chassis.fakes import SHAPES, call, finish, until
 from tests.chassis.spans_kept import Traced, id_of, links_of, named, parent_of
@@ -30,8 +30,8 @@ async def traced() -> AsyncIterator[Traced]:
     one.provider.shutdown()
 
 
-def gatherer(run: Any, **more: Any) -> Gatherer[int, int]:
-    return Gatherer(run, size_of=lambda _: 1, max_items=2, max_bytes=100, max_calls=1, step="encode", **more)
+def batcher(run: Any, **more: Any) -> MicroBatcher[int, int]:
+    return MicroBatcher(run, size_of=lambda _: 1, max_items=2, max_bytes=100, max_calls=1, step="encode", **more)
 
 
 async def test_a_call_belongs_to_the_stream_and_is_linked_to_the_items_it_carries(traced: Traced) -> None:
@@ -41,7 +41,7 @@ async def test_a_call_belongs_to_the_stream_and_is_linked_to_the_items_it_carrie
         return items
 
     with spans.operation("stream") as stream:
-        one = gatherer(run)
+        one = batcher(run)
 
         async def submit(item: int) -> None:
             with spans.span("item", {spans.ITEM_INDEX: item}):
@@ -68,7 +68,7 @@ async def test_a_step_fails_as_its_outcome_says(traced: Traced) -> None:
         return InvalidInput(Reason.IMAGE_EMPTY, "no bytes") if outcome == 7 else None
 
     with spans.operation("stream"):
-        one = gatherer(run, failure_of=failure)
+        one = batcher(run, failure_of=failure)
         await asyncio.gather(one.submit(7), one.submit(8))
     kept = await traced.spans(3)
     assert [step.status.description for step in named(kept, "encode")] == ["IMAGE_EMPTY: no bytes", None]
@@ -88,22 +88,22 @@ async def test_only_the_items_that_a_part_carries_are_linked_to_it(traced: Trace
 
 
 async def test_another_replica_s_turn_is_another_call(traced: Traced) -> None:
-    """What the fleet does again by itself shows as two calls, each with its own end and its own peer."""
+    """What the pool does again by itself shows as two calls, each with its own end and its own upstream."""
     async with serving(traced.provider) as lost, serving(traced.provider) as found:
         lost.app.shapes.fault = Unavailable(Reason.DRAINING, "shutting down")
         channels = {served.server.address: served.channel for served in (lost, found)}
-        fleet = Fleet(
+        pool = UpstreamPool(
             Kind.ENCODER,
-            [Peer(address, channel) for address, channel in channels.items()],
+            [Upstream(address, channel) for address, channel in channels.items()],
             draining=asyncio.Event(),
             call_s=60,
         )
-        # The fleet begins with either; each order must show what happened.
+        # The pool begins with either; each order must show what happened.
         with spans.operation("stream"):
             for _ in range(2):
-                await fleet.call(lambda channel, _: finish(call(channel, "UnaryUnary")), list(channels))
-                for peer in fleet._peers.values():
-                    peer.shunned_until = float("-inf")
+                await pool.call(lambda channel, _: finish(call(channel, "UnaryUnary")), list(channels))
+                for upstream in pool._upstreams.values():
+                    upstream.shunned_until = float("-inf")
         kept = await traced.spans(1)
         await until(lambda: len(named(list(traced.exporter.get_finished_spans()), "stream")) == 1)
         kept = list(traced.exporter.get_finished_spans())
@@ -121,8 +121,8 @@ async def test_another_replica_s_turn_is_another_call(traced: Traced) -> None:
 
 async def test_a_streamed_answer_that_is_left_is_left_behind_the_router_too(traced: Traced) -> None:
     async with serving(traced.provider) as served, open_channel(served.server.address, instrument=False) as channel:
-        fleet = Fleet(Kind.CAPTIONER, [Peer("one", channel)], draining=asyncio.Event(), call_s=60)
-        pieces: Any = fleet.stream(lambda stub, _: call(stub, "UnaryStream", ["forever"]), ["one"])
+        pool = UpstreamPool(Kind.CAPTIONER, [Upstream("one", channel)], draining=asyncio.Event(), call_s=60)
+        pieces: Any = pool.stream(lambda stub, _: call(stub, "UnaryStream", ["forever"]), ["one"])
         assert (await anext(pieces)).value == "forever"
         await pieces.aclose()
         await asyncio.wait_for(served.app.shapes.closed.wait(), 60)

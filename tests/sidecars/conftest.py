@@ -11,7 +11,7 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.settings import ServiceSettings
-from lensmesh_cli.sidecars.model import Place
+from lensmesh_local.sidecars.model import Place
 from tests.sidecars.envoys import LOCAL, Envoys
 from tests.sidecars.fakes import Replica
 

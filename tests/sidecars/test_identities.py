@@ -13,9 +13,9 @@ from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
 from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.settings import ServiceSettings
-from lensmesh_cli.sidecars.certificates import Authority
-from lensmesh_cli.sidecars.model import Place
 from lensmesh_client import Client
+from lensmesh_local.sidecars.certificates import Authority
+from lensmesh_local.sidecars.model import Place
 from tests.sidecars.conftest import Pair
 from tests.sidecars.envoys import LOCAL, Envoys, shown_serial, until
 from tests.sidecars.fakes import Replica, Router

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from lensmesh_chassis.tls.credentials import ChannelSecurity
-from lensmesh_cli.managed import StartError
-from lensmesh_cli.sidecars.local import LocalSidecars
-from lensmesh_cli.supervisor import PORTS
 from lensmesh_client import LensmeshError, SyncClient
+from lensmesh_local.process import StartError
+from lensmesh_local.sidecars.local import LocalSidecars
+from lensmesh_local.supervisor import PORTS
 from tests.cli.meshes import Mesh, draw_images, lensmesh, mock_mesh, until
 
 ENVOYS = ("encoder-envoy", "caption-envoy", "search-envoy", "router-envoy")

@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.process.server import running
-from lensmesh_cli.managed import Managed
-from lensmesh_cli.sidecars.model import Place
 from lensmesh_client import Client, IngestItem, LensmeshError
+from lensmesh_local.process import Managed
+from lensmesh_local.sidecars.model import Place
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lensmesh_cli.jaeger import HOW_TO_GET_ONE, find_jaeger
 from lensmesh_client import IngestItem, SyncClient
+from lensmesh_local.jaeger import HOW_TO_GET_ONE, find_jaeger
 from tests.cli.meshes import draw_images, lensmesh, mock_mesh, until
 from tests.tools import need
 from tests.tracing.test_whole_trees import INGEST_STREAM, is_whole

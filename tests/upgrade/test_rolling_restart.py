@@ -11,8 +11,8 @@ from PIL import Image
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_cli.managed import Managed
 from lensmesh_client import Client, IngestItem
+from lensmesh_local.process import Managed
 from tests.postgres import PostgresForTests
 from tests.processes import service
 

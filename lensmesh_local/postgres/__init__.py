@@ -1,0 +1,1 @@
+"""An embedded PostgreSQL that only the mesh's own user reaches."""

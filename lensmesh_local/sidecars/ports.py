@@ -1,0 +1,59 @@
+"""Ports for Envoys, kept from everybody else on this machine for as long as the mesh runs."""
+
+from __future__ import annotations
+
+import socket
+from typing import Self
+
+from lensmesh_chassis.process.addresses import ListenAddress, explain_bind_failure
+from lensmesh_local.sidecars.model import Place
+
+
+class Reserved:
+    """Sockets that are bound and never listen: only a process of this user that shares the port, as Envoy does, can.
+
+    So a free port stays free between the moment it is chosen and the moment Envoy listens, and again while an Envoy
+    that crashed is started anew.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def take(self, host: str, port: int) -> Place:
+        """That port, or a free one for 0. Raises Unavailable with the reason and the fix where it is taken."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if port:
+            self._refuse_where_somebody_listens(family, host, port)
+        held = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            # Connections of a mesh that ended a moment ago may linger.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind((host, port))
+        except OSError as error:
+            held.close()
+            raise explain_bind_failure(ListenAddress(host, port), "--port") from error
+        self._sockets.append(held)
+        return Place(host, int(held.getsockname()[1]))
+
+    def _refuse_where_somebody_listens(self, family: int, host: str, port: int) -> None:
+        """Two Envoys would share it, each taking a part of the calls."""
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                probe.listen(1)
+            except OSError as error:
+                raise explain_bind_failure(ListenAddress(host, port), "--port") from error
+
+    def close(self) -> None:
+        """Lets all of them go."""
+        for held in self._sockets:
+            held.close()
+        self._sockets.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

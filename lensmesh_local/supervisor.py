@@ -1,0 +1,343 @@
+"""A whole mesh on this machine: a database and four services, each a process of its own, kept running and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh_chassis.channels import DIRECT
+from lensmesh_chassis.process.addresses import ListenAddress, parse_addresses
+from lensmesh_chassis.tls.credentials import ChannelSecurity
+from lensmesh_local import jaeger, ports
+from lensmesh_local.process import POLL_S, Managed, Say, Spec, StartError
+
+if TYPE_CHECKING:  # it needs an extra
+    from lensmesh_local.sidecars.local import LocalSidecars
+
+ORDER = ("database", "encoder", "caption", "search", "router")
+PORTS = {"router": 0, "encoder": 1, "caption": 2, "search": 3}
+"""Added to the first port."""
+LOCAL = "127.0.0.1"
+LOCK_PATIENCE_S = 10.0
+ALL_SERVE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """What to start and where."""
+
+    data: Path
+    """Folder of the database, the logs and the lock; made where it is missing."""
+    host: str = "127.0.0.1"
+    """Where the router listens; what lies behind it is for this machine alone."""
+    port: int = 50050
+    """The router's; the others follow. 0: free ports."""
+    model: str = ""
+    caption_model: str = ""
+    store_url: str = ""
+    """A store of the caller's own; empty: an embedded PostgreSQL in `data`."""
+    environment: Mapping[str, str] | None = None
+    """More settings of the services."""
+    sidecars: bool = False
+    """An Envoy beside each service: callers and services meet by mutual TLS."""
+    jaeger: Path | None = None
+    """The program of a Jaeger that gets the traces; None starts none."""
+
+
+class DataFolderError(Exception):
+    """Another mesh uses the data folder."""
+
+
+class Supervisor:
+    """Started when entered; drained in reverse order when left. `say` is told what happens, in words."""
+
+    def __init__(self, options: MeshOptions, say: Say) -> None:
+        self._options = options
+        self._say = say
+        self._data = options.data.expanduser().resolve()
+        self._lock: int | None = None
+        self._environment = dict(options.environment or {})
+        self.processes: dict[str, Managed] = {}
+        self._sidecars: LocalSidecars | None = None
+        self._renewal: asyncio.Task[None] | None = None
+
+    @property
+    def data(self) -> Path:
+        """The data folder, absolute."""
+        return self._data
+
+    @property
+    def router(self) -> str:
+        """ "host:port" of the router."""
+        return self.address("router")
+
+    @property
+    def security(self) -> ChannelSecurity | None:
+        """What it takes to call the router: certificates with sidecars, nothing without."""
+        return self._sidecars.client if self._sidecars else None
+
+    def address(self, name: str) -> str:
+        """ "host:port" of a service, or of the Envoy before it."""
+        return self._sidecars.address(name) if self._sidecars else self._own(name)
+
+    @property
+    def jaeger(self) -> str:
+        """Address of Jaeger's page and query API; "" where none runs."""
+        return str(self.processes["jaeger"].ready["ui"]) if "jaeger" in self.processes else ""
+
+    def _own(self, name: str) -> str:
+        bound = str(self.processes[name].ready["addresses"][0])
+        return bound.replace("0.0.0.0:", f"{LOCAL}:").replace("[::]:", f"{LOCAL}:")
+
+    def addresses(self) -> dict[str, str]:
+        """By name, the database's URI included."""
+        found = {name: self.address(name) for name in ORDER if name in self.processes and name != "database"}
+        if "database" in self.processes:
+            found["database"] = str(self.processes["database"].ready["uri"])
+        if self.jaeger:
+            found["jaeger"], found["otlp"] = self.jaeger, str(self.processes["jaeger"].ready["otlp"])
+        return found
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Callers first: the router, then what it calls, then the Envoys between them, then what they use."""
+        envoys = tuple(name for name in self.processes if name.endswith("-envoy"))
+        for names in (("router",), ("search", "caption", "encoder"), envoys, ("database",), ("jaeger",)):
+            running = [self.processes[name] for name in names if name in self.processes]
+            await asyncio.gather(*(process.stop() for process in running))
+        await self._leave()
+
+    async def kill(self) -> None:
+        """At once, without a drain. The database is stopped in good order: it is quick, and it holds data."""
+        services = [process for name, process in self.processes.items() if name != "database"]
+        await asyncio.gather(*(process.kill() for process in services))
+        if "database" in self.processes:
+            await self.processes["database"].stop()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+        if self._sidecars is not None:
+            self._sidecars.close()
+        self._unlock()
+
+    async def start(self) -> None:
+        """Until all serve. Raises StartError and DataFolderError; to be stopped in any case."""
+        for folder in (self._data, self._data / "logs", self._data / "run"):
+            folder.mkdir(parents=True, exist_ok=True)
+        await self._take_lock()
+        if unusable := ports.taken(self._wanted_ports()):
+            raise StartError("\n".join(unusable))
+        if self._options.sidecars:
+            await self._prepare_sidecars()
+        if self._options.jaeger is not None:
+            folders = self._data / "run", self._data / "logs"
+            told = await self._add(jaeger.spec(self._options.jaeger, *folders, free_ports=not self._options.port))
+            self._environment |= jaeger.environment(told)
+        store = self._options.store_url
+        database = None if store else asyncio.create_task(self._add(self._database()))
+        models = [
+            asyncio.create_task(self._serve("encoder", {"MODEL": self._options.model})),
+            asyncio.create_task(self._serve("caption", {"MODEL": self._options.caption_model})),
+        ]
+        tasks = [*models, *([database] if database else [])]
+        try:
+            if database is not None:
+                store = str((await database)["uri"])
+            search = asyncio.create_task(self._serve("search", {"STORE_URL": store}))
+            tasks.append(search)
+            await asyncio.gather(*models, search)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._sidecars is None:
+            behind = ("encoder", "caption", "search")
+            await self._serve("router", {f"{name.upper()}_TARGETS": self._own(name) for name in behind})
+            return
+        await self._serve("router", self._sidecars.settings("router"))
+        # The router came before its Envoy, and has met nobody yet.
+        await self._until_all_serve()
+
+    def _wanted_ports(self) -> Iterator[tuple[str, ListenAddress, str]]:
+        """Who will listen where, and by which setting; the ports of Envoys are reserved as they are chosen."""
+        for name, added in PORTS.items():
+            port = self._options.port and self._options.port + added
+            yield f"the {name} service", ListenAddress(self._host(name), port), "--port, or use --free-ports"
+            for setting in ("METRICS_LISTEN", "HEALTH_LISTEN"):
+                variable = f"LENSMESH_{name.upper()}_{setting}"
+                # One that cannot be read is refused by its service, in its own words.
+                with contextlib.suppress(ValueError):
+                    for address in parse_addresses(os.environ.get(variable, "")):
+                        yield f"the {name} service", address, variable
+        if self._options.jaeger is not None and self._options.port:
+            for port in (jaeger.QUERY_PORT, jaeger.OTLP_PORT):
+                yield "jaeger", ListenAddress(LOCAL, port), "--free-ports"
+
+    def _host(self, name: str) -> str:
+        # Where there is an Envoy, nothing but it is for other machines.
+        return self._options.host if name == "router" and not self._options.sidecars else LOCAL
+
+    async def _prepare_sidecars(self) -> None:
+        from lensmesh_local.sidecars.local import LocalSidecars
+
+        ports = {name: self._options.port and self._options.port + added for name, added in PORTS.items()}
+        self._sidecars = LocalSidecars(self._data, ports, self._options.host)
+        self._sidecars.prepare()
+        self._renewal = asyncio.create_task(self._sidecars.renew_forever())
+
+    async def _serve(self, name: str, settings: Mapping[str, str]) -> None:
+        """A service, and its Envoy."""
+        await self._add(self._service(name, settings))
+        if self._sidecars is not None:
+            await self._add(self._sidecars.spec(name, self._own(name)))
+
+    async def _until_all_serve(self) -> None:
+        async with grpc.aio.insecure_channel(self._own("router"), [DIRECT]) as channel:
+            stub = router_pb2_grpc.RouterServiceStub(channel)
+            reasons = ["it does not answer"]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ALL_SERVE_S):
+                    while reasons:
+                        with contextlib.suppress(grpc.RpcError):
+                            status = await stub.GetStatus(router_pb2.GetStatusRequest(), timeout=10)
+                            reasons = [
+                                f"{service.name}: {service.reason}"
+                                for service in status.services
+                                if service.health != router_pb2.HEALTH_SERVING
+                            ]
+                        await asyncio.sleep(POLL_S)
+        if reasons:
+            raise StartError("the router does not reach its neighbours through the Envoys: " + "; ".join(reasons))
+
+    async def _add(self, spec: Spec) -> Mapping[str, Any]:
+        with contextlib.suppress(FileNotFoundError):
+            spec.log_file.replace(spec.log_file.with_suffix(".old.log"))
+        fds = () if self._lock is None else (self._lock,)
+        self.processes[spec.name] = Managed(spec, self._say, fds)
+        return await self.processes[spec.name].start()
+
+    def _database(self) -> Spec:
+        ready = self._data / "run" / "database.json"
+        return Spec(
+            name="database",
+            module="lensmesh_local.database",
+            arguments=(str(self._data / "postgres"), str(ready)),
+            ready_file=ready,
+            log_file=self._data / "logs" / "database.log",
+            # After a crash the old server's processes may still hold its memory for a moment.
+            attempts=5,
+        )
+
+    def _service(self, name: str, settings: Mapping[str, str]) -> Spec:
+        prefix = f"LENSMESH_{name.upper()}_"
+        port = self._options.port + PORTS[name] if self._options.port else 0
+        ready = self._data / "run" / f"{name}.json"
+        own = {
+            "LISTEN": f"{self._host(name)}:{port}",
+            "METRICS_LISTEN": os.environ.get(f"{prefix}METRICS_LISTEN") or f"{LOCAL}:0",
+            "READY_FILE": str(ready),
+            "LOG_FORMAT": "console",
+            **settings,
+        }
+        if os.environ.get(f"{prefix}TLS_CERTIFICATE_FILE"):
+            # Health is asked in plain text.
+            own["HEALTH_LISTEN"] = f"{LOCAL}:0"
+        return Spec(
+            name=name,
+            module=f"{name}_svc",
+            environment={
+                # Waiting OpenMP threads spin. Two model services share these cores, and each would burn what the other
+                # needs: a tenth of the throughput, or less, was left where a third process was busy too.
+                "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+                # Colours belong on a terminal; these logs are files.
+                "NO_COLOR": "1",
+                **self._environment,
+                **{prefix + key: value for key, value in own.items() if value},
+            },
+            ready_file=ready,
+            log_file=self._data / "logs" / f"{name}.log",
+            serving=serves,
+            pin=lambda ready: {
+                f"{prefix}LISTEN": ",".join(ready["addresses"]),
+                f"{prefix}METRICS_LISTEN": ready["metrics"],
+            },
+            restarts=f"{prefix}RESTARTS",
+        )
+
+    async def _take_lock(self) -> None:
+        """One mesh for each folder. The children hold the lock too, so that none is left of the last mesh."""
+        path = self._data / "lock"
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                holder = os.pread(self._lock, 100, 0).decode() or "another process"
+                if _alive(holder) or asyncio.get_running_loop().time() > deadline:
+                    os.close(self._lock)
+                    self._lock = None
+                    raise DataFolderError(
+                        f"the data folder {self._data} is in use by the mesh of process {holder}: stop that one, or "
+                        "name another folder with --data"
+                    ) from None
+                await asyncio.sleep(0.2)
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+async def serves(ready: Mapping[str, Any]) -> bool:
+    """Whether grpc.health.v1 at the first address says SERVING."""
+    health = ready.get("health") or ready["addresses"][0]
+    async with grpc.aio.insecure_channel(str(health), [DIRECT]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+__all__: Sequence[str] = ("DataFolderError", "MeshOptions", "StartError", "Supervisor")

@@ -1,0 +1,56 @@
+"""What ingest works with, and how long it waits for each part of it."""
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from lensmesh_chassis.images.fetching import Fetcher
+from router_svc.collection_cache import CollectionCache
+from router_svc.model_directory import ModelDirectory
+from router_svc.settings import RouterSettings
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.models import Captioners, Encoders
+from router_svc.upstreams.pool import Patience
+from router_svc.upstreams.stores import Stores
+
+STRANGER_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """The services behind the router, as ingest uses them."""
+
+    settings: RouterSettings
+    encoders: Encoders
+    captioners: Captioners
+    stores: Stores
+    directory: ModelDirectory
+    collection_cache: CollectionCache
+    hashing: Executor
+    """For digests of large images."""
+    fetcher: Fetcher
+    """For images given by address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long one item waits for each kind of service."""
+
+    encoder: Patience
+    captioner: Patience
+    store: Patience
+
+    @classmethod
+    def of_a_stream(cls, settings: RouterSettings, directory: ModelDirectory) -> "Waits":
+        """Overload is a wait, and a service that went away has time to come back."""
+        most = settings.wait_seconds
+        captioner_s = settings.caption_wait_seconds
+        if not directory.comes_back(Kind.CAPTIONER):
+            # A target where nobody has ever been must not hold up everything for long.
+            captioner_s = min(captioner_s, STRANGER_WAIT_S)
+        patience = Patience(away_s=most, busy_s=most)
+        return cls(patience, Patience(away_s=captioner_s, busy_s=most), patience)
+
+    @classmethod
+    def of_a_call(cls) -> "Waits":
+        """A single call is refused at once, with the time to come back."""
+        return cls(Patience(), Patience(), Patience())

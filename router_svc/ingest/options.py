@@ -1,0 +1,193 @@
+"""What a call or a stream asks for all its items, read once, before any of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh.router.v1 import router_pb2
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
+from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
+from lensmesh_chassis.reasons import Reason
+from router_svc.ingest.metadata import same_value
+from router_svc.ingest.plan import Terms
+from router_svc.model_directory import ModelDirectory, policy_of
+
+MAX_BEAMS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedOptions:
+    """IngestOptions, checked and settled."""
+
+    collection: str
+    terms: Terms
+    space_ids: Mapping[str, str]
+    """NamedSpace.name to VectorSpace.id of every space to fill."""
+    caption_is_required: bool
+    caption_options: caption_pb2.CaptionOptions
+    encode_options: Mapping[str, encoder_pb2.EncodeOptions]
+    """By VectorSpace.id."""
+    metadata_policy: search_pb2.MetadataPolicy.ValueType
+    """Never unspecified."""
+    identity: tuple[object, ...]
+    """Of the collection's definition: another one where it was deleted and made anew."""
+
+
+def check_options(options: router_pb2.IngestOptions) -> None:
+    """Refuses what no service is needed to refuse. Raises InvalidInput with reason OPTION_INVALID."""
+    wants_bulk(options.priority, streamed=True)
+    wants_bulk(options.caption_options.priority, streamed=True, field="options.caption_options.priority")
+    check_transparency(options.transparency)
+    check_transparency(options.caption_options.transparency, field="options.caption_options.transparency")
+    if options.captions not in router_pb2.CaptionPolicy.values():
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.captions is {options.captions}: use one of CaptionPolicy's values or leave it out",
+            field="options.captions",
+            metadata={"value": options.captions},
+        )
+    if options.metadata_policy not in search_pb2.MetadataPolicy.values():
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.metadata_policy is {options.metadata_policy}: use one of MetadataPolicy's values or leave it out",
+            field="options.metadata_policy",
+            metadata={"value": options.metadata_policy},
+        )
+    if options.caption_options.beam_count > MAX_BEAMS:
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.caption_options.beam_count is {options.caption_options.beam_count} and the limit is {MAX_BEAMS}",
+            field="options.caption_options.beam_count",
+            metadata={"limit": MAX_BEAMS},
+        )
+
+
+async def settle(
+    options: router_pb2.IngestOptions, collection: search_pb2.Collection, directory: ModelDirectory, *, streamed: bool
+) -> ResolvedOptions:
+    """The options as they apply to `collection` and to what the mesh serves now.
+
+    Raises InvalidInput (SPACE_UNKNOWN), PreconditionFailed (SPACE_MISMATCH, SPACE_NOT_SERVED, MODEL_NOT_SERVED) and
+    Unavailable where nobody has told yet what it serves.
+    """
+    named = {space.name: space.space for space in collection.spaces}
+    names = tuple(dict.fromkeys(options.spaces))
+    for index, name in enumerate(options.spaces):
+        if name not in named:
+            raise InvalidInput(
+                Reason.SPACE_UNKNOWN,
+                f"options.spaces[{index}] is {name!r}, and the collection {collection.name!r} has: {', '.join(named)}",
+                field=f"options.spaces[{index}]",
+                metadata={"space": name, "collection": collection.name},
+            )
+    if names:
+        for name in names:
+            await directory.encoders(named[name].id)
+    else:
+        names = await _served(list(collection.spaces), directory)
+    _check_policy(options, collection, [named[name] for name in names])
+    asks_captions = options.captions != router_pb2.CAPTION_POLICY_NONE
+    priority = (
+        common_pb2.PRIORITY_BULK if wants_bulk(options.priority, streamed=streamed) else common_pb2.PRIORITY_INTERACTIVE
+    )
+    caption_options = caption_pb2.CaptionOptions()
+    caption_options.CopyFrom(options.caption_options)
+    if caption_options.priority == common_pb2.PRIORITY_UNSPECIFIED:
+        caption_options.priority = priority
+    found_by = policy_of(named[names[0]])
+    if caption_options.transparency == common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED:
+        # A caption says what its item is found by.
+        caption_options.transparency = found_by
+    if asks_captions:
+        await _check_captioner(caption_options, directory)
+    space_ids = {name: named[name].id for name in names}
+    policy = options.metadata_policy or search_pb2.METADATA_POLICY_MERGE
+    return ResolvedOptions(
+        collection.name,
+        Terms(
+            names,
+            asks_captions,
+            caption_options.model,
+            caption_options.prompt,
+            # Of a stored caption its policy is not known: nearly always the collection's.
+            takes_captions=caption_options.transparency == found_by,
+            merges_metadata=policy == search_pb2.METADATA_POLICY_MERGE,
+            same_value=same_value,
+        ),
+        space_ids,
+        options.captions == router_pb2.CAPTION_POLICY_REQUIRED,
+        caption_options,
+        {
+            space_id: encoder_pb2.EncodeOptions(
+                data_type=common_pb2.DATA_TYPE_FLOAT32, priority=priority, space_id=space_id
+            )
+            for space_id in space_ids.values()
+        },
+        policy,
+        (collection.uid, *((space.name, space.space.id) for space in collection.spaces)),
+    )
+
+
+def _check_policy(
+    options: router_pb2.IngestOptions, collection: search_pb2.Collection, spaces: Sequence[common_pb2.VectorSpace]
+) -> None:
+    if options.transparency == common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED:
+        return
+    for space in spaces:
+        if policy_of(space) != options.transparency:
+            asked, has = (
+                common_pb2.TransparencyPolicy.Name(policy) for policy in (options.transparency, policy_of(space))
+            )
+            raise PreconditionFailed(
+                Reason.SPACE_MISMATCH,
+                f"options.transparency is {asked}, and the collection {collection.name!r} was made with {has}: leave "
+                "it out, or ingest into another collection",
+                field="options.transparency",
+                metadata={"transparency": has, "asked": asked, "collection": collection.name, "space_id": space.id},
+            )
+
+
+async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: ModelDirectory) -> tuple[str, ...]:
+    """Names of the spaces that images can be placed in by an encoder of this mesh."""
+    names: list[str] = []
+    refusal: PreconditionFailed | None = None
+    for named in spaces:
+        if named.space.modalities and common_pb2.MODALITY_IMAGE not in named.space.modalities:
+            continue
+        try:
+            # Unavailable is let out: somebody who has not told yet may serve it, and items without that vector would be
+            # stored as if nobody did.
+            await directory.encoders(named.space.id)
+        except PreconditionFailed as error:
+            refusal = refusal or error
+        else:
+            names.append(named.name)
+    if names:
+        return tuple(names)
+    if refusal is not None:
+        raise refusal
+    raise PreconditionFailed(
+        Reason.SPACE_NOT_SERVED,
+        "the collection has no space for images: its spaces hold texts only",
+    )
+
+
+async def _check_captioner(options: caption_pb2.CaptionOptions, directory: ModelDirectory) -> None:
+    """A model that nobody runs and a length that nobody writes fail the call; a captioner that is away does not."""
+    try:
+        await directory.captioners(options.model)
+    except LensmeshError as error:
+        if error.reason is Reason.CAPTIONER_UNAVAILABLE:
+            return
+        raise
+    limit = directory.max_caption_tokens()
+    if limit and options.max_tokens > limit:
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"options.caption_options.max_tokens is {options.max_tokens} and the limit is {limit}",
+            field="options.caption_options.max_tokens",
+            metadata={"limit": limit},
+        )

@@ -1,0 +1,144 @@
+"""Gathers the single items of a stream into batch calls: at once while a call is free, waiting only for one to end."""
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from opentelemetry import trace
+from opentelemetry.trace import Span
+
+from lensmesh_chassis.errors import LensmeshError
+from lensmesh_chassis.telemetry import spans
+
+I = TypeVar("I")  # noqa: E741 - item and outcome, as in the batcher
+O = TypeVar("O")  # noqa: E741
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[I, O]):
+    item: I
+    size: int
+    answer: asyncio.Future[O]
+    owner: Span
+    """The item's own span."""
+
+
+class MicroBatcher(Generic[I, O]):
+    """One stream's items on their way into batch calls of `run`.
+
+    `run` answers one outcome per item, in order; if it raises, every item of that call fails with the error. An item
+    whose submitter is cancelled leaves the queue, and a call that nobody waits for any longer is cancelled.
+
+    In a trace each item's time here is a span named `step`, which fails as `failure_of` says of its outcome. A call
+    stands below the stream that the batcher was made in, linked to the items it carries.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[I]], Awaitable[Sequence[O]]],
+        *,
+        size_of: Callable[[I], int],
+        max_items: int,
+        max_bytes: int,
+        max_calls: int,
+        step: str = "call",
+        failure_of: Callable[[O], LensmeshError | None] = lambda _: None,
+    ) -> None:
+        self._run = run
+        self._failure_of = failure_of
+        self._step = step
+        # A call belongs to the stream, not to the item that happened to come first.
+        self._context = contextvars.copy_context()
+        self._stream = trace.get_current_span()
+        self._size_of = size_of
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._max_calls = max_calls
+        self._waiting: deque[_Waiting[I, O]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._pump_is_due = False
+
+    async def submit(self, item: I) -> O:
+        """The outcome of `item`, when the call it rode in has ended."""
+        answer: asyncio.Future[O] = asyncio.get_running_loop().create_future()
+        owner = trace.get_current_span()
+        with spans.span(self._step) as span:
+            # The stream's own span is above the call anyway.
+            passenger = trace.INVALID_SPAN if owner is self._stream else owner
+            self._waiting.append(_Waiting(item, self._size_of(item), answer, passenger))
+            self._pump_soon()
+            outcome = await answer
+            if (error := self._failure_of(outcome)) is not None:
+                spans.fail(span, error)
+            return outcome
+
+    async def close(self) -> None:
+        """Drops what waits, cancels what runs, and returns when nothing of it is left."""
+        for waiting in self._waiting:
+            waiting.answer.cancel()
+        self._waiting.clear()
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    def _pump_soon(self) -> None:
+        # In the next turn of the loop, so that the items of one stream message ride together.
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_is_due = False
+        while len(self._calls) < self._max_calls and (batch := self._next_batch()):
+            call = asyncio.create_task(self._carry(batch), context=self._context.copy())
+            self._calls.add(call)
+            call.add_done_callback(self._end_call)
+
+    def _next_batch(self) -> list[_Waiting[I, O]]:
+        batch: list[_Waiting[I, O]] = []
+        size = 0
+        while self._waiting and len(batch) < self._max_items:
+            first = self._waiting[0]
+            if first.answer.done():
+                self._waiting.popleft()
+                continue
+            if batch and size + first.size > self._max_bytes:
+                break
+            batch.append(self._waiting.popleft())
+            size += first.size
+        return batch
+
+    def _end_call(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._pump()
+
+    async def _carry(self, batch: list[_Waiting[I, O]]) -> None:
+        call = asyncio.current_task()
+        wanted = len(batch)
+
+        def forget(answer: asyncio.Future[O]) -> None:
+            nonlocal wanted
+            wanted -= 1
+            if wanted == 0 and answer.cancelled() and call is not None:
+                call.cancel()
+
+        for waiting in batch:
+            waiting.answer.add_done_callback(forget)
+        try:
+            with spans.carrying([waiting.owner for waiting in batch]):
+                outcomes = await self._run([waiting.item for waiting in batch])
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(outcome)
+        except asyncio.CancelledError:
+            for waiting in batch:
+                waiting.answer.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the items, which raise it to their submitters
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
