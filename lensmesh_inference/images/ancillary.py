@@ -16,6 +16,8 @@ from lensmesh_inference.images.jpeg_damage import essential
 _TIFF_MARKS: Final = (b"II*\0", b"MM\0*")
 # Bytes of tRNS by the colour type of IHDR: one value, or one for each entry of a palette.
 _TRANSPARENCY_BYTES: Final = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}
+# Of a GIF's extensions the one that Pillow reads to its end whatever it holds.
+_COMMENT: Final = 0xFE
 _WEBP_PIXELS: Final = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
 _WEBP_EXIF_FLAG, _WEBP_METADATA_FLAGS = 0x08, 0x2C
 
@@ -86,6 +88,16 @@ def _gif(content: bytes) -> bytes:
             break
         at = end
     return content
+
+
+def misread_by_pillow(content: bytes) -> bool:
+    """Whether an extension without data stands before a GIF's first frame: Pillow takes what follows for its data."""
+    at = _table_end(content, 10, 13) if content.startswith(b"GIF8") else len(content)
+    while at + 2 < len(content) and content[at] == 0x21:
+        if content[at + 1] != _COMMENT and not content[at + 2]:
+            return True
+        at = _blocks_end(content, at + 2)
+    return False
 
 
 def _table_end(content: bytes, flags_at: int, start: int) -> int:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.images.ancillary import without_ancillary
+from lensmesh_inference.images.ancillary import misread_by_pillow, without_ancillary
 from lensmesh_inference.images.damage import undecodable, unsupported
 from lensmesh_inference.images.kinds import is_text, kind_of
 from lensmesh_inference.images.layouts import rare_layout
@@ -75,7 +75,8 @@ def _open(content: bytes, field: str) -> Image.Image:
     if content.startswith(TIFF_MARKS):
         return open_tiff(content, field)
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        return (open_without_ancillary(content) or opened) if misread_by_pillow(content) else opened
     except Exception as error:
         # Pillow's plugins raise whatever their parser stumbles over: OSError, SyntaxError, struct.error, ValueError.
         if not _is_accepted(content):

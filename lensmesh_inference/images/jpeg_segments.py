@@ -35,6 +35,9 @@ _ALONE: Final = frozenset({0x01, *range(0xD0, 0xDA)})
 _SCAN, _END, _RESOURCES = 0xDA, 0xD9, 0xED
 # EXIF, among others.
 _METADATA: Final = 0xE1
+_EXIF_MARK: Final = b"Exif\0\0"
+# EXIF fits into one segment. Pillow puts several together, and reads some microseconds a tag and number in it.
+_USUAL_EXIFS: Final = 1
 # Frames in Huffman coding, sequential or progressive.
 _COMMON: Final = frozenset({0xC0, 0xC1, 0xC2})
 _BITS: Final = 8
@@ -138,7 +141,7 @@ def _ends(code: int, *, in_scan: bool) -> bool:
 def walk(content: bytes) -> Structure:
     """Count what a JPEG is built of. Raises ``TooComplexError``."""
     # Written out: every image that is decoded pays for it.
-    count = scans = fill = total = resources = frames = 0
+    count = scans = fill = total = resources = frames = exifs = 0
     frame, coefficients, scanned, plain = _NO_FRAME, Coefficients(), 0.0, True
     for marker, start, stop, unused in segments(content):
         count += 1
@@ -157,6 +160,7 @@ def walk(content: bytes) -> Structure:
             plain = plain and not scans
         elif marker == _METADATA:
             plain = False
+            exifs += content.startswith(_EXIF_MARK, start)
         elif marker == _RESOURCES:
             resources += stop - start
         if count > MOST_SEGMENTS or fill > MOST_FILL_BYTES or scans > MOST_SCANS or scanned > MOST_SCANNED_PIXELS:
@@ -165,6 +169,7 @@ def walk(content: bytes) -> Structure:
         count <= _USUAL_SEGMENTS
         and total <= _USUAL_SEGMENT_BYTES
         and resources <= _USUAL_RESOURCE_BYTES
+        and exifs <= _USUAL_EXIFS
         and fill <= _USUAL_FILL_BYTES
         and scanned <= _USUAL_SCANNED_PIXELS
     )

@@ -24,10 +24,11 @@ from lensmesh_inference.images.damage import cut, damaged, unsupported
 from lensmesh_inference.images.orientation import TURNS, is_sideways
 from lensmesh_inference.images.tiff_damage import check_segments
 from lensmesh_inference.images.tiff_directories import MAGIC
-from lensmesh_inference.images.tiff_pages import Page, camera_raw, choose_page, single_page
+from lensmesh_inference.images.tiff_pages import Page, Tag, camera_raw, choose_page, single_page
 from lensmesh_inference.images.tiff_samples import MOST_SEGMENT_BYTES, SampleReader
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INKS = 0, 1, 2, 5
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS, _YCBCR = 0, 1, 2, 3, 5, 6
+_MOST_SHORT: Final = 0xFFFF
 _MODES: Final[Mapping[int, tuple[str, int]]] = {
     _WHITE_IS_ZERO: ("L", 1),
     _BLACK_IS_ZERO: ("L", 1),
@@ -73,10 +74,31 @@ def open_tiff(content: bytes, field: str) -> Image.Image:
         raise damaged(field, "places of strips or tiles are missing")
     if max(page.bits) > 8 or page.first(tags.SAMPLE_FORMAT, 1) not in (1, 4):
         return DeepTiff(content, page, reader, field)
+    if _is_misread(page, reader):
+        raise unsupported(layout(page), field)
     try:
-        return Image.open(io.BytesIO(single_page(content, page)), formats=["TIFF"])
+        return Image.open(io.BytesIO(single_page(content, _with_wide_colours(page))), formats=["TIFF"])
     except Exception as error:
         raise unsupported(layout(page), field) from error
+
+
+def _is_misread(page: Page, reader: SampleReader) -> bool:
+    """Whether this is a YCbCr image whose samples Pillow takes for three side by side, though it is not coded so."""
+    if page.first(tags.PHOTOMETRIC, 0) != _YCBCR or page.first(tags.COMPRESSION, 1) != 1:
+        return False
+    whole = reader.width * reader.height * page.samples
+    told = sum(page.numbers(tags.STRIP_BYTES) or page.numbers(tags.TILE_BYTES))
+    # Without the tag each colour stands for four pixels, though some writers leave it out where each stands for one.
+    shared = page.numbers(tags.SUBSAMPLING)[:2] != (1, 1) if tags.SUBSAMPLING in page else 0 < told < whole
+    return shared or page.first(tags.PLANAR, 1) == 2
+
+
+def _with_wide_colours(page: Page) -> Page:
+    """The same page with colours of 16 bits: some writers put 8 bits there, and all would be black."""
+    colours = page.numbers(tags.COLOUR_MAP)
+    if page.first(tags.PHOTOMETRIC, 0) != _PALETTE or not 0 < max(colours, default=0) < 256:
+        return page
+    return Page(page | {tags.COLOUR_MAP: Tag(page[tags.COLOUR_MAP].kind, tuple(257 * value for value in colours))})
 
 
 def rare_coding(content: bytes) -> str | None:
@@ -183,7 +205,7 @@ class DeepTiff(Image.Image):
     def _declared(self, own: tones.Range | None) -> tones.Range | None:
         """The range that tags give to the samples."""
         low, high = (_number(self._page, tag) for tag in (tags.LEAST_SAMPLE, tags.MOST_SAMPLE))
-        if own is None:
+        if own is None or own.high > _MOST_SHORT:
             return tones.Range(low or 0.0, high) if high is not None and high > (low or 0.0) else None
         # Of unsigned integers, fewer bits than they are stored in: 10, 12 or 14 of a camera.
         most = high if high is not None else _number(self._page, tags.MAX_SAMPLE)

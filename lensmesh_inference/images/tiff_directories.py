@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from typing import Final, Literal
@@ -15,7 +16,12 @@ MOST_TAGS: Final = 20_000
 MOST_PAGES: Final = 64
 # Strips and tiles of one page: 50 megapixels in tiles of 16 x 16 are 195,000.
 MOST_STRIPS: Final = 250_000
+# A page that says it is reduced may have the image that it was made of among so many below it.
+SUB_PAGES_CHOSEN_FROM: Final = 4
+# Values of each tag that are kept.
+_FEW: Final = SUB_PAGES_CHOSEN_FROM
 
+_SUBFILE, _OLD_SUBFILE, _SUB_PAGES = 254, 255, 330
 WIDTH, HEIGHT, BITS, STRIPS, SAMPLES, TILES = 256, 257, 258, 273, 277, 324
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 13: 4, 16: 8, 17: 8}
 
@@ -33,29 +39,46 @@ class Directory(dict[int, tuple[int, ...]]):
         values = self.get(tag)
         return values[0] if values else default
 
+    @property
+    def below(self) -> tuple[int, ...]:
+        """Where pages begin that this one may be a reduced version of."""
+        reduced = self.first(_SUBFILE, 0) & 1 or self.first(_OLD_SUBFILE, 1) == 2
+        return self.get(_SUB_PAGES, ()) if reduced else ()
+
 
 def directories(content: bytes) -> Iterator[Directory]:
-    """One page after the other, `MOST_PAGES` at most, each read once. Raises ``TooComplexError``."""
+    """One page after the other, `MOST_PAGES` at most, each read once, and behind each page what lies below it. Raises
+    ``TooComplexError``."""
     order = "<" if content.startswith(b"II") else ">"
     big = content[2:4] in (b"+\0", b"\0+")
-    start, head, entry, inline = (8, "Q", 20, 8) if big else (4, "I", 12, 4)
+    start, head = (8, "Q") if big else (4, "I")
     tags, seen = Count("tags", MOST_TAGS), set[int]()
     try:
         (at,) = struct.unpack_from(order + head, content, start)
         while 0 < at < len(content) and at not in seen and len(seen) < MOST_PAGES:
             seen.add(at)
-            (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, at)
-            at += 8 if big else 2
-            directory = Directory()
-            for place in range(at, min(at + entry * count, len(content)), entry):
-                tags.add()
-                _read_tag(content, place, order, head, inline, directory)
+            directory, end = _directory(content, at, order, tags, big=big)
             yield directory
-            after = at + entry * count
-            (at,) = struct.unpack(order + head, content[after : after + inline])
+            for below in directory.below:
+                # One that is cut keeps no other from being read.
+                with contextlib.suppress(struct.error):
+                    yield _directory(content, below, order, tags, big=big)[0]
+            (at,) = struct.unpack(order + head, content[end : end + struct.calcsize(order + head)])
     except struct.error:
         # Cut, or no directory where one should be.
         return
+
+
+def _directory(content: bytes, at: int, order: str, tags: Count, *, big: bool) -> tuple[Directory, int]:
+    """The page whose tags begin there, and where they end."""
+    head, entry, inline = ("Q", 20, 8) if big else ("I", 12, 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, at)
+    at += 8 if big else 2
+    directory = Directory()
+    for place in range(at, min(at + entry * count, len(content)), entry):
+        tags.add()
+        _read_tag(content, place, order, head, inline, directory)
+    return directory, at + entry * count
 
 
 def _read_tag(content: bytes, place: int, order: str, head: str, inline: int, directory: Directory) -> None:
@@ -67,7 +90,7 @@ def _read_tag(content: bytes, place: int, order: str, head: str, inline: int, di
     value = place + 4 + inline
     if size * count > inline:
         (value,) = struct.unpack_from(order + head, content, value)
-    few = min(count, 4)
+    few = min(count, _FEW)
     raw = content[value : value + few * size]
     whole: Literal["little", "big"] = "little" if order == "<" else "big"
     directory[tag] = tuple(int.from_bytes(raw[at : at + size], whole) for at in range(0, len(raw) - size + 1, size))

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lensmesh_inference.images.tiff_directories import SUB_PAGES_CHOSEN_FROM
+
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
 PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES = 317, 322, 323, 324, 325
+COLOUR_MAP, SUBSAMPLING = 320, 530
 EXTRA_SAMPLES, SAMPLE_FORMAT, LEAST_SAMPLE, MOST_SAMPLE, MAX_SAMPLE, NO_DATA = 338, 339, 340, 341, 281, 42113
 _SUBFILE, _OLD_SUBFILE, _MAKE, _SUB_PAGES, _CR2_SLICES, _DNG_VERSION = 254, 255, 271, 330, 50752, 50706
 _CFA_TAGS: Final = (33421, 33422)
@@ -23,7 +26,7 @@ _OLD_JPEG: Final = 6
 _PIXEL_TAGS: Final = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP}
     | {STRIP_BYTES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES, SAMPLE_FORMAT}
-    | {292, 293, 320, 332, 334, 347, 529, 530, 531, 532, *range(512, 522)}
+    | {292, 293, COLOUR_MAP, 332, 334, 347, 529, SUBSAMPLING, 531, 532, *range(512, 522)}
 )
 _ABOUT_PIXELS: Final = frozenset({LEAST_SAMPLE, MOST_SAMPLE, MAX_SAMPLE, NO_DATA})
 _ABOUT_PAGES: Final = frozenset({_SUBFILE, _OLD_SUBFILE, _MAKE, _SUB_PAGES, _CR2_SLICES, _DNG_VERSION, *_CFA_TAGS})
@@ -168,15 +171,19 @@ class Reader:
 
 
 def choose_page(content: bytes) -> Page | None:
-    """Return the first page that declares itself neither reduced nor a mask; where there is none, the first that is
-    no mask; None: there is no page."""
-    second = None
-    for page in Reader(content).pages():
+    """Return the first page that declares itself neither reduced nor a mask; where there is none, such a page below the
+    first that is no mask, of which it is a thumbnail; else that one; None: there is no page."""
+    reader, second = Reader(content), None
+    for page in reader.pages():
         if page.is_mask or (second is not None and page.is_reduced):
             continue
         if not page.is_reduced:
             return page
         second = page
+    for at in second.numbers(_SUB_PAGES)[:SUB_PAGES_CHOSEN_FROM] if second is not None else ():
+        below = reader.page(at)[0]
+        if below is not None and below.first(WIDTH, 0) and not (below.is_mask or below.is_reduced):
+            return below
     return second
 
 

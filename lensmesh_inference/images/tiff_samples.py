@@ -28,7 +28,7 @@ _KIND_OF_FORMAT: Final = {1: "u", 2: "i", 3: "f", 4: "u"}
 _WHOLE_BITS: Final = (8, 16, 32, 64)
 _DIFFERENCES, _FLOAT_DIFFERENCES = 2, 3
 _MOST_PACKED_BITS: Final = 32
-_YCBCR, _SUBSAMPLING = 6, 530
+_YCBCR: Final = 6
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class SampleReader:
     def _least_bytes(self, height: int) -> int:
         """Bytes of so many rows, unpacked."""
         if self._page.first(tags.PHOTOMETRIC, 0) == _YCBCR and self._planes == 1 and self.channels == 3:
-            across, down = (max(1, one) for one in self._page.numbers(_SUBSAMPLING, (2, 2))[:2])
+            across, down = (max(1, one) for one in self._page.numbers(tags.SUBSAMPLING, (2, 2))[:2])
             return -(-self._across // across) * -(-height // down) * (across * down + 2)
         return (self._across * self.channels // self._planes * min(self._page.bits) + 7) // 8 * height
 

@@ -1,10 +1,10 @@
 """From samples of any kind to bytes: which number is black and which is white.
 
-What a file declares decides: unsigned integers of up to 16 bits reach from 0 to all bits set, SMinSampleValue and
-SMaxSampleValue give a range. Floating point numbers, signed integers and those of 32 bits and more declare nothing by
+What a file declares decides: unsigned integers of less than 32 bits reach from 0 to all bits set, SMinSampleValue and
+SMaxSampleValue give a range. Floating point numbers, signed integers and those of 32 and 64 bits declare nothing by
 their kind. Of these the smallest customary range counts that holds nearly all samples, those from the 0.1 to the 99.9
 percentile, and of which at least a quarter is used: 0 to 1, -1 to 1, 0 to 255, 4,095, 65,535 or all bits. Where none
-does, these two percentiles become black and white. The same holds for unsigned integers of up to 16 bits where the
+does, these two percentiles become black and white. The same holds for unsigned integers of less than 32 bits where the
 99.9 percentile is at most a sixteenth of their range: cameras of 10 or 12 bits store such numbers in 16, and the image
 would be all but black. No single sample decides.
 """
@@ -26,6 +26,8 @@ _TOLERANCE: Final = 0.05
 _LEAST_USE: Final = 0.25
 _DARK: Final = 1 / 16
 _MOST_LOOKUP_BITS: Final = 16
+# What programs make by themselves of numbers of any range; 24 bits somebody chose.
+_UNDECLARING_BITS: Final = (32, 64)
 _FLOAT_RANGES: Final = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 4095.0), (0.0, 65535.0))
 _INTEGER_RANGES: Final = ((0.0, 255.0), (0.0, 1023.0), (0.0, 4095.0), (0.0, 16383.0), (0.0, 65535.0))
 # As many samples as are converted at a time, which fit into a processor's cache.
@@ -41,7 +43,7 @@ class Range(NamedTuple):
 
 def by_kind(dtype: np.dtype[Any], bits: int) -> Range | None:
     """The range that the kind of samples declares by itself; None: none."""
-    return Range(0, 2**bits - 1) if dtype.kind == "u" and bits <= _MOST_LOOKUP_BITS else None
+    return Range(0, 2**bits - 1) if dtype.kind == "u" and bits not in _UNDECLARING_BITS else None
 
 
 def narrowed(own: Range, samples: Samples) -> Range:

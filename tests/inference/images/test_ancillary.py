@@ -7,9 +7,11 @@ import zlib
 from collections.abc import Callable
 
 import pytest
+from PIL import TiffImagePlugin
 
 from lensmesh_inference.images.ancillary import without_ancillary
 from lensmesh_inference.images.limits import FORMATS, ImageLimits
+from lensmesh_inference.images.orientation import orientation_in
 from lensmesh_inference.images.pillow import decode_image
 from lensmesh_inference.images.prepare import prepare
 from lensmesh_inference.images.transform import Transform
@@ -93,6 +95,9 @@ GIF = {
     "an empty comment": gif_with(b"!\xfe\0"),
     "a broken application": gif_with(b"!\xff\3NET\0"),
     "an unknown block": gif_with(b"!\x42\2ab\0"),
+    "an unknown block without data": gif_with(b"!\xce\0"),
+    "a control without data": gif_with(b"!\xf9\0"),
+    "an application without data": gif_with(b"!\xfe\2ab\0", b"!\xff\0"),
 }
 
 
@@ -123,6 +128,20 @@ def test_an_image_without_metadata_is_the_same_image(format_: str) -> None:
         assert format_ in ("BMP", "TIFF")
         return
     assert decode_image(bare, ImageLimits()).tobytes() == decode_image(content, ImageLimits()).tobytes()
+
+
+def test_an_extension_without_data_hides_no_frame() -> None:
+    """Pillow takes the frame behind it for its data, and shows the second one."""
+
+    def frame(level: int) -> bytes:
+        codes = bytes([128, *[level] * 31, 129])
+        return b"," + struct.pack("<HHHHB", 0, 0, 31, 1, 0) + bytes([7, len(codes)]) + codes + b"\0"
+
+    table = b"".join(bytes([level, level, level]) for level in range(128))
+    head = b"GIF89a" + struct.pack("<HHBBB", 31, 1, 0xF6, 0, 0) + table
+    for extension in (b"", b"!\xce\0", b"!\xff\0", b"!\xf9\0", b"!\xfe\2ab\0!\xce\0"):
+        image = decode_image(head + extension + frame(90) + frame(20) + b";", ImageLimits())
+        assert image.getcolors() == [(31, (90, 90, 90))], extension
 
 
 def test_transparency_is_no_metadata() -> None:
@@ -159,3 +178,44 @@ def test_orientation_in_exif_is_applied_though_metadata_is_broken() -> None:
     assert decode_image(content, ImageLimits()).size == (48, 64)
     png = png_with(chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")), chunk(b"gAMA", b"\0"))
     assert decode_image(png, ImageLimits()).size == (48, 64)
+
+
+def tags_of(*tags: tuple[int, int, int, bytes], order: str = "<", behind: bytes = b"") -> bytes:
+    """EXIF with these tags: number, kind, count, value or place."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(tags))
+    return head + b"".join(struct.pack(order + "HHI", *tag[:3]) + tag[3].ljust(4, b"\0") for tag in tags) + behind
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "letter"), [(1, "B"), (3, "H"), (4, "I"), (9, "i")])
+def test_orientation_is_read_in_each_order_and_kind_of_number(order: str, kind: int, letter: str) -> None:
+    six = struct.pack(order + letter, 6)
+    assert orientation_in(tags_of((271, 2, 2, b"x"), (274, kind, 1, six), order=order)) == 6
+    assert orientation_in(b"Exif\0\0" + tags_of((274, kind, 1, six), (274, kind, 1, bytes(4)), order=order)) == 6
+    # More numbers than fit, which then lie behind the tags.
+    place = struct.pack(order + "I", 22)
+    assert orientation_in(tags_of((274, kind, 9, place), order=order, behind=six * 9)) == 6
+    assert orientation_in(tags_of((274, kind, 1, struct.pack(order + letter, 9)), order=order)) == 1
+
+
+def test_exif_that_is_cut_or_is_none_turns_nothing() -> None:
+    whole = tags_of((271, 2, 2, b"x"), (274, 3, 9, struct.pack("<I", 34)), behind=b"\6\0")
+    assert orientation_in(whole) == 6
+    for length in range(len(whole)):
+        assert orientation_in(whole[:length]) == 1
+    for other in (b"II+\0" + whole[4:], b"JJ" + whole[2:], tags_of((274, 2, 1, b"6")), tags_of((274, 3, 0, b"\6"))):
+        assert orientation_in(other) == 1
+
+
+@pytest.mark.parametrize("format_", ["PNG", "WEBP"])
+def test_of_exif_nothing_but_the_orientation_is_read(format_: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow takes a second and more, with Python's lock, for what two megabytes of EXIF can hold."""
+    many = [(number, 2, 100, bytes(4)) for number in range(300, 60_000)]
+    exif = tags_of((274, 3, 1, b"\6\0"), (282, 5, 100_000, b"\x40\0\0\0"), *many, behind=bytes(100))
+    content = png_with(chunk(b"eXIf", exif)) if format_ == "PNG" else encoded(noise(), format_, exif=b"Exif\0\0" + exif)
+
+    def load(*_: object) -> None:
+        pytest.fail("all tags are read")
+
+    monkeypatch.setattr(TiffImagePlugin.ImageFileDirectory_v2, "load", load)
+    assert decode_image(content, ImageLimits()).size == (48, 64)

@@ -104,6 +104,17 @@ def test_the_largest_page_of_a_tiff_counts() -> None:
     assert (structure.pixels, structure.pieces["pages"]) == (300 * 200, 3)
 
 
+def test_a_page_below_a_reduced_one_counts() -> None:
+    """It may be the one that is decoded."""
+    below = struct.pack("<HHHIIHHII", 2, 256, 4, 1, 700, 257, 4, 1, 500) + bytes(4)
+    pages = [(254, 4, 1, 1), (256, 4, 1, 70), (257, 4, 1, 50), (330, 4, 1, 14 + 12 * 4)]
+    assert look(tiff(pages, below)).pixels == 700 * 500
+    assert look(tiff([(254, 4, 1, 0), *pages[1:]], below)).pixels == 70 * 50
+    # Cut, or not there.
+    assert look(tiff(pages, below[:20])).pixels == 70 * 50
+    assert look(tiff(pages)).pixels == 70 * 50
+
+
 def test_a_loop_of_directories_ends() -> None:
     loop = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 256, 3, 1, 7, 8)
     assert look(loop).pieces["pages"] == 1
@@ -114,6 +125,13 @@ def test_hundreds_of_segments_of_profiles_and_depth_maps_pass() -> None:
     depth = b"".join(segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60_000)) for _ in range(200))
     assert look(JPEG[:2] + profile + JPEG[2:]).usual
     assert not look(JPEG[:2] + profile + depth + JPEG[2:]).usual
+
+
+def test_exif_in_several_segments_is_unusual() -> None:
+    """It fits into one; Pillow puts them together, and reads all of it with Python's lock."""
+    exif = segment(0xE1, b"Exif\0\0II*\0" + bytes(60_000))
+    assert look(JPEG[:2] + exif + JPEG[2:]).usual
+    assert not look(JPEG[:2] + exif * 2 + JPEG[2:]).usual
 
 
 def header(width: int, height: int, factors: bytes) -> bytes:

@@ -140,13 +140,20 @@ def test_twelve_bits_in_sixteen_that_nobody_declares(odd: int | None) -> None:
     assert_grey(written(GREY.astype("u2"), photometric="miniswhite"), 255 - GREY.astype(int) // 257)
 
 
-@pytest.mark.parametrize("bits", [9, 10, 12, 14])
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 20, 24])
 def test_bits_that_fill_no_bytes(bits: int) -> None:
     levels = GREY.astype("u4") * (2**bits - 1) // 255
-    rows = [np.unpackbits(line.astype(">u2").view("u1").reshape(-1, 2), axis=1)[:, 16 - bits :] for line in levels]
+    rows = [np.unpackbits(line.astype(">u4").view("u1").reshape(-1, 4), axis=1)[:, 32 - bits :] for line in levels]
     packed = b"".join(np.packbits(row.ravel()).tobytes() for row in rows)
     assert_grey(page(packed, t258=(3, (bits,))))
     assert_grey(page(packed, t258=(3, (bits,)), t262=(3, (0,))), 255 - GREY)
+
+
+def test_24_bits_reach_to_all_bits_set() -> None:
+    """However bright the brightest pixel is, unless the file says otherwise."""
+    three = np.repeat(GREY[..., None] // 2, 3, axis=2).tobytes()
+    assert_grey(page(three, t258=(3, (24,))), GREY // 2)
+    assert_grey(page(three, t258=(3, (24,)), t341=(4, (0x7F7F7F,))), GREY // 2 * 2)
 
 
 def test_differences_of_real_numbers() -> None:
@@ -206,6 +213,33 @@ def test_what_pillow_reads_stays_as_it_was(mode: str, compression: str | None) -
     expected = Image.open(io.BytesIO(content))
     rgb = expected.convert("RGBA").convert("RGB") if mode == "P" else expected.convert("RGB")
     assert decode_image(content, LIMITS).tobytes() == rgb.tobytes()
+
+
+def test_colours_of_a_palette_in_8_bits() -> None:
+    """Some writers put them where 16 belong."""
+    palette = tuple(value for _ in range(3) for value in range(256))
+    for factor in (1, 257):
+        assert_grey(
+            page(
+                GREY.tobytes(),
+                t258=(3, (8,)),
+                t262=(3, (3,)),
+                t320=(3, tuple(factor * value for value in palette)),
+            ),
+            within=0,
+        )
+
+
+def test_ycbcr_that_is_not_coded() -> None:
+    image = photograph(2, SIZE).convert("YCbCr")
+    all_tags: dict[str, tuple[int, tuple[Any, ...]]] = {"t258": (3, (8, 8, 8)), "t277": (3, (3,)), "t262": (3, (6,))}
+    for more in ({}, {"t530": (3, (1, 1))}):
+        assert np.abs(decoded(page(image.tobytes(), **all_tags, **more)) - RGB).max() <= 3
+    shared = bytes(6 * 45 * 31)
+    for more in ({}, {"t530": (3, (2, 2))}):
+        refused(page(shared, **all_tags, **more), "3 samples of 8 bits .YCbCr")
+    planes = {"t284": (3, (2,)), "t273": (4, (8, 8, 8)), "t279": (4, (SIZE[0] * SIZE[1],) * 3)}
+    refused(page(image.tobytes(), **all_tags, **planes, t530=(3, (1, 1))), "3 samples of 8 bits .YCbCr")
 
 
 @pytest.mark.parametrize("number", range(1, 9))

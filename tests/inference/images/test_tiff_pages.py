@@ -16,7 +16,7 @@ from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.pillow import decode_image
 from lensmesh_inference.images.tiff_pages import Page, Tag, finish
 from tests.inference.images.encoded import encoded, photograph
-from tests.inference.images.tiffs import GREY, LIMITS, RGB, SIZE, Levels, assert_grey, page, refused
+from tests.inference.images.tiffs import GREY, LIMITS, RGB, SIZE, Levels, assert_grey, decoded, page, refused
 
 
 def several(*pages: tuple[Levels, int]) -> bytes:
@@ -43,6 +43,18 @@ def test_the_first_page_that_is_neither_reduced_nor_a_mask() -> None:
     assert_grey(several((mask, 4), (GREY, 1), (label, 1)), within=0)
     with pytest.raises(InvalidInput):
         decode_image(several((mask, 4)), LIMITS)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_a_thumbnail_stands_for_the_page_below_it(dtype: str) -> None:
+    """As scanners write it."""
+    for main, below in ((1, 0), (0, 1)):
+        file = io.BytesIO()
+        pages = [np.zeros((20, 30, 3), "u1"), RGB.astype(dtype) * (257 if dtype == "u2" else 1)]
+        with tifffile.TiffWriter(file) as writer:
+            for pixels, subfile in zip(pages if main else pages[::-1], (main, below), strict=True):
+                writer.write(pixels, photometric="rgb", subfiletype=subfile, subifds=subfile == main, metadata=None)
+        assert np.array_equal(decoded(file.getvalue()), RGB)
 
 
 def test_size_and_limits_are_those_of_the_page_that_is_chosen() -> None:
