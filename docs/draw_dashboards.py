@@ -33,7 +33,7 @@ from lensmesh_cli.demo.samples import Sample, draw_scenes
 from lensmesh_client import Client, IngestItem, LensmeshError
 from lensmesh_local.supervisor import MeshOptions, Supervisor
 from tests.observability.prometheus import SERVICES, Prometheus, prometheus
-from tests.tools import find
+from tests.support.tools import find
 
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARDS = ROOT / "deploy" / "observability" / "grafana" / "dashboards"

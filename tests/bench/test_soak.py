@@ -10,7 +10,7 @@ import pytest
 
 from bench.soak.samples import Sample
 from bench.soak.verdict import judge, warm_up_s
-from tests.cli.meshes import environment
+from tests.support.meshes import environment
 
 SECONDS = 600.0
 # All pools of a service on a few cores, and then some.

@@ -14,8 +14,9 @@ from lensmesh.common.v1 import common_pb2
 from tests.caption.conftest import Client, Serve
 from tests.caption.fakes import FakeModel
 from tests.caption.test_faults import ask
-from tests.caption.test_stream import items, queue, until
+from tests.caption.test_stream import items, queue
 from tests.caption.test_word_by_word import SlowModel, request, slow
+from tests.support.waiting import until
 
 __all__ = ["slow"]
 

@@ -16,7 +16,8 @@ from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from lensmesh_inference.digest import content_digest
 from tests.caption.conftest import Client, Serve
 from tests.caption.fakes import FakeModel
-from tests.caption.test_stream import queue, until
+from tests.caption.test_stream import queue
+from tests.support.waiting import until
 
 
 def ask(client: Client, contents: list[bytes], **options: object) -> asyncio.Future[caption_pb2.CaptionImagesResponse]:

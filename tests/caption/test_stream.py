@@ -1,7 +1,7 @@
 """Bulk streams: answered as ready, ended by wrong messages, emptied by a client that leaves, and drained."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -13,6 +13,7 @@ from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_inference.batching.batcher import Batcher
 from tests.caption.conftest import Client, Serve
 from tests.caption.fakes import FakeModel
+from tests.support.waiting import until
 
 Request = caption_pb2.CaptionStreamRequest
 
@@ -22,13 +23,6 @@ def items(contents: list[bytes], count: int, start: int = 0) -> list[caption_pb2
         caption_pb2.CaptionStreamItem(ref=str(number), image=common_pb2.Image(content=contents[number % len(contents)]))
         for number in range(start, start + count)
     ]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a state that is sure to come."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - the state belongs to the server, which signals nobody
-            await asyncio.sleep(0.005)
 
 
 def queue(client: Client) -> Batcher[object, object]:

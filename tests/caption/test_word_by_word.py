@@ -18,7 +18,8 @@ from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_inference.models import Kind
 from tests.caption.conftest import Serve
 from tests.caption.fakes import ON_CPU, FakeModel
-from tests.caption.test_stream import queue, until
+from tests.caption.test_stream import queue
+from tests.support.waiting import until
 
 
 class SlowModel:

@@ -10,8 +10,8 @@ import pytest
 
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import RunningServer, Runtime, running
-from tests.chassis.fakes import FakeApp, settings
-from tests.chassis.spans_kept import Traced
+from tests.support.every_shape import FakeApp, settings
+from tests.support.spans_kept import Traced
 
 
 @dataclass

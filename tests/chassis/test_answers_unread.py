@@ -14,7 +14,7 @@ from lensmesh_chassis.messages.budget import MessageBudget
 from lensmesh_chassis.messages.flow import MessagesOut
 from lensmesh_chassis.messages.peer_connection import end_connection
 from lensmesh_chassis.messages.unread import take_answer_room
-from tests.chassis.fakes import until
+from tests.support.waiting import until
 
 MIB = 2**20
 LARGE = 4 * MIB

@@ -15,7 +15,8 @@ from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
-from tests.chassis.fakes import METHODS, SHAPES, call, finish, until
+from tests.support.every_shape import METHODS, SHAPES, call, finish
+from tests.support.waiting import until
 
 
 async def error_of(rpc: Any) -> Any:

@@ -17,8 +17,8 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import request_id
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
-from tests.chassis.fakes import ENCODER, METHODS, call, finish
 from tests.chassis.name_server import name_server
+from tests.support.every_shape import ENCODER, METHODS, call, finish
 
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 AWAY = Unavailable(Reason.STORE_UNAVAILABLE, "away for a moment")

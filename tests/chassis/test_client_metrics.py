@@ -13,8 +13,8 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from tests.chassis.conftest import Served
-from tests.chassis.fakes import METHODS, SHAPES, call, finish, until
-from tests.chassis.test_metrics import TYPES
+from tests.support.every_shape import METHODS, SHAPES, TYPES, call, finish
+from tests.support.waiting import until
 
 
 class Caller:

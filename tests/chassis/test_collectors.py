@@ -17,8 +17,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.telemetry.exporting import OutageLoggingExporter, quieten
 from tests.chassis.collectors import closed_port, collecting, mute
-from tests.chassis.fakes import call, finish, until
-from tests.chassis.test_process import Process, process, until_serving
+from tests.support.every_shape import call, finish
+from tests.support.service_process import Process, process, until_serving
+from tests.support.waiting import until
 
 WARNING = "traces do not reach their collector"
 SLOW = "traces come faster than their collector takes them"
@@ -122,7 +123,7 @@ async def test_spans_arrive_again_once_the_collector_is_back(tmp_path: Path) -> 
                 await many_calls(address)
                 return log.said(BACK) == 1
 
-            await until(back, minutes=5)
+            await until(back, seconds=300)
             assert collector.names
     assert log.said(WARNING) == 1
 

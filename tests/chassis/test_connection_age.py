@@ -7,8 +7,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from lensmesh_chassis.channels import Connections, open_channel, server_options
 from lensmesh_chassis.process.addresses import parse_address
 from tests.chassis.conftest import Serve
-from tests.chassis.fakes import SHAPES, call, until
 from tests.chassis.name_server import name_server
+from tests.support.every_shape import SHAPES, call
+from tests.support.waiting import until
 
 
 async def test_a_stream_outlives_the_age_of_its_connection_and_calls_take_a_new_one(serve: Serve) -> None:

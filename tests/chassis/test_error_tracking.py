@@ -24,10 +24,11 @@ from lensmesh_chassis.telemetry.error_tracking import (
     stop_error_tracking,
 )
 from tests.chassis.conftest import Serve
-from tests.chassis.fakes import SHAPES, call, finish, settings, until
 from tests.chassis.sentry_sink import SentrySink
-from tests.chassis.service_main import FakeSettings
-from tests.chassis.test_process import process, until_serving
+from tests.support.every_shape import SHAPES, call, finish, settings
+from tests.support.service_main import FakeSettings
+from tests.support.service_process import process, until_serving
+from tests.support.waiting import until
 
 IMAGE = b"\x89PNG-MARKED-image"
 QUERY = "MARKED-query: who is this?"
@@ -78,7 +79,7 @@ async def test_a_bug_is_reported_with_its_call_and_nothing_of_its_content(serve:
         assert {value["type"] for value in values} >= {"RuntimeError", "ExceptionGroup"}
         frames = [frame for value in values for frame in value["stacktrace"]["frames"]]
         assert "broken" in {frame["function"] for frame in frames}
-        assert "tests.chassis.fakes" in {frame["module"] for frame in frames}
+        assert "tests.support.every_shape" in {frame["module"] for frame in frames}
         assert all(set(frame) == {"function", "module", "filename", "lineno", "in_app"} for frame in frames)
         assert all(set(value) == {"type", "module", "stacktrace"} for value in values)
     everything = b"".join(sink.bodies)

@@ -17,7 +17,7 @@ from lensmesh_chassis.images.fetch_settings import FetchPolicy
 from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.images.public_addresses import is_public
 from lensmesh_chassis.reasons import Reason
-from tests.certificates import Authority
+from tests.support.certificates import Authority
 
 HTTP = frozenset({"http"})
 

@@ -12,7 +12,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import REQUEST_ID_KEY
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Served
-from tests.chassis.fakes import METHODS, SHAPES, call, finish
+from tests.support.every_shape import METHODS, SHAPES, call, finish
 
 every_shape = pytest.mark.parametrize("method", METHODS)
 

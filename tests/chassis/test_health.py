@@ -16,7 +16,8 @@ from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
-from tests.chassis.fakes import ENCODER, SHAPES, FakeApp, call, finish, settings, until
+from tests.support.every_shape import ENCODER, SHAPES, FakeApp, call, finish, settings
+from tests.support.waiting import until
 
 SERVING: int = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -12,7 +12,7 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import PreconditionFailed, Unavailable
 from lensmesh_chassis.process.server import Runtime, running
 from tests.chassis.conftest import Serve
-from tests.chassis.fakes import FakeApp, call, finish, settings
+from tests.support.every_shape import FakeApp, call, finish, settings
 
 
 async def test_tcp_and_unix_at_once(serve: Serve, tmp_path: Path) -> None:

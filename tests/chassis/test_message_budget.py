@@ -11,7 +11,7 @@ import pytest
 from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.messages.budget import SMALL_BYTES, MessageBudget
 from lensmesh_chassis.reasons import Reason
-from tests.chassis.fakes import until
+from tests.support.waiting import until
 
 LARGE = SMALL_BYTES * 4
 

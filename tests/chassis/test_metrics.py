@@ -13,16 +13,8 @@ from lensmesh_chassis.errors import InvalidInput, Unavailable
 from lensmesh_chassis.process.server import RunningServer, running
 from lensmesh_chassis.reasons import Reason
 from tests.chassis.conftest import Serve, Served
-from tests.chassis.fakes import METHODS, SHAPES, FakeApp, call, finish, settings, until
-
-TYPES = {
-    "UnaryUnary": "unary",
-    "UnaryStream": "server_stream",
-    "StreamUnary": "client_stream",
-    "StreamStream": "bidi_stream",
-    "UnaryStreamWritten": "server_stream",
-    "StreamStreamWritten": "bidi_stream",
-}
+from tests.support.every_shape import METHODS, SHAPES, TYPES, FakeApp, call, finish, settings
+from tests.support.waiting import until
 
 
 def value(served: Served, name: str, method: str, **labels: str) -> float | None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lensmesh_chassis.channels import open_channel
-from tests.chassis.fakes import ENCODER, SHAPES, call, finish, until
-from tests.chassis.test_process import entered, process, until_serving
-from tests.observability.exposed import scrape
+from tests.support.every_shape import ENCODER, SHAPES, call, finish
+from tests.support.exposed import scrape
+from tests.support.service_process import entered, process, until_serving
+from tests.support.waiting import until
 
 
 def serving(text: str) -> dict[str, str]:

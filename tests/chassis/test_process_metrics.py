@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from lensmesh_chassis.process.health import Health
 from lensmesh_chassis.process.server_info import version
 from lensmesh_chassis.telemetry.process_metrics import LoopLag, describe_process
-from tests.chassis.fakes import until
+from tests.support.waiting import until
 
 
 async def test_health_is_shown_as_it_is_when_asked() -> None:

@@ -14,8 +14,8 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import TRACE_ID_KEY
 from lensmesh_chassis.telemetry.spans import CONTENT_VARIABLE
 from tests.chassis.conftest import Serve
-from tests.chassis.fakes import METHODS, SHAPES, call, finish
-from tests.chassis.spans_kept import Traced, of_kind
+from tests.support.every_shape import METHODS, SHAPES, call, finish
+from tests.support.spans_kept import Traced, of_kind
 
 every_shape = pytest.mark.parametrize("method", METHODS)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lensmesh_chassis.errors import InvalidInput, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.streams import answer_as_ready
-from tests.chassis.fakes import until
+from tests.support.waiting import until
 
 FOREVER = 60.0
 

@@ -13,7 +13,8 @@ from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Served
-from tests.chassis.fakes import FakeApp, settings, until
+from tests.support.every_shape import FakeApp, settings
+from tests.support.waiting import until
 
 
 async def thousand(count: int = 1000) -> AsyncIterator[encoder_pb2.EncodeStreamRequest]:

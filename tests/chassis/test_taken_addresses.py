@@ -12,8 +12,8 @@ import pytest
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.addresses import MAX_UNIX_PATH_BYTES
 from lensmesh_local.sidecars.certificates import Authority
-from tests.chassis.fakes import call, finish
-from tests.chassis.test_process import PATIENCE, process
+from tests.support.every_shape import call, finish
+from tests.support.service_process import PATIENCE, process
 
 
 @pytest.fixture

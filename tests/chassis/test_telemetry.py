@@ -25,8 +25,8 @@ from lensmesh_chassis.telemetry.metrics import CallMetrics
 from lensmesh_chassis.telemetry.spans import ITEM_REF
 from lensmesh_chassis.telemetry.tracing import active_provider, client_interceptors, server_interceptors, start_tracing
 from tests.chassis.conftest import Serve
-from tests.chassis.fakes import METHODS, SHAPES, call, finish
-from tests.chassis.spans_kept import Traced, of_kind
+from tests.support.every_shape import METHODS, SHAPES, call, finish
+from tests.support.spans_kept import Traced, of_kind
 
 
 @pytest.mark.parametrize("method", METHODS)

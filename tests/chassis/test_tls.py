@@ -13,10 +13,10 @@ from lensmesh_chassis.errors import PermissionDenied
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
-from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.credentials import peer_security
 from lensmesh_local.sidecars.certificates import Authority, Files
-from tests.chassis.fakes import FakeApp, call, finish, settings
+from tests.chassis.mutual_tls import mutual, shows
+from tests.support.every_shape import FakeApp, call, finish, settings
 
 ROUTER, ENCODER = "spiffe://lensmesh.local/ns/a/sa/router", "spiffe://lensmesh.local/ns/a/sa/encoder"
 
@@ -29,21 +29,6 @@ def authority() -> Authority:
 @pytest.fixture
 def stranger() -> Authority:
     return Authority("somebody else")
-
-
-def shows(files: Files, ca: Path | None = None) -> ChannelSecurity:
-    """A client with that certificate."""
-    return ChannelSecurity(str(ca or files.ca), str(files.certificate), str(files.key))
-
-
-def mutual(files: Files, **more: str) -> ServiceSettings:
-    """A server that asks for a certificate of the same authority."""
-    return settings(
-        tls_certificate_file=str(files.certificate),
-        tls_key_file=str(files.key),
-        tls_client_ca_file=str(files.ca),
-        **more,
-    )
 
 
 async def answers(address: str, security: ChannelSecurity | None) -> bool:

@@ -14,8 +14,8 @@ from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.certificates import validity
 from lensmesh_client import Client
 from lensmesh_local.sidecars.certificates import Authority, Files
-from tests.chassis.fakes import FakeApp, settings
-from tests.chassis.test_tls import mutual, shows
+from tests.chassis.mutual_tls import mutual, shows
+from tests.support.every_shape import FakeApp, settings
 
 HOUR = datetime.timedelta(hours=1)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.in_process import User
-from tests.cli.meshes import Mesh, mock_mesh
+from tests.support.meshes import Mesh, mock_mesh
 
 
 @pytest.fixture(scope="package")

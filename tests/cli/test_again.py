@@ -15,7 +15,7 @@ from lensmesh_cli.again import shell_word
 from lensmesh_client import Client, IngestResult
 from lensmesh_client.errors import Reason, Unavailable
 from tests.cli.in_process import User
-from tests.cli.meshes import draw_images, environment
+from tests.support.meshes import draw_images, environment
 
 NAMES = ('it\'s a "name"', "two\nlines", "\udcff.png", "\x1b]0;title\x07", "\\n $HOME `id` \t'", "\u202etxt", "-x")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.meshes import Mesh, draw_images, lensmesh
+from tests.support.meshes import Mesh, draw_images, lensmesh
 
 QUICK = ("--seconds", "0.5", "--warm", "0.2")
 

@@ -14,7 +14,8 @@ import pytest
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from tests.cli.in_process import User, lensmesh_here
-from tests.cli.meshes import Mesh, draw_images, environment, until
+from tests.support.meshes import Mesh, draw_images, environment
+from tests.support.waiting import wait_until
 
 
 class HereMesh(Mesh):
@@ -106,7 +107,7 @@ def test_ctrl_c_ends_a_run_and_the_next_goes_on(mesh: Mesh, tmp_path: Path) -> N
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: journal.exists() and journal.stat().st_size > 0, "something is stored")
+    wait_until(lambda: journal.exists() and journal.stat().st_size > 0, "something is stored")
     broken.send_signal(signal.SIGINT)
     _, said = broken.communicate(timeout=120)
     assert broken.returncode == 130, said

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lensmesh_cli.main import app
-from tests.cli.meshes import Mesh, draw_images, environment, lensmesh
+from tests.support.meshes import Mesh, draw_images, environment, lensmesh
 
 COMMANDS = ("up", "demo", "doctor", "ingest", "search", "embed", "caption", "status", "version")
 

@@ -9,7 +9,7 @@ import pytest
 from lensmesh_cli.demo.figures import Figures, caption_accuracy, time_shares
 from lensmesh_cli.demo.samples import draw_scenes, own_images
 from lensmesh_client import Caption, IngestResult, Timings
-from tests.cli.meshes import draw_images, lensmesh
+from tests.support.meshes import draw_images, lensmesh
 
 
 def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:

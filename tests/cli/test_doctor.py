@@ -8,7 +8,7 @@ import pytest
 
 from lensmesh_cli import checks
 from lensmesh_cli.checks import Finding, Grade
-from tests.cli.meshes import lensmesh
+from tests.support.meshes import lensmesh
 
 
 def test_doctor_finds_a_machine_that_can_work(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_client import ChannelSecurity
 from lensmesh_client.connection import Connection
 from tests.cli.in_process import User
-from tests.cli.meshes import draw_images
+from tests.support.meshes import draw_images
 
 
 def albums(user: User, collection: str) -> dict[str, object]:

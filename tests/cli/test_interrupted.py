@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.meshes import PATIENCE_S, draw_images, environment, until
+from tests.support.meshes import PATIENCE_S, draw_images, environment
+from tests.support.waiting import wait_until
 
 
 def interrupted(arguments: list[str], waits: Callable[[], bool]) -> tuple[int, str]:
@@ -24,7 +25,7 @@ def interrupted(arguments: list[str], waits: Callable[[], bool]) -> tuple[int, s
         text=True,
     )
     try:
-        until(lambda: waits() or process.poll() is not None, "it waits")
+        wait_until(lambda: waits() or process.poll() is not None, "it waits")
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE_S)
     finally:

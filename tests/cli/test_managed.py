@@ -1,6 +1,5 @@
 """One process under supervision: ready, restarted where it was, drained, killed where it does not listen."""
 
-import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -13,14 +12,8 @@ from lensmesh_cli.console import Repeats
 from lensmesh_local import process as local_process
 from lensmesh_local.process import Managed, Spec, StartError, how_it_ended
 from lensmesh_local.supervisor import serves
-from tests.chassis.fakes import FakeApp, settings
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for a state."""
-    async with asyncio.timeout(120):
-        while not condition():  # noqa: ASYNC110  # the state is another process's
-            await asyncio.sleep(0.05)
+from tests.support.every_shape import FakeApp, settings
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from lensmesh_cli.top.looks import SERVICES, endpoints_of
-from tests.cli.meshes import Mesh, lensmesh
+from tests.support.meshes import Mesh, lensmesh
 
 
 def test_every_service_of_a_local_mesh_shows_metrics_on_a_free_loopback_port(mesh: Mesh) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from tests.cli.meshes import draw_images, mock_mesh
+from tests.support.meshes import draw_images, mock_mesh
 
 
 def test_up_on_qdrant(tmp_path: Path) -> None:

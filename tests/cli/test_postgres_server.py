@@ -18,7 +18,7 @@ from lensmesh_local.postgres import folders
 from lensmesh_local.postgres.folders import runtime_base, socket_folder
 from lensmesh_local.postgres.programs import programs
 from lensmesh_local.postgres.user import CannotStart, PostgresUser
-from tests.cli.meshes import PATIENCE_S
+from tests.support.meshes import PATIENCE_S
 
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="another user of the machine is tried as root alone")

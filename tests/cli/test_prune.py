@@ -11,7 +11,7 @@ from lensmesh_cli.ingest.prune import find_gone
 from lensmesh_cli.ingest.stored import Stored
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.in_process import User
-from tests.cli.meshes import draw_images
+from tests.support.meshes import draw_images
 
 
 def test_only_what_is_gone_for_certain_is_found(tmp_path: Path) -> None:

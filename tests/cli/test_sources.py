@@ -11,7 +11,7 @@ import pytest
 from lensmesh_chassis.files import NotReadableError
 from lensmesh_cli.disk import MOST_STUCK, Disk
 from lensmesh_cli.sources import SUFFIXES, Found, Problem, Walk, is_image
-from tests.cli.meshes import draw_images
+from tests.support.meshes import draw_images
 
 T = TypeVar("T")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)

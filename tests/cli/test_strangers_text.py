@@ -16,7 +16,7 @@ from lensmesh_cli.page import Page, Section
 from lensmesh_cli.printable import json_line, printable
 from lensmesh_client import Caption, Hit, IngestItem, SyncClient
 from tests.cli.in_process import User
-from tests.cli.meshes import draw_images
+from tests.support.meshes import draw_images
 
 ORDERS = "\x1b]0;title\x07\x1b[2J\x9b31m\r\x08\u202egpj.exe\u2066\u2028\U000e0041"
 HARMFUL = {*ORDERS} - {*"]0;title[2J31mgpj.exe"}

@@ -21,7 +21,8 @@ from lensmesh_cli.top.figures import Engine, Figures, Ingest, Method, Operation,
 from lensmesh_cli.top.looks import Change, Look, Samples, quantile
 from lensmesh_cli.top.screen import Window, split_keys
 from lensmesh_client import SyncClient
-from tests.cli.meshes import Mesh, draw_images, environment, lensmesh, until
+from tests.support.meshes import Mesh, draw_images, environment, lensmesh
+from tests.support.waiting import wait_until
 
 SECTIONS = ("Services, over 0.5 s", "Calls", "Engines", "Ingest, items/s", "Store")
 
@@ -128,7 +129,7 @@ def test_one_frame_tells_of_every_part_of_a_mesh_at_work(busy: Mesh) -> None:
             missing.discard("cache")
         return not missing
 
-    until(is_seen, "the calls, the items, the store's operations and the cache are seen")
+    wait_until(is_seen, "the calls, the items, the store's operations and the cache are seen")
 
 
 def test_without_a_terminal_it_prints_one_plain_frame(mesh: Mesh) -> None:
@@ -166,7 +167,7 @@ def test_in_a_terminal_it_goes_on_until_it_is_stopped(mesh: Mesh, by_key: bool) 
         return shown.count(b"Services, over 0.2 s") >= 3
 
     try:
-        until(lambda: frames() or process.poll() is not None, "three frames")
+        wait_until(lambda: frames() or process.poll() is not None, "three frames")
         if by_key:
             os.write(leader, b"jjq")
         else:
@@ -179,7 +180,7 @@ def test_in_a_terminal_it_goes_on_until_it_is_stopped(mesh: Mesh, by_key: bool) 
                     os.read(leader, 65536)
             return process.poll() is not None
 
-        until(ended, "it ends")
+        wait_until(ended, "it ends")
     finally:
         process.kill()
         process.wait()

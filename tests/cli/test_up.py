@@ -18,7 +18,8 @@ from cryptography.x509.oid import NameOID
 
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.in_process import lensmesh_here
-from tests.cli.meshes import Mesh, draw_images, environment, lensmesh, mock_mesh, until
+from tests.support.meshes import Mesh, draw_images, environment, lensmesh, mock_mesh
+from tests.support.waiting import wait_until
 
 NAMES = ("database", "encoder", "caption", "search", "router")
 
@@ -26,7 +27,7 @@ NAMES = ("database", "encoder", "caption", "search", "router")
 @pytest.fixture
 def pids(mesh: Mesh) -> dict[str, int]:
     """Of every process of the shared mesh."""
-    until(lambda: all(mesh.pid(name) for name in NAMES), "every process has its ready file")
+    wait_until(lambda: all(mesh.pid(name) for name in NAMES), "every process has its ready file")
     return {name: mesh.pid(name) for name in NAMES}
 
 
@@ -41,8 +42,8 @@ def test_an_encoder_killed_during_an_ingest_of_500(mesh: Mesh, pids: dict[str, i
         assert sorted(result.index for result in results) == list(range(500))
         assert [result.error for result in results if not result.ok] == []
         assert len({result.id for result in results}) == 500
-        until(lambda: mesh.pid("encoder") not in {0, pids["encoder"]}, "the encoder is back")
-        until(lambda: client.status().serving, "the mesh serves again")
+        wait_until(lambda: mesh.pid("encoder") not in {0, pids["encoder"]}, "the encoder is back")
+        wait_until(lambda: client.status().serving, "the mesh serves again")
         encoder = next(service for service in client.status().services if service.kind == "encoder")
         assert encoder.address == mesh.addresses["encoder"]
         # Every one is stored, once.
@@ -57,9 +58,9 @@ def test_a_database_killed_comes_back(mesh: Mesh, pids: dict[str, int], tmp_path
     assert mesh.json("ingest", tmp_path, "--collection", "crash")["stored"] == 2
     server = psutil.Process(int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0]))
     server.kill()
-    until(lambda: mesh.pid("database") not in {0, pids["database"]}, "the database is back")
+    wait_until(lambda: mesh.pid("database") not in {0, pids["database"]}, "the database is back")
     with SyncClient(mesh.target, timeout_s=60) as client:
-        until(lambda: client.status().serving, "search serves again")
+        wait_until(lambda: client.status().serving, "search serves again")
         assert len(client.search("anything", collection="crash").hits) == 2
 
 
@@ -90,7 +91,7 @@ def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
         # One that cannot drain.
         os.kill(mesh.pid("caption"), signal.SIGSTOP)
         os.killpg(mesh.process.pid, signal.SIGINT)
-        until(lambda: "once more to force" in mesh.said(), "it drains")
+        wait_until(lambda: "once more to force" in mesh.said(), "it drains")
         os.killpg(mesh.process.pid, signal.SIGINT)
         assert mesh.process.wait(120) == 1
     assert not any(_runs(pid) for pid in pids)
@@ -101,7 +102,7 @@ def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
         pids = [mesh.pid(name) for name in NAMES]
         pids.append(int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0]))
         mesh.process.kill()
-        until(lambda: not any(_runs(pid) for pid in pids), "its children end")
+        wait_until(lambda: not any(_runs(pid) for pid in pids), "its children end")
 
 
 def test_a_router_with_tls(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import NotFound
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import abort
-from tests.cli.meshes import PATIENCE_S, draw_images, environment
 from tests.client.fake_router import FakeRouter
+from tests.support.meshes import PATIENCE_S, draw_images, environment
 
 # As the command does, but that it asks soon.
 IMPATIENT = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +22,6 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import abort, to_status
 
 DIMENSION = 4
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for a state, half a minute at most."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  # the state changes in threads and in code without events
-            await asyncio.sleep(0.01)
 
 
 def unit(content: bytes) -> list[float]:

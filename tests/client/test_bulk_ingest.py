@@ -17,7 +17,8 @@ from lensmesh_client.errors import (
     Reason,
     Unavailable,
 )
-from tests.client.fake_router import FakeRouter, serving, until
+from tests.client.fake_router import FakeRouter, serving
+from tests.support.waiting import until
 
 
 def images(count: int) -> list[IngestItem]:

@@ -26,7 +26,8 @@ from lensmesh_client.errors import (
     Reason,
     Unavailable,
 )
-from tests.client.fake_router import FakeRouter, serving, unit, until
+from tests.client.fake_router import FakeRouter, serving, unit
+from tests.support.waiting import until
 
 
 async def test_search_by_text(client: Client, router: FakeRouter) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from lensmesh_client import Client, IngestResult
 from lensmesh_client.errors import Reason, Unavailable
-from tests.client.fake_router import FakeRouter, until
+from tests.client.fake_router import FakeRouter
+from tests.support.waiting import until
 
 
 async def test_silence_is_told_with_the_reason_of_the_store(

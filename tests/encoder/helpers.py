@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +59,6 @@ def vector(embedding: common_pb2.Embedding) -> npt.NDArray[np.float32]:
 def failure(status: status_pb2.Status) -> LensmeshError:
     """One item's error, typed."""
     return from_status(status)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for a state."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any state is waited for, not only what sets an event
-            await asyncio.sleep(0.005)
 
 
 class HeldModel(MockModel):

@@ -21,8 +21,9 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.cache.levels import Cache
-from tests.encoder.helpers import HeldModel, Served, encoder_process, image, png, serving, until, vector
-from tests.inference.cache.servers import redis_server
+from tests.encoder.helpers import HeldModel, Served, encoder_process, image, png, serving, vector
+from tests.support.redis_servers import redis_server
+from tests.support.waiting import until
 
 MISS = common_pb2.CACHE_OUTCOME_MISS
 HIT = common_pb2.CACHE_OUTCOME_HIT
@@ -312,7 +313,7 @@ async def test_processes_share_a_redis_and_live_on_without_it(tmp_path: Path) ->
             ):
                 stubs = [encoder_pb2_grpc.EncoderServiceStub(channel) for channel in (channel_one, channel_other)]
                 for process in (one, other):
-                    await until(lambda log=process.log: "results are shared" in log.read_text(), 300)  # type: ignore[misc]
+                    await until(lambda log=process.log: "results are shared" in log.read_text(), seconds=300)  # type: ignore[misc]
                 [computed] = await images(stubs[0], 1)
                 assert outcomes([computed]) == [MISS]
                 found: Results = []

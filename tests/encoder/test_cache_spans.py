@@ -15,8 +15,8 @@ from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.batching.tracing import item_span
 from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.health import ModelHealth
-from tests.chassis.spans_kept import Traced, named
 from tests.encoder.helpers import HeldModel
+from tests.support.spans_kept import Traced, named
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from lensmesh_chassis.errors import (
 )
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
-from tests.encoder.helpers import HeldModel, failure, image, png, serving, until, vector
+from tests.encoder.helpers import HeldModel, failure, image, png, serving, vector
+from tests.support.waiting import until
 
 FLOAT16 = common_pb2.DATA_TYPE_FLOAT16
 # Enum values that the contract does not know, as a newer caller may send them.

@@ -14,7 +14,8 @@ from encoder_svc.mock import MockModel
 from encoder_svc.model import Prepared, Vector
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import LensmeshError
-from tests.encoder.helpers import Served, serving, until
+from tests.encoder.helpers import Served, serving
+from tests.support.waiting import until
 
 Worker = Callable[[Sequence[Prepared]], Sequence[Vector | LensmeshError]]
 SERVICE = "lensmesh.encoder.v1.EncoderService"

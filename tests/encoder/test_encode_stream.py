@@ -15,7 +15,8 @@ from lensmesh_chassis.errors import InvalidInput, PreconditionFailed, Unavailabl
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_inference.batching.batcher import Lane
-from tests.encoder.helpers import HeldModel, Served, failure, image, serving, until, vector
+from tests.encoder.helpers import HeldModel, Served, failure, image, serving, vector
+from tests.support.waiting import until
 
 Item = encoder_pb2.EncodeStreamItem
 Request = encoder_pb2.EncodeStreamRequest

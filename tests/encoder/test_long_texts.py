@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
 from encoder_svc.tokens import Tokens
-from tests.encoder.hugging_face import KINDS, open_clip_tokenizer
+from tests.support.hugging_face import KINDS, open_clip_tokenizer
 
 CONTEXTS = (8, 77)
 TOKENIZERS = {context: SimpleTokenizer(context_length=context) for context in CONTEXTS}

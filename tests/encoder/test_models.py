@@ -25,8 +25,8 @@ from encoder_svc.sources import FORMS, Form, parse_source
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_inference.digest import weights_digest
 from lensmesh_inference.models import Kind, split_names
-from tests.encoder.hugging_face import roberta_like, wrapped
 from tests.encoder.tiny import CONFIGS, PREPROCESS, write_config, write_folder
+from tests.support.hugging_face import roberta_like, wrapped
 
 SETTINGS = EncoderSettings(precision="float32", allow_download=False)
 

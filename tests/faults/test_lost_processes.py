@@ -36,7 +36,7 @@ from tests.faults.helpers import (
     started,
     until,
 )
-from tests.postgres import PostgresForTests
+from tests.support.postgres import PostgresForTests
 
 COUNT = 160
 HANG_S = 1.0

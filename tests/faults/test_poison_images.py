@@ -23,7 +23,7 @@ from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
 from tests.faults.helpers import AT_ONCE_S, SERVING, Faulty, image_files, router_for, started, until
 from tests.faults.poison import DEADLY_TO_COMPUTE, DEADLY_TO_DECODE
-from tests.postgres import PostgresForTests
+from tests.support.postgres import PostgresForTests
 
 COUNT = 32
 PLACE = 13

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.tools import ROOT, need
+from tests.support.tools import ROOT, need
 
 BASE = "localhost/lensmesh-test-base"
 STORE = ROOT / ".tools" / "images"

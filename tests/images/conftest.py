@@ -9,7 +9,7 @@ import pytest
 
 from tests.images.builder import Builder
 from tests.images.containers import Container
-from tests.tools import all_wanted
+from tests.support.tools import all_wanted
 
 TARGETS = ("cli", "router", "search")
 

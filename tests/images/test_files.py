@@ -20,8 +20,8 @@ from lensmesh_chassis.process.server_info import version
 from lensmesh_chassis.settings import ServiceSettings, describe
 from router_svc.settings import RouterSettings
 from search_svc.settings import SearchSettings
-from tests.chassis.fakes import FakeApp, settings
-from tests.tools import ROOT
+from tests.support.every_shape import FakeApp, settings
+from tests.support.tools import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())

@@ -16,10 +16,10 @@ from encoder_svc.app import EncoderApp
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.process.server_info import version
-from tests.chassis.fakes import until
 from tests.images.builder import Builder
 from tests.images.containers import Container, Started
-from tests.tools import ROOT
+from tests.support.tools import ROOT
+from tests.support.waiting import until
 
 MOST_BYTES = 250 * 10**6
 PATIENCE_MINUTES = 10.0
@@ -109,7 +109,7 @@ def at_free_ports(prefix: str) -> dict[str, str]:
 async def answering(started: Started, container: Container) -> dict[str, Any]:
     """Where a service listens, once it answers."""
     ready = container.tmp / "ready"
-    await until(lambda: ready.exists() or started.process.poll() is not None, minutes=PATIENCE_MINUTES)
+    await until(lambda: ready.exists() or started.process.poll() is not None, seconds=60 * PATIENCE_MINUTES)
     assert started.process.poll() is None, started.said()
     return endpoints(ready)
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertTokenizer, CTRLTokenizer
 import lensmesh_shapes
 from lensmesh_inference.digest import json_digest
 from lensmesh_inference.tokenization import is_uncased_bert, tokenization
-from tests.encoder.hugging_face import roberta_like, t5_like, wrapped
+from tests.support.hugging_face import roberta_like, t5_like, wrapped
 
 GOLDEN = "20aa0190e72e52e945c39226c66e863341d084cc654e75ba9d0a829e061c9c1e"
 SWAPPED = [("t", "h"), ("i", "n"), ("e", "r"), ("in", "g"), ("th", "e"), ("a", "n"), ("c", "a"), ("ca", "t")]

@@ -13,6 +13,7 @@ from lensmesh_inference import watchdog
 from lensmesh_inference.batching.running import Running
 from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.watchdog import Watchdog, Watched
+from tests.support.waiting import until
 
 TICK_S, HANG_S = 0.01, 0.1
 BATCH = "a batch of 16 has been in the device"
@@ -72,12 +73,6 @@ def watch(engine: FakeEngine) -> Iterator[Callable[[], Found]]:
     yield start
     for one in made:
         one.dog.stop()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a thread
-            await asyncio.sleep(0.005)
 
 
 async def test_a_batch_that_never_ends_is_told_and_ends_the_process(

@@ -15,7 +15,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.tools import need
+from tests.support.tools import need
 
 CRDS = Path(__file__).parents[2] / "deploy" / "tools" / "crds"
 """Pins the modules whose resource definitions are loaded."""

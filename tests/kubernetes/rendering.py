@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lensmesh_local.sidecars.certificates import Authority
-from tests.tools import need
+from tests.support.tools import need
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 SECRETS = KUBERNETES / "overlays" / "prod" / "secrets.example.yaml"

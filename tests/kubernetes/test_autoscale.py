@@ -12,7 +12,7 @@ from deploy.generate import files
 from lensmesh_local.sidecars.model import Trust
 from tests.kubernetes.manifests import Objects
 from tests.kubernetes.rendering import COMBINATIONS, KUBERNETES, render
-from tests.tools import need
+from tests.support.tools import need
 
 METRIC = "lensmesh_engine_predicted_wait_seconds"
 # Two Encoders, the first with two models; a Captioner; an Encoder of another namespace.

@@ -20,8 +20,8 @@ from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
 from tests.kubernetes.manifests import Manifest, Objects
 from tests.kubernetes.rendering import KUBERNETES, Variant, render
-from tests.postgres import PostgresForTests
 from tests.search.support import Stub, collection, create, found, item, named_space, search_request, upsert
+from tests.support.postgres import PostgresForTests
 
 RESTORE = KUBERNETES / "components" / "pgvector" / "restore.job.yaml"
 KEPT = 14

@@ -11,7 +11,7 @@ import yaml
 from tests.kubernetes import arrows, envoy, ports, references, settings
 from tests.kubernetes.manifests import Objects
 from tests.kubernetes.rendering import FOLDERS, built, render, with_secrets
-from tests.kubernetes.test_schemas import CUSTOM, VERSION
+from tests.kubernetes.schemas import CUSTOM, VERSION
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("docs/operations.md", "docs/istio.md", "docs/linkerd.md", "deploy/kubernetes/README.md")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2
 
-from tests.chassis.fakes import until
 from tests.kubernetes.manifests import SERVICES, Manifest, Objects, service_of
 from tests.kubernetes.processes import Container, base_environment, started
 from tests.kubernetes.rendering import FOLDERS, render, with_secrets
 from tests.kubernetes.settings import load
+from tests.support.waiting import until
 
 SERVING: int = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -69,9 +69,9 @@ async def test_the_example_runs(sockets: Path, tmp_path: Path) -> None:
     settings = environment(encoder) | {"LENSMESH_ENCODER_MODEL": "mock"}
     with started(encoder, settings, tmp_path) as first, started(router, environment(router), tmp_path) as second:
         for container, running in ((encoder, first), (router, second)):
-            await until(running.ready, minutes=5)
+            await until(running.ready, seconds=300)
             for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
-                await until(partial(serves, running, container[kind]), minutes=5)
+                await until(partial(serves, running, container[kind]), seconds=300)
         pod = objects.pod("app")
         application = next(one for one in pod.containers if one["name"] == "app")
         program = tmp_path / "app.py"
@@ -94,7 +94,7 @@ async def test_a_store_that_is_away_makes_search_unready_and_is_no_reason_to_res
         "LENSMESH_SEARCH_STORE_URL": "postgresql://lensmesh:x@127.0.0.1:1/lensmesh"
     }
     with started(container, away, tmp_path) as running:
-        await until(running.ready, minutes=5)
+        await until(running.ready, seconds=300)
         assert await running.probe(container["startupProbe"]) == SERVING
         assert await running.probe(container["livenessProbe"]) == SERVING
         assert await running.probe(container["readinessProbe"]) == NOT_SERVING

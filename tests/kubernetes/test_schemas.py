@@ -9,13 +9,9 @@ import pytest
 
 from tests.kubernetes.manifests import Objects
 from tests.kubernetes.rendering import FOLDERS, Variant, render, with_secrets
+from tests.kubernetes.schemas import CUSTOM, VERSION
 
 ROOT = Path(__file__).parents[2]
-
-VERSION = "1.36"
-"""That of the API server of the other tests."""
-CUSTOM = {"Certificate", "Issuer", "PodMonitor", "PrometheusRule", "ScaledObject"}
-"""Their definitions are the API server's to check."""
 
 
 def test_schemas(objects: Objects) -> None:

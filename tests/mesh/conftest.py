@@ -18,7 +18,7 @@ from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
-from tests.postgres import PostgresForTests
+from tests.support.postgres import PostgresForTests
 
 FREE = "127.0.0.1:0"
 

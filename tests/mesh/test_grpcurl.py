@@ -19,10 +19,10 @@ from lensmesh_cli.demo.samples import draw_scenes
 from lensmesh_client import Client, IngestItem
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
-from tests.certificates import Authority
 from tests.mesh.conftest import running_mesh
 from tests.mesh.cookbook import Recipe, recipes, same
-from tests.tools import need
+from tests.support.certificates import Authority
+from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

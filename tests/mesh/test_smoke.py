@@ -21,11 +21,11 @@ from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
-from tests.certificates import Authority
-from tests.chassis.fakes import until
 from tests.mesh.fake_jaeger import FakeJaeger
 from tests.router.conftest import Mesh as FakeMesh
 from tests.router.fakes import FakeSearch
+from tests.support.certificates import Authority
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 300.0
@@ -237,7 +237,7 @@ async def test_ctrl_c_cleans_up(faked: FakeMesh) -> None:
     mesh = await faked.start()
     mesh.search.faults.gate = asyncio.Event()
     process = await start("--target", mesh.server.address)
-    await until(lambda: mesh.search.faults.in_flight > 0, minutes=5)
+    await until(lambda: mesh.search.faults.in_flight > 0, seconds=300)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE_S):

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.meshes import Mesh, mock_mesh
 from tests.observability.load import under_load
 from tests.observability.prometheus import SERVICES, Prometheus, metrics_of, prometheus
+from tests.support.meshes import Mesh, mock_mesh
 
 # Spans are made and sampled, so that there are exemplars; nobody listens there, which must not matter.
 NO_COLLECTOR = "http://127.0.0.1:9"

@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from tests.cli.meshes import Mesh, until
-from tests.tools import ROOT, need
+from tests.support.meshes import Mesh
+from tests.support.tools import ROOT, need
+from tests.support.waiting import wait_until
 
 RULES = ROOT / "deploy" / "observability" / "prometheus" / "rules"
 SERVICES = ("router", "encoder", "caption", "search")
@@ -88,10 +89,10 @@ def prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        until(lambda: bool(_address(log)) or process.poll() is not None, "Prometheus listens")
+        wait_until(lambda: bool(_address(log)) or process.poll() is not None, "Prometheus listens")
         assert process.poll() is None, log.read_text()
         one = Prometheus(_address(log), log)
-        until(lambda: _ready(one), "Prometheus is ready")
+        wait_until(lambda: _ready(one), "Prometheus is ready")
         yield one
     finally:
         process.terminate()

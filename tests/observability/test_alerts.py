@@ -4,8 +4,9 @@ import contextlib
 import os
 import signal
 
-from tests.cli.meshes import Mesh, until
 from tests.observability.prometheus import RULES, Prometheus, impatient
+from tests.support.meshes import Mesh
+from tests.support.waiting import wait_until
 
 DOWN = {"alertname": "LensmeshServiceDown", "job": "encoder"}
 
@@ -15,8 +16,8 @@ def raised(watched: Prometheus) -> bool:
 
 
 def test_a_killed_encoder_raises_its_alert_and_its_return_ends_it(mesh: Mesh, watched: Prometheus) -> None:
-    until(lambda: bool(watched.query('up{job="encoder"} == 1')), "the Encoder is scraped")
-    until(lambda: not raised(watched), "no alert while it lives")
+    wait_until(lambda: bool(watched.query('up{job="encoder"} == 1')), "the Encoder is scraped")
+    wait_until(lambda: not raised(watched), "no alert while it lives")
     seen = 0
 
     def killed_until_noticed() -> bool:
@@ -29,9 +30,9 @@ def test_a_killed_encoder_raises_its_alert_and_its_return_ends_it(mesh: Mesh, wa
                 os.kill(pid, signal.SIGKILL)
         return raised(watched)
 
-    until(killed_until_noticed, "the alert is raised")
-    until(lambda: not raised(watched), "the alert ends")
-    until(lambda: bool(watched.query('lensmesh_health_serving{job="encoder"} == 1')), "the Encoder serves again")
+    wait_until(killed_until_noticed, "the alert is raised")
+    wait_until(lambda: not raised(watched), "the alert ends")
+    wait_until(lambda: bool(watched.query('lensmesh_health_serving{job="encoder"} == 1')), "the Encoder serves again")
     restarts = watched.query('lensmesh_restarts_total{job="encoder"}')
     assert float(restarts[0]["value"][1]) >= 1
 

@@ -13,10 +13,10 @@ from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.reasons import Reason
-from tests.cli.meshes import Mesh, mock_mesh
-from tests.observability.exposed import scrape, series
 from tests.observability.load import image
 from tests.observability.prometheus import SERVICES, metrics_of
+from tests.support.exposed import scrape, series
+from tests.support.meshes import Mesh, mock_mesh
 
 ROUNDS = 20
 

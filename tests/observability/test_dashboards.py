@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from deploy.observability.generate import HERE, files
-from tests.cli.meshes import until
 from tests.observability.prometheus import Prometheus
+from tests.support.waiting import wait_until
 
 DASHBOARDS = sorted((HERE / "grafana" / "dashboards").glob("*.json"))
 VARIABLES = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*"}
@@ -55,7 +55,7 @@ def test_every_query_answers_with_data(watched: Prometheus, expr: str) -> None:
     def answers() -> bool:
         return any(math.isfinite(float(series["value"][1])) for series in watched.query(query))
 
-    until(answers, f"data for {query}")
+    wait_until(answers, f"data for {query}")
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)

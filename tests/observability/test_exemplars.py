@@ -8,9 +8,10 @@ import grpc
 import pytest
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from tests.cli.meshes import Mesh, until
-from tests.observability.exposed import scrape
 from tests.observability.prometheus import SERVICES, Prometheus, metrics_of
+from tests.support.exposed import scrape
+from tests.support.meshes import Mesh
+from tests.support.waiting import wait_until
 
 # A method that the load does not use, so that no other call takes the bucket's place.
 METHOD = "ListCollections"
@@ -37,7 +38,7 @@ def traces(watched: Prometheus, metric: str, selector: str) -> set[str]:
 
 def comes(watched: Prometheus, trace_id: str, metric: str, selector: str) -> None:
     """Waits for one trace in one histogram."""
-    until(lambda: trace_id in traces(watched, metric, selector), f"the trace in {metric}{{{selector}}}")
+    wait_until(lambda: trace_id in traces(watched, metric, selector), f"the trace in {metric}{{{selector}}}")
 
 
 def test_a_sampled_call_is_found_by_its_trace_in_every_service_it_passed(mesh: Mesh, watched: Prometheus) -> None:
@@ -62,7 +63,7 @@ def test_a_sampled_call_is_found_by_its_trace_in_every_service_it_passed(mesh: M
     ],
 )
 def test_engines_and_ingest_have_exemplars_too(watched: Prometheus, metric: str) -> None:
-    until(lambda: bool(traces(watched, metric, 'job=~".+"')), f"exemplars of {metric}")
+    wait_until(lambda: bool(traces(watched, metric, 'job=~".+"')), f"exemplars of {metric}")
 
 
 def calls(watched: Prometheus, job: str) -> float:
@@ -86,7 +87,7 @@ def test_a_call_that_is_not_sampled_leaves_none(mesh: Mesh, watched: Prometheus)
     before = {job: calls(watched, job) for job in jobs}
     call(mesh, unsampled, "00")
     for job in jobs:
-        until(functools.partial(has_more, watched, job, before[job]), f"the call in {job}'s histogram")
+        wait_until(functools.partial(has_more, watched, job, before[job]), f"the call in {job}'s histogram")
     assert unsampled not in traces(watched, metric, f'grpc_method="{METHOD}"')
     for job in jobs:
         shown = scrape(metrics_of(mesh, job), OPEN_METRICS)

@@ -2,10 +2,10 @@
 
 import re
 
-from tests.cli.meshes import Mesh
-from tests.observability.exposed import SERVICES, scrape, shown
 from tests.observability.prometheus import metrics_of
-from tests.tools import ROOT
+from tests.support.exposed import SERVICES, scrape, shown
+from tests.support.meshes import Mesh
+from tests.support.tools import ROOT
 
 
 def test_the_page_and_a_running_mesh_agree(mesh: Mesh) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.observability.generate import HERE
-from tests.tools import ROOT, need
+from tests.support.tools import ROOT, need
 
 RULES = sorted((HERE / "prometheus" / "rules").glob("*.yml"))
 TESTS = sorted((HERE / "prometheus" / "tests").glob("*.yml"))

@@ -1,7 +1,6 @@
 """Messages to send, and what answers say."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
 import grpc
@@ -57,12 +56,3 @@ async def error_of(call: Awaitable[Any]) -> LensmeshError:
     with pytest.raises(grpc.RpcError) as caught:
         await call
     return from_rpc_error(caught.value)
-
-
-async def until(true: Callable[[], bool], what: str) -> None:
-    """Waits for a state, far longer than it needs."""
-    for _ in range(3000):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail(f"never came: {what}")

@@ -10,7 +10,8 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeEncoder, vector
-from tests.router.helpers import item, reason_of, request, until
+from tests.router.helpers import item, reason_of, request
+from tests.support.waiting import until
 
 
 def struct(**fields: str) -> struct_pb2.Struct:

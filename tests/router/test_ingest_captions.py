@@ -10,7 +10,8 @@ from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
 from router_svc.settings import RouterSettings
 from tests.router.conftest import Mesh
-from tests.router.helpers import error_of, item, reason_of, retry_s, until
+from tests.router.helpers import error_of, item, reason_of, retry_s
+from tests.support.waiting import until
 
 
 async def test_best_effort_stores_without_and_says_so(mesh: Mesh) -> None:

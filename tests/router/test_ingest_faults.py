@@ -12,7 +12,8 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.router.conftest import Mesh
 from tests.router.fakes import FakeEncoder
-from tests.router.helpers import error_of, item, reason_of, request, retry_s, until
+from tests.router.helpers import error_of, item, reason_of, request, retry_s
+from tests.support.waiting import until
 
 
 async def test_an_encoder_lost_and_back_costs_no_item(mesh: Mesh) -> None:

@@ -10,7 +10,8 @@ from lensmesh_chassis.errors import InternalFault
 from lensmesh_chassis.reasons import Reason
 from router_svc.ingest.metrics import OUTCOMES
 from tests.router.conftest import Mesh
-from tests.router.helpers import error_of, item, request, until
+from tests.router.helpers import error_of, item, request
+from tests.support.waiting import until
 
 
 def counted(mesh: Mesh) -> dict[str, float]:

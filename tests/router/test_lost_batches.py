@@ -24,8 +24,8 @@ from router_svc.upstreams.models import Captioners, Encoders
 from router_svc.upstreams.pool import Patience, Upstream, UpstreamPool
 from router_svc.upstreams.suspects import ItemSuspects
 from tests.router.fakes import SPACE, vector
-from tests.router.helpers import until
 from tests.router.test_pool import rpc_error
+from tests.support.waiting import until
 
 SOCKET = "Stream removed (Socket closed)"
 REFUSED = "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"

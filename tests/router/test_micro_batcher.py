@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from router_svc.micro_batcher import MicroBatcher
-from tests.router.helpers import until
+from tests.support.waiting import until
 
 
 class Calls:

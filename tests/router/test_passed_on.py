@@ -16,7 +16,8 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeCaptioner, FakeEncoder, vector
-from tests.router.helpers import error_of, fields_of, until
+from tests.router.helpers import error_of, fields_of
+from tests.support.waiting import until
 
 
 def images(*contents: bytes) -> list[common_pb2.Image]:

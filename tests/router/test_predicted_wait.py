@@ -13,7 +13,8 @@ from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
 from tests.router.conftest import Mesh
 from tests.router.fakes import SPACE, FakeEncoder, vector
-from tests.router.helpers import error_of, item, until
+from tests.router.helpers import error_of, item
+from tests.support.waiting import until
 
 
 class SlowEncoder(FakeEncoder):

@@ -18,8 +18,9 @@ from router_svc.micro_batcher import MicroBatcher
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.pool import Upstream, UpstreamPool
 from tests.chassis.conftest import serving
-from tests.chassis.fakes import SHAPES, call, finish, until
-from tests.chassis.spans_kept import Traced, id_of, links_of, named, parent_of
+from tests.support.every_shape import SHAPES, call, finish
+from tests.support.spans_kept import Traced, id_of, links_of, named, parent_of
+from tests.support.waiting import until
 
 
 @pytest.fixture

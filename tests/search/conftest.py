@@ -16,9 +16,9 @@ from lensmesh_chassis.process.server import RunningServer, running
 from search_svc.app import SearchApp, make_store
 from search_svc.settings import SearchSettings
 from search_svc.store import Store
-from tests.postgres import PostgresForTests
 from tests.search.standin import StandIn, remove_collections
 from tests.search.support import Stub
+from tests.support.postgres import PostgresForTests
 
 _numbers = itertools.count()
 Serve = Callable[..., AbstractAsyncContextManager[tuple[Stub, RunningServer]]]

@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from search_svc.app import SERVICE
-from tests.search.support import Stub, until
+from tests.search.support import Stub
+from tests.support.waiting import until
 
 
 def environment(url: str, **settings: str) -> dict[str, str]:

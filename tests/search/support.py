@@ -1,7 +1,7 @@
 """What the tests of search say often."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -167,15 +167,6 @@ async def refused(call: Awaitable[Any], code: grpc.StatusCode, reason: Reason, *
     assert (caught.value.code(), error.reason) == (code, reason), error.message
     assert [violation.field for violation in error.violations][: len(fields)] == list(fields)
     return error
-
-
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    """Waits for a state; generously, since machines are busy."""
-    async with asyncio.timeout(60):
-        while True:
-            if await true():
-                return
-            await asyncio.sleep(0.05)
 
 
 def definition(

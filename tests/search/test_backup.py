@@ -22,7 +22,7 @@ from search_svc.model import FieldType, View
 from search_svc.store import Query, Store
 from tests.search.conftest import settings_for
 from tests.search.support import definition, domain_item
-from tests.tools import need
+from tests.support.tools import need
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "backup" / "qdrant.sh"

@@ -14,7 +14,8 @@ from lensmesh_chassis.reasons import Reason
 from search_svc.app import SERVICE, SearchApp
 from tests.search.conftest import settings_for
 from tests.search.standin import StandIn
-from tests.search.support import Stub, create, found, item, listed, refused, search_request, until, upsert
+from tests.search.support import Stub, create, found, item, listed, refused, search_request, upsert
+from tests.support.waiting import until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 SECRET = "very-secret"

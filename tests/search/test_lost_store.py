@@ -12,10 +12,11 @@ from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from search_svc.app import SERVICE, SearchApp
-from tests.postgres import PostgresForTests
 from tests.search.conftest import settings_for
 from tests.search.servers import Proxy
-from tests.search.support import Stub, create, item, listed, refused, until, upsert
+from tests.search.support import Stub, create, item, listed, refused, upsert
+from tests.support.postgres import PostgresForTests
+from tests.support.waiting import until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 

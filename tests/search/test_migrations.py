@@ -10,7 +10,8 @@ from search_svc.postgres.migrations import prepare, schema_version
 from search_svc.postgres.steps import STEPS, Step
 from search_svc.store import StoreRefused
 from tests.search.conftest import settings_for
-from tests.search.support import definition, until
+from tests.search.support import definition
+from tests.support.waiting import until
 
 _EVERYTHING = """
     SELECT string_agg(concat(nspname, '.', relname, ':', relkind), ',' ORDER BY nspname, relname)

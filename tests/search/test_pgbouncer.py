@@ -21,10 +21,11 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import RunningServer, running
 from lensmesh_chassis.reasons import Reason
 from search_svc.app import SearchApp
-from tests.postgres import PostgresForTests
 from tests.search.conftest import settings_for
-from tests.search.support import Stub, collection, create, found, item, refused, search_request, until, upsert
-from tests.tools import need
+from tests.search.support import Stub, collection, create, found, item, refused, search_request, upsert
+from tests.support.postgres import PostgresForTests
+from tests.support.tools import need
+from tests.support.waiting import until
 
 Behind = Callable[..., AbstractAsyncContextManager[tuple[Stub, RunningServer]]]
 

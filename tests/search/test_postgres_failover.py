@@ -18,9 +18,10 @@ from search_svc.app import SERVICE, SearchApp
 from search_svc.postgres.addresses import servers
 from search_svc.store import StoreRefused
 from search_svc.watch import WRITES
-from tests.postgres import PostgresForTests
 from tests.search.conftest import settings_for
-from tests.search.support import Stub, create, item, listed, refused, until, upsert
+from tests.search.support import Stub, create, item, listed, refused, upsert
+from tests.support.postgres import PostgresForTests
+from tests.support.waiting import until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 PIDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'lensmesh-search'"

@@ -12,7 +12,8 @@ from lensmesh_chassis.reasons import Reason
 from search_svc.model import Item
 from search_svc.store import Store
 from tests.search.conftest import Serve
-from tests.search.support import Stub, create, definition, item, listed, outcome, search_request, until, upsert
+from tests.search.support import Stub, create, definition, item, listed, outcome, search_request, upsert
+from tests.support.waiting import until
 
 
 @pytest.fixture

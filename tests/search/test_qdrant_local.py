@@ -13,7 +13,8 @@ from search_svc.filters import Equals
 from search_svc.model import FieldType, View
 from search_svc.store import Query, StoreRefused
 from tests.search.conftest import settings_for
-from tests.search.support import definition, domain_item, until
+from tests.search.support import definition, domain_item
+from tests.support.waiting import until
 
 
 def url_of(folder: Path) -> str:

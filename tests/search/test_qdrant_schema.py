@@ -20,7 +20,8 @@ from search_svc.qdrant.store import QdrantStore
 from search_svc.store import StaleCollection, StoreRefused
 from tests.search.conftest import settings_for
 from tests.search.standin import StandIn
-from tests.search.support import definition, until
+from tests.search.support import definition
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from lensmesh_chassis.process.server import running
 from search_svc.app import SearchApp
 from tests.search.conftest import settings_for
 from tests.search.processes import search_process
-from tests.search.support import Stub, create, item, outcome, until, upsert
+from tests.search.support import Stub, create, item, outcome, upsert
+from tests.support.waiting import until
 
 IDLE_S = 1.0
 ACTIVE = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lensmesh-search' AND wait_event_type = 'Lock'"

@@ -17,11 +17,11 @@ from lensmesh_chassis.tls.credentials import ChannelSecurity
 from search_svc.qdrant import registry
 from search_svc.qdrant.address import Server, parse_address
 from search_svc.qdrant.engine import Remote
-from tests.postgres import PostgresForTests
 from tests.search.processes import environment, search_process
 from tests.search.servers import Proxy
 from tests.search.standin import StandIn
 from tests.search.support import create, item, refused, upsert
+from tests.support.postgres import PostgresForTests
 
 SECRET = "very-secret"
 Act = Callable[[], Awaitable[None]]

@@ -17,11 +17,11 @@ from lensmesh_chassis.process.server import running
 from lensmesh_chassis.telemetry.sampling import MeshSampler
 from lensmesh_chassis.telemetry.spans import CONTENT_VARIABLE
 from search_svc.app import SearchApp
-from tests.chassis.fakes import until
-from tests.chassis.spans_kept import Traced, id_of, named, parent_of
 from tests.search.conftest import settings_for
 from tests.search.standin import StandIn
 from tests.search.support import Stub, create, found, item, search_request, upsert
+from tests.support.spans_kept import Traced, id_of, named, parent_of
+from tests.support.waiting import until
 
 SECRET = "nobodys-business"
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +18,7 @@ from lensmesh_local.sidecars.certificates import Authority, Files
 from lensmesh_local.sidecars.local import write
 from lensmesh_local.sidecars.model import CALLS, Edge, Egress, Inbound, Place, Sidecar, Trust
 from lensmesh_local.sidecars.ports import Reserved
+from tests.support.waiting import until
 
 LOCAL = "127.0.0.1"
 PATIENCE_S = 60.0
@@ -166,14 +166,6 @@ class Envoys:
             return sum(not host["health_status"].get("failed_active_health_check") for host in healthy) == count
 
         await until(enough, f"{count} replicas of {cluster} are healthy")
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Waits for a state, with a bound that only a broken program reaches."""
-    end = asyncio.get_running_loop().time() + PATIENCE_S
-    while not await condition():
-        assert asyncio.get_running_loop().time() < end, f"it did not happen: {what}"
-        await asyncio.sleep(0.05)
 
 
 def shown_serial(place: Place, caller: ChannelSecurity) -> int:

@@ -15,8 +15,8 @@ from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.sidecars.conftest import Pair
-from tests.sidecars.envoys import until
 from tests.sidecars.fakes import ENCODER
+from tests.support.waiting import until
 
 KIB = 1 << 10
 TEXTS = encoder_pb2.EncodeTextsRequest(texts=["a"])

@@ -17,8 +17,9 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_local.sidecars.model import Place
-from tests.sidecars.envoys import LOCAL, PATIENCE_S, Envoys, until
+from tests.sidecars.envoys import LOCAL, PATIENCE_S, Envoys
 from tests.sidecars.fakes import Router
+from tests.support.waiting import until
 
 STATUS = router_pb2.GetStatusRequest()
 

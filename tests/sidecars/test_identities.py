@@ -17,8 +17,9 @@ from lensmesh_client import Client
 from lensmesh_local.sidecars.certificates import Authority
 from lensmesh_local.sidecars.model import Place
 from tests.sidecars.conftest import Pair
-from tests.sidecars.envoys import LOCAL, Envoys, shown_serial, until
+from tests.sidecars.envoys import LOCAL, Envoys, shown_serial
 from tests.sidecars.fakes import Replica, Router
+from tests.support.waiting import until
 
 TEXTS = encoder_pb2.EncodeTextsRequest(texts=["a"])
 HOUR = datetime.timedelta(hours=1)

@@ -15,7 +15,8 @@ from lensmesh_client import LensmeshError, SyncClient
 from lensmesh_local.process import StartError
 from lensmesh_local.sidecars.local import LocalSidecars
 from lensmesh_local.supervisor import PORTS
-from tests.cli.meshes import Mesh, draw_images, lensmesh, mock_mesh, until
+from tests.support.meshes import Mesh, draw_images, lensmesh, mock_mesh
+from tests.support.waiting import wait_until
 
 ENVOYS = ("encoder-envoy", "caption-envoy", "search-envoy", "router-envoy")
 
@@ -72,9 +73,9 @@ def test_nobody_gets_in_without_the_right_certificate(mesh: Mesh, service: str) 
 def test_an_envoy_that_is_killed_comes_back_where_it_was(mesh: Mesh) -> None:
     pid = mesh.pid("encoder-envoy")
     os.kill(pid, signal.SIGKILL)
-    until(lambda: mesh.pid("encoder-envoy") not in {0, pid}, "it is started again")
+    wait_until(lambda: mesh.pid("encoder-envoy") not in {0, pid}, "it is started again")
     with SyncClient(mesh.target, security=shows(mesh, "client"), timeout_s=120) as client:
-        until(lambda: client.status().serving, "the mesh serves again")
+        wait_until(lambda: client.status().serving, "the mesh serves again")
         client.embed(texts=["a circle"])
 
 
@@ -89,7 +90,7 @@ def test_a_killed_supervisor_takes_the_envoys_with_it(tmp_path: Path) -> None:
         pids = [mesh.pid(name) for name in ENVOYS]
         assert all(psutil.Process(pid).name() == "envoy" for pid in pids)
         mesh.process.kill()
-        until(lambda: not any(_runs(pid) for pid in pids), "the Envoys end")
+        wait_until(lambda: not any(_runs(pid) for pid in pids), "the Envoys end")
 
 
 def three_ports(held: contextlib.ExitStack) -> tuple[int, list[socket.socket]]:

@@ -21,9 +21,10 @@ from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp
 from search_svc.settings import SearchSettings
-from tests.postgres import PostgresForTests
-from tests.processes import service
-from tests.sidecars.envoys import LOCAL, Envoys, until
+from tests.sidecars.envoys import LOCAL, Envoys
+from tests.support.postgres import PostgresForTests
+from tests.support.processes import service
+from tests.support.waiting import until
 
 FREE = f"{LOCAL}:0"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.meshes import PATIENCE_S, Mesh, environment, mock_mesh
-from tests.tools import need
+from tests.support.meshes import PATIENCE_S, Mesh, environment, mock_mesh
+from tests.support.tools import need
 from tests.tracing.traces import Jaeger
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.chassis.test_process import process
-from tests.cli.meshes import PATIENCE_S, draw_images, environment, until
+from tests.support.meshes import PATIENCE_S, draw_images, environment
+from tests.support.service_process import process
+from tests.support.waiting import wait_until
 from tests.tracing.conftest import Traced
-from tests.tracing.test_whole_trees import INGEST_STREAM, is_whole, stream_of
+from tests.tracing.ingest_trace import INGEST_STREAM, is_whole, stream_of
 from tests.tracing.traces import Span, Trace, assert_well_made
 
 ENCODE_STREAM = "/lensmesh.encoder.v1.EncoderService/EncodeStream"
@@ -38,7 +39,7 @@ def held(traced: Traced, name: str) -> Iterator[None]:
     pid = traced.mesh.pid(name)
     os.kill(pid, signal.SIGSTOP)
     try:
-        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"{name} stands still")
+        wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"{name} stands still")
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -101,9 +102,9 @@ def test_a_stream_that_its_caller_leaves_while_the_encoder_works(traced: Traced)
     with held(traced, "encoder"):
         trace_id = client.stdout.readline().strip()
         # The item is with the encoder once the router has asked for it, and that call cannot end.
-        until(lambda: in_flight(traced, "EncodeTexts") == 1, "the router has asked the encoder")
+        wait_until(lambda: in_flight(traced, "EncodeTexts") == 1, "the router has asked the encoder")
         client.communicate("go\n", timeout=PATIENCE_S)
-        until(lambda: in_flight(traced, "EncodeTexts") == 0, "the router has given up")
+        wait_until(lambda: in_flight(traced, "EncodeTexts") == 0, "the router has given up")
     trace = traced.jaeger.trace(trace_id, lambda trace: has(trace, "EncodeStream", "EncodeTexts"))
     call = trace.only(trace.root)
     assert codes(trace, call) == ("CANCELLED", "CANCELLED")

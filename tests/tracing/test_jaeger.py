@@ -12,9 +12,10 @@ import pytest
 
 from lensmesh_client import IngestItem, SyncClient
 from lensmesh_local.jaeger import HOW_TO_GET_ONE, find_jaeger
-from tests.cli.meshes import draw_images, lensmesh, mock_mesh, until
-from tests.tools import need
-from tests.tracing.test_whole_trees import INGEST_STREAM, is_whole
+from tests.support.meshes import draw_images, lensmesh, mock_mesh
+from tests.support.tools import need
+from tests.support.waiting import wait_until
+from tests.tracing.ingest_trace import INGEST_STREAM, is_whole
 from tests.tracing.traces import Jaeger, assert_well_made
 
 WARNING = "traces do not reach their collector"
@@ -62,8 +63,8 @@ def test_a_jaeger_killed_during_an_ingest_costs_no_item(tmp_path: Path) -> None:
         assert len(results) == 300
         assert [result.error for result in results if not result.ok] == []
         # It is started again where it was, and gets traces again.
-        until(lambda: mesh.pid("jaeger") not in {0, before}, "Jaeger is back")
-        until(lambda: "jaeger serves again" in mesh.said(), "Jaeger answers")
+        wait_until(lambda: mesh.pid("jaeger") not in {0, before}, "Jaeger is back")
+        wait_until(lambda: "jaeger serves again" in mesh.said(), "Jaeger answers")
         assert mesh.json("ingest", tmp_path / "many", "--fresh", "--collection", "after")["stored"] == 300
         jaeger = Jaeger(mesh.addresses["jaeger"])
         trace = jaeger.trace(jaeger.find("router", INGEST_STREAM, collection="after"), is_whole)
@@ -83,4 +84,4 @@ def test_a_killed_supervisor_takes_jaeger_with_it(tmp_path: Path) -> None:
         assert json.loads((mesh.data / "run" / "jaeger.json").read_text())["ui"] == mesh.addresses["jaeger"]
         assert mesh.addresses["jaeger"] in mesh.said()
         mesh.process.kill()
-        until(lambda: not psutil.pid_exists(pid), "Jaeger ends")
+        wait_until(lambda: not psutil.pid_exists(pid), "Jaeger ends")

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.cli.meshes import lensmesh
+from tests.support.meshes import lensmesh
 from tests.tracing.conftest import Traced
 
 

@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 
 from lensmesh_chassis.process.server_info import version
-from tests.cli.meshes import draw_images
+from tests.support.meshes import draw_images
 from tests.tracing.conftest import Traced
-from tests.tracing.traces import Span, Trace, assert_well_made, sort
+from tests.tracing.ingest_trace import INGEST_STREAM, is_whole, stream_of
+from tests.tracing.traces import Trace, assert_well_made, sort
 
 COUNT = 50
 STEPS = ["caption", "encode", "lookup", "write"]
 # The calls that carry items.
 CARRIERS = ("GetItems", "ListItems", "EncodeImages", "CaptionImages", "UpsertItems")
-# How a call ends that its caller gave up.
-GIVEN_UP = ("CANCELLED", "DEADLINE_EXCEEDED")
-INGEST_STREAM = "/lensmesh.router.v1.RouterService/IngestStream"
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +31,6 @@ def ingested(traced: Traced, tmp_path_factory: pytest.TempPathFactory) -> Trace:
     return traced.jaeger.trace(trace_id, is_whole)
 
 
-def is_whole(trace: Trace) -> bool:
-    """Whether every process has sent its last span: the owner of each tree ends after all that is in it.
-
-    A call that was given up may never have got to its server. Where it did, nothing may be missing between the spans.
-    """
-    ends = [span for span in trace if not span.parent]
-    calls = [call for call in trace.all(kind="client") if call.code not in GIVEN_UP]
-    named = [span.parent for span in trace if span.parent] + [span_id for span in trace for _, span_id in span.links]
-    return (
-        bool(ends)
-        and all(trace.below(call, kind="server") for call in calls)
-        and all(span_id in trace.spans for span_id in named)
-    )
-
-
 def test_the_ingest_is_well_made(ingested: Trace) -> None:
     assert_well_made(ingested)
 
@@ -57,11 +40,6 @@ def test_the_ingest_begins_with_its_caller(ingested: Trace) -> None:
     assert (root.service, root.name) == ("cli", "lensmesh ingest_many")
     assert root.attributes["lensmesh.lane"] == "bulk"
     assert [span.method for span in ingested.below(root)] == ["GetStatus", "IngestStream"]
-
-
-def stream_of(trace: Trace) -> Span:
-    [call] = trace.all(method="IngestStream", kind="client")
-    return trace.served(call)
 
 
 def test_every_item_has_a_span_of_its_own_with_every_step(ingested: Trace) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.cli.meshes import PATIENCE_S
+from tests.support.meshes import PATIENCE_S
 
 POLL_S = 0.5
 ARRIVAL_S = 90.0

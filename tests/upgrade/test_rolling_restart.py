@@ -13,8 +13,8 @@ from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_client import Client, IngestItem
 from lensmesh_local.process import Managed
-from tests.postgres import PostgresForTests
-from tests.processes import service
+from tests.support.postgres import PostgresForTests
+from tests.support.processes import service
 
 COUNT = 2000
 DEPLOYMENT = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base" / "every-service.yaml"

@@ -17,8 +17,9 @@ from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Answer, Batcher, Lane
 from lensmesh_inference.batching.tracing import item_span
 from lensmesh_inference.images.pool import DecodePool
-from tests.chassis.spans_kept import Traced, id_of, links_of, named, parent_of
-from tests.inference.batching.test_batcher import Doubler, hold, started, until
+from tests.inference.batching.doubler import Doubler, hold, started
+from tests.support.spans_kept import Traced, id_of, links_of, named, parent_of
+from tests.support.waiting import until
 
 
 @pytest.fixture

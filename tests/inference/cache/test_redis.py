@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import pytest
 from lensmesh_inference.cache.levels import Cache
 from lensmesh_inference.cache.outcome import Outcome
 from lensmesh_inference.cache.redis_level import READ_S, RedisLevel
-from tests.inference.cache.servers import RedisServer, redis_server
+from tests.support.redis_servers import RedisServer, redis_server
+from tests.support.waiting import until
 
 KEY = Cache.key("vs1-a:image", "00")
 
@@ -49,12 +50,6 @@ async def level(url: str, ttl_s: int = 100) -> AsyncIterator[Level]:
         yield one
     finally:
         await one.close()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any state is waited for
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 
 import pytest
 
 from lensmesh_inference.batching.lanes import Lane
 from lensmesh_inference.devices import cpu_count
 from lensmesh_inference.images.pool import DecodePool
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - any state is waited for, not only what sets an event
-            await asyncio.sleep(0.002)
+from tests.support.waiting import until
 
 
 async def test_it_runs_functions_elsewhere_and_raises_what_they_raise() -> None:

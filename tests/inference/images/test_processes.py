@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from tests.inference.images import service_main
 from tests.inference.images.costly import Deadly, Endless, Greedy, Hanging
 from tests.inference.images.encoded import encoded, noise
 from tests.inference.images.hostile import tiff
+from tests.support.waiting import wait_until
 
 LIMITS = ImageLimits(max_pixels=20_000_000)
 TRANSFORM = Transform(32, 40, "longest", "bicubic", 117)
@@ -39,14 +39,6 @@ ASKED = Asked(TRANSFORM, LIMITS, "images[7]", scaled=True)
 SMALL = encoded(noise(), "JPEG")
 MEMORY = 200 * 1024**2
 COUNTS = DecodeCounts()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """An interpreter may take minutes to start on a machine that does much else."""
-    end = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +212,7 @@ def test_processes_that_know_torch_resize_with_it_and_nothing_is_left_of_a_servi
         assert all(psutil.pid_exists(int(pid)) for pid in pids)
         service.kill()
         service.wait()
-        until(lambda: not any(psutil.pid_exists(int(pid)) for pid in pids))
+        wait_until(lambda: not any(psutil.pid_exists(int(pid)) for pid in pids))
 
 
 def test_a_process_knows_no_model_library_and_a_small_one_no_torch() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".tools" / "bin"
 """Where `make tools` and `make test-tools` put what they build."""
 

@@ -1,7 +1,7 @@
 """A service with a method of every shape and style, whose faults are attributes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -216,16 +216,6 @@ class FakeApp:
             task.cancel()
 
 
-async def until(check: Callable[[], bool | Awaitable[bool]], minutes: float = 1) -> None:
-    """Wait for a state."""
-    async with asyncio.timeout(60 * minutes):
-        while True:
-            answer = check()
-            if answer if isinstance(answer, bool) else await answer:
-                return
-            await asyncio.sleep(0.01)
-
-
 def call(channel: grpc.aio.Channel, method: str, texts: Sequence[str] = ("a",), **options: Any) -> Any:
     """Begin a call of any shape; `options` as a stub takes them."""
     streamed_in, streamed_out = METHODS.get(method, (False, False))
@@ -244,3 +234,13 @@ async def finish(rpc: Any) -> list[str]:
     if hasattr(rpc, "__aiter__"):
         return [message.value async for message in rpc]
     return [(await rpc).value]
+
+
+TYPES = {
+    "UnaryUnary": "unary",
+    "UnaryStream": "server_stream",
+    "StreamUnary": "client_stream",
+    "StreamStream": "bidi_stream",
+    "UnaryStreamWritten": "server_stream",
+    "StreamStreamWritten": "bidi_stream",
+}

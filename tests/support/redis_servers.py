@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from tests.tools import need
+from tests.support.tools import need
 
 
 class RedisServer:

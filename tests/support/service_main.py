@@ -15,7 +15,8 @@ from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.process.server import Runtime, run
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings, load_settings
-from tests.chassis.fakes import FakeApp, until
+from tests.support.every_shape import FakeApp
+from tests.support.waiting import until
 
 
 class FakeSettings(ServiceSettings):
@@ -47,7 +48,7 @@ def build(runtime: Runtime[Any]) -> FakeApp:
 
 
 async def _open_when(file: Path, hold: asyncio.Event) -> None:
-    await until(file.exists, minutes=10)
+    await until(file.exists, seconds=600)
     hold.set()
 
 

@@ -8,23 +8,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from tests.support.waiting import wait_until
+
 PATIENCE_S = 300.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for a state, with a bound that only a broken program reaches."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, f"it did not happen: {what}"
-        time.sleep(0.05)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -96,7 +89,7 @@ def mock_mesh(folder: Path, *arguments: str, **settings: str) -> Iterator[Mesh]:
             start_new_session=True,
         )
     try:
-        until(lambda: ready.exists() or process.poll() is not None, "the mesh serves")
+        wait_until(lambda: ready.exists() or process.poll() is not None, "the mesh serves")
         assert process.poll() is None, log.read_text()
         yield Mesh(process, folder / "data", log, json.loads(ready.read_text()))
     finally:
