@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
-from lensmesh_chassis.rpc.forwarding import request_id_interceptors
+from lensmesh_chassis.rpc.forwarding import RequestIdForwarding
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
 
@@ -100,12 +100,12 @@ def open_channel(
         options.append(DIRECT)
     if authority:
         options += [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
-    interceptors = list(request_id_interceptors())
+    interceptors = list(RequestIdForwarding().of_all_shapes())
     if instrument:
         interceptors[:0] = tracing.client_interceptors(tracer_provider or tracing.active_provider(), target)
     if metrics is not None:
         # Innermost: the span that is current then is the call's own.
-        interceptors += metrics.interceptors()
+        interceptors += metrics.of_all_shapes()
     if security is not None and security.encrypted:
         return grpc.aio.secure_channel(address, channel_credentials(security), options, interceptors=interceptors)
     return grpc.aio.insecure_channel(address, options, interceptors=interceptors)

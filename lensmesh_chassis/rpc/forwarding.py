@@ -1,15 +1,18 @@
-"""Client interceptors that pass the request id on. gRPC wants one class for each of the four shapes."""
+"""A client interceptor that passes the request id on."""
 
 from typing import Any
 
 import grpc
 
+from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
 from lensmesh_chassis.rpc.request_id import REQUEST_ID_KEY, request_id
 
 
-def request_id_interceptors() -> tuple[grpc.aio.ClientInterceptor, ...]:
-    """One for each shape: gRPC puts a class that has several shapes under the first only."""
-    return (_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream())
+class RequestIdForwarding(ClientInterceptor):
+    """Puts the id of the call that is served now into the metadata of each call made for it."""
+
+    async def make_call(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(_forwarded(details), request)
 
 
 def _forwarded(details: Any) -> Any:
@@ -22,23 +25,3 @@ def _forwarded(details: Any) -> Any:
     return grpc.aio.ClientCallDetails(
         details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
     )
-
-
-class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(_forwarded(client_call_details), request)
-
-
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(_forwarded(client_call_details), request)
-
-
-class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await continuation(_forwarded(client_call_details), request_iterator)
-
-
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await continuation(_forwarded(client_call_details), request_iterator)

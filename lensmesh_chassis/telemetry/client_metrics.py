@@ -7,11 +7,12 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
 from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.metrics import CALL_SECONDS, METHOD_LABELS
 
 
-class ClientMetrics:
+class ClientMetrics(ClientInterceptor):
     """Counts the calls that this process makes. Labels are methods of our own contracts: nobody outside grows them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -30,11 +31,7 @@ class ClientMetrics:
         self._methods: dict[Any, tuple[tuple[str, str, str], Any, Any]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    def interceptors(self) -> tuple[grpc.aio.ClientInterceptor, ...]:
-        """One for each shape: gRPC puts a class that has several shapes under the first only."""
-        return (_UnaryUnary(self), _UnaryStream(self), _StreamUnary(self), _StreamStream(self))
-
-    async def watched(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
+    async def make_call(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
         """Make the call, and count it when it ends, however it ends."""
         labels, started, seconds = self._of(details.method, shape)
         started.inc()
@@ -76,28 +73,3 @@ def _code(error: BaseException) -> grpc.StatusCode:
         return grpc.StatusCode.CANCELLED
     code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
     return code or grpc.StatusCode.UNKNOWN
-
-
-class _Shaped:
-    def __init__(self, metrics: ClientMetrics) -> None:
-        self._metrics = metrics
-
-
-class _UnaryUnary(_Shaped, grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._metrics.watched("unary", continuation, client_call_details, request)
-
-
-class _UnaryStream(_Shaped, grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._metrics.watched("server_stream", continuation, client_call_details, request)
-
-
-class _StreamUnary(_Shaped, grpc.aio.StreamUnaryClientInterceptor):
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._metrics.watched("client_stream", continuation, client_call_details, request_iterator)
-
-
-class _StreamStream(_Shaped, grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._metrics.watched("bidi_stream", continuation, client_call_details, request_iterator)

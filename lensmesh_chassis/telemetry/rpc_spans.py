@@ -15,6 +15,7 @@ from opentelemetry.semconv._incubating.attributes.rpc_attributes import RPC_GRPC
 from opentelemetry.trace import Span, Status, StatusCode
 
 from lensmesh_chassis.rpc.call_code import outcome
+from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
 from lensmesh_chassis.rpc.handlers import Interceptor, Rpc, is_infrastructure
 from lensmesh_chassis.telemetry import spans
 
@@ -90,21 +91,17 @@ def _end_server_span(span: Span, error: BaseException | None, context: Any) -> N
         spans.record(span, error)
 
 
-def client_span_interceptors(provider: Any, target: str = "") -> tuple[grpc.aio.ClientInterceptor, ...]:
-    """One for each shape: gRPC puts a class that has several shapes under the first only."""
-    from opentelemetry.instrumentation.grpc import aio_client_interceptors
+class ClientSpans(ClientInterceptor):
+    """One span for each call made, with `target` as its server's address."""
 
-    make: Any = aio_client_interceptors
-    stock = make(tracer_provider=provider)[0]
-    peer = {"server.address": target} if target else {}
-    return tuple(kind(stock, peer) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream))
+    def __init__(self, provider: Any, target: str = "") -> None:
+        from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
+        make: Any = aio_client_interceptors
+        self._stock = make(tracer_provider=provider)[0]
+        self._attributes: Mapping[str, str] = {"server.address": target} if target else {}
 
-class _ClientSpans:
-    def __init__(self, stock: Any, attributes: Mapping[str, str]) -> None:
-        self._stock, self._attributes = stock, attributes
-
-    async def _call(self, continuation: Any, details: Any, request: Any) -> Any:
+    async def make_call(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
         if is_infrastructure(method) or self._stock.tracing_skipped(details):
             return await continuation(details, request)
@@ -155,23 +152,3 @@ def _told(answer: Coroutine[Any, Any, Any]) -> Any:
     finally:
         answer.close()
     raise AssertionError("a call that is done has no code")
-
-
-class _UnaryUnary(_ClientSpans, grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._call(continuation, client_call_details, request)
-
-
-class _UnaryStream(_ClientSpans, grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await self._call(continuation, client_call_details, request)
-
-
-class _StreamUnary(_ClientSpans, grpc.aio.StreamUnaryClientInterceptor):
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._call(continuation, client_call_details, request_iterator)
-
-
-class _StreamStream(_ClientSpans, grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await self._call(continuation, client_call_details, request_iterator)

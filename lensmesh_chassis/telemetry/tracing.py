@@ -9,7 +9,7 @@ import grpc
 from opentelemetry import trace
 
 from lensmesh_chassis.process.server_info import version
-from lensmesh_chassis.telemetry.rpc_spans import ServerSpans, client_span_interceptors
+from lensmesh_chassis.telemetry.rpc_spans import ClientSpans, ServerSpans
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 # Longest wait at exit for the last spans to leave, in seconds.
@@ -89,10 +89,10 @@ def active_provider() -> Any | None:
 
 
 def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterceptor]:
-    """A span for each call served; none at all without a provider."""
+    """Return what makes a span of each call served; nothing without a provider."""
     return () if provider is None else (ServerSpans(provider),)
 
 
 def client_interceptors(provider: Any | None, target: str = "") -> Sequence[grpc.aio.ClientInterceptor]:
-    """A span for each call made, and the trace passed on; none at all without a provider."""
-    return () if provider is None else client_span_interceptors(provider, target)
+    """Return what makes a span of each call made and passes the trace on; nothing without a provider."""
+    return () if provider is None else ClientSpans(provider, target).of_all_shapes()
