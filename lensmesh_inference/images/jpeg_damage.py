@@ -28,6 +28,8 @@ _CODINGS: Final[Mapping[int, str]] = {
     **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "hierarchical"),
     **dict.fromkeys((0xC9, 0xCA), "arithmetic coding"),
 }
+# Its start of frame.
+_JPEG_LS: Final = 0xF7
 # Markers that no length follows.
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xDA)})
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
@@ -92,6 +94,8 @@ def missing_scans(content: bytes) -> bool:
 def layout(content: bytes) -> str | None:
     """What is rare about a JPEG: "12 bits", "arithmetic coding"; None: nothing."""
     for segment in segments(content):
+        if segment.marker == _JPEG_LS:
+            return "the coding of JPEG-LS"
         if segment.marker in FRAMES:
             bits = content[segment.start] if segment.stop > segment.start else 8
             coding = _CODINGS.get(segment.marker)

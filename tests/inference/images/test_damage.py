@@ -139,6 +139,17 @@ def test_rare_jpegs_are_named() -> None:
     assert caught.value.reason is Reason.IMAGE_FORMAT_UNSUPPORTED
 
 
+@pytest.mark.parametrize("before", [b"", b"\xff\xe8\0\6abcd"])
+@pytest.mark.parametrize("end", [b"", END])
+def test_jpeg_ls_is_named(before: bytes, end: bytes) -> None:
+    """It begins as any JPEG does."""
+    frame = b"\xff\xf7\0\x0b\x08\0\x30\0\x40\1\1\x11\0"
+    content = b"\xff\xd8" + before + frame + b"\xff\xda\0\x08\1\1\0\0\0\0" + bytes(range(1, 99)) * 9 + end
+    assert reason_of(content) is Reason.IMAGE_FORMAT_UNSUPPORTED
+    with pytest.raises(InvalidInput, match="JPEG-LS"):
+        decode_image(content, LIMITS)
+
+
 def png(raw: bytes, data: bytes | None = None, *, mode: str = "RGB") -> bytes:
     good = encoded(noise(mode))
     body = b"IDAT" + (zlib.compress(raw) if data is None else data)

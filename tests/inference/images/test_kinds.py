@@ -45,6 +45,8 @@ KINDS = {
     "QOI": b"qoif" + REST,
     "DICOM": bytes(128) + b"DICM" + REST,
     "TGA": bytes(18) + REST + bytes(8) + b"TRUEVISION-XFILE.\0",
+    "Windows cursor (CUR)": b"\0\0\2\0\1\0\x10\x10" + REST,
+    "a video (Motion JPEG 2000)": box(b"mjp2"),
     "a ZIP archive or an office document": b"PK\3\4" + REST,
     "a gzip archive": b"\x1f\x8b\x08" + REST,
     "a video (Matroska or WebM)": b"\x1aE\xdf\xa3" + REST,
@@ -74,6 +76,18 @@ def test_a_kind_is_named(name: str) -> None:
 )
 def test_svg_is_known_behind_what_may_stand_before_it(start: bytes) -> None:
     assert kind_of(start + SVG) == "SVG"
+
+
+def test_images_of_tga_are_no_cursors() -> None:
+    for mode, options in (
+        ("RGB", {}),
+        ("L", {}),
+        ("RGB", {"compression": "tga_rle"}),
+        ("L", {"compression": "tga_rle"}),
+    ):
+        content = encoded(noise(mode), "TGA", **options)
+        assert kind_of(content) == "TGA"
+        assert kind_of(content.partition(b"\0TRUEVISION")[0]) == "TGA"
 
 
 def test_markup() -> None:
