@@ -6,6 +6,7 @@ understands, whatever metadata, thumbnails and masks the original holds.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ _CAMERAS_TOO: Final = (
     "konica",
 )
 _NAMES: Final = {"canon": "CR2", "nikon": "NEF", "sony": "ARW", "pentax": "PEF", "samsung": "SRW", "hasselblad": "3FR"}
+# Behind the header of such a file; the sensor's numbers are in no page of it.
+_PHASE_ONE: Final = re.compile(rb"IIII.waR|MMMMRaw", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,8 @@ def camera_raw(content: bytes) -> str | None:
 
     Its pages are a thumbnail or a preview and the sensor's own numbers, which are no image yet.
     """
+    if _PHASE_ONE.match(content, 8):
+        return "IIQ"
     reader = Reader(content)
     maker, raw, name = "", content[8:10] == b"CR", "CR2" if content[8:10] == b"CR" else ""
     for number, page in enumerate(reader.pages()):

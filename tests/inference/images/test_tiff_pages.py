@@ -99,11 +99,16 @@ def test_camera_raw_is_refused_by_name(content: bytes, name: str) -> None:
     refused(content, f"{name}.*convert it")
 
 
-def test_canons_raw_files_begin_with_a_preview() -> None:
+def test_raw_files_of_canon_and_phase_one_begin_with_a_preview() -> None:
     jpeg = photograph(1, SIZE)
     data = encoded(jpeg, "JPEG")
     tags: dict[str, tuple[int, tuple[Any, ...]]] = {"t258": (3, (8, 8, 8)), "t277": (3, (3,)), "t259": (3, (6,))}
     canon = Tag(2, tuple(bytes([value]) for value in b"Canon\0"))
     refused(page(data, **tags, t271=(canon.kind, canon.values)), "CR2")
+    for mark in (b"IIII\1waR", b"MMMMRawT"):
+        begun = bytearray(bytes(8) + mark + data)
+        refused(
+            finish(begun, Page({256: Tag(4, (9,)), 257: Tag(4, (9,)), 273: Tag(4, (16,)), 279: Tag(4, (9,))})), "IIQ"
+        )
     marked = bytearray(bytes(8) + b"CR\2\0\0\0\0\0" + data)
     refused(finish(marked, Page({256: Tag(4, (9,)), 257: Tag(4, (9,)), 273: Tag(4, (16,)), 279: Tag(4, (9,))})), "CR2")
