@@ -26,6 +26,7 @@ from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import translate
 from lensmesh_client.connection import Connection
 from lensmesh_client.guard import unreadable
+from lensmesh_client.ownership import closed
 from lensmesh_client.silence import Silence
 from lensmesh_client.types import IngestResult
 from lensmesh_client.window import Entry, Window
@@ -214,8 +215,9 @@ class BulkIngest:
         if remaining == 0.0:
             return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "the ingest was not done within timeout_s")
         call: grpc.aio.StreamStreamCall[router_pb2.IngestStreamRequest, router_pb2.IngestStreamResponse] | None = None
+        closings = self._connection.closings
         try:
-            limits = await self._connection.limits(refresh=refresh_limits)
+            limits = await self._connection.limits(refresh=refresh_limits, timeout_s=remaining)
             self._streams += 1
             requests = self._requests(self._streams, limits.max_items, limits.max_message_bytes)
             call = self._connection.router.IngestStream(requests, timeout=remaining)
@@ -240,7 +242,7 @@ class BulkIngest:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return unreadable()
+            return unreadable() if self._connection.closings == closings else closed()
         finally:
             self._streams += 1
             if call is not None:

@@ -10,7 +10,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_client.guard import check_text
+from lensmesh_client.guard import building, check_text
 from lensmesh_client.images import ImageLike, image_bytes
 from lensmesh_client.mesh import Limits
 from lensmesh_client.metadata import MAX_DEPTH, struct
@@ -93,7 +93,8 @@ async def _steps(items: AsyncIterable[T] | Iterable[T], worker: Worker) -> Async
         async for item in items:
             yield item
         return
-    iterator = iter(items)
+    with building("items"):
+        iterator = iter(items)
     while (step := await worker.run(_next, iterator)) is not None:
         yield step[0]
 

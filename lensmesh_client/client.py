@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
+import math
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -27,7 +29,7 @@ from lensmesh_client import batches, bulk_input, mesh, requests, translate, tran
 from lensmesh_client.bulk import BulkIngest, Persistence
 from lensmesh_client.connection import Connection
 from lensmesh_client.filters import FilterLike, parse_filter
-from lensmesh_client.guard import building, check_text
+from lensmesh_client.guard import building, check_seconds, check_text
 from lensmesh_client.images import ImageLike, image_bytes, listed
 from lensmesh_client.tracing import lane, operation
 from lensmesh_client.types import (
@@ -121,7 +123,8 @@ class Client:
         which then holds for it; None is the collection's own. Raises what failed.
         """
         item = item if isinstance(item, IngestItem) else IngestItem(item)
-        message = await asyncio.to_thread(bulk_input.message, item, await self._connection.limits())
+        limits = await self._connection.limits(timeout_s=timeout_s)
+        message = await asyncio.to_thread(bulk_input.message, item, limits)
         with building("options"):
             options = requests.ingest_options(
                 collection, captions, prompt, max_tokens, spaces, None, metadata, transparency
@@ -168,11 +171,13 @@ class Client:
         """
         span = spans.tracer().start_span("lensmesh ingest_many", attributes={spans.LANE: lane(priority, Priority.BULK)})
         try:
+            timeout_s = check_seconds(timeout_s, "timeout_s")
+            patience = check_seconds(patience_s, "patience_s")
+            deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-                limits = await self._connection.limits(refresh=True)
+                limits = await self._connection.limits(refresh=True, timeout_s=timeout_s)
                 context = contextvars.copy_context()
             window = Window(window_items, window_bytes)
-            deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
             with building("options"):
                 options = requests.ingest_options(
                     collection, captions, prompt, max_tokens, spaces, priority, metadata, transparency
@@ -181,7 +186,7 @@ class Client:
                 self._connection,
                 options,
                 window,
-                Persistence(patience_s, attempts, deadline, on_resume, on_wait),
+                Persistence(math.inf if patience is None else patience, attempts, deadline, on_resume, on_wait),
                 context,
             )
             results = bulk.run(lambda: bulk_input.feed(items, limits, window, bulk.settle))
@@ -221,7 +226,10 @@ class Client:
         `min_score` leaves out what is below. `exact` compares with every item instead of asking the index. `limit` is
         at most Limits.max_hits.
         """
-        query = await asyncio.to_thread(requests.query, text, image, item_id, embedding, space_id, space)
+        most = 0
+        if isinstance(image, str | os.PathLike):
+            most = (await self._connection.limits(timeout_s=timeout_s)).max_image_bytes
+        query = await asyncio.to_thread(requests.query, text, image, item_id, embedding, space_id, space, most)
         view = search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC
         with building("search"):
             request = router_pb2.SearchRequest(
@@ -256,7 +264,7 @@ class Client:
         """
         from lensmesh_client import vectors
 
-        limits = await self._connection.limits()
+        limits = await self._connection.limits(timeout_s=timeout_s)
         with building("options"):
             options = encoder_pb2.EncodeOptions(
                 space_id=space_id,
@@ -275,7 +283,8 @@ class Client:
             return (await connection.call(connection.encoder.EncodeImages, request, timeout_s)).results
 
         if texts is not None and images is None:
-            words = [texts] if isinstance(texts, str) else list(texts)
+            with building("texts"):
+                words = [texts] if isinstance(texts, str) else list(texts)
             return vectors.embeddings(await batches.answers(words, check_text, encode_texts, limits, "texts"))
         if images is not None and texts is None:
             given, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
@@ -300,7 +309,7 @@ class Client:
         `max_tokens` 0 and `beams` 0 are the service's defaults (30, and greedy); `model` names the only one that will
         do. `transparency` "white" describes images as a page shows them; None and "drop" as their colours are stored.
         """
-        limits = await self._connection.limits()
+        limits = await self._connection.limits(timeout_s=timeout_s)
         with building("options"):
             options = caption_pb2.CaptionOptions(
                 prompt=prompt,

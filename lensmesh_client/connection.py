@@ -13,14 +13,14 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
-from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
+from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, LensmeshError, Unavailable, UpstreamFault
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import TRACE_ID_KEY
 from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_chassis.tls.handshakes import explain_handshake, explain_hang_up
 from lensmesh_client import mesh, translate_mesh
-from lensmesh_client.guard import answered
-from lensmesh_client.ownership import Ownership
+from lensmesh_client.guard import answered, check_seconds, check_text
+from lensmesh_client.ownership import Ownership, closed
 from lensmesh_client.silence import told
 
 Q = TypeVar("Q", contravariant=True)
@@ -47,19 +47,23 @@ class Connection:
         on_wait: Callable[[str], None] | None = None,
     ) -> None:
         self.target = target
+        self._timeout_s = check_seconds(timeout_s, "timeout_s")
         self._on_wait = on_wait
         self._security = security
-        self._timeout_s = timeout_s
         self._max_message_bytes = max_message_bytes
         self._channel: grpc.aio.Channel | None = None
         self._limits: mesh.Limits | None = None
         self._ownership = Ownership()
+        self.closings = 0
+        """How often it was closed."""
 
     @property
     def channel(self) -> grpc.aio.Channel:
         """Opened where it is not yet. Raises PreconditionFailed in another event loop, and after a fork."""
         self._ownership.take()
         if self._channel is None:
+            if not check_text(self.target, "target", Reason.OPTION_INVALID):
+                raise InvalidInput(Reason.OPTION_INVALID, "target is empty: name a host:port", field="target")
             self._channel = open_channel(
                 self.target, security=self._security, max_message_bytes=self._max_message_bytes, proxied=True
             )
@@ -97,6 +101,7 @@ class Connection:
 
     async def silent_call(self, method: Unary[Q, R], request: Q, timeout_s: float | None) -> tuple[R, str]:
         """As `traced_call`, however long it takes: for the question what another call waits for."""
+        timeout_s = check_seconds(timeout_s, "timeout_s")
         try:
             return await self._once(method, request, timeout_s)
         except grpc.RpcError as error:
@@ -110,12 +115,18 @@ class Connection:
             raise self.explain(error) from error
 
     async def _once(self, method: Unary[Q, R], request: Q, timeout_s: float | None) -> tuple[R, str]:
+        closings = self.closings
         rpc: Any = method(request, timeout=timeout_s)
         try:
             # gRPC keeps the deadline itself; in a process that was forked under another gRPC user it keeps none.
             async with asyncio.timeout(None if timeout_s is None else timeout_s + GRACE_S):
                 answer: R = await answered(rpc)
                 return answer, _trace_id(await rpc.trailing_metadata())
+        except UpstreamFault as error:
+            # gRPC tells of its channel's end as it does of an answer that it cannot read.
+            if self.closings != closings:
+                raise closed() from error
+            raise
         except TimeoutError as error:
             raise DeadlineExceeded(
                 Reason.DEADLINE_EXCEEDED,
@@ -147,16 +158,19 @@ class Connection:
             metadata=typed.metadata,
         )
 
-    async def limits(self, *, refresh: bool = False) -> mesh.Limits:
-        """What the router accepts; asked once, and again on `refresh`."""
+    async def limits(self, *, refresh: bool = False, timeout_s: float | None = None) -> mesh.Limits:
+        """What the router accepts; asked once, and again on `refresh`. `timeout_s` is that of the call it is for."""
         if self._limits is None or refresh:
-            answer = await self.call(self.router.GetStatus, router_pb2.GetStatusRequest())
+            given = (check_seconds(timeout_s, "timeout_s"), self._timeout_s)
+            least = min((seconds for seconds in given if seconds is not None), default=None)
+            answer = await self.call(self.router.GetStatus, router_pb2.GetStatusRequest(), least)
             self._limits = translate_mesh.limits(answer.limits)
         return self._limits
 
     async def close(self) -> None:
         """Ends running calls."""
         channel, self._channel = self._channel, None
+        self.closings += 1
         self._ownership.release()
         if channel is not None:
             await channel.close()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from google.protobuf import json_format, struct_pb2
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_client.guard import check_text
 
 FilterLike: TypeAlias = "search_pb2.Filter | str | Sequence[str]"
 
@@ -21,6 +22,8 @@ BOUNDS = {">=": "at_least", ">": "above", "<=": "at_most", "<": "below"}
 # What begins with these is no value but the rest of a comparison that other languages know.
 COMPARISON = re.compile(r"[=<>!~]+")
 MEANT = {"==": "=", "===": "=", "=>": ">=", "=<": "<=", "<>": "!=", "=!": "!=", "!==": "!=", ">>": ">", "<<": "<"}
+# What protobuf's reader of JSON raises: its own, and for numbers without end and text that is not Unicode Python's.
+UNREADABLE = (json_format.ParseError, ValueError, OverflowError, TypeError, RecursionError)
 FORMS = 'key=value, key!=value, key>=3, key>3, key<=3, key<3, key=["a", "b"], key=* (is there), or a Filter as JSON'
 
 
@@ -40,10 +43,11 @@ def parse_filter(filters: FilterLike) -> search_pb2.Filter:
 
 
 def _parse(text: str) -> search_pb2.Filter:
+    check_text(text, "filter", Reason.FILTER_INVALID)
     if text.lstrip().startswith("{"):
         try:
             return json_format.Parse(text, search_pb2.Filter())
-        except json_format.ParseError as error:
+        except UNREADABLE as error:
             raise _invalid(text, str(error)) from error
     match = CONDITION.match(text)
     if match is None:
@@ -51,8 +55,11 @@ def _parse(text: str) -> search_pb2.Filter:
     field, test, word = match["field"], match["test"], match["value"]
     if doubled := COMPARISON.match(word):
         written = test + doubled[0]
+        rest = word[doubled.end() :].strip()
+        if written in BOUNDS:
+            raise _invalid(text, f"write {field}{written}{rest}: no space belongs into the comparison")
         meant = MEANT.get(written)
-        right = f"write {field}{meant}{word[doubled.end() :].strip()}" if meant else "there is no such comparison"
+        right = f"write {field}{meant}{rest}" if meant else "there is no such comparison"
         raise _invalid(
             text, f'{written} is not known: {right}; a value that begins so goes in quotes: {field}{test}"…"'
         )
@@ -93,7 +100,8 @@ def _condition(condition: search_pb2.Condition) -> search_pb2.Filter:
 
 def _value(text: str, word: str) -> struct_pb2.Value:
     try:
-        read = json.loads(word)
+        # NaN and Infinity are words: JSON has no such numbers.
+        read = json.loads(word, parse_constant=_no_number)
     except (ValueError, RecursionError):
         if word[:1] in {"[", "{", '"'}:
             raise _invalid(
@@ -103,8 +111,15 @@ def _value(text: str, word: str) -> struct_pb2.Value:
     if isinstance(read, dict) or read is None:
         raise _invalid(text, "a value is a string, a number, true, false or a list of them")
     value = struct_pb2.Value()
-    json_format.ParseDict(read, value)
+    try:
+        json_format.ParseDict(read, value)
+    except UNREADABLE as error:
+        raise _invalid(text, f"its value cannot be sent ({error})") from error
     return value
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(word)
 
 
 def _invalid(text: str, why: str) -> InvalidInput:

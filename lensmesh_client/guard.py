@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
@@ -13,6 +15,9 @@ from lensmesh_chassis.errors import InvalidInput, LensmeshError, UpstreamFault
 from lensmesh_chassis.reasons import Reason
 
 R = TypeVar("R")
+
+# Thirty years. gRPC takes a later deadline for one that has passed.
+LONGEST_S = 1e9
 
 
 def check_text(text: object, field: str, reason: Reason = Reason.TEXT_INVALID) -> str:
@@ -29,6 +34,16 @@ def check_text(text: object, field: str, reason: Reason = Reason.TEXT_INVALID) -
             field=field,
         ) from error
     return text
+
+
+def check_seconds(value: object, field: str) -> float | None:
+    """Return a number of seconds, None for more than any clock holds: as good as no limit. Raises InvalidInput."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise InvalidInput(Reason.OPTION_INVALID, f"{field} is {value!r:.40}: give seconds, or None", field=field)
+    seconds = float(value)
+    return seconds if seconds <= LONGEST_S else None
 
 
 @contextmanager

@@ -33,9 +33,15 @@ def image_bytes(image: ImageLike, field: str = "image", max_bytes: int = 0) -> b
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, str | os.PathLike):
-        return _read(os.fspath(image), field, max_bytes or MOST_BYTES)
+        return _read(os.fsdecode(image), field, max_bytes or MOST_BYTES)
     if hasattr(image, "save"):
-        return _as_png(image)
+        try:
+            return _as_png(image)
+        except Exception as error:
+            # A PIL image reads its file now; for a damaged one Pillow raises many kinds.
+            raise InvalidInput(
+                Reason.IMAGE_MISSING, f"{field} cannot be read: {type(error).__name__}: {error}", field=field
+            ) from error
     raise InvalidInput(
         Reason.IMAGE_MISSING, f"{field} is a {type(image).__name__}: give bytes, a path or a PIL image", field=field
     )

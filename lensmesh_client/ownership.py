@@ -9,6 +9,11 @@ from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 
 
+def closed() -> PreconditionFailed:
+    """Make the error of a call under which its client was closed."""
+    return PreconditionFailed(Reason.CLIENT_UNUSABLE, "this client was closed while the call ran")
+
+
 class Ownership:
     """The process and the event loop that a channel was opened in."""
 

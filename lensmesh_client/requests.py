@@ -76,8 +76,9 @@ def query(
     embedding: ArrayLike | None,
     space_id: str,
     space: str,
+    max_image_bytes: int = 0,
 ) -> router_pb2.Query:
-    """The one thing to be near to. Reads the image, so it belongs into a thread."""
+    """The one thing to be near to. Reads the image, of `max_image_bytes` at most, so it belongs into a thread."""
     named = {"text": text, "image": image, "item_id": item_id, "embedding": embedding}
     given = [name for name, value in named.items() if value is not None]
     if len(given) != 1:
@@ -90,7 +91,7 @@ def query(
     if text is not None:
         message.text = check_text(text, "queries[0].text")
     if image is not None:
-        message.image.content = image_bytes(image)
+        message.image.content = image_bytes(image, "queries[0].image", max_image_bytes)
     if item_id is not None:
         message.item_id = check_text(item_id, "queries[0].item_id", Reason.ITEM_ID_INVALID)
     if embedding is not None:

@@ -8,6 +8,7 @@ import functools
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
@@ -17,6 +18,7 @@ from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client.client import DEFAULT_TARGET, MIB, Client
+from lensmesh_client.ownership import closed
 from lensmesh_client.types import IngestResult
 
 P = ParamSpec("P")
@@ -63,6 +65,8 @@ class _LoopThread:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="lensmesh-client", daemon=True)
         self._thread.start()
+        self._beginning = threading.Lock()
+        self._ended = False
 
     def run(self, work: Awaitable[R]) -> R:
         """Wait for `work` in this thread, the caller's."""
@@ -78,9 +82,17 @@ class _LoopThread:
                 otel_context.detach(token)
                 over.set()
 
-        future = asyncio.run_coroutine_threadsafe(done(), self._loop)
+        with self._beginning:
+            if self._ended:
+                if isinstance(work, Coroutine):
+                    work.close()
+                raise closed()
+            future = asyncio.run_coroutine_threadsafe(done(), self._loop)
         try:
             return future.result()
+        except CancelledError:
+            # By nobody here: another thread closed the client.
+            raise closed() from None
         except BaseException:
             # Ctrl-C reaches the waiting thread, not the loop: the call is given up there too, and has let go of what it
             # held before the caller goes on.
@@ -88,8 +100,21 @@ class _LoopThread:
                 over.wait(GIVING_UP_S)
             raise
 
-    def end(self) -> None:
-        """Stop the loop and wait for the thread."""
+    def end(self, last: Callable[[], Awaitable[None]]) -> None:
+        """Give up what other threads wait for, do `last`, and end the thread."""
+
+        async def give_up() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            if others:
+                await asyncio.wait(others, timeout=GIVING_UP_S)
+            await asyncio.get_running_loop().shutdown_asyncgens()
+            await last()
+
+        with self._beginning:
+            self._ended = True
+        asyncio.run_coroutine_threadsafe(give_up(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -161,14 +186,13 @@ class SyncClient:
         return self._client.target
 
     def close(self) -> None:
-        """End running calls and the thread; the client cannot be used afterwards."""
+        """End running calls, those of other threads too, and the thread; the client cannot be used afterwards."""
         with self._starting:
             self._closed = True
             thread, self._thread = self._thread, None
         # In a forked child neither the thread nor gRPC is there to be ended.
         if thread is not None and thread.pid == os.getpid():
-            thread.run(self._client.close())
-            thread.end()
+            thread.end(self._client.close)
 
     status = _blocking(Client.status)
     ingest = _blocking(Client.ingest)

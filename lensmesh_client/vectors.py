@@ -19,7 +19,7 @@ def embedding(vector: ArrayLike, space_id: str) -> common_pb2.Embedding:
     """A vector of shape (d,) as float32 little-endian bytes."""
     try:
         numbers = np.asarray(vector, dtype="<f4")
-    except (TypeError, ValueError, OverflowError) as error:
+    except Exception as error:  # a caller's own array raises what it likes
         raise InvalidInput(
             Reason.VECTOR_INVALID, f"embedding is no vector of numbers: {error}", field="embedding"
         ) from error

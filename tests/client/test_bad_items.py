@@ -48,6 +48,13 @@ class Failing:
         raise SyntaxError("broken PNG file")
 
 
+class Tensor:
+    """As one of torch's that needs a gradient."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray[Any, Any]:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
 async def all_of(results: AsyncIterator[IngestResult]) -> dict[int, IngestResult]:
     return {result.index: result async for result in results}
 
@@ -112,6 +119,14 @@ async def test_files_are_read_within_bounds(client: Client, router: FakeRouter, 
     for path in paths[1:]:
         with pytest.raises(InvalidInput):
             await client.ingest(path)
+        with pytest.raises(InvalidInput):
+            await client.search(image=path)
+    assert (await client.search(image=good)).hits
+    good.write_bytes(b"x" * 1001)
+    with pytest.raises(InvalidInput) as caught:
+        await client.search(image=good)
+    assert caught.value.reason is Reason.IMAGE_TOO_LARGE
+    good.write_bytes(b"x")
     captions = await client.caption(paths)
     assert [caption.error is None for caption in captions] == [True, False, False, False, False]
 
@@ -144,6 +159,8 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     "limit": lambda mesh: mesh.search("x", limit=-1),
     "limit too far": lambda mesh: mesh.search("x", limit=2**40),
     "vector": lambda mesh: mesh.search(embedding=["a"]),
+    "tensor": lambda mesh: mesh.search(embedding=Tensor()),
+    "image": lambda mesh: mesh.search(image=Failing()),  # type: ignore[arg-type]
     "vector space": lambda mesh: mesh.search(embedding=[1.0], space_id=NOT_UTF8),
     "embed space": lambda mesh: mesh.embed(texts=["x"], space_id=NOT_UTF8),
     "prompt": lambda mesh: mesh.caption([b"x"], prompt=NOT_UTF8),

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -238,3 +239,52 @@ async def test_a_closed_client_opens_again(client: Client) -> None:
     await client.status()
     await client.close()
     assert (await client.status()).server.instance == "fake"
+
+
+SILENT: dict[str, Callable[[Client], Awaitable[object]]] = {
+    "ingest": lambda mesh: mesh.ingest(b"x", timeout_s=0.2),
+    "ingest_many": lambda mesh: anext(mesh.ingest_many([b"x"], timeout_s=0.2)),
+    "search": lambda mesh: mesh.search(image=__file__, timeout_s=0.2),
+    "embed": lambda mesh: mesh.embed(texts=["x"], timeout_s=0.2),
+    "caption": lambda mesh: mesh.caption([b"x"], timeout_s=0.2),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+async def test_a_deadline_holds_for_the_question_for_limits_too(name: str) -> None:
+    """Which is asked first: of a router that takes the connection and says nothing."""
+    callers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: callers.append(writer), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        async with Client(f"127.0.0.1:{port}", timeout_s=300) as client, asyncio.timeout(15):
+            with pytest.raises(DeadlineExceeded):
+                await SILENT[name](client)
+        for writer in callers:
+            writer.close()
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300])
+async def test_a_time_without_end_sets_none(client: Client, seconds: float) -> None:
+    assert (await client.search("a cat", timeout_s=seconds)).hits
+    assert [result.ok async for result in client.ingest_many([b"a"], timeout_s=seconds, patience_s=seconds)] == [True]
+
+
+WRONG: dict[str, Callable[[Client], Awaitable[object]]] = {
+    "nan": lambda mesh: mesh.search("a cat", timeout_s=float("nan")),
+    "text": lambda mesh: mesh.status(timeout_s="5"),  # type: ignore[arg-type]
+    "of a stream": lambda mesh: anext(mesh.ingest_many([b"x"], timeout_s=float("nan"))),
+    "patience": lambda mesh: anext(mesh.ingest_many([b"x"], patience_s="5")),  # type: ignore[arg-type]
+    "no texts": lambda mesh: mesh.embed(texts=5),  # type: ignore[arg-type]
+    "no items": lambda mesh: anext(mesh.ingest_many(5)),  # type: ignore[arg-type]
+    "target": lambda mesh: Client("caf\udce9").status(),
+    "empty target": lambda mesh: Client("").status(),
+    "no target": lambda mesh: Client(5).status(),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_arguments_of_a_wrong_type_are_told_so(client: Client, router: FakeRouter, name: str) -> None:
+    with pytest.raises(InvalidInput):
+        await WRONG[name](client)
+    assert router.calls == []

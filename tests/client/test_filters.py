@@ -45,13 +45,30 @@ def test_forms(text: str | list[str], expected: dict[str, object]) -> None:
     assert json_format.MessageToDict(parse_filter(text)) == expected
 
 
+def test_text_that_is_not_unicode_is_no_filter() -> None:
+    for text in ("a=caf\udce9", "caf\udce9=1", '{"condition": {"field": "caf\udce9"}}'):
+        with pytest.raises(InvalidInput, match="not Unicode") as caught:
+            parse_filter(text)
+        assert caught.value.reason is Reason.FILTER_INVALID
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_what_only_python_takes_for_a_number_is_a_word(word: str) -> None:
+    assert parse_filter(f"name={word}").condition.equals.string_value == word
+
+
 def test_a_contracts_filter_passes() -> None:
     given = search_pb2.Filter(any=search_pb2.FilterList())
     assert parse_filter(given) is given
 
 
 @pytest.mark.parametrize(
-    "text", ["Monet", "=3", "a>true", "a>=[1]", "a={}", "a=null", "a>*", '{"nonsense": 1}', "{", ""]
+    "text",
+    [
+        *["Monet", "=3", "a>true", "a>=[1]", "a={}", "a=null", "a>*", '{"nonsense": 1}', "{", ""],
+        # What Python reads, and no message holds.
+        *["a=" + "9" * 400, '{"condition": {"field": "\\ud800"}}', '{"not": ' * 200 + "{}" + "}" * 200],
+    ],
 )
 def test_what_is_no_filter_says_the_forms(text: str) -> None:
     with pytest.raises(InvalidInput, match="key=value") as caught:
@@ -68,10 +85,12 @@ def test_what_is_no_filter_says_the_forms(text: str) -> None:
         ("year<>2020", "year!=2020"),
         ("year=!2020", "year!=2020"),
         ("year!==2020", "year!=2020"),
+        ("year > = 2020", "year>=2020"),
+        ("year<\t=2020", "year<=2020"),
     ],
 )
 def test_comparisons_of_other_languages_are_refused_with_the_right_form(written: str, right: str) -> None:
-    with pytest.raises(InvalidInput, match=f"write {right};") as raised:
+    with pytest.raises(InvalidInput, match=f"write {right}[;:]") as raised:
         parse_filter(written)
     assert raised.value.reason is Reason.FILTER_INVALID
     assert parse_filter('year="=2020"').condition.equals.string_value == "=2020"

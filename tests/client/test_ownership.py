@@ -3,12 +3,16 @@
 import asyncio
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
 from lensmesh_client import Client, SyncClient
 from lensmesh_client.errors import LensmeshError, PreconditionFailed, Reason
 from tests.client.fake_router import FakeRouter
+from tests.support.waiting import until
 
 FORK = """
 import os, sys, warnings
@@ -102,3 +106,45 @@ async def test_ctrl_c_is_keyboard_interrupt_and_the_process_ends(router: FakeRou
     )
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert (out, process.returncode) == (b"KeyboardInterrupt\n", 0), err.decode()
+
+
+async def test_closing_ends_what_runs_in_other_tasks(router: FakeRouter) -> None:
+    router.hold = asyncio.Event()
+    client = Client(router.target)
+
+    async def ingest() -> None:
+        async for _ in client.ingest_many([b"a"]):
+            pass
+
+    running = [asyncio.create_task(client.search("a cat")), asyncio.create_task(ingest())]
+    await until(lambda: len(router.calls) == 1 and router.in_flight == 1)
+    await client.close()
+    for error in await asyncio.wait_for(asyncio.gather(*running, return_exceptions=True), 30):
+        assert isinstance(error, PreconditionFailed), error
+        assert error.reason is Reason.CLIENT_UNUSABLE
+    # Nothing was sent again over a channel that nobody would close.
+    assert router.streams == 1
+
+
+def test_closing_ends_what_other_threads_wait_for(threaded_router: FakeRouter) -> None:
+    threaded_router.hold = asyncio.Event()
+    client = SyncClient(threaded_router.target)
+    ended: list[LensmeshError] = []
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except LensmeshError as error:
+            ended.append(error)
+
+    work: list[Callable[[], object]] = [lambda: client.search("a cat"), lambda: list(client.ingest_many([b"a"]))]
+    threads = [threading.Thread(target=run, args=(one,), daemon=True) for one in work]
+    for thread in threads:
+        thread.start()
+    while not (threaded_router.calls and threaded_router.in_flight):
+        time.sleep(0.01)
+    client.close()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert [error.reason for error in ended] == [Reason.CLIENT_UNUSABLE] * 2
