@@ -27,7 +27,8 @@ FILE = "ingested-from.jsonl"
 
 def remember(target: str, sources: Iterable[Path]) -> None:
     """Note that these files and folders were ingested into that mesh. Raises OSError."""
-    new = [str(path) for path in sources if path not in known(target)]
+    noted = known(target)
+    new = [str(path) for path in dict.fromkeys(sources) if path not in noted]
     if not new:
         return
     file = state_folder() / FILE

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 MESH = "The mesh to ask"
+# What the clocks of threads and of gRPC hold, and more than anybody waits: thirty years.
+LONGEST_S = 1e9
 # Longest wait for a collector at the end of a command, in seconds.
 LAST_SPANS_S = 2.0
 # As the client's own.
@@ -34,6 +36,13 @@ class TransparencyChoice(StrEnum):
 
     DROP = "drop"
     WHITE = "white"
+
+
+def check_seconds(value: float) -> float:
+    """Check a number of seconds: Python reads "nan" and "inf" too, and no clock takes them."""
+    if not value <= LONGEST_S:
+        raise typer.BadParameter(f"{value:g} is no time to wait: use at most {LONGEST_S:g} seconds")
+    return value
 
 
 Target = Annotated[
@@ -63,7 +72,10 @@ KeyFile = Annotated[
         "--key-file", envvar="LENSMESH_KEY_FILE", help="PEM private key of that certificate.", rich_help_panel=MESH
     ),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds for one call.", min=0.01, rich_help_panel=MESH)]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", help="Seconds for one call.", min=0.01, callback=check_seconds, rich_help_panel=MESH),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for programs.")]
 TransparencyOption = Annotated[
     TransparencyChoice | None,

@@ -18,7 +18,7 @@ from lensmesh_cli.ahead import Ahead
 from lensmesh_cli.console import Exit, fail
 from lensmesh_cli.disk import Disk, Pending, explain
 from lensmesh_cli.printable import printable
-from lensmesh_cli.sources import Found, Problem
+from lensmesh_cli.sources import SUFFIXES, Found, Problem
 
 if TYPE_CHECKING:
     from lensmesh_client import Client
@@ -84,6 +84,14 @@ def _real(folder: Path) -> str:
 def place_of(path: Path) -> Path:
     """Return the absolute path, links in the folders above it followed; the file itself may be a link."""
     return Path(_real(path.parent), path.name)
+
+
+def root_of(path: Path) -> Path:
+    """Return the place of a file, and of a folder the one that the places of its files begin with."""
+    # Thousands of files may be named, on a slow disk: what is called as an image is not looked at.
+    if path.suffix.lower() in SUFFIXES or not os.path.isdir(path):  # noqa: PTH112  # it never raises
+        return place_of(path)
+    return Path(os.path.realpath(path))
 
 
 def read_files(

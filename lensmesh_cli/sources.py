@@ -6,12 +6,12 @@ import functools
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lensmesh_cli.console import Exit, fail
+from lensmesh_cli.console import Exit, fail, note
 from lensmesh_cli.disk import Disk, explain
 from lensmesh_cli.printable import printable
 
@@ -30,6 +30,8 @@ LEFT_OUT = frozenset(
     | {"lost+found", "thumbs.db", "desktop.ini"}
 )
 """Thumbnails, trash and notes of other programs, in lower case; hidden names go with them (`.Trash-1`, `._a.jpg`)."""
+SHOWN = 10
+"""Suffixes that are told by name."""
 _HEAD_BYTES = 32
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -79,6 +81,8 @@ class Walk:
         """Names that are out by default, and patterns of `exclude`, with how many files and folders each kept out."""
         self.links: list[Path] = []
         """Links to folders that were not followed."""
+        self.followed: list[Path] = []
+        """Links to folders that were."""
         self.problems = 0
         self.images = 0
 
@@ -141,6 +145,8 @@ class Walk:
             if kind == "folder" and not self._follow:
                 self.links.append(path)
                 return
+            if kind == "folder":
+                self.followed.append(path)
         if kind == "folder":
             yield path
         elif _key(path) in self._named:
@@ -216,19 +222,40 @@ def is_image(head: bytes) -> bool:
     )
 
 
-def image_files(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
-    """Return all files that the paths mean, and what of them cannot be read. For short lists: it walks them all."""
-    with Disk() as disk:
-        found = list(Walk(paths, disk))
-    return (
-        [each.path for each in found if isinstance(each, Found)],
-        [each for each in found if isinstance(each, Problem)],
-    )
+def say_passed_over(walk: Walk, how_to_follow: str) -> None:
+    """Tell what of the folders was not taken, by suffix."""
+    if walk.passed:
+        tally = _tally((suffix or "no suffix", count) for suffix, count in walk.passed.items())
+        note(f"passed over, of no format that is read: {tally}")
+    if walk.left_out:
+        note(f"left out: {_tally(walk.left_out.items())}")
+    if walk.links:
+        note(f"links to folders that were not followed: {names(walk.links)}; {how_to_follow}")
+
+
+def names(paths: Sequence[Path | str], most: int = 3) -> str:
+    """Return the first of the names, harmless for a terminal, and how many more there are."""
+    shown = ", ".join(printable(str(path)) for path in paths[:most])
+    return shown if len(paths) <= most else f"{shown} and {len(paths) - most} more"
+
+
+def _tally(counts: Iterable[tuple[str, int]]) -> str:
+    pairs = sorted(counts, key=lambda pair: -pair[1])
+    shown = ", ".join(f"{count} {printable(name)}" for name, count in pairs[:SHOWN])
+    return shown if len(pairs) <= SHOWN else f"{shown}, {sum(count for _, count in pairs[SHOWN:])} others"
 
 
 def named_images(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
-    """As `image_files`; ends the command where nothing is there at all."""
-    files, problems = image_files(paths)
+    """Return all files that the paths mean, and what of them cannot be read; tell what is passed over.
+
+    For short lists: it walks them all. Ends the command where nothing is there at all.
+    """
+    with Disk() as disk:
+        walk = Walk(paths, disk)
+        found = list(walk)
+    files = [each.path for each in found if isinstance(each, Found)]
+    problems = [each for each in found if isinstance(each, Problem)]
+    say_passed_over(walk, "name them to enter them")
     if not files:
         for problem in problems:
             if isinstance(problem.error, FileNotFoundError):

@@ -11,7 +11,16 @@ import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, err, fail, note, out, print_json
 from lensmesh_cli.load.mode import Mode
-from lensmesh_cli.options import DEFAULT_TARGET, CaFile, CertificateFile, Connect, KeyFile, Target, Timeout
+from lensmesh_cli.options import (
+    DEFAULT_TARGET,
+    CaFile,
+    CertificateFile,
+    Connect,
+    KeyFile,
+    Target,
+    Timeout,
+    check_seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +65,10 @@ def bench(
             help="Items a second of the open loop, comma-separated; none: no open loop. auto: shares of the best."
         ),
     ] = "auto",
-    seconds: Annotated[float, typer.Option(help="Of each measurement.", min=0.1)] = 5.0,
-    warm: Annotated[float, typer.Option(help="Seconds before each that do not count.", min=0)] = 1.0,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.", min=0.1, callback=check_seconds)] = 5.0,
+    warm: Annotated[
+        float, typer.Option(help="Seconds before each that do not count.", min=0, callback=check_seconds)
+    ] = 1.0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything here; -: standard output, and no table.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, fail
-from lensmesh_cli.options import Json
+from lensmesh_cli.options import Json, check_writable
 
 EPILOG = (
     "Example: lensmesh demo --images ~/Pictures --count 200\n\n"
@@ -52,5 +52,6 @@ def demo(
     if not html.resolve().parent.is_dir():
         fail(f"there is no folder {html.resolve().parent}", Exit.USAGE)
     names = ("mock", "mock") if mock else (model, caption_model)
+    check_writable(html, "--html")
     options = DemoOptions(images, count, keep, json_output, html, *names, sidecars=sidecars, store_url=store_url)
     raise typer.Exit(int(run_demo(options)))

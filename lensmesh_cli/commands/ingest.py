@@ -23,6 +23,7 @@ from lensmesh_cli.options import (
     Target,
     Timeout,
     TransparencyOption,
+    check_seconds,
 )
 from lensmesh_cli.printable import printable
 
@@ -82,7 +83,7 @@ def ingest(
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Enter folders that links lead to.")] = False,
     file_timeout: Annotated[
-        float, typer.Option(help="Seconds that the disk may take for one file.", min=0.1)
+        float, typer.Option(help="Seconds that the disk may take for one file.", min=0.1, callback=check_seconds)
     ] = DEFAULT_SECONDS,
     journal: Annotated[
         Path | None, typer.Option(help="Where to remember what is stored; by default in the user's state folder.")
@@ -169,13 +170,13 @@ def _check_any_there(paths: Sequence[Path], disk: Disk) -> None:
 
 
 def _places(paths: Sequence[Path], disk: Disk, target: str) -> list[Path]:
-    """Return the absolute paths, and note that this user ingested from there."""
+    """Return the places of what is named, and note that this user ingested from there."""
     from lensmesh_cli.disk import explain
     from lensmesh_cli.folders import remember
-    from lensmesh_cli.reading import place_of
+    from lensmesh_cli.reading import root_of
 
     try:
-        places = disk.run(lambda: [place_of(path) for path in paths])
+        places = disk.run(lambda: [root_of(path) for path in paths])
     except OSError as error:
         fail(explain(error))
     try:

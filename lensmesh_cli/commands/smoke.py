@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, err, fail, out, print_json
-from lensmesh_cli.options import DEFAULT_TARGET, MESH, CaFile, CertificateFile, Json, KeyFile, Target, Timeout
+from lensmesh_cli.options import (
+    DEFAULT_TARGET,
+    MESH,
+    CaFile,
+    CertificateFile,
+    Json,
+    KeyFile,
+    Target,
+    Timeout,
+    check_seconds,
+)
 
 if TYPE_CHECKING:
     from lensmesh_cli.smoke.report import Outcome
@@ -39,7 +49,9 @@ def smoke(
             help="http://HOST:PORT of Jaeger's query API: the run's trace is looked up there.",
         ),
     ] = "",
-    wait: Annotated[float, typer.Option(help="Seconds that the mesh may take to be whole.", min=0)] = 0.0,
+    wait: Annotated[
+        float, typer.Option(help="Seconds that the mesh may take to be whole.", min=0, callback=check_seconds)
+    ] = 0.0,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, fail, out, print_json
-from lensmesh_cli.options import Json
+from lensmesh_cli.options import Json, check_seconds
 
 if TYPE_CHECKING:
     from lensmesh_cli.top.figures import Figures
@@ -38,7 +38,7 @@ def top(
     data: Annotated[
         Path, typer.Option(help="Data folder of a mesh on this machine.", envvar="LENSMESH_DATA", file_okay=False)
     ] = Path("lensmesh-data"),
-    interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 2.0,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1, callback=check_seconds)] = 2.0,
     once: Annotated[
         bool, typer.Option("--once", help="One frame and no more; so too where the output is no terminal.")
     ] = False,

@@ -16,6 +16,7 @@ from lensmesh_cli.console import note
 from lensmesh_cli.disk import Disk, explain
 from lensmesh_cli.ingest.journal import Journal, folder, read_journal
 from lensmesh_cli.printable import printable
+from lensmesh_cli.reading import root_of
 
 if TYPE_CHECKING:
     from lensmesh_cli.ingest.run import Run
@@ -55,7 +56,8 @@ def remove_gone(
         note(f"nothing is removed: {why}")
         return 0
     try:
-        gone = find_gone(recorded(journal, run.identity), places, run.ids, disk)
+        roots = [*places, *disk.run(lambda: [root_of(link) for link in walk.followed])]
+        gone = find_gone(recorded(journal, run.identity), roots, run.ids, disk)
     except OSError as error:
         note(f"nothing is removed: {explain(error)}")
         return 0

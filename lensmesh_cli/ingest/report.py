@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lensmesh_cli.ingest.metadata import Metadata
 from lensmesh_cli.ingest.run import Counts
 from lensmesh_cli.printable import printable
 from lensmesh_cli.reading import Refused
-from lensmesh_cli.sources import Walk
+from lensmesh_cli.sources import Walk, names, say_passed_over
 
 SHOWN = 10
 
@@ -76,7 +75,7 @@ class Report:
             note(f"{counts.lost} were stored by a run before, and were gone: they are sent again")
         if counts.copies:
             note(
-                f"{len(counts.copies)} hold the same image as another file ({_names(counts.copies)}): one item for "
+                f"{len(counts.copies)} hold the same image as another file ({names(counts.copies)}): one item for "
                 "both, with the path of the file that was sent last, and the metadata of all"
             )
         if counts.low_content:
@@ -103,24 +102,18 @@ class Report:
         walk = self.walk
         if not walk.images and not walk.problems:
             note("no images there")
-        if walk.passed:
-            tally = _tally((suffix or "no suffix", count) for suffix, count in walk.passed.items())
-            note(f"passed over, of no format that is read: {tally}")
-        if walk.left_out:
-            note(f"left out: {_tally(walk.left_out.items())}")
-        if walk.links:
-            note(f"links to folders that were not followed: {_names(walk.links)}; --follow enters them")
+        say_passed_over(walk, "--follow enters them")
         if self.about.repeated:
-            note(f"several metadata lines of one path, the last counts: {_names(self.about.repeated)}")
+            note(f"several metadata lines of one path, the last counts: {names(self.about.repeated)}")
         if unused := self.about.unused:
-            note(f"lines of {self.about.source} that fit no image: {len(unused)} ({_names(unused)})")
+            note(f"lines of {self.about.source} that fit no image: {len(unused)} ({names(unused)})")
 
     def _say_failures(self) -> None:
         alike: dict[tuple[str, str], list[Refused]] = {}
         for one in self.counts.failures:
             alike.setdefault((one.reason, one.message), []).append(one)
         for (reason, message), several in sorted(alike.items(), key=lambda item: -len(item[1]))[:SHOWN]:
-            note(f"failed: {_names([one.path for one in several])}: {printable(message)} ({reason})")
+            note(f"failed: {names([one.path for one in several])}: {printable(message)} ({reason})")
         if len(alike) > SHOWN:
             rest = sum(len(several) for several in alike.values()) - sum(
                 len(several) for several in sorted(alike.values(), key=len)[-SHOWN:]
@@ -130,14 +123,3 @@ class Report:
 
 def _uri(path: Path) -> str:
     return path.absolute().as_uri()
-
-
-def _names(paths: Sequence[Path | str], most: int = 3) -> str:
-    shown = ", ".join(printable(str(path)) for path in paths[:most])
-    return shown if len(paths) <= most else f"{shown} and {len(paths) - most} more"
-
-
-def _tally(counts: Iterable[tuple[str, int]]) -> str:
-    pairs = sorted(counts, key=lambda pair: -pair[1])
-    shown = ", ".join(f"{count} {printable(name)}" for name, count in pairs[:SHOWN])
-    return shown if len(pairs) <= SHOWN else f"{shown}, {sum(count for _, count in pairs[SHOWN:])} others"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_client.errors import NotFound
+from lensmesh_client.guard import check_text
 
 if TYPE_CHECKING:
     from lensmesh_client.connection import Connection
@@ -28,7 +29,8 @@ class Stored:
         self._collection = collection
 
     async def name(self) -> str:
-        """Return the collection's own name."""
+        """Return the collection's own name. Raises InvalidInput for one that no message can hold."""
+        check_text(self._collection, "collection")
         if not self._collection:
             status = await self._connection.call(self._connection.router.GetStatus, router_pb2.GetStatusRequest())
             self._collection = status.default_collection or DEFAULT

@@ -145,6 +145,15 @@ def test_names_of_any_bytes_and_bad_paths_beside_good_ones(user: User, tmp_path:
     assert [bool(one["caption"]) for one in captions].count(True) == 3
 
 
+def test_words_that_no_message_holds_are_no_defect(user: User, tmp_path: Path) -> None:
+    draw_images(tmp_path / "in", 1, start=480)
+    for arguments in (("ingest", tmp_path / "in"), ("search", "x")):
+        done = user.run(*arguments, "--collection", os.fsdecode(b"caf\xe9"))
+        assert done.code == 1
+        assert "surrogate" in done.err
+        assert "defect" not in done.err
+
+
 def test_a_collection_that_was_deleted_is_filled_again(user: User, tmp_path: Path) -> None:
     draw_images(tmp_path / "in", 2, start=480)
     arguments = ("ingest", tmp_path / "in", "--collection", "anew", "--journal", tmp_path / "journal")

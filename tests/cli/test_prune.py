@@ -77,3 +77,20 @@ def test_what_somebody_writes_between_the_look_and_the_removal_stays(
     left = {hit["id"]: hit["image_uri"] for hit in user.json("search", "x", *name)["hits"]}
     assert left[written[0]] == "https://example.org/theirs.png"
     assert len(left) == 2
+
+
+def test_folders_behind_links_and_above(user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items are remembered by where their files really lie, whatever way led there."""
+    real, linked = tmp_path / "real", tmp_path / "linked"
+    paths, more = draw_images(real / "in", 3, start=7500), draw_images(tmp_path / "more", 2, start=7510)
+    linked.symlink_to(real)
+    (real / "followed").symlink_to(tmp_path / "more")
+    name = ("--collection", "pruned-links")
+    assert user.json("ingest", linked, *name, "--follow")["stored"] == 5
+    paths[0].unlink()
+    more[0].unlink()
+    assert user.json("ingest", linked, *name, "--follow", "--prune", "--yes")["pruned"] == 2
+    paths[1].unlink()
+    monkeypatch.chdir(real / "in")
+    assert user.json("ingest", "..", *name, "--prune", "--yes")["pruned"] == 1
+    assert len(user.json("search", "x", *name)["hits"]) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from lensmesh_chassis.files import NotReadableError
 from lensmesh_cli.disk import MOST_STUCK, Disk
-from lensmesh_cli.sources import SUFFIXES, Found, Problem, Walk, is_image
+from lensmesh_cli.sources import SUFFIXES, Found, Problem, Walk, is_image, named_images
 from tests.support.meshes import draw_images
 
 T = TypeVar("T")
@@ -51,6 +51,17 @@ def test_content_decides_where_the_name_does_not(tmp_path: Path) -> None:
         walk = Walk([tmp_path], disk)
         assert names(walk, tmp_path) == ["IMG_1.jpg~", "none", "x.bin"]
         assert walk.passed == {".nef": 1, ".dng": 1, ".heic": 2, ".mp4": 1, "": 1, ".xyz": 1}
+
+
+def test_commands_that_read_folders_say_what_they_pass_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path, "in/a.jpg", "in/b.heic", "in/@eaDir/c.jpg", "other/d.jpg")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "other")
+    files, problems = named_images([tmp_path / "in"])
+    assert ([path.name for path in files], problems) == (["a.jpg"], [])
+    said = capsys.readouterr().err
+    assert "1 .heic" in said
+    assert "1 @eaDir" in said
+    assert "linked; name them to enter them" in said
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "bmp", "tif"])

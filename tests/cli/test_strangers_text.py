@@ -4,13 +4,14 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.table import Table
 
 from lensmesh_cli.console import SafeConsole
 from lensmesh_cli.disk import Disk
-from lensmesh_cli.folders import LocalImages
+from lensmesh_cli.folders import LocalImages, known, remember
 from lensmesh_cli.hits import name_of
 from lensmesh_cli.page import Page, Section
 from lensmesh_cli.printable import json_line, printable
@@ -119,6 +120,24 @@ def test_a_page_shows_files_of_named_folders_alone(tmp_path: Path) -> None:
         # A file that was ingested by its name opens no door to its neighbours.
         assert LocalImages([inside], disk).of(hit_of(inside)) is not None
         assert LocalImages([inside], disk).of(hit_of(tmp_path / "mine" / "p0001.png")) is None
+
+
+def test_notes_of_many_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    read = Path.read_text
+    reads: list[Path] = []
+
+    def counted(path: Path, *arguments: Any, **named: Any) -> str:
+        reads.append(path)
+        return read(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    paths = [tmp_path / f"{n}.jpg" for n in range(100)]
+    remember("a", [*paths, *paths])
+    remember("a", paths)
+    assert len(reads) == 2
+    assert known("a") == {*paths}
+    assert known("b") == set()
 
 
 def test_search_shows_what_this_user_ingested_from(user: User, tmp_path: Path) -> None:
