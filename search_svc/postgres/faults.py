@@ -58,6 +58,10 @@ def translate(error: BaseException) -> LensmeshError | None:
         return store_full()
     if isinstance(error, asyncpg.InsufficientResourcesError):
         return unavailable("the database has no memory left")
+    if isinstance(error, asyncpg.PostgresSystemError):
+        return unavailable("the database cannot read or write its files, as its log says")
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return unavailable("the database refuses this service's user a right that it needs, as its log says")
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError | asyncpg.TargetServerAttributeNotMatched):
         return read_only()
     if isinstance(error, asyncpg.TransactionTimeoutError):

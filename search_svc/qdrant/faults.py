@@ -1,6 +1,8 @@
 """What Qdrant's errors mean to a caller. Their own texts go to the log at most: they may name hosts and values."""
 
+import errno
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,11 +12,13 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from lensmesh_chassis.errors import InternalFault
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.logging import get_logger
-from search_svc.refusals import too_late, unavailable
+from search_svc.refusals import store_full, too_late, unavailable
 
 _log = get_logger(__name__)
 _LOCAL_GONE = re.compile(r"Collection .* not found")
 _LOCAL_THERE = re.compile(r"Collection .* already exists")
+# The server's words for a full disk, which it calls an internal error.
+_FULL = re.compile("no space left on device", re.IGNORECASE)
 Code = grpc.StatusCode
 _REASONS = {
     Code.UNAVAILABLE: "Qdrant is not reachable",
@@ -46,6 +50,8 @@ def translated() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         code = error.code()
+        if _FULL.search(error.details() or ""):
+            raise store_full() from None
         if code is Code.NOT_FOUND:
             raise Gone from None
         # Older servers call a name that is taken an invalid argument.
@@ -72,3 +78,10 @@ def translated() -> Iterator[None]:
         if _LOCAL_THERE.fullmatch(str(error)):
             raise There from None
         raise
+    except (sqlite3.Error, OSError) as error:
+        # Local mode's own files.
+        _log.warning("qdrant's folder cannot be used", why=str(error))
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+            raise store_full() from None
+        raise unavailable("the folder of Qdrant's local mode cannot be read or written") from None

@@ -133,10 +133,13 @@ CODES = {
     "25P03": (Reason.STORE_UNAVAILABLE, "stood still"),
     "53100": (Reason.STORE_FULL, "no room left on its disk"),
     "53200": (Reason.STORE_UNAVAILABLE, "no memory left"),
+    "42501": (Reason.STORE_UNAVAILABLE, "a right that it needs"),
     "53300": (Reason.STORE_UNAVAILABLE, "no connection left"),
     "57P01": (Reason.STORE_UNAVAILABLE, "shutting down"),
     "57P02": (Reason.STORE_UNAVAILABLE, "shutting down"),
     "57P03": (Reason.STORE_UNAVAILABLE, "starting, stopping or recovering"),
+    "58030": (Reason.STORE_UNAVAILABLE, "cannot read or write its files"),
+    "58P01": (Reason.STORE_UNAVAILABLE, "cannot read or write its files"),
     "08006": (Reason.STORE_UNAVAILABLE, "not reachable"),
 }
 

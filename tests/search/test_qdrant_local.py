@@ -1,16 +1,22 @@
 """Qdrant's local mode: a folder, one process, one thread."""
 
 import asyncio
+import errno
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
-from lensmesh_chassis.errors import DeadlineExceeded
+from lensmesh_chassis.errors import DeadlineExceeded, Unavailable
 from lensmesh_chassis.process.server import running
+from lensmesh_chassis.reasons import Reason
 from search_svc.app import SERVICE, SearchApp, make_store
 from search_svc.filters import Equals
 from search_svc.model import FieldType, View
+from search_svc.qdrant.faults import translated
 from search_svc.store import Query, StoreRefused
 from tests.search.conftest import settings_for
 from tests.search.support import definition, domain_item
@@ -110,3 +116,36 @@ async def test_it_works_beside_the_event_loop(tmp_path: Path) -> None:
     with pytest.raises(DeadlineExceeded):
         await store.upsert(collection, [domain_item(f"n{i}", np.ones(4)) for i in range(60)], timeout_s=0.001)
     await store.close()
+
+
+def sqlite_full() -> sqlite3.Error:
+    """As sqlite itself says it."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript("PRAGMA max_page_count = 5; CREATE TABLE t (x)")
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        connection.execute("INSERT INTO t VALUES (zeroblob(1000000))")
+    connection.close()
+    return caught.value
+
+
+FULL = "Service internal error: No space left on device: WAL buffer size exceeds available disk space"
+NOTHING = grpc.aio.Metadata()
+OF_THE_DISK: dict[str, tuple[Callable[[], Exception], Reason]] = {
+    "local mode": (sqlite_full, Reason.STORE_FULL),
+    "local mode's own files": (lambda: OSError(errno.ENOSPC, "secret"), Reason.STORE_FULL),
+    "local mode's folder": (lambda: sqlite3.OperationalError("secret"), Reason.STORE_UNAVAILABLE),
+    "a server": (
+        lambda: grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, NOTHING, NOTHING, FULL),
+        Reason.STORE_FULL,
+    ),
+}
+
+
+@pytest.mark.parametrize("who", OF_THE_DISK)
+def test_what_the_disk_refuses_has_its_words(who: str) -> None:
+    """And is no defect of ours: callers wait, and are told what for."""
+    error, reason = OF_THE_DISK[who]
+    with pytest.raises(Unavailable) as caught, translated():
+        raise error()
+    assert caught.value.reason is reason
+    assert "secret" not in caught.value.message
