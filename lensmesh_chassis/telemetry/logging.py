@@ -11,6 +11,8 @@ from lensmesh_chassis.rpc.request_id import request_id
 
 # Chatty at INFO, and telling nothing that a span or a metric does not.
 _QUIET = ("asyncio", "grpc", "httpx", "httpcore", "urllib3", "filelock", "PIL", "opentelemetry")
+# What of an event is printed line by line.
+_HAS_LINES = ("exception", "stack")
 
 
 def get_logger(name: str) -> Any:
@@ -53,7 +55,11 @@ def configure_logging(level: str, format_: str, *, service: str, instance: str, 
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if format_ == "json"
         # Plain tracebacks in both: the richer ones print local variables, which hold images, queries and secrets.
-        else [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        else [
+            structlog.processors.format_exc_info,
+            _make_harmless,
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback),
+        ]
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -78,6 +84,16 @@ def _add_call(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, An
     if span.is_valid:
         event["trace_id"] = trace.format_trace_id(span.trace_id)
         event["span_id"] = trace.format_span_id(span.span_id)
+    return event
+
+
+def _make_harmless(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Leave nothing that a terminal obeys: an error may quote what a stranger sent. JSON escapes it anyway."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            # Tracebacks have lines; whatever else stands in them is a stranger's too.
+            lines = value.split("\n") if key in _HAS_LINES else [value]
+            event[key] = "\n".join(line if line.isprintable() else repr(line)[1:-1] for line in lines)
     return event
 
 

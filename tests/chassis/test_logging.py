@@ -85,6 +85,22 @@ def _fail_with(password: str) -> None:
         logging.getLogger("b").exception("it broke")
 
 
+def test_a_terminal_obeys_nothing_that_a_stranger_sent(stream: io.StringIO) -> None:
+    configure(stream, format_="console")
+    orders = "\x1b]0;title\x07\x9b2J\r\u202e\n"
+    get_logger("a").warning("refused", details=f"the field {orders} is unknown")
+    logging.getLogger("b").warning("heard %s", orders)
+    try:
+        raise ValueError(orders)
+    except ValueError:
+        get_logger("a").exception("it broke")
+    assert not set(orders) - set("]0;title2J\n") & set(stream.getvalue())
+    assert "\\x1b]0;title" in stream.getvalue()
+    # The traceback keeps its lines, and nobody else gets one.
+    assert [line for line in stream.getvalue().splitlines() if line.startswith("Traceback")]
+    assert len([line for line in stream.getvalue().splitlines() if "is unknown" in line or "heard" in line]) == 2
+
+
 def test_levels_hold_for_all(stream: io.StringIO) -> None:
     configure(stream, level="warning")
     get_logger("a").info("quiet")
