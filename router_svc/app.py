@@ -11,8 +11,8 @@ from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
-from lensmesh_chassis.budget import Budget
 from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.concurrency import Budget
 from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.messages.piecewise import PiecewiseChannel
 from lensmesh_chassis.process.server import Runtime

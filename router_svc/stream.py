@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from lensmesh_chassis.budget import Budget, Share
+from lensmesh_chassis.concurrency import Budget, Share
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, Unavailable
 from lensmesh_chassis.limits import check_items, check_message
 from lensmesh_chassis.reasons import Reason

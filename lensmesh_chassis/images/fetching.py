@@ -16,7 +16,7 @@ import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from lensmesh_chassis.budget import Budget
+from lensmesh_chassis.concurrency import Budget
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Unavailable
 from lensmesh_chassis.images.fetch_settings import FetchPolicy
 from lensmesh_chassis.images.public_addresses import is_public

@@ -8,12 +8,12 @@ call costs its flow-control window and no more. Answers: answers_out.py.
 """
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from lensmesh_chassis.budget import Budget
+from lensmesh_chassis.concurrency import Budget, WaitingLine
 from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.messages.unread import UNREAD_S, AnswerRoom, AnswersOut, NoRoomError
 from lensmesh_chassis.reasons import Reason
@@ -82,7 +82,7 @@ class MessageBudget:
         self._trimmed = 0.0
         self.work = Budget(total_bytes)
         self._answers = AnswersOut(answer_bytes or 8 * message_bytes, patience_s=patience_s, unread_s=unread_s)
-        self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
+        self._lines: defaultdict[str, WaitingLine] = defaultdict(lambda: WaitingLine(lambda _: self._end_moment()))
         self._quick = 0
         # Bytes of messages that are here and wait to be worked on.
         self._queued = 0
@@ -109,7 +109,7 @@ class MessageBudget:
         `largest`: bytes of the largest message that came on this stream so far, None before the first. `patient`: waits
         as long as it takes, for callers that hold nothing meanwhile. Raises Overloaded (OVERLOADED).
         """
-        if self._waiting[method] or not self._may_begin(method):
+        if self._lines[method] or not self._may_begin(method):
             await self._turn(method, patient=patient)
         else:
             self._quick += 1
@@ -203,22 +203,12 @@ class MessageBudget:
         return self._quick < _QUICK and (self._queued < self._message or not self._queued_by[method])
 
     async def _turn(self, method: str, *, patient: bool) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line = self._waiting[method]
-        line.append(turn)
         try:
             async with asyncio.timeout(None if patient else self._patience_s):
-                await turn
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if turn.done() and not turn.cancelled():
-                self._end_moment()
-            if isinstance(error, TimeoutError):
-                self.refused += 1
-                raise self._full() from None
-            raise
-        finally:
-            if turn in line:
-                line.remove(turn)
+                await self._lines[method].wait()
+        except TimeoutError:
+            self.refused += 1
+            raise self._full() from None
 
     def _end_moment(self) -> None:
         self._quick -= 1
@@ -229,14 +219,12 @@ class MessageBudget:
         woken = True
         while woken:
             woken = False
-            for method, line in list(self._waiting.items()):
+            for method, line in list(self._lines.items()):
                 if line and self._may_begin(method):
                     # The others come first next time.
-                    self._waiting[method] = self._waiting.pop(method)
-                    turn = line.popleft()
-                    if not turn.done():
-                        self._quick += 1
-                        turn.set_result(None)
+                    self._lines[method] = self._lines.pop(method)
+                    self._quick += 1
+                    line.wake()
                     woken = True
 
     def _make_room(self, late: _Transfer) -> None:
@@ -288,7 +276,7 @@ class MessageBudget:
     def _look(self) -> None:
         """End writes that others wait for; while memory is short, give back what is free, and end the oldest."""
         self._timer = None
-        if (self._answers.waiting or any(self._waiting.values())) and self._answers.end_unread():
+        if (self._answers.waiting or any(self._lines.values())) and self._answers.end_unread():
             self.given_up += 1
         if self._memory:
             self._look_at_memory()

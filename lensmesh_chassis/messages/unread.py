@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from lensmesh_chassis.budget import Budget
+from lensmesh_chassis.concurrency import Budget
 
 # Of an answer there are its bytes, and gRPC's copy of them, while it is written; before, what it is made of as well.
 _WRITTEN, _MADE = 2, 4

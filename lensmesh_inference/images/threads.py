@@ -7,11 +7,11 @@ import contextvars
 import functools
 import itertools
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from lensmesh_chassis.concurrency import WaitingLine
 from lensmesh_inference.batching.lanes import Lane
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ class LaneThreads:
         self._jobs: dict[int, int] = {}
         self._numbers = itertools.count()
         self._free = count
-        self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
+        self._lines = {lane: WaitingLine(lambda _: self._next()) for lane in Lane}
 
     async def run(self, function: Callable[..., T], *args: object, lane: Lane) -> T:
         """Call `function(*args)` in a thread and wait for it.
@@ -50,7 +50,7 @@ class LaneThreads:
     @property
     def waiting(self) -> int:
         """Jobs that no thread has begun."""
-        return sum(not turn.done() for lane in self._waiting.values() for turn in lane)
+        return sum(map(len, self._lines.values()))
 
     def close(self) -> None:
         """End the threads after the jobs that they are in. Blocks."""
@@ -68,20 +68,11 @@ class LaneThreads:
         if self._free:
             self._free -= 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting[lane].append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._next()
-            raise
+        await self._lines[lane].wait()
 
     def _next(self) -> None:
         for lane in Lane:
-            while self._waiting[lane]:
-                turn = self._waiting[lane].popleft()
-                if not turn.done():
-                    turn.set_result(None)
-                    return
+            if self._lines[lane]:
+                self._lines[lane].wake()
+                return
         self._free += 1

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import struct_pb2
 
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis.budget import Budget
+from lensmesh_chassis.concurrency import Budget
 from lensmesh_chassis.errors import InvalidInput, UpstreamFault, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import SettingsError, load_settings

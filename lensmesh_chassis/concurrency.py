@@ -1,0 +1,119 @@
+"""Waiting in order: for one's turn, and for room of a bounded number of bytes."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+
+class WaitingLine:
+    """Callers in the order in which they came. To be used on the event loop.
+
+    Whoever is woken has had its turn given to it, whatever that is worth. `give_back(size)` is called with the turn of
+    a caller that was cancelled after it was woken and before it ran; `size` is what the caller came with.
+    """
+
+    def __init__(self, give_back: Callable[[int], None]) -> None:
+        self._give_back = give_back
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def __len__(self) -> int:
+        return sum(not turn.done() for _, turn in self._waiting)
+
+    def __bool__(self) -> bool:
+        return self.first is not None
+
+    @property
+    def first(self) -> int | None:
+        """The size of the caller that waits longest; None where nobody waits."""
+        # A caller that was cancelled takes itself out only when it runs.
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()
+        return self._waiting[0][0] if self._waiting else None
+
+    async def wait(self, size: int = 0) -> None:
+        """Return when this caller is woken."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._give_back(size)
+            raise
+
+    def wake(self) -> None:
+        """Wake the caller that waits longest. There must be one."""
+        _, turn = self._waiting.popleft()
+        turn.set_result(None)
+
+
+class Budget:
+    """Bytes that may be held at a time. Whoever asked first gets first; one larger than everything gets all of it."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._line = WaitingLine(self.give)
+
+    @property
+    def held(self) -> int:
+        """Bytes that are given out."""
+        return self._total - self._free
+
+    def share(self) -> "Share":
+        """Open the account of one stream."""
+        return Share(self)
+
+    async def take(self, size: int) -> int:
+        """Wait for `size` bytes and return what was really taken, to be given back."""
+        size = min(size, self._total)
+        if not self._line and size <= self._free:
+            self._free -= size
+            return size
+        try:
+            await self._line.wait(size)
+        except asyncio.CancelledError:
+            # Whoever stood behind this caller may have room.
+            self._hand_out()
+            raise
+        return size
+
+    def give(self, size: int) -> None:
+        """Return bytes."""
+        self._free += size
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while (size := self._line.first) is not None and size <= self._free:
+            self._free -= size
+            self._line.wake()
+
+
+class Share:
+    """What one stream holds of a budget; leaving it gives everything back, whatever happened to its items."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    async def __aenter__(self) -> "Share":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        held, self._held = self._held, 0
+        self._budget.give(held)
+
+    async def take(self, size: int) -> int:
+        """As Budget.take."""
+        taken = await self._budget.take(size)
+        self._held += taken
+        return taken
+
+    def give(self, taken: int) -> None:
+        """Give back what one item took."""
+        given = min(taken, self._held)
+        self._held -= given
+        self._budget.give(given)

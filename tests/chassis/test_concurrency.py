@@ -1,0 +1,58 @@
+"""Waiting lines: the order, and turns of callers that are cancelled."""
+
+import asyncio
+
+import pytest
+
+from lensmesh_chassis.concurrency import Budget, WaitingLine
+
+
+async def lined_up(line: WaitingLine, *sizes: int) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(line.wait(size)) for size in sizes]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_callers_are_woken_in_their_order() -> None:
+    line = WaitingLine(lambda _: None)
+    first, second = await lined_up(line, 1, 2)
+    assert (len(line), line.first) == (2, 1)
+    line.wake()
+    await first
+    assert (line.first, second.done()) == (2, False)
+    line.wake()
+    await second
+    assert not line
+
+
+async def test_a_cancelled_caller_is_passed_over() -> None:
+    line = WaitingLine(lambda _: None)
+    gone, next_one = await lined_up(line, 1, 2)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    assert line.first == 2
+    line.wake()
+    await next_one
+
+
+async def test_a_turn_of_a_caller_that_was_cancelled_meanwhile_is_given_back() -> None:
+    given_back: list[int] = []
+    line = WaitingLine(given_back.append)
+    (task,) = await lined_up(line, 7)
+    line.wake()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert given_back == [7]
+
+
+async def test_room_behind_a_large_caller_that_leaves_is_handed_out_at_once() -> None:
+    budget = Budget(10)
+    await budget.take(6)
+    large, small = (asyncio.create_task(budget.take(size)) for size in (9, 2))
+    await asyncio.sleep(0)
+    assert not small.done()
+    large.cancel()
+    async with asyncio.timeout(10):
+        assert await small == 2
+    assert budget.held == 8
