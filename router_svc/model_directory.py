@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import LensmeshError, PreconditionFailed, Unavailable
+from lensmesh_chassis.images.inputs import check_transparency
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.cut import CallLimits
@@ -112,9 +113,11 @@ class ModelDirectory:
     async def space_with(self, policy: common_pb2.TransparencyPolicy.ValueType) -> common_pb2.VectorSpace:
         """The default space, or that of the default model that differs from it in its transparency policy alone.
 
-        Unspecified means the default space. Errors as of `default_space`, and PreconditionFailed with reason
-        SPACE_NOT_SERVED where the model has no such space.
+        Unspecified means the default space. Errors as of `default_space`, PreconditionFailed with reason
+        SPACE_NOT_SERVED where the model has no such space, and InvalidInput for a number that the contract does not
+        know.
         """
+        check_transparency(policy)
         default = await self.default_space()
         if policy in (common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED, policy_of(default)):
             return default

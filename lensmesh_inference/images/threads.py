@@ -38,8 +38,15 @@ class LaneThreads:
         # In the caller's context, for what the thread logs.
         run = functools.partial(contextvars.copy_context().run, self._watched, function, *args)
         job = asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+        def over(ended: asyncio.Future[T]) -> None:
+            # What went wrong is told to the caller, who may have left.
+            if not ended.cancelled():
+                ended.exception()
+            self._next()
+
         # The thread is free when the job ends, not when its caller loses patience.
-        job.add_done_callback(lambda _: self._next())
+        job.add_done_callback(over)
         return await asyncio.shield(job)
 
     @property

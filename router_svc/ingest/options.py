@@ -131,6 +131,12 @@ async def settle(
     )
 
 
+def _policy_name(policy: common_pb2.TransparencyPolicy.ValueType) -> str:
+    # A space of a newer release may have one that this release has no word for.
+    known = policy in common_pb2.TransparencyPolicy.values()
+    return common_pb2.TransparencyPolicy.Name(policy) if known else str(policy)
+
+
 def _check_policy(
     options: router_pb2.IngestOptions, collection: search_pb2.Collection, spaces: Sequence[common_pb2.VectorSpace]
 ) -> None:
@@ -138,9 +144,7 @@ def _check_policy(
         return
     for space in spaces:
         if policy_of(space) != options.transparency:
-            asked, has = (
-                common_pb2.TransparencyPolicy.Name(policy) for policy in (options.transparency, policy_of(space))
-            )
+            asked, has = map(_policy_name, (options.transparency, policy_of(space)))
             raise PreconditionFailed(
                 Reason.SPACE_MISMATCH,
                 f"options.transparency is {asked}, and the collection {collection.name!r} was made with {has}: leave "

@@ -166,6 +166,19 @@ async def test_an_unknown_space_fails_calls_and_streams(two: Mesh) -> None:
     assert error.reason is Reason.SPACE_NOT_SERVED
 
 
+async def test_a_policy_that_the_contract_does_not_know_is_refused(two: Mesh) -> None:
+    options = encoder_pb2.EncodeOptions(transparency=77)  # type: ignore[arg-type]
+    calls = (
+        two.encoder_service.EncodeTexts(encoder_pb2.EncodeTextsRequest(texts=["t"], options=options)),
+        two.encoder_service.EncodeImages(encoder_pb2.EncodeImagesRequest(images=images(b"p1"), options=options)),
+        stream_results(two, [stream_message("p1", options=options)]),
+    )
+    for call in calls:
+        error = await error_of(call)
+        assert isinstance(error, InvalidInput)
+        assert (error.reason, error.violations[0].field) == (Reason.OPTION_INVALID, "options.transparency")
+
+
 async def test_each_space_goes_to_its_own_encoders(unstarted: Mesh) -> None:
     unstarted.encoders = [FakeEncoder(SPACE), FakeEncoder(OTHER_SPACE), FakeEncoder(OTHER_SPACE)]
     mesh = await unstarted.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -88,6 +89,26 @@ async def test_a_thread_is_taken_until_its_job_ends_even_if_nobody_waits_for_it(
     free.set()
     assert await asyncio.wait_for(next_, 30) == 7
     assert pool.waiting == 0
+    await pool.close()
+
+
+async def test_what_fails_after_everybody_left_is_no_error_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    pool, free, begun = DecodePool(1), threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        free.wait(30)
+        raise ValueError("a bad image")
+
+    abandoned = asyncio.create_task(pool.run(job))
+    await until(begun.is_set)
+    abandoned.cancel()
+    await asyncio.gather(abandoned, return_exceptions=True)
+    del abandoned
+    free.set()
+    await pool.run(int, "7")
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
     await pool.close()
 
 
