@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.worker import WorkerError
-from lensmesh_cli.load.figures import Figures
+from lensmesh_cli.load.figures import LoadFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Case:
 
     key: str
     title: str
-    measure: Callable[[float, float], Awaitable[Figures]]
+    measure: Callable[[float, float], Awaitable[LoadFigures]]
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Results:
     """Every case's figures, one for each round; and what could not be measured, with the reason."""
 
     titles: dict[str, str] = field(default_factory=dict)
-    rounds: dict[str, list[Figures]] = field(default_factory=dict)
+    rounds: dict[str, list[LoadFigures]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     extra: dict[str, list[float]] = field(default_factory=dict)
     """Figures that are no rate, by name, one for each round."""
@@ -91,7 +91,7 @@ async def in_turn(
     return results
 
 
-def line(key: str, figures: Figures) -> str:
+def line(key: str, figures: LoadFigures) -> str:
     """One measurement in one line."""
     parts = [f"{key:24} {figures.rate:9.2f}/s"]
     if figures.latency_ms:
@@ -108,8 +108,8 @@ def line(key: str, figures: Figures) -> str:
     return "; ".join(parts)
 
 
-def read_figures(found: Mapping[str, object]) -> Figures:
+def read_figures(found: Mapping[str, object]) -> LoadFigures:
     """What a worker answered."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Figures).validate_python(found)
+    return TypeAdapter(LoadFigures).validate_python(found)

@@ -27,7 +27,7 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_local.process import Managed, Spec
 from lensmesh_local.sidecars.certificates import Authority
 from lensmesh_local.sidecars.local import write
-from lensmesh_local.sidecars.model import Egress, Inbound, Place, Sidecar, Trust
+from lensmesh_local.sidecars.model import Egress, HostPort, Inbound, Sidecar, Trust
 from lensmesh_local.sidecars.ports import Reserved
 from lensmesh_local.supervisor import serves
 
@@ -65,7 +65,7 @@ class Setting:
         inbound, egress = self._ports.take(LOCAL, 0), self._ports.take(LOCAL, 0)
         await self._envoy(
             "encoder",
-            inbound=Inbound("encoder", inbound, Place.parse(own), self._trust.callers("encoder")),
+            inbound=Inbound("encoder", inbound, HostPort.parse(own), self._trust.callers("encoder")),
         )
         await self._envoy("router", egress=(Egress("encoder", egress, (inbound,), self._trust.id("encoder")),))
         async with open_channel(str(egress), instrument=False) as channel:

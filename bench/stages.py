@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 
 from bench.services import Service
-from lensmesh_cli.top.looks import Change, Look, look
+from lensmesh_cli.top.looks import Look, LookDifference, look
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ async def snapshot(service: Service, callers: Sequence[int]) -> Snapshot:
 def shares(before: Snapshot, after: Snapshot, decode_workers: int) -> dict[str, float]:
     """How much of its time each stage was busy, 0 to 1: the largest is what limits."""
     seconds = max(after.seen.at - before.seen.at, 1e-9)
-    change = Change([(before.seen, after.seen)])
+    change = LookDifference([(before.seen, after.seen)])
     callers = [(late - early) / seconds for early, late in zip(before.callers_s, after.callers_s, strict=True)]
     return {
         "device": change.rate("lensmesh_engine_forward_seconds_sum"),

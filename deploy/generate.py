@@ -22,8 +22,8 @@ from lensmesh_local.sidecars.model import (
     PORTS,
     Edge,
     Egress,
+    HostPort,
     Inbound,
-    Place,
     Sidecar,
     Trust,
 )
@@ -53,21 +53,21 @@ def sidecar(service: str, trust: Trust) -> Sidecar:
         configuration=CONFIGURATION,
         inbound=Inbound(
             service,
-            listen=Place(ANYWHERE, PORTS[service] + INBOUND),
-            to=Place(LOOPBACK, PORTS[service]),
+            listen=HostPort(ANYWHERE, PORTS[service] + INBOUND),
+            to=HostPort(LOOPBACK, PORTS[service]),
             callers=trust.callers(service),
         ),
         egress=tuple(
             Egress(
                 called,
-                listen=Place(LOOPBACK, PORTS[called] + EGRESS),
-                replicas=(Place(called, PORTS[called] + INBOUND),),
+                listen=HostPort(LOOPBACK, PORTS[called] + EGRESS),
+                replicas=(HostPort(called, PORTS[called] + INBOUND),),
                 identity=trust.id(called),
             )
             for called in CALLS[service]
         ),
-        admin=Place(LOOPBACK, ADMIN),
-        metrics=Place(ANYWHERE, METRICS),
+        admin=HostPort(LOOPBACK, ADMIN),
+        metrics=HostPort(ANYWHERE, METRICS),
     )
 
 
@@ -77,10 +77,10 @@ def edge(trust: Trust) -> Sidecar:
         name="edge",
         certificates=CERTIFICATES,
         configuration=CONFIGURATION,
-        edge=Edge(Place(ANYWHERE, PUBLIC), (Place("router", PORTS["router"] + INBOUND),), trust.id("router")),
+        edge=Edge(HostPort(ANYWHERE, PUBLIC), (HostPort("router", PORTS["router"] + INBOUND),), trust.id("router")),
         edge_certificates=PUBLIC_CERTIFICATES,
-        admin=Place(LOOPBACK, ADMIN),
-        metrics=Place(ANYWHERE, METRICS),
+        admin=HostPort(LOOPBACK, ADMIN),
+        metrics=HostPort(ANYWHERE, METRICS),
     )
 
 
@@ -90,10 +90,10 @@ def plain_edge() -> Sidecar:
         name="edge",
         certificates=CERTIFICATES,
         configuration=CONFIGURATION,
-        edge=Edge(Place(ANYWHERE, PUBLIC), (Place("router", PORTS["router"]),), identity=""),
+        edge=Edge(HostPort(ANYWHERE, PUBLIC), (HostPort("router", PORTS["router"]),), identity=""),
         edge_certificates=PUBLIC_CERTIFICATES,
-        admin=Place(LOOPBACK, ADMIN),
-        metrics=Place(ANYWHERE, METRICS),
+        admin=HostPort(LOOPBACK, ADMIN),
+        metrics=HostPort(ANYWHERE, METRICS),
     )
 
 

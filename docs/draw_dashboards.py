@@ -29,7 +29,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from lensmesh_cli.demo.samples import Sample, draw_scenes
+from lensmesh_cli.demo.samples import DemoImage, draw_scenes
 from lensmesh_client import Client, IngestItem, LensmeshError
 from lensmesh_local.supervisor import MeshOptions, Supervisor
 from tests.observability.prometheus import SERVICES, Prometheus, prometheus
@@ -71,7 +71,7 @@ class Happened:
     events: list[tuple[float, str]]
 
 
-async def search_forever(client: Client, samples: Sequence[Sample]) -> None:
+async def search_forever(client: Client, samples: Sequence[DemoImage]) -> None:
     """A few searches at a time, and a mistake now and then."""
     number = 0
     while True:
@@ -83,7 +83,7 @@ async def search_forever(client: Client, samples: Sequence[Sample]) -> None:
         await asyncio.sleep(0.25)
 
 
-async def happen(mesh: Supervisor, samples: Sequence[Sample]) -> Happened:
+async def happen(mesh: Supervisor, samples: Sequence[DemoImage]) -> Happened:
     """The story: searches all along, an ingest, and a Captioner that is killed within it or after it."""
     story = Happened(time.time(), [])
 

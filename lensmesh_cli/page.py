@@ -41,7 +41,7 @@ class Section:
 
 
 @dataclass(slots=True)
-class Page:
+class ResultPage:
     """Figures on top, then where the time went, then the searches."""
 
     title: str

@@ -18,7 +18,7 @@ from lensmesh_cli.ahead import Ahead
 from lensmesh_cli.console import Exit, fail
 from lensmesh_cli.disk import Disk, Pending, explain
 from lensmesh_cli.printable import printable
-from lensmesh_cli.sources import SUFFIXES, Found, Problem
+from lensmesh_cli.sources import SUFFIXES, ImageFile, Problem
 
 if TYPE_CHECKING:
     from lensmesh_client import Client
@@ -31,7 +31,7 @@ MOST_BYTES = 20 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadFile:
     """A file that was read."""
 
     path: Path
@@ -54,7 +54,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class UnreadableFile:
     """A file or folder that cannot be read."""
 
     path: Path
@@ -63,7 +63,7 @@ class Refused:
     index: int = 0
 
 
-Read: TypeAlias = "Ready | Known | Refused"
+Read: TypeAlias = "ReadFile | Known | UnreadableFile"
 About: TypeAlias = "Callable[[Path], dict[str, object] | None]"
 """What is said about an image."""
 Lookup: TypeAlias = "Callable[[Path, str], str]"
@@ -95,7 +95,7 @@ def root_of(path: Path) -> Path:
 
 
 def read_files(
-    found: Iterable[Found | Problem],
+    found: Iterable[ImageFile | Problem],
     disk: Disk,
     most_bytes: int,
     about: About = lambda _: None,
@@ -109,7 +109,7 @@ def read_files(
         if stored := lookup(place, fingerprint(state_of(facts), said)):
             return Known(path, place, stored)
         content = read_file(path, most_bytes)
-        return Ready(path, place, content.data, fingerprint(content.state, said), said, index)
+        return ReadFile(path, place, content.data, fingerprint(content.state, said), said, index)
 
     waiting: deque[tuple[Path, int, Pending[Read] | OSError]] = deque()
     for index, each in enumerate(found):
@@ -129,15 +129,15 @@ def _settled(path: Path, index: int, pending: Pending[Read] | OSError) -> Read:
             raise pending
         return pending.result()
     except TooLargeError as error:
-        return Refused(path, "IMAGE_TOO_LARGE", str(error), index)
+        return UnreadableFile(path, "IMAGE_TOO_LARGE", str(error), index)
     except NotReadableError as error:
-        return Refused(path, "IMAGE_MISSING", str(error), index)
+        return UnreadableFile(path, "IMAGE_MISSING", str(error), index)
     except OSError as error:
         error.filename = None
-        return Refused(path, "IMAGE_MISSING", f"it cannot be read: {explain(error)}", index)
+        return UnreadableFile(path, "IMAGE_MISSING", f"it cannot be read: {explain(error)}", index)
     except ValueError as error:
         # A name with a NUL, for instance.
-        return Refused(path, "IMAGE_MISSING", f"it cannot be read: {error}", index)
+        return UnreadableFile(path, "IMAGE_MISSING", f"it cannot be read: {error}", index)
 
 
 async def most_bytes_of(client: Client) -> int:
@@ -149,28 +149,28 @@ async def most_bytes_of(client: Client) -> int:
 async def read_named(client: Client, path: Path, option: str) -> bytes:
     """Read the one image that an option names. End the command where it cannot be read or is too large."""
     most = await most_bytes_of(client)
-    with Disk() as disk, closing(Ahead(read_files([Found(path)], disk, most), 1)) as ahead:
+    with Disk() as disk, closing(Ahead(read_files([ImageFile(path)], disk, most), 1)) as ahead:
         async for read in ahead:
-            if isinstance(read, Ready):
+            if isinstance(read, ReadFile):
                 return read.data
-            if isinstance(read, Refused):
+            if isinstance(read, UnreadableFile):
                 fail(f"{option}: {printable(str(path))}: {read.message}", Exit.USAGE)
     raise AssertionError("a file is read or refused")
 
 
-async def contents(client: Client, files: Sequence[Path]) -> AsyncIterator[tuple[list[Ready], list[Refused]]]:
+async def contents(client: Client, files: Sequence[Path]) -> AsyncIterator[tuple[list[ReadFile], list[UnreadableFile]]]:
     """Yield the files' contents in parts that fit into memory, and with each part those that cannot be read."""
-    part: list[Ready] = []
-    refused: list[Refused] = []
+    part: list[ReadFile] = []
+    refused: list[UnreadableFile] = []
     size = 0
     with Disk() as disk:
-        reads = read_files(map(Found, files), disk, await most_bytes_of(client))
+        reads = read_files(map(ImageFile, files), disk, await most_bytes_of(client))
         with closing(Ahead(reads, AT_ONCE)) as ahead:
             async for read in ahead:
-                if isinstance(read, Ready):
+                if isinstance(read, ReadFile):
                     part.append(read)
                     size += len(read.data)
-                elif isinstance(read, Refused):
+                elif isinstance(read, UnreadableFile):
                     refused.append(read)
                 if len(part) >= PART_FILES or size >= PART_BYTES:
                     yield part, refused

@@ -37,7 +37,7 @@ _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ImageFile:
     """A file that may hold an image."""
 
     path: Path
@@ -86,7 +86,7 @@ class Walk:
         self.problems = 0
         self.images = 0
 
-    def __iter__(self) -> Iterator[Found | Problem]:
+    def __iter__(self) -> Iterator[ImageFile | Problem]:
         for path in self._paths:
             try:
                 facts = self._disk.run(path.stat)
@@ -99,15 +99,15 @@ class Walk:
                 self._taken.add(key)
                 yield self._found(path)
 
-    def _found(self, path: Path) -> Found:
+    def _found(self, path: Path) -> ImageFile:
         self.images += 1
-        return Found(path)
+        return ImageFile(path)
 
     def _problem(self, path: Path, error: OSError) -> Problem:
         self.problems += 1
         return Problem(path, error)
 
-    def _below(self, root: Path) -> Iterator[Found | Problem]:
+    def _below(self, root: Path) -> Iterator[ImageFile | Problem]:
         waiting = [root]
         while waiting:
             folder = waiting.pop()
@@ -128,7 +128,7 @@ class Walk:
                         yield found
             waiting += reversed(folders)
 
-    def _one(self, entry: _Entry, path: Path) -> Iterator[Found | Problem | Path]:
+    def _one(self, entry: _Entry, path: Path) -> Iterator[ImageFile | Problem | Path]:
         """Yield what an entry of a folder stands for; a Path is a folder to enter."""
         kind = entry.kind
         suffix = path.suffix.lower()
@@ -253,7 +253,7 @@ def named_images(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
     with Disk() as disk:
         walk = Walk(paths, disk)
         found = list(walk)
-    files = [each.path for each in found if isinstance(each, Found)]
+    files = [each.path for each in found if isinstance(each, ImageFile)]
     problems = [each for each in found if isinstance(each, Problem)]
     say_passed_over(walk, "name them to enter them")
     if not files:

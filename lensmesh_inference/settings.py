@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from lensmesh_chassis.images.fetch_settings import FetchSettings
 from lensmesh_inference.cache import redis_address
-from lensmesh_inference.images.limits import Costs, ImageLimits
+from lensmesh_inference.images.limits import DecodeCosts, ImageLimits
 
 
 class ModelServiceSettings(FetchSettings):
@@ -161,6 +161,6 @@ class ModelServiceSettings(FetchSettings):
         return ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels)
 
     @property
-    def decode_costs(self) -> Costs:
+    def decode_costs(self) -> DecodeCosts:
         """What decoding may cost."""
-        return Costs(memory_bytes=self.decode_memory_bytes, cpu_s=self.decode_seconds, state_dir=self.state_dir)
+        return DecodeCosts(memory_bytes=self.decode_memory_bytes, cpu_s=self.decode_seconds, state_dir=self.state_dir)

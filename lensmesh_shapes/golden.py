@@ -29,7 +29,7 @@ _OTHER_TEXTS: Final = ("a photo of a cat", "Grüße, 日本 & <b>tags</b>", "thr
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenVectors:
     """Encoded images, texts, and for each the CLIP's vector as it makes it, not normalized."""
 
     images: tuple[bytes, ...]
@@ -38,12 +38,12 @@ class Golden:
     text_vectors: Vectors
 
 
-def read() -> Golden:
+def read() -> GoldenVectors:
     """The golden inputs and vectors of the bundled CLIP."""
     described = json.loads((GOLDEN_DIR / "golden.json").read_text(encoding="utf-8"))
     images = tuple((GOLDEN_DIR / name).read_bytes() for name in described["pictures"])
     with np.load(GOLDEN_DIR / "vectors.npz", allow_pickle=False) as vectors:
-        return Golden(images, tuple(described["texts"]), vectors["images"], vectors["texts"])
+        return GoldenVectors(images, tuple(described["texts"]), vectors["images"], vectors["texts"])
 
 
 def compute(images: tuple[bytes, ...], texts: tuple[str, ...], folder: Path = CLIP_DIR) -> tuple[Vectors, Vectors]:

@@ -22,7 +22,7 @@ LAYERS = (".resblocks.", ".layers.", ".layer.")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """How long and how fast to train."""
 
     steps: int
@@ -35,7 +35,7 @@ class Plan:
     save_every: int = 250
 
 
-def rate_at(step: int, plan: Plan) -> float:
+def rate_at(step: int, plan: TrainingPlan) -> float:
     """One cycle: a linear rise over the warm-up share, then half a cosine down to 1%."""
     rise = plan.warmup * plan.steps
     if step < rise:
@@ -69,7 +69,7 @@ def train(
     losses_of: Callable[[Batch], Losses],
     batches_from: Callable[[int], Iterator[Batch]],
     export: Callable[[], None],
-    plan: Plan,
+    plan: TrainingPlan,
 ) -> None:
     """Minimise the sum of `losses_of(batch)`, resuming from the folder's checkpoint if any.
 

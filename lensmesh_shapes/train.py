@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lensmesh_shapes.loop import Plan
+from lensmesh_shapes.loop import TrainingPlan
 
 STEPS = {"clip": 750, "captioner": 900}
 RATES = {"clip": 2e-3, "captioner": 1.5e-3}
@@ -29,7 +29,7 @@ def main() -> None:
     folder = options.folder or Path("training") / options.model
     steps = options.steps or STEPS[options.model]
     rate = options.rate or RATES[options.model]
-    plan = Plan(steps, options.batch, rate, folder, options.seed)
+    plan = TrainingPlan(steps, options.batch, rate, folder, options.seed)
     if options.model == "clip":
         from lensmesh_shapes.train_clip import train_clip
 

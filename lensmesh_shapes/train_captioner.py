@@ -18,7 +18,7 @@ from transformers import (
 
 from lensmesh_shapes import CLIP_DIR
 from lensmesh_shapes.data import IMAGE_PX, MEAN, PATCH_PX, STD, Batch, batches, pixels
-from lensmesh_shapes.loop import Losses, Plan, train
+from lensmesh_shapes.loop import Losses, TrainingPlan, train
 from lensmesh_shapes.supervision import PatchHeads
 from lensmesh_shapes.tokens import END, PAD, START, save_tokenizer, words
 from lensmesh_shapes.train_clip import HEAD_WIDTH, WIDTH
@@ -110,7 +110,7 @@ def export(blip: BlipForConditionalGeneration, folder: Path) -> None:
     images.save_pretrained(folder)
 
 
-def train_captioner(plan: Plan, compiled: bool, clip_folder: Path = CLIP_DIR) -> None:
+def train_captioner(plan: TrainingPlan, compiled: bool, clip_folder: Path = CLIP_DIR) -> None:
     """Train, or go on training, and export into the plan's folder at every checkpoint."""
     torch.manual_seed(plan.seed)
     training = CaptionerTraining(clip_folder)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from lensmesh_shapes.data import IMAGE_PX, MEAN, PATCH_PX, STD, Batch, batches, pixels
-from lensmesh_shapes.loop import Losses, Plan, train
+from lensmesh_shapes.loop import Losses, TrainingPlan, train
 from lensmesh_shapes.supervision import PatchHeads, SceneHeads
 from lensmesh_shapes.tokens import save_tokenizer, words
 
@@ -87,7 +87,7 @@ def export(clip: CLIP, folder: Path) -> None:
     save_tokenizer(folder, CONTEXT)
 
 
-def train_clip(plan: Plan, compiled: bool) -> None:
+def train_clip(plan: TrainingPlan, compiled: bool) -> None:
     """Train, or go on training, and export into the plan's folder at every checkpoint."""
     torch.manual_seed(plan.seed)
     training = ClipTraining()

@@ -14,7 +14,7 @@ SIZES = (20, 200, 2000)
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FoundItem:
     """An item that was found; the score is rounded to float32: what is equal there is a tie."""
 
     key: int
@@ -31,17 +31,17 @@ class Candidate:
 class Nearest(Protocol):
     """Finds up to `count` of the nearest items."""
 
-    def __call__(self, count: int) -> Awaitable[Sequence[Candidate]]: ...
+    def __call__(self, count: int) -> Awaitable[Sequence[FoundItem]]: ...
 
 
-async def first(wanted: int, *, by_index: Nearest | None, exactly: Nearest) -> list[Candidate]:
+async def first(wanted: int, *, by_index: Nearest | None, exactly: Nearest) -> list[FoundItem]:
     """Answer the candidates of the first `wanted` places, in their order. Fewer mean that there are no more.
 
     `by_index` may miss items, and None asks for certainty. `exactly` sees every item, best first.
     """
-    places: dict[str, Candidate] = {}
+    places: dict[str, FoundItem] = {}
 
-    def add(found: Sequence[Candidate]) -> None:
+    def add(found: Sequence[FoundItem]) -> None:
         for candidate in sorted(found, key=lambda each: each.order):
             places.setdefault(candidate.item_id, candidate)
 
@@ -56,7 +56,7 @@ async def first(wanted: int, *, by_index: Nearest | None, exactly: Nearest) -> l
     return list(places.values())[:wanted]
 
 
-def page(places: Sequence[Candidate], offset: int, min_score: float | None) -> list[Candidate]:
+def page(places: Sequence[FoundItem], offset: int, min_score: float | None) -> list[FoundItem]:
     """Answer the candidates from `offset` on that have at least `min_score`, best first, equal scores by id."""
     least = float("-inf") if min_score is None else min_score
     return sorted((each for each in places[offset:] if each.score >= least), key=lambda each: each.order)

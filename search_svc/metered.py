@@ -20,8 +20,8 @@ from search_svc.model import (
     FieldIndex,
     Hits,
     Item,
+    ItemPage,
     Items,
-    Page,
     Upserted,
     View,
 )
@@ -127,7 +127,7 @@ class MeteredStore:
         view: View,
         max_bytes: int,
         timeout_s: float,
-    ) -> Page:
+    ) -> ItemPage:
         page = self._store.list_items(
             collection, filter=filter, after=after, count=count, view=view, max_bytes=max_bytes, timeout_s=timeout_s
         )

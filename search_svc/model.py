@@ -174,7 +174,7 @@ class View(StrEnum):
     FULL = "full"
 
 
-class Outcome(StrEnum):
+class ItemOutcome(StrEnum):
     """What became of one item."""
 
     CREATED = "created"
@@ -197,7 +197,7 @@ class Upserted:
     """What became of one item, when it last changed, and what changed of one that was there."""
 
     id: str
-    outcome: Outcome
+    outcome: ItemOutcome
     update_time: datetime
     changes: tuple[Change, ...] = ()
 
@@ -211,7 +211,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Page:
+class ItemPage:
     """One page of a walk; `next_after` is where the next one begins, None after the last."""
 
     items: tuple[StoredItem, ...]

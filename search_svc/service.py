@@ -13,7 +13,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import request_bytes
 from search_svc.batch import answer_batch
 from search_svc.filters import Filter
-from search_svc.model import Change, Collection, Outcome
+from search_svc.model import Change, Collection, ItemOutcome
 from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
 from search_svc.store import StaleCollection, Store
@@ -31,9 +31,9 @@ _FACET_VALUES = 20
 # A collection may be replaced by another between looking it up and using it; nobody does so for long.
 _LOOKUPS = 5
 _OUTCOMES = {
-    Outcome.CREATED: search_pb2.UPSERT_OUTCOME_CREATED,
-    Outcome.UPDATED: search_pb2.UPSERT_OUTCOME_UPDATED,
-    Outcome.UNCHANGED: search_pb2.UPSERT_OUTCOME_UNCHANGED,
+    ItemOutcome.CREATED: search_pb2.UPSERT_OUTCOME_CREATED,
+    ItemOutcome.UPDATED: search_pb2.UPSERT_OUTCOME_UPDATED,
+    ItemOutcome.UNCHANGED: search_pb2.UPSERT_OUTCOME_UNCHANGED,
 }
 
 _CHANGES = {

@@ -14,10 +14,10 @@ from search_svc.model import (
     FieldIndex,
     Hits,
     Item,
+    ItemPage,
     Items,
     NamedSpace,
     Numbers,
-    Page,
     Upserted,
     View,
 )
@@ -131,7 +131,7 @@ class Store(Protocol):
         view: View,
         max_bytes: int,
         timeout_s: float,
-    ) -> Page:
+    ) -> ItemPage:
         """The next `count` items behind the position `after` ("" is the beginning), fewer if `max_bytes` is reached.
 
         The order is the store's own, and always the same: an item that is there all the while comes once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.cases.images import of
 from bench.measure import Case
 from bench.stage import Stage
-from lensmesh_cli.load.figures import Figures
+from lensmesh_cli.load.figures import LoadFigures
 
 BATCH, TOKENS = 16, 20
 _SMALL = 4
@@ -36,7 +36,7 @@ async def captions(stage: Stage) -> list[Case]:
 
 
 def _lasting(case: Case) -> Case:
-    async def measure(seconds: float, warm: float) -> Figures:
+    async def measure(seconds: float, warm: float) -> LoadFigures:
         return await case.measure(max(seconds, COUNTED_S), max(warm, WARM_S))
 
     return Case(case.key, case.title, measure)

@@ -11,7 +11,7 @@ import psutil
 from bench.measure import Results, line, read_figures
 from bench.services import Service
 from bench.stage import Stage
-from lensmesh_cli.top.looks import Change, look
+from lensmesh_cli.top.looks import LookDifference, look
 
 # A little more than the ten that are to be shown: how many came is told.
 TIMES = 11
@@ -70,7 +70,7 @@ async def _watch(service: Service, pressing: asyncio.Task[object], seconds: floa
     end = clock() + seconds
     while clock() < end and not pressing.done():
         seen = (await look([service.metrics]))[0]
-        queue = Change([(seen, seen)]).now("lensmesh_engine_queue_bytes")
+        queue = LookDifference([(seen, seen)]).now("lensmesh_engine_queue_bytes")
         moments.append(Moment(process.memory_info().rss, queue))
         await asyncio.sleep(EVERY_S)
     return moments

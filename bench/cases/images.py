@@ -5,13 +5,13 @@ from __future__ import annotations
 from bench.measure import Case, read_figures
 from bench.stage import Stage
 from bench.worker import Worker
-from lensmesh_cli.load.figures import Figures
+from lensmesh_cli.load.figures import LoadFigures
 
 
 def of(worker: Worker, key: str, title: str, what: str, **arguments: object) -> Case:
     """A case that is one request to one worker."""
 
-    async def measure(seconds: float, warm: float) -> Figures:
+    async def measure(seconds: float, warm: float) -> LoadFigures:
         answer = await worker.ask(what, seconds=seconds, warm=warm, timeout_s=600 + 10 * (seconds + warm), **arguments)
         return read_figures(answer)
 

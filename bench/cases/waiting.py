@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.measure import Results, line, read_figures
 from bench.stage import Stage
-from lensmesh_cli.top.looks import Change, look
+from lensmesh_cli.top.looks import LookDifference, look
 
 ALONE, BESIDE = "text-alone", "text-beside-bulk"
 
@@ -38,6 +38,6 @@ async def waiting(stage: Stage, results: Results, say: Callable[[str], None]) ->
         quick, slow = found[ALONE].latency_ms, found[BESIDE].latency_ms
         if quick and slow and bulk.split_ms:
             results.extra["waiting"].append(slow.p99 / (bulk.split_ms.forward + 1.5 * quick.p99))
-        lag = Change(list(zip(before, after, strict=True))).quantile(0.99, "lensmesh_event_loop_lag_seconds")
+        lag = LookDifference(list(zip(before, after, strict=True))).quantile(0.99, "lensmesh_event_loop_lag_seconds")
         if lag is not None:
             results.extra["lag_ms"].append(1000 * lag)

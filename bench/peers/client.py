@@ -25,8 +25,8 @@ import numpy as np
 
 from bench.worker import Asked, serve
 from lensmesh_cli.load import supply
-from lensmesh_cli.load.figures import Figures, summarize
-from lensmesh_cli.load.loops import Answer, Call, closed_loop
+from lensmesh_cli.load.figures import LoadFigures, summarize
+from lensmesh_cli.load.loops import Call, LoadAnswer, closed_loop
 
 READY_S = 600.0
 CALL_S = 600.0
@@ -43,12 +43,12 @@ async def triton_call(port: int, images: Iterator[bytes]) -> AsyncIterator[Call]
 
     client = InferenceServerClient(f"127.0.0.1:{port}")
 
-    async def call() -> Answer:
+    async def call() -> LoadAnswer:
         image = InferInput("image", [1, 1], "BYTES")
         image.set_data_from_numpy(np.array([[next(images)]], dtype=np.object_))
         answer = await client.infer("clip", [image], client_timeout=CALL_S)
         assert answer.as_numpy("vector").ndim == 2
-        return Answer(1)
+        return LoadAnswer(1)
 
     try:
         yield call
@@ -63,13 +63,13 @@ async def litserve_call(port: int, images: Iterator[bytes]) -> AsyncIterator[Cal
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_S)) as session:
 
-        async def call() -> Answer:
+        async def call() -> LoadAnswer:
             body = {"image": base64.b64encode(next(images)).decode()}
             async with session.post(f"http://127.0.0.1:{port}/predict", json=body) as response:
                 answer = await response.json()
             assert response.status == 200, answer
             assert len(answer["vector"]) > 1
-            return Answer(1)
+            return LoadAnswer(1)
 
         yield call
 
@@ -111,7 +111,7 @@ class Caller:
     def images(self, asked: Asked) -> dict[str, Any]:
         """Calls of one image by `concurrency` callers: the server makes the batches."""
 
-        async def run() -> Figures:
+        async def run() -> LoadFigures:
             async with self._call(self._port, supply.images(self._contents, next(self._salt))) as call:
                 clock = asyncio.get_running_loop().time
                 begin = clock() + asked["warm"]

@@ -16,7 +16,7 @@ from typing import Any
 from bench.captions import make_cases, save_random_blip
 from bench.worker import Asked, serve
 from lensmesh_cli.load import supply
-from lensmesh_cli.load.figures import Sample, summarize
+from lensmesh_cli.load.figures import CallSample, summarize
 
 
 class Captions:
@@ -36,10 +36,10 @@ class Captions:
         """One case, a batch of images after another for the time asked, and two at least."""
         describe = self._cases[asked["case"]]
         begin = time.monotonic() + asked["warm"]
-        samples: list[Sample] = []
+        samples: list[CallSample] = []
         while (began := time.monotonic()) < begin + asked["seconds"] or len(samples) < 2:
             describe(list(islice(self._images, self._batch)))
-            samples.append(Sample(began, time.monotonic(), self._batch))
+            samples.append(CallSample(began, time.monotonic(), self._batch))
         return asdict(summarize(samples, samples[0].began, time.monotonic()))
 
 

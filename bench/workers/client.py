@@ -17,8 +17,8 @@ from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceStub
 from lensmesh_chassis.channels import open_channel
 from lensmesh_cli.load import captioning, encoding, supply
-from lensmesh_cli.load.figures import Figures, Sample, summarize
-from lensmesh_cli.load.loops import Answer, closed_loop, open_loop
+from lensmesh_cli.load.figures import CallSample, LoadFigures, summarize
+from lensmesh_cli.load.loops import LoadAnswer, closed_loop, open_loop
 
 if TYPE_CHECKING:
     from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceAsyncStub
@@ -90,7 +90,7 @@ class Caller:
             open_channel(self._address, instrument=False) as one,
             open_channel(self._address, instrument=False) as other,
         ):
-            bulk: asyncio.Task[list[Sample]] | None = None
+            bulk: asyncio.Task[list[CallSample]] | None = None
             clock = asyncio.get_running_loop().time
             begin = clock() + warm
             if asked["bulk"]:
@@ -102,10 +102,10 @@ class Caller:
                 EncoderServiceStub(one), self._supply("texts"), priority=common_pb2.PRIORITY_INTERACTIVE
             )
 
-            texts: list[Sample] = []
+            texts: list[CallSample] = []
             while (began := clock()) < begin + seconds:
                 answer = await call()
-                texts.append(Sample(began, clock(), answer.items, answer.errors, answer.steps))
+                texts.append(CallSample(began, clock(), answer.items, answer.errors, answer.steps))
                 await asyncio.sleep(PAUSE_S)
             end = clock()
             images = [] if bulk is None else await bulk
@@ -148,7 +148,7 @@ class Caller:
             batch = min(FLOOD_MOST_A_CALL, math.ceil(rate / FLOOD_CALLS_PER_S))
             send, sent = encoding.calls(stub, self._supply("images"), batch=batch), 0
 
-            async def call() -> Answer:
+            async def call() -> LoadAnswer:
                 nonlocal sent, last
                 sent, last = sent + batch, clock()
                 return await send()
@@ -167,10 +167,10 @@ class Caller:
     def _measure(
         self,
         asked: Asked,
-        press: Callable[[EncoderServiceAsyncStub, Iterator[encoding.Item], float], Awaitable[Sequence[Sample]]],
+        press: Callable[[EncoderServiceAsyncStub, Iterator[encoding.Item], float], Awaitable[Sequence[CallSample]]],
         offered: float | None = None,
     ) -> dict[str, Any]:
-        async def run() -> Figures:
+        async def run() -> LoadFigures:
             async with open_channel(self._address, instrument=False) as channel:
                 clock = asyncio.get_running_loop().time
                 begin = clock() + asked["warm"]

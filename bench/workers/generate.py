@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.worker import Asked, serve
 from lensmesh_cli.load import supply
-from lensmesh_cli.load.figures import Sample, summarize
+from lensmesh_cli.load.figures import CallSample, summarize
 
 hub: Any = transformers
 
@@ -37,14 +37,14 @@ class Generate:
         images = supply.images(self._contents, next(self._salt))
         begin = time.monotonic() + asked["warm"]
         end = begin + asked["seconds"]
-        samples: list[Sample] = []
+        samples: list[CallSample] = []
         while (began := time.monotonic()) < end or len(samples) < 2:
             opened = [Image.open(io.BytesIO(next(images))).convert("RGB") for _ in range(asked["batch"])]
             inputs = self._processor(images=opened, return_tensors="pt").to(self._device, self._dtype)
             with torch.inference_mode():
                 sequences = self._model.generate(**inputs, max_new_tokens=asked["tokens"], do_sample=False)
             self._processor.batch_decode(sequences, skip_special_tokens=True)
-            samples.append(Sample(began, time.monotonic(), len(opened)))
+            samples.append(CallSample(began, time.monotonic(), len(opened)))
         return asdict(summarize(samples, begin, time.monotonic()))
 
 

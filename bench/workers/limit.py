@@ -24,7 +24,7 @@ from encoder_svc.registry import open_models
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.settings import load_settings
 from lensmesh_cli.load import supply
-from lensmesh_cli.load.figures import Sample, summarize
+from lensmesh_cli.load.figures import CallSample, summarize
 from lensmesh_inference.images.pool import open_pool
 
 # Batches that are decoded ahead of the model.
@@ -62,7 +62,7 @@ class Limit:
             began = time.monotonic()
             vectors = np.stack([row for row in self._model.workers()[0](items) if isinstance(row, np.ndarray)])
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            samples.append(Sample(began, time.monotonic(), len(vectors)))
+            samples.append(CallSample(began, time.monotonic(), len(vectors)))
         for job in waiting:
             job.cancel()
         return asdict(summarize(samples, begin, end))

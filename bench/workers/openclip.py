@@ -21,7 +21,7 @@ from bench.worker import Asked, serve
 from encoder_svc.locate import locate, make_tokenizer
 from encoder_svc.sources import parse_source
 from lensmesh_cli.load import supply
-from lensmesh_cli.load.figures import Sample, summarize
+from lensmesh_cli.load.figures import CallSample, summarize
 
 
 class OpenClip:
@@ -71,7 +71,7 @@ def _timed(asked: Asked, work: Any, items: int) -> dict[str, Any]:
     end, samples = begin + asked["seconds"], []
     while (began := time.monotonic()) < end:
         work()
-        samples.append(Sample(began, time.monotonic(), items))
+        samples.append(CallSample(began, time.monotonic(), items))
     return asdict(summarize(samples, begin, end))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lensmesh.encoder.v1 import encoder_pb2
-    from lensmesh_cli.load.plan import Row, Step
+    from lensmesh_cli.load.plan import LoadStep, Row
     from lensmesh_client.connection import Connection
 
 EPILOG = (
@@ -109,7 +109,7 @@ def bench(
         rows: list[Row] = []
         with Progress(err, len(steps) + len(offered or SHARES if wants_open else ()), warm + seconds) as progress:
 
-            async def measure(step: Step) -> None:
+            async def measure(step: LoadStep) -> None:
                 with progress.step(step.name):
                     rows.append(await take(step, connection.encoder, items, seconds=seconds, warm=warm))
 

@@ -28,9 +28,9 @@ def doctor(
     """What this machine has and lacks, before anything runs: each check with its fix."""
     from rich.text import Text
 
-    from lensmesh_cli.checks import CHECKS, Grade
+    from lensmesh_cli.checks import CHECKS, Severity
 
-    colours = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red"}
+    colours = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red"}
     findings = []
     for check in CHECKS:
         finding = check(data, port)
@@ -39,9 +39,9 @@ def doctor(
             line = Text.assemble((f"{finding.grade:<5}", colours[finding.grade]), f"{finding.name:<12}", finding.found)
             out.print(line, soft_wrap=True, highlight=False)
             if finding.fix:
-                label = "note" if finding.grade is Grade.OK else "fix"
+                label = "note" if finding.grade is Severity.OK else "fix"
                 out.print(Text(f"{'':17}{label}: {finding.fix}", "dim"), soft_wrap=True, highlight=False)
-    bad = [finding for finding in findings if finding.grade is Grade.FAIL]
+    bad = [finding for finding in findings if finding.grade is Severity.FAIL]
     if json_output:
         print_json({"ok": not bad, "checks": [finding.as_json() for finding in findings]})
     if bad:

@@ -109,7 +109,7 @@ def ingest(
     from lensmesh_cli.ingest.metadata import Metadata
     from lensmesh_cli.ingest.prune import remove_gone
     from lensmesh_cli.ingest.report import Report
-    from lensmesh_cli.ingest.run import Run
+    from lensmesh_cli.ingest.run import FolderIngest
     from lensmesh_cli.ingest.stored import Stored
     from lensmesh_cli.progress import Bar
     from lensmesh_cli.sources import Walk
@@ -127,7 +127,7 @@ def ingest(
         places = _places(paths, disk, target)
         walk = Walk(paths, disk, follow=follow, exclude=exclude or ())
         with _open_journal(journal, target, collection, places, fresh=fresh) as kept:
-            run = Run(walk, disk, about, kept, options)
+            run = FolderIngest(walk, disk, about, kept, options)
 
             async def work(client: Client) -> None:
                 connection = shown.connection()

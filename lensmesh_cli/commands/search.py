@@ -151,9 +151,9 @@ async def _name_unknown_fields(connect: Connect, collection: str, chosen: search
 def _write_page(html: Path, asked: str, image: bytes | None, found: Sequence[Hit], allowed: Sequence[Path]) -> None:
     from lensmesh_cli import folders
     from lensmesh_cli.disk import Disk
-    from lensmesh_cli.page import Page, Section
+    from lensmesh_cli.page import ResultPage, Section
 
-    page = Page("lensmesh search", f"{len(found)} images for {asked}")
+    page = ResultPage("lensmesh search", f"{len(found)} images for {asked}")
     with Disk() as disk:
         images = folders.LocalImages(allowed, disk)
         page.add(Section(asked, image=image, hits=found), images.of)

@@ -22,7 +22,7 @@ from lensmesh_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from lensmesh_cli.smoke.report import Outcome
+    from lensmesh_cli.smoke.report import StepOutcome
 
 EPILOG = (
     "Example: lensmesh smoke --target router.example.org:443 --ca-file ca.pem --jaeger http://jaeger:16686\n\n"
@@ -67,7 +67,7 @@ def smoke(
     """
     from lensmesh_chassis.tls.credentials import ChannelSecurity
     from lensmesh_cli.smoke.mesh import Options
-    from lensmesh_cli.smoke.report import Grade
+    from lensmesh_cli.smoke.report import StepGrade
     from lensmesh_cli.smoke.run import INTERRUPTED
     from lensmesh_cli.smoke.run import smoke as run
 
@@ -82,7 +82,7 @@ def smoke(
         outcomes = asyncio.run(run(options, (lambda _: None) if json_output else show))
     except KeyboardInterrupt:
         fail("interrupted before it could clean up: look for collections named smoke-...", Exit.INTERRUPTED)
-    good = [outcome for outcome in outcomes if outcome.grade is Grade.OK]
+    good = [outcome for outcome in outcomes if outcome.grade is StepGrade.OK]
     whole = len(good) == len(outcomes)
     if json_output:
         print_json({"ok": whole, "target": target, "steps": [outcome.as_json() for outcome in outcomes]})
@@ -95,13 +95,13 @@ def smoke(
         raise typer.Exit(int(Exit.FAILED))
 
 
-def show(outcome: Outcome) -> None:
+def show(outcome: StepOutcome) -> None:
     """One line for each step, and one more that says where to look."""
     from rich.text import Text
 
-    from lensmesh_cli.smoke.report import Grade
+    from lensmesh_cli.smoke.report import StepGrade
 
-    colours = {Grade.OK: "green", Grade.FAIL: "red", Grade.SKIP: "yellow"}
+    colours = {StepGrade.OK: "green", StepGrade.FAIL: "red", StepGrade.SKIP: "yellow"}
     line = Text.assemble(
         (f"{outcome.grade:<5}", colours[outcome.grade]),
         f"{outcome.step:<11}{outcome.seconds:7.2f} s  {outcome.found}",

@@ -16,7 +16,7 @@ from lensmesh_cli.console import EXIT_CODES, Exit, fail, out, print_json
 from lensmesh_cli.options import Json, check_seconds
 
 if TYPE_CHECKING:
-    from lensmesh_cli.top.figures import Figures
+    from lensmesh_cli.top.figures import MeshFigures
 
 EPILOG = (
     "Example: lensmesh top --metrics encoder-0:9464 --metrics router:9464\n\n"
@@ -63,12 +63,12 @@ def top(
         fail(str(error), Exit.UNREACHABLE)
 
 
-async def _first(figures: AsyncGenerator[Figures, None]) -> Figures:
+async def _first(figures: AsyncGenerator[MeshFigures, None]) -> MeshFigures:
     async with aclosing(figures):
         return await anext(figures)
 
 
-def _print(figures: Figures, interval: float) -> None:
+def _print(figures: MeshFigures, interval: float) -> None:
     from lensmesh_cli.top.view import frame
 
     out.print(frame(figures, interval))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lensmesh_cli.demo.samples import Sample
+    from lensmesh_cli.demo.samples import DemoImage
     from lensmesh_client import Client, IngestResult
 
 SEARCHES_AT_ONCE = 16
@@ -17,7 +17,7 @@ GOOD_ENOUGH = 0.9
 
 
 @dataclass(slots=True)
-class Figures:
+class DemoFigures:
     """Filled while the demo runs."""
 
     images: int = 0
@@ -83,7 +83,7 @@ def time_shares(results: Sequence[IngestResult]) -> list[tuple[str, float]]:
     ]
 
 
-def caption_accuracy(samples: Sequence[Sample], results: Sequence[IngestResult]) -> float:
+def caption_accuracy(samples: Sequence[DemoImage], results: Sequence[IngestResult]) -> float:
     """Share of images whose caption states every fact; another true wording is true."""
     from lensmesh_shapes import facts_of, same_facts
 
@@ -95,7 +95,7 @@ def caption_accuracy(samples: Sequence[Sample], results: Sequence[IngestResult])
 
 
 async def recall_at_1(
-    client: Client, samples: Sequence[Sample], ids: dict[int, str], collection: str
+    client: Client, samples: Sequence[DemoImage], ids: dict[int, str], collection: str
 ) -> tuple[float, float]:
     """Share of images that their own description finds first, and milliseconds a search took."""
     room = asyncio.Semaphore(SEARCHES_AT_ONCE)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lensmesh_cli.console import Exit, SafeConsole, err, fail, note, out, print_json
-from lensmesh_cli.demo.figures import GOOD_ENOUGH, Figures, caption_accuracy, recall_at_1, time_shares
-from lensmesh_cli.demo.samples import Sample, draw_scenes, own_images
+from lensmesh_cli.demo.figures import GOOD_ENOUGH, DemoFigures, caption_accuracy, recall_at_1, time_shares
+from lensmesh_cli.demo.samples import DemoImage, draw_scenes, own_images
 from lensmesh_cli.demo.searches import Searches
 from lensmesh_cli.local import WHAT_MODELS_KNOW, Interrupted, announce, supervised, with_signals
-from lensmesh_cli.page import Page
+from lensmesh_cli.page import ResultPage
 from lensmesh_local.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run_demo(options: DemoOptions) -> Exit:
     return code
 
 
-def _verdict(figures: Figures, options: DemoOptions) -> None:
+def _verdict(figures: DemoFigures, options: DemoOptions) -> None:
     if "shapes" in (options.model, options.caption_model):
         note(WHAT_MODELS_KNOW)
     if figures.errors:
@@ -96,14 +96,14 @@ def _verdict(figures: Figures, options: DemoOptions) -> None:
 class Demo:
     """One run: its images, its figures, its page."""
 
-    drawing: asyncio.Task[list[Sample]]
+    drawing: asyncio.Task[list[DemoImage]]
 
     def __init__(self, options: DemoOptions, folder: Path) -> None:
         self._options = options
         self._folder = folder
-        self.figures = Figures(html=str(options.html.resolve()))
+        self.figures = DemoFigures(html=str(options.html.resolve()))
 
-    def prepare(self) -> list[Sample]:
+    def prepare(self) -> list[DemoImage]:
         """Draws the images, or finds the user's own."""
         if self._options.images is not None:
             return own_images(self._options.images, self._options.count)
@@ -140,7 +140,7 @@ class Demo:
         if not self._options.quiet:
             self._print_figures()
 
-    async def _ingest(self, client: Client, samples: list[Sample]) -> list[IngestResult]:
+    async def _ingest(self, client: Client, samples: list[DemoImage]) -> list[IngestResult]:
         from lensmesh_cli.progress import Bar
 
         def items() -> Iterator[IngestItem]:
@@ -195,7 +195,7 @@ class Demo:
         values.append((f"{figures.errors}", "errors"))
         return values
 
-    def _page(self) -> Page:
+    def _page(self) -> ResultPage:
         lead = "Images were streamed in, embedded, captioned and stored, then searched in four ways."
         if self._options.images is None:
             lead = (
@@ -209,7 +209,7 @@ class Demo:
                 "The bundled models know drawn scenes only. The real ones start with <code>lensmesh up --model "
                 "ViT-B-32/laion2b_s34b_b79k --caption-model Salesforce/blip-image-captioning-base</code>."
             )
-        return Page(
+        return ResultPage(
             "lensmesh demo",
             lead,
             figures=self._values(),

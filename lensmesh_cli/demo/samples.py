@@ -18,7 +18,7 @@ SCENE_SEED = 77
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class DemoImage:
     """One image of the demo."""
 
     path: Path
@@ -39,7 +39,7 @@ class Sample:
         return "" if self.scene is None else caption(self.scene.facts)
 
 
-def draw_scenes(count: int, folder: Path) -> list[Sample]:
+def draw_scenes(count: int, folder: Path) -> list[DemoImage]:
     """Scenes of distinct facts as JPEG, PNG and WebP files of mixed sizes; the same ones every time."""
     import numpy as np
 
@@ -53,7 +53,7 @@ def draw_scenes(count: int, folder: Path) -> list[Sample]:
         suffix = SUFFIXES[number % len(SUFFIXES)]
         path = folder / f"scene{number:04d}.{suffix}"
         draw(scene, side).save(path, quality=QUALITY)
-        samples.append(Sample(path, _said(scene, side, suffix), scene))
+        samples.append(DemoImage(path, _said(scene, side, suffix), scene))
     return samples
 
 
@@ -68,7 +68,7 @@ def _said(scene: Scene, side: int, suffix: str) -> dict[str, object]:
     }
 
 
-def own_images(folder: Path, count: int) -> list[Sample]:
+def own_images(folder: Path, count: int) -> list[DemoImage]:
     """The first `count` images of a folder and what is below it; what is no file, or too large, is said and left."""
     from lensmesh_chassis.files import stat_file
     from lensmesh_cli.console import note
@@ -77,7 +77,7 @@ def own_images(folder: Path, count: int) -> list[Sample]:
     from lensmesh_cli.reading import MOST_BYTES
     from lensmesh_cli.sources import Problem, Walk
 
-    samples: list[Sample] = []
+    samples: list[DemoImage] = []
     with Disk() as disk:
         for found in Walk([folder], disk):
             if len(samples) == count:
@@ -97,12 +97,12 @@ def own_images(folder: Path, count: int) -> list[Sample]:
                 "bytes": facts.st_size,
             }
             samples.append(
-                Sample(path, {name: printable(str(v)) if isinstance(v, str) else v for name, v in said.items()})
+                DemoImage(path, {name: printable(str(v)) if isinstance(v, str) else v for name, v in said.items()})
             )
     return samples
 
 
-def redrawn(sample: Sample, folder: Path) -> Path:
+def redrawn(sample: DemoImage, folder: Path) -> Path:
     """Another drawing of the same facts: other places, other background, no stored file."""
     from lensmesh_shapes import Scene, draw
 

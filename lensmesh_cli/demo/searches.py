@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lensmesh_cli.demo.samples import Sample, redrawn
+from lensmesh_cli.demo.samples import DemoImage, redrawn
 from lensmesh_cli.page import Section
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ class Searches:
     """Searches over what was just stored."""
 
     def __init__(
-        self, client: Client, collection: str, samples: Sequence[Sample], results: Sequence[IngestResult], folder: Path
+        self,
+        client: Client,
+        collection: str,
+        samples: Sequence[DemoImage],
+        results: Sequence[IngestResult],
+        folder: Path,
     ) -> None:
         self._client = client
         self._collection = collection
@@ -121,6 +126,6 @@ class Searches:
         return Section(f"{title} where {condition}", found.hits, "search with a filter")
 
     @staticmethod
-    def _passes(sample: Sample) -> bool:
+    def _passes(sample: DemoImage) -> bool:
         side = sample.metadata["side_px"]
         return sample.metadata["format"] == "png" and isinstance(side, int) and side >= SMALLEST_PX

@@ -37,7 +37,7 @@ def folder() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class JournalEntry:
     """A file that an ingest stored."""
 
     identity: str
@@ -47,12 +47,12 @@ class Written:
     finished: bool = False
 
 
-def read_journal(path: Path) -> tuple[dict[str, Written], int]:
+def read_journal(path: Path) -> tuple[dict[str, JournalEntry], int]:
     """Return what a journal tells of each path, the last word counting, and its lines.
 
     Raises OSError; a missing journal is an empty one.
     """
-    found: dict[str, Written] = {}
+    found: dict[str, JournalEntry] = {}
     count = 0
     identity = options = ""
     try:
@@ -65,13 +65,13 @@ def read_journal(path: Path) -> tuple[dict[str, Written], int]:
                         identity, options = str(entry["run"]["identity"]), str(entry["run"]["options"])
                     elif entry.get("finished") is True:
                         found = {
-                            name: Written(one.identity, one.options, one.fingerprint, one.id, finished=True)
+                            name: JournalEntry(one.identity, one.options, one.fingerprint, one.id, finished=True)
                             for name, one in found.items()
                         }
                     elif entry.get("gone") is True:
                         found.pop(entry["path"], None)
                     elif all(isinstance(entry[key], str) for key in ("path", "print", "id")):
-                        found[entry["path"]] = Written(identity, options, entry["print"], entry["id"])
+                        found[entry["path"]] = JournalEntry(identity, options, entry["print"], entry["id"])
     except FileNotFoundError:
         pass
     return found, count
@@ -92,7 +92,7 @@ class Journal:
         self._identity = self._options = ""
         self._begun = False
         self._lines = 0
-        self.written: dict[str, Written] = {}
+        self.written: dict[str, JournalEntry] = {}
         self._file: TextIO | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ class Journal:
 
     def add(self, path: Path, fingerprint: str, item_id: str) -> None:
         """It is stored now."""
-        self.written[str(path)] = Written(self._identity, self._options, fingerprint, item_id)
+        self.written[str(path)] = JournalEntry(self._identity, self._options, fingerprint, item_id)
         self._append({"path": str(path), "print": fingerprint, "id": item_id})
 
     def drop(self, paths: Sequence[str]) -> None:

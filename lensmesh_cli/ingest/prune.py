@@ -19,7 +19,7 @@ from lensmesh_cli.printable import printable
 from lensmesh_cli.reading import root_of
 
 if TYPE_CHECKING:
-    from lensmesh_cli.ingest.run import Run
+    from lensmesh_cli.ingest.run import FolderIngest
     from lensmesh_cli.ingest.stored import Stored
     from lensmesh_cli.options import Connect
     from lensmesh_cli.sources import Walk
@@ -29,7 +29,7 @@ SHOWN_GONE = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class RemovedItem:
     """An item to remove: the files that it was made of, and when it was written last, as the mesh told."""
 
     paths: frozenset[Path]
@@ -40,7 +40,7 @@ class Gone:
 def remove_gone(
     connect: Connect,
     collection: str,
-    run: Run,
+    run: FolderIngest,
     walk: Walk,
     journal: Journal,
     places: Sequence[Path],
@@ -62,7 +62,7 @@ def remove_gone(
         note(f"nothing is removed: {explain(error)}")
         return 0
 
-    async def ask(client: Client) -> dict[str, Gone]:
+    async def ask(client: Client) -> dict[str, RemovedItem]:
         connection = connect.connection()
         try:
             return await still_ours(Stored(connection, collection), gone)
@@ -92,7 +92,7 @@ def remove_gone(
     return removed
 
 
-def _agreed(ours: Mapping[str, Gone], *, yes: bool) -> bool:
+def _agreed(ours: Mapping[str, RemovedItem], *, yes: bool) -> bool:
     """Show what is to go, and ask."""
     paths = sorted(path for one in ours.values() for path in one.paths)
     for path in paths[:SHOWN_GONE]:
@@ -154,11 +154,11 @@ def _is_gone(path: Path) -> bool:
     return False
 
 
-async def still_ours(stored: Stored, gone: Mapping[str, set[Path]]) -> dict[str, Gone]:
+async def still_ours(stored: Stored, gone: Mapping[str, set[Path]]) -> dict[str, RemovedItem]:
     """Return those that the mesh still has, with the address of one of their files: nobody wrote them again since."""
     items = await stored.items(list(gone))
     return {
-        item_id: Gone(frozenset(paths), items[item_id].update_time.ToJsonString())
+        item_id: RemovedItem(frozenset(paths), items[item_id].update_time.ToJsonString())
         for item_id, paths in gone.items()
         if item_id in items and items[item_id].image_uri in {path.as_uri() for path in paths}
     }

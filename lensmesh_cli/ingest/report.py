@@ -10,7 +10,7 @@ from lensmesh_cli.console import Exit, note, out
 from lensmesh_cli.ingest.metadata import Metadata
 from lensmesh_cli.ingest.run import Counts
 from lensmesh_cli.printable import printable
-from lensmesh_cli.reading import Refused
+from lensmesh_cli.reading import UnreadableFile
 from lensmesh_cli.sources import Walk, names, say_passed_over
 
 SHOWN = 10
@@ -109,7 +109,7 @@ class Report:
             note(f"lines of {self.about.source} that fit no image: {len(unused)} ({names(unused)})")
 
     def _say_failures(self) -> None:
-        alike: dict[tuple[str, str], list[Refused]] = {}
+        alike: dict[tuple[str, str], list[UnreadableFile]] = {}
         for one in self.counts.failures:
             alike.setdefault((one.reason, one.message), []).append(one)
         for (reason, message), several in sorted(alike.items(), key=lambda item: -len(item[1]))[:SHOWN]:

@@ -14,8 +14,8 @@ from lensmesh_cli.disk import Disk
 from lensmesh_cli.ingest.journal import Journal
 from lensmesh_cli.ingest.metadata import Metadata
 from lensmesh_cli.ingest.stored import CALL_ITEMS, Stored
-from lensmesh_cli.reading import Known, Read, Ready, Refused, most_bytes_of, read_files
-from lensmesh_cli.sources import Found, Walk
+from lensmesh_cli.reading import Known, Read, ReadFile, UnreadableFile, most_bytes_of, read_files
+from lensmesh_cli.sources import ImageFile, Walk
 
 if TYPE_CHECKING:
     from lensmesh_cli.progress import Bar
@@ -45,7 +45,7 @@ class Counts:
     """Images of which no pixel is visible."""
     captionless: int = 0
     caption_errors: Counter[str] = field(default_factory=Counter)
-    failures: list[Refused] = field(default_factory=list)
+    failures: list[UnreadableFile] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -54,7 +54,7 @@ class Counts:
         return self.outcomes.total()
 
 
-class Run:
+class FolderIngest:
     """Sends what the walk finds and the journal does not know. `options` are `Client.ingest_many`'s."""
 
     _stored: Stored
@@ -66,7 +66,7 @@ class Run:
         self._journal = journal
         self._options = options
         self._wants_captions = options["captions"] != "none"
-        self._sent: dict[int, Ready] = {}
+        self._sent: dict[int, ReadFile] = {}
         self._index = 0
         self._known_ids: set[str] = set()
         self._identity = ""
@@ -127,7 +127,7 @@ class Run:
                     elif (item := self._item(read, bar)) is not None:
                         yield item
         again += await self._check(known, bar)
-        reads = read_files(map(Found, again), self._disk, most_bytes, self._about.of)
+        reads = read_files(map(ImageFile, again), self._disk, most_bytes, self._about.of)
         with closing(Ahead(reads, FILES_AHEAD)) as ahead:
             async for read in ahead:
                 if (item := self._item(read, bar)) is not None:
@@ -151,11 +151,11 @@ class Run:
     def _item(self, read: Read, bar: Bar) -> IngestItem | None:
         from lensmesh_client import IngestItem
 
-        if isinstance(read, Refused):
+        if isinstance(read, UnreadableFile):
             self.counts.failures.append(read)
             bar.step(ok=False)
             return None
-        assert isinstance(read, Ready)
+        assert isinstance(read, ReadFile)
         self._sent[self._index] = read
         self._index += 1
         return IngestItem(read.data, metadata=read.metadata, image_uri=read.place.as_uri())
@@ -163,7 +163,7 @@ class Run:
     async def _take(self, result: IngestResult) -> None:
         sent = self._sent.pop(result.index)
         if result.error is not None:
-            self.counts.failures.append(Refused(sent.path, result.error.reason, result.error.message))
+            self.counts.failures.append(UnreadableFile(sent.path, result.error.reason, result.error.message))
             return
         if not self._identity:
             # The first item made the collection.

@@ -9,7 +9,7 @@ import grpc
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh_cli.load.encoding import errors_of, reason_of, steps_of
-from lensmesh_cli.load.loops import Answer, Call
+from lensmesh_cli.load.loops import Call, LoadAnswer
 
 
 def calls(
@@ -23,13 +23,13 @@ def calls(
     """A call of `batch` images, as bulk work. `max_tokens` 0: the service's default. Answers with errors."""
     options = caption_pb2.CaptionOptions(max_tokens=max_tokens, priority=common_pb2.PRIORITY_BULK)
 
-    async def call() -> Answer:
+    async def call() -> LoadAnswer:
         images = [common_pb2.Image(content=next(supply)) for _ in range(batch)]
         request = caption_pb2.CaptionImagesRequest(images=images, options=options)
         try:
             results = (await stub.CaptionImages(request, timeout=timeout_s)).results
         except grpc.RpcError as error:
-            return Answer(batch, (reason_of(error),) * batch)
-        return Answer(batch, errors_of(results), steps_of(results))
+            return LoadAnswer(batch, (reason_of(error),) * batch)
+        return LoadAnswer(batch, errors_of(results), steps_of(results))
 
     return call

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from lensmesh_cli.load.figures import Figures, Latency
+from lensmesh_cli.load.figures import Latency, LoadFigures
 
 INSTALL = "a chart needs matplotlib, which is not installed: pip install matplotlib"
 
 
-def draw(path: Path, title: str, bars: Sequence[tuple[str, float, float, float]], load: Sequence[Figures]) -> None:
+def draw(path: Path, title: str, bars: Sequence[tuple[str, float, float, float]], load: Sequence[LoadFigures]) -> None:
     """Write PNG, SVG or PDF, by the path's suffix.
 
     `bars`: name, items a second, and the smallest and largest of the rounds. `load`: open loops, any number of a rate;
@@ -44,7 +44,7 @@ def _bars(axes: object, bars: Sequence[tuple[str, float, float, float]]) -> None
     axes.set_xlabel("items a second")
 
 
-def _load(axes: object, load: Sequence[Figures]) -> None:
+def _load(axes: object, load: Sequence[LoadFigures]) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(axes, Axes)

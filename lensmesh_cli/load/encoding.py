@@ -12,8 +12,8 @@ from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.rpc.status import from_rpc_error, from_status
-from lensmesh_cli.load.figures import Sample, Step
-from lensmesh_cli.load.loops import Answer, Call
+from lensmesh_cli.load.figures import CallSample, ItemTimes
+from lensmesh_cli.load.loops import Call, LoadAnswer
 
 Item: TypeAlias = bytes | str
 _REUSED = (common_pb2.CACHE_OUTCOME_HIT, common_pb2.CACHE_OUTCOME_COALESCED)
@@ -30,13 +30,13 @@ def calls(
     """A call of `batch` images or texts of the supply. Answers with errors, never raises them."""
     options = encoder_pb2.EncodeOptions(priority=priority)
 
-    async def call() -> Answer:
+    async def call() -> LoadAnswer:
         items = [next(supply) for _ in range(batch)]
         try:
             results = await _encode(stub, items, options, timeout_s)
         except grpc.RpcError as error:
-            return Answer(batch, (reason_of(error),) * batch)
-        return Answer(batch, errors_of(results), steps_of(results))
+            return LoadAnswer(batch, (reason_of(error),) * batch)
+        return LoadAnswer(batch, errors_of(results), steps_of(results))
 
     return call
 
@@ -48,8 +48,8 @@ async def stream(
     in_flight: int,
     seconds: float,
     per_message: int = 8,
-    on_answer: Callable[[Sample], None] = lambda _: None,
-) -> list[Sample]:
+    on_answer: Callable[[CallSample], None] = lambda _: None,
+) -> list[CallSample]:
     """One stream for `seconds` with up to `in_flight` items that have no answer yet; ends when all have theirs.
 
     A message is sent as soon as one of `per_message` items fits. Raises grpc.RpcError where the stream itself breaks.
@@ -57,7 +57,7 @@ async def stream(
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     began: dict[str, float] = {}
-    samples: list[Sample] = []
+    samples: list[CallSample] = []
     room = asyncio.Event()
     size = min(per_message, in_flight)
 
@@ -78,11 +78,11 @@ async def stream(
         now = clock()
         for answer in response.results:
             results = [answer.result]
-            sample = Sample(began.pop(answer.ref), now, 1, errors_of(results), steps_of(results))
+            sample = CallSample(began.pop(answer.ref), now, 1, errors_of(results), steps_of(results))
             samples.append(sample)
             on_answer(sample)
         room.set()
-    samples += [Sample(then, clock(), 1, ("UNANSWERED",)) for then in began.values()]
+    samples += [CallSample(then, clock(), 1, ("UNANSWERED",)) for then in began.values()]
     return samples
 
 
@@ -113,10 +113,10 @@ def errors_of(results: Sequence[encoder_pb2.EncodeResult | caption_pb2.CaptionRe
     return tuple(str(from_status(one.error).reason) for one in results if one.WhichOneof("outcome") == "error")
 
 
-def steps_of(results: Sequence[encoder_pb2.EncodeResult | caption_pb2.CaptionResult]) -> tuple[Step, ...]:
+def steps_of(results: Sequence[encoder_pb2.EncodeResult | caption_pb2.CaptionResult]) -> tuple[ItemTimes, ...]:
     """Where the time of the good ones went."""
     return tuple(
-        Step(
+        ItemTimes(
             queue_s=one.timings.queue_us / 1e6,
             decode_s=one.timings.preprocess_us / 1e6,
             forward_s=one.timings.compute_us / 1e6,

@@ -15,7 +15,7 @@ SAME_GROUP_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ItemTimes:
     """Where one item's time went in the service, in seconds."""
 
     queue_s: float
@@ -27,7 +27,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class CallSample:
     """One call, or one item of a stream. Times are of one clock, in seconds."""
 
     began: float
@@ -36,7 +36,7 @@ class Sample:
     items: int
     errors: tuple[str, ...] = ()
     """Reasons, one for each item that failed."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ItemTimes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class LoadFigures:
     """One measurement."""
 
     rate: float
@@ -107,7 +107,7 @@ def steady_rate(ends: Sequence[tuple[float, int]]) -> float:
     return sum(count for _, count in ordered[first + 1 :]) / (times[-1] - times[first])
 
 
-def summarize(samples: Sequence[Sample], begin: float, end: float, offered: float | None = None) -> Figures:
+def summarize(samples: Sequence[CallSample], begin: float, end: float, offered: float | None = None) -> LoadFigures:
     """What ended between `begin` and `end` in figures.
 
     Where a service was so slow that nothing did, what ended later counts: better a rough figure than none.
@@ -121,7 +121,7 @@ def summarize(samples: Sequence[Sample], begin: float, end: float, offered: floa
     took_ms = [1000 * (sample.ended - sample.began) for sample in good]
     items = sum(sample.items - len(sample.errors) for sample in good)
     groups = steady_rate([(sample.ended, sample.items - len(sample.errors)) for sample in good])
-    return Figures(
+    return LoadFigures(
         # One group has no time between groups, and a thousand answers a second come in none.
         rate=groups or items / (end - begin),
         latency_ms=_latency(took_ms) if took_ms else None,
@@ -138,7 +138,7 @@ def _latency(took_ms: Sequence[float]) -> Latency:
     return Latency(p50, p95, p99, max(took_ms))
 
 
-def _split(steps: Sequence[Step]) -> Split:
+def _split(steps: Sequence[ItemTimes]) -> Split:
     return Split(
         queue=1000 * statistics.fmean(step.queue_s for step in steps),
         decode=1000 * statistics.fmean(step.decode_s for step in steps),

@@ -7,26 +7,26 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lensmesh_cli.load.figures import Sample, Step
+from lensmesh_cli.load.figures import CallSample, ItemTimes
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LoadAnswer:
     """What one call brought."""
 
     items: int
     errors: tuple[str, ...] = ()
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ItemTimes, ...] = ()
 
 
-Call: TypeAlias = Callable[[], Awaitable[Answer]]
+Call: TypeAlias = Callable[[], Awaitable[LoadAnswer]]
 
 
-async def closed_loop(call: Call, *, concurrency: int, seconds: float) -> list[Sample]:
+async def closed_loop(call: Call, *, concurrency: int, seconds: float) -> list[CallSample]:
     """`concurrency` callers for `seconds`, each sending its next call when it has the answer to its last."""
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
-    samples: list[Sample] = []
+    samples: list[CallSample] = []
 
     async def caller() -> None:
         while (began := clock()) < end:
@@ -38,14 +38,14 @@ async def closed_loop(call: Call, *, concurrency: int, seconds: float) -> list[S
     return samples
 
 
-async def open_loop(call: Call, *, rate: float, seconds: float) -> list[Sample]:
+async def open_loop(call: Call, *, rate: float, seconds: float) -> list[CallSample]:
     """`rate` calls a second at even distances for `seconds`, whether or not answers come; waits for all answers.
 
     A call's time counts from when it was due: a client that cannot keep up makes the figures worse, never better.
     """
     clock = asyncio.get_running_loop().time
     start = clock()
-    samples: list[Sample] = []
+    samples: list[CallSample] = []
 
     async def one(due: float) -> None:
         samples.append(_sample(due, clock, await call()))
@@ -58,5 +58,5 @@ async def open_loop(call: Call, *, rate: float, seconds: float) -> list[Sample]:
     return samples
 
 
-def _sample(began: float, clock: Callable[[], float], answer: Answer) -> Sample:
-    return Sample(began, clock(), answer.items, answer.errors, answer.steps)
+def _sample(began: float, clock: Callable[[], float], answer: LoadAnswer) -> CallSample:
+    return CallSample(began, clock(), answer.items, answer.errors, answer.steps)

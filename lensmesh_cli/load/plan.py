@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lensmesh_cli.load import encoding
-from lensmesh_cli.load.figures import Figures, Sample, summarize
+from lensmesh_cli.load.figures import CallSample, LoadFigures, summarize
 from lensmesh_cli.load.loops import closed_loop, open_loop
 from lensmesh_cli.load.mode import Mode
 
 if TYPE_CHECKING:
     from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceAsyncStub
 
-Press = Callable[["EncoderServiceAsyncStub", Iterator[encoding.Item], float], Awaitable[Sequence[Sample]]]
+Press = Callable[["EncoderServiceAsyncStub", Iterator[encoding.Item], float], Awaitable[Sequence[CallSample]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LoadStep:
     """One measurement. `offered` is the rate of an open loop, None of a closed one."""
 
     name: str
@@ -36,32 +36,32 @@ class Row:
     name: str
     mode: Mode
     concurrency: int
-    figures: Figures
+    figures: LoadFigures
 
 
-def closed_steps(modes: Sequence[Mode], concurrency: Sequence[int], batch: int) -> list[Step]:
+def closed_steps(modes: Sequence[Mode], concurrency: Sequence[int], batch: int) -> list[LoadStep]:
     """Every mode with so many callers; a stream with so many items in flight."""
     steps = []
     for mode in modes:
         for callers in concurrency:
             match mode:
                 case Mode.STREAM:
-                    steps.append(Step(f"stream, {callers} in flight", mode, callers, _stream(callers)))
+                    steps.append(LoadStep(f"stream, {callers} in flight", mode, callers, _stream(callers)))
                 case Mode.BATCH:
                     name = f"batches of {batch}, {_callers(callers)}"
-                    steps.append(Step(name, mode, callers, _closed(callers, batch)))
+                    steps.append(LoadStep(name, mode, callers, _closed(callers, batch)))
                 case Mode.UNARY:
-                    steps.append(Step(f"unary, {_callers(callers)}", mode, callers, _closed(callers, 1)))
+                    steps.append(LoadStep(f"unary, {_callers(callers)}", mode, callers, _closed(callers, 1)))
     return steps
 
 
-def open_steps(rates: Sequence[float]) -> list[Step]:
+def open_steps(rates: Sequence[float]) -> list[LoadStep]:
     """Single items at constant rates."""
-    return [Step(f"unary, {rate:.4g}/s offered", Mode.UNARY, 0, _open(rate), rate) for rate in rates]
+    return [LoadStep(f"unary, {rate:.4g}/s offered", Mode.UNARY, 0, _open(rate), rate) for rate in rates]
 
 
 async def take(
-    step: Step, stub: EncoderServiceAsyncStub, supply: Iterator[encoding.Item], *, seconds: float, warm: float
+    step: LoadStep, stub: EncoderServiceAsyncStub, supply: Iterator[encoding.Item], *, seconds: float, warm: float
 ) -> Row:
     """Do it: `warm` seconds that do not count, then `seconds` that do."""
     clock = asyncio.get_running_loop().time

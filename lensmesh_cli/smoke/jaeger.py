@@ -9,7 +9,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from lensmesh_cli.smoke.mesh import Mesh
+from lensmesh_cli.smoke.mesh import SmokeMesh
 from lensmesh_cli.smoke.report import Broken
 
 # Services send their spans every five seconds by default; collectors gather for some more.
@@ -18,7 +18,7 @@ PAUSE_S = 0.5
 ASK_S = 10.0
 
 
-async def trace(mesh: Mesh) -> str:
+async def trace(mesh: SmokeMesh) -> str:
     """Spans of every service that took part in the ingest. Waits for those still on their way."""
     base = mesh.options.jaeger.rstrip("/")
     wanted = {f"lensmesh-{kind}" for kind in ("router", *mesh.services)}

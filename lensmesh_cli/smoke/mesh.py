@@ -22,7 +22,7 @@ R = TypeVar("R", covariant=True)
 TRACED = "lensmesh-trace-id"
 
 
-class Unary(Protocol[Q, R]):
+class UnaryStub(Protocol[Q, R]):
     """A unary method of an asynchronous stub."""
 
     def __call__(self, request: Q, /, *, timeout: float) -> Awaitable[R]: ...
@@ -48,7 +48,7 @@ def _unique(prefix: str) -> str:
 
 
 @dataclass
-class Mesh:
+class SmokeMesh:
     """To be made on the event loop and closed."""
 
     options: Options
@@ -75,7 +75,7 @@ class Mesh:
         self.captioner = caption_pb2_grpc.CaptionerServiceStub(self.channel)
         self.search = search_pb2_grpc.SearchServiceStub(self.channel)
 
-    async def call(self, method: Unary[Q, R], request: Q) -> R:
+    async def call(self, method: UnaryStub[Q, R], request: Q) -> R:
         """One call with a deadline. Raises LensmeshError."""
         try:
             return await method(request, timeout=self.options.timeout_s)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Grade(StrEnum):
+class StepGrade(StrEnum):
     """How a step ended."""
 
     OK = "ok"
@@ -16,11 +16,11 @@ class Grade(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """One step."""
 
     step: str
-    grade: Grade
+    grade: StepGrade
     seconds: float
     found: str
     look: str = ""

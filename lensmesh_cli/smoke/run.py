@@ -11,20 +11,20 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_cli.console import note
 from lensmesh_cli.smoke.looking import STEPS as LOOK
 from lensmesh_cli.smoke.looking import for_error
-from lensmesh_cli.smoke.mesh import Mesh, Options
-from lensmesh_cli.smoke.report import Broken, Grade, Outcome
-from lensmesh_cli.smoke.steps import STEPS, Step, clean_up
+from lensmesh_cli.smoke.mesh import Options, SmokeMesh
+from lensmesh_cli.smoke.report import Broken, StepGrade, StepOutcome
+from lensmesh_cli.smoke.steps import STEPS, SmokeStep, clean_up
 
 POLL_S = 0.5
 INTERRUPTED = "interrupted"
 DELETE = "lensmesh.search.v1.SearchService/DeleteCollection"
 
 
-async def smoke(options: Options, tell: Callable[[Outcome], None]) -> list[Outcome]:
+async def smoke(options: Options, tell: Callable[[StepOutcome], None]) -> list[StepOutcome]:
     """All outcomes. The first Ctrl-C or SIGTERM lets the step that runs end, skips the rest and cleans up."""
     stop = asyncio.Event()
-    mesh = Mesh(options)
-    outcomes: list[Outcome] = []
+    mesh = SmokeMesh(options)
+    outcomes: list[StepOutcome] = []
     with _signals(stop):
         try:
             await _wait(mesh, stop)
@@ -64,7 +64,7 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
         off()
 
 
-async def _wait(mesh: Mesh, stop: asyncio.Event) -> None:
+async def _wait(mesh: SmokeMesh, stop: asyncio.Event) -> None:
     """Until the mesh is whole, or the time for that is over."""
     first = STEPS[:2]
     end = asyncio.get_running_loop().time() + mesh.options.wait_s
@@ -77,25 +77,25 @@ async def _wait(mesh: Mesh, stop: asyncio.Event) -> None:
             await asyncio.sleep(POLL_S)
 
 
-async def _outcome(step: Step, mesh: Mesh, before: list[Outcome], stop: asyncio.Event) -> Outcome:
+async def _outcome(step: SmokeStep, mesh: SmokeMesh, before: list[StepOutcome], stop: asyncio.Event) -> StepOutcome:
     if stop.is_set():
-        return Outcome(step.name, Grade.SKIP, 0.0, INTERRUPTED)
-    if missing := [one.step for one in before if one.step in step.needs and one.grade is not Grade.OK]:
-        return Outcome(step.name, Grade.SKIP, 0.0, f"needs {missing[0]}")
+        return StepOutcome(step.name, StepGrade.SKIP, 0.0, INTERRUPTED)
+    if missing := [one.step for one in before if one.step in step.needs and one.grade is not StepGrade.OK]:
+        return StepOutcome(step.name, StepGrade.SKIP, 0.0, f"needs {missing[0]}")
     start = asyncio.get_running_loop().time()
 
-    def ended(grade: Grade, found: str, look: str = "") -> Outcome:
-        return Outcome(step.name, grade, asyncio.get_running_loop().time() - start, found, look)
+    def ended(grade: StepGrade, found: str, look: str = "") -> StepOutcome:
+        return StepOutcome(step.name, grade, asyncio.get_running_loop().time() - start, found, look)
 
     try:
-        return ended(Grade.OK, await step.run(mesh))
+        return ended(StepGrade.OK, await step.run(mesh))
     except Broken as broken:
-        return ended(Grade.FAIL, broken.found, broken.look or LOOK[step.name])
+        return ended(StepGrade.FAIL, broken.found, broken.look or LOOK[step.name])
     except LensmeshError as error:
-        return ended(Grade.FAIL, f"{error.message} ({error.reason})", for_error(step.name, error))
+        return ended(StepGrade.FAIL, f"{error.message} ({error.reason})", for_error(step.name, error))
 
 
-async def _leave_nothing(mesh: Mesh) -> Outcome:
+async def _leave_nothing(mesh: SmokeMesh) -> StepOutcome:
     """After a run that did not get to its own delete, or whose delete failed."""
     start = asyncio.get_running_loop().time()
     try:
@@ -105,6 +105,6 @@ async def _leave_nothing(mesh: Mesh) -> Outcome:
         message = f'{{"name": "{mesh.collection}"}}'
         look = f"search and its store; once they answer: grpcurl -d '{message}' {mesh.options.target} {DELETE}"
         found = f"perhaps left behind: {mesh.collection} ({said})"
-        return Outcome("clean-up", Grade.FAIL, asyncio.get_running_loop().time() - start, found, look)
+        return StepOutcome("clean-up", StepGrade.FAIL, asyncio.get_running_loop().time() - start, found, look)
     seconds = asyncio.get_running_loop().time() - start
-    return Outcome("clean-up", Grade.OK, seconds, f"{mesh.collection} is gone")
+    return StepOutcome("clean-up", StepGrade.OK, seconds, f"{mesh.collection} is gone")

@@ -20,7 +20,7 @@ from lensmesh_chassis.channels import lensmesh_services
 from lensmesh_chassis.errors import NotBuilt, NotFound
 from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from lensmesh_cli.smoke.jaeger import trace
-from lensmesh_cli.smoke.mesh import Mesh
+from lensmesh_cli.smoke.mesh import SmokeMesh
 from lensmesh_cli.smoke.report import Broken
 
 NOT_A_ROUTER = "--target: give the router's address, not that of a service behind it"
@@ -28,15 +28,15 @@ KINDS = {"EncoderService": "encoder", "CaptionerService": "caption", "SearchServ
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SmokeStep:
     """`needs`: the steps without which it makes no sense to try."""
 
     name: str
-    run: Callable[[Mesh], Awaitable[str]]
+    run: Callable[[SmokeMesh], Awaitable[str]]
     needs: tuple[str, ...] = ("health",)
 
 
-async def health(mesh: Mesh) -> str:
+async def health(mesh: SmokeMesh) -> str:
     """The router itself."""
     answer = await mesh.call(health_pb2_grpc.HealthStub(mesh.channel).Check, health_pb2.HealthCheckRequest())
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
@@ -46,7 +46,7 @@ async def health(mesh: Mesh) -> str:
     return f"{mesh.options.target} is serving"
 
 
-async def services(mesh: Mesh) -> str:
+async def services(mesh: SmokeMesh) -> str:
     """Every service behind the router."""
     try:
         status = await mesh.call(mesh.router.GetStatus, router_pb2.GetStatusRequest())
@@ -68,7 +68,7 @@ async def services(mesh: Mesh) -> str:
     return ", ".join(good)
 
 
-async def reflection(mesh: Mesh) -> str:
+async def reflection(mesh: SmokeMesh) -> str:
     """What grpcurl and others without stubs need."""
     wanted = {service.full_name for service in lensmesh_services()} | {"grpc.health.v1.Health"}
     request = reflection_pb2.ServerReflectionRequest(list_services="")
@@ -86,7 +86,7 @@ async def reflection(mesh: Mesh) -> str:
     return f"{len(listed)} services listed"
 
 
-async def encode(mesh: Mesh) -> str:
+async def encode(mesh: SmokeMesh) -> str:
     """A text and an image as vectors of one space."""
     options = encoder_pb2.EncodeOptions(data_type=common_pb2.DATA_TYPE_FLOAT32)
     images = encoder_pb2.EncodeImagesRequest(images=[common_pb2.Image(content=mesh.images[0])], options=options)
@@ -104,7 +104,7 @@ async def encode(mesh: Mesh) -> str:
     return f"{image.embedding.dimension} numbers in space {image.embedding.space_id}"
 
 
-async def caption(mesh: Mesh) -> str:
+async def caption(mesh: SmokeMesh) -> str:
     """An image in words."""
     request = caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=mesh.images[0])])
     [result] = (await mesh.call(mesh.captioner.CaptionImages, request)).results
@@ -115,7 +115,7 @@ async def caption(mesh: Mesh) -> str:
     return f'"{result.caption.text}" by {result.caption.model}'
 
 
-async def ingest(mesh: Mesh) -> str:
+async def ingest(mesh: SmokeMesh) -> str:
     """Two images into a collection of this run's own."""
     mesh.wrote = True
     for name, image in zip(mesh.ids, mesh.images, strict=True):
@@ -132,7 +132,7 @@ async def ingest(mesh: Mesh) -> str:
     return f"{len(mesh.ids)} images into {mesh.collection}"
 
 
-async def search(mesh: Mesh) -> str:
+async def search(mesh: SmokeMesh) -> str:
     """By image, by words, and with a filter."""
     image = router_pb2.Query(image=common_pb2.Image(content=mesh.images[0]))
     text = router_pb2.Query(text="a blue square")
@@ -148,13 +148,13 @@ async def search(mesh: Mesh) -> str:
     return f"by image (score {found[0][1]:.4f}), by words, with a filter"
 
 
-async def _hits(mesh: Mesh, request: router_pb2.SearchRequest) -> list[tuple[str, float]]:
+async def _hits(mesh: SmokeMesh, request: router_pb2.SearchRequest) -> list[tuple[str, float]]:
     request.collection, request.limit = mesh.collection, 5
     answer = await mesh.call(mesh.router.Search, request)
     return [(hit.item.id, hit.score) for hit in answer.hits]
 
 
-async def delete(mesh: Mesh) -> str:
+async def delete(mesh: SmokeMesh) -> str:
     """The items, then the collection; and they are gone."""
     ids = search_pb2.IdList(ids=mesh.ids)
     gone = await mesh.call(mesh.search.DeleteItems, search_pb2.DeleteItemsRequest(collection=mesh.collection, ids=ids))
@@ -164,7 +164,7 @@ async def delete(mesh: Mesh) -> str:
     return f"{gone.deleted_count} items and {mesh.collection}"
 
 
-async def clean_up(mesh: Mesh) -> None:
+async def clean_up(mesh: SmokeMesh) -> None:
     """Delete the collection with all that is in it, and see that it is gone."""
     await mesh.call(mesh.search.DeleteCollection, search_pb2.DeleteCollectionRequest(name=mesh.collection))
     try:
@@ -176,13 +176,13 @@ async def clean_up(mesh: Mesh) -> None:
 
 
 STEPS = (
-    Step("health", health, needs=()),
-    Step("services", services),
-    Step("reflection", reflection),
-    Step("encode", encode),
-    Step("caption", caption),
-    Step("ingest", ingest),
-    Step("search", search, needs=("ingest",)),
-    Step("trace", trace, needs=("ingest",)),
-    Step("delete", delete, needs=("ingest",)),
+    SmokeStep("health", health, needs=()),
+    SmokeStep("services", services),
+    SmokeStep("reflection", reflection),
+    SmokeStep("encode", encode),
+    SmokeStep("caption", caption),
+    SmokeStep("ingest", ingest),
+    SmokeStep("search", search, needs=("ingest",)),
+    SmokeStep("trace", trace, needs=("ingest",)),
+    SmokeStep("delete", delete, needs=("ingest",)),
 )

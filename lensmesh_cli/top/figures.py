@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lensmesh_cli.top.looks import SERVICES, Change, Look
+from lensmesh_cli.top.looks import SERVICES, Look, LookDifference
 
 INFRASTRUCTURE = ("grpc.health.", "grpc.reflection.")
 Seconds = float | None
@@ -49,7 +49,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineFigures:
     """One model's queue and device.
 
     `full`: share of the fuller lane's room that is taken; `cached`: share of the items that were answered without the
@@ -90,33 +90,33 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Figures:
+class MeshFigures:
     """One frame."""
 
     processes: list[Process]
     methods: list[Method]
-    engines: list[Engine]
+    engines: list[EngineFigures]
     ingest: Ingest | None
     store: list[Operation]
 
 
-def figures(before: Sequence[Look], after: Sequence[Look]) -> Figures:
+def figures(before: Sequence[Look], after: Sequence[Look]) -> MeshFigures:
     """What happened between two looks. An endpoint that answered only once has no rates yet."""
     first = {look.address: look for look in before if look.samples is not None}
     pairs = [(first.get(look.address, look), look) for look in after if look.samples is not None]
     processes = [
-        _process(after, Change([(first.get(after.address, after), after)]))
+        _process(after, LookDifference([(first.get(after.address, after), after)]))
         if after.samples is not None
         else Process(_was(first, after), after.address, after.failure)
         for after in after
     ]
     by_service = {
-        service: Change([pair for pair in pairs if pair[1].component == service])
+        service: LookDifference([pair for pair in pairs if pair[1].component == service])
         for service in SERVICES
         if any(pair[1].component == service for pair in pairs)
     }
     router, search = by_service.get("router"), by_service.get("search")
-    return Figures(
+    return MeshFigures(
         processes=processes,
         methods=[method for service, change in by_service.items() for method in _methods(service, change)],
         engines=[engine for service, change in by_service.items() for engine in _engines(service, change)],
@@ -129,16 +129,16 @@ def _was(first: dict[str, Look], now: Look) -> str:
     return first[now.address].component if now.address in first else ""
 
 
-def _spread(change: Change, name: str, **labels: str) -> Spread:
+def _spread(change: LookDifference, name: str, **labels: str) -> Spread:
     p50, p95, p99 = (change.quantile(share, name, **labels) for share in (0.5, 0.95, 0.99))
     return Spread(p50, p95, p99)
 
 
-def _services(change: Change, name: str) -> list[str]:
+def _services(change: LookDifference, name: str) -> list[str]:
     return [value for value in change.values(name, "grpc_service") if not value.startswith(INFRASTRUCTURE)]
 
 
-def _calls(change: Change) -> tuple[float, float]:
+def _calls(change: LookDifference) -> tuple[float, float]:
     """Calls and failed calls per second."""
     calls = failed = 0.0
     for service in _services(change, "grpc_server_handled_total"):
@@ -148,7 +148,7 @@ def _calls(change: Change) -> tuple[float, float]:
     return calls, max(0.0, failed)
 
 
-def _process(look: Look, change: Change) -> Process:
+def _process(look: Look, change: LookDifference) -> Process:
     calls, failed = _calls(change)
     services = change.values("lensmesh_health_serving", "service")
     return Process(
@@ -168,7 +168,7 @@ def _process(look: Look, change: Change) -> Process:
     )
 
 
-def _methods(service: str, change: Change) -> list[Method]:
+def _methods(service: str, change: LookDifference) -> list[Method]:
     found = []
     for full_name in _services(change, "grpc_server_started_total"):
         for method in change.values("grpc_server_started_total", "grpc_method"):
@@ -183,7 +183,7 @@ def _methods(service: str, change: Change) -> list[Method]:
     return sorted(found, key=lambda method: -method.calls_per_s)
 
 
-def _engines(service: str, change: Change) -> list[Engine]:
+def _engines(service: str, change: LookDifference) -> list[EngineFigures]:
     found = []
     for model in change.values("lensmesh_engine_queue_items", "model"):
         lanes = change.values("lensmesh_engine_queue_items", "lane")
@@ -192,7 +192,7 @@ def _engines(service: str, change: Change) -> list[Engine]:
         most_items = change.now("lensmesh_engine_queue_limit_items", model=model)
         most_bytes = change.now("lensmesh_engine_queue_limit_bytes", model=model)
         found.append(
-            Engine(
+            EngineFigures(
                 service=service,
                 model=model,
                 items_per_s=change.rate("lensmesh_engine_queue_seconds_count", model=model),
@@ -209,12 +209,12 @@ def _engines(service: str, change: Change) -> list[Engine]:
     return found
 
 
-def _cached(change: Change, model: str) -> float | None:
+def _cached(change: LookDifference, model: str) -> float | None:
     asked = change.rate("lensmesh_cache_requests_total", model=model)
     return 1 - change.rate("lensmesh_cache_requests_total", model=model, outcome="miss") / asked if asked else None
 
 
-def _ingest(change: Change) -> Ingest:
+def _ingest(change: LookDifference) -> Ingest:
     outcomes = change.values("lensmesh_ingest_items_total", "outcome")
     return Ingest(
         items_per_s={outcome: change.rate("lensmesh_ingest_items_total", outcome=outcome) for outcome in outcomes},
@@ -224,7 +224,7 @@ def _ingest(change: Change) -> Ingest:
     )
 
 
-def _operations(change: Change) -> list[Operation]:
+def _operations(change: LookDifference) -> list[Operation]:
     name = "lensmesh_store_operation_seconds"
     return [
         Operation(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-from lensmesh_cli.top.figures import Figures, figures
+from lensmesh_cli.top.figures import MeshFigures, figures
 from lensmesh_cli.top.looks import endpoints_of, look
 
 
@@ -21,7 +21,7 @@ def source(metrics: list[str], data: Path) -> Callable[[], list[str]]:
     return lambda: endpoints_of(data)
 
 
-async def frames(where: Callable[[], list[str]], data: Path, interval_s: float) -> AsyncGenerator[Figures, None]:
+async def frames(where: Callable[[], list[str]], data: Path, interval_s: float) -> AsyncGenerator[MeshFigures, None]:
     """A frame every `interval_s` seconds, without end. Raises NothingAnswers at the start; later such is shown."""
     before = await look(where())
     if not before:

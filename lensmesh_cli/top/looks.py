@@ -70,7 +70,7 @@ def _look(address: str) -> Look:
     return Look(address, component, at, samples)
 
 
-class Change:
+class LookDifference:
     """What happened between two looks at the same endpoints, summed over them."""
 
     def __init__(self, pairs: Sequence[tuple[Look, Look]]) -> None:

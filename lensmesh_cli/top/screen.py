@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.segment import Segment, Segments
 from rich.style import Style
 
-from lensmesh_cli.top.figures import Figures
+from lensmesh_cli.top.figures import MeshFigures
 from lensmesh_cli.top.view import frame
 
 # What terminals send for a key -> lines to move; the whole window for the page keys.
@@ -23,16 +23,16 @@ ENDS = {"g": -(10**6), "\x1b[H": -(10**6), "G": 10**6, "\x1b[F": 10**6}
 QUIT = {"q", "Q"}
 
 
-class Window:
+class ScrollWindow:
     """The lines of the last frame, and which of them are seen."""
 
     def __init__(self, console: Console, interval_s: float) -> None:
         self._console = console
         self._interval_s = interval_s
-        self._figures: Figures | None = None
+        self._figures: MeshFigures | None = None
         self.top = 0
 
-    def show(self, figures: Figures) -> None:
+    def show(self, figures: MeshFigures) -> None:
         """Take the next frame; the place in it stays."""
         self._figures = figures
 
@@ -98,10 +98,10 @@ def split_keys(typed: str) -> list[str]:
     return found
 
 
-async def show(figures: AsyncGenerator[Figures, None], interval_s: float, console: Console) -> None:
+async def show(figures: AsyncGenerator[MeshFigures, None], interval_s: float, console: Console) -> None:
     """Show frames until q is pressed."""
     pressed: asyncio.Queue[str] = asyncio.Queue()
-    window = Window(console, interval_s)
+    window = ScrollWindow(console, interval_s)
     async with aclosing(figures):
         window.show(await anext(figures))
         with (

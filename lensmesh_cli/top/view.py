@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lensmesh_cli.printable import printable
-from lensmesh_cli.top.figures import Engine, Figures, Ingest, Method, Operation, Process, Spread
+from lensmesh_cli.top.figures import EngineFigures, Ingest, MeshFigures, Method, Operation, Process, Spread
 
 _NOTHING = "·"
 WIDE = 1000
@@ -18,7 +18,7 @@ WIDE = 1000
 GAP = 2
 
 
-def frame(figures: Figures, interval_s: float, width: int = WIDE) -> RenderableType:
+def frame(figures: MeshFigures, interval_s: float, width: int = WIDE) -> RenderableType:
     """One frame for a terminal of `width` columns, or for plain text: a narrow one leaves out what matters least."""
     parts: list[RenderableType] = [_processes(figures.processes, interval_s, width)]
     if figures.ingest is not None:
@@ -97,7 +97,7 @@ def _methods(methods: list[Method], width: int) -> Table:
     return _table("Calls", columns, rows, width, words=2, least=("p50", "p99", "p95"))
 
 
-def _engines(engines: list[Engine], width: int) -> Table:
+def _engines(engines: list[EngineFigures], width: int) -> Table:
     columns = ("service", "model", "items/s", "interactive", "bulk", "full", "wait", "batch", "busy", "cached")
     rows = [
         [

@@ -12,7 +12,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.devices import cpu_count
 from lensmesh_inference.images.budget import DecodeBudget
 from lensmesh_inference.images.counts import DecodeCounts
-from lensmesh_inference.images.messages import Answer, Asked, Refused
+from lensmesh_inference.images.messages import DecodeAnswer, DecodeRefusal, DecodeRequest
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.processes import DecodeProcesses
 from lensmesh_inference.images.raster import Pixels, cost_by_pillow
@@ -42,7 +42,7 @@ class CarefulDecoding:
         self._counts = counts or DecodeCounts()
         self._budget = DecodeBudget(memory_bytes)
         self._processes = DecodeProcesses(min(cpu_count(), _MOST_PROCESSES), "pillow", cpu_s=cpu_s, counts=self._counts)
-        self._refused: OrderedDict[bytes, Refused] = OrderedDict()
+        self._refused: OrderedDict[bytes, DecodeRefusal] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -60,7 +60,7 @@ class CarefulDecoding:
         """Of its processes."""
         return self._processes.pids
 
-    def decode(self, content: bytes, asked: Asked, structure: Structure) -> tuple[Answer, Pixels]:
+    def decode(self, content: bytes, asked: DecodeRequest, structure: Structure) -> tuple[DecodeAnswer, Pixels]:
         """Decode one image. Raises what is wrong with it, and IMAGE_TOO_COSTLY, also for one that was so before.
 
         Raises ``NeedsCareError`` where the calling thread is a quick one.
@@ -81,7 +81,7 @@ class CarefulDecoding:
                 return self._processes.decode(content, asked, memory_bytes=cost)
         except InvalidInput as error:
             if error.reason is Reason.IMAGE_TOO_COSTLY:
-                self._remember(key, Refused.of(error))
+                self._remember(key, DecodeRefusal.of(error))
             raise
 
     def give_up(self) -> None:
@@ -100,7 +100,7 @@ class CarefulDecoding:
         # What is too large is refused for that, once its header is read.
         return min(cost, most) if structure.pixels > max_pixels else cost
 
-    def _remember(self, key: bytes, refused: Refused) -> None:
+    def _remember(self, key: bytes, refused: DecodeRefusal) -> None:
         with self._lock:
             self._refused[key] = refused
             if len(self._refused) > _MOST_REFUSED:

@@ -1,8 +1,8 @@
 """A process that decodes images for a service: python -m lensmesh_inference.images.child FD KIND
 
-FD is its end of a socket pair. Asked are a pickled `Asked` and the image's bytes; answered are that it has begun, then
-a pickled `Answer` and, where there are any, the pixels. KIND is "torch" where torch resizes, quickly, or "pillow" where
-the process is to be small. It ends when the other end is closed, however its parent came to its end.
+FD is its end of a socket pair. It gets a pickled `DecodeRequest` and the image's bytes. It answers that it has begun,
+then a pickled `DecodeAnswer` and, where there are any, the pixels. KIND is "torch" where torch resizes, quickly, or
+"pillow" where the process is to be small. It ends when the other end is closed, however its parent came to its end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_inference.images.messages import BEGUN, READY, Answer, Asked, Refused
+from lensmesh_inference.images.messages import BEGUN, READY, DecodeAnswer, DecodeRefusal, DecodeRequest
 
 if TYPE_CHECKING:
     from lensmesh_inference.images.raster import Pixels, Resize
@@ -42,7 +42,7 @@ def main() -> None:
     with contextlib.suppress(EOFError, OSError):
         parent.send_bytes(READY)
         while True:
-            asked: Asked = pickle.loads(parent.recv_bytes())
+            asked: DecodeRequest = pickle.loads(parent.recv_bytes())
             content = parent.recv_bytes()
             parent.send_bytes(BEGUN)
             answer, pixels = _answer(content, asked, resize)
@@ -76,21 +76,21 @@ def _settle(kind: str) -> Resize:
     return resize_by_pillow
 
 
-def _answer(content: bytes, asked: Asked, resize: Resize) -> tuple[Answer, Pixels | None]:
+def _answer(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[DecodeAnswer, Pixels | None]:
     try:
         with _limited(asked):
             return _decode(content, asked, resize)
     except MemoryError:
-        return Answer(overfilled=True), None
+        return DecodeAnswer(overfilled=True), None
     except InvalidInput as error:
         if _from_memory(error):
-            return Answer(overfilled=True), None
-        return Answer(refused=Refused.of(error)), None
+            return DecodeAnswer(overfilled=True), None
+        return DecodeAnswer(refused=DecodeRefusal.of(error)), None
     except Exception:  # noqa: BLE001 - a bug ends no process; the parent raises and logs it
-        return Answer(bug=traceback.format_exc()), None
+        return DecodeAnswer(bug=traceback.format_exc()), None
 
 
-def _decode(content: bytes, asked: Asked, resize: Resize) -> tuple[Answer, Pixels]:
+def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[DecodeAnswer, Pixels]:
     import numpy as np
 
     from lensmesh_inference.images.header import open_image
@@ -104,7 +104,7 @@ def _decode(content: bytes, asked: Asked, resize: Resize) -> tuple[Answer, Pixel
         )
         width, height = decoded.image.size
         whole = np.asarray(decoded.image).reshape(height, width, 3)
-        return Answer((height, width, 3), fully_transparent=decoded.fully_transparent), whole
+        return DecodeAnswer((height, width, 3), fully_transparent=decoded.fully_transparent), whole
     made = make(
         content,
         asked.transform,
@@ -117,7 +117,7 @@ def _decode(content: bytes, asked: Asked, resize: Resize) -> tuple[Answer, Pixel
         heard=_heard,
     )
     shape = (3, asked.transform.height, asked.transform.width)
-    answer = Answer(shape, low_content=made.low_content, fully_transparent=made.fully_transparent)
+    answer = DecodeAnswer(shape, low_content=made.low_content, fully_transparent=made.fully_transparent)
     return answer, made.pixels
 
 
@@ -127,7 +127,7 @@ def _heard() -> int:
 
 
 @contextmanager
-def _limited(asked: Asked) -> Iterator[None]:
+def _limited(asked: DecodeRequest) -> Iterator[None]:
     """Hold to what an image may cost: too much memory raises ``MemoryError``, too long ends the process (SIGPROF)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if asked.memory_bytes:

@@ -15,8 +15,8 @@ from lensmesh_inference.images.content import is_low_content
 from lensmesh_inference.images.counts import DecodeCounts
 from lensmesh_inference.images.header import open_image
 from lensmesh_inference.images.jpeg import part_of
-from lensmesh_inference.images.limits import Costs, ImageLimits
-from lensmesh_inference.images.messages import Asked
+from lensmesh_inference.images.limits import DecodeCosts, ImageLimits
+from lensmesh_inference.images.messages import DecodeRequest
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.pillow import Decoded, decode_opened
 from lensmesh_inference.images.processes import DecodeProcesses
@@ -61,14 +61,14 @@ class ImageDecoder:
     """
 
     def __init__(
-        self, limits: ImageLimits, *, scaled: bool = True, processes: int = 0, costs: Costs | None = None
+        self, limits: ImageLimits, *, scaled: bool = True, processes: int = 0, costs: DecodeCosts | None = None
     ) -> None:
         """With `scaled`, large JPEG images are decoded at a part of their size; with `processes`, what is cheap is
         decoded not in the caller's thread but in as many processes, which are started for the first images."""
         quiet_pillow()
         self._limits = limits
         self._scaled = scaled
-        self._means = _Means(processes, costs or Costs())
+        self._means = _Means(processes, costs or DecodeCosts())
 
     @property
     def threads(self) -> int:
@@ -125,7 +125,7 @@ class ImageDecoder:
         with suppress(NeedsCareError):
             if self._is_quick(content, structure):
                 if self.processes:
-                    asked = Asked(transform, self._limits, field, self._scaled, transparency)
+                    asked = DecodeRequest(transform, self._limits, field, self._scaled, transparency)
                     with means.room(field)(self._cost(structure, transform)):
                         return as_prepared(*means.quick.decode(content, asked, memory_bytes=means.careful.total_bytes))
                 with means.suspects.decoding(content):
@@ -139,7 +139,7 @@ class ImageDecoder:
                         scaled=self._scaled,
                         transparency=transparency,
                     )
-        asked = Asked(transform, self._limits, field, self._scaled, transparency)
+        asked = DecodeRequest(transform, self._limits, field, self._scaled, transparency)
         return as_prepared(*means.careful.decode(content, asked, structure))
 
     def check(self, content: bytes, field: str = "image", *, transparency: Transparency = Transparency.DROP) -> Decoded:
@@ -153,7 +153,7 @@ class ImageDecoder:
                     cost = cost_by_pillow(structure, pil_image.width * pil_image.height)
                     with self._means.room(field)(cost):
                         return decode_opened(pil_image, content, field, transparency)
-        asked = Asked(None, self._limits, field, self._scaled, transparency)
+        asked = DecodeRequest(None, self._limits, field, self._scaled, transparency)
         answer, pixels = self._means.careful.decode(content, asked, structure)
         return Decoded(Image.fromarray(pixels), answer.fully_transparent)
 
@@ -186,7 +186,7 @@ class ImageDecoder:
 class _Means:
     """With what decoders of one family decode."""
 
-    def __init__(self, processes: int, costs: Costs) -> None:
+    def __init__(self, processes: int, costs: DecodeCosts) -> None:
         self.counts = DecodeCounts()
         self.quick = DecodeProcesses(processes, "torch", cpu_s=costs.cpu_s, counts=self.counts)
         self.budget = DecodeBudget(costs.memory_bytes // 3)

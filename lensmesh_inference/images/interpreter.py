@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from lensmesh_inference.images.messages import BEGUN, READY, Answer, Asked
+from lensmesh_inference.images.messages import BEGUN, READY, DecodeAnswer, DecodeRequest
 from lensmesh_inference.images.raster import Pixels
 
 # For a machine that is starting many things at once.
@@ -80,7 +80,7 @@ class Interpreter:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def ask(self, content: bytes, asked: Asked) -> tuple[Answer, Pixels]:
+    def ask(self, content: bytes, asked: DecodeRequest) -> tuple[DecodeAnswer, Pixels]:
         """What it makes of an image. Raises ``LostProcessError``; then nothing may be asked any more."""
         try:
             if not self._ready:
@@ -102,10 +102,10 @@ class Interpreter:
             code = self._code()
             raise LostProcessError(f"code {code}", too_long=code == -signal.SIGPROF) from error
 
-    def _answer(self) -> tuple[Answer, Pixels]:
+    def _answer(self) -> tuple[DecodeAnswer, Pixels]:
         if not any(self._pipe.poll(_TICK_S) for _ in range(self._ticks)):
             raise LostProcessError("no answer", too_long=True)
-        answer: Answer = pickle.loads(self._pipe.recv_bytes())
+        answer: DecodeAnswer = pickle.loads(self._pipe.recv_bytes())
         pixels = np.empty(answer.shape, np.uint8)
         if pixels.size and self._pipe.recv_bytes_into(pixels.data.cast("B")) != pixels.nbytes:
             raise EOFError

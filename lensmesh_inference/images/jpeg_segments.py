@@ -46,7 +46,7 @@ _FIRST_BLOCK: Final = 8 * 1024
 _LARGEST_BLOCK: Final = 128 * 1024
 
 
-class Segment(NamedTuple):
+class JpegSegment(NamedTuple):
     """One marker and what follows it: `content[start:stop]` are its bytes behind the length. `fill` are the bytes
     before its marker that belong to nothing."""
 
@@ -76,7 +76,7 @@ class _Frame(NamedTuple):
 _NO_FRAME: Final = _Frame(0, 0, {}, progressive=False, common=False)
 
 
-def segments(content: bytes) -> Iterator[Segment]:
+def segments(content: bytes) -> Iterator[JpegSegment]:
     """All segments up to the end of the image or of the file; what is behind the end of the image is not looked at.
 
     The compressed data behind each start of scan (0xDA) is passed over.
@@ -95,13 +95,13 @@ def segments(content: bytes) -> Iterator[Segment]:
         marker, start = content[found + 1], found + 2
         fill = 0 if in_scan else found - at
         if marker in _ALONE:
-            yield Segment(marker, start, start, fill)
+            yield JpegSegment(marker, start, start, fill)
             if marker == _END:
                 return
             at, in_scan = start, False
             continue
         length = max(2, int.from_bytes(content[start : start + 2], "big"))
-        yield Segment(marker, start + 2, min(start + length, last + 1), fill)
+        yield JpegSegment(marker, start + 2, min(start + length, last + 1), fill)
         at, in_scan = start + length, marker == _SCAN
         if marker in PROGRESSIVE:
             # Many scans, most of them short.

@@ -20,7 +20,7 @@ class ImageLimits:
 
 
 @dataclass(frozen=True)
-class Costs:
+class DecodeCosts:
     """What decoding may cost a process that serves models."""
 
     memory_bytes: int = 1536 * 1024 * 1024

@@ -16,7 +16,7 @@ BEGUN = b"begun"
 
 
 @dataclass(frozen=True)
-class Asked:
+class DecodeRequest:
     """What is to be made of the image that follows, and what it may cost.
 
     Without a `transform`, the whole image is decoded and answered. Limits of 0 are none: `memory_bytes` are beside what
@@ -33,7 +33,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Refused:
+class DecodeRefusal:
     """An ``InvalidInput`` of one image, which does not survive pickling."""
 
     reason: Reason
@@ -42,7 +42,7 @@ class Refused:
     metadata: dict[str, str]
 
     @classmethod
-    def of(cls, error: InvalidInput) -> Refused:
+    def of(cls, error: InvalidInput) -> DecodeRefusal:
         """As it was raised."""
         return cls(error.reason, error.message, tuple(error.violations), error.metadata)
 
@@ -59,7 +59,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DecodeAnswer:
     """Pixels follow, or the image was refused, or `bug` is the trace of an error that nobody expected.
 
     `shape` is that of the pixels: (3, height, width) of a prepared image, (height, width, 3) of a whole one.
@@ -67,7 +67,7 @@ class Answer:
     """
 
     shape: tuple[int, int, int] = (0, 0, 0)
-    refused: Refused | None = None
+    refused: DecodeRefusal | None = None
     bug: str = ""
     overfilled: bool = False
     low_content: bool = False

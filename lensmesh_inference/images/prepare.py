@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from lensmesh_inference.images.limits import ImageLimits
-from lensmesh_inference.images.messages import Answer
+from lensmesh_inference.images.messages import DecodeAnswer
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.raster import Pixels, Room, anywhere, make
 from lensmesh_inference.images.structure import look
@@ -71,7 +71,7 @@ def prepare(
     return Prepared(torch.from_numpy(made.pixels), made.low_content, made.fully_transparent)
 
 
-def as_prepared(answer: Answer, pixels: Pixels) -> Prepared:
+def as_prepared(answer: DecodeAnswer, pixels: Pixels) -> Prepared:
     """What a decoding process made of an image."""
     return Prepared(torch.from_numpy(pixels), answer.low_content, answer.fully_transparent)
 

@@ -16,7 +16,7 @@ from lensmesh_chassis.errors import InternalFault, InvalidInput, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.counts import DecodeCounts
 from lensmesh_inference.images.interpreter import Interpreter, LostProcessError
-from lensmesh_inference.images.messages import Answer, Asked
+from lensmesh_inference.images.messages import DecodeAnswer, DecodeRequest
 from lensmesh_inference.images.raster import Pixels
 
 Kind: TypeAlias = Literal["torch", "pillow"]
@@ -61,7 +61,7 @@ class DecodeProcesses:
         with self._lock:
             return [process.pid for process in self._all]
 
-    def decode(self, content: bytes, asked: Asked, *, memory_bytes: int) -> tuple[Answer, Pixels]:
+    def decode(self, content: bytes, asked: DecodeRequest, *, memory_bytes: int) -> tuple[DecodeAnswer, Pixels]:
         """Decode one image in one of the processes, within so much memory: the answer and its pixels.
 
         Raises what is wrong with the image, and IMAGE_TOO_COSTLY for one that ended, outlived or overfilled its
@@ -104,7 +104,7 @@ class DecodeProcesses:
         for process in ended:
             process.end()
 
-    def _ask(self, content: bytes, asked: Asked) -> tuple[Answer, Pixels]:
+    def _ask(self, content: bytes, asked: DecodeRequest) -> tuple[DecodeAnswer, Pixels]:
         with self._room:
             process = self._take()
             try:
@@ -143,7 +143,7 @@ class DecodeProcesses:
         self._counts.drop(lines)
         return f"; {lines} lines of its libraries are dropped, the first is: {first}" if lines else ""
 
-    def _refusal(self, lost: LostProcessError, asked: Asked) -> InvalidInput:
+    def _refusal(self, lost: LostProcessError, asked: DecodeRequest) -> InvalidInput:
         self._counts.refuse("time" if lost.too_long else "crashed")
         if lost.too_long:
             text = f"{asked.field} takes more than {self._cpu_s:g} s to decode: encode it again, or scale it down."

@@ -24,7 +24,7 @@ from lensmesh_inference.images.damage import cut, damaged, unsupported
 from lensmesh_inference.images.orientation import TURNS, is_sideways
 from lensmesh_inference.images.tiff_damage import check_segments
 from lensmesh_inference.images.tiff_directories import MAGIC
-from lensmesh_inference.images.tiff_pages import Page, Tag, camera_raw, choose_page, single_page
+from lensmesh_inference.images.tiff_pages import Tag, TiffPage, camera_raw, choose_page, single_page
 from lensmesh_inference.images.tiff_samples import MOST_SEGMENT_BYTES, SampleReader
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -82,7 +82,7 @@ def open_tiff(content: bytes, field: str) -> Image.Image:
         raise unsupported(layout(page), field) from error
 
 
-def _is_misread(page: Page, reader: SampleReader) -> bool:
+def _is_misread(page: TiffPage, reader: SampleReader) -> bool:
     """Whether this is a YCbCr image whose samples Pillow takes for three side by side, though it is not coded so."""
     if page.first(tags.PHOTOMETRIC, 0) != _YCBCR or page.first(tags.COMPRESSION, 1) != 1:
         return False
@@ -93,12 +93,12 @@ def _is_misread(page: Page, reader: SampleReader) -> bool:
     return shared or page.first(tags.PLANAR, 1) == 2
 
 
-def _with_wide_colours(page: Page) -> Page:
+def _with_wide_colours(page: TiffPage) -> TiffPage:
     """The same page with colours of 16 bits: some writers put 8 bits there, and all would be black."""
     colours = page.numbers(tags.COLOUR_MAP)
     if page.first(tags.PHOTOMETRIC, 0) != _PALETTE or not 0 < max(colours, default=0) < 256:
         return page
-    return Page(page | {tags.COLOUR_MAP: Tag(page[tags.COLOUR_MAP].kind, tuple(257 * value for value in colours))})
+    return TiffPage(page | {tags.COLOUR_MAP: Tag(page[tags.COLOUR_MAP].kind, tuple(257 * value for value in colours))})
 
 
 def rare_coding(content: bytes) -> str | None:
@@ -127,7 +127,7 @@ def _built_in() -> frozenset[int]:
     return frozenset(known)
 
 
-def layout(page: Page) -> str:
+def layout(page: TiffPage) -> str:
     """A page's layout in words."""
     depths = " and ".join(sorted({str(bits) for bits in page.bits}))
     number = page.first(tags.SAMPLE_FORMAT, 1)
@@ -144,7 +144,7 @@ class DeepTiff(Image.Image):
 
     format = "TIFF"
 
-    def __init__(self, content: bytes, page: Page, reader: SampleReader, field: str) -> None:
+    def __init__(self, content: bytes, page: TiffPage, reader: SampleReader, field: str) -> None:
         """Raises ``InvalidInput`` for a layout that is not read."""
         super().__init__()
         self._content, self._page, self._reader, self._field = content, page, reader, field
@@ -231,7 +231,7 @@ class DeepTiff(Image.Image):
         return kept if kept.size else some
 
 
-def _number(page: Page, tag: int) -> float | None:
+def _number(page: TiffPage, tag: int) -> float | None:
     """The first value of a tag that holds numbers, or a number as text."""
     value = page[tag].values[0] if tag in page else None
     try:

@@ -17,8 +17,8 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_inference.images import tiff_pages as tags
 from lensmesh_inference.images.damage import cut, damaged
 from lensmesh_inference.images.jpeg import check_jpeg
-from lensmesh_inference.images.tiff_pages import Page, Tag, finish
-from lensmesh_inference.images.tiff_samples import SampleReader, Segment
+from lensmesh_inference.images.tiff_pages import Tag, TiffPage, finish
+from lensmesh_inference.images.tiff_samples import SampleReader, TiffSegment
 
 _UNCODED, _FAX4, _OLD_JPEG, _JPEG, _PACKED = 1, 4, 6, 7, 32773
 _DEFLATE: Final = frozenset({8, 32946})
@@ -35,7 +35,7 @@ _NO_CODE: Final = bytes(3)
 _MORE: Final = bytes(range(37, 251, 7)) * 4
 
 
-def check_segments(content: bytes, page: Page, reader: SampleReader, channels: int, field: str) -> None:
+def check_segments(content: bytes, page: TiffPage, reader: SampleReader, channels: int, field: str) -> None:
     """Raise ``InvalidInput`` (IMAGE_TRUNCATED, IMAGE_UNDECODABLE) for a page of which some pixels are not there.
 
     Looked at are strips or tiles that hold the first `channels`. Unpacks what is compressed, a megabyte at a time.
@@ -57,7 +57,7 @@ def check_segments(content: bytes, page: Page, reader: SampleReader, channels: i
             raise cut(content, field) if ends else damaged(field, f"strip or tile {one.number}: {why}")
 
 
-def _why(data: bytes, coding: int, one: Segment, page: Page, tables: bytes) -> str:
+def _why(data: bytes, coding: int, one: TiffSegment, page: TiffPage, tables: bytes) -> str:
     """Why a strip or tile does not hold its pixels; empty: it does, as far as can be told."""
     if not data:
         return "it is empty"
@@ -79,7 +79,7 @@ def _why(data: bytes, coding: int, one: Segment, page: Page, tables: bytes) -> s
     return ""
 
 
-def _tables(page: Page) -> bytes:
+def _tables(page: TiffPage) -> bytes:
     """Segments that stand before each strip's own; their marks of beginning and end are left out."""
     values = page[_JPEG_TABLES].values if _JPEG_TABLES in page else ()
     return bytes(values)[2:].removesuffix(b"\xff\xd9")
@@ -99,7 +99,7 @@ def _of_deflate(data: bytes, least: int) -> str:
     return "it goes on behind its rows" if count > least and not inflate.eof else ""
 
 
-def _fax(data: bytes, one: Segment, page: Page) -> bytes:
+def _fax(data: bytes, one: TiffSegment, page: TiffPage) -> bytes:
     """The lines of a strip in one of the fax codings."""
     numbers = {tag: page[tag] for tag in _FAX_TAGS if tag in page}
     values = {tags.WIDTH: one.width, tags.HEIGHT: one.height, tags.ROWS_PER_STRIP: one.height, tags.BITS: 1}

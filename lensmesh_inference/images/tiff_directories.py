@@ -26,7 +26,7 @@ WIDTH, HEIGHT, BITS, STRIPS, SAMPLES, TILES = 256, 257, 258, 273, 277, 324
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 13: 4, 16: 8, 17: 8}
 
 
-class Directory(dict[int, tuple[int, ...]]):
+class TiffDirectory(dict[int, tuple[int, ...]]):
     """The first few values of each of one page's tags that holds integers, by the tag's number; and in `counts`, how
     many each has."""
 
@@ -46,7 +46,7 @@ class Directory(dict[int, tuple[int, ...]]):
         return self.get(_SUB_PAGES, ()) if reduced else ()
 
 
-def directories(content: bytes) -> Iterator[Directory]:
+def directories(content: bytes) -> Iterator[TiffDirectory]:
     """One page after the other, `MOST_PAGES` at most, each read once, and behind each page what lies below it. Raises
     ``TooComplexError``."""
     order = "<" if content.startswith(b"II") else ">"
@@ -69,19 +69,19 @@ def directories(content: bytes) -> Iterator[Directory]:
         return
 
 
-def _directory(content: bytes, at: int, order: str, tags: Count, *, big: bool) -> tuple[Directory, int]:
+def _directory(content: bytes, at: int, order: str, tags: Count, *, big: bool) -> tuple[TiffDirectory, int]:
     """The page whose tags begin there, and where they end."""
     head, entry, inline = ("Q", 20, 8) if big else ("I", 12, 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, at)
     at += 8 if big else 2
-    directory = Directory()
+    directory = TiffDirectory()
     for place in range(at, min(at + entry * count, len(content)), entry):
         tags.add()
         _read_tag(content, place, order, head, inline, directory)
     return directory, at + entry * count
 
 
-def _read_tag(content: bytes, place: int, order: str, head: str, inline: int, directory: Directory) -> None:
+def _read_tag(content: bytes, place: int, order: str, head: str, inline: int, directory: TiffDirectory) -> None:
     tag, kind, count = struct.unpack_from(f"{order}HH{head}", content, place)
     size = _SIZES.get(kind, 0)
     directory.counts.setdefault(tag, count)

@@ -89,7 +89,7 @@ class Tag:
     values: tuple[Any, ...]
 
 
-class Page(dict[int, Tag]):
+class TiffPage(dict[int, Tag]):
     """The tags of one page that are of interest here, by their numbers."""
 
     def first(self, tag: int, default: int) -> int:
@@ -133,7 +133,7 @@ class Reader:
         self._big = content[2:4] in (b"+\0", b"\0+")
         self._tags = 0
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> Iterator[TiffPage]:
         """The pages in the file's order, up to 64 of them; those behind damage are not told."""
         at, seen = self._number("Q" if self._big else "I", 8 if self._big else 4), set[int]()
         while at and at not in seen and len(seen) < _MOST_PAGES:
@@ -143,19 +143,19 @@ class Reader:
                 return
             yield page
 
-    def page(self, at: int) -> tuple[Page | None, int]:
+    def page(self, at: int) -> tuple[TiffPage | None, int]:
         """The page whose directory begins there, and where the next one does; None: there is none."""
         count = self._number("Q" if self._big else "H", at)
         start, size = at + (8 if self._big else 2), 20 if self._big else 12
         if not count or start + count * size > len(self._content) or self._tags + count > _MOST_TAGS:
             return None, 0
         self._tags += count
-        page = Page()
+        page = TiffPage()
         for place in range(start, start + count * size, size):
             self._read_tag(place, page)
         return page, self._number("Q" if self._big else "I", start + count * size)
 
-    def _read_tag(self, place: int, page: Page) -> None:
+    def _read_tag(self, place: int, page: TiffPage) -> None:
         letter, inline = ("Q", 8) if self._big else ("I", 4)
         number, kind, count = struct.unpack_from(f"{self._order}HH{letter}", self._content, place)
         if number not in _READ or number in page or kind not in _KINDS or not count:
@@ -173,7 +173,7 @@ class Reader:
         return struct.unpack_from(self._order + letter, self._content, at)[0] if at + size <= len(self._content) else 0
 
 
-def choose_page(content: bytes) -> Page | None:
+def choose_page(content: bytes) -> TiffPage | None:
     """Return the first page that declares itself neither reduced nor a mask; where there is none, such a page below the
     first that is no mask, of which it is a thumbnail; else that one; None: there is no page."""
     reader, second = Reader(content), None

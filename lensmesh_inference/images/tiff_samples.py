@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from lensmesh_inference.images import tiff_pages as tags
-from lensmesh_inference.images.tiff_pages import Page, Tag, finish
+from lensmesh_inference.images.tiff_pages import Tag, TiffPage, finish
 
 Samples: TypeAlias = npt.NDArray[Any]
 
@@ -41,7 +41,7 @@ class Part:
     channel: int
 
 
-class Segment(NamedTuple):
+class TiffSegment(NamedTuple):
     """A strip or tile: its place in the file, its size in pixels, and the bytes that it is at least, unpacked."""
 
     number: int
@@ -55,7 +55,7 @@ class Segment(NamedTuple):
 class SampleReader:
     """Reads one page's samples, part by part; its `problem` tells why it cannot, or is empty."""
 
-    def __init__(self, content: bytes, page: Page) -> None:
+    def __init__(self, content: bytes, page: TiffPage) -> None:
         self._content = content
         self._page = page
         self.width, self.height = page.first(tags.WIDTH, 0), page.first(tags.HEIGHT, 0)
@@ -106,14 +106,14 @@ class SampleReader:
         """Whether the page is one strip or tile."""
         return len(self._offsets) == 1
 
-    def segments(self, channels: int) -> Iterator[Segment]:
+    def segments(self, channels: int) -> Iterator[TiffSegment]:
         """All strips or tiles that hold the first `channels`."""
         columns, rows = -(-self.width // self._across), -(-self.height // self._down)
         for plane in range(min(self._planes, channels)):
             for place in range(columns * rows):
                 number, height = place + plane * columns * rows, self._rows_of(place // columns)
                 least = self._least_bytes(height)
-                yield Segment(number, self._offsets[number], self._lengths[number], self._across, height, least)
+                yield TiffSegment(number, self._offsets[number], self._lengths[number], self._across, height, least)
 
     def _least_bytes(self, height: int) -> int:
         """Bytes of so many rows, unpacked."""

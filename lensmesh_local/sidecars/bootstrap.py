@@ -6,7 +6,7 @@ from typing import Any
 
 from lensmesh_local.sidecars.clusters import beside, replicas
 from lensmesh_local.sidecars.listeners import edge_listener, egress_listener, inbound_listener, metrics_listener
-from lensmesh_local.sidecars.model import Place, Sidecar
+from lensmesh_local.sidecars.model import HostPort, Sidecar
 
 _ADMIN = "admin"
 
@@ -50,7 +50,7 @@ def bootstrap(sidecar: Sidecar) -> dict[str, Any]:
     return tree
 
 
-def _own_pages(admin: Place | str) -> dict[str, Any]:
+def _own_pages(admin: HostPort | str) -> dict[str, Any]:
     return {
         "name": _ADMIN,
         "type": "STATIC",
@@ -62,7 +62,7 @@ def _own_pages(admin: Place | str) -> dict[str, Any]:
     }
 
 
-def _address(place: Place | str) -> dict[str, Any]:
+def _address(place: HostPort | str) -> dict[str, Any]:
     if isinstance(place, str):
         return {"pipe": {"path": place}}
     return {"socket_address": {"address": place.host, "port_value": place.port}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from lensmesh_local.sidecars.model import Place, Sidecar
+from lensmesh_local.sidecars.model import HostPort, Sidecar
 from lensmesh_local.sidecars.routes import contract
 from lensmesh_local.sidecars.secrets import client_side
 
@@ -29,12 +29,12 @@ def http2(**more: Any) -> dict[str, Any]:
     }
 
 
-def beside(name: str, place: Place) -> dict[str, Any]:
+def beside(name: str, place: HostPort) -> dict[str, Any]:
     """The one service that this Envoy stands beside, in plain text over the loopback."""
     return {**_cluster(name, (place,)), "circuit_breakers": _breakers()}
 
 
-def replicas(name: str, service: str, places: tuple[Place, ...], sidecar: Sidecar, identity: str) -> dict[str, Any]:
+def replicas(name: str, service: str, places: tuple[HostPort, ...], sidecar: Sidecar, identity: str) -> dict[str, Any]:
     """Every replica of `service`: those that say SERVING and do not fail again and again get calls."""
     cluster = _cluster(name, places)
     cluster |= {
@@ -76,7 +76,7 @@ def replicas(name: str, service: str, places: tuple[Place, ...], sidecar: Sideca
     return cluster
 
 
-def _cluster(name: str, places: tuple[Place, ...]) -> dict[str, Any]:
+def _cluster(name: str, places: tuple[HostPort, ...]) -> dict[str, Any]:
     named = any(not _is_address(place.host) for place in places)
     endpoints = [
         {"endpoint": {"address": {"socket_address": {"address": place.host, "port_value": place.port}}}}

@@ -6,7 +6,7 @@ from typing import Any
 
 from lensmesh_local.sidecars import routes
 from lensmesh_local.sidecars.clusters import http2
-from lensmesh_local.sidecars.model import Edge, Egress, Inbound, Place, Sidecar
+from lensmesh_local.sidecars.model import Edge, Egress, HostPort, Inbound, Sidecar
 from lensmesh_local.sidecars.secrets import public_side, server_side
 
 _FILTERS = "type.googleapis.com/envoy.extensions.filters."
@@ -56,7 +56,7 @@ def edge_listener(sidecar: Sidecar, edge: Edge) -> dict[str, Any]:
     return _listener(name, edge.listen, chain)
 
 
-def metrics_listener(listen: Place, cluster: str) -> dict[str, Any]:
+def metrics_listener(listen: HostPort, cluster: str) -> dict[str, Any]:
     """Two of Envoy's own pages, and none of those that change it."""
     paths = [
         {"match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
@@ -66,7 +66,7 @@ def metrics_listener(listen: Place, cluster: str) -> dict[str, Any]:
     return _listener("metrics", listen, {"filters": [_http("metrics", paths, logged=False)]}, for_everybody=False)
 
 
-def _listener(name: str, listen: Place, chain: dict[str, Any], *, for_everybody: bool = True) -> dict[str, Any]:
+def _listener(name: str, listen: HostPort, chain: dict[str, Any], *, for_everybody: bool = True) -> dict[str, Any]:
     made = {
         "name": name,
         "address": {"socket_address": {"address": listen.host, "port_value": listen.port}},

@@ -16,7 +16,7 @@ from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_local.process import Spec, StartError
 from lensmesh_local.sidecars.bootstrap import bootstrap
 from lensmesh_local.sidecars.certificates import Authority, Files
-from lensmesh_local.sidecars.model import CALLS, EGRESS, INBOUND, Egress, Inbound, Place, Sidecar, Trust
+from lensmesh_local.sidecars.model import CALLS, EGRESS, INBOUND, Egress, HostPort, Inbound, Sidecar, Trust
 from lensmesh_local.sidecars.ports import Reserved
 from lensmesh_local.sidecars.secrets import secret_files
 
@@ -36,8 +36,8 @@ class LocalSidecars:
         self._reserved = Reserved()
         self._trust = Trust()
         self._authority = Authority()
-        self._inbound: dict[str, Place] = {}
-        self._egress: dict[str, Place] = {}
+        self._inbound: dict[str, HostPort] = {}
+        self._egress: dict[str, HostPort] = {}
 
     @property
     def client(self) -> ChannelSecurity:
@@ -84,7 +84,7 @@ class LocalSidecars:
     def address(self, service: str) -> str:
         """ "host:port" where the service's Envoy takes mutual TLS."""
         place = self._inbound[service]
-        return str(Place({"0.0.0.0": LOCAL, "::": "::1"}.get(place.host, place.host), place.port))
+        return str(HostPort({"0.0.0.0": LOCAL, "::": "::1"}.get(place.host, place.host), place.port))
 
     def settings(self, service: str) -> dict[str, str]:
         """What the service is told: it calls its neighbours through its Envoy."""
@@ -100,7 +100,7 @@ class LocalSidecars:
             name=service,
             certificates=str(self._folder(service)),
             configuration=str(folder),
-            inbound=Inbound(service, self._inbound[service], Place.parse(own), self._trust.callers(service)),
+            inbound=Inbound(service, self._inbound[service], HostPort.parse(own), self._trust.callers(service)),
             egress=tuple(
                 Egress(called, self._egress[called], (self._inbound[called],), self._trust.id(called))
                 for called in CALLS[service]
@@ -137,7 +137,7 @@ def write(sidecar: Sidecar, folder: Path) -> Path:
     return configuration
 
 
-async def _answers(place: Place) -> bool:
+async def _answers(place: HostPort) -> bool:
     host = {"0.0.0.0": LOCAL, "::": "::1"}.get(place.host, place.host)
     with contextlib.suppress(OSError):
         _, writer = await asyncio.open_connection(host, place.port)

@@ -37,14 +37,14 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostPort:
     """A host and a port. The host is an address or a name; a name may have several addresses."""
 
     host: str
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> Place:
+    def parse(cls, text: str) -> HostPort:
         """From "host:port"."""
         host, _, port = text.rpartition(":")
         return cls(host.strip("[]"), int(port))
@@ -58,8 +58,8 @@ class Inbound:
     """Calls from outside to the service beside this Envoy."""
 
     service: str
-    listen: Place
-    to: Place
+    listen: HostPort
+    to: HostPort
     """Where the service takes plain text."""
     callers: tuple[str, ...]
     """SPIFFE ids that may call; nobody else gets through the handshake."""
@@ -70,8 +70,8 @@ class Egress:
     """Calls of the service beside this Envoy to another service of the mesh."""
 
     service: str
-    listen: Place
-    replicas: tuple[Place, ...]
+    listen: HostPort
+    replicas: tuple[HostPort, ...]
     """The other Envoys' inbound places."""
     identity: str
     """SPIFFE id that every replica must show; "" for plain text."""
@@ -81,8 +81,8 @@ class Egress:
 class Edge:
     """Calls from outside the mesh with plain TLS, balanced over the routers."""
 
-    listen: Place
-    routers: tuple[Place, ...]
+    listen: HostPort
+    routers: tuple[HostPort, ...]
     identity: str
     """SPIFFE id of the routers' Envoys; "" where routers take plain text."""
     connection_age_s: int = 60
@@ -103,9 +103,9 @@ class Sidecar:
     edge: Edge | None = None
     edge_certificates: str = ""
     """Folder of the certificate that the edge shows to the world; public.yaml leads there."""
-    admin: Place | str | None = None
+    admin: HostPort | str | None = None
     """Envoy's own pages, for this machine alone: a port of the loopback, or the path of a unix socket."""
-    metrics: Place | None = None
+    metrics: HostPort | None = None
     """Prometheus' figures at /stats/prometheus, and readiness at /ready."""
     max_connections: int = 10_000
     """Of callers from elsewhere; those beside this Envoy and those who ask for its metrics are let in all the same."""

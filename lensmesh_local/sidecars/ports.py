@@ -6,7 +6,7 @@ import socket
 from typing import Self
 
 from lensmesh_chassis.process.addresses import ListenAddress, explain_bind_failure
-from lensmesh_local.sidecars.model import Place
+from lensmesh_local.sidecars.model import HostPort
 
 
 class Reserved:
@@ -19,7 +19,7 @@ class Reserved:
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
 
-    def take(self, host: str, port: int) -> Place:
+    def take(self, host: str, port: int) -> HostPort:
         """That port, or a free one for 0. Raises Unavailable with the reason and the fix where it is taken."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         if port:
@@ -34,7 +34,7 @@ class Reserved:
             held.close()
             raise explain_bind_failure(ListenAddress(host, port), "--port") from error
         self._sockets.append(held)
-        return Place(host, int(held.getsockname()[1]))
+        return HostPort(host, int(held.getsockname()[1]))
 
     def _refuse_where_somebody_listens(self, family: int, host: str, port: int) -> None:
         """Two Envoys would share it, each taking a part of the calls."""

@@ -13,7 +13,7 @@ from lensmesh_chassis.telemetry.logging import get_logger
 from search_svc.postgres.addresses import READS_ONLY, servers
 from search_svc.postgres.connecting import Connector
 from search_svc.postgres.faults import Collision, translated
-from search_svc.postgres.migrations import Ready, prepare, schema_version
+from search_svc.postgres.migrations import PreparedDatabase, prepare, schema_version
 from search_svc.postgres.pool import Pool
 from search_svc.postgres.steps import STEPS
 from search_svc.refusals import read_only, too_late, unavailable
@@ -54,7 +54,7 @@ class Database:
         self._stalls = Stalls(idle_s)
         self._watch: asyncpg.Connection | None = None
         self._has_transaction_timeout = False
-        self.ready: Ready | None = None
+        self.ready: PreparedDatabase | None = None
         self.write_trouble: LensmeshError | None = None
         """Why writes fail while reads work: the database is read-only, or its disk is full. None: they work."""
 

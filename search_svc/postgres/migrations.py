@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from search_svc.postgres.steps import Step
+from search_svc.postgres.steps import MigrationStep
 from search_svc.store import StoreRefused
 
 # Any number that no other program on the same database is likely to lock.
@@ -15,7 +15,7 @@ MIN_PGVECTOR = (0, 8)
 
 
 @dataclass(frozen=True)
-class Ready:
+class PreparedDatabase:
     """What a prepared database is: versions as people write them, and the schema that the extension lies in."""
 
     server: str
@@ -23,7 +23,7 @@ class Ready:
     vector_schema: str
 
 
-async def prepare(connection: asyncpg.Connection, steps: Sequence[Step]) -> Ready:
+async def prepare(connection: asyncpg.Connection, steps: Sequence[MigrationStep]) -> PreparedDatabase:
     """Creates or updates schema and extension; changes nothing where all is there.
 
     Raises:
@@ -53,7 +53,7 @@ async def prepare(connection: asyncpg.Connection, steps: Sequence[Step]) -> Read
         raise StoreRefused("the extension vector was dropped from the database: run CREATE EXTENSION vector")
     if tuple(int(part) for part in row["extversion"].split(".")[:2]) < MIN_PGVECTOR:
         raise StoreRefused(f"pgvector {row['extversion']} is too old: run ALTER EXTENSION vector UPDATE (0.8 or newer)")
-    return Ready(server, row["extversion"], row["nspname"])
+    return PreparedDatabase(server, row["extversion"], row["nspname"])
 
 
 async def schema_version(connection: asyncpg.Connection) -> int:
@@ -68,7 +68,7 @@ async def schema_version(connection: asyncpg.Connection) -> int:
     return int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM lensmesh.schema_version"))
 
 
-async def _migrate(connection: asyncpg.Connection, steps: Sequence[Step]) -> None:
+async def _migrate(connection: asyncpg.Connection, steps: Sequence[MigrationStep]) -> None:
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         # Asked again: another process may have done it while this one waited.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from search_svc.candidates import SIZES, Candidate, first, page
+from search_svc.candidates import SIZES, FoundItem, first, page
 from search_svc.model import Collection, Hit, Hits
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.reading import read_keys
@@ -42,12 +42,12 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
     """The nearest items in the transaction of the caller, whose settings are `scan_settings`."""
     near = await _near(connection, collection, query)
 
-    async def by_index(count: int) -> list[Candidate]:
+    async def by_index(count: int) -> list[FoundItem]:
         if not query.hnsw_ef and count > SIZES[0]:
             await connection.execute(_look_at(min(count, MAX_EF)))
         return await _by_index(connection, collection, query, near, count)
 
-    async def exactly(count: int) -> list[Candidate]:
+    async def exactly(count: int) -> list[FoundItem]:
         return await _exactly(connection, collection, query, near, count)
 
     exact = query.exact or query.space.hnsw is None
@@ -118,7 +118,7 @@ def _parts(collection: Collection, query: Query, near: _Near) -> _Parts:
 
 async def _exactly(
     connection: asyncpg.Connection, collection: Collection, query: Query, near: _Near, count: int
-) -> list[Candidate]:
+) -> list[FoundItem]:
     """The nearest of all items, best first, equal scores by id."""
     parts = _parts(collection, query, near)
     limit = parts.parameters.add(count, "bigint")
@@ -138,12 +138,12 @@ async def _exactly(
         f"{scored} ORDER BY score DESC, id LIMIT {limit}",
         *parts.parameters.values,
     )
-    return [Candidate(row["key"], row["id"], row["score"]) for row in rows]
+    return [FoundItem(row["key"], row["id"], row["score"]) for row in rows]
 
 
 async def _by_index(
     connection: asyncpg.Connection, collection: Collection, query: Query, near: _Near, count: int
-) -> list[Candidate]:
+) -> list[FoundItem]:
     """The nearest items as the index finds them: vectors first, then all items that have one of these.
 
     So the items of a vector that only some of them are needed of are chosen by their ids.
@@ -169,4 +169,4 @@ async def _by_index(
         """,
         *parts.parameters.values,
     )
-    return [Candidate(row["key"], row["id"], row["score"]) for row in rows]
+    return [FoundItem(row["key"], row["id"], row["score"]) for row in rows]

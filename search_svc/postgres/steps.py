@@ -138,7 +138,7 @@ END $$;
 
 
 @dataclass(frozen=True)
-class Step:
+class MigrationStep:
     """What leads from version - 1 to version."""
 
     version: int
@@ -147,7 +147,9 @@ class Step:
 
 
 STEPS = (
-    Step(1, "collections, and what filters ask of metadata", _FIRST),
-    Step(2, "what tells a collection from its successor, and images of low content", _SECOND),
-    Step(3, "each distinct vector once; lists in lists and years beyond 9999 as the contract reads them", _THIRD),
+    MigrationStep(1, "collections, and what filters ask of metadata", _FIRST),
+    MigrationStep(2, "what tells a collection from its successor, and images of low content", _SECOND),
+    MigrationStep(
+        3, "each distinct vector once; lists in lists and years beyond 9999 as the contract reads them", _THIRD
+    ),
 )

@@ -15,8 +15,8 @@ from search_svc.model import (
     FieldIndex,
     Hits,
     Item,
+    ItemPage,
     Items,
-    Page,
     Upserted,
     View,
 )
@@ -112,7 +112,7 @@ class PostgresStore:
         view: View,
         max_bytes: int,
         timeout_s: float,
-    ) -> Page:
+    ) -> ItemPage:
         parameters = Parameters()
         condition = "TRUE" if filter is None else Predicate(collection.definition, parameters).sql(filter)
         statement = (
@@ -121,11 +121,11 @@ class PostgresStore:
             f" ORDER BY i.id LIMIT {parameters.add(count + 1, 'bigint')}"
         )
 
-        async def work(connection: asyncpg.Connection) -> Page:
+        async def work(connection: asyncpg.Connection) -> ItemPage:
             keys = [(row["key"], row["id"]) for row in await connection.fetch(statement, *parameters.values)]
             items = await reading.read_keys(connection, collection, keys[:count], view=view, max_bytes=max_bytes)
             more = items.cut or len(keys) > count
-            return Page(items.items, items.items[-1].id if more else None)
+            return ItemPage(items.items, items.items[-1].id if more else None)
 
         return await self._with(collection, work, timeout_s)
 

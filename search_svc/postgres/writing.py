@@ -8,7 +8,7 @@ import asyncpg
 
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits, check_merged
-from search_svc.model import Change, Collection, Item, Outcome, Upserted
+from search_svc.model import Change, Collection, Item, ItemOutcome, Upserted
 from search_svc.postgres.faults import collision
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, members_table, vectors_table
@@ -49,7 +49,7 @@ async def upsert(
     for item in items:
         row = written.get(item.id)
         if row is not None and row["created"]:
-            results.append(Upserted(item.id, Outcome.CREATED, now))
+            results.append(Upserted(item.id, ItemOutcome.CREATED, now))
             continue
         changes = tuple(
             change
@@ -57,9 +57,9 @@ async def upsert(
             if (keys[item.id] in touched if change is Change.VECTORS else row is not None and row[change.value])
         )
         if row is None and not changes:
-            results.append(Upserted(item.id, Outcome.UNCHANGED, times[item.id]))
+            results.append(Upserted(item.id, ItemOutcome.UNCHANGED, times[item.id]))
         else:
-            results.append(Upserted(item.id, Outcome.UPDATED, now, changes))
+            results.append(Upserted(item.id, ItemOutcome.UPDATED, now, changes))
     return results
 
 

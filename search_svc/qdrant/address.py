@@ -16,7 +16,7 @@ LOCAL_FORM = "qdrant+local:FOLDER"
 
 
 @dataclass(frozen=True)
-class Server:
+class QdrantAddress:
     """A server's gRPC port. `prefix` begins the names of all collections made there, as a database's name would."""
 
     host: str
@@ -39,7 +39,7 @@ def is_qdrant(url: str) -> bool:
     return url.partition(":")[0] in SCHEMES
 
 
-def parse_address(url: str) -> Server | Folder:
+def parse_address(url: str) -> QdrantAddress | Folder:
     """What a store URL of Qdrant names; whether it is one, `is_qdrant` tells.
 
     Raises:
@@ -63,7 +63,7 @@ def parse_address(url: str) -> Server | Folder:
     prefix = parts.path.strip("/") or DEFAULT_PREFIX
     if len(prefix) > _MAX_PREFIX or not _PREFIX_CHARS.issuperset(prefix):
         raise ValueError(f"has a prefix that is not 1 to {_MAX_PREFIX} of a-z, A-Z, 0-9, - and _: write {SERVER_FORM}")
-    return Server(
+    return QdrantAddress(
         host=f"[{host}]" if ":" in host else host,
         port=port,
         tls=parts.scheme == "qdrants",

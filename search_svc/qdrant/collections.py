@@ -8,7 +8,7 @@ from qdrant_client import AsyncQdrantClient
 from search_svc.definitions import check_same
 from search_svc.model import Collection, CountedCollection, Definition
 from search_svc.qdrant import registry
-from search_svc.qdrant.faults import Gone, translated
+from search_svc.qdrant.faults import CollectionGone, translated
 from search_svc.qdrant.layout import Tuning, new_key, payload_indexes, vector_params
 
 # Longest time to take back what a call that failed had begun.
@@ -64,7 +64,7 @@ async def page(client: AsyncQdrantClient, prefix: str, *, after: str, count: int
     for collection in await registry.everything(client, prefix):
         if collection.definition.name > after and len(found) < count:
             # One that is gone by now is none.
-            with suppress(Gone), translated():
+            with suppress(CollectionGone), translated():
                 found.append(await counted(client, collection))
     return found
 
@@ -77,7 +77,7 @@ async def remove(client: AsyncQdrantClient, prefix: str, name: str) -> int:
     try:
         with translated():
             count = (await client.count(collection.key, exact=True)).count
-    except Gone:
+    except CollectionGone:
         # Another removes it, or one that did so died between the two steps.
         count = 0
     # The name first: what is found is whole.

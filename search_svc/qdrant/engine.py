@@ -16,7 +16,7 @@ from qdrant_client.connection import header_adder_async_interceptor
 
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
-from search_svc.qdrant.address import Folder, Server
+from search_svc.qdrant.address import Folder, QdrantAddress
 from search_svc.qdrant.faults import translated
 from search_svc.refusals import too_late
 from search_svc.store import StoreRefused
@@ -41,7 +41,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Engine(Protocol):
+class QdrantEngine(Protocol):
     """Runs work on a client. Work only ever waits for the client."""
 
     @property
@@ -75,7 +75,7 @@ class Remote:
 
     local = False
 
-    def __init__(self, address: Server, security: ChannelSecurity, tracer_provider: Any | None = None) -> None:
+    def __init__(self, address: QdrantAddress, security: ChannelSecurity, tracer_provider: Any | None = None) -> None:
         self._address = address
         self._security = security
         self._tracer_provider = tracer_provider
@@ -207,7 +207,9 @@ class Local:
             self._lock = None
 
 
-def make_engine(address: Server | Folder, security: ChannelSecurity, tracer_provider: Any | None) -> Engine:
+def make_engine(
+    address: QdrantAddress | Folder, security: ChannelSecurity, tracer_provider: Any | None
+) -> QdrantEngine:
     """The way to an address; nothing is connected yet."""
     return Local(address) if isinstance(address, Folder) else Remote(address, security, tracer_provider)
 

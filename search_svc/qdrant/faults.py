@@ -35,7 +35,7 @@ _REASONS = {
 }
 
 
-class Gone(Exception):  # noqa: N818 - a state, read as a sentence where it is caught
+class CollectionGone(Exception):  # noqa: N818 - a state, read as a sentence where it is caught
     """The Qdrant collection that a call names is not there."""
 
 
@@ -45,7 +45,7 @@ class There(Exception):  # noqa: N818 - as above
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What the client raises inside comes out as `Gone`, `There` or a domain error; a bug outside Qdrant as it is."""
+    """Raise what the client raises inside as `CollectionGone`, `There` or a domain error, bugs of ours as they are."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -53,7 +53,7 @@ def translated() -> Iterator[None]:
         if _FULL.search(error.details() or ""):
             raise store_full() from None
         if code is Code.NOT_FOUND:
-            raise Gone from None
+            raise CollectionGone from None
         # Older servers call a name that is taken an invalid argument.
         if code is Code.ALREADY_EXISTS or (
             code is Code.INVALID_ARGUMENT and "already exists" in (error.details() or "")
@@ -74,7 +74,7 @@ def translated() -> Iterator[None]:
     except ValueError as error:
         # Local mode says so in words alone.
         if _LOCAL_GONE.fullmatch(str(error)):
-            raise Gone from None
+            raise CollectionGone from None
         if _LOCAL_THERE.fullmatch(str(error)):
             raise There from None
         raise

@@ -14,7 +14,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from search_svc.definitions import definition_from_json, definition_to_json
 from search_svc.model import Collection, Definition
-from search_svc.qdrant.faults import Gone, There, translated
+from search_svc.qdrant.faults import CollectionGone, There, translated
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.predicates import any_of
 from search_svc.store import StoreRefused
@@ -27,7 +27,7 @@ STRONG = models.WriteOrdering.STRONG
 
 
 @dataclass(frozen=True)
-class Step:
+class RegistryStep:
     """What leads from version - 1 to version, given the client and the prefix.
 
     Several processes may do it at once, and one that died may have done half: done again, it must end the same.
@@ -49,10 +49,10 @@ async def _make_registry(client: AsyncQdrantClient, prefix: str) -> None:
 
 
 # A step that was released is never changed: what is new comes as the next one.
-STEPS = (Step(1, "the collection of collections", _make_registry),)
+STEPS = (RegistryStep(1, "the collection of collections", _make_registry),)
 
 
-async def prepare(client: AsyncQdrantClient, prefix: str, steps: Sequence[Step]) -> None:
+async def prepare(client: AsyncQdrantClient, prefix: str, steps: Sequence[RegistryStep]) -> None:
     """Brings the schema up to date; changes nothing where it is.
 
     Raises:
@@ -95,7 +95,7 @@ async def add(client: AsyncQdrantClient, prefix: str, key: str, definition: Defi
     there = await find(client, prefix, definition.name)
     if there is None:
         # Removed by another in the moment between.
-        raise Gone
+        raise CollectionGone
     return there
 
 
@@ -125,7 +125,7 @@ async def _read(client: AsyncQdrantClient, prefix: str, name: str) -> dict[str, 
     try:
         with translated():
             records = await client.retrieve(prefix, [point_id(name)], with_payload=True)
-    except Gone:
+    except CollectionGone:
         return None
     return records[0].payload if records else None
 

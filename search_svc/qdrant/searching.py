@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
-from search_svc.candidates import Candidate, first, page
+from search_svc.candidates import FoundItem, first, page
 from search_svc.model import Collection, Hit, Hits, Numbers
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import vector_of
@@ -32,7 +32,7 @@ async def search(
     condition = but_not(chosen, *itself)
     numbers = _unit(vector)
 
-    async def nearest(count: int, *, exact: bool) -> list[Candidate]:
+    async def nearest(count: int, *, exact: bool) -> list[FoundItem]:
         answer = await client.query_points(
             collection.key,
             query=numbers,
@@ -45,15 +45,15 @@ async def search(
         )
         # Told as float32: what is equal there is a tie.
         return [
-            Candidate(0, point.payload["id"], min(max(float(np.float32(point.score)), -1.0), 1.0))
+            FoundItem(0, point.payload["id"], min(max(float(np.float32(point.score)), -1.0), 1.0))
             for point in answer.points
             if point.payload
         ]
 
-    async def by_index(count: int) -> list[Candidate]:
+    async def by_index(count: int) -> list[FoundItem]:
         return await nearest(count, exact=False)
 
-    async def exactly(count: int) -> list[Candidate]:
+    async def exactly(count: int) -> list[FoundItem]:
         return sorted(await _with_ties(nearest, count), key=lambda each: each.order)[:count]
 
     exact = query.exact or local or query.space.hnsw is None
@@ -67,10 +67,10 @@ async def search(
 
 
 class _Nearest(Protocol):
-    async def __call__(self, count: int, *, exact: bool) -> list[Candidate]: ...
+    async def __call__(self, count: int, *, exact: bool) -> list[FoundItem]: ...
 
 
-async def _with_ties(nearest: _Nearest, wanted: int) -> list[Candidate]:
+async def _with_ties(nearest: _Nearest, wanted: int) -> list[FoundItem]:
     """The best of all, with everything that scores like the last one: which of those is in is decided by their ids."""
     count = wanted + 1
     while True:

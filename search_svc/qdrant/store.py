@@ -21,14 +21,14 @@ from search_svc.model import (
     FieldIndex,
     Hits,
     Item,
+    ItemPage,
     Items,
-    Page,
     Upserted,
     View,
 )
 from search_svc.qdrant import collections, facets, reading, registry, searching, writing
-from search_svc.qdrant.engine import Engine
-from search_svc.qdrant.faults import Gone, There
+from search_svc.qdrant.engine import QdrantEngine
+from search_svc.qdrant.faults import CollectionGone, There
 from search_svc.qdrant.layout import Tuning, point_id
 from search_svc.qdrant.predicates import compile_filter
 from search_svc.refusals import no_collection, unavailable
@@ -55,13 +55,13 @@ class QdrantStore:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: QdrantEngine,
         *,
         prefix: str,
         tuning: Tuning,
         hnsw_ef: int,
         connect_s: float,
-        steps: Sequence[registry.Step] = registry.STEPS,
+        steps: Sequence[registry.RegistryStep] = registry.STEPS,
     ) -> None:
         self._engine = engine
         self._prefix = prefix
@@ -153,12 +153,12 @@ class QdrantStore:
         view: View,
         max_bytes: int,
         timeout_s: float,
-    ) -> Page:
+    ) -> ItemPage:
         chosen = None if filter is None else compile_filter(filter)
         # Qdrant begins at an offset, and we behind it.
         offset = str(uuid.UUID(int=_position(after).int + 1)) if after else None
 
-        async def work(client: AsyncQdrantClient) -> Page:
+        async def work(client: AsyncQdrantClient) -> ItemPage:
             records, more = await client.scroll(
                 collection.key,
                 scroll_filter=chosen,
@@ -169,8 +169,8 @@ class QdrantStore:
             ids = [record.payload["id"] for record in records if record.payload]
             items = await reading.read_ids(client, collection, ids, view=view, max_bytes=max_bytes)
             if items.cut:
-                return Page(items.items, self.position(items.items[-1].id))
-            return Page(items.items, None if more is None else str(records[-1].id))
+                return ItemPage(items.items, self.position(items.items[-1].id))
+            return ItemPage(items.items, None if more is None else str(records[-1].id))
 
         return await self._with(collection, work, timeout_s)
 
@@ -240,14 +240,14 @@ class QdrantStore:
                 return await self._engine.run(work, timeout_s=self._connect_s)
         except DeadlineExceeded:
             raise unavailable("Qdrant does not answer") from None
-        except Gone:
+        except CollectionGone:
             raise unavailable("Qdrant is not prepared, or lost its collections") from None
 
     async def _with(self, collection: Collection, work: Work[T], timeout_s: float) -> T:
         """Work on one collection."""
         try:
             return await self._engine.run(work, timeout_s=timeout_s)
-        except Gone:
+        except CollectionGone:
             self._known.pop(collection.definition.name, None)
             raise StaleCollection from None
 
@@ -257,7 +257,7 @@ class QdrantStore:
         for _ in range(_ATTEMPTS):
             try:
                 return await self._engine.run(work, timeout_s=deadline - asyncio.get_running_loop().time())
-            except (Gone, There):
+            except (CollectionGone, There):
                 continue
         raise unavailable("Qdrant is not prepared, or lost its collections")
 

@@ -13,8 +13,8 @@ import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
 from search_svc.metadata import MetadataLimits, check_merged, merged, same_json
-from search_svc.model import ROUNDING, Change, Collection, Item, Outcome, StoredItem, Upserted, View
-from search_svc.qdrant.engine import Engine
+from search_svc.model import ROUNDING, Change, Collection, Item, ItemOutcome, StoredItem, Upserted, View
+from search_svc.qdrant.engine import QdrantEngine
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import from_record, to_point
 from search_svc.qdrant.reading import PIECE, read_points
@@ -29,7 +29,7 @@ _TICK = timedelta(microseconds=1)
 
 async def upsert(
     client: AsyncQdrantClient,
-    engine: Engine,
+    engine: QdrantEngine,
     collection: Collection,
     items: Sequence[Item],
     merge: MetadataLimits | None,
@@ -49,7 +49,7 @@ async def upsert(
             old = None if record is None else from_record(record, collection.definition, View.FULL)
             result, created = _judged(item, old, now)
             results.append(result)
-            if result.outcome is not Outcome.UNCHANGED:
+            if result.outcome is not ItemOutcome.UNCHANGED:
                 waiting.append(_Change(item, created, result.update_time))
                 size += waiting[-1].size
             if size > _WRITE_BYTES or len(waiting) == _WRITE_ITEMS:
@@ -90,7 +90,9 @@ class _Change:
         return 8 * len(self.item.metadata) + sum(4 * len(vector) for vector in self.item.vectors.values())
 
 
-async def _write(client: AsyncQdrantClient, engine: Engine, collection: Collection, changes: Sequence[_Change]) -> None:
+async def _write(
+    client: AsyncQdrantClient, engine: QdrantEngine, collection: Collection, changes: Sequence[_Change]
+) -> None:
     if not changes:
         return
 
@@ -107,12 +109,12 @@ async def _write(client: AsyncQdrantClient, engine: Engine, collection: Collecti
 def _judged(item: Item, old: StoredItem | None, now: datetime) -> tuple[Upserted, datetime]:
     """What becomes of an item, and since when it is there."""
     if old is None or old.create_time is None or old.update_time is None:
-        return Upserted(item.id, Outcome.CREATED, now), now
+        return Upserted(item.id, ItemOutcome.CREATED, now), now
     changes = tuple(_changes(item, old))
     if not changes and item.low_content == old.low_content:
-        return Upserted(item.id, Outcome.UNCHANGED, old.update_time), old.create_time
+        return Upserted(item.id, ItemOutcome.UNCHANGED, old.update_time), old.create_time
     # Later than before, whatever the clock of the one that wrote it.
-    return Upserted(item.id, Outcome.UPDATED, max(now, old.update_time + _TICK), changes), old.create_time
+    return Upserted(item.id, ItemOutcome.UPDATED, max(now, old.update_time + _TICK), changes), old.create_time
 
 
 def _changes(item: Item, old: StoredItem) -> Iterator[Change]:

@@ -173,7 +173,7 @@ def merges_metadata(policy: search_pb2.MetadataPolicy.ValueType) -> bool:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ItemReading:
     """How items come back, checked."""
 
     view: View
@@ -181,7 +181,7 @@ class Reading:
     readable: bool
 
 
-def read_options(options: search_pb2.ReadOptions) -> Reading:
+def read_options(options: search_pb2.ReadOptions) -> ItemReading:
     """How items come back.
 
     Raises:
@@ -198,10 +198,10 @@ def read_options(options: search_pb2.ReadOptions) -> Reading:
             f"read.data_type is {options.data_type}: use FLOAT32 or FLOAT16",
             field="read.data_type",
         )
-    return Reading(view, options.data_type, options.readable)
+    return ItemReading(view, options.data_type, options.readable)
 
 
-def write_item(item: StoredItem, definition: Definition, reading: Reading, message: search_pb2.Item) -> None:
+def write_item(item: StoredItem, definition: Definition, reading: ItemReading, message: search_pb2.Item) -> None:
     """Fills a message with as much of an item as was read."""
     message.id = item.id
     for named in definition.spaces:

@@ -10,7 +10,7 @@ from search_svc.settings import SearchSettings
 from search_svc.store import Query
 from search_svc.wire.filters import read_filter
 from search_svc.wire.findings import Findings
-from search_svc.wire.items import Reading, check_id, write_item
+from search_svc.wire.items import ItemReading, check_id, write_item
 from search_svc.wire.pages import Room, read_count, too_large
 from search_svc.wire.vectors import read_vector
 
@@ -19,7 +19,7 @@ _MAX_EF = 1_000
 
 
 def read_search(
-    request: search_pb2.SearchRequest, definition: Definition, reading: Reading, settings: SearchSettings
+    request: search_pb2.SearchRequest, definition: Definition, reading: ItemReading, settings: SearchSettings
 ) -> Query:
     """A checked search.
 
@@ -98,7 +98,7 @@ def _near(leg: search_pb2.SearchLeg, space: NamedSpace) -> tuple[Numbers | None,
 
 
 def write_hits(
-    hits: Hits, leg_name: str, definition: Definition, reading: Reading, max_message_bytes: int
+    hits: Hits, leg_name: str, definition: Definition, reading: ItemReading, max_message_bytes: int
 ) -> search_pb2.SearchResponse:
     """The answer to one search.
 

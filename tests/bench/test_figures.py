@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lensmesh_cli.load.figures import Sample, Step, percentile, steady_rate, summarize
+from lensmesh_cli.load.figures import CallSample, ItemTimes, percentile, steady_rate, summarize
 
 
 def test_percentiles_lie_between_neighbours() -> None:
@@ -42,13 +42,13 @@ def test_too_little_has_no_rate() -> None:
 
 
 def test_a_summary_counts_what_ended_inside_the_window() -> None:
-    step = Step(queue_s=0.2, decode_s=0.01, forward_s=0.5, batch=16, cached=False)
+    step = ItemTimes(queue_s=0.2, decode_s=0.01, forward_s=0.5, batch=16, cached=False)
     samples = [
-        Sample(0.0, 0.9, 1, steps=(step,)),
-        *(Sample(1.0 + number, 2.0 + number, 1, steps=(step,)) for number in range(4)),
-        Sample(1.0, 3.5, 2, errors=("QUEUE_FULL",), steps=(step,)),
-        Sample(1.0, 3.6, 1, errors=("DEADLINE_EXCEEDED",)),
-        Sample(5.0, 99.0, 1, steps=(step,)),
+        CallSample(0.0, 0.9, 1, steps=(step,)),
+        *(CallSample(1.0 + number, 2.0 + number, 1, steps=(step,)) for number in range(4)),
+        CallSample(1.0, 3.5, 2, errors=("QUEUE_FULL",), steps=(step,)),
+        CallSample(1.0, 3.6, 1, errors=("DEADLINE_EXCEEDED",)),
+        CallSample(5.0, 99.0, 1, steps=(step,)),
     ]
     found = summarize(samples, 1.0, 6.0)
     assert found.items == 5
@@ -62,30 +62,30 @@ def test_a_summary_counts_what_ended_inside_the_window() -> None:
 
 
 def test_cached_answers_are_told() -> None:
-    step = Step(queue_s=0, decode_s=0, forward_s=0, batch=0, cached=True)
-    assert summarize([Sample(0, 1, 2, steps=(step, step))], 0, 2).cached == 2
+    step = ItemTimes(queue_s=0, decode_s=0, forward_s=0, batch=0, cached=True)
+    assert summarize([CallSample(0, 1, 2, steps=(step, step))], 0, 2).cached == 2
 
 
 def test_answers_without_groups_are_counted_over_the_window() -> None:
     # Two calls that rode in one batch, and nothing else: not 64 items in three milliseconds.
-    pair = [Sample(0.0, 5.0, 32), Sample(0.0, 5.003, 32)]
+    pair = [CallSample(0.0, 5.0, 32), CallSample(0.0, 5.003, 32)]
     assert summarize(pair, 1.0, 11.0).rate == 6.4
-    quick = [Sample(0.001 * number, 0.001 * number + 0.01, 1) for number in range(10_000)]
+    quick = [CallSample(0.001 * number, 0.001 * number + 0.01, 1) for number in range(10_000)]
     assert summarize(quick, 1.0, 9.0).rate == pytest.approx(1000, rel=0.01)
     # One hiccup near the end makes no groups of them.
-    late = [Sample(0.0, sample.ended + (0.008 if sample.ended > 8.9 else 0.0), 1) for sample in quick]
+    late = [CallSample(0.0, sample.ended + (0.008 if sample.ended > 8.9 else 0.0), 1) for sample in quick]
     assert summarize(late, 1.0, 9.0).rate == pytest.approx(1000, rel=0.01)
 
 
 def test_a_service_too_slow_for_the_window_has_a_rough_rate() -> None:
-    late = summarize([Sample(0.0, 8.0, 16)], 1.0, 6.0)
+    late = summarize([CallSample(0.0, 8.0, 16)], 1.0, 6.0)
     assert (late.items, late.rate) == (16, 2)
-    one_batch = summarize([Sample(0.0, 4.0, 16), Sample(2.0, 8.0, 16)], 1.0, 6.0)
+    one_batch = summarize([CallSample(0.0, 4.0, 16), CallSample(2.0, 8.0, 16)], 1.0, 6.0)
     assert (one_batch.items, one_batch.rate) == (16, 3.2)
     assert summarize([], 0.0, 1.0).rate == 0
 
 
 def test_nothing_answered_is_no_latency() -> None:
-    found = summarize([Sample(0, 1, 1, errors=("UNAVAILABLE",))], 0, 2)
+    found = summarize([CallSample(0, 1, 1, errors=("UNAVAILABLE",))], 0, 2)
     assert (found.rate, found.latency_ms, found.split_ms) == (0, None, None)
     assert math.isfinite(found.rate)

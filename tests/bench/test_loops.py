@@ -10,19 +10,19 @@ import pytest
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_cli.load import encoding, supply
-from lensmesh_cli.load.loops import Answer, closed_loop, open_loop
+from lensmesh_cli.load.loops import LoadAnswer, closed_loop, open_loop
 
 
 async def test_a_closed_loop_has_so_many_calls_at_a_time() -> None:
     running, most = 0, 0
 
-    async def call() -> Answer:
+    async def call() -> LoadAnswer:
         nonlocal running, most
         running += 1
         most = max(most, running)
         await asyncio.sleep(0.01)
         running -= 1
-        return Answer(2)
+        return LoadAnswer(2)
 
     samples = await closed_loop(call, concurrency=5, seconds=0.2)
     assert most == 5
@@ -34,13 +34,13 @@ async def test_an_open_loop_does_not_wait_for_answers() -> None:
     answered = asyncio.Event()
     calls = 0
 
-    async def call() -> Answer:
+    async def call() -> LoadAnswer:
         nonlocal calls
         calls += 1
         if calls == 20:
             answered.set()
         await answered.wait()
-        return Answer(1)
+        return LoadAnswer(1)
 
     # Were it to wait for the first answer, this would never end.
     samples = await asyncio.wait_for(open_loop(call, rate=100, seconds=0.2), 60)
@@ -50,10 +50,10 @@ async def test_an_open_loop_does_not_wait_for_answers() -> None:
 
 
 async def test_an_open_loop_counts_from_when_a_call_was_due() -> None:
-    async def call() -> Answer:
+    async def call() -> LoadAnswer:
         # The client itself is held up: calls that were due meanwhile waited all the same.
         time.sleep(0.05)  # noqa: ASYNC251 - it is the loop that is held up
-        return Answer(1)
+        return LoadAnswer(1)
 
     samples = await open_loop(call, rate=100, seconds=0.1)
     assert max(sample.ended - sample.began for sample in samples) > 0.2

@@ -11,17 +11,17 @@ from bench.machine import this_machine
 from bench.measure import Case, Results, Spread, in_turn, read_figures
 from bench.stage import Options
 from bench.worker import Worker, WorkerError
-from lensmesh_cli.load.figures import Figures, Latency
+from lensmesh_cli.load.figures import Latency, LoadFigures
 
 
-def figures_of(rate: float) -> Figures:
-    return Figures(rate=rate, latency_ms=Latency(1, 2, 3, 4), items=10)
+def figures_of(rate: float) -> LoadFigures:
+    return LoadFigures(rate=rate, latency_ms=Latency(1, 2, 3, 4), items=10)
 
 
 def case(key: str, order: list[str], rates: list[float]) -> Case:
     left = iter(rates)
 
-    async def measure(seconds: float, warm: float) -> Figures:
+    async def measure(seconds: float, warm: float) -> LoadFigures:
         assert (seconds, warm) == (2, 1)
         order.append(key)
         return figures_of(next(left))
@@ -54,7 +54,7 @@ async def test_a_ratio_compares_within_a_round() -> None:
 
 
 async def test_a_case_that_fails_is_told_and_the_others_go_on() -> None:
-    async def breaks(seconds: float, warm: float) -> Figures:
+    async def breaks(seconds: float, warm: float) -> LoadFigures:
         raise WorkerError("the peer ended\nits log")
 
     order: list[str] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lensmesh_cli.demo.figures import Figures, caption_accuracy, time_shares
+from lensmesh_cli.demo.figures import DemoFigures, caption_accuracy, time_shares
 from lensmesh_cli.demo.samples import draw_scenes, own_images
 from lensmesh_client import Caption, IngestResult, Timings
 from tests.support.meshes import draw_images, lensmesh
@@ -79,7 +79,7 @@ def test_batches_are_shared_out_and_transactions_counted_once() -> None:
 
 
 def test_what_counts_as_good() -> None:
-    assert Figures(images=1).good
-    assert not Figures(images=1, errors=1).good
-    assert Figures(recall_at_1=0.97, caption_accuracy=0.99).good
-    assert not Figures(recall_at_1=0.5, caption_accuracy=0.99).good
+    assert DemoFigures(images=1).good
+    assert not DemoFigures(images=1, errors=1).good
+    assert DemoFigures(recall_at_1=0.97, caption_accuracy=0.99).good
+    assert not DemoFigures(recall_at_1=0.5, caption_accuracy=0.99).good

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lensmesh_cli import checks
-from lensmesh_cli.checks import Finding, Grade
+from lensmesh_cli.checks import Finding, Severity
 from tests.support.meshes import lensmesh
 
 
@@ -27,7 +27,7 @@ def test_a_port_in_use_is_named() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         found = checks.ports(Path(), port)
-    assert found.grade is Grade.WARN
+    assert found.grade is Severity.WARN
     assert str(port) in found.found
     assert "--free-ports" in found.fix
 
@@ -35,8 +35,8 @@ def test_a_port_in_use_is_named() -> None:
 def test_a_folder_that_cannot_hold_data(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    assert checks.disk(tmp_path, 0).grade is Grade.OK
-    assert checks.disk(file / "below", 0).grade is Grade.FAIL
+    assert checks.disk(tmp_path, 0).grade is Severity.OK
+    assert checks.disk(file / "below", 0).grade is Severity.FAIL
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "qdrant", "qdrants"])
@@ -46,9 +46,9 @@ def test_a_store_of_ones_own_is_asked(monkeypatch: pytest.MonkeyPatch, scheme: s
         listening.listen()
         port = listening.getsockname()[1]
         monkeypatch.setenv("LENSMESH_SEARCH_STORE_URL", f"{scheme}://:very-secret@127.0.0.1:{port}/x")
-        assert checks.database(Path(), 0) == Finding("database", Grade.OK, f"{scheme}, of your own")
+        assert checks.database(Path(), 0) == Finding("database", Severity.OK, f"{scheme}, of your own")
     found = checks.database(Path(), 0)
-    assert found.grade is Grade.FAIL
+    assert found.grade is Severity.FAIL
     assert f"127.0.0.1:{port}" in found.found
     assert "very-secret" not in found.found + found.fix
 
@@ -57,11 +57,11 @@ def test_stores_that_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     file = tmp_path / "file"
     file.write_text("")
     monkeypatch.setenv("LENSMESH_SEARCH_STORE_URL", f"qdrant+local:{tmp_path / 'new' / 'folder'}")
-    assert checks.database(Path(), 0).grade is Grade.OK
+    assert checks.database(Path(), 0).grade is Severity.OK
     for url in ("mysql://:very-secret@host", f"qdrant+local:{file}", "qdrant://:very-secret@host:port"):
         monkeypatch.setenv("LENSMESH_SEARCH_STORE_URL", url)
         found = checks.database(Path(), 0)
-        assert (found.grade, bool(found.fix)) == (Grade.FAIL, True)
+        assert (found.grade, bool(found.fix)) == (Severity.FAIL, True)
         assert "very-secret" not in found.found + found.fix
 
 
@@ -78,5 +78,5 @@ def test_a_check_that_breaks_is_a_finding() -> None:
         raise RuntimeError("unheard of")
 
     found = strange(Path(), 0)
-    assert (found.name, found.grade) == ("strange", Grade.FAIL)
+    assert (found.name, found.grade) == ("strange", Severity.FAIL)
     assert "unheard of" in found.found

@@ -19,7 +19,7 @@ from lensmesh_cli.disk import Disk
 from lensmesh_cli.ingest.journal import Journal
 from lensmesh_cli.ingest.metadata import Metadata
 from lensmesh_cli.ingest.report import Report
-from lensmesh_cli.ingest.run import Run
+from lensmesh_cli.ingest.run import FolderIngest
 from lensmesh_cli.progress import Bar
 from lensmesh_cli.sources import Walk
 from lensmesh_client import Caption, IngestItem, IngestResult, Limits, MeshStatus, Outcome
@@ -92,7 +92,7 @@ class Folder:
         self.mesh.sent.clear()
         with Disk() as disk, Journal(self.journal, print, keep=keep) as journal:
             walk, about = Walk([self.images], disk), Metadata(None)
-            run = Run(walk, disk, about, journal, {"captions": captions, "collection": "c"})
+            run = FolderIngest(walk, disk, about, journal, {"captions": captions, "collection": "c"})
             with Bar(Console(file=io.StringIO()), "ingest", 0) as bar:
                 asyncio.run(run.ingest(self.mesh, self.mesh, bar))  # type: ignore[arg-type]  # a client to it
             if run.complete:

@@ -9,8 +9,8 @@ import pytest
 
 from lensmesh_chassis.files import NotReadableError, TooLargeError, read_file
 from lensmesh_cli.disk import Disk
-from lensmesh_cli.reading import Known, Ready, Refused, fingerprint, read_files
-from lensmesh_cli.sources import Found
+from lensmesh_cli.reading import Known, ReadFile, UnreadableFile, fingerprint, read_files
+from lensmesh_cli.sources import ImageFile
 
 
 def fifo(path: Path) -> None:
@@ -53,11 +53,11 @@ def test_a_file_that_is_none_fails_alone_and_says_why(tmp_path: Path, kind: str)
         (tmp_path / name).write_bytes(b"good")
     make(tmp_path / "m.jpg")
     with Disk(20) as disk:
-        first, bad, last = read_files((Found(tmp_path / f"{name}.jpg") for name in "amz"), disk, 1000)
-    assert isinstance(first, Ready)
-    assert isinstance(last, Ready)
+        first, bad, last = read_files((ImageFile(tmp_path / f"{name}.jpg") for name in "amz"), disk, 1000)
+    assert isinstance(first, ReadFile)
+    assert isinstance(last, ReadFile)
     assert first.data == last.data == b"good"
-    assert isinstance(bad, Refused)
+    assert isinstance(bad, UnreadableFile)
     assert says in bad.message
     assert bad.reason in {"IMAGE_MISSING", "IMAGE_TOO_LARGE"}
 
@@ -102,22 +102,22 @@ def test_a_known_file_is_looked_at_and_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"one")
     with Disk() as disk:
-        [read] = read_files([Found(path)], disk, 1000)
-        assert isinstance(read, Ready)
+        [read] = read_files([ImageFile(path)], disk, 1000)
+        assert isinstance(read, ReadFile)
         prints = {read.fingerprint: "the-id"}
 
         def look(place: Path, known: str) -> str:
             assert place == path.resolve()
             return prints.get(known, "")
 
-        [again] = read_files([Found(path)], disk, 1000, lookup=look)
+        [again] = read_files([ImageFile(path)], disk, 1000, lookup=look)
         assert again == Known(path, path.resolve(), "the-id")
         # The same size and the same time of change, put back: still another file.
         facts = path.stat()
         path.write_bytes(b"two")
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-        [changed] = read_files([Found(path)], disk, 1000, lookup=look)
-        assert isinstance(changed, Ready)
+        [changed] = read_files([ImageFile(path)], disk, 1000, lookup=look)
+        assert isinstance(changed, ReadFile)
 
 
 def test_fingerprints_change_with_the_file_and_with_what_is_said() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from lensmesh_chassis.files import NotReadableError
 from lensmesh_cli.disk import MOST_STUCK, Disk
-from lensmesh_cli.sources import SUFFIXES, Found, Problem, Walk, is_image, named_images
+from lensmesh_cli.sources import SUFFIXES, ImageFile, Problem, Walk, is_image, named_images
 from tests.support.meshes import draw_images
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 
 
 def names(walk: Walk, root: Path) -> list[str]:
-    return [each.path.relative_to(root).as_posix() for each in walk if isinstance(each, Found)]
+    return [each.path.relative_to(root).as_posix() for each in walk if isinstance(each, ImageFile)]
 
 
 def fill(root: Path, *paths: str, content: bytes = b"") -> None:
@@ -127,7 +127,7 @@ def test_a_bad_path_is_its_own_problem(tmp_path: Path) -> None:
     with FaultyDisk() as disk:
         disk.closed.add(tmp_path / "closed")
         found = list(Walk([tmp_path, tmp_path / "no.jpg"], disk))
-    assert [each.path.name for each in found if isinstance(each, Found)] == ["a.jpg", "e.jpg"]
+    assert [each.path.name for each in found if isinstance(each, ImageFile)] == ["a.jpg", "e.jpg"]
     assert [each.path.name for each in found if isinstance(each, Problem)] == [
         "gone.jpg",
         "self.jpg",
@@ -140,7 +140,7 @@ def test_the_first_file_comes_before_the_walk_is_over(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", *(f"d{number}/b.jpg" for number in range(50)))
     with FaultyDisk() as disk:
         walk = iter(Walk([tmp_path], disk))
-        assert next(walk) == Found(tmp_path / "a.jpg")
+        assert next(walk) == ImageFile(tmp_path / "a.jpg")
         # The named path is looked at, and its folder listed; no file is looked at for its own sake.
         assert disk.calls == 2
         assert len(list(walk)) == 50

@@ -13,7 +13,7 @@ from lensmesh_cli.console import SafeConsole
 from lensmesh_cli.disk import Disk
 from lensmesh_cli.folders import LocalImages, known, remember
 from lensmesh_cli.hits import name_of
-from lensmesh_cli.page import Page, Section
+from lensmesh_cli.page import ResultPage, Section
 from lensmesh_cli.printable import json_line, printable
 from lensmesh_client import Caption, Hit, IngestItem, SyncClient
 from tests.cli.in_process import User
@@ -86,7 +86,7 @@ def test_search_shows_what_a_stranger_stored(user: User, tmp_path: Path) -> None
 def test_a_page_is_text_wherever_strangers_words_stand() -> None:
     nasty = '"><img src=x onerror=alert(1)>'
     hit = Hit(id=nasty, score=0.5, caption=Caption(nasty), metadata={nasty: nasty}, image_uri=f"http://h/{nasty}")
-    page = Page(nasty, nasty, figures=[(nasty, nasty)], shares=[(nasty, 1.0)], shares_note=nasty)
+    page = ResultPage(nasty, nasty, figures=[(nasty, nasty)], shares=[(nasty, 1.0)], shares_note=nasty)
     page.add(Section(nasty, [hit], nasty), lambda _: None)
     assert "<img" not in page.html()
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from lensmesh_cli.console import SafeConsole
-from lensmesh_cli.top.figures import Engine, Figures, Ingest, Method, Operation, Process, Spread, figures
-from lensmesh_cli.top.looks import Change, Look, Samples, quantile
-from lensmesh_cli.top.screen import Window, split_keys
+from lensmesh_cli.top.figures import EngineFigures, Ingest, MeshFigures, Method, Operation, Process, Spread, figures
+from lensmesh_cli.top.looks import Look, LookDifference, Samples, quantile
+from lensmesh_cli.top.screen import ScrollWindow, split_keys
 from lensmesh_client import SyncClient
 from tests.support.meshes import Mesh, draw_images, environment, lensmesh
 from tests.support.waiting import wait_until
@@ -44,10 +44,10 @@ def test_quantiles_are_those_of_prometheus() -> None:
 
 
 def test_rates_are_per_second_and_a_counter_that_began_anew_counts_from_zero() -> None:
-    assert Change([(counted(10, 100), counted(12, 150))]).rate("calls_total") == 25
-    assert Change([(counted(10, 100), counted(12, 30))]).rate("calls_total", code="OK") == 15
-    assert Change([(counted(10, 100), counted(12, 150))]).rate("calls_total", code="INTERNAL") == 0
-    two = Change([(counted(10, 100), counted(12, 150)), (counted(10, 0), counted(12, 10))])
+    assert LookDifference([(counted(10, 100), counted(12, 150))]).rate("calls_total") == 25
+    assert LookDifference([(counted(10, 100), counted(12, 30))]).rate("calls_total", code="OK") == 15
+    assert LookDifference([(counted(10, 100), counted(12, 150))]).rate("calls_total", code="INTERNAL") == 0
+    two = LookDifference([(counted(10, 100), counted(12, 150)), (counted(10, 0), counted(12, 10))])
     assert two.rate("calls_total") == 30
 
 
@@ -189,17 +189,17 @@ def test_in_a_terminal_it_goes_on_until_it_is_stopped(mesh: Mesh, by_key: bool) 
     assert b"Traceback" not in shown
 
 
-def some_figures() -> Figures:
+def some_figures() -> MeshFigures:
     spread = Spread(0.0123, 0.0456, 1.5)
     services = ("router", "encoder", "caption", "search")
     processes = [
         Process(name, f"127.0.0.1:{50000 + place}", serving=True, calls_per_s=1234.5, memory_bytes=2.5e9, cpu=3.2)
         for place, name in enumerate(services)
     ]
-    return Figures(
+    return MeshFigures(
         [*processes[:3], Process("search", "127.0.0.1:50003", failure="Connection refused")],
         [Method("encoder", f"Method{number}", number, 0, spread) for number in range(30)],
-        [Engine("encoder", "ViT-B-32/laion2b_s34b_b79k", 100, {}, 0.5, 1.5, 12.5, 0.9, 0.1, spread, spread)],
+        [EngineFigures("encoder", "ViT-B-32/laion2b_s34b_b79k", 100, {}, 0.5, 1.5, 12.5, 0.9, 0.1, spread, spread)],
         Ingest({"created": 12.5}, 512, 6.4e7, spread),
         [Operation("upsert_items", 12, 0, spread)],
     )
@@ -207,7 +207,7 @@ def some_figures() -> Figures:
 
 def test_a_small_terminal_shows_what_matters_first_and_scrolls() -> None:
     file = io.StringIO()
-    window = Window(SafeConsole(file=file, width=60, height=15, force_terminal=True, color_system=None), 2.0)
+    window = ScrollWindow(SafeConsole(file=file, width=60, height=15, force_terminal=True, color_system=None), 2.0)
     window.show(some_figures())
 
     def seen() -> list[str]:

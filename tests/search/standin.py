@@ -16,7 +16,7 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc, qdrant_pb2_grpc
 
 from lensmesh_chassis.tls.credentials import ChannelSecurity
-from search_svc.qdrant.address import Server, parse_address
+from search_svc.qdrant.address import QdrantAddress, parse_address
 from search_svc.qdrant.engine import Remote
 from tests.search.edge import EdgeEngine
 
@@ -235,7 +235,7 @@ def _code(message: str) -> grpc.StatusCode:
 async def remove_collections(url: str) -> None:
     """Removes what a test made on a real server."""
     address = parse_address(url)
-    assert isinstance(address, Server)
+    assert isinstance(address, QdrantAddress)
 
     async def work(client: AsyncQdrantClient) -> None:
         for each in (await client.get_collections()).collections:

@@ -22,8 +22,8 @@ from search_svc.model import (
     Hits,
     Hnsw,
     Item,
+    ItemOutcome,
     NamedSpace,
-    Outcome,
     StoredAs,
     StoredItem,
     VectorSpace,
@@ -94,7 +94,7 @@ async def fill(store: Store, items: list[Item]) -> Collection:
     made = (await store.create_collection(mixed(), timeout_s=60)).collection
     await store.delete_matching(made, All(()), timeout_s=60)
     results = await store.upsert(made, items, timeout_s=60)
-    assert [result.outcome for result in results] == [Outcome.CREATED] * len(items)
+    assert [result.outcome for result in results] == [ItemOutcome.CREATED] * len(items)
     return made
 
 
@@ -239,7 +239,7 @@ async def test_items_and_outcomes_agree(stores: Stores) -> None:
                 gone,
             )
         )
-    assert seen[0][0][3] == (items[5].id, Outcome.UNCHANGED)
+    assert seen[0][0][3] == (items[5].id, ItemOutcome.UNCHANGED)
     assert seen[1] == seen[0]
     assert seen[2] == seen[0]
     # Written as it came back: what a vector was is what it is.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from search_svc.app import make_store
-from search_svc.candidates import Candidate, first, page
+from search_svc.candidates import FoundItem, first, page
 from search_svc.filters import All, Equals, Filter
 from search_svc.model import Collection, Item, View
 from search_svc.postgres.migrations import prepare
@@ -237,11 +237,11 @@ async def test_pages_are_what_one_request_gives(store: Store, tied: bool) -> Non
 class Index:
     """Finds what it knows of, in an order of its own for each count."""
 
-    def __init__(self, known: Sequence[Candidate], seed: int) -> None:
+    def __init__(self, known: Sequence[FoundItem], seed: int) -> None:
         self._known = known
         self._seed = seed
 
-    async def __call__(self, count: int) -> list[Candidate]:
+    async def __call__(self, count: int) -> list[FoundItem]:
         random = np.random.default_rng((self._seed, count))
         # The larger the count, the surer it is.
         seen = [each for each in self._known if random.random() < 1 - 1 / (2 + count / 10)]
@@ -251,19 +251,19 @@ class Index:
 @pytest.mark.parametrize("seed", range(5))
 async def test_pages_of_an_index_that_misses_items_fit_together(seed: int) -> None:
     random = np.random.default_rng(seed)
-    items = [Candidate(0, f"i{i:04}", float(np.float32(random.integers(300)) / 300)) for i in range(700)]
+    items = [FoundItem(0, f"i{i:04}", float(np.float32(random.integers(300)) / 300)) for i in range(700)]
     ranked = sorted(items, key=lambda each: each.order)
     index = Index(ranked, seed)
 
-    async def exactly(count: int) -> list[Candidate]:
+    async def exactly(count: int) -> list[FoundItem]:
         return ranked[:count]
 
-    async def hits(offset: int, limit: int) -> list[Candidate]:
+    async def hits(offset: int, limit: int) -> list[FoundItem]:
         places = await first(offset + limit, by_index=index, exactly=exactly)
         return page(places, offset, None)
 
     for size in (7, 100, 333):
-        pages: list[Candidate] = []
+        pages: list[FoundItem] = []
         for offset in range(0, 700, size):
             part = await hits(offset, size)
             assert part == sorted(part, key=lambda each: each.order)

@@ -7,7 +7,7 @@ from lensmesh_chassis.process.server import running
 from search_svc.app import SERVICE, SearchApp, make_store
 from search_svc.postgres.database import Database
 from search_svc.postgres.migrations import prepare, schema_version
-from search_svc.postgres.steps import STEPS, Step
+from search_svc.postgres.steps import STEPS, MigrationStep
 from search_svc.store import StoreRefused
 from tests.search.conftest import settings_for
 from tests.search.support import definition
@@ -43,7 +43,9 @@ async def test_an_older_schema_is_brought_up_to_date(database_url: str) -> None:
     await store.create_collection(definition(), timeout_s=60)
     await store.close()
     connection = await asyncpg.connect(database_url)
-    next_step = Step(len(STEPS) + 1, "one more column", "ALTER TABLE lensmesh.collections ADD COLUMN note text")
+    next_step = MigrationStep(
+        len(STEPS) + 1, "one more column", "ALTER TABLE lensmesh.collections ADD COLUMN note text"
+    )
     await prepare(connection, (*STEPS, next_step))
     assert await connection.fetchval("SELECT count(note) FROM lensmesh.collections") == 0
     assert await schema_version(connection) == next_step.version
@@ -54,7 +56,7 @@ async def test_a_step_that_fails_changes_nothing(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await prepare(connection, STEPS)
     before = await connection.fetchval(_EVERYTHING)
-    bad = Step(len(STEPS) + 1, "half of it", "CREATE TABLE lensmesh.half (); SELECT no_such_function()")
+    bad = MigrationStep(len(STEPS) + 1, "half of it", "CREATE TABLE lensmesh.half (); SELECT no_such_function()")
     with pytest.raises(asyncpg.UndefinedFunctionError):
         await prepare(connection, (*STEPS, bad))
     assert await connection.fetchval(_EVERYTHING) == before
@@ -64,7 +66,7 @@ async def test_a_step_that_fails_changes_nothing(database_url: str) -> None:
 
 async def test_a_newer_schema_is_refused_and_unchanged(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
-    newer = Step(len(STEPS) + 1, "from the future", "CREATE TABLE lensmesh.future ()")
+    newer = MigrationStep(len(STEPS) + 1, "from the future", "CREATE TABLE lensmesh.future ()")
     await prepare(connection, (*STEPS, newer))
     before = await connection.fetchval(_EVERYTHING)
     store = make_store(settings_for(database_url))

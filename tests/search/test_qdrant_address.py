@@ -2,23 +2,26 @@
 
 import pytest
 
-from search_svc.qdrant.address import Folder, Server, is_qdrant, parse_address
+from search_svc.qdrant.address import Folder, QdrantAddress, is_qdrant, parse_address
 
 
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("qdrant://host", Server("host", 6334, False, "lensmesh", "")),
-        ("qdrant://host:7000/", Server("host", 7000, False, "lensmesh", "")),
-        ("qdrants://:k%2Fey@host.example.org:443/staging", Server("host.example.org", 443, True, "staging", "k/ey")),
-        ("qdrant://key@host", Server("host", 6334, False, "lensmesh", "key")),
-        ("qdrant://[::1]:6334", Server("[::1]", 6334, False, "lensmesh", "")),
+        ("qdrant://host", QdrantAddress("host", 6334, False, "lensmesh", "")),
+        ("qdrant://host:7000/", QdrantAddress("host", 7000, False, "lensmesh", "")),
+        (
+            "qdrants://:k%2Fey@host.example.org:443/staging",
+            QdrantAddress("host.example.org", 443, True, "staging", "k/ey"),
+        ),
+        ("qdrant://key@host", QdrantAddress("host", 6334, False, "lensmesh", "key")),
+        ("qdrant://[::1]:6334", QdrantAddress("[::1]", 6334, False, "lensmesh", "")),
         ("qdrant+local:/srv/vectors", Folder("/srv/vectors")),
         ("qdrant+local:///srv/vectors", Folder("/srv/vectors")),
         ("qdrant+local:vectors", Folder("vectors")),
     ],
 )
-def test_what_a_url_names(url: str, address: Server | Folder) -> None:
+def test_what_a_url_names(url: str, address: QdrantAddress | Folder) -> None:
     assert is_qdrant(url)
     assert parse_address(url) == address
 

@@ -13,7 +13,7 @@ from lensmesh_chassis.tls.credentials import ChannelSecurity
 from search_svc.app import SERVICE, SearchApp, make_store
 from search_svc.model import FieldType, Item
 from search_svc.qdrant import registry
-from search_svc.qdrant.address import Server, parse_address
+from search_svc.qdrant.address import QdrantAddress, parse_address
 from search_svc.qdrant.engine import Remote
 from search_svc.qdrant.layout import Tuning
 from search_svc.qdrant.store import QdrantStore
@@ -37,13 +37,13 @@ async def standin() -> AsyncIterator[StandIn]:
 async def engine(qdrant_url: str) -> AsyncIterator[Remote]:
     """A way to the server beside the store's own."""
     address = parse_address(qdrant_url)
-    assert isinstance(address, Server)
+    assert isinstance(address, QdrantAddress)
     made = Remote(address, ChannelSecurity())
     yield made
     await made.close()
 
 
-def store_with(engine: Remote, prefix: str, *steps: registry.Step) -> QdrantStore:
+def store_with(engine: Remote, prefix: str, *steps: registry.RegistryStep) -> QdrantStore:
     return QdrantStore(
         engine, prefix=prefix, tuning=Tuning("none", False), hnsw_ef=100, connect_s=60, steps=(*registry.STEPS, *steps)
     )
@@ -85,7 +85,7 @@ async def test_an_older_schema_is_brought_up_to_date(qdrant_url: str, engine: Re
     async def count(client: AsyncQdrantClient, at: str) -> None:
         done.append(at)
 
-    new = store_with(engine, prefix, registry.Step(2, "a second step", count))
+    new = store_with(engine, prefix, registry.RegistryStep(2, "a second step", count))
     await new.open()
     assert done == [prefix]
     assert await engine.run(lambda client: registry.schema_version(client, prefix), timeout_s=60) == 2
@@ -100,7 +100,7 @@ async def test_a_newer_schema_is_refused_and_unchanged(qdrant_url: str, engine: 
     async def nothing(client: AsyncQdrantClient, at: str) -> None:
         return
 
-    newer = store_with(engine, prefix, registry.Step(2, "from the future", nothing))
+    newer = store_with(engine, prefix, registry.RegistryStep(2, "from the future", nothing))
     await newer.open()
     await newer.create_collection(definition(), timeout_s=60)
     before = await contents(engine)

@@ -15,7 +15,7 @@ from qdrant_client import AsyncQdrantClient
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from search_svc.qdrant import registry
-from search_svc.qdrant.address import Server, parse_address
+from search_svc.qdrant.address import QdrantAddress, parse_address
 from search_svc.qdrant.engine import Remote
 from tests.search.processes import environment, search_process
 from tests.search.servers import Proxy
@@ -189,13 +189,13 @@ async def test_a_newer_schema_in_postgresql_is_left_alone(database_url: str, tmp
 
 async def test_a_newer_schema_in_qdrant_is_left_alone(standin: StandIn, tmp_path: Path) -> None:
     address = parse_address(standin.url())
-    assert isinstance(address, Server)
+    assert isinstance(address, QdrantAddress)
     engine = Remote(address, ChannelSecurity())
 
     async def nothing(client: AsyncQdrantClient, prefix: str) -> None:
         return
 
-    steps = (*registry.STEPS, registry.Step(99, "from the future", nothing))
+    steps = (*registry.STEPS, registry.RegistryStep(99, "from the future", nothing))
     await engine.run(lambda client: registry.prepare(client, address.prefix, steps), timeout_s=60)
     standin.calls.clear()
     async with search_process(standin.url(), tmp_path) as search:

@@ -11,7 +11,7 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.settings import ServiceSettings
-from lensmesh_local.sidecars.model import Place
+from lensmesh_local.sidecars.model import HostPort
 from tests.sidecars.envoys import LOCAL, Envoys
 from tests.sidecars.fakes import Replica
 
@@ -28,9 +28,9 @@ class Pair:
     """Two fake Encoders, each behind its Envoy, and the router's Envoy before them."""
 
     envoys: Envoys
-    egress: Place
+    egress: HostPort
     stub: "encoder_pb2_grpc.EncoderServiceAsyncStub"
-    inbounds: list[Place] = field(default_factory=list)
+    inbounds: list[HostPort] = field(default_factory=list)
     replicas: list[Replica] = field(default_factory=list)
 
     @property

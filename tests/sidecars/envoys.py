@@ -16,7 +16,7 @@ from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_local.process import Managed, Spec
 from lensmesh_local.sidecars.certificates import Authority, Files
 from lensmesh_local.sidecars.local import write
-from lensmesh_local.sidecars.model import CALLS, Edge, Egress, Inbound, Place, Sidecar, Trust
+from lensmesh_local.sidecars.model import CALLS, Edge, Egress, HostPort, Inbound, Sidecar, Trust
 from lensmesh_local.sidecars.ports import Reserved
 from tests.support.waiting import until
 
@@ -44,7 +44,7 @@ class Envoys:
         await asyncio.gather(*(envoy.stop() for envoy in self.running.values()))
         self._ports.close()
 
-    def free(self) -> Place:
+    def free(self) -> HostPort:
         """A port that nobody else gets."""
         return self._ports.take(LOCAL, 0)
 
@@ -58,15 +58,15 @@ class Envoys:
         files = self.certificate(name, identity, **more)
         return ChannelSecurity(str(files.ca), str(files.certificate), str(files.key))
 
-    async def inbound(self, service: str, own: str, name: str = "", identity: str = "") -> Place:
+    async def inbound(self, service: str, own: str, name: str = "", identity: str = "") -> HostPort:
         """The Envoy before one replica; where it takes mutual TLS. `identity`: another than its service's."""
         name, place = name or service, self.free()
         self.certificate(name, identity or self.trust.id(service))
-        inbound = Inbound(service, place, Place.parse(own), self.trust.callers(service))
+        inbound = Inbound(service, place, HostPort.parse(own), self.trust.callers(service))
         await self.start(self._sidecar(name, inbound=inbound), place)
         return place
 
-    async def egress(self, service: str, *replicas: Place) -> Place:
+    async def egress(self, service: str, *replicas: HostPort) -> HostPort:
         """The router's Envoy, for one service that it calls; where it takes plain text."""
         place = self.free()
         self.certificate("router")
@@ -74,16 +74,18 @@ class Envoys:
         await self.start(self._sidecar("router", egress=egress), place)
         return place
 
-    async def router(self, own: str, egress: dict[str, Place], replicas: dict[str, tuple[Place, ...]]) -> Place:
+    async def router(
+        self, own: str, egress: dict[str, HostPort], replicas: dict[str, tuple[HostPort, ...]]
+    ) -> HostPort:
         """The router's whole Envoy."""
         place = self.free()
         self.certificate("router")
         called = tuple(Egress(name, egress[name], replicas[name], self.trust.id(name)) for name in CALLS["router"])
-        inbound = Inbound("router", place, Place.parse(own), self.trust.callers("router"))
+        inbound = Inbound("router", place, HostPort.parse(own), self.trust.callers("router"))
         await self.start(self._sidecar("router", inbound=inbound, egress=called), place)
         return place
 
-    async def edge(self, *routers: Place, age_s: int = 60, **more: Any) -> Place:
+    async def edge(self, *routers: HostPort, age_s: int = 60, **more: Any) -> HostPort:
         """The Envoy at the edge; its certificate for the world is of the same authority here."""
         place = self.free()
         self.certificate("edge")
@@ -101,7 +103,7 @@ class Envoys:
             **what,
         )
 
-    async def start(self, sidecar: Sidecar, *places: Place) -> None:
+    async def start(self, sidecar: Sidecar, *places: HostPort) -> None:
         """Until it listens."""
         folder = self.folder / sidecar.name
         folder.mkdir()
@@ -147,7 +149,7 @@ class Envoys:
         )
         return found
 
-    async def until_answered(self, egress: Place) -> None:
+    async def until_answered(self, egress: HostPort) -> None:
         """Until an Encoder is reached there: Envoy's workers know of a replica a little later than its pages."""
         async with open_channel(str(egress), services=[], instrument=False) as channel:
             stub = encoder_pb2_grpc.EncoderServiceStub(channel)
@@ -168,7 +170,7 @@ class Envoys:
         await until(enough, f"{count} replicas of {cluster} are healthy")
 
 
-def shown_serial(place: Place, caller: ChannelSecurity) -> int:
+def shown_serial(place: HostPort, caller: ChannelSecurity) -> int:
     """Number of the certificate that a new connection is shown. Blocks."""
     context = ssl.create_default_context(cafile=caller.ca_file)
     context.load_cert_chain(caller.certificate_file, caller.key_file)

@@ -16,7 +16,7 @@ from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.tls.credentials import ChannelSecurity
-from lensmesh_local.sidecars.model import Place
+from lensmesh_local.sidecars.model import HostPort
 from tests.sidecars.envoys import LOCAL, PATIENCE_S, Envoys
 from tests.sidecars.fakes import Router
 from tests.support.waiting import until
@@ -25,7 +25,7 @@ STATUS = router_pb2.GetStatusRequest()
 
 
 @pytest.fixture
-async def routers(envoys: Envoys) -> AsyncIterator[tuple[list[Router], list[Place]]]:
+async def routers(envoys: Envoys) -> AsyncIterator[tuple[list[Router], list[HostPort]]]:
     """Two fakes, each behind its Envoy, and where those listen."""
     made: list[Router] = []
 
@@ -84,7 +84,9 @@ async def test_silent_connections_hinder_no_probe_and_end(envoys: Envoys) -> Non
     assert await counted(envoys, "downstream_cx_transport_socket_connect_timeout") == 2
 
 
-async def test_callers_move_on_with_no_failed_call(envoys: Envoys, routers: tuple[list[Router], list[Place]]) -> None:
+async def test_callers_move_on_with_no_failed_call(
+    envoys: Envoys, routers: tuple[list[Router], list[HostPort]]
+) -> None:
     """Calls go to a new connection each second; a stream stays where it began for as long as it likes."""
     edge = await envoys.edge(*routers[1], age_s=1)
     await envoys.until_healthy("edge", "edge", 2)
@@ -106,7 +108,7 @@ async def test_callers_move_on_with_no_failed_call(envoys: Envoys, routers: tupl
 
 
 async def test_what_a_router_answered_is_not_sent_again(
-    envoys: Envoys, routers: tuple[list[Router], list[Place]]
+    envoys: Envoys, routers: tuple[list[Router], list[HostPort]]
 ) -> None:
     """The caller's channel tries again. If every hop did, one call would become hundreds."""
     fakes, places = routers

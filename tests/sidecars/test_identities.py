@@ -15,7 +15,7 @@ from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_client import Client
 from lensmesh_local.sidecars.certificates import Authority
-from lensmesh_local.sidecars.model import Place
+from lensmesh_local.sidecars.model import HostPort
 from tests.sidecars.conftest import Pair
 from tests.sidecars.envoys import LOCAL, Envoys, shown_serial
 from tests.sidecars.fakes import Replica, Router
@@ -25,7 +25,7 @@ TEXTS = encoder_pb2.EncodeTextsRequest(texts=["a"])
 HOUR = datetime.timedelta(hours=1)
 
 
-async def refused(place: Place, security: ChannelSecurity | None) -> str:
+async def refused(place: HostPort, security: ChannelSecurity | None) -> str:
     """What a caller is told that does not get through, "" if it does."""
     async with open_channel(str(place), security=security, services=[], instrument=False) as channel:
         call = encoder_pb2_grpc.EncoderServiceStub(channel).EncodeTexts(TEXTS, timeout=60)
@@ -107,7 +107,7 @@ async def test_new_certificates_are_picked_up_with_no_failed_call(pair: Pair) ->
     envoys = pair.envoys
     caller = envoys.shows("caller", envoys.trust.id("router"))
 
-    async def serial(place: Place) -> int:
+    async def serial(place: HostPort) -> int:
         return await asyncio.to_thread(shown_serial, place, caller)
 
     async with calling(pair) as done:

@@ -16,7 +16,7 @@ from caption_svc.settings import CaptionSettings
 from lensmesh_chassis.process.server import running
 from lensmesh_client import Client, IngestItem, LensmeshError
 from lensmesh_local.process import Managed
-from lensmesh_local.sidecars.model import Place
+from lensmesh_local.sidecars.model import HostPort
 from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 from search_svc.app import SearchApp
@@ -32,7 +32,7 @@ FREE = f"{LOCAL}:0"
 class Mesh:
     """Two Encoders as processes, the rest in this one; an Envoy before each."""
 
-    def __init__(self, envoys: Envoys, router: Place, encoders: list[Managed]) -> None:
+    def __init__(self, envoys: Envoys, router: HostPort, encoders: list[Managed]) -> None:
         self.envoys, self.router, self.encoders = envoys, router, encoders
 
     def client(self) -> Client:

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from lensmesh_inference.images.limits import ImageLimits
-from lensmesh_inference.images.messages import Asked
+from lensmesh_inference.images.messages import DecodeRequest
 from lensmesh_inference.images.processes import DecodeProcesses
 from lensmesh_inference.images.transform import Transform
 from tests.inference.images.encoded import encoded, noise
@@ -15,7 +15,7 @@ TRANSFORM, CONTENT = Transform(32, 32, "squash", "bicubic"), encoded(noise(size=
 
 if __name__ == "__main__":
     kinds = [DecodeProcesses(1, "torch", cpu_s=60), DecodeProcesses(1, "pillow", cpu_s=60)]
-    asked = Asked(TRANSFORM, ImageLimits(), "image", scaled=True)
+    asked = DecodeRequest(TRANSFORM, ImageLimits(), "image", scaled=True)
     with ThreadPoolExecutor(len(kinds)) as threads:
         made = list(threads.map(lambda kind: kind.decode(CONTENT, asked, memory_bytes=1 << 30)[1], kinds))
     pids = [pid for kind in kinds for pid in kind.pids]

@@ -16,7 +16,7 @@ from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.care import NeedsCareError
 from lensmesh_inference.images.decoder import ImageDecoder
-from lensmesh_inference.images.limits import Costs, ImageLimits
+from lensmesh_inference.images.limits import DecodeCosts, ImageLimits
 from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.images.raster import cost_by_pillow
 from lensmesh_inference.images.structure import look
@@ -108,7 +108,7 @@ def test_whole_images_come_from_there_too(decoder: ImageDecoder) -> None:
 
 
 def test_a_large_image_is_decoded_with_care_whatever_its_kind(decoder: ImageDecoder) -> None:
-    small = ImageDecoder(LIMITS, costs=Costs(memory_bytes=3 * 2**20))
+    small = ImageDecoder(LIMITS, costs=DecodeCosts(memory_bytes=3 * 2**20))
     content = encoded(noise(size=(400, 200)))
     assert look(content).usual
     assert cost_by_pillow(look(content), 400 * 200) > 2**20 // 2
@@ -138,7 +138,7 @@ def test_too_many_pixels_are_told_as_that(decoder: ImageDecoder) -> None:
 def test_an_image_that_was_decoded_when_a_process_ended_is_decoded_with_care(tmp_path: Path) -> None:
     # What a process that ends leaves: its file, and nobody who holds it.
     (tmp_path / "decoding-1").write_bytes(bytes(16) + fingerprint(CHEAP))
-    decoder = ImageDecoder(LIMITS, costs=Costs(state_dir=str(tmp_path)))
+    decoder = ImageDecoder(LIMITS, costs=DecodeCosts(state_dir=str(tmp_path)))
     with pytest.raises(InvalidInput, match="ended the process"):
         decoder.prepare(CHEAP, Deadly(32, 32, "squash", "bicubic"))
     decoder.close()

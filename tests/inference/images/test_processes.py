@@ -23,7 +23,7 @@ from lensmesh_inference.images.counts import DecodeCounts
 from lensmesh_inference.images.decoder import ImageDecoder, choose_processes
 from lensmesh_inference.images.interpreter import Interpreter
 from lensmesh_inference.images.limits import ImageLimits
-from lensmesh_inference.images.messages import Asked
+from lensmesh_inference.images.messages import DecodeRequest
 from lensmesh_inference.images.processes import DecodeProcesses
 from lensmesh_inference.images.transform import Transform
 from lensmesh_inference.images.transparency import Transparency
@@ -35,7 +35,7 @@ from tests.support.waiting import wait_until
 
 LIMITS = ImageLimits(max_pixels=20_000_000)
 TRANSFORM = Transform(32, 40, "longest", "bicubic", 117)
-ASKED = Asked(TRANSFORM, LIMITS, "images[7]", scaled=True)
+ASKED = DecodeRequest(TRANSFORM, LIMITS, "images[7]", scaled=True)
 SMALL = encoded(noise(), "JPEG")
 MEMORY = 200 * 1024**2
 COUNTS = DecodeCounts()
@@ -58,8 +58,8 @@ def brief() -> Iterator[DecodeProcesses]:
     processes.close()
 
 
-def asked(kind: type[Transform]) -> Asked:
-    return Asked(kind(32, 40, "squash", "bicubic"), LIMITS, "images[7]", scaled=True)
+def asked(kind: type[Transform]) -> DecodeRequest:
+    return DecodeRequest(kind(32, 40, "squash", "bicubic"), LIMITS, "images[7]", scaled=True)
 
 
 def refused(processes: DecodeProcesses, kind: type[Transform]) -> InvalidInput:
@@ -92,7 +92,7 @@ def test_the_same_errors_as_in_a_thread(processes: DecodeProcesses, content: byt
 
 def test_the_policy_of_transparency_and_what_was_seen(processes: DecodeProcesses) -> None:
     clear = encoded(Image.new("RGBA", (40, 32), (9, 9, 9, 0)))
-    on_white = Asked(TRANSFORM, LIMITS, "image", scaled=True, transparency=Transparency.WHITE)
+    on_white = DecodeRequest(TRANSFORM, LIMITS, "image", scaled=True, transparency=Transparency.WHITE)
     answer, pixels = processes.decode(clear, on_white, memory_bytes=MEMORY)
     assert (pixels == 255).all()
     assert (answer.fully_transparent, answer.low_content) == (True, True)
@@ -118,7 +118,7 @@ def test_what_ends_outlives_or_overfills_its_process_is_refused_and_tried_once(
 def test_a_bug_ends_no_process(processes: DecodeProcesses) -> None:
     processes.decode(SMALL, ASKED, memory_bytes=MEMORY)
     pids = processes.pids
-    bad = Asked(Transform(0, 0, "squash", "bicubic"), LIMITS, "image", scaled=True)
+    bad = DecodeRequest(Transform(0, 0, "squash", "bicubic"), LIMITS, "image", scaled=True)
     with pytest.raises(RuntimeError, match="a decoding process failed: Traceback"):
         processes.decode(SMALL, bad, memory_bytes=MEMORY)
     assert processes.pids == pids

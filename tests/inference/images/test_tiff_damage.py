@@ -17,7 +17,7 @@ from lensmesh_inference.images import tiff_pages as tags
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.pillow import decode_image
-from lensmesh_inference.images.tiff_pages import Page, Tag, choose_page, finish, single_page
+from lensmesh_inference.images.tiff_pages import Tag, TiffPage, choose_page, finish, single_page
 from tests.inference.images.encoded import encoded, photograph
 
 SIZE = (160, 96)
@@ -93,7 +93,7 @@ def damages(content: bytes) -> Iterator[tuple[str, bytes]]:
     def told(tag: int, value: int) -> bytes:
         values = list(page.numbers(tag))
         values[middle] = value
-        return single_page(content, Page(page | {tag: Tag(4, tuple(values))}))
+        return single_page(content, TiffPage(page | {tag: Tag(4, tuple(values))}))
 
     coding = page.first(tags.COMPRESSION, 1)
     if len(places) > 1 or coding != 1:
@@ -145,7 +145,7 @@ def test_sizes_that_writers_get_wrong() -> None:
     bare = encoded(Image.new("L", SIZE, 90), "TIFF", compression="raw")
     page = choose_page(bare)
     assert page is not None
-    content = single_page(bare, Page(page | {tags.STRIP_BYTES: Tag(4, (0,))}))
+    content = single_page(bare, TiffPage(page | {tags.STRIP_BYTES: Tag(4, (0,))}))
     assert decode_image(content, ImageLimits()).size == SIZE
     assert decode_image(_deflated(rows=41, end=True), ImageLimits()).size == SIZE
     assert decode_image(_deflated(rows=SIZE[1], end=False), ImageLimits()).size == SIZE

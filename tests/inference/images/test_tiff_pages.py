@@ -14,7 +14,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.pillow import decode_image
-from lensmesh_inference.images.tiff_pages import Page, Tag, finish
+from lensmesh_inference.images.tiff_pages import Tag, TiffPage, finish
 from tests.inference.images.encoded import encoded, photograph
 from tests.inference.images.tiffs import GREY, LIMITS, RGB, SIZE, Levels, assert_grey, decoded, page, refused
 
@@ -108,7 +108,10 @@ def test_raw_files_of_canon_and_phase_one_begin_with_a_preview() -> None:
     for mark in (b"IIII\1waR", b"MMMMRawT"):
         begun = bytearray(bytes(8) + mark + data)
         refused(
-            finish(begun, Page({256: Tag(4, (9,)), 257: Tag(4, (9,)), 273: Tag(4, (16,)), 279: Tag(4, (9,))})), "IIQ"
+            finish(begun, TiffPage({256: Tag(4, (9,)), 257: Tag(4, (9,)), 273: Tag(4, (16,)), 279: Tag(4, (9,))})),
+            "IIQ",
         )
     marked = bytearray(bytes(8) + b"CR\2\0\0\0\0\0" + data)
-    refused(finish(marked, Page({256: Tag(4, (9,)), 257: Tag(4, (9,)), 273: Tag(4, (16,)), 279: Tag(4, (9,))})), "CR2")
+    refused(
+        finish(marked, TiffPage({256: Tag(4, (9,)), 257: Tag(4, (9,)), 273: Tag(4, (16,)), 279: Tag(4, (9,))})), "CR2"
+    )

@@ -14,7 +14,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.pillow import decode_image
-from lensmesh_inference.images.tiff_pages import Page, Tag, finish
+from lensmesh_inference.images.tiff_pages import Tag, TiffPage, finish
 from tests.inference.images.encoded import photograph
 
 Levels = npt.NDArray[Any]
@@ -42,7 +42,7 @@ def page(data: bytes, **tags: tuple[int, tuple[Any, ...]]) -> bytes:
     }
     all_tags |= {273: (4, (8,)), 278: (4, SIZE[1:]), 279: (4, (len(data),))}
     all_tags |= {int(name[1:]): value for name, value in tags.items()}
-    return finish(out, Page({number: Tag(*value) for number, value in all_tags.items()}))
+    return finish(out, TiffPage({number: Tag(*value) for number, value in all_tags.items()}))
 
 
 def decoded(content: bytes) -> Levels:
