@@ -91,8 +91,8 @@ IMAGE_LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 image-locks: setup  ## pin what each image installs
 	for image in router search encoder caption; do \
 	  case $$image in encoder | caption) more="--extra redis --extra openvino";; *) more=;; esac; \
-	  $(IMAGE_LOCK) --extra $$image --extra sentry $$more pyproject.toml --output-file deploy/images/$$image.lock; done
-	$(IMAGE_LOCK) pyproject.toml --output-file deploy/images/cli.lock
+	  $(IMAGE_LOCK) --extra cli --extra $$image --extra sentry $$more pyproject.toml --output-file deploy/images/$$image.lock; done
+	$(IMAGE_LOCK) --extra cli --extra telemetry pyproject.toml --output-file deploy/images/cli.lock
 	printf 'cyclonedx-bom\nhatchling\npip\n' | $(IMAGE_LOCK) - --output-file deploy/images/build.lock
 
 # docs/images.md tells the arguments: make images IMAGES=encoder ARGS="--build-arg TORCH_INDEX=..."

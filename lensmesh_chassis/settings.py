@@ -15,6 +15,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
 from lensmesh_chassis.process.addresses import parse_address, parse_addresses
+from lensmesh_chassis.settings_error import SettingsError as SettingsError
 from lensmesh_chassis.telemetry.dsn import check_dsn
 from lensmesh_chassis.tls.identities import parse_identities
 
@@ -23,10 +24,6 @@ _KUBERNETES = re.compile(
     r".*_SERVICE_HOST|.*_SERVICE_PORT(_[A-Z0-9_]+)?|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
 )
 _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://.*")
-
-
-class SettingsError(SystemExit):
-    """Settings that cannot be used. Uncaught it ends the process with its message alone and exit code 1."""
 
 
 class ServiceSettings(BaseSettings):

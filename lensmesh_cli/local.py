@@ -32,16 +32,18 @@ def check_parts(*, mock: bool, store_url: str = "", sidecars: bool = False) -> s
     """What is not installed and would be needed, or no store; "" if nothing. An empty store URL: the embedded one."""
     if store_url and not stores.packages(store_url):
         return f"the store URL is of no known kind: write {stores.KNOWN}"
-    needed = dict.fromkeys(stores.packages(store_url), "search")
+    models = ("torch", "open_clip", "transformers")
+    needed = [*stores.packages(store_url), "pydantic_settings", "rfc8785", "simplejpeg"]
     if sidecars:
-        needed |= {"envoy": "sidecars", "cryptography": "sidecars"}
+        needed += ["envoy", "cryptography"]
     if not mock:
-        needed |= {"torch": "encoder", "open_clip": "encoder", "transformers": "caption"}
-    missing = {name: extra for name, extra in needed.items() if importlib.util.find_spec(name) is None}
+        needed += models
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if not missing:
         return ""
-    hint = "" if mock or set(missing) - {"torch", "open_clip", "transformers"} else ", or add --mock"
-    return f'{", ".join(missing)} not installed: pip install "lensmesh[all]"{hint}'
+    extras = "up,sidecars" if mock and sidecars else "up" if mock else "all"
+    hint = "" if mock or set(missing) - set(models) else ", or add --mock"
+    return f'{", ".join(missing)} not installed: pip install "lensmesh[{extras}]"{hint}'
 
 
 class Interrupted(Exception):  # noqa: N818  # a wish, not an error

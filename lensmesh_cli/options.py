@@ -133,14 +133,19 @@ class Connect:
 
     def run(self, work: Callable[[Client], Awaitable[R]]) -> R:
         """Runs one asynchronous piece of work with a client; its trace begins here where a collector is named."""
-        from lensmesh_chassis.telemetry.tracing import start_tracing, stop_tracing
+        from lensmesh_chassis.telemetry.tracing import MISSING, can_export, collector, start_tracing, stop_tracing
 
         async def run() -> R:
             async with self.client() as client:
                 return await work(client)
 
         # Off, and nothing of it loaded, where no collector is named.
-        provider = start_tracing("cli", socket.gethostname())
+        provider = None
+        if collector() and not can_export():
+            # The variables may be meant for other programs of this shell.
+            note(f"no traces of this command: {MISSING}")
+        else:
+            provider = start_tracing("cli", socket.gethostname())
         try:
             return asyncio.run(run())
         finally:

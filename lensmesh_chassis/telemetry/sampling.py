@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import Link, SpanKind, TraceState
 
-from lensmesh_chassis.settings import SettingsError
+from lensmesh_chassis.settings_error import SettingsError
 from lensmesh_chassis.telemetry.spans import LANE
 
 BULK_VARIABLE = "LENSMESH_TRACES_BULK_RATIO"

@@ -1,5 +1,6 @@
 """OpenTelemetry: traces of calls, exported by OTLP where the standard variables name a collector, off otherwise."""
 
+import importlib.util
 import os
 import threading
 from collections.abc import Sequence
@@ -9,9 +10,12 @@ import grpc
 from opentelemetry import trace
 
 from lensmesh_chassis.process.server_info import version
-from lensmesh_chassis.telemetry.rpc_spans import ClientSpans, ServerSpans
+from lensmesh_chassis.settings_error import SettingsError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+# Each of them a part of opentelemetry, which is there with the interface alone.
+_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.instrumentation")
+MISSING = 'what makes and exports spans is not installed: pip install "lensmesh[telemetry]"'
 # Longest wait at exit for the last spans to leave, in seconds.
 _FLUSH_SECONDS = 5.0
 # Characters of one attribute that are kept, on a span and (a stack's lines, an error's words) on its events: callers
@@ -29,15 +33,22 @@ def collector() -> str:
     return next((value for name in _ENDPOINTS if (value := os.environ.get(name, "").strip())), "")
 
 
+def can_export() -> bool:
+    """Tell whether the packages of lensmesh[telemetry] are installed: a client does without."""
+    return all(importlib.util.find_spec(name) for name in _PACKAGES)
+
+
 def start_tracing(service: str, instance: str) -> Any | None:
     """Export this process' spans where OTEL_EXPORTER_OTLP_ENDPOINT is set: the provider, or None where it is not.
 
     Sampler, headers and batch sizes follow the standard OTEL_ variables; of bulk work LENSMESH_TRACES_BULK_RATIO is
-    kept. Raises SettingsError where that is no ratio.
+    kept. Raises SettingsError where that is no ratio, and where the exporters are not installed.
     """
     where = collector()
     if not where:
         return None
+    if not can_export():
+        raise SettingsError(f"traces are to be sent to {where}, and {MISSING}")
     # Imported here: a process without tracing pays neither the memory nor the time of the SDK.
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -90,9 +101,17 @@ def active_provider() -> Any | None:
 
 def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterceptor]:
     """Return what makes a span of each call served; nothing without a provider."""
-    return () if provider is None else (ServerSpans(provider),)
+    if provider is None:
+        return ()
+    from lensmesh_chassis.telemetry.rpc_spans import ServerSpans
+
+    return (ServerSpans(provider),)
 
 
 def client_interceptors(provider: Any | None, target: str = "") -> Sequence[grpc.aio.ClientInterceptor]:
-    """Return what makes a span of each call made and passes the trace on; nothing without a provider."""
-    return () if provider is None else ClientSpans(provider, target).of_all_shapes()
+    """Return what makes a span of each call made and passes the trace on; nothing without provider or packages."""
+    if provider is None or not can_export():
+        return ()
+    from lensmesh_chassis.telemetry.rpc_spans import ClientSpans
+
+    return ClientSpans(provider, target).of_all_shapes()

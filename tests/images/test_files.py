@@ -4,6 +4,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,8 @@ def test_only_what_is_listed_goes_into_a_build() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
-    packages = {"lensmesh_chassis", "lensmesh_inference", "lensmesh_client", "lensmesh_cli", "lensmesh_shapes"}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    packages = {name for name in wheel["packages"] if name.startswith("lensmesh_")}
     assert {rule for rule in rules if rule.startswith("!")} == {
         *("!pyproject.toml", "!README.md", "!LICENSE", "!deploy/images", "!gen", "!lensmesh_*", "!*_svc")
     }

@@ -5,7 +5,7 @@ import warnings
 
 from lensmesh.caption.v1 import caption_pb2 as lensmesh_dot_caption_dot_v1_dot_caption__pb2
 
-GRPC_GENERATED_VERSION = '1.82.0'
+GRPC_GENERATED_VERSION = '1.72.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in lensmesh/caption/v1/caption_pb2_grpc.py depends on'
+        + f' but the generated code in lensmesh/caption/v1/caption_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class CaptionerServiceStub:
+class CaptionerServiceStub(object):
     """CaptionerService describes pictures in plain language.
     """
 
@@ -57,7 +57,7 @@ class CaptionerServiceStub:
                 _registered_method=True)
 
 
-class CaptionerServiceServicer:
+class CaptionerServiceServicer(object):
     """CaptionerService describes pictures in plain language.
     """
 
@@ -121,7 +121,7 @@ def add_CaptionerServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class CaptionerService:
+class CaptionerService(object):
     """CaptionerService describes pictures in plain language.
     """
 

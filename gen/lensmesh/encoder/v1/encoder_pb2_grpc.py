@@ -5,7 +5,7 @@ import warnings
 
 from lensmesh.encoder.v1 import encoder_pb2 as lensmesh_dot_encoder_dot_v1_dot_encoder__pb2
 
-GRPC_GENERATED_VERSION = '1.82.0'
+GRPC_GENERATED_VERSION = '1.72.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in lensmesh/encoder/v1/encoder_pb2_grpc.py depends on'
+        + f' but the generated code in lensmesh/encoder/v1/encoder_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class EncoderServiceStub:
+class EncoderServiceStub(object):
     """EncoderService places pictures and texts in one vector space.
     """
 
@@ -62,7 +62,7 @@ class EncoderServiceStub:
                 _registered_method=True)
 
 
-class EncoderServiceServicer:
+class EncoderServiceServicer(object):
     """EncoderService places pictures and texts in one vector space.
     """
 
@@ -139,7 +139,7 @@ def add_EncoderServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class EncoderService:
+class EncoderService(object):
     """EncoderService places pictures and texts in one vector space.
     """
 

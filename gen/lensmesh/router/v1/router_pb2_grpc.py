@@ -5,7 +5,7 @@ import warnings
 
 from lensmesh.router.v1 import router_pb2 as lensmesh_dot_router_dot_v1_dot_router__pb2
 
-GRPC_GENERATED_VERSION = '1.82.0'
+GRPC_GENERATED_VERSION = '1.72.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in lensmesh/router/v1/router_pb2_grpc.py depends on'
+        + f' but the generated code in lensmesh/router/v1/router_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class RouterServiceStub:
+class RouterServiceStub(object):
     """RouterService joins the services behind it into whole jobs. It holds no model and no data.
     """
 
@@ -62,7 +62,7 @@ class RouterServiceStub:
                 _registered_method=True)
 
 
-class RouterServiceServicer:
+class RouterServiceServicer(object):
     """RouterService joins the services behind it into whole jobs. It holds no model and no data.
     """
 
@@ -139,7 +139,7 @@ def add_RouterServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class RouterService:
+class RouterService(object):
     """RouterService joins the services behind it into whole jobs. It holds no model and no data.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from lensmesh.search.v1 import search_pb2 as lensmesh_dot_search_dot_v1_dot_search__pb2
 
-GRPC_GENERATED_VERSION = '1.82.0'
+GRPC_GENERATED_VERSION = '1.72.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in lensmesh/search/v1/search_pb2_grpc.py depends on'
+        + f' but the generated code in lensmesh/search/v1/search_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class SearchServiceStub:
+class SearchServiceStub(object):
     """SearchService keeps items and finds them. It knows no model: it takes vectors and gives them back.
     A Filter without `kind`, or a Condition without `test`, is INVALID_ARGUMENT wherever it stands: an old server never takes a newer
     filter for "all". An answer that would exceed Limits.max_message_bytes is INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE and says
@@ -100,7 +100,7 @@ class SearchServiceStub:
                 _registered_method=True)
 
 
-class SearchServiceServicer:
+class SearchServiceServicer(object):
     """SearchService keeps items and finds them. It knows no model: it takes vectors and gives them back.
     A Filter without `kind`, or a Condition without `test`, is INVALID_ARGUMENT wherever it stands: an old server never takes a newer
     filter for "all". An answer that would exceed Limits.max_message_bytes is INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE and says
@@ -269,7 +269,7 @@ def add_SearchServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class SearchService:
+class SearchService(object):
     """SearchService keeps items and finds them. It knows no model: it takes vectors and gives them back.
     A Filter without `kind`, or a Condition without `test`, is INVALID_ARGUMENT wherever it stands: an old server never takes a newer
     filter for "all". An answer that would exceed Limits.max_message_bytes is INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE and says
