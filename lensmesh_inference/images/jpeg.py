@@ -13,8 +13,8 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from lensmesh_inference.images.damage import cut, damaged
-from lensmesh_inference.images.jpeg_damage import essential, judge, missing_scans
+from lensmesh_inference.images.damage import cut, damaged, unsupported
+from lensmesh_inference.images.jpeg_damage import essential, judge, layout, missing_scans
 
 # A scaled inverse cosine transform is a good low-pass filter as long as enough is left for the filter after it.
 _LEAST_OVERSIZE: Final = 2
@@ -49,7 +49,9 @@ def decode_jpeg(
 
 
 def check_jpeg(content: bytes, least: tuple[int, int], field: str = "image") -> None:
-    """Raise ``InvalidInput`` for a JPEG that is cut or damaged, or smaller than this height and width."""
+    """Raise ``InvalidInput`` for a JPEG of a kind that is not read, cut or damaged, or smaller than height and width."""
+    if (rare := layout(content)) is not None:
+        raise unsupported(f"a JPEG with {rare}", field)
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError as error:

@@ -39,6 +39,8 @@ _EXIF_MARK: Final = b"Exif\0\0"
 # EXIF fits into one segment. Pillow puts several together, and reads some microseconds a tag and number in it.
 _USUAL_EXIFS: Final = 1
 # Frames in Huffman coding, sequential or progressive.
+# What ends such a scan early looks like more of it: its decoder makes pixels of nothing, and warns of nothing.
+_ARITHMETIC: Final = frozenset({0xC9, 0xCA})
 _COMMON: Final = frozenset({0xC0, 0xC1, 0xC2})
 _BITS: Final = 8
 # Looked at first, and doubled as long as no marker is found; what is made of the largest stays in a processor's cache.
@@ -142,7 +144,7 @@ def walk(content: bytes) -> Structure:
     """Count what a JPEG is built of. Raises ``TooComplexError``."""
     # Written out: every image that is decoded pays for it.
     count = scans = fill = total = resources = frames = exifs = 0
-    frame, coefficients, scanned, plain = _NO_FRAME, Coefficients(), 0.0, True
+    frame, coefficients, scanned, plain, refused = _NO_FRAME, Coefficients(), 0.0, True, ""
     for marker, start, stop, unused in segments(content):
         count += 1
         fill += unused
@@ -158,6 +160,8 @@ def walk(content: bytes) -> Structure:
             coefficients.frame(marker, body)
             frames += 1
             plain = plain and not scans
+            if marker in _ARITHMETIC:
+                refused = "a JPEG with arithmetic coding"
         elif marker == _METADATA:
             plain = False
             exifs += content.startswith(_EXIF_MARK, start)
@@ -185,6 +189,7 @@ def walk(content: bytes) -> Structure:
         channels=channels,
         complete=not coefficients.missing,
         plain=plain and frames == 1 and frame.common and channels in (1, 3),
+        refused=refused,
         pieces={"segments": count, "scans": scans},
     )
 

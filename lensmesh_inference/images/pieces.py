@@ -30,6 +30,8 @@ class Structure(NamedTuple):
     plain: bool = False
     """Whether width, height and channels are all there is to know before decoding: a JPEG without EXIF, with one
     frame of 8 bits before its first scan, of one or three channels."""
+    refused: str = ""
+    """What the image is, where it is of a kind that is not read although its decoder would: a cut one cannot be told."""
     pieces: Mapping[str, int] = MappingProxyType({})
     """How many pieces of each kind were counted."""
 

@@ -13,6 +13,7 @@ from typing import Final
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images import chunks, jpeg_segments, tiff_directories
+from lensmesh_inference.images.damage import unsupported
 from lensmesh_inference.images.pieces import Structure, TooComplexError
 
 _WALKERS: Final[tuple[tuple[tuple[bytes, ...], Callable[[bytes], Structure]], ...]] = (
@@ -26,14 +27,18 @@ _WALKERS: Final[tuple[tuple[tuple[bytes, ...], Callable[[bytes], Structure]], ..
 
 
 def look(content: bytes, field: str = "image") -> Structure:
-    """Tell how an image is built. Raises ``InvalidInput`` (IMAGE_TOO_COMPLEX), naming `field`, the limit and the fix.
+    """Tell how an image is built. Raises ``InvalidInput`` (IMAGE_TOO_COMPLEX), naming `field`, the limit and the fix;
+    or IMAGE_FORMAT_UNSUPPORTED, naming what the image is.
 
     A damaged or unknown file is no error here: its decoder tells what is wrong with it.
     """
     try:
         for magic, walk in _WALKERS:
             if content.startswith(magic):
-                return walk(content)
+                structure = walk(content)
+                if structure.refused:
+                    raise unsupported(structure.refused, field)
+                return structure
     except TooComplexError as error:
         raise InvalidInput(
             Reason.IMAGE_TOO_COMPLEX,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import struct
+from collections.abc import Callable
 
 import pytest
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.images.jpeg import check_jpeg
 from lensmesh_inference.images.kinds import is_text, kind_of
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.pillow import decode_image
+from lensmesh_inference.images.structure import look
 from tests.inference.images.encoded import encoded, noise
 
 REST = bytes(range(256)) * 4
@@ -88,6 +92,22 @@ def test_images_of_tga_are_no_cursors() -> None:
         content = encoded(noise(mode), "TGA", **options)
         assert kind_of(content) == "TGA"
         assert kind_of(content.partition(b"\0TRUEVISION")[0]) == "TGA"
+
+
+# 16 x 16 pixels of grey.
+ARITHMETIC = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19iZ2hnPk1xeXBk"
+    "eFxlZ2P/yQALCAAQABABAREA/8wABgAQEAX/2gAIAQEAAD8A/wBtnjuH99MkOPiYQWxi/pf/2Q=="
+)
+
+
+@pytest.mark.parametrize("content", [ARITHMETIC, ARITHMETIC[:-14] + ARITHMETIC[-2:]])
+@pytest.mark.parametrize("check", [look, lambda content: check_jpeg(content, (1, 1))])
+def test_jpeg_of_arithmetic_coding_is_named(check: Callable[[bytes], object], content: bytes) -> None:
+    """Its decoder makes pixels of what is missing, and warns of nothing: a cut one could not be told."""
+    with pytest.raises(InvalidInput, match="a JPEG with arithmetic coding") as caught:
+        check(content)
+    assert caught.value.reason is Reason.IMAGE_FORMAT_UNSUPPORTED
 
 
 def test_markup() -> None:
