@@ -49,7 +49,7 @@ def decode_jpeg(
 
 
 def check_jpeg(content: bytes, least: tuple[int, int], field: str = "image") -> None:
-    """Raise ``InvalidInput`` for a JPEG of a kind that is not read, cut or damaged, or smaller than height and width."""
+    """Raise ``InvalidInput`` for a JPEG that is not read, cut or damaged, or smaller than this height and width."""
     if (rare := layout(content)) is not None:
         raise unsupported(f"a JPEG with {rare}", field)
     try:

@@ -31,7 +31,7 @@ class Structure(NamedTuple):
     """Whether width, height and channels are all there is to know before decoding: a JPEG without EXIF, with one
     frame of 8 bits before its first scan, of one or three channels."""
     refused: str = ""
-    """What the image is, where it is of a kind that is not read although its decoder would: a cut one cannot be told."""
+    """What the image is, where its decoder would read it and could not tell that it is cut: such are refused."""
     pieces: Mapping[str, int] = MappingProxyType({})
     """How many pieces of each kind were counted."""
 
