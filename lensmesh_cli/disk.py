@@ -47,7 +47,8 @@ _FIXES = {
 def explain(error: OSError, what: str = "") -> str:
     """Return a sentence on what the caller's disk refused, and the fix. `what` names it where the error does not."""
     name = what or (os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "")
-    why = error.strerror or str(error) or type(error).__name__
+    # One with words of its own has no strerror; str() would repeat a file's name that was taken out.
+    why = error.strerror or (str(error.args[0]) if error.args else "") or type(error).__name__
     fix = _FIXES.get(error.errno or 0, "")
     return (f"{name}: {why}" if name else why) + (f" ({fix})" if fix else "")
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape as escape_html
 from importlib.resources import files
@@ -115,7 +118,7 @@ def thumbnail(image: ImageSource) -> str:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+        with _silence(), Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 return ""
             # JPEG is decoded small at once.
@@ -127,6 +130,27 @@ def thumbnail(image: ImageSource) -> str:
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what decoders write themselves off the terminal: libtiff has thousands of lines on one odd file."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # Nobody hears anything.
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _card(hit: Hit, image: ImageSource | None, verdict: Callable[[Hit], bool | None] | None, metadata: bool) -> str:

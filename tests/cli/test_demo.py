@@ -52,7 +52,11 @@ def test_own_images_are_files_of_a_sane_size(tmp_path: Path, capsys: pytest.Capt
     with (tmp_path / "d.tif").open("wb") as huge:
         huge.truncate(1 << 40)
     assert [sample.path for sample in own_images(tmp_path, 2)] == paths[:2]
-    assert capsys.readouterr().err.count("passed over: ") == 4
+    said = capsys.readouterr().err
+    assert said.count("passed over: ") == 4
+    assert "a.jpg: it is a named pipe" in said
+    assert "c.jpg: No such file or directory" in said
+    assert "None" not in said
 
 
 def test_scenes_are_of_three_kinds_and_many_sizes_and_always_the_same(tmp_path: Path) -> None:

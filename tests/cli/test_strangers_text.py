@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from lensmesh_cli.console import SafeConsole
 from lensmesh_cli.disk import Disk
 from lensmesh_cli.folders import LocalImages, known, remember
 from lensmesh_cli.hits import name_of
-from lensmesh_cli.page import ResultPage, Section
+from lensmesh_cli.page import ResultPage, Section, thumbnail
 from lensmesh_cli.printable import json_line, printable
 from lensmesh_client import Caption, Hit, IngestItem, SyncClient
 from tests.cli.in_process import User
@@ -89,6 +91,23 @@ def test_a_page_is_text_wherever_strangers_words_stand() -> None:
     page = ResultPage(nasty, nasty, figures=[(nasty, nasty)], shares=[(nasty, 1.0)], shares_note=nasty)
     page.add(Section(nasty, [hit], nasty), lambda _: None)
     assert "<img" not in page.html()
+
+
+def odd_tiff(tags: int) -> bytes:
+    """An image of 8x8 with tags that libtiff complains of, two lines each."""
+    data = zlib.compress(bytes(64))
+    entries = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8)]
+    entries += [(277, 3, 1, 1), (278, 4, 1, 8), (279, 4, 1, len(data)), *((20000 + n, 0, 1, 8) for n in range(tags))]
+    data += bytes(len(data) % 2)
+    folder = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + folder
+
+
+def test_decoders_write_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    assert thumbnail(odd_tiff(50)).startswith("data:image/jpeg")
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 def hit_of(path: Path, uri: str = "") -> Hit:
