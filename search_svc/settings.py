@@ -7,7 +7,8 @@ from lensmesh_chassis.limits import MAX_FILTER_VALUES
 from lensmesh_chassis.messages.structs import DEEPEST, DEFAULT_MAX_DEPTH
 from lensmesh_chassis.settings import ServiceSettings
 from search_svc.metadata import MetadataLimits
-from search_svc.qdrant.address import LOCAL_FORM, SERVER_FORM, Quantization, is_qdrant, parse_address
+from search_svc.qdrant.address import Quantization
+from search_svc.stores import STORES, either, store_kind
 
 
 class SearchSettings(ServiceSettings):
@@ -25,9 +26,7 @@ class SearchSettings(ServiceSettings):
         "or none where there is none.",
     )
     store_url: SecretStr = Field(
-        description="Where items are kept: postgresql://USER:PASSWORD@HOST:PORT/DATABASE (PostgreSQL 16 or newer with "
-        f"pgvector 0.8 or newer), {SERVER_FORM} (Qdrant 1.17 or newer, its gRPC port), or {LOCAL_FORM} (a few thousand "
-        "items in a folder, without a server)."
+        description=f"Where items are kept: {either([f'{kind.form} ({kind.needs})' for kind in STORES])}."
     )
     pool_size: int = Field(default=10, ge=1, le=1000, description="Most connections to the store at a time.")
     store_connect_seconds: float = Field(
@@ -88,11 +87,5 @@ class SearchSettings(ServiceSettings):
     def _store_is_known(cls, value: SecretStr) -> SecretStr:
         # No part of the value is repeated: any may be a password.
         url = value.get_secret_value()
-        if is_qdrant(url):
-            parse_address(url)
-        elif url.partition("://")[0] not in ("postgresql", "postgres"):
-            raise ValueError(
-                f"its scheme is unknown: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, {SERVER_FORM}, or "
-                f"{LOCAL_FORM}"
-            )
+        store_kind(url).check_url(url)
         return value

@@ -1,7 +1,7 @@
 """The Store on PostgreSQL: each method is one transaction."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -25,11 +25,23 @@ from search_svc.postgres.database import Database
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import items_table
 from search_svc.refusals import no_collection, unavailable
+from search_svc.settings import SearchSettings
 from search_svc.store import Query, StaleCollection
 
 T = TypeVar("T")
 Work = Callable[[asyncpg.Connection], Awaitable[T]]
 _ATTEMPTS = 3
+
+
+def open_store(settings: SearchSettings, _tracer_provider: Any | None) -> "PostgresStore":
+    """Make the store that the settings name. Its spans are made by statement_spans.py."""
+    database = Database(
+        settings.store_url.get_secret_value(),
+        pool_size=settings.pool_size,
+        connect_s=settings.store_connect_seconds,
+        idle_s=settings.store_idle_seconds,
+    )
+    return PostgresStore(database, hnsw_ef=settings.hnsw_ef)
 
 
 class PostgresStore:

@@ -8,7 +8,6 @@ from urllib.parse import unquote, urlsplit
 Quantization: TypeAlias = Literal["none", "int8", "binary"]
 DEFAULT_PORT = 6334
 DEFAULT_PREFIX = "lensmesh"
-SCHEMES = ("qdrant", "qdrants", "qdrant+local")
 _PREFIX_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 _MAX_PREFIX = 63
 SERVER_FORM = "qdrant://[:API_KEY@]HOST[:6334][/PREFIX], qdrants:// with TLS"
@@ -34,13 +33,8 @@ class Folder:
     prefix: str = DEFAULT_PREFIX
 
 
-def is_qdrant(url: str) -> bool:
-    """Whether a store URL is one of Qdrant's."""
-    return url.partition(":")[0] in SCHEMES
-
-
 def parse_address(url: str) -> QdrantAddress | Folder:
-    """What a store URL of Qdrant names; whether it is one, `is_qdrant` tells.
+    """Read a store URL of Qdrant's.
 
     Raises:
         ValueError: with a message for the operator, in which no part of the URL stands: any may be a secret.

@@ -11,6 +11,7 @@ from qdrant_client import AsyncQdrantClient
 
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.tls.credentials import peer_security
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
@@ -27,11 +28,13 @@ from search_svc.model import (
     View,
 )
 from search_svc.qdrant import collections, facets, reading, registry, searching, writing
-from search_svc.qdrant.engine import QdrantEngine
+from search_svc.qdrant.address import parse_address
+from search_svc.qdrant.engine import QdrantEngine, make_engine
 from search_svc.qdrant.faults import CollectionGone, There
 from search_svc.qdrant.layout import Tuning, point_id
 from search_svc.qdrant.predicates import compile_filter
 from search_svc.refusals import no_collection, unavailable
+from search_svc.settings import SearchSettings
 from search_svc.store import Query, StaleCollection, StoreRefused
 
 T = TypeVar("T")
@@ -39,6 +42,18 @@ Work = Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]
 # The first that decides "insert only".
 MIN_SERVER = (1, 17)
 _ATTEMPTS = 5
+
+
+def open_store(settings: SearchSettings, tracer_provider: Any | None) -> "QdrantStore":
+    """Make the store that the settings name. With a provider its calls have spans."""
+    address = parse_address(settings.store_url.get_secret_value())
+    return QdrantStore(
+        make_engine(address, peer_security(settings), tracer_provider),
+        prefix=address.prefix,
+        tuning=Tuning(settings.qdrant_quantization, settings.qdrant_on_disk),
+        hnsw_ef=settings.hnsw_ef,
+        connect_s=settings.store_connect_seconds,
+    )
 
 
 class QdrantStore:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from search_svc.qdrant.address import Folder, QdrantAddress, is_qdrant, parse_address
+from lensmesh_cli import stores as cli_stores
+from search_svc.qdrant.address import Folder, QdrantAddress, parse_address
+from search_svc.stores import STORES, store_kind
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ from search_svc.qdrant.address import Folder, QdrantAddress, is_qdrant, parse_ad
     ],
 )
 def test_what_a_url_names(url: str, address: QdrantAddress | Folder) -> None:
-    assert is_qdrant(url)
+    assert store_kind(url).module == "search_svc.qdrant.store"
     assert parse_address(url) == address
 
 
@@ -50,6 +52,19 @@ def test_a_key_is_never_shown() -> None:
     assert "very-secret" not in repr(parse_address("qdrant://:very-secret@host"))
 
 
-@pytest.mark.parametrize("url", ["postgresql://host/qdrant", "", "qdrantx://host"])
-def test_what_is_not_qdrants(url: str) -> None:
-    assert not is_qdrant(url)
+def test_another_store_is_not_qdrants() -> None:
+    assert store_kind("postgresql://host/qdrant").module == "search_svc.postgres.store"
+
+
+@pytest.mark.parametrize("url", ["", "qdrantx://very-secret", "mysql://very-secret"])
+def test_a_store_that_nobody_knows_is_told_without_secrets(url: str) -> None:
+    with pytest.raises(ValueError, match=r"write postgresql.*qdrant") as caught:
+        store_kind(url)
+    assert "very-secret" not in str(caught.value)
+
+
+def test_the_command_line_knows_the_same_stores() -> None:
+    """It may not import this service, and looks at a store before the service is started."""
+    schemes = [scheme for kind in STORES for scheme in kind.schemes]
+    troubles = [cli_stores.trouble(f"{scheme}://[") for scheme in schemes]
+    assert not [one for one in troubles if one is not None and "of no known kind" in one.what]
