@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from lensmesh_chassis.files import read_file
 from lensmesh_cli.hits import caption_of, name_of, said_of
 from lensmesh_cli.printable import printable
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 240
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 200 * 1024 * 1024
 METADATA_SHOWN = 60
 WAITING = "queue"
 """The part that is no work: drawn pale, and not what the other bars are measured by."""
@@ -108,6 +110,10 @@ class ResultPage:
         path.write_text(self.html(), encoding="utf-8")
 
 
+_SCAN = b"\xff\xda"
+_MOST_SCANS = 50
+
+
 def escape(text: str) -> str:
     """Return text that is text in HTML, quoted or not, in the order in which it stands."""
     return escape_html(printable(text))
@@ -118,7 +124,11 @@ def thumbnail(image: ImageSource) -> str:
     from PIL import Image, ImageOps
 
     try:
-        with _silence(), Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+        content = image if isinstance(image, bytes) else read_file(image, MAX_BYTES).data
+        # Each scan of a JPEG goes over all of its pixels: a small file with hundreds takes a minute.
+        if content.count(_SCAN) > _MOST_SCANS:
+            return ""
+        with _silence(), Image.open(io.BytesIO(content)) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 return ""
             # JPEG is decoded small at once.

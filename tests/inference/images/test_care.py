@@ -24,7 +24,7 @@ from lensmesh_inference.images.suspects import fingerprint
 from lensmesh_inference.images.transform import Transform
 from tests.inference.images.costly import Deadly, Hanging
 from tests.inference.images.encoded import encoded, noise
-from tests.inference.images.hostile import tiff
+from tests.support.hostile_images import tiff
 
 LIMITS = ImageLimits()
 TRANSFORM = Transform(32, 32, "shortest", "bicubic")

@@ -30,7 +30,7 @@ from lensmesh_inference.images.transparency import Transparency
 from tests.inference.images import service_main
 from tests.inference.images.costly import Deadly, Endless, Greedy, Hanging
 from tests.inference.images.encoded import encoded, noise
-from tests.inference.images.hostile import tiff
+from tests.support.hostile_images import tiff
 from tests.support.waiting import wait_until
 
 LIMITS = ImageLimits(max_pixels=20_000_000)

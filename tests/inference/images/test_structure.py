@@ -17,7 +17,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.structure import look
 from tests.inference.images.encoded import encoded, noise, oriented
-from tests.inference.images.hostile import scan_bomb, segment, tiff
+from tests.support.hostile_images import scan_bomb, segment, tiff
 
 LARGEST = ImageLimits().max_bytes
 JPEG, PNG, GIF, WEBP = (encoded(noise(), kind) for kind in ("JPEG", "PNG", "GIF", "WEBP"))
