@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
+from typing import Any, cast
 
 import grpc
 
@@ -18,10 +18,10 @@ from lensmesh_chassis.messages.piecewise import PiecewiseChannel
 from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from lensmesh_chassis.tls.credentials import peer_security
-from router_svc.caption import CaptionerProxy
+from router_svc.caption_proxy import CaptionerProxy
 from router_svc.collection_cache import CollectionCache
 from router_svc.cut import CallLimits
-from router_svc.encoder import EncoderProxy
+from router_svc.encoder_proxy import EncoderProxy
 from router_svc.ingest.dependencies import Dependencies
 from router_svc.ingest.ingestion import Ingestion
 from router_svc.ingest.metrics import IngestMetrics
@@ -37,10 +37,7 @@ from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.models import Captioners, Encoders
 from router_svc.upstreams.monitor import ReplicaMonitor
 from router_svc.upstreams.pool import Upstream, UpstreamPool
-from router_svc.upstreams.stores import Stores
-from router_svc.upstreams.stubs import CaptionerStub, EncoderStub, SearchStub
 
-S = TypeVar("S")
 # As often as the service config of the other channels tries a call.
 MODEL_TRIES = 4
 ROUTER_SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
@@ -67,16 +64,16 @@ class RouterApp:
         )
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
-        """Adds RouterService and the contracts that are passed on."""
+        """Add RouterService and the contracts that are passed on."""
         settings, runtime, monitor = self._settings, self._runtime, self._monitor
         directory = ModelDirectory(
             monitor,
             default_space=settings.default_space,
             own_limits=CallLimits(settings.max_items, settings.max_message_bytes),
         )
-        encoders = Encoders(self._pool(Kind.ENCODER, EncoderStub), directory)
-        captioners = Captioners(self._pool(Kind.CAPTIONER, CaptionerStub), directory)
-        stores = Stores(self._pool(Kind.SEARCH, SearchStub))
+        encoders = Encoders(self._pool(Kind.ENCODER, encoder_pb2_grpc.EncoderServiceStub), directory)
+        captioners = Captioners(self._pool(Kind.CAPTIONER, caption_pb2_grpc.CaptionerServiceStub), directory)
+        stores = self._pool(Kind.SEARCH, search_pb2_grpc.SearchServiceStub)
         collection_cache = CollectionCache(
             stores, directory, default=settings.default_collection, believed_s=settings.collection_cache_seconds
         )
@@ -89,13 +86,13 @@ class RouterApp:
             all_streams=Budget(settings.all_in_flight_bytes),
             draining=runtime.draining,
         )
-        mesh = Dependencies(
+        dependencies = Dependencies(
             settings, encoders, captioners, stores, directory, collection_cache, self._hashing, self._fetcher
         )
         router = RouterServicer(
             settings,
             MeshStatus(monitor, limits, runtime, settings.default_collection),
-            Ingestion(mesh, streams, IngestMetrics(runtime.registry, lambda: streams.all_streams.held)),
+            Ingestion(dependencies, streams, IngestMetrics(runtime.registry, streams.held_bytes)),
             SearchHandler(encoders, stores, collection_cache, self._fetcher),
             runtime.draining,
         )
@@ -110,18 +107,18 @@ class RouterApp:
         return (ROUTER_SERVICE, *(kind.service for kind in Kind))
 
     async def start(self) -> None:
-        """Learns what the mesh serves, as far as it answers now."""
+        """Learn what the mesh serves, as far as it answers now."""
         await self._monitor.start()
 
     async def stop(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         await self._monitor.stop()
         for channel in self._channels:
             await channel.close()
         self._hashing.shutdown(wait=False)
         await self._fetcher.aclose()
 
-    def _pool(self, kind: Kind, stub: Callable[[grpc.aio.Channel], S]) -> UpstreamPool[S]:
+    def _pool(self, kind: Kind, stub: Callable[[grpc.aio.Channel], Any]) -> UpstreamPool:
         upstreams = []
         # gRPC would send a call whose replica ended under it to the next one, which it may end as well: see Suspects.
         own_tries = kind is not Kind.SEARCH

@@ -5,7 +5,7 @@ import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.trace import Span
@@ -45,7 +45,7 @@ class MicroBatcher(Generic[I, O]):
         max_bytes: int,
         max_calls: int,
         step: str = "call",
-        failure_of: Callable[[O], LensmeshError | None] = lambda _: None,
+        failure_of: Callable[[O], LensmeshError | None] | None = None,
     ) -> None:
         self._run = run
         self._failure_of = failure_of
@@ -62,21 +62,21 @@ class MicroBatcher(Generic[I, O]):
         self._pump_is_due = False
 
     async def submit(self, item: I) -> O:
-        """The outcome of `item`, when the call it rode in has ended."""
+        """Return the outcome of `item`, when the call that carried it has ended."""
         answer: asyncio.Future[O] = asyncio.get_running_loop().create_future()
         owner = trace.get_current_span()
         with spans.span(self._step) as span:
             # The stream's own span is above the call anyway.
-            passenger = trace.INVALID_SPAN if owner is self._stream else owner
-            self._waiting.append(_Waiting(item, self._size_of(item), answer, passenger))
+            linked = trace.INVALID_SPAN if owner is self._stream else owner
+            self._waiting.append(_Waiting(item, self._size_of(item), answer, linked))
             self._pump_soon()
             outcome = await answer
-            if (error := self._failure_of(outcome)) is not None:
+            if self._failure_of is not None and (error := self._failure_of(outcome)) is not None:
                 spans.fail(span, error)
             return outcome
 
     async def close(self) -> None:
-        """Drops what waits, cancels what runs, and returns when nothing of it is left."""
+        """Drop what waits, cancel what runs, and return when nothing of it is left."""
         for waiting in self._waiting:
             waiting.answer.cancel()
         self._waiting.clear()
@@ -86,7 +86,7 @@ class MicroBatcher(Generic[I, O]):
         await asyncio.gather(*calls, return_exceptions=True)
 
     def _pump_soon(self) -> None:
-        # In the next turn of the loop, so that the items of one stream message ride together.
+        # In the next turn of the loop, so that the items of one stream message go together.
         if not self._pump_is_due:
             self._pump_is_due = True
             asyncio.get_running_loop().call_soon(self._pump)
@@ -117,17 +117,9 @@ class MicroBatcher(Generic[I, O]):
         self._pump()
 
     async def _carry(self, batch: list[_Waiting[I, O]]) -> None:
-        call = asyncio.current_task()
-        wanted = len(batch)
-
-        def forget(answer: asyncio.Future[O]) -> None:
-            nonlocal wanted
-            wanted -= 1
-            if wanted == 0 and answer.cancelled() and call is not None:
-                call.cancel()
-
+        watch = _Watch(len(batch))
         for waiting in batch:
-            waiting.answer.add_done_callback(forget)
+            waiting.answer.add_done_callback(watch.forget)
         try:
             with spans.carrying([waiting.owner for waiting in batch]):
                 outcomes = await self._run([waiting.item for waiting in batch])
@@ -142,3 +134,17 @@ class MicroBatcher(Generic[I, O]):
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
+
+
+class _Watch:
+    """Ends the call that it is made in as soon as nobody waits for any of its items."""
+
+    def __init__(self, wanted: int) -> None:
+        self._call = asyncio.current_task()
+        self._wanted = wanted
+
+    def forget(self, answer: asyncio.Future[Any]) -> None:
+        """Note that an item has its answer, or that nobody waits for it."""
+        self._wanted -= 1
+        if self._wanted == 0 and answer.cancelled() and self._call is not None:
+            self._call.cancel()

@@ -1,6 +1,6 @@
 """Who serves what: which encoders answer in a vector space, which captioners run a model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lensmesh.common.v1 import common_pb2
@@ -22,7 +22,7 @@ FRESH_S = 1.0
 
 
 def policy_of(space: common_pb2.VectorSpace) -> common_pb2.TransparencyPolicy.ValueType:
-    """What becomes of transparency in a space; those of before there was a choice do not say it."""
+    """Tell what becomes of transparency in a space; those of before there was a choice do not say it."""
     return space.transparency or common_pb2.TRANSPARENCY_POLICY_DROP
 
 
@@ -50,7 +50,7 @@ class ModelDirectory:
         """VectorSpace.id and ModelInfo.name that the first targets' defaults are, once they have told."""
 
     def models(self) -> list[encoder_pb2.ServedModel]:
-        """Every model of every encoder with all its spaces, the default first."""
+        """Return every model of every encoder with all its spaces, the default first."""
         found: dict[tuple[str, str], encoder_pb2.ServedModel] = {}
         for served in _served(self._infos(Kind.ENCODER)):
             have = found.setdefault((served.model.name, served.model.weights_digest), served)
@@ -64,13 +64,13 @@ class ModelDirectory:
         return sorted(found.values(), key=lambda served: default not in {space.id for space in served.spaces})
 
     def spaces(self) -> list[common_pb2.VectorSpace]:
-        """Every space that an encoder answers in, the default first."""
+        """Return every space that an encoder answers in, the default first."""
         found = {space.id: space for served in self.models() for space in served.spaces}
         default = self._default(Kind.ENCODER)
         return sorted(found.values(), key=lambda space: space.id != default)
 
     def caption_models(self) -> list[common_pb2.ModelInfo]:
-        """Every captioner's models, the default first."""
+        """Return every captioner's models, the default first."""
         found: dict[tuple[str, str], common_pb2.ModelInfo] = {}
         for info in self._infos(Kind.CAPTIONER):
             for model in info.models:
@@ -79,39 +79,37 @@ class ModelDirectory:
         return sorted(found.values(), key=lambda model: model.name != default)
 
     def max_caption_tokens(self) -> int:
-        """The longest caption that every captioner writes, in tokens; 0: unknown."""
+        """Return the longest caption that every captioner writes, in tokens; 0: unknown."""
         told = [info.limits.max_caption_tokens for info in self._infos(Kind.CAPTIONER)]
         return min((limit for limit in told if limit), default=0)
 
     def stored_at_once(self) -> int:
-        """Items that every search service writes in one transaction, as far as is known."""
+        """Return how many items every search service writes in one transaction, as far as is known."""
         told = [info.limits.max_items for info in self._infos(Kind.SEARCH)]
         return min([self._own_limits.max_items, *(limit for limit in told if limit)])
 
     def comes_back(self, kind: Kind) -> bool:
-        """Whether a service that is away is known to come back: it was there before, or it loads its model."""
+        """Tell whether a service that is away is known to come back: it was there before, or it loads its model."""
         loads = any(replica.condition is Condition.NOT_SERVING for replica in self._monitor.replicas(kind))
         return loads or bool(self._infos(kind))
 
     async def default_space(self) -> common_pb2.VectorSpace:
-        """The space of a request that names none. Unavailable while the first encoder has not told its spaces."""
-        await self._learn(Kind.ENCODER, lambda: bool(self._default(Kind.ENCODER)))
-        space_id = self._default(Kind.ENCODER)
+        """Return the space of a request that names none. Unavailable while the first encoder has not told."""
+        space_id = self._default(Kind.ENCODER) or await self._default_asked_again(Kind.ENCODER)
         if not space_id:
             raise self._undecided(Kind.ENCODER, "space", "default_space names a VectorSpace.id")
         await self.encoders(space_id)
         return next(space for space in self.spaces() if space.id == space_id)
 
     async def default_caption_model(self) -> str:
-        """The model of a request that names none. Unavailable while the first captioner has not told its models."""
-        await self._learn(Kind.CAPTIONER, lambda: bool(self._default(Kind.CAPTIONER)))
-        model = self._default(Kind.CAPTIONER)
+        """Return the model of a request that names none. Unavailable while the first captioner has not told."""
+        model = self._default(Kind.CAPTIONER) or await self._default_asked_again(Kind.CAPTIONER)
         if not model:
             raise self._undecided(Kind.CAPTIONER, "model", "a request names its model")
         return model
 
     async def space_with(self, policy: common_pb2.TransparencyPolicy.ValueType) -> common_pb2.VectorSpace:
-        """The default space, or that of the default model that differs from it in its transparency policy alone.
+        """Return the default space, or that of the default model that differs from it in its transparency policy alone.
 
         Unspecified means the default space. Errors as of `default_space`, PreconditionFailed with reason
         SPACE_NOT_SERVED where the model has no such space, and InvalidInput for a number that the contract does not
@@ -121,12 +119,8 @@ class ModelDirectory:
         default = await self.default_space()
         if policy in (common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED, policy_of(default)):
             return default
-
-        def told(space: common_pb2.VectorSpace) -> tuple[object, ...]:
-            return space.model, space.weights_digest, space.dimension, space.normalized
-
         for space in self.spaces():
-            if policy_of(space) == policy and told(space) == told(default):
+            if policy_of(space) == policy and _without_policy(space) == _without_policy(default):
                 return space
         name = common_pb2.TransparencyPolicy.Name(policy)
         raise PreconditionFailed(
@@ -137,15 +131,11 @@ class ModelDirectory:
         )
 
     async def encoders(self, space_id: str) -> ModelTargets:
-        """Who answers in a space.
+        """Tell who answers in a space.
 
         PreconditionFailed with reason SPACE_NOT_SERVED if nobody does, Unavailable if one that has not told may.
         """
-
-        def serves(info: Info) -> bool:
-            return any(space.id == space_id for served in info.served for space in served.spaces)
-
-        serving = await self._find(Kind.ENCODER, serves)
+        serving = await self._find(Kind.ENCODER, space_id)
         if serving is None:
             known = ", ".join(f"{space.id} ({space.model})" for space in self.spaces())
             raise PreconditionFailed(
@@ -156,9 +146,9 @@ class ModelDirectory:
         return serving
 
     async def captioners(self, model: str) -> ModelTargets:
-        """Who runs a captioning model; empty means the default one. Errors as of `encoders`, with MODEL_NOT_SERVED."""
+        """Tell who runs a captioning model; empty: the default one. Errors as of `encoders`, with MODEL_NOT_SERVED."""
         model = model or await self.default_caption_model()
-        serving = await self._find(Kind.CAPTIONER, lambda info: any(one.name == model for one in info.models))
+        serving = await self._find(Kind.CAPTIONER, model)
         if serving is None:
             known = ", ".join(info.name for info in self.caption_models())
             raise PreconditionFailed(
@@ -168,11 +158,13 @@ class ModelDirectory:
             )
         return serving
 
-    async def _find(self, kind: Kind, suits: Callable[[Info], bool]) -> ModelTargets | None:
-        await self._learn(kind, lambda: any(suits(info) for info in self._infos(kind)))
+    async def _find(self, kind: Kind, name: str) -> ModelTargets | None:
+        """Find who serves a space or model, after asking all replicas again where nobody is known to."""
+        if not any(name in _names(info) for info in self._infos(kind)):
+            await self._ask_again(kind)
         suiting: dict[str, list[Info]] = {}
         for target in self._monitor.targets(kind):
-            if infos := [info for info in self._monitor.told(kind, target) if suits(info)]:
+            if infos := [info for info in self._monitor.told(kind, target) if name in _names(info)]:
                 suiting[target] = infos
         if suiting:
             return ModelTargets(
@@ -182,12 +174,16 @@ class ModelDirectory:
             raise unavailable(kind, self._monitor.targets(kind))
         return None
 
-    async def _learn(self, kind: Kind, enough: Callable[[], bool]) -> None:
-        if not enough() and self._monitor.targets(kind):
+    async def _ask_again(self, kind: Kind) -> None:
+        if self._monitor.targets(kind):
             await self._monitor.refresh(FRESH_S)
 
+    async def _default_asked_again(self, kind: Kind) -> str:
+        await self._ask_again(kind)
+        return self._default(kind)
+
     def _default(self, kind: Kind) -> str:
-        """What the settings name, or else the first target's first; "" while that has not told.
+        """Return what the settings name, or else the first target's first; "" while that has not told.
 
         It stays while any replica of that target serves it: which of several answers first decides nothing, and a
         rolling update to another model moves it once.
@@ -203,7 +199,7 @@ class ModelDirectory:
         return self._defaults.get(kind, "")
 
     def _undecided(self, kind: Kind, what: str, instead: str) -> LensmeshError:
-        """That the first target is waited for."""
+        """Say that the first target is waited for."""
         targets = self._monitor.targets(kind)
         if not targets:
             return unavailable(kind, targets)
@@ -217,7 +213,7 @@ class ModelDirectory:
         )
 
     def _strangers(self, kind: Kind) -> list[str]:
-        """Targets of which nobody has ever told what it serves."""
+        """List the targets of which nobody has ever told what it serves."""
         return [target for target in self._monitor.targets(kind) if not self._monitor.told(kind, target)]
 
     def _infos(self, kind: Kind) -> list[Info]:
@@ -233,10 +229,15 @@ class ModelDirectory:
         )
 
 
+def _without_policy(space: common_pb2.VectorSpace) -> tuple[object, ...]:
+    """Return what spaces of one model have in common, whatever their transparency policies."""
+    return space.model, space.weights_digest, space.dimension, space.normalized
+
+
 def _served(infos: Sequence[Info]) -> list[encoder_pb2.ServedModel]:
     return [served for info in infos for served in info.served]
 
 
 def _names(info: Info) -> list[str]:
-    """VectorSpace.ids of an encoder or ModelInfo.names of a captioner, its default first."""
+    """List VectorSpace.ids of an encoder or ModelInfo.names of a captioner, its default first."""
     return [space.id for served in info.served for space in served.spaces] or [model.name for model in info.models]

@@ -19,10 +19,12 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.answer_sizes import items_of
+from router_svc.call_scope import CallScope
 from router_svc.collection_cache import CollectionCache
 from router_svc.queries import check_search, from_store, to_store
+from router_svc.upstreams.methods import BATCH_SEARCH, SEARCH
 from router_svc.upstreams.models import Encoders
-from router_svc.upstreams.stores import Stores
+from router_svc.upstreams.pool import UpstreamPool
 from router_svc.upstreams.together import together
 
 
@@ -42,6 +44,15 @@ class _Search:
     """Images given by address, by index of the query."""
     encode_us: int = 0
     error: Exception | None = None
+
+    @property
+    def to_encode(self) -> "list[_Query]":
+        """The queries in words or by an image."""
+        return [
+            _Query(self, index)
+            for index, query in enumerate(self.request.queries)
+            if query.WhichOneof("query") in ("text", "image")
+        ]
 
     def to_store(self) -> search_pb2.SearchRequest:
         return to_store(self.request, self.collection, self.vectors, self.spaces)
@@ -71,61 +82,59 @@ class _Query:
         return self.search.fetched.get(self.index, self.query.image)
 
 
+@dataclass(slots=True)
+class _Batch:
+    """The texts or the images that are encoded together, in one space."""
+
+    space_id: str
+    kind: str
+    started: float
+    """When its searches began to be prepared, in loop time."""
+    queries: list[_Query] = field(default_factory=list)
+
+
 class SearchHandler:
     """Answers RouterService.Search and BatchSearch."""
 
-    def __init__(self, encoders: Encoders, stores: Stores, collection_cache: CollectionCache, fetcher: Fetcher) -> None:
+    def __init__(
+        self, encoders: Encoders, stores: UpstreamPool, collection_cache: CollectionCache, fetcher: Fetcher
+    ) -> None:
         self._encoders = encoders
         self._stores = stores
         self._collection_cache = collection_cache
         self._fetcher = fetcher
 
-    async def one(self, request: router_pb2.SearchRequest, deadline: float | None) -> router_pb2.SearchResponse:
-        """The hits of one search. Raises why there are none."""
-        try:
-            return await self._one(request, deadline)
-        except LensmeshError as error:
-            asked_in_words = any(query.WhichOneof("query") in ("text", "image") for query in request.queries)
-            if error.reason is not Reason.SPACE_MISMATCH or not asked_in_words:
-                raise
+    async def search(self, request: router_pb2.SearchRequest, scope: CallScope) -> router_pb2.SearchResponse:
+        """Return the hits of one search. Raises why there are none."""
+        is_again = False
+        while True:
+            search = _Search(request, self._collection_cache.name(request.collection), "")
+            _describe(search)
+            async with self._fetcher.for_call(_fetch_seconds(scope)) as fetches:
+                batches = await self._batches([search], scope, fetches)
+                await together([self._encode(batch, scope) for batch in batches])
+            _end(batches)
+            try:
+                return await self._found(search, scope)
+            except LensmeshError as error:
+                if is_again or error.reason is not Reason.SPACE_MISMATCH or not search.to_encode:
+                    raise
             # The collection was made anew with another space since its definition was read.
-            self._collection_cache.forget(self._collection_cache.name(request.collection))
-            return await self._one(request, deadline)
+            self._collection_cache.forget(search.collection)
+            is_again = True
 
-    async def _one(self, request: router_pb2.SearchRequest, deadline: float | None) -> router_pb2.SearchResponse:
-        search = _Search(request, self._collection_cache.name(request.collection), "")
-        span = trace.get_current_span()
-        span.set_attributes({spans.COLLECTION: search.collection, spans.LANE: "interactive"})
-        if spans.shows_content():
-            span.set_attribute(spans.QUERY_TEXT, [query.text for query in request.queries if query.HasField("text")])
-        async with self._fetcher.for_call(_fetch_seconds(deadline)) as fetches:
-            await self._prepare([search], deadline, fetches)
-        if search.error is not None:
-            raise search.error
-        started = asyncio.get_running_loop().time()
-        sent = search.to_store()
-        # Only now: encoding may take long, and holds little.
-        await take_answer_room(items_of(sent))
-        try:
-            found = await self._stores.call(
-                lambda stub, timeout_s: stub.Search(sent, timeout=timeout_s), deadline=deadline
-            )
-        except LensmeshError as error:
-            raise self._refused(search, error) from error
-        answer = router_pb2.SearchResponse(encode_us=search.encode_us, store_us=_since_us(started))
-        await copy_all(found.hits, answer.hits)
-        return answer
-
-    async def many(
-        self, requests: Sequence[router_pb2.SearchRequest], deadline: float | None
+    async def batch_search(
+        self, requests: Sequence[router_pb2.SearchRequest], scope: CallScope
     ) -> router_pb2.BatchSearchResponse:
-        """One result per search, in order. Raises what fails the store's whole call."""
+        """Return one result per search, in order. Raises what fails the store's whole call."""
         searches = [
             _Search(request, self._collection_cache.name(request.collection), f"searches[{index}].")
             for index, request in enumerate(requests)
         ]
-        async with self._fetcher.for_call(_fetch_seconds(deadline)) as fetches:
-            await self._prepare(searches, deadline, fetches)
+        async with self._fetcher.for_call(_fetch_seconds(scope)) as fetches:
+            batches = await self._batches(searches, scope, fetches)
+            await together([self._encode(batch, scope) for batch in batches])
+        _end(batches)
         sent: list[_Search] = []
         requests_sent: list[search_pb2.SearchRequest] = []
         for search in searches:
@@ -137,7 +146,7 @@ class SearchHandler:
                 search.error = error
         started = asyncio.get_running_loop().time()
         await take_answer_room(sum(map(items_of, requests_sent)))
-        answers = await self._ask_store(requests_sent, deadline)
+        answers = await self._ask_store(requests_sent, scope)
         store_us = _since_us(started)
         found: dict[int, search_pb2.SearchResponse] = {}
         for search, answer in zip(sent, answers, strict=True):
@@ -160,15 +169,28 @@ class SearchHandler:
             await copy_all(found[id(search)].hits, result.response.hits)
         return response
 
+    async def _found(self, search: _Search, scope: CallScope) -> router_pb2.SearchResponse:
+        """Put one encoded search to the store."""
+        if search.error is not None:
+            raise search.error
+        started = asyncio.get_running_loop().time()
+        sent = search.to_store()
+        # Only now: encoding may take long, and holds little.
+        await take_answer_room(items_of(sent))
+        try:
+            found = await self._stores.call_patiently(SEARCH, sent, scope)
+        except LensmeshError as error:
+            raise self._refused(search, error) from error
+        answer = router_pb2.SearchResponse(encode_us=search.encode_us, store_us=_since_us(started))
+        await copy_all(found.hits, answer.hits)
+        return answer
+
     async def _ask_store(
-        self, sent: Sequence[search_pb2.SearchRequest], deadline: float | None
+        self, sent: Sequence[search_pb2.SearchRequest], scope: CallScope
     ) -> list[search_pb2.BatchSearchResult]:
         if not sent:
             return []
-        request = search_pb2.BatchSearchRequest(searches=sent)
-        answer = await self._stores.call(
-            lambda stub, timeout_s: stub.BatchSearch(request, timeout=timeout_s), deadline=deadline
-        )
+        answer = await self._stores.call_patiently(BATCH_SEARCH, search_pb2.BatchSearchRequest(searches=sent), scope)
         if len(answer.results) != len(sent):
             raise InternalFault(
                 Reason.INTERNAL, f"the search service answered {len(answer.results)} of {len(sent)} searches"
@@ -180,33 +202,24 @@ class SearchHandler:
             self._collection_cache.forget(search.collection)
         return from_store(error, search.prefix)
 
-    async def _prepare(self, searches: Sequence[_Search], deadline: float | None, fetches: Fetching) -> None:
-        """Checks all and encodes what is to encode: one batch for each space and kind. A bad search keeps its error."""
+    async def _batches(self, searches: Sequence[_Search], scope: CallScope, fetches: Fetching) -> list[_Batch]:
+        """Check all, and gather what is to encode, by space and kind. A bad search keeps its error."""
         started = asyncio.get_running_loop().time()
-        asked: list[tuple[str, _Query]] = []
+        found: list[tuple[str, _Query]] = []
         for search in searches:
-            asked += await self._look_at(search, deadline)
-        await together([self._fetch(query, fetches) for _, query in asked if query.query.image.uri])
-        batches: dict[tuple[str, str], list[_Query]] = {}
-        for space_id, query in asked:
+            found += await self._look_at(search, scope)
+        await together([self._fetch(query, fetches) for _, query in found if query.query.image.uri])
+        batches: dict[tuple[str, str], _Batch] = {}
+        for space_id, query in found:
             if query.search.error is None:
-                batches.setdefault((space_id, query.kind), []).append(query)
-        if batches:
-            await together(
-                [self._encode(space_id, kind, queries, deadline) for (space_id, kind), queries in batches.items()]
-            )
-            encode_us = _since_us(started)
-            for queries in batches.values():
-                for query in queries:
-                    query.search.encode_us = encode_us
-                    # Its bytes have been sent.
-                    query.search.fetched.clear()
+                batches.setdefault((space_id, query.kind), _Batch(space_id, query.kind, started)).queries.append(query)
+        return list(batches.values())
 
-    async def _look_at(self, search: _Search, deadline: float | None) -> Sequence[tuple[str, _Query]]:
-        """What there is to encode of one search, with the space for each; none where the search is refused."""
+    async def _look_at(self, search: _Search, scope: CallScope) -> Sequence[tuple[str, _Query]]:
+        """List what there is to encode of one search, with the space for each; nothing where it is refused."""
         try:
             check_search(search.request, search.prefix)
-            return [(await self._space(query, deadline), query) for query in self._to_encode(search)]
+            return [(await self._space(query, scope), query) for query in search.to_encode]
         except Exception as error:  # noqa: BLE001 - whatever a search breaks, it breaks for itself
             search.error = error
             return ()
@@ -219,64 +232,69 @@ class SearchHandler:
         except Exception as error:  # noqa: BLE001 - as above
             query.search.error = error
 
-    @staticmethod
-    def _to_encode(search: _Search) -> list[_Query]:
-        return [
-            _Query(search, index)
-            for index, query in enumerate(search.request.queries)
-            if query.WhichOneof("query") in ("text", "image")
-        ]
-
-    async def _space(self, query: _Query, deadline: float | None) -> str:
-        """VectorSpace.id that a query is asked in; its name is kept for the store."""
+    async def _space(self, query: _Query, scope: CallScope) -> str:
+        """Return the VectorSpace.id that a query is meant in; its name is kept for the store."""
         search = query.search
-        collection = await self._collection_cache.get(search.collection, deadline=deadline)
-        asked = query.query.space
+        collection = await self._collection_cache.get(search.collection, scope)
+        name = query.query.space
         for named in collection.spaces:
-            if asked in ("", named.name):
+            if name in ("", named.name):
                 search.spaces[query.index] = named.name
                 return named.space.id
         field_path = f"{search.prefix}queries[{query.index}].space"
         names = ", ".join(named.name for named in collection.spaces)
         raise InvalidInput(
             Reason.SPACE_UNKNOWN,
-            f"{field_path} is {asked!r}, and the collection {collection.name!r} has: {names}",
+            f"{field_path} is {name!r}, and the collection {collection.name!r} has: {names}",
             field=field_path,
-            metadata={"space": asked, "collection": collection.name},
+            metadata={"space": name, "collection": collection.name},
         )
 
-    async def _encode(self, space_id: str, kind: str, queries: Sequence[_Query], deadline: float | None) -> None:
-        """Vectors of one batch. What fails the whole batch fails each of its searches, and no other."""
+    async def _encode(self, batch: _Batch, scope: CallScope) -> None:
+        """Encode one batch. What fails the whole batch fails each of its searches, and no other."""
         options = encoder_pb2.EncodeOptions(
-            data_type=common_pb2.DATA_TYPE_FLOAT32, priority=common_pb2.PRIORITY_INTERACTIVE, space_id=space_id
+            data_type=common_pb2.DATA_TYPE_FLOAT32, priority=common_pb2.PRIORITY_INTERACTIVE, space_id=batch.space_id
         )
-
-        def path_of(position: int) -> str:
-            return queries[position].path
-
+        scope = scope.at(tuple(query.path for query in batch.queries))
         try:
-            if kind == "text":
-                results = await self._encoders.texts(
-                    [query.query.text for query in queries], options, path_of=path_of, deadline=deadline
-                )
+            if batch.kind == "text":
+                texts = [query.query.text for query in batch.queries]
+                results = await self._encoders.texts.run(texts, options, scope)
             else:
-                results = await self._encoders.images(
-                    [query.image for query in queries], options, path_of=path_of, deadline=deadline
-                )
+                images = [query.image for query in batch.queries]
+                results = await self._encoders.images.run(images, options, scope)
         except Exception as error:  # noqa: BLE001 - of this batch's searches, whatever it is
-            for query in queries:
+            for query in batch.queries:
                 query.search.error = error
             return
-        for query, result in zip(queries, results, strict=True):
+        for query, result in zip(batch.queries, results, strict=True):
             if result.HasField("error"):
                 query.search.error = from_status(result.error)
             else:
                 query.search.vectors[query.index] = result.embedding
 
 
-def _fetch_seconds(deadline: float | None) -> float | None:
-    """Half of what the caller has left: an address that does not answer fails its own search, in time to say so."""
-    return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time()) / 2
+def _end(batches: Sequence[_Batch]) -> None:
+    """Note of each search how long it took until all were encoded, and let go of bytes that have been sent."""
+    for batch in batches:
+        encode_us = _since_us(batch.started)
+        for query in batch.queries:
+            query.search.encode_us = encode_us
+            query.search.fetched.clear()
+
+
+def _describe(search: _Search) -> None:
+    """Tell the call's span what is searched."""
+    span = trace.get_current_span()
+    span.set_attributes({spans.COLLECTION: search.collection, spans.LANE: "interactive"})
+    if spans.shows_content():
+        texts = [query.text for query in search.request.queries if query.HasField("text")]
+        span.set_attribute(spans.QUERY_TEXT, texts)
+
+
+def _fetch_seconds(scope: CallScope) -> float | None:
+    """Return half of what the caller has left, so that an address that does not answer fails in time to say so."""
+    return None if scope.deadline is None else max(0.0, scope.deadline - asyncio.get_running_loop().time()) / 2
 
 
 def _since_us(started: float) -> int:

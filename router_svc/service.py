@@ -7,7 +7,7 @@ from typing import Any
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.limits import check_filters, check_items
-from router_svc.deadline import deadline_of
+from router_svc.call_scope import CallScope
 from router_svc.ingest.ingestion import Ingestion
 from router_svc.search import SearchHandler
 from router_svc.settings import RouterSettings
@@ -23,36 +23,36 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         settings: RouterSettings,
         status: MeshStatus,
         ingestion: Ingestion,
-        searching: SearchHandler,
+        search_handler: SearchHandler,
         draining: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._status = status
         self._ingestion = ingestion
-        self._searching = searching
+        self._search_handler = search_handler
         self._draining = draining
 
     async def GetStatus(self, request: router_pb2.GetStatusRequest, context: Any) -> router_pb2.GetStatusResponse:
         return await self._status.get()
 
     async def Ingest(self, request: router_pb2.IngestRequest, context: Any) -> router_pb2.IngestResponse:
-        return router_pb2.IngestResponse(item=await self._ingestion.one(request, deadline_of(context)))
+        return router_pb2.IngestResponse(item=await self._ingestion.ingest_one(request, CallScope.of(context, "item")))
 
     async def IngestStream(self, request_iterator: Any, context: Any) -> AsyncIterator[router_pb2.IngestStreamResponse]:
         rest = aiter(request_iterator)
         first = await first_message(rest, self._draining)
         if first is None:
             return
-        groups = self._ingestion.many(first, rest, deadline_of(context))
+        groups = self._ingestion.ingest_stream(first, rest, CallScope.of(context))
         async with aclosing(groups):
             async for group in groups:
                 yield router_pb2.IngestStreamResponse(results=group)
 
     async def Search(self, request: router_pb2.SearchRequest, context: Any) -> router_pb2.SearchResponse:
         check_filters({"filter": request.filter})
-        return await self._searching.one(request, deadline_of(context))
+        return await self._search_handler.search(request, CallScope.of(context))
 
     async def BatchSearch(self, request: router_pb2.BatchSearchRequest, context: Any) -> router_pb2.BatchSearchResponse:
         check_items(len(request.searches), self._settings.max_items, "searches")
         check_filters({f"searches[{i}].filter": search.filter for i, search in enumerate(request.searches)})
-        return await self._searching.many(request.searches, deadline_of(context))
+        return await self._search_handler.batch_search(request.searches, CallScope.of(context))

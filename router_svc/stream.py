@@ -2,10 +2,11 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+import operator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from lensmesh_chassis.concurrency import Budget, Share
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, Unavailable
@@ -16,6 +17,7 @@ from lensmesh_chassis.telemetry import spans
 
 T = TypeVar("T")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +31,33 @@ class StreamLimits:
     all_streams: Budget
     draining: asyncio.Event
 
+    def held_bytes(self) -> int:
+        """Return how much all streams hold now."""
+        return self.all_streams.held
 
-@dataclass(frozen=True, slots=True)
-class _Read(Generic[T]):
-    index: int
-    item: T
-    size: int
-    taken: int
+
+class StreamWork(Protocol[T, R_co]):
+    """What one stream does with its items."""
+
+    def prepare(self, items: Sequence[Any]) -> AsyncGenerator[T, None]:
+        """Make of the items of one message what `answer` takes, one by one; until then it bounds what it holds."""
+        ...
+
+    def size_of(self, item: T) -> int:
+        """Return the bytes that an item holds while it is in flight."""
+        ...
+
+    def ref_of(self, item: T) -> str:
+        """Return the caller's name for an item."""
+        ...
+
+    async def answer(self, item: T) -> R_co:
+        """Answer one item, also where it fails, and tell its span what went wrong: what is raised ends the stream."""
+        ...
 
 
 async def first_message(messages: AsyncIterator[T], draining: asyncio.Event) -> T | None:
-    """The first message of a stream, None if there is none. Raises Unavailable (DRAINING) if it comes too late."""
+    """Return the first message of a stream, None if there is none. Raises Unavailable (DRAINING) if it is too late."""
     reading = asyncio.ensure_future(anext(messages, None))
     stopping = asyncio.create_task(draining.wait())
     try:
@@ -58,36 +76,19 @@ async def first_message(messages: AsyncIterator[T], draining: asyncio.Event) -> 
 
 
 async def answers(
-    first: Any,
-    rest: AsyncIterator[Any],
-    limits: StreamLimits,
-    *,
-    answer: Callable[[T], Awaitable[R]],
-    size_of: Callable[[T], int],
-    ref_of: Callable[[T], str],
-    prepare: Callable[[Sequence[Any]], AsyncGenerator[T, None]],
+    first: Any, rest: AsyncIterator[Any], limits: StreamLimits, work: StreamWork[T, R]
 ) -> AsyncGenerator[list[R], None]:
-    """Groups of answers to all items of a stream, as they become ready.
+    """Yield groups of answers to all items of a stream, as they become ready.
 
-    `prepare` turns the items of one message into what `answer` takes, one by one: what it holds of them is bounded by
-    itself until then. Each answer has a span of its own,
-    `item`, below the stream's; `answer` tells it what went wrong. Raises OPTIONS_REPEATED,
-    TOO_MANY_ITEMS and MESSAGE_TOO_LARGE once what was read before is answered, and DRAINING.
+    Each answer has a span of its own, `item`, below the stream's. Raises OPTIONS_REPEATED, TOO_MANY_ITEMS and
+    MESSAGE_TOO_LARGE once what was read before is answered, and DRAINING.
     """
     async with limits.all_streams.share() as share:
-
-        async def finish(read: _Read[T]) -> R:
-            facts = {spans.ITEM_INDEX: read.index, spans.ITEM_REF: ref_of(read.item), spans.ITEM_BYTES: read.size}
-            try:
-                with spans.span("item", facts):
-                    return await answer(read.item)
-            finally:
-                share.give(read.taken)
-
+        stream = _Stream(work, limits, share)
         groups: Any = answer_as_ready(
-            _items(first, rest, limits, prepare, size_of, share),
-            finish,
-            size_of=lambda read: read.size,
+            stream.items(first, rest),
+            stream.answer,
+            size_of=operator.attrgetter("size"),
             max_items=limits.in_flight_items,
             max_bytes=limits.in_flight_bytes,
             draining=limits.draining,
@@ -97,37 +98,58 @@ async def answers(
                 yield group
 
 
-async def _items(
-    first: Any,
-    rest: AsyncIterator[Any],
-    limits: StreamLimits,
-    prepare: Callable[[Sequence[Any]], AsyncGenerator[T, None]],
-    size_of: Callable[[T], int],
-    share: Share,
-) -> AsyncIterator[_Read[T]]:
-    message, is_first = first, True
-    places = itertools.count()
-    while True:
+@dataclass(frozen=True, slots=True)
+class _Read(Generic[T]):
+    index: int
+    item: T
+    size: int
+    taken: int
+
+
+class _Stream(Generic[T, R]):
+    """One stream: its items as they are read, and its share of what all streams may hold."""
+
+    def __init__(self, work: StreamWork[T, R], limits: StreamLimits, share: Share) -> None:
+        self._work = work
+        self._limits = limits
+        self._share = share
+
+    async def items(self, first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[_Read[T]]:
+        """Yield what is to be answered, as far as there is room for it."""
+        message, is_first = first, True
+        places = itertools.count()
+        while True:
+            self._check(message, is_first)
+            if message.items:
+                async with aclosing(self._work.prepare(message.items)) as prepared:
+                    async for item in prepared:
+                        size = self._work.size_of(item)
+                        yield _Read(next(places), item, size, await self._share.take(size))
+            try:
+                message, is_first = await anext(rest), False
+            except StopAsyncIteration:
+                return
+
+    async def answer(self, read: _Read[T]) -> R:
+        """Answer one item, within a span of its own, and give its room back."""
+        attributes = {
+            spans.ITEM_INDEX: read.index,
+            spans.ITEM_REF: self._work.ref_of(read.item),
+            spans.ITEM_BYTES: read.size,
+        }
+        try:
+            with spans.span("item", attributes):
+                return await self._work.answer(read.item)
+        finally:
+            self._share.give(read.taken)
+
+    def _check(self, message: Any, is_first: bool) -> None:
         if not is_first and message.HasField("options"):
             raise InvalidInput(
                 Reason.OPTIONS_REPEATED,
                 "options stand in the first message of a stream and hold for all of it: leave them out here",
                 field="options",
             )
-        check_message(message, limits.max_message_bytes)
+        check_message(message, self._limits.max_message_bytes)
         if message.items:
-            check_items(len(message.items), limits.max_items, "items")
-            async with aclosing(prepare(message.items)) as prepared:
-                async for item in prepared:
-                    size = size_of(item)
-                    yield _Read(next(places), item, size, await share.take(size))
-        try:
-            message, is_first = await anext(rest), False
-        except StopAsyncIteration:
-            return
-
-
-async def as_they_are(items: Sequence[T]) -> AsyncGenerator[T, None]:
-    """A `prepare` that changes nothing."""
-    for item in items:
-        yield item
+            check_items(len(message.items), self._limits.max_items, "items")

@@ -12,6 +12,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.images.inputs import Fetching, image_content
 from lensmesh_chassis.messages.structs import check_struct
 from lensmesh_chassis.reasons import Reason
+from router_svc.call_scope import CallScope
 from router_svc.ingest.plan import Wanted
 from router_svc.ingest.turns import Turn, Turns
 
@@ -44,19 +45,20 @@ class Incoming:
 class Intake:
     """Reads the items of one call or stream."""
 
-    def __init__(self, max_image_bytes: int, hashing: Executor, fetcher: Fetching, prefix: str = "") -> None:
+    def __init__(self, max_image_bytes: int, hashing: Executor, fetcher: Fetching, scope: CallScope) -> None:
+        """`scope` is at the item of a call; the items of a stream are told by their own fields."""
         self._max_image_bytes = max_image_bytes
         self._hashing = hashing
         self._fetcher = fetcher
-        self._prefix = prefix
+        self._scope = scope
         self._turns = Turns()
 
     async def read(self, items: Sequence[router_pb2.IngestItem]) -> list[Incoming]:
-        """The items of one message, in order; a bad one carries its error."""
+        """Read the items of one message, in order; a bad one carries its error."""
         return [self._incoming(*seen) for seen in await asyncio.gather(*(self._look_at(item) for item in items))]
 
     async def each(self, items: Sequence[router_pb2.IngestItem]) -> AsyncGenerator[Incoming, None]:
-        """The items of one message, those that have to be fetched as they are here; items of one id keep their order.
+        """Yield the items of one message, fetched ones as they are here; items of one id keep their order.
 
         None waits for an earlier one: what is fetched counts until its item is answered, and that may be what the
         earlier one waits for.
@@ -66,16 +68,10 @@ class Intake:
                 yield incoming
             return
         ready: asyncio.Queue[Incoming] = asyncio.Queue()
-
-        async def look(item: router_pb2.IngestItem, before: asyncio.Task[None] | None) -> None:
-            if before is not None:
-                await asyncio.wait({before})
-            ready.put_nowait(self._incoming(*await self._look_at(item)))
-
         tasks: list[asyncio.Task[None]] = []
         last_of_id: dict[str, asyncio.Task[None]] = {}
         for item in items:
-            tasks.append(asyncio.create_task(look(item, last_of_id.get(item.id))))
+            tasks.append(asyncio.create_task(self._look_after(last_of_id.get(item.id), item, ready)))
             if item.id:
                 last_of_id[item.id] = tasks[-1]
         try:
@@ -86,6 +82,13 @@ class Intake:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _look_after(
+        self, earlier: asyncio.Task[None] | None, item: router_pb2.IngestItem, ready: asyncio.Queue[Incoming]
+    ) -> None:
+        if earlier is not None:
+            await asyncio.wait({earlier})
+        ready.put_nowait(self._incoming(*await self._look_at(item)))
+
     def _incoming(self, item: router_pb2.IngestItem, found: Wanted | Exception, fetched: int) -> Incoming:
         if isinstance(found, Wanted):
             try:
@@ -95,10 +98,10 @@ class Intake:
         return Incoming(item, None, found, None, fetched)
 
     async def _look_at(self, item: router_pb2.IngestItem) -> tuple[router_pb2.IngestItem, Wanted | Exception, int]:
-        """The item, with its image's bytes where they had to be fetched, what it wants or why not, and their count."""
+        """Return the item, with its image's bytes where they were fetched, what it wants or why not, and their size."""
         uri, size = item.image.uri, 0
         try:
-            content = await image_content(item.image, f"{self._prefix}image", self._fetcher)
+            content = await image_content(item.image, self._scope.inside("image"), self._fetcher)
             if uri:
                 size = len(content)
                 # Fetched once, here: whoever encodes and captions it gets the very bytes that the digest is of.
@@ -109,7 +112,7 @@ class Intake:
             self._check_size(len(content))
             digest = await self._digest(content)
             self._check_digest(item.content_digest, digest)
-            check_id(item.id, f"{self._prefix}id")
+            check_id(item.id, self._scope.inside("id"))
             await self._check_metadata(item)
         except Exception as error:  # noqa: BLE001 - whatever an item breaks, it breaks for itself
             return item, error, size
@@ -118,21 +121,21 @@ class Intake:
 
     async def _digest(self, content: bytes) -> bytes:
         if len(content) <= INLINE_BYTES:
-            return hashlib.sha256(content).digest()
-        return await asyncio.get_running_loop().run_in_executor(self._hashing, lambda: hashlib.sha256(content).digest())
+            return _sha256(content)
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, _sha256, content)
 
     async def _check_metadata(self, item: router_pb2.IngestItem) -> None:
         """Refuse what the store would refuse, before a model runs, and before it spoils the call that carries it."""
         if not item.HasField("metadata"):
             return
-        field = f"{self._prefix}metadata"
+        field = self._scope.inside("metadata")
         if item.metadata.ByteSize() <= INLINE_METADATA_BYTES:
             check_struct(item.metadata, field)
         else:
             await asyncio.get_running_loop().run_in_executor(self._hashing, check_struct, item.metadata, field)
 
     def _check_size(self, size: int) -> None:
-        field = f"{self._prefix}image.content"
+        field = self._scope.inside("image.content")
         if size == 0:
             raise InvalidInput(Reason.IMAGE_EMPTY, f"{field} is empty: send the bytes of an image file", field=field)
         if size > self._max_image_bytes:
@@ -144,7 +147,7 @@ class Intake:
             )
 
     def _check_digest(self, told: bytes, real: bytes) -> None:
-        field = f"{self._prefix}content_digest"
+        field = self._scope.inside("content_digest")
         if told and len(told) != DIGEST_BYTES:
             raise InvalidInput(
                 Reason.DIGEST_INVALID,
@@ -161,8 +164,12 @@ class Intake:
             )
 
 
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
 def check_id(item_id: str, field: str) -> None:
-    """Refuses an Item.id that no store takes. Raises InvalidInput with reason ITEM_ID_INVALID; empty is fine."""
+    """Refuse an Item.id that no store takes. Raises InvalidInput with reason ITEM_ID_INVALID; empty is fine."""
     size = len(item_id.encode())
     if size > MAX_ID_BYTES:
         raise InvalidInput(

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from google.protobuf import struct_pb2
 
 from lensmesh.search.v1 import search_pb2
-from router_svc.ingest.plan import ItemPlan, StoredItem, Terms, Wanted, plan
-from router_svc.upstreams.pool import Patience
-from router_svc.upstreams.stores import Stores
-from router_svc.upstreams.together import together
+from router_svc.call_scope import CallScope
+from router_svc.ingest.plan import ItemPlan, PlanOptions, StoredItem, Wanted, plan
+from router_svc.upstreams.methods import GET_ITEMS, LIST_ITEMS
+from router_svc.upstreams.pool import UpstreamPool
+from router_svc.upstreams.together import both
 
 # One item of each content is enough; an image stored under thousands of ids is not read to its end.
 MAX_PAGES = 4
@@ -29,18 +30,18 @@ class LookupResult:
 class Lookup:
     """Asks the store of one collection about batches of images."""
 
-    def __init__(
-        self, stores: Stores, collection: str, terms: Terms, *, patience: Patience, deadline: float | None
-    ) -> None:
+    def __init__(self, stores: UpstreamPool, collection: str, options: PlanOptions, scope: CallScope) -> None:
         self._stores = stores
         self._collection = collection
-        self._terms = terms
-        self._patience = patience
-        self._deadline = deadline
+        self._options = options
+        self._scope = scope
 
     async def run(self, batch: Sequence[Wanted]) -> list[LookupResult]:
-        """One finding per image, in order. Raises what the store raises."""
-        own, alike = await self._both(batch)
+        """Return one finding per image, in order. Raises what the store raises."""
+        own, alike = await both(
+            self._get([wanted.id for wanted in batch], search_pb2.ITEM_VIEW_BASIC),
+            self._alike({wanted.digest for wanted in batch}),
+        )
         plans = [self._plan(wanted, own.get(wanted.id), alike.get(wanted.digest, ())) for wanted in batch]
         ids = sorted({donor for made in plans if not made.unchanged for donor in _donors(made)})
         donors = await self._get(ids, search_pb2.ITEM_VIEW_FULL) if ids else {}
@@ -64,38 +65,19 @@ class Lookup:
         others = [donors[name] for name in sorted(names) if name in donors]
         return LookupResult(self._plan(wanted, mine, others), mine, donors)
 
-    async def _both(
-        self, batch: Sequence[Wanted]
-    ) -> tuple[dict[str, search_pb2.Item], dict[bytes, list[search_pb2.Item]]]:
-        own: dict[str, search_pb2.Item] = {}
-        alike: dict[bytes, list[search_pb2.Item]] = {}
-
-        async def ask_own() -> None:
-            own.update(await self._get([wanted.id for wanted in batch], search_pb2.ITEM_VIEW_BASIC))
-
-        async def ask_alike() -> None:
-            alike.update(await self._alike({wanted.digest for wanted in batch}))
-
-        await together([ask_own(), ask_alike()])
-        return own, alike
-
     def _plan(self, wanted: Wanted, mine: search_pb2.Item | None, alike: Sequence[search_pb2.Item]) -> ItemPlan:
         others = [stored_item(item) for item in alike if item.id != wanted.id]
-        return plan(wanted, self._terms, stored_item(mine) if mine is not None else None, others)
+        return plan(wanted, self._options, stored_item(mine) if mine is not None else None, others)
 
     async def _get(self, ids: Sequence[str], view: search_pb2.ItemView.ValueType) -> dict[str, search_pb2.Item]:
         request = search_pb2.GetItemsRequest(
             collection=self._collection, ids=ids, read=search_pb2.ReadOptions(view=view)
         )
-        answer = await self._stores.call(
-            lambda stub, timeout_s: stub.GetItems(request, timeout=timeout_s),
-            patience=self._patience,
-            deadline=self._deadline,
-        )
+        answer = await self._stores.call_patiently(GET_ITEMS, request, self._scope)
         return {item.id: item for item in answer.items}
 
     async def _alike(self, digests: set[bytes]) -> dict[bytes, list[search_pb2.Item]]:
-        """Stored items of these contents, without the vectors' numbers."""
+        """Return stored items of these contents, without the vectors' numbers."""
         values = struct_pb2.ListValue(
             values=[struct_pb2.Value(string_value=digest.hex()) for digest in sorted(digests)]
         )
@@ -106,11 +88,7 @@ class Lookup:
         )
         found: dict[bytes, list[search_pb2.Item]] = {}
         for _ in range(MAX_PAGES):
-            page = await self._stores.call(
-                lambda stub, timeout_s: stub.ListItems(request, timeout=timeout_s),
-                patience=self._patience,
-                deadline=self._deadline,
-            )
+            page = await self._stores.call_patiently(LIST_ITEMS, request, self._scope)
             for item in page.items:
                 found.setdefault(item.content_digest, []).append(item)
             if not page.next_page_token:
@@ -120,7 +98,7 @@ class Lookup:
 
 
 def stored_item(item: search_pb2.Item) -> StoredItem:
-    """A stored item as the plan sees it."""
+    """Make of a stored item what the plan sees of it."""
     return StoredItem(
         id=item.id,
         digest=item.content_digest,

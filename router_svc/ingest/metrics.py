@@ -30,6 +30,23 @@ OUTCOMES = (*_STORED.values(), "refused", "failed", "cancelled")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
+class CountedItem:
+    """One item while it is ingested. Unless told otherwise, it failed."""
+
+    def __init__(self, seconds: Histogram, uncaptioned: Counter) -> None:
+        self._seconds = seconds
+        self._uncaptioned = uncaptioned
+        self._begun = time.perf_counter()
+        self.outcome = "failed"
+
+    def durable(self, done: router_pb2.IngestedItem) -> None:
+        """Note what became of an item that is durable now."""
+        self.outcome = _STORED.get(done.outcome, "failed")
+        self._seconds.observe(time.perf_counter() - self._begun, exemplar())
+        if done.HasField("caption_error"):
+            self._uncaptioned.inc()
+
+
 class IngestMetrics:
     """All Ingest calls and streams of one router. `held_bytes` tells how much their streams hold now."""
 
@@ -58,27 +75,18 @@ class IngestMetrics:
         ).set_function(held_bytes)
 
     @contextmanager
-    def item(self) -> Iterator[Callable[[router_pb2.IngestedItem], None]]:
-        """One item; give what became of it to the function. What is raised instead is counted by its kind."""
-        begun = time.perf_counter()
-        outcome = "failed"
-
-        def durable(done: router_pb2.IngestedItem) -> None:
-            nonlocal outcome
-            outcome = _STORED.get(done.outcome, "failed")
-            self._seconds.observe(time.perf_counter() - begun, exemplar())
-            if done.HasField("caption_error"):
-                self._uncaptioned.inc()
-
+    def item(self) -> Iterator[CountedItem]:
+        """Count one item. What is raised is counted by its kind."""
+        item = CountedItem(self._seconds, self._uncaptioned)
         self._in_flight.inc()
         try:
-            yield durable
+            yield item
         except _REFUSALS:
-            outcome = "refused"
+            item.outcome = "refused"
             raise
         except (asyncio.CancelledError, Cancelled):
-            outcome = "cancelled"
+            item.outcome = "cancelled"
             raise
         finally:
             self._in_flight.dec()
-            self._items[outcome].inc()
+            self._items[item.outcome].inc()

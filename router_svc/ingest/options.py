@@ -1,7 +1,10 @@
 """What a call or a stream asks for all its items, read once, before any of them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from opentelemetry import trace
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
@@ -11,8 +14,10 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.telemetry import spans
+from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.metadata import same_value
-from router_svc.ingest.plan import Terms
+from router_svc.ingest.plan import PlanOptions
 from router_svc.model_directory import ModelDirectory, policy_of
 
 MAX_BEAMS = 8
@@ -23,7 +28,7 @@ class ResolvedOptions:
     """IngestOptions, checked and settled."""
 
     collection: str
-    terms: Terms
+    plan: PlanOptions
     space_ids: Mapping[str, str]
     """NamedSpace.name to VectorSpace.id of every space to fill."""
     caption_is_required: bool
@@ -37,7 +42,7 @@ class ResolvedOptions:
 
 
 def check_options(options: router_pb2.IngestOptions) -> None:
-    """Refuses what no service is needed to refuse. Raises InvalidInput with reason OPTION_INVALID."""
+    """Refuse what no service is needed to refuse. Raises InvalidInput with reason OPTION_INVALID."""
     wants_bulk(options.priority, streamed=True)
     wants_bulk(options.caption_options.priority, streamed=True, field="options.caption_options.priority")
     check_transparency(options.transparency)
@@ -65,10 +70,33 @@ def check_options(options: router_pb2.IngestOptions) -> None:
         )
 
 
+class OptionsResolver:
+    """Settles the options of one call or stream by the definition of their collection, made where it is not there."""
+
+    def __init__(
+        self, dependencies: Dependencies, options: router_pb2.IngestOptions, scopes: IngestScopes, *, streamed: bool
+    ) -> None:
+        self._dependencies = dependencies
+        self._options = options
+        self._scopes = scopes
+        self._streamed = streamed
+
+    async def resolve(self) -> ResolvedOptions:
+        """Return the options as they apply now. Raises what `settle` and CollectionCache.ensure raise."""
+        collections = self._dependencies.collection_cache
+        name = collections.name(self._options.collection)
+        trace.get_current_span().set_attribute(spans.COLLECTION, name)
+        collection = await collections.ensure(name, self._options.transparency, self._scopes.store)
+        settled = functools.partial(
+            settle, self._options, collection, self._dependencies.directory, streamed=self._streamed
+        )
+        return await self._dependencies.encoders.pool.patiently(settled, self._scopes.encoder)
+
+
 async def settle(
     options: router_pb2.IngestOptions, collection: search_pb2.Collection, directory: ModelDirectory, *, streamed: bool
 ) -> ResolvedOptions:
-    """The options as they apply to `collection` and to what the mesh serves now.
+    """Return the options as they apply to `collection` and to what the mesh serves now.
 
     Raises InvalidInput (SPACE_UNKNOWN), PreconditionFailed (SPACE_MISMATCH, SPACE_NOT_SERVED, MODEL_NOT_SERVED) and
     Unavailable where nobody has told yet what it serves.
@@ -107,7 +135,7 @@ async def settle(
     policy = options.metadata_policy or search_pb2.METADATA_POLICY_MERGE
     return ResolvedOptions(
         collection.name,
-        Terms(
+        PlanOptions(
             names,
             asks_captions,
             caption_options.model,
@@ -144,18 +172,18 @@ def _check_policy(
         return
     for space in spaces:
         if policy_of(space) != options.transparency:
-            asked, has = map(_policy_name, (options.transparency, policy_of(space)))
+            wanted, has = map(_policy_name, (options.transparency, policy_of(space)))
             raise PreconditionFailed(
                 Reason.SPACE_MISMATCH,
-                f"options.transparency is {asked}, and the collection {collection.name!r} was made with {has}: leave "
+                f"options.transparency is {wanted}, and the collection {collection.name!r} was made with {has}: leave "
                 "it out, or ingest into another collection",
                 field="options.transparency",
-                metadata={"transparency": has, "asked": asked, "collection": collection.name, "space_id": space.id},
+                metadata={"transparency": has, "asked": wanted, "collection": collection.name, "space_id": space.id},
             )
 
 
 async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: ModelDirectory) -> tuple[str, ...]:
-    """Names of the spaces that images can be placed in by an encoder of this mesh."""
+    """Return the names of the spaces that images can be placed in by an encoder of this mesh."""
     names: list[str] = []
     refusal: PreconditionFailed | None = None
     for named in spaces:
@@ -180,7 +208,7 @@ async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: ModelDirec
 
 
 async def _check_captioner(options: caption_pb2.CaptionOptions, directory: ModelDirectory) -> None:
-    """A model that nobody runs and a length that nobody writes fail the call; a captioner that is away does not."""
+    """Refuse a model that nobody runs and a length that nobody writes; a captioner that is away fails no call."""
     try:
         await directory.captioners(options.model)
     except LensmeshError as error:

@@ -7,8 +7,8 @@ from enum import Enum, auto
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What a call or a stream asks for every item."""
+class PlanOptions:
+    """What a call or a stream asks for every item, as far as a plan depends on it."""
 
     spaces: tuple[str, ...]
     """NamedSpace.name values to fill."""
@@ -79,8 +79,8 @@ class ItemPlan:
     """The stored image_uri, where the caller gives none for the same image."""
 
 
-def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[StoredItem]) -> ItemPlan:
-    """What `wanted` needs, where `own` is the item of its id and `alike` are stored items of the same content.
+def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Sequence[StoredItem]) -> ItemPlan:
+    """Decide what `wanted` needs, where `own` is the item of its id and `alike` are stored items of the same content.
 
     A stored item of another content gives nothing: its vectors, caption and image_uri are of another image. Metadata is
     the id's, and what becomes of it, the store decides by the policy of the write.
@@ -90,15 +90,15 @@ def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[S
     take: dict[str, str] = {}
     for donor in donors:
         # Beyond the spaces asked for, the item's own vectors stay: they are of this very image.
-        for name in donor.spaces if donor is same else donor.spaces & set(terms.spaces):
+        for name in donor.spaces if donor is same else donor.spaces & set(options.spaces):
             take.setdefault(name, donor.id)
-    encode = tuple(name for name in terms.spaces if name not in take)
-    source, caption_donor = _caption(wanted, terms, same, donors)
+    encode = tuple(name for name in options.spaces if name not in take)
+    source, caption_donor = _caption(wanted, options, same, donors)
     unchanged = (
         same is not None
         and not encode
         and all(donor_id == same.id for donor_id in take.values())
-        and metadata_stands(wanted.metadata, same.metadata, terms)
+        and metadata_stands(wanted.metadata, same.metadata, options)
         and wanted.image_uri in ("", same.image_uri)
         and _caption_stands(wanted, same, source, caption_donor)
     )
@@ -108,33 +108,33 @@ def plan(wanted: Wanted, terms: Terms, own: StoredItem | None, alike: Sequence[S
 
 
 def _caption(
-    wanted: Wanted, terms: Terms, same: StoredItem | None, donors: Sequence[StoredItem]
+    wanted: Wanted, options: PlanOptions, same: StoredItem | None, donors: Sequence[StoredItem]
 ) -> tuple[CaptionSource, str]:
     if wanted.caption:
         return CaptionSource.CALLER, ""
-    if same is not None and same.caption is not None and (not same.caption_model or not terms.captions):
+    if same is not None and same.caption is not None and (not same.caption_model or not options.captions):
         # What is not carried is kept: a caller's own words always, generated ones where nobody asks for others.
         return CaptionSource.STORED, same.id
-    if not terms.captions:
+    if not options.captions:
         return CaptionSource.NOWHERE, ""
     for donor in donors:
-        if _generated_as_asked(donor, terms):
+        if _generated_as_asked(donor, options):
             return CaptionSource.STORED, donor.id
     return CaptionSource.MODEL, ""
 
 
-def _generated_as_asked(item: StoredItem, terms: Terms) -> bool:
-    if item.caption is None or not item.caption_model or not terms.takes_captions:
+def _generated_as_asked(item: StoredItem, options: PlanOptions) -> bool:
+    if item.caption is None or not item.caption_model or not options.takes_captions:
         return False
     model = item.caption_model.rpartition("@")[0] or item.caption_model
-    return terms.caption_model in ("", model) and item.caption.lower().startswith(terms.caption_prompt.lower())
+    return options.caption_model in ("", model) and item.caption.lower().startswith(options.caption_prompt.lower())
 
 
-def metadata_stands(carried: Mapping[str, object], stored: Mapping[str, object], terms: Terms) -> bool:
+def metadata_stands(carried: Mapping[str, object], stored: Mapping[str, object], options: PlanOptions) -> bool:
     """Tell whether stored metadata stays as it is when `carried` is written."""
-    if not terms.merges_metadata and len(carried) != len(stored):
+    if not options.merges_metadata and len(carried) != len(stored):
         return False
-    return all(name in stored and terms.same_value(stored[name], value) for name, value in carried.items())
+    return all(name in stored and options.same_value(stored[name], value) for name, value in carried.items())
 
 
 def _caption_stands(wanted: Wanted, same: StoredItem, source: CaptionSource, donor: str) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from google.rpc import status_pb2
 from opentelemetry import trace
@@ -14,11 +14,11 @@ from lensmesh_chassis.errors import LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
-from router_svc.ingest.dependencies import Dependencies, Waits
+from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.items import Incoming
 from router_svc.ingest.lookup import LookupResult
-from router_svc.ingest.options import ResolvedOptions
-from router_svc.ingest.plan import CaptionSource, Terms, Wanted, metadata_stands
+from router_svc.ingest.options import OptionsResolver, ResolvedOptions
+from router_svc.ingest.plan import CaptionSource, PlanOptions, Wanted, metadata_stands
 from router_svc.ingest.steps import Steps
 from router_svc.ingest.turns import fold
 from router_svc.ingest.writer import WriteResult
@@ -44,28 +44,17 @@ _MOST_TRIES = 4
 
 
 class Session:
-    """What the images of one call or stream share. Leave it, and whatever is still under way is cancelled.
-
-    `settle` reads the definition of the collection, makes it where it is not there, and applies the options to it.
-    """
+    """What the images of one call or stream share. Leave it, and whatever is still under way is cancelled."""
 
     def __init__(
-        self,
-        mesh: Dependencies,
-        asked: ResolvedOptions,
-        waits: Waits,
-        *,
-        settle: Callable[[], Awaitable[ResolvedOptions]],
-        prefix: str = "",
-        deadline: float | None = None,
+        self, dependencies: Dependencies, resolver: OptionsResolver, options: ResolvedOptions, scopes: IngestScopes
     ) -> None:
-        self._mesh = mesh
-        self._waits = waits
-        self._settle = settle
-        self._prefix = prefix
-        self._deadline = deadline
-        self._settling = asyncio.Lock()
-        self._steps = self._steps_for(asked)
+        """`options` are what `resolver` has returned; it is asked again where the collection is another one by now."""
+        self._dependencies = dependencies
+        self._resolver = resolver
+        self._scopes = scopes
+        self._resolving = asyncio.Lock()
+        self._steps = Steps(dependencies, options, scopes)
         self._left: list[Steps] = []
 
     async def __aenter__(self) -> "Session":
@@ -97,10 +86,10 @@ class Session:
     async def _run(self, incoming: Incoming, members: Sequence[Wanted]) -> list[router_pb2.IngestedItem | Exception]:
         """Ingest what several items of one image under one id come to, as one. Alone, each where that fails."""
         if len(members) > 1:
-            terms = self._steps.asked.terms
-            folded = fold(members, merges_metadata=terms.merges_metadata)
+            options = self._steps.options.plan
+            folded = fold(members, merges_metadata=options.merges_metadata)
             with contextlib.suppress(LensmeshError):
-                return list(_told_apart(await self._as_defined(incoming, folded), members, terms))
+                return list(_told_apart(await self._as_defined(incoming, folded), members, options))
         answers: list[router_pb2.IngestedItem | Exception] = []
         for member in members:
             try:
@@ -124,19 +113,16 @@ class Session:
 
     async def _define_again(self, steps: Steps, error: LensmeshError) -> None:
         """Read the collection's definition anew. Raises `error` where it still is what `steps` work by."""
-        async with self._settling:
+        async with self._resolving:
             if self._steps is not steps:
                 return
-            self._mesh.collection_cache.forget(steps.asked.collection)
-            asked = await self._settle()
-            if asked.identity != steps.asked.identity:
+            self._dependencies.collection_cache.forget(steps.options.collection)
+            options = await self._resolver.resolve()
+            if options.identity != steps.options.identity:
                 self._left.append(steps)
-                self._steps = self._steps_for(asked)
+                self._steps = Steps(self._dependencies, options, self._scopes)
             elif error.reason is not Reason.COLLECTION_NOT_FOUND:
                 raise error
-
-    def _steps_for(self, asked: ResolvedOptions) -> Steps:
-        return Steps(self._mesh, asked, self._waits, prefix=self._prefix, deadline=self._deadline)
 
 
 class _Item:
@@ -144,7 +130,7 @@ class _Item:
 
     def __init__(self, steps: Steps, incoming: Incoming, wanted: Wanted) -> None:
         self._steps = steps
-        self._asked = steps.asked
+        self._options = steps.options
         self._image = incoming.item.image
         self._incoming = incoming
         self._wanted = wanted
@@ -192,7 +178,7 @@ class _Item:
         done = self._done
         by_space: dict[str, list[str]] = {}
         for name in found.plan.encode:
-            by_space.setdefault(self._asked.space_ids[name], []).append(name)
+            by_space.setdefault(self._options.space_ids[name], []).append(name)
         results = await together([self._steps.vectors[space_id].submit(self._image) for space_id in by_space])
         for names, result in zip(by_space.values(), results, strict=True):
             if result.HasField("error"):
@@ -221,7 +207,7 @@ class _Item:
             if result.HasField("error"):
                 raise from_status(result.error)
         except LensmeshError as error:
-            if self._asked.caption_is_required:
+            if self._options.caption_is_required:
                 raise _required(error) from error
             self._done.caption_error.CopyFrom(to_status(_stored_without(error)))
             return None
@@ -230,17 +216,17 @@ class _Item:
 
 
 def _told_apart(
-    done: router_pb2.IngestedItem, members: Sequence[Wanted], terms: Terms
+    done: router_pb2.IngestedItem, members: Sequence[Wanted], options: PlanOptions
 ) -> Iterator[router_pb2.IngestedItem]:
-    """The answers to the members of a run that was ingested as one: the first as it was, then what each added."""
+    """Yield the answers to the members of a run that was ingested as one: the first as it was, then what each added."""
     yield done
     before, *others = members
     for member in others:
-        after = fold([before, member], merges_metadata=terms.merges_metadata)
+        after = fold([before, member], merges_metadata=options.merges_metadata)
         answer = router_pb2.IngestedItem()
         answer.CopyFrom(done)
         del answer.changes[:]
-        if not metadata_stands(after.metadata, before.metadata, terms):
+        if not metadata_stands(after.metadata, before.metadata, options):
             answer.changes.append(search_pb2.ITEM_CHANGE_METADATA)
         if after.caption != before.caption:
             answer.changes.append(search_pb2.ITEM_CHANGE_CAPTION)

@@ -1,5 +1,6 @@
 """The steps that an image takes into one collection as it is defined now, each gathered into batch calls."""
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -8,14 +9,13 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError
-from router_svc.ingest.dependencies import Dependencies, Waits
+from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.lookup import Lookup, LookupResult
 from router_svc.ingest.options import ResolvedOptions
 from router_svc.ingest.plan import Wanted
 from router_svc.ingest.writer import Writer, WriteResult
 from router_svc.micro_batcher import MicroBatcher
 from router_svc.upstreams.batch_call import failure_of
-from router_svc.upstreams.models import image_bytes
 
 I = TypeVar("I")  # noqa: E741 - item and outcome, as in the batcher
 O = TypeVar("O")  # noqa: E741
@@ -30,33 +30,32 @@ class Steps:
     A collection may be deleted and made anew under a running stream: then the stream goes on with other steps.
     """
 
-    def __init__(
-        self, mesh: Dependencies, asked: ResolvedOptions, waits: Waits, *, prefix: str, deadline: float | None
-    ) -> None:
-        self.asked = asked
-        self._mesh = mesh
-        self._waits = waits
-        self._path = f"{prefix}image"
-        self._deadline = deadline
-        lookup = Lookup(mesh.stores, asked.collection, asked.terms, patience=waits.store, deadline=deadline)
-        writer = Writer(
-            mesh.stores,
-            asked.collection,
-            asked.metadata_policy,
-            prefix=prefix,
-            patience=waits.store,
-            deadline=deadline,
+    def __init__(self, dependencies: Dependencies, options: ResolvedOptions, scopes: IngestScopes) -> None:
+        self.options = options
+        self._dependencies = dependencies
+        lookup = Lookup(dependencies.stores, options.collection, options.plan, scopes.store)
+        writer = Writer(dependencies.stores, options.collection, options.metadata_policy, scopes.store)
+        encoder = scopes.encoder.at(scopes.encoder.inside("image"))
+        captioner = scopes.captioner.at(scopes.captioner.inside("image"))
+        encode, describe = dependencies.encoders.images, dependencies.captioners.images
+        self.lookups: MicroBatcher[Wanted, LookupResult] = self._batcher("lookup", lookup.run, _nominal_bytes, None)
+        self.writes: MicroBatcher[search_pb2.Item, WriteResult | LensmeshError] = self._batcher(
+            "write", writer.run, _item_bytes, _failure_of_write
         )
-        self.lookups: MicroBatcher[Wanted, LookupResult] = self._step(
-            "lookup", lookup.run, lambda _: NOMINAL_BYTES, lambda _: None
+        self.captions: MicroBatcher[common_pb2.Image, caption_pb2.CaptionResult] = self._batcher(
+            "caption",
+            functools.partial(describe.run, options=options.caption_options, scope=captioner),
+            describe.size_of,
+            failure_of,
         )
-        self.writes: MicroBatcher[search_pb2.Item, WriteResult | LensmeshError] = self._step(
-            "write", writer.run, _item_bytes, lambda done: done if isinstance(done, LensmeshError) else None
-        )
-        self.captions = self._step("caption", self._describe, image_bytes, failure_of)
-        self.vectors = {
-            space_id: self._step("encode", self._encode_in(options), image_bytes, failure_of)
-            for space_id, options in asked.encode_options.items()
+        self.vectors: dict[str, MicroBatcher[common_pb2.Image, encoder_pb2.EncodeResult]] = {
+            space_id: self._batcher(
+                "encode",
+                functools.partial(encode.run, options=encode_options, scope=encoder),
+                encode.size_of,
+                failure_of,
+            )
+            for space_id, encode_options in options.encode_options.items()
         }
         """By VectorSpace.id."""
 
@@ -68,37 +67,18 @@ class Steps:
         await self.lookups.close()
         await self.writes.close()
 
-    def _encode_in(
-        self, options: encoder_pb2.EncodeOptions
-    ) -> Callable[[Sequence[common_pb2.Image]], Awaitable[Sequence[encoder_pb2.EncodeResult]]]:
-        async def encode(images: Sequence[common_pb2.Image]) -> Sequence[encoder_pb2.EncodeResult]:
-            return await self._mesh.encoders.images(
-                images, options, path_of=lambda _: self._path, patience=self._waits.encoder, deadline=self._deadline
-            )
-
-        return encode
-
-    async def _describe(self, images: Sequence[common_pb2.Image]) -> Sequence[caption_pb2.CaptionResult]:
-        return await self._mesh.captioners.images(
-            images,
-            self.asked.caption_options,
-            path_of=lambda _: self._path,
-            patience=self._waits.captioner,
-            deadline=self._deadline,
-        )
-
-    def _step(
+    def _batcher(
         self,
         name: str,
         run: Callable[[Sequence[I]], Awaitable[Sequence[O]]],
         size_of: Callable[[I], int],
-        failure: Callable[[O], LensmeshError | None],
+        failure: Callable[[O], LensmeshError | None] | None,
     ) -> MicroBatcher[I, O]:
-        settings = self._mesh.settings
+        settings = self._dependencies.settings
         return MicroBatcher(
             run,
             size_of=size_of,
-            max_items=min(settings.batch_items, self._mesh.directory.stored_at_once()),
+            max_items=min(settings.batch_items, self._dependencies.directory.stored_at_once()),
             max_bytes=settings.batch_bytes,
             max_calls=settings.batch_calls,
             step=name,
@@ -106,5 +86,13 @@ class Steps:
         )
 
 
+def _nominal_bytes(_item: Wanted) -> int:
+    return NOMINAL_BYTES
+
+
 def _item_bytes(item: search_pb2.Item) -> int:
     return item.ByteSize()
+
+
+def _failure_of_write(written: WriteResult | LensmeshError) -> LensmeshError | None:
+    return written if isinstance(written, LensmeshError) else None

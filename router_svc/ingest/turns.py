@@ -1,6 +1,7 @@
 """The order within one stream, and items that are ingested as one because they are the same image under the same id."""
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -90,10 +91,10 @@ class Turns:
         run = SharedRun(tuple(dict.fromkeys(after)), done, [wanted])
         self._last_of_id[wanted.id] = wanted.digest, run
         self._first_of_content.setdefault(wanted.digest, done)
-        done.add_done_callback(lambda _: self._forget(wanted, run))
+        done.add_done_callback(functools.partial(self._forget, wanted, run))
         return Turn(run, 0)
 
-    def _forget(self, wanted: Wanted, run: SharedRun) -> None:
+    def _forget(self, wanted: Wanted, run: SharedRun, _done: asyncio.Future[None]) -> None:
         if (last := self._last_of_id.get(wanted.id)) is not None and last[1] is run:
             del self._last_of_id[wanted.id]
         if self._first_of_content.get(wanted.digest) is run.done:
@@ -101,7 +102,7 @@ class Turns:
 
 
 def fold(members: Sequence[Wanted], *, merges_metadata: bool) -> Wanted:
-    """What is stored when the members of a run are ingested one after the other."""
+    """Return what is stored when the members of a run are ingested one after the other."""
     first, *others = members
     folded = first
     for member in others:
@@ -115,5 +116,5 @@ def fold(members: Sequence[Wanted], *, merges_metadata: bool) -> Wanted:
 
 
 def merged(stored: Mapping[str, object], carried: Mapping[str, object]) -> Mapping[str, object]:
-    """Metadata as the store merges it: by the keys at the top level."""
+    """Merge metadata as the store does: by the keys at the top level."""
     return {**stored, **carried} if carried else stored

@@ -10,9 +10,10 @@ from lensmesh_chassis.messages.packing import copy_all
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
+from router_svc.call_scope import CallScope
 from router_svc.upstreams.errors import item_indexes, repath
-from router_svc.upstreams.pool import Patience
-from router_svc.upstreams.stores import Stores
+from router_svc.upstreams.methods import UPSERT_ITEMS
+from router_svc.upstreams.pool import UpstreamPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +32,22 @@ class Writer:
 
     def __init__(
         self,
-        stores: Stores,
+        stores: UpstreamPool,
         collection: str,
         metadata_policy: search_pb2.MetadataPolicy.ValueType,
-        *,
-        prefix: str,
-        patience: Patience,
-        deadline: float | None,
+        scope: CallScope,
     ) -> None:
+        """`scope` is at an item: what is said of one of a batch begins with that path."""
         self._stores = stores
         self._collection = collection
         self._metadata_policy = metadata_policy
-        self._prefix = prefix
-        self._patience = patience
-        self._deadline = deadline
+        self._scope = scope
 
     async def run(self, items: Sequence[search_pb2.Item]) -> list[WriteResult | LensmeshError]:
-        """What became of each item, in order. Raises what concerns no single item: nothing is known to be written."""
+        """Write items, and return what became of each, in order.
+
+        Raises what concerns no single item: nothing is known to be written.
+        """
         outcomes: dict[int, WriteResult | LensmeshError] = {}
         left = list(range(len(items)))
         while left:
@@ -73,11 +73,7 @@ class Writer:
         request = search_pb2.UpsertItemsRequest(collection=self._collection, metadata_policy=self._metadata_policy)
         await copy_all(items, request.items)
         started = asyncio.get_running_loop().time()
-        answer = await self._stores.call(
-            lambda stub, timeout_s: stub.UpsertItems(request, timeout=timeout_s),
-            patience=self._patience,
-            deadline=self._deadline,
-        )
+        answer = await self._stores.call_patiently(UPSERT_ITEMS, request, self._scope)
         store_us = int((asyncio.get_running_loop().time() - started) * 1e6)
         if len(answer.results) != len(items):
             raise InternalFault(
@@ -86,7 +82,7 @@ class Writer:
         return [WriteResult(result.outcome, store_us, tuple(result.changes)) for result in answer.results]
 
     def _own(self, error: LensmeshError, position: int) -> LensmeshError:
-        """What the error of a batch says of one of its items, in the words of the item's own fields."""
+        """Narrow the error of a batch to one of its items, in the words of the item's own fields."""
         own = [violation for violation in error.violations if violation.field.startswith(f"items[{position}]")]
         alone = len(own) == len(error.violations)
         message = error.message if alone else own[0].description
@@ -96,4 +92,4 @@ class Writer:
             violations=[Violation(violation.field, violation.description) for violation in own],
             metadata=error.metadata if alone else None,
         )
-        return repath(narrowed, lambda _: self._prefix.rstrip("."))
+        return repath(narrowed, [self._scope.path(0)])

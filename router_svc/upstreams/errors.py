@@ -1,13 +1,16 @@
 """Errors of the services behind the router, as the router's own callers should read them."""
 
+import asyncio
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import grpc
 
 from lensmesh_chassis.errors import (
     Cancelled,
+    DeadlineExceeded,
     LensmeshError,
     Overloaded,
     PreconditionFailed,
@@ -16,7 +19,8 @@ from lensmesh_chassis.errors import (
     Violation,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import DETAILS_KEY
+from lensmesh_chassis.rpc.status import DETAILS_KEY, from_rpc_error
+from router_svc.call_scope import CallScope
 from router_svc.upstreams.kinds import Kind
 
 E = TypeVar("E", bound=LensmeshError)
@@ -91,6 +95,21 @@ def readable(kind: Kind, reply: R | None) -> R:
     return reply
 
 
+def read_error(kind: Kind, rpc_error: grpc.RpcError, scope: CallScope) -> LensmeshError:
+    """Tell what became of a call that an upstream did not answer."""
+    if is_lost(rpc_error):
+        return ReplicaLost(kind.unavailable, f"the {kind.noun} ended in the middle of its work", retry_after_s=1.0)
+    if is_broken(rpc_error):
+        return Unavailable(kind.unavailable, f"the connection to the {kind.noun} broke", retry_after_s=1.0)
+    error = from_rpc_error(rpc_error)
+    if isinstance(error, DeadlineExceeded) and (
+        scope.deadline is None or asyncio.get_running_loop().time() < scope.deadline - 0.05
+    ):
+        # The caller has time left: it is the service that hangs.
+        return Hung(kind.unavailable, f"the {kind.noun} did not answer in time", retry_after_s=1.0)
+    return error
+
+
 def is_away(error: LensmeshError) -> bool:
     """Whether the replica did not do the work because it is gone or going, and another may."""
     return isinstance(error, Unavailable | Cancelled)
@@ -145,28 +164,26 @@ def not_configured(kind: Kind) -> PreconditionFailed:
     return error
 
 
-def repath(error: E, to: Callable[[int], str]) -> E:
-    """The same error with every path into an upstream's batch ("images[3].content") led back to the caller's request.
+def repath(error: E, paths: Sequence[str]) -> E:
+    """Return the same error with every path into an upstream's batch ("images[3].content") led back to the caller's.
 
-    `to` gives the caller's path of the upstream's item by its index; where that is empty, paths begin with the item's
-    own fields. What names no item stays as it is.
+    `paths` gives the caller's path of each of the upstream's items; one beyond them is told as the last. Where a path
+    is empty, it begins with the item's own fields. What names no item stays as it is.
     """
-
-    def one(match: re.Match[str]) -> str:
-        path = to(int(match.group(1)))
-        return path + match.group(2) if path else ""
-
-    def led(text: str) -> str:
-        return _ITEM_PATH.sub(one, text)
-
+    lead = functools.partial(_ITEM_PATH.sub, functools.partial(_callers_path, paths))
     keywords: dict[str, Any] = {
-        "violations": [Violation(led(violation.field), led(violation.description)) for violation in error.violations],
+        "violations": [Violation(lead(violation.field), lead(violation.description)) for violation in error.violations],
         "retry_after_s": error.retry_after_s,
-        "metadata": {key: led(value) for key, value in error.metadata.items()},
+        "metadata": {key: lead(value) for key, value in error.metadata.items()},
     }
     if isinstance(error, UpstreamFault):
         keywords["code"] = error.code
-    return type(error)(error.reason, led(error.message), **keywords)
+    return type(error)(error.reason, lead(error.message), **keywords)
+
+
+def _callers_path(paths: Sequence[str], match: re.Match[str]) -> str:
+    path = paths[min(int(match.group(1)), len(paths) - 1)]
+    return path + match.group(2) if path else ""
 
 
 def item_indexes(error: LensmeshError) -> set[int]:

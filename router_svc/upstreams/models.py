@@ -1,38 +1,30 @@
 """The model services as the rest of the router uses them: lists in, one result per item out, in order."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
-
-from google.rpc import status_pb2
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
-from lensmesh_chassis.errors import InternalFault, InvalidInput
+from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
+from router_svc.call_scope import CallScope
 from router_svc.model_directory import ModelDirectory, ModelTargets
-from router_svc.upstreams.batch_call import BatchCalls
-from router_svc.upstreams.errors import ReplicaLost, readable, unavailable
-from router_svc.upstreams.pool import Patience, UpstreamPool
-from router_svc.upstreams.stubs import CaptionerStub, EncoderStub
+from router_svc.upstreams.batch_call import BatchCalls, O, R
+from router_svc.upstreams.errors import ReplicaLost, unavailable
+from router_svc.upstreams.methods import CAPTION_IMAGES, CLASSIFY_IMAGES, ENCODE_IMAGES, ENCODE_TEXTS, STREAM_CAPTION
+from router_svc.upstreams.pool import UpstreamPool
 from router_svc.upstreams.suspects import ItemSuspects
-
-NO_PATIENCE = Patience()
 
 
 def image_bytes(image: common_pb2.Image) -> int:
-    """About what an image takes in a message."""
+    """Return about what an image takes in a message."""
     # Not len(image.content): protobuf copies the bytes each time they are looked at.
     return image.ByteSize() + 8
 
 
-def text_bytes(text: str) -> int:
-    """At most what a text takes in a message."""
-    return 4 * len(text) + 8
-
-
 def image_identity(image: common_pb2.Image) -> bytes:
-    """What tells an image from any other."""
+    """Return what tells an image from any other."""
     return image.content or image.uri.encode()
 
 
@@ -45,193 +37,155 @@ def too_costly(path: str) -> InvalidInput:
     )
 
 
-def _text_too_costly(path: str) -> InternalFault:
-    return InternalFault(
-        Reason.MODEL_FAILED,
-        f"{path} ended the services that worked at it, one after the other, and is given to no other",
-        metadata={"field": path},
-    )
+class _ImageCalls(BatchCalls[common_pb2.Image, O, R]):
+    """Batch calls whose items are images."""
+
+    def size_of(self, item: common_pb2.Image) -> int:
+        return image_bytes(item)
+
+    def content_of(self, item: common_pb2.Image) -> bytes:
+        return image_identity(item)
+
+    def blame(self, path: str) -> LensmeshError:
+        return too_costly(path)
+
+
+class ImageEncoding(_ImageCalls[encoder_pb2.EncodeOptions, encoder_pb2.EncodeResult]):
+    """EncodeImages: images in the space of the options, or in the default one."""
+
+    def __init__(self, pool: UpstreamPool, suspects: ItemSuspects, directory: ModelDirectory) -> None:
+        super().__init__(pool, suspects, ENCODE_IMAGES, encoder_pb2.EncodeResult)
+        self._directory = directory
+
+    async def find(self, asked: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
+        return await _find_encoders(self._directory, options)
+
+    def request(
+        self, items: Sequence[common_pb2.Image], options: encoder_pb2.EncodeOptions
+    ) -> encoder_pb2.EncodeImagesRequest:
+        return encoder_pb2.EncodeImagesRequest(images=items, options=options)
+
+
+class TextEncoding(BatchCalls[str, encoder_pb2.EncodeOptions, encoder_pb2.EncodeResult]):
+    """EncodeTexts: texts, as ImageEncoding."""
+
+    def __init__(self, pool: UpstreamPool, suspects: ItemSuspects, directory: ModelDirectory) -> None:
+        super().__init__(pool, suspects, ENCODE_TEXTS, encoder_pb2.EncodeResult)
+        self._directory = directory
+
+    async def find(self, asked: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
+        return await _find_encoders(self._directory, options)
+
+    def request(self, items: Sequence[str], options: encoder_pb2.EncodeOptions) -> encoder_pb2.EncodeTextsRequest:
+        return encoder_pb2.EncodeTextsRequest(texts=items, options=options)
+
+    def size_of(self, item: str) -> int:
+        return 4 * len(item) + 8
+
+    def content_of(self, item: str) -> bytes:
+        return item.encode()
+
+    def blame(self, path: str) -> LensmeshError:
+        return InternalFault(
+            Reason.MODEL_FAILED,
+            f"{path} ended the services that worked at it, one after the other, and is given to no other",
+            metadata={"field": path},
+        )
+
+
+class Classification(_ImageCalls[encoder_pb2.ClassifyImagesRequest, encoder_pb2.Classification]):
+    """ClassifyImages; its options are a request without images."""
+
+    def __init__(self, pool: UpstreamPool, suspects: ItemSuspects, directory: ModelDirectory) -> None:
+        super().__init__(pool, suspects, CLASSIFY_IMAGES, encoder_pb2.Classification)
+        self._directory = directory
+
+    async def find(
+        self, asked: encoder_pb2.ClassifyImagesRequest, options: encoder_pb2.ClassifyImagesRequest
+    ) -> ModelTargets:
+        chosen = encoder_pb2.EncodeOptions(space_id=options.space_id)
+        targets = await _find_encoders(self._directory, chosen)
+        options.space_id = chosen.space_id
+        return targets
+
+    def request(
+        self, items: Sequence[common_pb2.Image], options: encoder_pb2.ClassifyImagesRequest
+    ) -> encoder_pb2.ClassifyImagesRequest:
+        request = encoder_pb2.ClassifyImagesRequest(images=items)
+        request.MergeFrom(options)
+        return request
+
+
+class ImageCaptioning(_ImageCalls[caption_pb2.CaptionOptions, caption_pb2.CaptionResult]):
+    """CaptionImages: captions by the model of the options, or by the default one."""
+
+    def __init__(self, pool: UpstreamPool, suspects: ItemSuspects, directory: ModelDirectory) -> None:
+        super().__init__(pool, suspects, CAPTION_IMAGES, caption_pb2.CaptionResult)
+        self._directory = directory
+
+    async def find(self, asked: caption_pb2.CaptionOptions, options: caption_pb2.CaptionOptions) -> ModelTargets:
+        # Said to every captioner: another one's own default may be another model.
+        options.model = asked.model or await self._directory.default_caption_model()
+        return await self._directory.captioners(options.model)
+
+    def request(
+        self, items: Sequence[common_pb2.Image], options: caption_pb2.CaptionOptions
+    ) -> caption_pb2.CaptionImagesRequest:
+        return caption_pb2.CaptionImagesRequest(images=items, options=options)
 
 
 class Encoders:
     """All encoders of the mesh."""
 
-    def __init__(self, pool: UpstreamPool[EncoderStub], directory: ModelDirectory) -> None:
+    def __init__(self, pool: UpstreamPool, directory: ModelDirectory) -> None:
         self.pool = pool
         self._directory = directory
         suspects = ItemSuspects()
-        self._images: BatchCalls[EncoderStub, common_pb2.Image, encoder_pb2.EncodeResult] = BatchCalls(
-            pool, suspects, size_of=image_bytes, content_of=image_identity, refuse=_no_vector, blame=too_costly
-        )
-        self._texts: BatchCalls[EncoderStub, str, encoder_pb2.EncodeResult] = BatchCalls(
-            pool, suspects, size_of=text_bytes, content_of=str.encode, refuse=_no_vector, blame=_text_too_costly
-        )
-        self._classifications: BatchCalls[EncoderStub, common_pb2.Image, encoder_pb2.Classification] = BatchCalls(
-            pool,
-            suspects,
-            size_of=image_bytes,
-            content_of=image_identity,
-            refuse=lambda status: encoder_pb2.Classification(error=status),
-            blame=too_costly,
-        )
+        self.images = ImageEncoding(pool, suspects, directory)
+        self.texts = TextEncoding(pool, suspects, directory)
+        self.classification = Classification(pool, suspects, directory)
 
-    async def images(
-        self,
-        images: Sequence[common_pb2.Image],
-        options: encoder_pb2.EncodeOptions,
-        *,
-        path_of: Callable[[int], str],
-        patience: Patience = NO_PATIENCE,
-        deadline: float | None = None,
-    ) -> list[encoder_pb2.EncodeResult]:
-        """One result per image, in the space of the options or the default one. Errors as of BatchCalls.run."""
+    async def settle(self, options: encoder_pb2.EncodeOptions) -> None:
+        """Fill in the space that the options mean where they name none.
 
-        async def send(
-            stub: EncoderStub, batch: Sequence[common_pb2.Image], timeout_s: float
-        ) -> Sequence[encoder_pb2.EncodeResult]:
-            request = encoder_pb2.EncodeImagesRequest(images=batch, options=chosen)
-            return readable(self.pool.kind, await stub.EncodeImages(request, timeout=timeout_s)).results
-
-        chosen = encoder_pb2.EncodeOptions()
-        chosen.CopyFrom(options)
-        return await self._images.run(
-            images,
-            find=lambda: self._find(chosen),
-            send=send,
-            path_of=path_of,
-            patience=patience,
-            deadline=deadline,
-        )
-
-    async def texts(
-        self,
-        texts: Sequence[str],
-        options: encoder_pb2.EncodeOptions,
-        *,
-        path_of: Callable[[int], str],
-        patience: Patience = NO_PATIENCE,
-        deadline: float | None = None,
-    ) -> list[encoder_pb2.EncodeResult]:
-        """One result per text, as `images`."""
-
-        async def send(stub: EncoderStub, batch: Sequence[str], timeout_s: float) -> Sequence[encoder_pb2.EncodeResult]:
-            request = encoder_pb2.EncodeTextsRequest(texts=batch, options=chosen)
-            return readable(self.pool.kind, await stub.EncodeTexts(request, timeout=timeout_s)).results
-
-        chosen = encoder_pb2.EncodeOptions()
-        chosen.CopyFrom(options)
-        return await self._texts.run(
-            texts, find=lambda: self._find(chosen), send=send, path_of=path_of, patience=patience, deadline=deadline
-        )
-
-    async def classify(
-        self, request: encoder_pb2.ClassifyImagesRequest, *, path_of: Callable[[int], str], deadline: float | None
-    ) -> list[encoder_pb2.Classification]:
-        """One result per image of the request."""
-
-        async def send(
-            stub: EncoderStub, batch: Sequence[common_pb2.Image], timeout_s: float
-        ) -> Sequence[encoder_pb2.Classification]:
-            part = encoder_pb2.ClassifyImagesRequest(
-                images=batch,
-                labels=request.labels,
-                template=request.template,
-                priority=request.priority,
-                space_id=chosen.space_id,
-            )
-            return readable(self.pool.kind, await stub.ClassifyImages(part, timeout=timeout_s)).results
-
-        chosen = encoder_pb2.EncodeOptions(space_id=request.space_id)
-        return await self._classifications.run(
-            request.images, find=lambda: self._find(chosen), send=send, path_of=path_of, deadline=deadline
-        )
-
-    async def space(self, options: encoder_pb2.EncodeOptions) -> str:
-        """The space that the options name, or mean where they name none. Errors as of Directory.space_with and
-        Directory.encoders."""
-        chosen = options.space_id or (await self._directory.space_with(options.transparency)).id
-        await self._directory.encoders(chosen)
-        return chosen
-
-    async def _find(self, options: encoder_pb2.EncodeOptions) -> ModelTargets:
-        if not options.space_id:
-            # Said to every encoder, so that all parts of a batch lie in one space.
-            options.space_id = (await self._directory.space_with(options.transparency)).id
-        return await self._directory.encoders(options.space_id)
+        Errors as of ModelDirectory.space_with and ModelDirectory.encoders.
+        """
+        space_id = options.space_id or (await self._directory.space_with(options.transparency)).id
+        await self._directory.encoders(space_id)
+        options.space_id = space_id
 
 
 class Captioners:
     """All captioners of the mesh."""
 
-    def __init__(self, pool: UpstreamPool[CaptionerStub], directory: ModelDirectory) -> None:
+    def __init__(self, pool: UpstreamPool, directory: ModelDirectory) -> None:
         self.pool = pool
-        self.directory = directory
+        self._directory = directory
         self._suspects = ItemSuspects()
-        self._images: BatchCalls[CaptionerStub, common_pb2.Image, caption_pb2.CaptionResult] = BatchCalls(
-            pool,
-            self._suspects,
-            size_of=image_bytes,
-            content_of=image_identity,
-            refuse=lambda status: caption_pb2.CaptionResult(error=status),
-            blame=too_costly,
-        )
+        self.images = ImageCaptioning(pool, self._suspects, directory)
 
-    async def images(
-        self,
-        images: Sequence[common_pb2.Image],
-        options: caption_pb2.CaptionOptions,
-        *,
-        path_of: Callable[[int], str],
-        patience: Patience = NO_PATIENCE,
-        deadline: float | None = None,
-    ) -> list[caption_pb2.CaptionResult]:
-        """One result per image, by the model of the options or the default one. Errors as of BatchCalls.run."""
+    async def settle(self, options: caption_pb2.CaptionOptions) -> None:
+        """Check that somebody runs the model that the options name or mean. Errors as of ModelDirectory.captioners."""
+        await self._directory.captioners(options.model)
 
-        async def send(
-            stub: CaptionerStub, batch: Sequence[common_pb2.Image], timeout_s: float
-        ) -> Sequence[caption_pb2.CaptionResult]:
-            request = caption_pb2.CaptionImagesRequest(images=batch, options=chosen)
-            return readable(self.pool.kind, await stub.CaptionImages(request, timeout=timeout_s)).results
-
-        async def find() -> ModelTargets:
-            # Said to every captioner: another one's own default may be another model.
-            chosen.model = options.model or await self.directory.default_caption_model()
-            return await self.directory.captioners(chosen.model)
-
-        chosen = caption_pb2.CaptionOptions()
-        chosen.CopyFrom(options)
-        return await self._images.run(
-            images,
-            find=find,
-            send=send,
-            path_of=path_of,
-            patience=patience,
-            deadline=deadline,
-        )
-
-    async def one(
-        self, request: caption_pb2.StreamCaptionRequest, *, deadline: float | None
+    async def stream_caption(
+        self, request: caption_pb2.StreamCaptionRequest, scope: CallScope
     ) -> AsyncGenerator[caption_pb2.StreamCaptionResponse, None]:
-        """The pieces of one image's caption as they are written, by the model of the request or the default one.
+        """Yield the pieces of one image's caption as they are written, by the model of the request or the default one.
 
         Raises Unavailable where a captioner ended after the first piece, and InvalidInput with reason IMAGE_TOO_COSTLY
         where the image ends captioners.
         """
         # Said to every captioner: another one's own default may be another model.
-        request.options.model = request.options.model or await self.directory.default_caption_model()
-        serving = await self.directory.captioners(request.options.model)
+        request.options.model = request.options.model or await self._directory.default_caption_model()
+        serving = await self._directory.captioners(request.options.model)
         content = image_identity(request.image)
         async with AsyncExitStack() as alone:
             while True:
                 if self._suspects.refuses(content):
                     raise too_costly("image")
                 begun = False
-                pieces = self.pool.stream(
-                    lambda stub, timeout_s: stub.StreamCaption(request, timeout=timeout_s),
-                    serving.targets,
-                    deadline=deadline,
-                    loses_once=True,
-                )
+                pieces = self.pool.stream(STREAM_CAPTION, request, scope, targets=serving.targets, loses_once=True)
                 try:
                     async with aclosing(pieces):
                         async for piece in pieces:
@@ -247,8 +201,12 @@ class Captioners:
                     return
                 if self._suspects.most_with(content):
                     await alone.aclose()
-                    await alone.enter_async_context(self._suspects.one_at_a_time(deadline))
+                    await alone.enter_async_context(self._suspects.one_at_a_time(scope))
 
 
-def _no_vector(status: status_pb2.Status) -> encoder_pb2.EncodeResult:
-    return encoder_pb2.EncodeResult(error=status)
+async def _find_encoders(directory: ModelDirectory, options: encoder_pb2.EncodeOptions) -> ModelTargets:
+    """Tell who answers in the space of the options, and fill it in where they name none."""
+    if not options.space_id:
+        # Said to every encoder, so that all parts of a batch lie in one space.
+        options.space_id = (await directory.space_with(options.transparency)).id
+    return await directory.encoders(options.space_id)

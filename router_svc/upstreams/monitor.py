@@ -137,13 +137,13 @@ class ReplicaMonitor:
 
 
 def one_family(replicas: Sequence[Replica]) -> list[Replica]:
-    """Each replica once, where a name has addresses of both families: those of IPv4, unless only IPv6 answers."""
+    """Return each replica once, where a name has addresses of both families: of IPv4, unless only IPv6 answers."""
     old = [replica for replica in replicas if not replica.address.is_ipv6]
     new = [replica for replica in replicas if replica.address.is_ipv6]
     if not old or not new:
         return list(replicas)
+    return new if _any_answers(new) and not _any_answers(old) else old
 
-    def answers(side: list[Replica]) -> bool:
-        return any(replica.condition is not Condition.UNREACHABLE for replica in side)
 
-    return new if answers(new) and not answers(old) else old
+def _any_answers(replicas: Sequence[Replica]) -> bool:
+    return any(replica.condition is not Condition.UNREACHABLE for replica in replicas)

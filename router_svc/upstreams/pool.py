@@ -2,64 +2,50 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
-from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
-from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import from_rpc_error
+from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError
 from lensmesh_chassis.telemetry.logging import get_logger
+from router_svc.call_scope import NO_LIMIT, CallScope
 from router_svc.upstreams.errors import (
     STORE_REASONS,
     Hung,
     ReplicaLost,
     is_away,
-    is_broken,
     is_busy,
-    is_lost,
     is_misled,
+    read_error,
     readable,
     unavailable,
 )
 from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.methods import A, Q, UpstreamMethod
+from router_svc.upstreams.waiting import FIRST_PAUSE_S, Absence, Waiting, pause
 
 log = get_logger(__name__)
-S = TypeVar("S")
 R = TypeVar("R")
 
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 2.0
-SHUN_S = 2.0
 # Of a stream that ends without a piece.
-_END = object()
+_END: Any = object()
 # All calls that one process takes with it are seen as lost within this time.
 SETTLE_S = 0.25
+SHUN_S = 2.0
 _ASK_WHY_S = 2.0
-# A loss that nobody met for so long is over: the next one is another.
-_FORGET_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long one piece of work may wait for somebody to take it."""
-
-    away_s: float = 0.0
-    """While every service that could is gone, from when the last of them went away: only the first to notice waits."""
-    busy_s: float = 0.0
-    """While every service that could has too much to do."""
 
 
 @dataclass(slots=True)
-class Upstream(Generic[S]):
+class Upstream:
     """One target: a channel that balances over its replicas, and the calls that are with it."""
 
     target: str
-    stub: S
+    stub: Any
     in_flight: int = 0
     shunned_until: float = float("-inf")
     """Loop time before which others are tried first, because it was away a moment ago."""
@@ -68,7 +54,7 @@ class Upstream(Generic[S]):
 
     @contextlib.contextmanager
     def holding(self, weight: int) -> Iterator[None]:
-        """Counts `weight` items as given to this target."""
+        """Count `weight` items as given to this target."""
         self.in_flight += weight
         try:
             yield
@@ -76,63 +62,96 @@ class Upstream(Generic[S]):
             self.in_flight -= weight
 
 
-class _Failed:
-    """Why nobody took a call so far."""
+class _Tries:
+    """Whom one call is given to next, and why nobody took it so far."""
 
-    def __init__(self) -> None:
-        self.busy: LensmeshError | None = None
-        self.away: LensmeshError | None = None
-        self.misled: LensmeshError | None = None
-        self._last_try = False
+    def __init__(self, pool: "UpstreamPool", targets: Sequence[str], scope: CallScope, *, loses_once: bool) -> None:
+        self._pool = pool
+        self._targets = targets
+        self._scope = scope
+        self._loses_once = loses_once
+        self._rounds = 0
+        self._left: deque[Upstream] = deque()
+        """Of this round."""
+        self._busy: LensmeshError | None = None
+        self._away: LensmeshError | None = None
+        self._misled: LensmeshError | None = None
+        self._last_round = False
 
-    def take(self, error: LensmeshError) -> bool:
-        """Note an error; False where the service refused the work itself."""
+    async def next(self) -> Upstream | None:
+        """Return whom to ask next, None where nobody is left to ask. Pauses between one round and the next."""
+        if not self._left and self._begins_a_round():
+            if self._rounds:
+                pause_s = FIRST_PAUSE_S * 2 ** (self._rounds - 1) * random.uniform(0.8, 1.2)
+                await pause(self._pool.draining, pause_s)
+            self._rounds += 1
+            self._left.extend(self._pool.order(self._targets))
+        return self._left.popleft() if self._left else None
+
+    def failed(self, upstream: Upstream, rpc_error: grpc.RpcError) -> None:
+        """Note why an upstream did not do the work. Raises the error where nobody else is to be asked."""
+        error = read_error(self._pool.kind, rpc_error, self._scope)
         if is_busy(error):
-            self.busy = error
+            self._busy = error
         elif is_away(error):
             # What the store said of itself tells more than that another replica is gone.
-            if self.away is None or self.away.reason not in STORE_REASONS:
-                self.away = error
+            if self._away is None or self._away.reason not in STORE_REASONS:
+                self._away = error
             # Who let a call wait until it was given up, or ended under it, is not asked again at once.
-            self._last_try = self._last_try or isinstance(error, ReplicaLost | Hung)
+            self._last_round = self._last_round or isinstance(error, ReplicaLost | Hung)
+            self._shun(upstream, error)
         elif is_misled(error):
-            self.misled = error
+            self._misled = error
         else:
-            return False
-        return True
+            raise error from rpc_error
+        if isinstance(error, ReplicaLost) and self._loses_once:
+            raise error from rpc_error
 
-    @property
-    def unexplained(self) -> bool:
-        """Whether only gRPC's own words tell why nobody took the call."""
-        if self.busy is not None or (self.away is None and self.misled is not None):
-            return False
-        known = isinstance(self.away, ReplicaLost | Hung) or (self.away and self.away.reason in STORE_REASONS)
-        return not known
+    async def outcome(self) -> LensmeshError:
+        """Return what to tell the caller of, where nobody took the call."""
+        if self._busy is not None:
+            return self._busy
+        if self._away is None and self._misled is not None:
+            return self._misled
+        return unavailable(self._pool.kind, self._targets, self._away, await self._ask_why())
 
-    def outcome(self, kind: Kind, targets: Sequence[str], why: str) -> LensmeshError:
-        if self.busy is not None:
-            return self.busy
-        if self.away is not None or self.misled is None:
-            return unavailable(kind, targets, self.away, why)
-        return self.misled
+    def _begins_a_round(self) -> bool:
+        if self._rounds == 0:
+            return True
+        may_go_better = self._away is not None and self._busy is None and not self._last_round
+        return may_go_better and self._rounds < self._pool.tries and not self._pool.draining.is_set()
 
-    @property
-    def again(self) -> bool:
-        """Whether the same may go better in a moment."""
-        return self.away is not None and self.busy is None and not self._last_try
+    async def _ask_why(self) -> str:
+        """Ask the services why they do not serve, where only gRPC's own words tell, which name no cause."""
+        if isinstance(self._away, ReplicaLost | Hung) or (self._away and self._away.reason in STORE_REASONS):
+            return ""
+        if self._pool.why is None:
+            return ""
+        try:
+            async with asyncio.timeout(self._scope.seconds_left(_ASK_WHY_S)):
+                return await self._pool.why(self._targets)
+        except (TimeoutError, DeadlineExceeded):
+            return ""
+
+    def _shun(self, upstream: Upstream, error: LensmeshError) -> None:
+        now = asyncio.get_running_loop().time()
+        upstream.shunned_until = now + SHUN_S
+        if isinstance(error, ReplicaLost):
+            upstream.losses.append(now)
+        log.info("upstream is away", kind=self._pool.kind.noun, target=upstream.target, reason=str(error.reason))
 
 
-class UpstreamPool(Generic[S]):
+class UpstreamPool:
     """All targets of one kind of service."""
 
     def __init__(
         self,
         kind: Kind,
-        upstreams: Sequence[Upstream[S]],
+        upstreams: Sequence[Upstream],
         *,
         draining: asyncio.Event,
         call_s: float,
-        unreachable: Callable[[str], bool] = lambda _: False,
+        unreachable: Callable[[str], bool] | None = None,
         tries: int = 1,
         why: Callable[[Sequence[str]], Awaitable[str]] | None = None,
     ) -> None:
@@ -141,16 +160,15 @@ class UpstreamPool(Generic[S]):
 
         `why` asks the services at targets why they do not serve; "" where none of them says.
         """
-        self._tries = tries
         self.kind = kind
-        self._unreachable = unreachable
+        self.draining = draining
+        self.tries = tries
+        self.why = why
         self._upstreams = {upstream.target: upstream for upstream in upstreams}
-        self._draining = draining
+        self._unreachable = unreachable
         self._call_s = call_s
         self._turn = 0
-        self._lost_at: float | None = None
-        self._lost_seen_at = float("-inf")
-        self._why = why
+        self._absence = Absence()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -159,45 +177,94 @@ class UpstreamPool(Generic[S]):
 
     async def call(
         self,
-        send: Callable[[S, float], Awaitable[R]],
-        targets: Sequence[str],
+        method: UpstreamMethod[Q, A],
+        request: Q,
+        scope: CallScope = NO_LIMIT,
         *,
-        deadline: float | None = None,
+        targets: Sequence[str] | None = None,
         weight: int = 1,
         loses_once: bool = False,
-    ) -> R:
-        """The answer of the first of `targets` that does the work.
+    ) -> A:
+        """Return the answer of the first of `targets`, or of all, that does the work.
 
-        `loses_once`: where a replica ends in the middle of it, raise ReplicaLost instead of giving the same work to
-        another one, which it may end likewise.
+        `weight`: how many items the request has. `loses_once`: where a replica ends in the middle of it, raise
+        ReplicaLost instead of giving the same work to another one, which it may end likewise.
 
-        `send(stub, timeout_s)` makes the call; `deadline` is the caller's, in loop time. Raises what the service said
-        if it refused the work itself, DeadlineExceeded, Overloaded where all that could have too much to do, and
-        otherwise Unavailable with the kind's reason.
+        Raises what the service said if it refused the work itself, DeadlineExceeded, Overloaded where all that could
+        have too much to do, and otherwise Unavailable with the kind's reason.
         """
-        failed = _Failed()
-        for number in range(self._tries):
-            if number:
-                await self._rest(number)
-            for upstream in self._order(targets):
+        tries = self._begin(targets, scope, loses_once=loses_once)
+        while (upstream := await tries.next()) is not None:
+            try:
+                with upstream.holding(weight):
+                    send = getattr(upstream.stub, method.name)
+                    answer: A = readable(self.kind, await send(request, timeout=scope.seconds_left(self._call_s)))
+            except grpc.RpcError as rpc_error:
+                tries.failed(upstream, rpc_error)
+            else:
+                self._absence.end()
+                return answer
+        raise await tries.outcome()
+
+    async def call_patiently(self, method: UpstreamMethod[Q, A], request: Q, scope: CallScope = NO_LIMIT) -> A:
+        """Return the answer of any target, as `call`, tried again as long as `patiently` does."""
+        waiting = self.waiting(scope)
+        while True:
+            try:
+                return await self.call(method, request, scope)
+            except LensmeshError as error:
+                if not await waiting.after(error):
+                    raise
+
+    async def patiently(self, attempt: Callable[[], Awaitable[R]], scope: CallScope) -> R:
+        """Return what `attempt` returns, tried again while nobody can take the work now and patience lasts."""
+        waiting = self.waiting(scope)
+        while True:
+            try:
+                return await attempt()
+            except LensmeshError as error:
+                if not await waiting.after(error):
+                    raise
+
+    def waiting(self, scope: CallScope) -> Waiting:
+        """Begin the waits of one piece of work."""
+        return Waiting(scope, self._absence, self.draining, comes_back=bool(self._upstreams))
+
+    async def stream(
+        self,
+        method: UpstreamMethod[Q, A],
+        request: Q,
+        scope: CallScope = NO_LIMIT,
+        *,
+        targets: Sequence[str],
+        loses_once: bool = False,
+    ) -> AsyncGenerator[A, None]:
+        """Yield the pieces of a streamed answer, from the first of `targets` that sends one. Errors as of `call`."""
+        tries = self._begin(targets, scope, loses_once=loses_once)
+        while (upstream := await tries.next()) is not None:
+            call = getattr(upstream.stub, method.name)(request, timeout=scope.seconds_left(self._call_s))
+            try:
+                pieces = aiter(call)
                 try:
-                    with upstream.holding(weight):
-                        answer = readable(self.kind, await send(upstream.stub, self._timeout(deadline)))
+                    with upstream.holding(1):
+                        piece = readable(self.kind, await anext(pieces, _END))
                 except grpc.RpcError as rpc_error:
-                    error = self._read(rpc_error, deadline)
-                    if not failed.take(error):
-                        raise error from rpc_error
-                    if is_away(error):
-                        self._shun(upstream, error)
-                    if isinstance(error, ReplicaLost) and loses_once:
-                        raise error from rpc_error
-                else:
-                    self._lost_at = None
-                    return answer
-            if not failed.again or self._draining.is_set():
-                break
-        why = await self._ask_why(targets, deadline) if failed.unexplained else ""
-        raise failed.outcome(self.kind, targets, why)
+                    tries.failed(upstream, rpc_error)
+                    continue
+                self._absence.end()
+                while piece is not _END:
+                    yield piece
+                    piece = readable(self.kind, await anext(pieces, _END))
+                return
+            except grpc.RpcError as rpc_error:
+                error = read_error(self.kind, rpc_error, scope)
+                if isinstance(error, ReplicaLost) and loses_once:
+                    raise error from rpc_error
+                raise (unavailable(self.kind, targets, error) if is_away(error) else error) from rpc_error
+            finally:
+                # gRPC does not notice by itself that nobody reads any longer.
+                call.cancel()
+        raise await tries.outcome()
 
     async def lost_others(self, since: float | None) -> bool:
         """Tell whether, beside the call that was lost just now, others were lost since then, in loop time; None: now.
@@ -208,97 +275,8 @@ class UpstreamPool(Generic[S]):
         await asyncio.sleep(SETTLE_S)
         return sum(at >= begin for upstream in self._upstreams.values() for at in upstream.losses) > 1
 
-    def _shun(self, upstream: Upstream[S], error: LensmeshError) -> None:
-        now = asyncio.get_running_loop().time()
-        upstream.shunned_until = now + SHUN_S
-        if isinstance(error, ReplicaLost):
-            upstream.losses.append(now)
-        log.info("upstream is away", kind=self.kind.noun, target=upstream.target, reason=str(error.reason))
-
-    async def _rest(self, number: int) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_PAUSE_S * 2 ** (number - 1) * random.uniform(0.8, 1.2)):
-                await self._draining.wait()
-
-    async def _ask_why(self, targets: Sequence[str], deadline: float | None) -> str:
-        """What the services say of themselves. gRPC's own words for a service that does not serve name no cause."""
-        if self._why is None:
-            return ""
-        try:
-            async with asyncio.timeout(min(_ASK_WHY_S, self._timeout(deadline))):
-                return await self._why(targets)
-        except (TimeoutError, DeadlineExceeded):
-            return ""
-
-    async def stream(
-        self,
-        open_stream: Callable[[S, float], AsyncIterable[R]],
-        targets: Sequence[str],
-        *,
-        deadline: float | None = None,
-        loses_once: bool = False,
-    ) -> AsyncGenerator[R, None]:
-        """The pieces of a streamed answer, from the first of `targets` that sends one. Errors as of `call`."""
-        pieces: AsyncIterator[R]
-        call: Any = None
-
-        async def begin(stub: S, timeout_s: float) -> Any:
-            nonlocal pieces, call
-            call = open_stream(stub, timeout_s)
-            pieces = aiter(call)
-            return await anext(pieces, _END)
-
-        try:
-            first = await self.call(begin, targets, deadline=deadline, loses_once=loses_once)
-            if first is _END:
-                return
-            yield first
-            async for piece in pieces:
-                yield readable(self.kind, piece)
-        except grpc.RpcError as rpc_error:
-            error = self._read(rpc_error, deadline)
-            if isinstance(error, ReplicaLost) and loses_once:
-                raise error from rpc_error
-            raise (unavailable(self.kind, targets, error) if is_away(error) else error) from rpc_error
-        finally:
-            # gRPC does not notice by itself that nobody reads any longer.
-            if call is not None:
-                call.cancel()
-
-    async def patiently(
-        self, attempt: Callable[[], Awaitable[R]], patience: Patience, *, deadline: float | None = None
-    ) -> R:
-        """What `attempt` returns, tried again while it raises that nobody can take the work now and patience lasts.
-
-        While the router drains nothing waits: the try that follows is the last.
-        """
-        loop = asyncio.get_running_loop()
-        started, pause = loop.time(), FIRST_PAUSE_S
-        while True:
-            try:
-                return await attempt()
-            except LensmeshError as error:
-                now = loop.time()
-                if is_busy(error):
-                    give_up, wait = started + patience.busy_s, error.retry_after_s or pause
-                elif is_away(error) and self._upstreams:
-                    if self._lost_at is None or now - self._lost_seen_at > _FORGET_S:
-                        self._lost_at = now
-                    self._lost_seen_at = now
-                    # Never later than from its own start: others may succeed meanwhile with other models.
-                    give_up, wait = min(started, self._lost_at) + patience.away_s, pause
-                else:
-                    raise
-                wait = min(wait, LONGEST_PAUSE_S) * random.uniform(0.8, 1.2)
-                if self._draining.is_set() or now + wait > min(give_up, deadline or give_up):
-                    raise
-            pause = min(2 * pause, LONGEST_PAUSE_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._draining.wait()
-
-    def _order(self, targets: Sequence[str]) -> list[Upstream[S]]:
-        """The targets by how little they have to do, those that were just away last; equal ones take turns.
+    def order(self, targets: Sequence[str]) -> list[Upstream]:
+        """Return the targets by how little they have to do, those that were just away last; equal ones take turns.
 
         A process that hangs keeps its connections, and each call to it would wait until the keepalive ends them.
         """
@@ -306,33 +284,14 @@ class UpstreamPool(Generic[S]):
         now = asyncio.get_running_loop().time()
         upstreams = [self._upstreams[target] for target in targets]
         start = self._turn % max(1, len(upstreams))
+        return sorted(upstreams[start:] + upstreams[:start], key=functools.partial(self._rank, now))
 
-        def rank(upstream: Upstream[S]) -> tuple[bool, int]:
-            return upstream.shunned_until > now or self._unreachable(upstream.target), upstream.in_flight
+    def _rank(self, now: float, upstream: Upstream) -> tuple[bool, int]:
+        is_away = self._unreachable is not None and self._unreachable(upstream.target)
+        return upstream.shunned_until > now or is_away, upstream.in_flight
 
-        return sorted(upstreams[start:] + upstreams[:start], key=rank)
-
-    def _timeout(self, deadline: float | None) -> float:
-        if deadline is None:
-            return self._call_s
-        left = deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "the call's deadline passed before its work was done")
-        return min(self._call_s, left)
-
-    def _read(self, rpc_error: grpc.RpcError, deadline: float | None) -> LensmeshError:
-        if is_lost(rpc_error):
-            return ReplicaLost(
-                self.kind.unavailable, f"the {self.kind.noun} ended in the middle of its work", retry_after_s=1.0
-            )
-        if is_broken(rpc_error):
-            return Unavailable(
-                self.kind.unavailable, f"the connection to the {self.kind.noun} broke", retry_after_s=1.0
-            )
-        error = from_rpc_error(rpc_error)
-        if isinstance(error, DeadlineExceeded) and (
-            deadline is None or asyncio.get_running_loop().time() < deadline - 0.05
-        ):
-            # The caller has time left: it is the service that hangs.
-            return Hung(self.kind.unavailable, f"the {self.kind.noun} did not answer in time", retry_after_s=1.0)
-        return error
+    def _begin(self, targets: Sequence[str] | None, scope: CallScope, *, loses_once: bool) -> _Tries:
+        chosen = self.targets if targets is None else targets
+        if not chosen:
+            raise unavailable(self.kind, ())
+        return _Tries(self, chosen, scope, loses_once=loses_once)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lensmesh_chassis.errors import DeadlineExceeded
 from lensmesh_chassis.reasons import Reason
+from router_svc.call_scope import CallScope
 
 # A lost call is sent again in so many parts: few losses find the one that caused them, and the others wait little.
 PARTS = 8
@@ -92,10 +93,10 @@ class ItemSuspects:
                 self._drop(_key(content))
 
     @asynccontextmanager
-    async def one_at_a_time(self, deadline: float | None) -> AsyncIterator[None]:
+    async def one_at_a_time(self, scope: CallScope) -> AsyncIterator[None]:
         """Send suspected items inside: two of them at once could not be told apart. Raises DeadlineExceeded."""
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(scope.deadline):
                 await self._one_at_a_time.acquire()
         except TimeoutError:
             raise DeadlineExceeded(

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
 async def together(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order. The first error cancels the others, waits for their end, and is raised as it is."""
+    """Return all results, in order. The first error cancels the others, waits for their end, and is raised as it is."""
     tasks = [asyncio.create_task(job) for job in jobs]
     try:
         return list(await asyncio.gather(*tasks))
@@ -16,3 +17,10 @@ async def together(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, S]) -> tuple[T, S]:
+    """Return two results of different kinds, as `together`."""
+    jobs: list[Coroutine[Any, Any, Any]] = [one, other]
+    first, second = await together(jobs)
+    return first, second

@@ -9,7 +9,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from router_svc.ingest import items, writer
 from router_svc.ingest.turns import Turns
-from router_svc.upstreams import batch_call, errors, models
+from router_svc.upstreams import batch_call, errors, models, pool
 from tests.router.conftest import Mesh
 from tests.router.helpers import item, reason_of, request
 
@@ -61,7 +61,7 @@ async def test_a_fault_of_one_call_is_that_calls_items(
         return any(result.embedding.data == odd_data for result in getattr(reply, "results", ()))
 
     odd_data = (await mesh.encoder_service.EncodeImages(images(b"odd"))).results[0].embedding.data
-    monkeypatch.setattr(models, "readable", throwing(fault, errors.readable, is_odd))
+    monkeypatch.setattr(pool, "readable", throwing(fault, errors.readable, is_odd))
     results = (await mesh.encoder_service.EncodeImages(images(b"a", b"odd", b"b"))).results
     assert outcomes(results) == ["embedding", "INTERNAL", "embedding"]
     sent = [

@@ -13,13 +13,15 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from router_svc.ingest.dependencies import Dependencies, Waits
+from router_svc.call_scope import CallScope
+from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.items import Intake
 from router_svc.ingest.metadata import same_value
 from router_svc.ingest.options import ResolvedOptions
-from router_svc.ingest.plan import Terms
+from router_svc.ingest.plan import PlanOptions
 from router_svc.ingest.session import Session
 from router_svc.settings import RouterSettings
+from router_svc.upstreams.methods import UpstreamMethod
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeSearch, vector
 
 CONTENTS = [f"content {n}".encode() for n in range(3)]
@@ -59,7 +61,7 @@ class Changing:
     search: FakeSearch = field(default_factory=FakeSearch)
     written: list[search_pb2.Item] = field(default_factory=list)
 
-    async def call(self, send: Any, *, patience: Any, deadline: Any) -> Any:
+    async def call_patiently(self, method: UpstreamMethod[Any, Any], request: Any, scope: CallScope) -> Any:
         there = self.search.items["c"]
         for _ in range(self.chance.randrange(3)):
             item_id = self.chance.choice(IDS)
@@ -68,21 +70,22 @@ class Changing:
             else:
                 there[item_id] = stored(item_id, self.chance.choice(CONTENTS), self.chance)
         await asyncio.sleep(0)
-        return await send(self, 1.0)
-
-    def __getattr__(self, method: str) -> Any:
-        async def call(request: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as of a stub
-            if method == "UpsertItems":
-                self.written += request.items
-            return await getattr(self.search, method)(request, None)
-
-        return call
+        if method.name == "UpsertItems":
+            self.written += request.items
+        return await getattr(self.search, method.name)(request, None)
 
 
 class Models:
     """Encoders and captioners that are right."""
 
-    async def images(self, images: Any, options: Any, **_: Any) -> Any:
+    @property
+    def images(self) -> "Models":
+        return self
+
+    def size_of(self, image: common_pb2.Image) -> int:
+        return image.ByteSize()
+
+    async def run(self, images: Any, options: Any, scope: CallScope) -> Any:
         await asyncio.sleep(0)
         if isinstance(options, caption_pb2.CaptionOptions):
             return [caption_pb2.CaptionResult(caption=caption_of(image.content, "teller")) for image in images]
@@ -101,7 +104,7 @@ def asked(chance: random.Random) -> ResolvedOptions:
     ids = {name: SPACES[name].id for name in names}
     return ResolvedOptions(
         "c",
-        Terms(names, chance.random() < 0.7, same_value=same_value),
+        PlanOptions(names, chance.random() < 0.7, same_value=same_value),
         ids,
         False,
         caption_pb2.CaptionOptions(),
@@ -113,8 +116,8 @@ def asked(chance: random.Random) -> ResolvedOptions:
 
 def a_session(stores: Any, chosen: ResolvedOptions) -> Session:
     settings, models, nobody = RouterSettings(batch_items=3), Models(), None
-    mesh = Dependencies(settings, models, models, stores, models, nobody, nobody, nobody)  # type: ignore[arg-type]
-    return Session(mesh, chosen, Waits.of_a_call(), settle=nobody)  # type: ignore[arg-type]
+    dependencies = Dependencies(settings, models, models, stores, models, nobody, nobody, nobody)  # type: ignore[arg-type]
+    return Session(dependencies, nobody, chosen, IngestScopes.of_a_call(CallScope()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -133,7 +136,7 @@ async def test_what_is_written_belongs_to_its_digest(seed: int) -> None:
             item.caption = caption_of(item.image.content, "caller").text
     async with a_session(stores, asked(chance)) as session:
         # Small images given as bytes: nothing is hashed in a thread, and nothing fetched.
-        incoming = await Intake(1 << 20, None, None).read(items)  # type: ignore[arg-type]
+        incoming = await Intake(1 << 20, None, None, CallScope()).read(items)  # type: ignore[arg-type]
         done = await asyncio.gather(*map(session.ingest, incoming))
     assert [one.id for one in done] == [one.wanted and one.wanted.id for one in incoming]
     assert stores.written

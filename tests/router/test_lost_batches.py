@@ -15,13 +15,14 @@ from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
+from router_svc.call_scope import CallScope, Patience
 from router_svc.cut import CallLimits
 from router_svc.model_directory import ModelTargets
-from router_svc.upstreams import pool
+from router_svc.upstreams import pool, waiting
 from router_svc.upstreams.errors import is_lost
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.models import Captioners, Encoders
-from router_svc.upstreams.pool import Patience, Upstream, UpstreamPool
+from router_svc.upstreams.pool import Upstream, UpstreamPool
 from router_svc.upstreams.suspects import ItemSuspects
 from tests.router.fakes import SPACE, vector
 from tests.router.test_pool import rpc_error
@@ -134,6 +135,7 @@ def encoders_of(*replicas: Replica) -> Encoders:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses as short as the work of these replicas."""
     monkeypatch.setattr(pool, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(waiting, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(pool, "SETTLE_S", 0.02)
 
 
@@ -143,12 +145,10 @@ PATIENT = Patience(away_s=30, busy_s=30)
 async def encode(
     encoders: Encoders, contents: Sequence[bytes], patience: Patience = PATIENT, deadline: float | None = None
 ) -> list[encoder_pb2.EncodeResult]:
-    return await encoders.images(
+    return await encoders.images.run(
         [common_pb2.Image(content=content) for content in contents],
         encoder_pb2.EncodeOptions(space_id=SPACE.id),
-        path_of=lambda index: f"images[{index}]",
-        patience=patience,
-        deadline=deadline,
+        CallScope(deadline, patience, "images[]"),
     )
 
 
@@ -227,11 +227,10 @@ async def test_a_caller_who_sends_the_same_again_ends_no_replica_for_ever() -> N
 
 async def test_a_text_that_ends_replicas_is_refused_too() -> None:
     replica = Replica()
-    results = await encoders_of(replica).texts(
+    results = await encoders_of(replica).texts.run(
         ["a", "bomb", "b"],
         encoder_pb2.EncodeOptions(space_id=SPACE.id),
-        path_of=lambda index: f"texts[{index}]",
-        patience=PATIENT,
+        CallScope(patience=PATIENT, field_path="texts[]"),
     )
     assert [result.HasField("embedding") for result in results] == [True, False, True]
     assert from_status(results[1].error).reason is Reason.MODEL_FAILED
@@ -244,7 +243,7 @@ async def test_an_image_that_ends_captioners_is_refused_in_a_stream_of_words() -
 
     async def words(content: bytes) -> list[str]:
         request = caption_pb2.StreamCaptionRequest(image=common_pb2.Image(content=content))
-        return [piece.delta async for piece in captioners.one(request, deadline=None)]
+        return [piece.delta async for piece in captioners.stream_caption(request, CallScope())]
 
     assert await words(b"good") == ["a"]
     for _ in range(2):
@@ -321,9 +320,9 @@ async def test_suspects_are_forgotten_by_their_answer_and_by_time(monkeypatch: p
 
 async def test_whoever_waits_for_their_turn_has_a_deadline() -> None:
     suspects = ItemSuspects()
-    async with suspects.one_at_a_time(None):
+    async with suspects.one_at_a_time(CallScope()):
         with pytest.raises(DeadlineExceeded):
-            async with suspects.one_at_a_time(asyncio.get_running_loop().time() + 0.01):
+            async with suspects.one_at_a_time(CallScope(asyncio.get_running_loop().time() + 0.01)):
                 pytest.fail("it is not its turn")
-    async with suspects.one_at_a_time(None):
+    async with suspects.one_at_a_time(CallScope()):
         pass

@@ -35,7 +35,7 @@ from router_svc.upstreams.replica import Condition, Replica
     ],
 )
 def test_a_list_is_cut_in_order_and_without_gaps(sizes: list[int], runs: list[int]) -> None:
-    ranges = list(cut(sizes, CallLimits(3, 10), lambda size: size))
+    ranges = list(cut(sizes, CallLimits(3, 10)))
     assert [len(run) for run in ranges] == runs
     assert [index for run in ranges for index in run] == list(range(len(sizes)))
 
@@ -133,14 +133,14 @@ def test_paths_are_led_back_to_the_callers() -> None:
         retry_after_s=2,
         metadata={"field": "images[3]"},
     )
-    led = repath(error, lambda index: f"images[{index + 256}]")
+    led = repath(error, [f"images[{index + 256}]" for index in range(4)])
     assert led.message == "images[259].content is empty; see subimages[3] and images"
     assert [violation.field for violation in led.violations] == ["images[259].content", "options"]
     assert (led.metadata, led.retry_after_s) == ({"field": "images[259]"}, 2)
-    alone = repath(error, lambda _: "")
+    alone = repath(error, [""])
     assert alone.violations[0].field == "content"
     assert item_indexes(error) == {3}
-    kept = repath(UpstreamFault(Reason.UNKNOWN, "images[1] lost", code=15), lambda _: "image")
+    kept = repath(UpstreamFault(Reason.UNKNOWN, "images[1] lost", code=15), ["image"])
     assert (kept.message, kept.code) == ("image lost", 15)
 
 

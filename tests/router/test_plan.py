@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from router_svc.ingest.plan import CaptionSource, StoredItem, Terms, Wanted, plan
+from router_svc.ingest.plan import CaptionSource, PlanOptions, StoredItem, Wanted, plan
 
 DIGEST = b"d" * 32
-TERMS = Terms(("image", "second"), captions=True)
+TERMS = PlanOptions(("image", "second"), captions=True)
 WANTED = Wanted("me", DIGEST, {"a": 1})
 OWN = StoredItem("me", DIGEST, {"a": 1}, frozenset(("image", "second")), "a cat", "teller@1", "s3://p")
 OTHER = replace(OWN, id="other")

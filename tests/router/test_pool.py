@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue
 
 from lensmesh_chassis.errors import (
     DeadlineExceeded,
@@ -17,8 +18,10 @@ from lensmesh_chassis.errors import (
 )
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import DETAILS_KEY, GRPC_CODES, to_status
+from router_svc.call_scope import CallScope, Patience
 from router_svc.upstreams.kinds import Kind
-from router_svc.upstreams.pool import Patience, Upstream, UpstreamPool
+from router_svc.upstreams.methods import UpstreamMethod
+from router_svc.upstreams.pool import Upstream, UpstreamPool
 
 
 def rpc_error(error: LensmeshError) -> grpc.aio.AioRpcError:
@@ -38,6 +41,11 @@ BUSY = rpc_error(Overloaded(Reason.OVERLOADED, "full", retry_after_s=0.05))
 WRONG = rpc_error(InvalidInput(Reason.IMAGE_EMPTY, "empty", field="images[0]"))
 
 
+# The contract of these services: a StringValue in, their name out.
+WORK: UpstreamMethod[StringValue, Any] = UpstreamMethod("Work", StringValue, StringValue)
+NOTHING = StringValue()
+
+
 class Service:
     """A stub that raises what it is given, one by one, and then answers its name."""
 
@@ -48,9 +56,9 @@ class Service:
         self.gate: asyncio.Event | None = None
         self.timeouts: list[float] = []
 
-    async def work(self, timeout_s: float) -> str:
+    async def Work(self, request: StringValue, timeout: float) -> str:  # noqa: ASYNC109 - as of a stub
         self.calls += 1
-        self.timeouts.append(timeout_s)
+        self.timeouts.append(timeout)
         if self.gate is not None:
             await self.gate.wait()
         if self.errors:
@@ -58,18 +66,14 @@ class Service:
         return self.name
 
 
-def fleet_of(*services: Service, draining: asyncio.Event | None = None) -> UpstreamPool[Service]:
+def fleet_of(*services: Service, draining: asyncio.Event | None = None) -> UpstreamPool:
     upstreams = [Upstream(service.name, service) for service in services]
     return UpstreamPool(Kind.ENCODER, upstreams, draining=draining or asyncio.Event(), call_s=60)
 
 
-async def ask(pool: UpstreamPool[Service], patience: Patience | None = None, deadline: float | None = None) -> str:
-    def attempt() -> asyncio.Future[str]:
-        return asyncio.ensure_future(
-            pool.call(lambda service, timeout_s: service.work(timeout_s), pool.targets, deadline=deadline)
-        )
-
-    return await pool.patiently(attempt, patience or Patience(), deadline=deadline)
+async def ask(pool: UpstreamPool, patience: Patience | None = None, deadline: float | None = None) -> str:
+    answer: str = await pool.call_patiently(WORK, NOTHING, CallScope(deadline, patience or Patience()))
+    return answer
 
 
 async def test_equals_take_turns() -> None:
@@ -228,25 +232,40 @@ async def test_whose_deadline_it_was(name: str) -> None:
 async def test_a_reply_that_cannot_be_read_is_the_services_fault() -> None:
     """gRPC hands over None where a reply's bytes cannot be parsed."""
 
-    async def nothing(_stub: Service, _timeout_s: float) -> None:
-        return None
-
-    async def pieces(*_: object) -> AsyncIterator[str | None]:
+    async def pieces() -> AsyncIterator[str | None]:
         yield "first"
         yield None
 
-    async def one_piece(*_: object) -> AsyncIterator[None]:
+    async def one_piece() -> AsyncIterator[None]:
         yield None
 
-    pool = fleet_of(Service("a"))
+    service = Unreadable("a")
+    pool = fleet_of(service)
     with pytest.raises(UpstreamFault, match="encoder cannot be read"):
-        await pool.call(nothing, pool.targets)
-    answers = pool.stream(lambda *_: Call(pieces()), pool.targets)
+        await pool.call(WORK, NOTHING)
+    service.pieces = pieces()
+    answers = pool.stream(PIECES, NOTHING, targets=pool.targets)
     assert await anext(answers) == "first"
     with pytest.raises(UpstreamFault, match="encoder cannot be read"):
         await anext(answers)
+    service.pieces = one_piece()
     with pytest.raises(UpstreamFault, match="encoder cannot be read"):
-        await anext(pool.stream(lambda *_: Call(one_piece()), pool.targets))
+        await anext(pool.stream(PIECES, NOTHING, targets=pool.targets))
+
+
+PIECES: UpstreamMethod[StringValue, Any] = UpstreamMethod("Pieces", StringValue, StringValue)
+
+
+class Unreadable(Service):
+    """A stub whose replies cannot be parsed, but for pieces that it is given."""
+
+    pieces: AsyncIterator[Any]
+
+    async def Work(self, request: StringValue, timeout: float) -> Any:  # noqa: ASYNC109 - as of a stub
+        return None
+
+    def Pieces(self, request: StringValue, timeout: float) -> "Call":
+        return Call(self.pieces)
 
 
 class Call:
@@ -309,15 +328,15 @@ async def test_success_elsewhere_does_not_make_a_wait_longer() -> None:
     lost, fine = Service("lost", *[AWAY] * 10_000), Service("fine")
     pool = fleet_of(lost, fine)
 
-    def attempt() -> Awaitable[str]:
-        return pool.call(lambda stub, timeout_s: stub.work(timeout_s), ["lost"])
+    def attempt() -> Awaitable[Any]:
+        return pool.call(WORK, NOTHING, targets=["lost"])
 
     async def others() -> None:
         while True:
-            await pool.call(lambda stub, timeout_s: stub.work(timeout_s), ["fine"])
+            await pool.call(WORK, NOTHING, targets=["fine"])
             await asyncio.sleep(0.01)
 
     busy = asyncio.create_task(others())
     with pytest.raises(Unavailable):
-        await asyncio.wait_for(pool.patiently(attempt, Patience(away_s=0.4)), 60)
+        await asyncio.wait_for(pool.patiently(attempt, CallScope(patience=Patience(away_s=0.4))), 60)
     busy.cancel()

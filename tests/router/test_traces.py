@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue
 from opentelemetry import trace
 
 from lensmesh_chassis.channels import open_channel
@@ -16,6 +17,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from router_svc.micro_batcher import MicroBatcher
 from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.methods import UpstreamMethod
 from router_svc.upstreams.pool import Upstream, UpstreamPool
 from tests.chassis.conftest import serving
 from tests.support.every_shape import SHAPES, call, finish
@@ -29,6 +31,23 @@ async def traced() -> AsyncIterator[Traced]:
     spans.current_tracer.set(one.provider.get_tracer("test"))
     yield one
     one.provider.shutdown()
+
+
+UNARY = UpstreamMethod("UnaryUnary", StringValue, StringValue)
+STREAMED = UpstreamMethod("UnaryStream", StringValue, StringValue)
+
+
+class ShapesStub:
+    """The stub that a generator would make of the test service's contract."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    async def UnaryUnary(self, request: StringValue, timeout: float) -> Any:  # noqa: ASYNC109 - as of a stub
+        return await finish(call(self._channel, "UnaryUnary", [request.value], timeout=timeout))
+
+    def UnaryStream(self, request: StringValue, timeout: float) -> Any:
+        return call(self._channel, "UnaryStream", [request.value], timeout=timeout)
 
 
 def batcher(run: Any, **more: Any) -> MicroBatcher[int, int]:
@@ -95,14 +114,14 @@ async def test_another_replica_s_turn_is_another_call(traced: Traced) -> None:
         channels = {served.server.address: served.channel for served in (lost, found)}
         pool = UpstreamPool(
             Kind.ENCODER,
-            [Upstream(address, channel) for address, channel in channels.items()],
+            [Upstream(address, ShapesStub(channel)) for address, channel in channels.items()],
             draining=asyncio.Event(),
             call_s=60,
         )
         # The pool begins with either; each order must show what happened.
         with spans.operation("stream"):
             for _ in range(2):
-                await pool.call(lambda channel, _: finish(call(channel, "UnaryUnary")), list(channels))
+                await pool.call(UNARY, StringValue(value="a"))
                 for upstream in pool._upstreams.values():
                     upstream.shunned_until = float("-inf")
         kept = await traced.spans(1)
@@ -122,8 +141,8 @@ async def test_another_replica_s_turn_is_another_call(traced: Traced) -> None:
 
 async def test_a_streamed_answer_that_is_left_is_left_behind_the_router_too(traced: Traced) -> None:
     async with serving(traced.provider) as served, open_channel(served.server.address, instrument=False) as channel:
-        pool = UpstreamPool(Kind.CAPTIONER, [Upstream("one", channel)], draining=asyncio.Event(), call_s=60)
-        pieces: Any = pool.stream(lambda stub, _: call(stub, "UnaryStream", ["forever"]), ["one"])
+        pool = UpstreamPool(Kind.CAPTIONER, [Upstream("one", ShapesStub(channel))], draining=asyncio.Event(), call_s=60)
+        pieces: Any = pool.stream(STREAMED, StringValue(value="forever"), targets=["one"])
         assert (await anext(pieces)).value == "forever"
         await pieces.aclose()
         await asyncio.wait_for(served.app.shapes.closed.wait(), 60)

@@ -1,0 +1,74 @@
+"""EncoderService of the mesh: every encoder behind this router under the contract of one."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.reasons import Reason
+from router_svc.call_scope import CallScope
+from router_svc.model_proxy import ModelProxy, ModelStream
+from router_svc.upstreams.batch_call import BatchCalls
+from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.models import Encoders
+
+
+class EncodeStreamOfOneCall(ModelStream):
+    """One EncodeStream: its images and its texts, each gathered into batch calls of their own."""
+
+    step = "encode"
+    answer_type = encoder_pb2.EncodeStreamResult
+    result_type = encoder_pb2.EncodeResult
+
+    def field_of(self, item: encoder_pb2.EncodeStreamItem) -> str:
+        name = item.WhichOneof("input")
+        if name is None:
+            raise InvalidInput(Reason.IMAGE_MISSING, "the item has neither image nor text: set one", field="image")
+        return name
+
+
+class EncoderProxy(ModelProxy[Encoders], encoder_pb2_grpc.EncoderServiceServicer):
+    """Passes EncoderService on."""
+
+    async def GetInfo(self, request: encoder_pb2.GetInfoRequest, context: Any) -> encoder_pb2.GetInfoResponse:
+        # Unavailable while the first encoder has not told what it serves: an empty list would look like no models.
+        await self._directory.default_space()
+        return encoder_pb2.GetInfoResponse(
+            models=self._directory.models(), limits=self._limits.of(Kind.ENCODER), server=self._runtime.server_info()
+        )
+
+    async def EncodeImages(
+        self, request: encoder_pb2.EncodeImagesRequest, context: Any
+    ) -> encoder_pb2.EncodeImagesResponse:
+        self._check(request, request.images, "images")
+        results = await self._models.images.run(request.images, request.options, CallScope.of(context, "images[]"))
+        return encoder_pb2.EncodeImagesResponse(results=results)
+
+    async def EncodeTexts(
+        self, request: encoder_pb2.EncodeTextsRequest, context: Any
+    ) -> encoder_pb2.EncodeTextsResponse:
+        self._check(request, request.texts, "texts")
+        results = await self._models.texts.run(request.texts, request.options, CallScope.of(context, "texts[]"))
+        return encoder_pb2.EncodeTextsResponse(results=results)
+
+    async def ClassifyImages(
+        self, request: encoder_pb2.ClassifyImagesRequest, context: Any
+    ) -> encoder_pb2.ClassifyImagesResponse:
+        self._check(request, request.images, "images")
+        options = encoder_pb2.ClassifyImagesRequest(
+            labels=request.labels, template=request.template, priority=request.priority, space_id=request.space_id
+        )
+        results = await self._models.classification.run(request.images, options, CallScope.of(context, "images[]"))
+        return encoder_pb2.ClassifyImagesResponse(results=results)
+
+    async def EncodeStream(
+        self, request_iterator: Any, context: Any
+    ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
+        async with aclosing(self._answers(request_iterator, context)) as groups:
+            async for group in groups:
+                yield encoder_pb2.EncodeStreamResponse(results=group)
+
+    def _open(self, options: encoder_pb2.EncodeOptions, scope: CallScope) -> ModelStream:
+        calls: dict[str, BatchCalls[Any, Any, Any]] = {"image": self._models.images, "text": self._models.texts}
+        return EncodeStreamOfOneCall(self._settings, calls, options, scope)
