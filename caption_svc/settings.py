@@ -3,6 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from lensmesh_chassis.contract import local_address
 from lensmesh_inference.settings import ModelServiceSettings
 
 
@@ -11,7 +12,7 @@ class CaptionSettings(ModelServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_CAPTION_", frozen=True)
 
-    listen: str = "127.0.0.1:50052"
+    listen: str = local_address("caption")
 
     model: str = Field(
         default="auto",

@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
+from lensmesh_chassis.contract import PORTS
 from lensmesh_local.sidecars.bootstrap import bootstrap
 from lensmesh_local.sidecars.model import (
     CALLERS_OF_ROUTER,
     CALLS,
     EGRESS,
     INBOUND,
-    PORTS,
     Edge,
     Egress,
     HostPort,

@@ -3,6 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from lensmesh_chassis.contract import local_address
 from lensmesh_inference.settings import ModelServiceSettings
 
 
@@ -11,7 +12,7 @@ class EncoderSettings(ModelServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_ENCODER_", frozen=True)
 
-    listen: str = "127.0.0.1:50051"
+    listen: str = local_address("encoder")
 
     model: str = Field(
         default="auto",

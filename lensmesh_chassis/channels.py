@@ -1,6 +1,5 @@
 """The one factory of channels: balanced, retried, kept alive, limited, traced."""
 
-import functools
 import json
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import grpc
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
+from lensmesh_chassis import contract
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
 from lensmesh_chassis.rpc.forwarding import RequestIdForwarding
 from lensmesh_chassis.telemetry import tracing
@@ -43,7 +43,6 @@ _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(//|[^0-9])|ipv[46]:|unix(-abstract)?:")
 
 _MethodOptions = descriptor_pb2.MethodOptions
-_REPEATABLE = (_MethodOptions.NO_SIDE_EFFECTS, _MethodOptions.IDEMPOTENT)
 
 
 def open_channel(
@@ -169,9 +168,9 @@ def service_config(services: Sequence[ServiceDescriptor] | None = None, health_c
         config["healthCheckConfig"] = {"serviceName": health_check}
     methods = [
         {"service": service.full_name, "method": method.name}
-        for service in (lensmesh_services() if services is None else services)
+        for service in (contract.services() if services is None else services)
         for method in service.methods
-        if method.GetOptions().idempotency_level in _REPEATABLE and not method.client_streaming
+        if contract.may_be_sent_again(method)
     ]
     if methods:
         config["methodConfig"] = [
@@ -189,18 +188,6 @@ def service_config(services: Sequence[ServiceDescriptor] | None = None, health_c
         # A mesh in trouble is not helped by four times the calls: each failure costs a token, ten successes earn one.
         config["retryThrottling"] = {"maxTokens": 100, "tokenRatio": 0.1}
     return json.dumps(config)
-
-
-@functools.cache
-def lensmesh_services() -> tuple[ServiceDescriptor, ...]:
-    """All services of the contracts."""
-    from lensmesh.caption.v1 import caption_pb2
-    from lensmesh.encoder.v1 import encoder_pb2
-    from lensmesh.router.v1 import router_pb2
-    from lensmesh.search.v1 import search_pb2
-
-    files = (caption_pb2, encoder_pb2, router_pb2, search_pb2)
-    return tuple(service for file in files for service in file.DESCRIPTOR.services_by_name.values())
 
 
 def remaining_s(context: Any, default_s: float) -> float:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
+from lensmesh_chassis.contract import local_address
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES
 from lensmesh_chassis.process.addresses import parse_address, parse_addresses
 from lensmesh_chassis.settings_error import SettingsError as SettingsError
@@ -32,7 +33,7 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True, env_prefix="LENSMESH_")
 
     listen: str = Field(
-        "127.0.0.1:50051",
+        local_address("encoder"),
         description="Addresses to serve on, comma-separated: `host:port` (port 0: a free one) or `unix:/path`. The tls "
         "settings apply to host:port; a unix socket is guarded by its folder's permissions.",
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from lensmesh_chassis.contract import local_address
 from lensmesh_cli.console import Exit, Repeats, fail, note
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ TransparencyOption = Annotated[
 ]
 Collection = Annotated[str, typer.Option("--collection", help="Collection; empty: the service's default.")]
 
-DEFAULT_TARGET = "127.0.0.1:50050"
+DEFAULT_TARGET = local_address("router")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import ChannelSecurity, open_channel
+from lensmesh_chassis.contract import TRACE_ID_KEY
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, LensmeshError, Unavailable, UpstreamFault
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.request_id import TRACE_ID_KEY
 from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_chassis.tls.handshakes import explain_handshake, explain_hang_up
 from lensmesh_client import mesh, translate_mesh

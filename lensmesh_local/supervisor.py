@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import DIRECT
+from lensmesh_chassis.contract import PORTS
 from lensmesh_chassis.process.addresses import ListenAddress, parse_addresses
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_local import jaeger, ports
@@ -26,8 +27,8 @@ if TYPE_CHECKING:  # it needs an extra
     from lensmesh_local.sidecars.local import LocalSidecars
 
 ORDER = ("database", "encoder", "caption", "search", "router")
-PORTS = {"router": 0, "encoder": 1, "caption": 2, "search": 3}
-"""Added to the first port."""
+PORT_OFFSETS = {name: port - PORTS["router"] for name, port in PORTS.items()}
+"""Added to the first port, which is the router's."""
 LOCAL = "127.0.0.1"
 LOCK_PATIENCE_S = 10.0
 ALL_SERVE_S = 60.0
@@ -41,7 +42,7 @@ class MeshOptions:
     """Folder of the database, the logs and the lock; made where it is missing."""
     host: str = "127.0.0.1"
     """Where the router listens; what lies behind it is for this machine alone."""
-    port: int = 50050
+    port: int = PORTS["router"]
     """The router's; the others follow. 0: free ports."""
     model: str = ""
     caption_model: str = ""
@@ -186,7 +187,7 @@ class Supervisor:
 
     def _wanted_ports(self) -> Iterator[tuple[str, ListenAddress, str]]:
         """Who will listen where, and by which setting; the ports of Envoys are reserved as they are chosen."""
-        for name, added in PORTS.items():
+        for name, added in PORT_OFFSETS.items():
             port = self._options.port and self._options.port + added
             yield f"the {name} service", ListenAddress(self._host(name), port), "--port, or use --free-ports"
             for setting in ("METRICS_LISTEN", "HEALTH_LISTEN"):
@@ -206,7 +207,7 @@ class Supervisor:
     async def _prepare_sidecars(self) -> None:
         from lensmesh_local.sidecars.local import LocalSidecars
 
-        ports = {name: self._options.port and self._options.port + added for name, added in PORTS.items()}
+        ports = {name: self._options.port and self._options.port + added for name, added in PORT_OFFSETS.items()}
         self._sidecars = LocalSidecars(self._data, ports, self._options.host)
         self._sidecars.prepare()
         self._renewal = asyncio.create_task(self._sidecars.renew_forever())
@@ -256,7 +257,7 @@ class Supervisor:
 
     def _service(self, name: str, settings: Mapping[str, str]) -> Spec:
         prefix = f"LENSMESH_{name.upper()}_"
-        port = self._options.port + PORTS[name] if self._options.port else 0
+        port = self._options.port + PORT_OFFSETS[name] if self._options.port else 0
         ready = self._data / "run" / f"{name}.json"
         own = {
             "LISTEN": f"{self._host(name)}:{port}",

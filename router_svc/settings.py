@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from lensmesh_chassis.contract import local_address
 from lensmesh_chassis.images.fetch_settings import FetchSettings
 from router_svc.upstreams.discovery import parse_targets
 from router_svc.upstreams.kinds import Kind
@@ -17,15 +18,15 @@ class RouterSettings(FetchSettings):
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_ROUTER_", frozen=True)
 
-    listen: str = Field("127.0.0.1:50050", description="Addresses to serve on, comma-separated.")
+    listen: str = Field(local_address("router"), description="Addresses to serve on, comma-separated.")
 
     encoder_targets: str = Field(
-        "127.0.0.1:50051",
+        local_address("encoder"),
         description="Encoders, comma-separated: host:port (a name may have several addresses) or unix:/path; empty for "
         "none. The first one's default model is the mesh's default, and is waited for: no other one stands in for it.",
     )
-    caption_targets: str = Field("127.0.0.1:50052", description="Captioners, likewise.")
-    search_targets: str = Field("127.0.0.1:50053", description="Search services of one store, likewise.")
+    caption_targets: str = Field(local_address("caption"), description="Captioners, likewise.")
+    search_targets: str = Field(local_address("search"), description="Search services of one store, likewise.")
 
     default_collection: str = Field("default", description="Collection of a request that names none.")
     default_space: str = Field(

@@ -3,6 +3,7 @@
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from lensmesh_chassis.contract import local_address
 from lensmesh_chassis.limits import MAX_FILTER_VALUES
 from lensmesh_chassis.messages.structs import DEEPEST, DEFAULT_MAX_DEPTH
 from lensmesh_chassis.settings import ServiceSettings
@@ -16,7 +17,7 @@ class SearchSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_SEARCH_", frozen=True)
 
-    listen: str = "127.0.0.1:50053"
+    listen: str = local_address("search")
 
     memory_bytes: int = Field(
         448 * 1024 * 1024,

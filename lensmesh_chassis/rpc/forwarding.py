@@ -4,8 +4,9 @@ from typing import Any
 
 import grpc
 
+from lensmesh_chassis.contract import REQUEST_ID_KEY
 from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
-from lensmesh_chassis.rpc.request_id import REQUEST_ID_KEY, request_id
+from lensmesh_chassis.rpc.request_id import request_id
 
 
 class RequestIdForwarding(ClientInterceptor):

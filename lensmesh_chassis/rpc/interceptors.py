@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from lensmesh_chassis.contract import REQUEST_ID_KEY, TRACE_ID_KEY
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, LensmeshError, Overloaded, Unavailable
 from lensmesh_chassis.limits import check_size
 from lensmesh_chassis.messages.budget import MessageBudget
@@ -23,8 +24,6 @@ from lensmesh_chassis.rpc.call_code import outcome
 from lensmesh_chassis.rpc.disconnect import DisconnectDetector
 from lensmesh_chassis.rpc.handlers import Interceptor, Rpc, rebuilt, streaming, unary
 from lensmesh_chassis.rpc.request_id import (
-    REQUEST_ID_KEY,
-    TRACE_ID_KEY,
     accepted_request_id,
     method,
     request_bytes,

@@ -4,10 +4,6 @@ import re
 import uuid
 from contextvars import ContextVar
 
-REQUEST_ID_KEY = "x-request-id"
-# In the trailing metadata of a call whose trace is kept: 32 hexadecimal digits.
-TRACE_ID_KEY = "lensmesh-trace-id"
-
 # Both are "" outside a call.
 request_id: ContextVar[str] = ContextVar("lensmesh_request_id", default="")
 # The full name of the method that is served, as "/package.Service/Method".

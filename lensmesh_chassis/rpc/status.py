@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from lensmesh_chassis import errors
+from lensmesh_chassis.contract import DETAILS_KEY
 from lensmesh_chassis.errors import LensmeshError, UpstreamFault, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import request_id as current_request_id
@@ -16,7 +17,6 @@ from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.error_tracking import capture
 
 DOMAIN = "lensmesh"
-DETAILS_KEY = "grpc-status-details-bin"
 # gRPC refuses metadata at random above 8 KiB and always above 16 KiB; a percent-encoded message and the details share
 # it.
 MAX_MESSAGE_BYTES = 1000

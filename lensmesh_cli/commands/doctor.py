@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lensmesh_chassis.contract import PORTS
 from lensmesh_cli.console import EXIT_CODES, Exit, out, print_json
 from lensmesh_cli.options import Json
 
@@ -22,7 +23,9 @@ def doctor(
     data: Annotated[
         Path, typer.Option(help="Folder that `up` would use.", envvar="LENSMESH_DATA", file_okay=False)
     ] = Path("lensmesh-data"),
-    port: Annotated[int, typer.Option(help="The router's port; the next three are checked too.", max=65532)] = 50050,
+    port: Annotated[int, typer.Option(help="The router's port; the next three are checked too.", max=65532)] = PORTS[
+        "router"
+    ],
     json_output: Json = False,
 ) -> None:
     """What this machine has and lacks, before anything runs: each check with its fix."""

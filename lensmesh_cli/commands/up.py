@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lensmesh_chassis.contract import PORTS
 from lensmesh_cli.console import EXIT_CODES, Exit, fail, note
 from lensmesh_cli.options import check_writable
 
@@ -28,7 +29,7 @@ def up(
     host: Annotated[str, typer.Option(help="Where the router listens. 0.0.0.0: for other machines.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="The router's port; encoder, captioner and search take the next three.", max=65532)
-    ] = 50050,
+    ] = PORTS["router"],
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Let the system choose all four.")] = False,
     model: Annotated[
         str, typer.Option(help="The encoder's: auto, shapes, mock, ARCH/TAG, hf-hub:ORG/NAME, local-dir:/PATH.")
@@ -70,12 +71,13 @@ def up(
     from lensmesh_cli.local import check_parts, draft_of, run_until_signal
     from lensmesh_local.jaeger import HOW_TO_GET_ONE, find_jaeger
     from lensmesh_local.sidecars.model import EGRESS
-    from lensmesh_local.supervisor import PORTS, MeshOptions
+    from lensmesh_local.supervisor import PORT_OFFSETS, MeshOptions
 
     missing = check_parts(mock=mock, store_url=store_url, sidecars=sidecars)
-    if sidecars and port + max(PORTS.values()) + EGRESS > 65535 and not free_ports:
+    if sidecars and port + max(PORT_OFFSETS.values()) + EGRESS > 65535 and not free_ports:
         fail(
-            f"--sidecars needs ports up to {EGRESS + max(PORTS.values())} above --port: choose a lower one", Exit.USAGE
+            f"--sidecars needs ports up to {EGRESS + max(PORT_OFFSETS.values())} above --port: choose a lower one",
+            Exit.USAGE,
         )
     if missing:
         fail(missing, Exit.FAILED)

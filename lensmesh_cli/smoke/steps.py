@@ -16,7 +16,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.channels import lensmesh_services
+from lensmesh_chassis import contract
 from lensmesh_chassis.errors import NotBuilt, NotFound
 from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from lensmesh_cli.smoke.jaeger import trace
@@ -70,7 +70,7 @@ async def services(mesh: SmokeMesh) -> str:
 
 async def reflection(mesh: SmokeMesh) -> str:
     """What grpcurl and others without stubs need."""
-    wanted = {service.full_name for service in lensmesh_services()} | {"grpc.health.v1.Health"}
+    wanted = {service.full_name for service in contract.services()} | {"grpc.health.v1.Health"}
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     rpc = reflection_pb2_grpc.ServerReflectionStub(mesh.channel).ServerReflectionInfo(
         iter([request]), timeout=mesh.options.timeout_s

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from lensmesh_chassis import contract
 from lensmesh_local.sidecars.model import HostPort, Sidecar
-from lensmesh_local.sidecars.routes import contract
 from lensmesh_local.sidecars.secrets import client_side
 
 STREAM_WINDOW_BYTES = 1024 * 1024
@@ -44,7 +44,7 @@ def replicas(name: str, service: str, places: tuple[HostPort, ...], sidecar: Sid
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "health_checks": [
             {
-                "grpc_health_check": {"service_name": contract(service).full_name},
+                "grpc_health_check": {"service_name": contract.service(service).full_name},
                 "interval": "1s",
                 "timeout": "3s",
                 "no_traffic_interval": "1s",

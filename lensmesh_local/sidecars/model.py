@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 INBOUND, EGRESS = 1000, 2000
 """Added to a service's port: where its Envoy takes mutual TLS, and where a caller's Envoy takes plain calls for it."""
-PORTS = {"router": 50050, "encoder": 50051, "caption": 50052, "search": 50053}
 """The services' own defaults."""
 CALLS: dict[str, tuple[str, ...]] = {
     "router": ("encoder", "caption", "search"),

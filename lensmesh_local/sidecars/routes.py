@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
-from lensmesh_chassis.channels import lensmesh_services
+from lensmesh_chassis import contract
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
 
 BUFFER_BYTES = transport_bytes(DEFAULT_MAX_MESSAGE_BYTES) + 64 * 1024
@@ -18,7 +17,6 @@ LONGEST_STREAM = "86400s"
 """A stream sticks to one replica. Clients go on with a new one where this one ends, and lose nothing."""
 
 _HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
-_REPEATABLE = (descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT)
 
 MODEL_SERVICES = ("encoder", "caption")
 """An image may end the process that works at it, and the next one to which the call is sent. What was lost with a
@@ -37,7 +35,7 @@ def balanced(service: str, cluster: str) -> list[dict[str, Any]]:
     Watching health ends here: it would tell of one replica, and its caller would give up all the others with it. The
     answer UNIMPLEMENTED (HTTP 404 in gRPC's terms) makes gRPC's own clients go on without; Envoy checks health itself.
     """
-    called = contract(service)
+    called = contract.service(service)
     by_models = service in MODEL_SERVICES
     once = [
         {"match": {"path": f"/{called.full_name}/{name}"}, "route": _to(cluster, _NOTHING_SENT)}
@@ -61,15 +59,10 @@ def to_the_one_beside(cluster: str) -> list[dict[str, Any]]:
     return [{"match": {"prefix": "/"}, "route": _route(cluster)}]
 
 
-def contract(service: str) -> ServiceDescriptor:
-    """The contract of "router", "encoder", "caption" or "search"."""
-    return next(each for each in lensmesh_services() if each.file.package == f"lensmesh.{service}.v1")
-
-
 def _sent_once(service: ServiceDescriptor) -> Iterator[str]:
     """Methods that the contract does not let repeat, and streams of requests: nobody knows how much of one was done."""
     for method in service.methods:
-        if method.client_streaming or method.GetOptions().idempotency_level not in _REPEATABLE:
+        if not contract.may_be_sent_again(method):
             yield method.name
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from lensmesh_chassis.contract import DETAILS_KEY
 from lensmesh_chassis.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -19,7 +20,7 @@ from lensmesh_chassis.errors import (
     Violation,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import DETAILS_KEY, from_rpc_error
+from lensmesh_chassis.rpc.status import from_rpc_error
 from router_svc.call_scope import CallScope
 from router_svc.upstreams.kinds import Kind
 

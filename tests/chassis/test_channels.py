@@ -10,7 +10,8 @@ import pytest
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.channels import lensmesh_services, open_channel, remaining_s, service_config
+from lensmesh_chassis import contract
+from lensmesh_chassis.channels import open_channel, remaining_s, service_config
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, Overloaded, Unavailable
 from lensmesh_chassis.process.addresses import parse_address
 from lensmesh_chassis.reasons import Reason
@@ -37,7 +38,7 @@ def test_what_may_be_repeated_is_retried_by_contract() -> None:
     """Every method declares itself. Streams of requests are resumed by who sends them, with a patience of their own."""
     expected = {
         f"{service.full_name}/{method.name}"
-        for service in lensmesh_services()
+        for service in contract.services()
         for method in service.methods
         if not method.client_streaming
     }

@@ -7,9 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
+from lensmesh_chassis.contract import REQUEST_ID_KEY
 from lensmesh_chassis.errors import InternalFault, InvalidInput, Overloaded, Violation
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.request_id import REQUEST_ID_KEY
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Served
 from tests.support.every_shape import METHODS, SHAPES, call, finish

@@ -9,9 +9,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
+from lensmesh_chassis.contract import TRACE_ID_KEY
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.request_id import TRACE_ID_KEY
 from lensmesh_chassis.telemetry.spans import CONTENT_VARIABLE
 from tests.chassis.conftest import Serve
 from tests.support.every_shape import METHODS, SHAPES, call, finish

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lensmesh_chassis import errors
+from lensmesh_chassis.contract import DETAILS_KEY
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError, Unavailable, UpstreamFault, Violation
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import DETAILS_KEY, from_rpc_error, from_status, to_status
+from lensmesh_chassis.rpc.status import from_rpc_error, from_status, to_status
 
 CODES = {
     errors.InvalidInput: "INVALID_ARGUMENT",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 
-from lensmesh_chassis.channels import lensmesh_services
+from lensmesh_chassis import contract
 from lensmesh_chassis.process.server import running
 from lensmesh_cli.demo.samples import draw_scenes
 from lensmesh_client import Client, IngestItem
@@ -67,7 +67,7 @@ async def grpcurl(*arguments: str) -> str:
 
 
 async def test_every_service_is_listed_with_all_its_methods(mesh: dict[str, str]) -> None:
-    for service in lensmesh_services():
+    for service in contract.services():
         at = {mesh["router"], mesh[BEHIND.get(service.file.package, "router")]}
         for address in sorted(at):
             assert service.full_name in (await grpcurl(address, "list")).split()
@@ -77,7 +77,7 @@ async def test_every_service_is_listed_with_all_its_methods(mesh: dict[str, str]
 
 async def test_everything_can_be_described(mesh: dict[str, str]) -> None:
     """Each service, and each message that one of its methods reaches, from the router alone."""
-    for service in lensmesh_services():
+    for service in contract.services():
         told = await grpcurl(mesh["router"], "describe", service.full_name)
         assert all(f"rpc {method.name} (" in told for method in service.methods)
         names = sorted(_reached(service))
@@ -105,7 +105,7 @@ def _reached(service: ServiceDescriptor) -> set[str]:
 def test_the_cookbook_calls_every_method() -> None:
     called = set(re.findall(r"(lensmesh\.\w+\.v1\.\w+/\w+)", "\n".join(recipe.command for recipe in recipes(PAGE))))
     assert called == {
-        f"{service.full_name}/{method.name}" for service in lensmesh_services() for method in service.methods
+        f"{service.full_name}/{method.name}" for service in contract.services() for method in service.methods
     }
 
 

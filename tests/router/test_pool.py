@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+from lensmesh_chassis.contract import DETAILS_KEY
 from lensmesh_chassis.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -17,7 +18,7 @@ from lensmesh_chassis.errors import (
     UpstreamFault,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import DETAILS_KEY, GRPC_CODES, to_status
+from lensmesh_chassis.rpc.status import GRPC_CODES, to_status
 from router_svc.call_scope import CallScope, Patience
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.methods import UpstreamMethod

