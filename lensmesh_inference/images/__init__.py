@@ -1,1 +1,4 @@
-"""From a stranger's bytes to what a model takes: checked, decoded, upright, resized, in a bounded pool."""
+"""Image preparation for models: a stranger's bytes are checked, decoded, turned upright and resized.
+
+The work runs in a bounded pool.
+"""

@@ -1,6 +1,7 @@
-"""Images without what does not change their pixels: a broken profile, text or comment decides about no image.
+"""Images without their metadata: a broken profile, text or comment never decides about an image.
 
-Decoders differ in what they forgive there; browsers forgive all of it. What is left is an image of the same format.
+Decoders differ in which broken metadata they forgive; browsers forgive all of it. What is left is an image of the same
+format with the same pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _WEBP_EXIF_FLAG, _WEBP_METADATA_FLAGS = 0x08, 0x2C
 
 
 def without_ancillary(content: bytes) -> bytes | None:
-    """Return the same image without metadata, but for a sound EXIF; None: of this format nothing can be left out."""
+    """Return the same image without metadata, except for sound EXIF.
+
+    Return None for a format where nothing can be left out.
+    """
     for mark, strip in _STRIPPERS:
         if content.startswith(mark):
             return strip(content)
@@ -68,7 +72,7 @@ def _webp(content: bytes) -> bytes:
 
 
 def _gif(content: bytes) -> bytes:
-    """The first frame alone."""
+    """Return a GIF that holds the first frame alone."""
     if len(content) < 13:
         return content
     kept = [b"GIF89a", content[6 : _table_end(content, 10, 13)]]
@@ -91,7 +95,10 @@ def _gif(content: bytes) -> bytes:
 
 
 def misread_by_pillow(content: bytes) -> bool:
-    """Whether an extension without data stands before a GIF's first frame: Pillow takes what follows for its data."""
+    """Tell whether an extension without data stands before a GIF's first frame.
+
+    Pillow takes what follows for its data.
+    """
     at = _table_end(content, 10, 13) if content.startswith(b"GIF8") else len(content)
     while at + 2 < len(content) and content[at] == 0x21:
         if content[at + 1] != _COMMENT and not content[at + 2]:
@@ -101,13 +108,13 @@ def misread_by_pillow(content: bytes) -> bool:
 
 
 def _table_end(content: bytes, flags_at: int, start: int) -> int:
-    """Where a colour table ends that may begin at `start`, told by the flags."""
+    """Return the end of a colour table at `start`, or `start` where the flags say that there is no table."""
     flags = content[flags_at] if flags_at < len(content) else 0
     return start + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
 
 
 def _blocks_end(content: bytes, at: int) -> int:
-    """Behind the empty block that ends a row of blocks."""
+    """Return the position behind the empty block that ends a row of blocks."""
     while at < len(content) and content[at]:
         at += 1 + content[at]
     return at + 1

@@ -1,4 +1,4 @@
-"""A bound on the bytes that all decodes of a process take at a time."""
+"""A limit on the bytes that all decodes of a process take at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lensmesh_chassis.reasons import Reason
 
 
 class DecodeBudget:
-    """So many bytes, given in the order in which they are asked for. May be used from many threads."""
+    """A number of bytes, handed out in the order of the requests. Safe to use from many threads."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes: Final = total_bytes
@@ -23,14 +23,14 @@ class DecodeBudget:
 
     @property
     def held_bytes(self) -> int:
-        """What is held now."""
+        """The bytes that are held now."""
         return self.total_bytes - self._left
 
     @contextmanager
     def hold(self, size_bytes: int, field: str) -> Iterator[None]:
-        """Hold room for one image, and wait for it where others hold it.
+        """Hold room for one image. Wait for it where other images hold it.
 
-        Raises ``InvalidInput`` (IMAGE_TOO_COSTLY), naming `field`, where the image would not fit alone.
+        Raises ``InvalidInput`` (IMAGE_TOO_COSTLY), naming `field`, where the image alone is larger than the budget.
         """
         if size_bytes > self.total_bytes:
             raise InvalidInput(

@@ -1,4 +1,4 @@
-"""Decoding with care: images whose headers do not prove them cheap, in processes with limits."""
+"""Decoding with care: images whose headers do not prove them cheap are decoded in processes with limits."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ _thread = threading.local()
 
 
 class NeedsCareError(Exception):
-    """The image is to be decoded with care, and not in this thread, which others wait for."""
+    """The image needs careful decoding, and the calling thread may not do it: others wait for that thread."""
 
 
 def be_quick() -> None:
-    """Say of the calling thread that nothing may be decoded with care in it."""
+    """Mark the calling thread as quick: careful decoding in it raises ``NeedsCareError``."""
     _thread.quick = True
 
 
 class CarefulDecoding:
-    """Decodes images in processes that are started when they are needed. May be called from many threads."""
+    """A decoder whose processes are started when they are needed. Safe to call from many threads."""
 
     def __init__(self, memory_bytes: int, cpu_s: float, counts: DecodeCounts | None = None) -> None:
-        """All of them together may take `memory_bytes`, each `cpu_s` seconds on a processor; `counts` is told of what
-        is refused."""
+        """Give all images together `memory_bytes`, and each image `cpu_s` seconds on a processor.
+
+        Refusals are counted in `counts`.
+        """
         self._counts = counts or DecodeCounts()
         self._budget = DecodeBudget(memory_bytes)
         self._processes = DecodeProcesses(min(cpu_count(), _MOST_PROCESSES), "pillow", cpu_s=cpu_s, counts=self._counts)
@@ -47,23 +49,25 @@ class CarefulDecoding:
 
     @property
     def total_bytes(self) -> int:
-        """What all images together may take."""
+        """The bytes that all images together may take."""
         return self._budget.total_bytes
 
     @property
     def threads(self) -> int:
-        """How many threads keep it busy."""
+        """The number of threads that keep the processes busy."""
         return self._processes.count
 
     @property
     def pids(self) -> list[int]:
-        """Of its processes."""
+        """The ids of its processes."""
         return self._processes.pids
 
     def decode(self, content: bytes, asked: DecodeRequest, structure: Structure) -> tuple[DecodeAnswer, Pixels]:
-        """Decode one image. Raises what is wrong with it, and IMAGE_TOO_COSTLY, also for one that was so before.
+        """Decode one image.
 
-        Raises ``NeedsCareError`` where the calling thread is a quick one.
+        Raises ``InvalidInput`` for a bad image. The reason is IMAGE_TOO_COSTLY for an image that costs too much, and
+        again for the same image later, which is then not tried. Raises ``NeedsCareError`` where the calling thread is a
+        quick one.
         """
         if getattr(_thread, "quick", False):
             raise NeedsCareError
@@ -89,7 +93,7 @@ class CarefulDecoding:
         self._processes.give_up()
 
     def close(self) -> None:
-        """End the processes. Nobody may be decoding any more."""
+        """End the processes. Call it when no thread decodes any more."""
         self._processes.close()
 
     def _cost(self, structure: Structure, max_pixels: int) -> int:

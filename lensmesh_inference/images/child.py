@@ -1,8 +1,9 @@
 """A process that decodes images for a service: python -m lensmesh_inference.images.child FD KIND
 
-FD is its end of a socket pair. It gets a pickled `DecodeRequest` and the image's bytes. It answers that it has begun,
-then a pickled `DecodeAnswer` and, where there are any, the pixels. KIND is "torch" where torch resizes, quickly, or
-"pillow" where the process is to be small. It ends when the other end is closed, however its parent came to its end.
+FD is the process's end of a socket pair. It receives a pickled `DecodeRequest` and the image's bytes. It answers that
+it has begun, then sends a pickled `DecodeAnswer` and, where there are any, the pixels. KIND is "torch" where torch
+resizes, quickly, or "pillow" where the process shall be small. The process ends when the other end is closed, however
+its parent ended.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _NICE = 5
 
 
 def main() -> None:
-    """Serve one parent until it goes."""
+    """Serve one parent until it goes away."""
     # Whoever stops a service by its process group stops this one too early: what was read is still to be answered.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -52,7 +53,10 @@ def main() -> None:
 
 
 def _settle(kind: str) -> Resize:
-    """Import what decoding needs, which takes seconds, and leave no core file where a decoder dies."""
+    """Import what decoding needs, which takes seconds, and return the function that resizes.
+
+    No core file is left where a decoder crashes.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     from lensmesh_inference.images.quiet import quiet_pillow
 
@@ -122,13 +126,19 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
 
 
 def _heard() -> int:
-    """How much libraries have written that the parent has not read yet: standard error is a pipe to it."""
+    """Return how many bytes libraries have written that the parent has not read yet.
+
+    Standard error is a pipe to the parent.
+    """
     return int.from_bytes(fcntl.ioctl(2, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @contextmanager
 def _limited(asked: DecodeRequest) -> Iterator[None]:
-    """Hold to what an image may cost: too much memory raises ``MemoryError``, too long ends the process (SIGPROF)."""
+    """Enforce the limits of one image.
+
+    Too much memory raises ``MemoryError``. Too much time ends the process (SIGPROF).
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if asked.memory_bytes:
         # Where there is no /proc the system does not hold to this limit either.
@@ -144,7 +154,7 @@ def _limited(asked: DecodeRequest) -> Iterator[None]:
 
 
 def _from_memory(error: BaseException | None) -> bool:
-    """Whether too little memory is behind an error: Pillow's readers raise anything for it."""
+    """Tell whether a lack of memory caused an error. Pillow's readers turn ``MemoryError`` into errors of any type."""
     while error is not None:
         if isinstance(error, MemoryError):
             return True

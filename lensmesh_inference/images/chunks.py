@@ -27,7 +27,10 @@ _PNG_BYTES: Final = {0: 1, 2: 4, 3: 1, 4: 4, 6: 4}
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks of a PNG up to its end: type, and where the data starts and stops. One that is cut stops early."""
+    """Yield the chunks of a PNG up to its end: the type, and where the data starts and stops.
+
+    A cut file ends the list early.
+    """
     at = 8
     while at + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
@@ -60,7 +63,10 @@ def walk_png(content: bytes) -> Structure:
 
 
 def webp_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks of a WebP file: type, and where the data starts and stops. Those inside of frames are not told."""
+    """Yield the chunks of a WebP file: the type, and where the data starts and stops.
+
+    Chunks inside of frames are left out.
+    """
     at = 12
     while at + 8 <= len(content):
         kind, length = struct.unpack_from("<4sI", content, at)
@@ -133,7 +139,7 @@ def walk_gif(content: bytes) -> Structure:
 
 
 def walk_bmp(content: bytes) -> Structure:
-    """Read the size of a BMP, of which Pillow decodes some kinds pixel by pixel in Python: never usual."""
+    """Read the size of a BMP. A BMP is never `usual`, because Pillow decodes some kinds pixel by pixel in Python."""
     header = int.from_bytes(content[14:18], "little")
     if header == 12:
         width, height = (int.from_bytes(content[at : at + 2], "little") for at in (18, 20))

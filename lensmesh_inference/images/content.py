@@ -1,4 +1,4 @@
-"""Whether an image has anything to see: images of one colour are found by everything, and find everything."""
+"""Images of one colour, or nearly so. As vectors they are found by every search; as queries they find everything."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SAMPLED: Final = 8
 
 
 def is_low_content(pixels: npt.NDArray[np.uint8], of: int = 0) -> bool:
-    """Return whether pixels of shape (3, height, width) are of one colour, or nearly so.
+    """Tell whether pixels of shape (3, height, width) are of one colour, or nearly so.
 
-    They are where in each channel all but `OUTLIERS` of the pixels on either side lie within `SPREAD_LEVELS` grey
-    levels of one another. `of`: they are a part of so many pixels, and where they are not of one colour, neither is
-    the whole.
+    They are if in each channel nearly all pixels lie within `SPREAD_LEVELS` grey levels of one another. A share of
+    `OUTLIERS` of the pixels on either side does not count. `of` is the number of pixels of the whole image, where
+    `pixels` are only a part of it: if the part is not of one colour, neither is the whole.
     """
     outliers = int(max(of, pixels[0].size) * OUTLIERS)
     # Nearly every image ends here: what is left out of all the pixels could not hide the spread of these few.

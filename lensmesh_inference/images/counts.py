@@ -1,4 +1,4 @@
-"""What decoding in processes with limits has refused and dropped, for whoever shows it."""
+"""Counts of what decoding in processes with limits has refused and dropped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ before, and was not tried again."""
 
 
 class DecodeCounts:
-    """Counts since the process began. May be used from many threads."""
+    """Counts since the process began. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,20 +22,23 @@ class DecodeCounts:
 
     @property
     def refused(self) -> Mapping[str, int]:
-        """Images, by cause."""
+        """The number of refused images, by cause."""
         return {str(cause): number for cause, number in self._refused.items()}
 
     @property
     def dropped_lines(self) -> int:
-        """Lines that decoding libraries wrote to standard error, those that a full pipe did not take left out."""
+        """The number of lines that decoding libraries wrote to standard error.
+
+        Lines that a full pipe did not take are missing.
+        """
         return self._dropped_lines
 
     def refuse(self, cause: Cause) -> None:
-        """Count one image."""
+        """Count one refused image."""
         with self._lock:
             self._refused[cause] += 1
 
     def drop(self, lines: int) -> None:
-        """Count lines."""
+        """Count dropped lines."""
         with self._lock:
             self._dropped_lines += lines

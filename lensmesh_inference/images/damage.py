@@ -1,4 +1,4 @@
-"""What to answer for an image that cannot be decoded: cut short, damaged otherwise, or of a layout that is not read."""
+"""The errors for images that cannot be decoded: cut short, damaged otherwise, or of an unsupported layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _JPEG_END: Final = 0xD9
 
 
 def undecodable(content: bytes, error: Exception, field: str) -> InvalidInput:
-    """What to answer for an image of a format that is read, whose decoder raised `error`."""
+    """Return the error for an image of a supported format whose decoder raised `error`."""
     whole = _is_whole(content)
     if whole is False or (whole is None and any(word in str(error).lower() for word in _CUT_WORDS)):
         return cut(content, field)
@@ -23,7 +23,7 @@ def undecodable(content: bytes, error: Exception, field: str) -> InvalidInput:
 
 
 def cut(content: bytes, field: str) -> InvalidInput:
-    """What to answer for a file that ends before its image does."""
+    """Return the error for a file that ends before its image does."""
     return InvalidInput(
         Reason.IMAGE_TRUNCATED,
         f"{field} ends before its image does, after {len(content)} bytes: send the whole file.",
@@ -33,7 +33,7 @@ def cut(content: bytes, field: str) -> InvalidInput:
 
 
 def damaged(field: str, why: str = "") -> InvalidInput:
-    """What to answer for a file that is all there, and broken."""
+    """Return the error for a file that is complete, but broken."""
     reason = f" ({why})" if why else ""
     return InvalidInput(
         Reason.IMAGE_UNDECODABLE,
@@ -43,7 +43,7 @@ def damaged(field: str, why: str = "") -> InvalidInput:
 
 
 def unsupported(what: str, field: str) -> InvalidInput:
-    """What to answer for a file that is whole, of a kind that is not read here."""
+    """Return the error for a whole file of a kind that is not supported."""
     return InvalidInput(
         Reason.IMAGE_FORMAT_UNSUPPORTED,
         f"{field} is {what}, which is not read here: convert it to one of {', '.join(FORMATS)}.",
@@ -53,7 +53,7 @@ def unsupported(what: str, field: str) -> InvalidInput:
 
 
 def _is_whole(content: bytes) -> bool | None:
-    """Whether the file is as long as its container says, up to its end mark; None: the container does not tell."""
+    """Tell whether the file is as long as its container says, up to its end mark. None: the container does not say."""
     if content.startswith(b"RIFF"):
         return len(content) >= 12 and len(content) >= int.from_bytes(content[4:8], "little") + 8
     if content.startswith(b"\x89PNG"):

@@ -1,4 +1,4 @@
-"""Who decodes for the models of a process. Imports torch with the first image that a real model is to see."""
+"""The decoder of all models of a process. torch is imported with the first image that a real model receives."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ _MORE_THREADS: Final = 2
 
 
 def choose_processes(requested: int, *, on_gpu: bool, cores: int | None = None) -> int:
-    """How many processes decode: `requested`, or for -1 none up to 8 cores or for models on the CPU, which need the
-    cores themselves, else one for each core but 4."""
+    """Return how many processes shall decode: `requested`, or for -1 a number that fits the machine.
+
+    That is 0 up to 8 cores, and 0 for models on the CPU, which need the cores themselves; else all cores but 4.
+    """
     cores = cpu_count() if cores is None else cores
     if requested >= 0:
         return requested
@@ -54,17 +56,20 @@ def choose_processes(requested: int, *, on_gpu: bool, cores: int | None = None) 
 
 
 class ImageDecoder:
-    """Decodes what is within its limits. Its methods block and may be called from many threads at once.
+    """A decoder of images within limits. Its methods block, and many threads may call them at once.
 
-    What a look at an image's structure proves cheap is decoded in the calling thread. All else, and what needs much
-    memory, or was being decoded when a process ended, is decoded with care (`care.py`).
+    An image whose structure proves it cheap is decoded in the calling thread. Decoded with care (`care.py`) are all
+    other images, those that need much memory, and those that were being decoded when a process ended.
     """
 
     def __init__(
         self, limits: ImageLimits, *, scaled: bool = True, processes: int = 0, costs: DecodeCosts | None = None
     ) -> None:
-        """With `scaled`, large JPEG images are decoded at a part of their size; with `processes`, what is cheap is
-        decoded not in the caller's thread but in as many processes, which are started for the first images."""
+        """Choose how images are decoded.
+
+        With `scaled`, large JPEG images are decoded at a part of their size. With `processes`, cheap images are decoded
+        not in the calling thread but in so many processes, which are started for the first images.
+        """
         quiet_pillow()
         self._limits = limits
         self._scaled = scaled
@@ -72,31 +77,31 @@ class ImageDecoder:
 
     @property
     def threads(self) -> int:
-        """How many threads keep it busy."""
+        """The number of threads that keep the decoder busy."""
         return self.processes + _MORE_THREADS if self.processes else cpu_count()
 
     @property
     def careful_threads(self) -> int:
-        """How many threads keep its careful decoding busy."""
+        """The number of threads that keep careful decoding busy."""
         return self._means.careful.threads
 
     @property
     def processes(self) -> int:
-        """How many processes decode what is cheap; 0: the caller's thread does."""
+        """The number of processes that decode cheap images; 0: the calling thread decodes them."""
         return self._means.quick.count
 
     @property
     def pids(self) -> list[int]:
-        """Of its processes, those that have been started."""
+        """The ids of those of its processes that have been started."""
         return self._means.quick.pids + self._means.careful.pids
 
     @property
     def counts(self) -> DecodeCounts:
-        """What its processes have refused and dropped."""
+        """The counts of what its processes have refused and dropped."""
         return self._means.counts
 
     def within(self, limits: ImageLimits) -> ImageDecoder:
-        """The same, within other limits; not to be closed."""
+        """Return this decoder with other limits. Close only the original."""
         other = ImageDecoder.__new__(ImageDecoder)
         other._limits, other._scaled, other._means = limits, self._scaled, self._means
         return other
@@ -109,10 +114,10 @@ class ImageDecoder:
         *,
         transparency: Transparency = Transparency.DROP,
     ) -> Prepared:
-        """One image as a model takes it.
+        """Prepare one image as a model takes it.
 
-        Raises ``InvalidInput`` for a bad one, naming `field`, and ``NeedsCareError`` where it needs care and the
-        calling thread is a quick one.
+        Raises ``InvalidInput`` for a bad image, naming `field`. Raises ``NeedsCareError`` where the image needs care
+        and the calling thread is a quick one.
         """
         from lensmesh_inference.images.prepare import Prepared, as_prepared, prepare
 
@@ -143,7 +148,7 @@ class ImageDecoder:
         return as_prepared(*means.careful.decode(content, asked, structure))
 
     def check(self, content: bytes, field: str = "image", *, transparency: Transparency = Transparency.DROP) -> Decoded:
-        """The whole image, decoded without torch. Raises as `prepare` does."""
+        """Decode the whole image, without torch. Raises the same errors as `prepare`."""
         structure = self._look(content, field)
         with suppress(NeedsCareError):
             if self._is_quick(content, structure):
@@ -158,11 +163,11 @@ class ImageDecoder:
         return Decoded(Image.fromarray(pixels), answer.fully_transparent)
 
     def give_up(self) -> None:
-        """End what is decoded with care, in the middle of it."""
+        """End careful decoding in the middle of its images."""
         self._means.careful.give_up()
 
     def close(self) -> None:
-        """End its processes. Nobody may be decoding any more."""
+        """End the decoder's processes. Call it when no thread decodes any more."""
         self._means.quick.close()
         self._means.careful.close()
         self._means.suspects.close()
@@ -184,7 +189,7 @@ class ImageDecoder:
 
 
 class _Means:
-    """With what decoders of one family decode."""
+    """The processes, budget and counts that a decoder shares with its copies of other limits."""
 
     def __init__(self, processes: int, costs: DecodeCosts) -> None:
         self.counts = DecodeCounts()
@@ -194,11 +199,11 @@ class _Means:
         self.suspects = Suspects(state_folder(costs.state_dir))
 
     def room(self, field: str) -> Callable[[int], AbstractContextManager[None]]:
-        """Room in the budget of what is cheap."""
+        """Return a function that holds room in the budget of cheap images."""
         return lambda size_bytes: self.budget.hold(self.within_each(size_bytes), field)
 
     def within_each(self, size_bytes: int) -> int:
-        """As many bytes, if they are few. Raises ``NeedsCareError``."""
+        """Return `size_bytes` if one cheap image may take as much. Raises ``NeedsCareError`` if not."""
         if size_bytes > self.budget.total_bytes // 2:
             raise NeedsCareError
         return size_bytes

@@ -1,4 +1,4 @@
-"""What an encoded image says of itself: all that is checked before a pixel is decoded."""
+"""The checks of an encoded image before a pixel is decoded: its bytes, format, pixels and proportions."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _BMP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
 def open_image(content: bytes, limits: ImageLimits, field: str) -> Image.Image:
-    """An image whose header was read and is within limits, nothing decoded yet.
+    """Open an image whose header is within limits. Nothing is decoded yet.
 
-    Raises ``InvalidInput`` with a reason of its own for each way to be bad.
+    Raises ``InvalidInput``, with a separate reason for each defect.
     """
     check_bytes(content, limits, field)
     pil_image = _open(content, field)
@@ -89,9 +89,10 @@ def _open(content: bytes, field: str) -> Image.Image:
 
 
 def open_without_ancillary(content: bytes) -> Image.Image | None:
-    """The same image without its metadata, for one that cannot be opened or decoded as it is; None: it helps nothing.
+    """Open the same image without its metadata, for an image that cannot be opened or decoded as it is.
 
-    Ancillary data never decides, as in browsers: profiles, texts, times, checksums of these.
+    Return None where that does not help. As in browsers, ancillary data (profiles, texts, times, checksums of these)
+    never decides about an image.
     """
     stripped = without_ancillary(content)
     if stripped is None or stripped == content:
@@ -103,14 +104,14 @@ def open_without_ancillary(content: bytes) -> Image.Image | None:
 
 
 def _is_accepted(content: bytes) -> bool:
-    """Whether the first bytes are those of a format that is read."""
+    """Tell whether the first bytes are those of a supported format."""
     if content.startswith(b"BM"):
         return len(content) < 18 or int.from_bytes(content[14:18], "little") in _BMP_HEADERS
     return content.startswith(_ACCEPTED_MAGIC) or (content.startswith(b"RIFF") and content[8:12] in (b"WEBP", b""))
 
 
 def _of_another_kind(content: bytes, field: str) -> InvalidInput:
-    """What to answer for a file that no decoder here reads."""
+    """Return the error for a file that no decoder here reads."""
     kind = kind_of(content)
     if kind is not None:
         return unsupported(kind, field)

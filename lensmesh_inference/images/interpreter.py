@@ -1,4 +1,4 @@
-"""One process of `child.py`, from the side of the service."""
+"""One decoding process (`child.py`), as the service sees it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _SAID_CHARS: Final = 200
 
 
 class LostProcessError(Exception):
-    """The process ended or does not answer. `before`: it had not read the image. `too_long`: it took too long."""
+    """The process has ended or does not answer. `before`: it had not read the image yet.
+
+    `too_long`: it took too long.
+    """
 
     def __init__(self, why: str, *, before: bool = False, too_long: bool = False) -> None:
         super().__init__(why)
@@ -39,10 +42,10 @@ class LostProcessError(Exception):
 
 
 class Interpreter:
-    """One process; a thread at a time talks to it."""
+    """One decoding process. Only one thread at a time may talk to it."""
 
     def __init__(self, kind: str, *, answer_s: float) -> None:
-        """It may take `answer_s` to answer."""
+        """Start the process. An answer may take `answer_s` seconds."""
         self._ticks = math.ceil(answer_s / _TICK_S)
         self._ready = False
         # What its libraries write is kept by nobody: a full pipe takes no more, and does not make who writes wait.
@@ -72,16 +75,16 @@ class Interpreter:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of the process."""
         return self._process.pid
 
     @property
     def lives(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process still runs."""
         return self._process.poll() is None
 
     def ask(self, content: bytes, asked: DecodeRequest) -> tuple[DecodeAnswer, Pixels]:
-        """What it makes of an image. Raises ``LostProcessError``; then nothing may be asked any more."""
+        """Have one image decoded. After ``LostProcessError`` the process must not be asked again."""
         try:
             if not self._ready:
                 if not self._pipe.poll(_START_S) or self._pipe.recv_bytes() != READY:
@@ -118,7 +121,7 @@ class Interpreter:
             return None
 
     def said(self) -> tuple[int, str]:
-        """How many lines its libraries wrote since the last time, and the beginning of the first."""
+        """Return how many lines its libraries wrote since the last call, and the beginning of the first line."""
         try:
             raw = os.read(self._said, _SAID_BYTES)
         except OSError:
@@ -128,11 +131,11 @@ class Interpreter:
         return raw.count(b"\n") + (raw[-1:] not in (b"", b"\n")), first
 
     def kill(self) -> None:
-        """End it in the middle of what it does; whoever waits for it is told that it is lost."""
+        """End the process in the middle of an image. A thread that waits for it gets ``LostProcessError``."""
         self._process.kill()
 
     def end(self, *, within_s: float = _END_S) -> None:
-        """Close its pipe, at which it ends; kill it where it does not, or has not begun to read."""
+        """Close the process's pipe, which ends the process. Kill it if it does not end, or has not begun to read."""
         self._pipe.close()
         if self._said >= 0:
             os.close(self._said)

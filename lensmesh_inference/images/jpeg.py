@@ -1,7 +1,7 @@
-"""JPEG images by libjpeg-turbo, straight from the message's bytes, the large ones at a part of their size.
+"""JPEG decoding by libjpeg-turbo, straight from the message's bytes; large images at a part of their size.
 
-Decoded strictly: what libjpeg would only warn about, and fill with grey, is no ordinary image. What the strict decoder
-refuses is looked at once more without its metadata, and refused unless all its pixels are there.
+Decoding is strict: an image that libjpeg would only warn about, and fill with grey, is not accepted as it is. What the
+strict decoder refuses is decoded again without its metadata, and refused unless all its pixels are there.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def decode_jpeg(
     scaled: bool = True,
     complete: bool | None = None,
 ) -> tuple[npt.NDArray[np.uint8], int]:
-    """Pixels of shape (height, width, 3) as they are stored and n where each stands for n by n.
+    """Return the stored pixels, of shape (height, width, 3), and n: each pixel stands for n by n of the image.
 
-    `size` is width and height, and `target` the height and width to which the image will be scaled, as it is stored.
-    With `scaled` it is decoded at a half, a quarter or an eighth (rounded up) where at least twice the target is left;
-    else at its full size. `inks`: it has four channels, for printing. `complete`: a look at its structure has found all
-    its scans; None: nobody has looked. Raises ``InvalidInput`` naming `field` for one that is cut or damaged.
+    `size` is width and height. `target` is the height and width to which the image will be scaled, as it is stored.
+    With `scaled` the image is decoded at a half, a quarter or an eighth (rounded up) where at least twice the target is
+    left; else at its full size. `inks`: the image has four channels, for printing. `complete`: a look at the structure
+    has found all scans; None: nobody has looked. Raises ``InvalidInput``, naming `field`, for a cut or damaged image.
     """
     width, height = size
     part = part_of(height, width, target) if scaled else 1
@@ -49,7 +49,7 @@ def decode_jpeg(
 
 
 def check_jpeg(content: bytes, least: tuple[int, int], field: str = "image") -> None:
-    """Raise ``InvalidInput`` for a JPEG that is not read, cut or damaged, or smaller than this height and width."""
+    """Raise ``InvalidInput`` for an unsupported, cut or damaged JPEG, or one smaller than this height and width."""
     if (rare := layout(content)) is not None:
         raise unsupported(f"a JPEG with {rare}", field)
     try:
@@ -64,7 +64,7 @@ def check_jpeg(content: bytes, least: tuple[int, int], field: str = "image") -> 
 
 
 def _without_inks(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Colours of inks, converted as Pillow does, which takes every file for one of Adobe's: inverted."""
+    """Convert inks to RGB as Pillow does. It takes every file for one of Adobe's, whose values are inverted."""
     np.invert(pixels, out=pixels)
     height, width, _ = pixels.shape
     return np.array(Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK", 0, 1).convert("RGB"))
@@ -98,7 +98,7 @@ def _strictly(content: bytes, colours: str, height: int, width: int, *, strict: 
 
 
 def part_of(height: int, width: int, target: tuple[int, int]) -> int:
-    """Tell n where an image of this height and width is decoded at an n-th of its size, to be scaled to `target`."""
+    """Return n where an image of this height and width, to be scaled to `target`, is decoded at an n-th of its size."""
     for part in _PARTS:
         if height >= _LEAST_OVERSIZE * part * target[0] and width >= _LEAST_OVERSIZE * part * target[1]:
             return part

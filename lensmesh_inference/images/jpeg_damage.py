@@ -1,7 +1,7 @@
-"""Whether a JPEG that the strict decoder refused has all its pixels all the same, and what it is otherwise.
+"""Judgement of a JPEG that the strict decoder refused: whether all its pixels are there, or what is wrong with it.
 
-libjpeg fills up what is missing with grey and only warns; the strict decoder stops at the first warning. Of the
-warnings some say nothing about pixels: odd metadata, a missing end mark, padding before it.
+libjpeg fills what is missing with grey and only warns; the strict decoder stops at the first warning. Some warnings say
+nothing about pixels: odd metadata, a missing end mark, padding before it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _MOST_EXTRA_BYTES: Final = 16
 
 
 def essential(content: bytes) -> bytes:
-    """The same JPEG without metadata, and without anything behind its end.
+    """Return the same JPEG without metadata, and without anything behind its end.
 
-    Left are tables, frames and scans, EXIF for its orientation, and the two segments that tell of colours: JFIF and
-    Adobe, where they are whole. Scan headers of a sequential JPEG are written as the standard wants them. An end mark
-    is put on where the file ends without one.
+    What stays are tables, frames and scans, EXIF for its orientation, and the two segments that tell of colours (JFIF
+    and Adobe) where they are whole. Scan headers of a sequential JPEG are rewritten as the standard wants them. An end
+    mark is added where the file ends without one.
     """
     out, at, sequential, kept = [content[:2]], None, False, set[int]()
     for segment in segments(content):
@@ -92,7 +92,7 @@ def missing_scans(content: bytes) -> bool:
 
 
 def layout(content: bytes) -> str | None:
-    """What is rare about a JPEG: "12 bits", "arithmetic coding"; None: nothing."""
+    """Name what is rare about a JPEG, such as "12 bits" or "arithmetic coding". Return None where nothing is."""
     for segment in segments(content):
         if segment.marker == _JPEG_LS:
             return "the coding of JPEG-LS"
@@ -106,7 +106,9 @@ def layout(content: bytes) -> str | None:
 
 
 def judge(content: bytes, whole: bytes, said: str, field: str) -> InvalidInput | None:
-    """What to answer for a JPEG of which the strict decoder `said` this; None: all its pixels are there.
+    """Return the error for a JPEG that the strict decoder refused with the message `said`.
+
+    None: all its pixels are there.
 
     `whole` is what `essential` made of `content`, and what the decoder saw.
     """
@@ -122,7 +124,7 @@ def judge(content: bytes, whole: bytes, said: str, field: str) -> InvalidInput |
 
 
 def has_end(content: bytes) -> bool:
-    """Whether a JPEG comes to the end of its image; more may stand behind it."""
+    """Tell whether a JPEG has the mark that ends its image. More bytes may follow it."""
     return any(segment.marker == END[1] for segment in segments(content))
 
 

@@ -1,4 +1,4 @@
-"""Whether the scans of a JPEG bring all coefficients of its image, told by their headers alone."""
+"""A check by scan headers alone: whether the scans of a JPEG bring all coefficients of its image."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _COEFFICIENTS: Final = 64
 
 
 class Coefficients:
-    """What is still to come of an image's coefficients, frame by frame and scan by scan.
+    """The coefficients of an image that are still to come, updated with each frame and scan header.
 
-    A file that ends after some of its scans is a blur, and libjpeg says nothing.
+    A file that ends after some of its scans decodes to a blur, and libjpeg does not warn of it.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class Coefficients:
         return any(name not in self._left or any(self._left[name]) for name in self._names)
 
     def frame(self, marker: int, body: bytes) -> None:
-        """A start of frame: its marker and what is behind its length."""
+        """Take in a start of frame: its marker and the bytes behind its length."""
         if not self.settled and len(body) > 6:
             self._progressive = marker in PROGRESSIVE
             self._names, self._left = body[6:-2:3], {}
 
     def scan(self, body: bytes) -> None:
-        """A start of scan: what is behind its length."""
+        """Take in a start of scan: the bytes behind its length."""
         if self.settled or not body:
             return
         count = body[0]

@@ -49,8 +49,10 @@ _LARGEST_BLOCK: Final = 128 * 1024
 
 
 class JpegSegment(NamedTuple):
-    """One marker and what follows it: `content[start:stop]` are its bytes behind the length. `fill` are the bytes
-    before its marker that belong to nothing."""
+    """One marker and what follows it. `content[start:stop]` are its bytes behind the length.
+
+    `fill` is the number of bytes before the marker that belong to nothing.
+    """
 
     marker: int
     start: int
@@ -59,7 +61,7 @@ class JpegSegment(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """What a start of frame says."""
+    """The content of a start of frame."""
 
     width: int
     height: int
@@ -70,7 +72,7 @@ class _Frame(NamedTuple):
     common: bool
 
     def scanned(self, body: bytes) -> float:
-        """How many samples a scan with this header visits."""
+        """Return how many samples a scan with this header visits."""
         names = body[1 : 1 + 2 * body[0] : 2] if body else b""
         return self.width * self.height * sum([self.shares.get(name, 0) for name in names])
 
@@ -79,9 +81,9 @@ _NO_FRAME: Final = _Frame(0, 0, {}, progressive=False, common=False)
 
 
 def segments(content: bytes) -> Iterator[JpegSegment]:
-    """All segments up to the end of the image or of the file; what is behind the end of the image is not looked at.
+    """Yield all segments up to the end of the image or of the file. What is behind the image's end is not looked at.
 
-    The compressed data behind each start of scan (0xDA) is passed over.
+    The compressed data behind each start of scan (0xDA) is skipped.
     """
     data = np.frombuffer(content, np.uint8)
     last, at, in_scan, scan_block = len(content) - 1, 2, False, _LARGEST_BLOCK
@@ -111,9 +113,11 @@ def segments(content: bytes) -> Iterator[JpegSegment]:
 
 
 def _marker(data: npt.NDArray[np.uint8], at: int, size: int, *, in_scan: bool) -> int | None:
-    """Where the next marker's 0xFF stands that no other 0xFF follows; in a scan, of those that end it.
+    """Find the 0xFF of the next marker that no other 0xFF follows.
 
-    Looked for in `size` bytes first.
+    Inside of a scan only markers that end the scan count.
+
+    The first `size` bytes are searched first.
     """
     while at < len(data) - 1:
         starts, codes = data[at : at + size], data[at + 1 : at + size + 1]
@@ -136,12 +140,12 @@ def _marker(data: npt.NDArray[np.uint8], at: int, size: int, *, in_scan: bool) -
 
 
 def _ends(code: int, *, in_scan: bool) -> bool:
-    """Whether the byte behind 0xFF makes it a marker; in a scan, one that ends it."""
+    """Tell whether the byte behind 0xFF makes it a marker. Inside of a scan only markers that end the scan count."""
     return code not in (0, 0xFF) and not (in_scan and 0xD0 <= code <= 0xD7)
 
 
 def walk(content: bytes) -> Structure:
-    """Count what a JPEG is built of. Raises ``TooComplexError``."""
+    """Count the pieces of a JPEG. Raises ``TooComplexError``."""
     # Written out: every image that is decoded pays for it.
     count = scans = fill = total = resources = frames = exifs = 0
     frame, coefficients, scanned, plain, refused = _NO_FRAME, Coefficients(), 0.0, True, ""
@@ -195,7 +199,7 @@ def walk(content: bytes) -> Structure:
 
 
 def _check(count: int, fill: int, scans: int, scanned: float) -> None:
-    """Raise ``TooComplexError`` for more pieces than an image needs; a single scan may visit as much as it wants."""
+    """Raise ``TooComplexError`` for more pieces than an image needs. A single scan may visit any number of samples."""
     if count > MOST_SEGMENTS:
         raise TooComplexError("segments", MOST_SEGMENTS)
     if fill > MOST_FILL_BYTES:

@@ -1,4 +1,4 @@
-"""What a file is that no decoder here reads: told by its content, for the words of a refusal."""
+"""The names of file kinds that no decoder here reads, found by their content, for the text of an error."""
 
 from __future__ import annotations
 
@@ -130,7 +130,10 @@ _TEXT_BYTES: Final = 512
 
 
 def kind_of(content: bytes) -> str | None:
-    """Name the kind of a file that is not read here, "HEIC" or "a video (MP4)", by its content; None: not known."""
+    """Name the kind of an unsupported file by its content, such as "HEIC" or "a video (MP4)".
+
+    Return None for an unknown one.
+    """
     for start, mark, name in _MARKS:
         if content.startswith(mark, start):
             return name
@@ -146,7 +149,7 @@ def kind_of(content: bytes) -> str | None:
 
 
 def is_text(content: bytes) -> bool:
-    """Whether the beginning of a file is text in ASCII or UTF-8."""
+    """Tell whether the beginning of a file is text in ASCII or UTF-8."""
     start = content[:_TEXT_BYTES]
     if not _TEXT.match(start):
         return False

@@ -1,4 +1,4 @@
-"""What is rare about a file of a format that is read, where that is why it cannot be decoded."""
+"""The names of rare layouts of supported formats, for files that cannot be decoded because of their layout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _BMP_CODINGS: Final[Mapping[int, str]] = {
 
 
 def rare_layout(content: bytes) -> str | None:
-    """Name the layout of a file that the decoder does not know, "a JPEG with 12 bits"; None: nothing is rare."""
+    """Name the layout of a file that the decoder does not know, such as "a JPEG with 12 bits".
+
+    Return None where none is rare.
+    """
     for mark, tell in _TELLERS:
         if content.startswith(mark):
             return tell(content)
@@ -36,7 +39,10 @@ def _png(content: bytes) -> str | None:
 
 
 def _bmp(content: bytes) -> str | None:
-    """Sizes, depths and codings that no decoder here knows; what is none of BMP's own is damage."""
+    """Name a size, depth or coding that no decoder here knows.
+
+    What is not part of BMP at all is damage, and not named.
+    """
     if len(content) < 34:
         return None
     (header,) = struct.unpack_from("<I", content, 14)

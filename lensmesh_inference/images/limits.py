@@ -1,4 +1,4 @@
-"""What an encoded image may be."""
+"""The limits of one encoded image, and of decoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What one encoded image may be."""
+    """The limits of one encoded image."""
 
     max_bytes: int = 20 * 1024 * 1024
     max_pixels: int = 50_000_000
@@ -21,7 +21,7 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class DecodeCosts:
-    """What decoding may cost a process that serves models."""
+    """The limits of what decoding may cost a process that serves models."""
 
     memory_bytes: int = 1536 * 1024 * 1024
     """Of all images that are decoded at a time: a third for those whose header proves them cheap, and two thirds for

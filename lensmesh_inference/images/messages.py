@@ -1,4 +1,7 @@
-"""What a service and its decoding processes say to each other, pickled; images and pixels follow as they are."""
+"""The messages between a service and its decoding processes.
+
+They are pickled; images and pixels follow as raw bytes.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ BEGUN = b"begun"
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """What is to be made of the image that follows, and what it may cost.
+    """A request: what to make of the image that follows, and what it may cost.
 
-    Without a `transform`, the whole image is decoded and answered. Limits of 0 are none: `memory_bytes` are beside what
-    the process has before it begins, `cpu_s` are seconds on a processor.
+    Without a `transform`, the whole image is decoded and returned. A limit of 0 means none. `memory_bytes` come on top
+    of what the process has before it begins; `cpu_s` are seconds on a processor.
     """
 
     transform: Transform | None
@@ -34,7 +37,7 @@ class DecodeRequest:
 
 @dataclass(frozen=True)
 class DecodeRefusal:
-    """An ``InvalidInput`` of one image, which does not survive pickling."""
+    """The content of an ``InvalidInput`` for one image. The exception itself does not survive pickling."""
 
     reason: Reason
     message: str
@@ -43,15 +46,15 @@ class DecodeRefusal:
 
     @classmethod
     def of(cls, error: InvalidInput) -> DecodeRefusal:
-        """As it was raised."""
+        """Take over the content of an error."""
         return cls(error.reason, error.message, tuple(error.violations), error.metadata)
 
     def error(self) -> InvalidInput:
-        """As it was raised, once more."""
+        """Return the error as it was raised."""
         return InvalidInput(self.reason, self.message, violations=self.violations, metadata=self.metadata)
 
     def error_of(self, field: str) -> InvalidInput:
-        """As it was raised, but of an image at another place in another call."""
+        """Return the error for the same image at another place, `field`, of another call."""
         message = self.message
         for violation in self.violations:
             message = message.replace(violation.field, field, 1)
@@ -60,10 +63,11 @@ class DecodeRefusal:
 
 @dataclass(frozen=True)
 class DecodeAnswer:
-    """Pixels follow, or the image was refused, or `bug` is the trace of an error that nobody expected.
+    """An answer: pixels follow, or the image was refused, or `bug` is the traceback of an unexpected error.
 
     `shape` is that of the pixels: (3, height, width) of a prepared image, (height, width, 3) of a whole one.
-    `low_content` and `fully_transparent` are as in `Prepared`. With `overfilled` memory was not enough.
+    `low_content` and `fully_transparent` are as in `Prepared`. `overfilled`: the image needed more memory than it may
+    take.
     """
 
     shape: tuple[int, int, int] = (0, 0, 0)

@@ -1,4 +1,4 @@
-"""Which way up an image is: EXIF's eight orientations, and the way back from each."""
+"""The eight orientations of EXIF, and how an image in each of them is turned upright."""
 
 from __future__ import annotations
 
@@ -32,18 +32,20 @@ _LEFT_RIGHT: Final = frozenset({2, 3, 6, 7})
 
 
 def orientation(pil_image: Image.Image) -> int:
-    """EXIF's number for how an image is stored, 1 to 8; EXIF alone tells it, as in browsers.
+    """Return EXIF's number for how an image is stored, 1 to 8. As in browsers, EXIF alone decides.
 
-    That is EXIF of a JPEG, WebP or PNG (eXIf) and TIFF's own tag. To be read after `load()` unless it is a JPEG: Pillow
-    turns TIFF images itself and takes the tag away.
+    It is the EXIF of a JPEG, WebP or PNG (eXIf), or TIFF's own tag. Call it after `load()` unless the image is a JPEG:
+    Pillow turns TIFF images itself and removes the tag.
     """
     exif = pil_image.info.get("exif")
     return orientation_in(exif) if isinstance(exif, bytes) else UPRIGHT
 
 
 def orientation_in(exif: bytes) -> int:
-    """EXIF's number for how an image is stored. Of all tags this one alone is read: a megabyte of EXIF can hold 65,000
-    others, or half a million numbers, each of which takes Pillow some microseconds with Python's lock.
+    """Return EXIF's number for how an image is stored.
+
+    Only this tag is read. A megabyte of EXIF can hold 65,000 others, or half a million numbers, and Pillow takes some
+    microseconds for each of them, holding Python's lock.
     """
     exif = exif.removeprefix(_EXIF_MARK)
     order = {b"II": "<", b"MM": ">"}.get(exif[:2], "")
@@ -67,12 +69,12 @@ def orientation_in(exif: bytes) -> int:
 
 
 def is_sideways(number: int) -> bool:
-    """Whether what is stored as a row stands upright."""
+    """Tell whether a stored row is a column of the upright image."""
     return number in _SIDEWAYS
 
 
 def turned(pixels: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.uint8]:
-    """A view, upright, of pixels of shape (channels, height, width) that are stored in this orientation."""
+    """Return an upright view of pixels of shape (channels, height, width) that are stored in this orientation."""
     if number in _SIDEWAYS:
         pixels = pixels.swapaxes(1, 2)
     if number in _TOP_DOWN:

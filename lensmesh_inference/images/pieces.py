@@ -1,4 +1,4 @@
-"""What a look at an encoded image finds, and the counting of its pieces."""
+"""The result of a look at an encoded image, and the counter of its pieces."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ Container: TypeAlias = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", ""]
 
 
 class Structure(NamedTuple):
-    """What the look found. Sizes are 0 where the bytes do not tell them: then the decoder will refuse them, or knows
-    better."""
+    """The result of a look at an encoded image.
+
+    Sizes are 0 where the bytes do not tell them. The decoder then refuses the image, or knows the size better.
+    """
 
     container: Container
     """Which container the first bytes announce; "" for none of these."""
@@ -42,7 +44,7 @@ class Structure(NamedTuple):
 
 
 class TooComplexError(Exception):
-    """More pieces than an image needs."""
+    """The image is built of more pieces than an image needs."""
 
     def __init__(self, what: str, limit: int) -> None:
         super().__init__(what, limit)
@@ -51,7 +53,7 @@ class TooComplexError(Exception):
 
 
 class Count:
-    """Counts pieces of one kind up to a limit."""
+    """A counter of pieces of one kind, with a limit."""
 
     def __init__(self, what: str, limit: int) -> None:
         self._what: Final = what
@@ -59,7 +61,7 @@ class Count:
         self.number = 0
 
     def add(self, number: int = 1) -> None:
-        """Count some more. Raises ``TooComplexError`` above the limit."""
+        """Count some more pieces. Raises ``TooComplexError`` above the limit."""
         self.number += number
         if self.number > self._limit:
             raise TooComplexError(self._what, self._limit)

@@ -1,10 +1,14 @@
-"""Any image decoded by Pillow.
+"""Decoding by Pillow, for every supported format.
 
-What each kind of image becomes: the first frame of an animation or of a multi-page file; 16-bit grey scaled to 8
-bits (not clipped); CMYK converted; transparency dropped, not blended, as open_clip's own ``convert("RGB")`` does, so
-that vectors agree with those that open_clip computes from the same file, or on white where that is asked for; EXIF
-orientation applied. All of it before any resizing: open_clip's transform, given a palette image, would resize the
-palette's indices.
+Rules for each kind of image, all of them applied before any resizing (open_clip's transform, given a palette image,
+would resize the palette's indices):
+
+- Of an animation or a file of several pages the first frame is taken.
+- Grey of 16 bits is scaled to 8 bits, not clipped.
+- CMYK is converted.
+- Transparency is dropped, not blended, as open_clip's own ``convert("RGB")`` does, so that vectors agree with those
+  that open_clip computes from the same file. Where the caller asks for it, the image is laid on white.
+- EXIF orientation is applied.
 """
 
 from __future__ import annotations
@@ -37,35 +41,37 @@ _LOOKED_AT_PX: Final = (128, 128)
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright RGB image; `fully_transparent` where no pixel of the file can be seen."""
+    """An upright RGB image. `fully_transparent`: no pixel of the file can be seen."""
 
     image: Image.Image
     fully_transparent: bool = False
 
     def digest(self) -> bytes:
-        """SHA-256 of what can be seen: "WIDTHxHEIGHT:" and the RGB bytes, row by row."""
+        """Return the SHA-256 of what can be seen: of "WIDTHxHEIGHT:" and the RGB bytes, row by row."""
         size = f"{self.image.width}x{self.image.height}:"
         return hashlib.sha256(size.encode() + self.image.tobytes()).digest()
 
     def low_content(self) -> bool:
-        """Whether the image is of one colour, or nearly so."""
+        """Tell whether the image is of one colour, or nearly so."""
         small = self.image.resize(_LOOKED_AT_PX, Image.Resampling.BOX, reducing_gap=2)
         return is_low_content(np.asarray(small).transpose(2, 0, 1))
 
 
 def nothing() -> int:
-    """Hear nothing: where more than one thread decodes, nobody knows which image libraries tell of."""
+    """Return 0 as the number of bytes heard.
+
+    Where several threads decode, nobody knows which image a library's message is of.
+    """
     return 0
 
 
 def decode_image(
     content: bytes, limits: ImageLimits, field: str = "image", *, transparency: Transparency = Transparency.DROP
 ) -> Image.Image:
-    """Decode one image, completely: nothing is left to be read lazily in somebody else's batch.
+    """Decode one image completely. Nothing is left to be read later, in another caller's batch.
 
-    Returns an upright RGB image. Raises ``InvalidInput`` with a reason of its own for each way to be bad; `field`
-    is its dotted path in the request. Width and height are read from the header and checked before a pixel is
-    decoded.
+    Returns an upright RGB image. Raises ``InvalidInput``, with a separate reason for each defect; `field` is the
+    image's dotted path in the request. Width and height are read from the header and checked before a pixel is decoded.
     """
     return decode_opened(open_image(content, limits, field), content, field, transparency).image
 
@@ -77,9 +83,10 @@ def decode_opened(
     transparency: Transparency = Transparency.DROP,
     heard: Heard = nothing,
 ) -> Decoded:
-    """The rest of `decode_image`, for an image that `open_image` has let through.
+    """Decode an image that `open_image` has accepted: the second half of `decode_image`.
 
-    `heard` tells how much libraries have written to standard error, which is an error of the image where it grows.
+    `heard` returns how many bytes libraries have written to standard error. Where that number grows, the image is
+    refused as damaged.
     """
     alpha = None
     if pil_image.format in JPEG_FORMATS:
@@ -105,7 +112,7 @@ def decode_opened(
 
 
 def _loaded(pil_image: Image.Image, content: bytes, field: str, heard: Heard) -> Image.Image:
-    """The image with all its pixels, if need be without its metadata."""
+    """Load all pixels of the image, without its metadata if there is no other way."""
     is_tiff, before = pil_image.format == "TIFF", heard()
     try:
         if is_tiff and not isinstance(pil_image, DeepTiff):

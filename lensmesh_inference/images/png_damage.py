@@ -1,4 +1,4 @@
-"""A PNG whose compressed data ends, as if it were whole, before its last row: Pillow leaves the rest black."""
+"""A check for PNG files whose compressed data ends early but cleanly. Pillow leaves the missing rows black."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PIECE: Final = 1 << 20
 
 
 def ends_early(image: Image.Image, content: bytes) -> bool:
-    """Whether rows of a decoded PNG are missing. Bytes are counted only where the last rows are all zero."""
+    """Tell whether rows of a decoded PNG are missing. Bytes are counted only where the last rows are all zero."""
     if image.format != "PNG":
         return False
     width, height = image.size
@@ -47,7 +47,7 @@ def ends_early(image: Image.Image, content: bytes) -> bool:
 
 
 def _inflated(content: bytes, least: int) -> int:
-    """How many bytes the data unpacks to, counted up to `least`, a piece at a time."""
+    """Return how many bytes the data unpacks to. It is unpacked in pieces, and counting stops at `least`."""
     inflate, count = zlib.decompressobj(), 0
     for kind, start, stop in png_chunks(content):
         data = content[start:stop] if kind == b"IDAT" else b""

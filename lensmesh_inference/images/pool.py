@@ -1,4 +1,4 @@
-"""Where images are decoded: never on the event loop, never in the device's thread, and none in another's way."""
+"""The threads in which images are decoded: never the event loop, never a device's thread, and careful ones apart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAREFUL_END_S = 5.0
 
 
 def open_pool(settings: ModelServiceSettings, devices: Iterable[DeviceFacts]) -> DecodePool:
-    """A pool as the settings of a service say, for models on these devices."""
+    """Open a pool as a service's settings say, for models on these devices."""
     processes = choose_processes(settings.decode_processes, on_gpu=any(one.id != "cpu" for one in devices))
     decoder = ImageDecoder(
         settings.image_limits, scaled=settings.scaled_decoding, processes=processes, costs=settings.decode_costs
@@ -30,13 +30,13 @@ def open_pool(settings: ModelServiceSettings, devices: Iterable[DeviceFacts]) ->
 
 
 class DecodePool:
-    """At most `threads` jobs at a time, interactive ones first. What waits here leaves at once when it is cancelled.
+    """At most `threads` jobs at a time, interactive ones first. A job that is cancelled while it waits leaves at once.
 
-    A job whose image needs care leaves its thread to the others and is begun anew among the careful ones.
+    A job whose image needs care gives its thread back, and starts again in one of the careful threads.
     """
 
     def __init__(self, threads: int = 0, *, decoder: ImageDecoder | None = None, name: str = "decode") -> None:
-        """What runs here decodes with `decoder`, which is closed with the pool."""
+        """Use `decoder` for all jobs of this pool. It is closed with the pool."""
         self.decoder = decoder or ImageDecoder(ImageLimits())
         self.threads = threads or cpu_count()
         self.name = name
@@ -54,27 +54,28 @@ class DecodePool:
             return await self._careful.run(function, *args, lane=lane)
 
     def running(self) -> Sequence[Running]:
-        """What the threads work on. May be read from any thread.
+        """Return what the threads work on. Safe to call from any thread.
 
-        Nothing of what processes decode: one that hangs is ended, with its image refused, and not the service.
+        Work of decoding processes is left out: if one hangs, it is ended and its image refused, and the service goes
+        on.
         """
         jobs = {} if self.decoder.processes else self._quick.jobs
         return [Running(number, "an item has been in preparation", None, thread) for number, thread in jobs.items()]
 
     @property
     def lost(self) -> bool:
-        """Never: threads do not get lost."""
+        """Always False: threads cannot be lost."""
         return False
 
     @property
     def waiting(self) -> int:
-        """Jobs that no thread has begun."""
+        """The number of jobs that no thread has begun."""
         return self._quick.waiting + self._careful.waiting
 
     async def close(self) -> None:
-        """End the threads after the jobs that they are in, and then the decoder's processes.
+        """End the threads after their current jobs, and then the decoder's processes.
 
-        What is decoded with care may take minutes on a busy machine: it is given up after `CAREFUL_END_S` seconds.
+        Careful decoding may take minutes on a busy machine: it is given up after `CAREFUL_END_S` seconds.
         """
         careful = asyncio.create_task(asyncio.to_thread(self._careful.close))
         await asyncio.to_thread(self._quick.close)

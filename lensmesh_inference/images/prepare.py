@@ -1,4 +1,4 @@
-"""One encoded image as the bytes that a model takes. Imports torch, for its resizing.
+"""Preparation of one encoded image: the bytes that a model takes. Imports torch, for its resizing.
 
 torch resizes bytes with Pillow's own filters and fixed-point numbers, several times faster: single bytes differ by one.
 """
@@ -29,7 +29,7 @@ _RESAMPLE: Final[Mapping[Filter, Callable[..., torch.Tensor]]] = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image as a model takes it, and what was seen of it on the way.
+    """One image as a model takes it, and what was noticed about it on the way.
 
     `pixels` are uint8 of shape (3, height, width), contiguous. `low_content`: the image is of one colour, or nearly so.
     `fully_transparent`: no pixel of the file can be seen.
@@ -51,11 +51,11 @@ def prepare(
     scaled: bool = True,
     transparency: Transparency = Transparency.DROP,
 ) -> Prepared:
-    """Check, decode, turn upright and resize one image, in the room that it is given.
+    """Check, decode, turn upright and resize one image, while `room` holds memory for it.
 
-    `scaled` lets large JPEG images be decoded at a part of their size; `structure` is what a look at the content
-    found. Raises ``InvalidInput`` for a bad image, naming `field`, and what `room` raises. Blocks, for milliseconds,
-    in one thread and mostly without Python's lock.
+    `scaled` lets large JPEG images be decoded at a part of their size. `structure` is what a look at the content found.
+    Raises ``InvalidInput`` for a bad image, naming `field`, and what `room` raises. Blocks for milliseconds, in one
+    thread and mostly without Python's lock.
     """
     made = make(
         content,
@@ -72,7 +72,7 @@ def prepare(
 
 
 def as_prepared(answer: DecodeAnswer, pixels: Pixels) -> Prepared:
-    """What a decoding process made of an image."""
+    """Wrap what a decoding process made of an image."""
     return Prepared(torch.from_numpy(pixels), answer.low_content, answer.fully_transparent)
 
 
@@ -83,10 +83,10 @@ def resize_by_torch(
     needed: tuple[int, int],
     kind: Filter,
 ) -> Pixels:
-    """Scale pixels to `target`, and make the first rows and columns of it that are `needed`.
+    """Scale pixels to `target`, and make only the first rows and columns of it that are `needed`.
 
-    `sides` are the height and width that are to fill the target: of an image decoded at a part of its size, the last
-    row and column may stand for less than the others, and scaling them as if they were whole would shift the image.
+    `sides` are the height and width that shall fill the target. In an image decoded at a part of its size, the last row
+    and column may stand for less than the others; scaling them as if they were whole would shift the image.
     """
     pixels = np.array(image) if isinstance(image, Image.Image) else image
     planes = torch.from_numpy(pixels.transpose(2, 0, 1)[None])

@@ -1,8 +1,9 @@
-"""Processes that decode images, each of them with limits that end it, and never the service.
+"""Processes that decode images. A limit that is exceeded ends one of these processes, and never the service.
 
-Each is a fresh interpreter (a fork after gRPC or CUDA have begun would hang) that knows none of the models. A thread
-asks one at a time and waits for it without Python's lock. Two uses have this one mechanism: few small processes for
-images that prove no cost, and many that know torch, for machines with more cores than one Python process keeps busy.
+Each process is a fresh interpreter that knows none of the models; a fork after gRPC or CUDA have begun would hang. A
+thread sends it one image at a time and waits without Python's lock. The mechanism has two uses: a few small processes
+for images that do not prove their cost, and many processes with torch, for machines with more cores than one Python
+process keeps busy.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class DecodeProcesses:
-    """At most `count` processes that answer any thread's call; started when they are needed, replaced when lost."""
+    """At most `count` processes that serve any thread. They are started when they are needed and replaced when lost."""
 
     def __init__(
         self,
@@ -42,8 +43,11 @@ class DecodeProcesses:
         answer_s: float | None = None,
         counts: DecodeCounts | None = None,
     ) -> None:
-        """A process that needs more than `cpu_s` seconds on a processor for one image is ended, and one that has not
-        answered after `answer_s`, unless told thirty times as many. `counts` is told of what is refused and dropped."""
+        """Set the limits of a process, which is ended when it exceeds one of them.
+
+        A process may need `cpu_s` seconds on a processor for one image. It must answer within `answer_s` seconds; None:
+        thirty times `cpu_s`. What is refused and dropped is counted in `counts`.
+        """
         self._counts: Final = counts or DecodeCounts()
         self.count: Final = count
         self._kind: Final = kind
@@ -57,15 +61,16 @@ class DecodeProcesses:
 
     @property
     def pids(self) -> list[int]:
-        """Of those that live or are about to be found dead."""
+        """The ids of the processes that run, or whose end has not been noticed yet."""
         with self._lock:
             return [process.pid for process in self._all]
 
     def decode(self, content: bytes, asked: DecodeRequest, *, memory_bytes: int) -> tuple[DecodeAnswer, Pixels]:
-        """Decode one image in one of the processes, within so much memory: the answer and its pixels.
+        """Decode one image in one of the processes, within this memory. Return the answer and the pixels.
 
-        Raises what is wrong with the image, and IMAGE_TOO_COSTLY for one that ended, outlived or overfilled its
-        process: it is tried once. A process that was lost before it had read the image costs the image nothing.
+        Raises ``InvalidInput`` for a bad image. The reason is IMAGE_TOO_COSTLY for an image that ended its process,
+        took too long or needed too much memory: such an image is tried only once. A process that was lost before it had
+        read the image does not count against the image.
         """
         memory = int(memory_bytes * _MEMORY_FACTOR) + _MEMORY_BYTES + 2 * len(content)
         asked = replace(asked, memory_bytes=memory, cpu_s=self._cpu_s)
@@ -90,7 +95,10 @@ class DecodeProcesses:
         raise InternalFault(Reason.INTERNAL, "No decoding process starts; the service's log tells why.")
 
     def give_up(self) -> None:
-        """End the processes in the middle of their images, and start no more: what they had is for another replica."""
+        """End the processes in the middle of their images, and start no more.
+
+        Another replica shall decode these images.
+        """
         with self._lock:
             self._ending = True
             running = list(self._all)
@@ -98,7 +106,7 @@ class DecodeProcesses:
             process.kill()
 
     def close(self) -> None:
-        """End all processes. Nobody may be decoding any more."""
+        """End all processes. Call it when no thread decodes any more."""
         with self._lock:
             ended, self._all, self._idle = self._all, set(), []
         for process in ended:
@@ -138,7 +146,7 @@ class DecodeProcesses:
             return process
 
     def _said(self, process: Interpreter) -> str:
-        """What the libraries of a process wrote, in a few words."""
+        """Summarize what the libraries of a process wrote, and count the lines as dropped."""
         lines, first = process.said()
         self._counts.drop(lines)
         return f"; {lines} lines of its libraries are dropped, the first is: {first}" if lines else ""
@@ -157,5 +165,5 @@ def _draining() -> Unavailable:
 
 
 def too_costly(text: str, field: str, metadata: dict[str, object]) -> InvalidInput:
-    """The error of an image that costs more than one may."""
+    """Return the error for an image that costs more than one image may."""
     return InvalidInput(Reason.IMAGE_TOO_COSTLY, text, field=field, metadata=metadata)

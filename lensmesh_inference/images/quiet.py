@@ -1,4 +1,4 @@
-"""Keeps Pillow's remarks about strangers' files out of the log."""
+"""A filter that keeps Pillow's remarks about strangers' files out of the log."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import warnings
 
 
 def quiet_pillow() -> None:
-    """Drop what Pillow warns of and logs: a file of a megabyte can make it say thirty thousand things.
+    """Drop Pillow's warnings and log lines. One file of a megabyte can cause thirty thousand of them.
 
-    What matters of an image is in its answer.
+    What matters about an image is in the answer to its call.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)

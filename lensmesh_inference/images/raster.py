@@ -1,4 +1,4 @@
-"""One encoded image decoded, turned upright and resized. Imports no torch: who resizes is the caller's choice."""
+"""Decoding, turning and resizing of one image. Imports no torch: the caller passes the function that resizes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FILTERS: Final[Mapping[Filter, Image.Resampling]] = {
 
 @dataclass(frozen=True)
 class Made:
-    """Pixels of shape (3, height, width), contiguous, and what was seen of the image on the way, as in `Prepared`."""
+    """Contiguous pixels of shape (3, height, width), and what was noticed about the image, as in `Prepared`."""
 
     pixels: Pixels
     low_content: bool
@@ -53,17 +53,17 @@ class Made:
 
 
 def anywhere(_: int) -> AbstractContextManager[None]:
-    """Give room where nobody counts."""
+    """Hold no room: memory is not counted here."""
     return nullcontext()
 
 
 def cost_by_pillow(structure: Structure, pixels: int) -> int:
-    """Tell the bytes that Pillow takes to decode so many pixels of a file and to convert them."""
+    """Return the bytes that Pillow needs to decode so many pixels of a file and to convert them."""
     return int(pixels * (structure.bytes_per_pixel + structure.working_bytes_per_pixel + _PILLOW_BYTES))
 
 
 def cost_of_jpeg(structure: Structure, pixels: int, part: int) -> int:
-    """Tell the bytes that libjpeg-turbo takes to decode so many pixels at a part of their size, and resizing them."""
+    """Return the bytes that libjpeg-turbo needs to decode so many pixels at a part of their size, resizing included."""
     each = _INKS_BYTES if structure.channels == 4 else _JPEG_BYTES
     return int(pixels * (structure.working_bytes_per_pixel + each / part**2))
 
@@ -81,9 +81,9 @@ def make(
     transparency: Transparency = Transparency.DROP,
     heard: Heard = nothing,
 ) -> Made:
-    """Check, decode, turn upright and resize one image, in the room that it is given.
+    """Check, decode, turn upright and resize one image, while `room` holds memory for it.
 
-    `scaled` lets large JPEG images be decoded at a part of their size; `heard` is as for `decode_opened`. Raises
+    `scaled` lets large JPEG images be decoded at a part of their size. `heard` is as for `decode_opened`. Raises
     ``InvalidInput`` for a bad image, naming `field`, and what `room` raises.
     """
     if structure.plain:
@@ -126,14 +126,14 @@ def resize_by_pillow(
     needed: tuple[int, int],
     kind: Filter,
 ) -> Pixels:
-    """Resize as open_clip's own transform does, in little memory; all of it, whatever is `needed`."""
+    """Resize as open_clip's own transform does, in little memory. The whole target is made, whatever is `needed`."""
     pil_image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     small = pil_image.resize((target[1], target[0]), _FILTERS[kind], box=(0, 0, sides[1], sides[0]))
     return np.asarray(small).transpose(2, 0, 1)
 
 
 def _stored(sides: tuple[int, int], stored_as: int) -> tuple[int, int]:
-    """Height and width of an upright image as it is stored, and the other way about."""
+    """Convert height and width of an upright image to those as it is stored, or the other way round."""
     return (sides[1], sides[0]) if is_sideways(stored_as) else sides
 
 
@@ -144,7 +144,10 @@ def _finished(
     transform: Transform,
     resize: Resize,
 ) -> Made:
-    """Resize an upright image and cut out its middle; what is to the right of the middle, or below, is not made."""
+    """Resize an upright image and cut out its middle.
+
+    What lies to the right of the middle, or below, is not computed.
+    """
     needed = _up_to_middle(target[0], transform.height), _up_to_middle(target[1], transform.width)
     small = resize(image, sides, target, needed, transform.filter)
     flat = is_low_content(small, target[0] * target[1])
@@ -158,7 +161,7 @@ def _up_to_middle(side: int, kept: int) -> int:
 
 
 def _fit(pixels: Pixels, sides: tuple[int, ...], transform: Transform) -> Pixels:
-    """The middle of what is too large, padding around what is too small; by numpy, which uses one thread.
+    """Cut out the middle of a side that is too large, and pad a side that is too small. numpy does it in one thread.
 
     `sides` are height and width of the whole image, of which `pixels` may be the first rows and columns.
     """

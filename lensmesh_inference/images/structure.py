@@ -1,8 +1,8 @@
-"""How an encoded image is built, found from its bytes alone before any decoder sees them.
+"""A look at how an encoded image is built, from its bytes alone, before any decoder sees them.
 
-Pieces (segments, chunks, blocks, tags) are counted and never read, and counting ends at a limit, so that a look takes
-milliseconds at whatever a stranger sends. What is built of more pieces than any encoder makes is refused; what is
-unusual is told by `Structure.usual`, for whoever decodes it to be careful.
+Pieces (segments, chunks, blocks, tags) are counted and never read. Counting ends at a limit, so that a look takes
+milliseconds whatever a stranger sends. An image built of more pieces than any encoder makes is refused. An unusual one
+is marked by `Structure.usual`, so that it is decoded with care.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ _WALKERS: Final[tuple[tuple[tuple[bytes, ...], Callable[[bytes], Structure]], ..
 
 
 def look(content: bytes, field: str = "image") -> Structure:
-    """Tell how an image is built. Raises ``InvalidInput`` (IMAGE_TOO_COMPLEX), naming `field`, the limit and the fix;
-    or IMAGE_FORMAT_UNSUPPORTED, naming what the image is.
+    """Find out how an image is built.
 
     A damaged or unknown file is no error here: its decoder tells what is wrong with it.
+
+    Raises ``InvalidInput``: IMAGE_TOO_COMPLEX, naming `field`, the limit and the fix; or IMAGE_FORMAT_UNSUPPORTED,
+    naming what the image is.
     """
     try:
         for magic, walk in _WALKERS:

@@ -1,9 +1,9 @@
-"""Which images were being decoded when a service's process came to an unforeseen end.
+"""A memory of the images that were being decoded when a service's process ended unexpectedly.
 
-Each process has a small file that is mapped into its memory: a slot for each thread, with the fingerprint of the image
-that is in it now. Writing there costs no system call, and what is written outlives the process, however it ends. The
-next process to start finds the files that nobody holds any more; the images named in them are suspects from then on,
-and are decoded where they can end nobody.
+Each process has a small file that is mapped into its memory. It has a slot for each thread, with the fingerprint of the
+image that the thread decodes now. Writing there costs no system call, and what is written outlives the process, however
+it ends. The next process to start finds the files that no process holds any more. The images named in them are suspects
+from then on, and are decoded where they can end no service.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 def fingerprint(content: bytes) -> bytes:
-    """What an image is known by."""
+    """Return a short digest by which an image is recognized."""
     digest = hashlib.blake2b(len(content).to_bytes(8, "big"), digest_size=_FINGERPRINT_BYTES)
     digest.update(content[:_LOOKED_AT_BYTES])
     digest.update(content[-_LOOKED_AT_BYTES:])
@@ -43,18 +43,23 @@ def fingerprint(content: bytes) -> bytes:
 
 
 def state_folder(setting: str) -> Path | None:
-    """What the setting `state_dir` means: a path, "auto" for one in the user's cache folder, "" for none."""
+    """Return the folder that the setting `state_dir` names.
+
+    It is a path, "auto" for one in the user's cache folder, or "" for none.
+    """
     if setting != "auto":
         return Path(setting) if setting else None
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lensmesh" / "decoding"
 
 
 class Suspects:
-    """The images that may have ended a process, and those that this one decodes now."""
+    """The images that may have ended a process, and those that this process decodes now."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Take over what ended processes left in `folder`; None, or one that cannot be written: nothing outlives this
-        process."""
+        """Take over what ended processes left in `folder`.
+
+        Without a folder, or with one that cannot be written, nothing outlives this process.
+        """
         self._known: set[bytes] = set()
         self._free = deque(range(_SLOTS))
         self._lock = threading.Lock()
@@ -68,12 +73,12 @@ class Suspects:
             _log.warning("which images end a decoder is not remembered in %s: %s", folder, error)
 
     def __contains__(self, content: bytes) -> bool:
-        """Whether an image was being decoded when a process ended."""
+        """Tell whether an image was being decoded when a process ended."""
         return bool(self._known) and fingerprint(content) in self._known
 
     @contextmanager
     def decoding(self, content: bytes) -> Iterator[None]:
-        """Remember an image until this is left in good order."""
+        """Remember an image as long as the context is open."""
         with self._lock:
             slot = self._free.popleft() if self._free else None
         if slot is None:
@@ -90,14 +95,14 @@ class Suspects:
                 self._free.append(slot)
 
     def close(self) -> None:
-        """Forget what is decoded now; to be called when nothing is."""
+        """Forget the images that are decoded now. Call it when none is."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 Path(self._file.name).unlink()
             self._let_go()
 
     def _let_go(self) -> None:
-        """Close the file, and what is mapped of it, which would keep it locked."""
+        """Close the file and its mapping, which would keep it locked."""
         if isinstance(self._slots, mmap.mmap):
             self._slots.close()
         if self._file is not None:
@@ -122,7 +127,7 @@ class Suspects:
 
 
 def _take(path: Path) -> list[bytes]:
-    """The images that an ended process left; nothing of one that still runs."""
+    """Return the fingerprints that an ended process left in its file. A file of a running process gives none."""
     try:
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

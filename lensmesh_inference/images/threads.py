@@ -1,4 +1,4 @@
-"""Bounded threads with two lanes: what is interactive goes first, and what is cancelled while it waits is never run."""
+"""Bounded threads with two lanes. Interactive jobs go first, and a job that is cancelled while it waits never runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LaneThreads:
     """At most `count` jobs at a time, each in a thread."""
 
     def __init__(self, count: int, *, name: str, begin: Callable[[], None] = lambda: None) -> None:
-        """`begin` is called in each thread before its first job."""
+        """Set the number of threads. `begin` is called in each thread before its first job."""
         self.count = count
         self._executor = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=begin)
         self._jobs: dict[int, int] = {}
@@ -51,16 +51,16 @@ class LaneThreads:
 
     @property
     def jobs(self) -> Mapping[int, int]:
-        """The numbers of the jobs that run and the threads that they run in. May be read from any thread."""
+        """The numbers of the running jobs, and the threads that they run in. Safe to read from any thread."""
         return self._jobs.copy()
 
     @property
     def waiting(self) -> int:
-        """Jobs that no thread has begun."""
+        """The number of jobs that no thread has begun."""
         return sum(map(len, self._lines.values()))
 
     def close(self) -> None:
-        """End the threads after the jobs that they are in. Blocks."""
+        """End the threads after their current jobs. Blocks."""
         self._executor.shutdown(cancel_futures=True)
 
     def _watched(self, function: Callable[..., T], *args: object) -> T:

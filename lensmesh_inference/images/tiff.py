@@ -1,7 +1,7 @@
-"""TIFF files: the right page of several, opened so that its pixels are what the file says.
+"""TIFF files: the right page of several is chosen, and opened so that its pixels are what the file says.
 
-Samples of up to eight unsigned bits are Pillow's to decode; all others are read and scaled to bytes here. Camera raw
-files, which are built as TIFF files, and layouts that nobody here reads are refused by name.
+Pillow decodes samples of up to eight unsigned bits. All others are read and scaled to bytes here. Camera raw files,
+which are built as TIFF files, and layouts that nobody here reads are refused by name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _RARE_CODINGS: Final = {34925: "lzma", 50000: "zstd"}
 
 
 def open_tiff(content: bytes, field: str) -> Image.Image:
-    """The image of a TIFF file, nothing decoded yet. Raises ``InvalidInput`` naming `field`."""
+    """Open the image of a TIFF file. Nothing is decoded yet. Raises ``InvalidInput`` naming `field`."""
     raw = camera_raw(content)
     if raw is not None:
         raise unsupported(f"a camera raw file ({raw})" if raw != "of a camera" else "a camera raw file", field)
@@ -83,7 +83,7 @@ def open_tiff(content: bytes, field: str) -> Image.Image:
 
 
 def _is_misread(page: TiffPage, reader: SampleReader) -> bool:
-    """Whether this is a YCbCr image whose samples Pillow takes for three side by side, though it is not coded so."""
+    """Tell whether Pillow would misread this YCbCr image, taking its samples for three side by side."""
     if page.first(tags.PHOTOMETRIC, 0) != _YCBCR or page.first(tags.COMPRESSION, 1) != 1:
         return False
     whole = reader.width * reader.height * page.samples
@@ -94,7 +94,7 @@ def _is_misread(page: TiffPage, reader: SampleReader) -> bool:
 
 
 def _with_wide_colours(page: TiffPage) -> TiffPage:
-    """The same page with colours of 16 bits: some writers put 8 bits there, and all would be black."""
+    """Return the page with palette colours of 16 bits. Some writers put 8 bits there, and the image would be black."""
     colours = page.numbers(tags.COLOUR_MAP)
     if page.first(tags.PHOTOMETRIC, 0) != _PALETTE or not 0 < max(colours, default=0) < 256:
         return page
@@ -102,7 +102,7 @@ def _with_wide_colours(page: TiffPage) -> TiffPage:
 
 
 def rare_coding(content: bytes) -> str | None:
-    """The layout of a TIFF whose coding not every libtiff knows; None: it is none."""
+    """Name the layout of a TIFF whose coding this libtiff may not know. Return None for a coding that it knows."""
     page = choose_page(content) if content.startswith(MAGIC) else None
     return None if page is None or page.first(tags.COMPRESSION, 1) in _USUAL_CODINGS | _built_in() else layout(page)
 
@@ -116,7 +116,7 @@ def check_tiff(content: bytes, field: str) -> None:
 
 @cache
 def _built_in() -> frozenset[int]:
-    """Codings that not every libtiff knows, and this one does."""
+    """Return the codings that not every libtiff knows, and this one does."""
     known = set()
     for number, name in _RARE_CODINGS.items():
         try:
@@ -128,7 +128,7 @@ def _built_in() -> frozenset[int]:
 
 
 def layout(page: TiffPage) -> str:
-    """A page's layout in words."""
+    """Describe a page's layout in words."""
     depths = " and ".join(sorted({str(bits) for bits in page.bits}))
     number = page.first(tags.SAMPLE_FORMAT, 1)
     colours = page.first(tags.PHOTOMETRIC, 0)
@@ -145,7 +145,7 @@ class DeepTiff(Image.Image):
     format = "TIFF"
 
     def __init__(self, content: bytes, page: TiffPage, reader: SampleReader, field: str) -> None:
-        """Raises ``InvalidInput`` for a layout that is not read."""
+        """Read the layout of the page. Raises ``InvalidInput`` for one that is not supported."""
         super().__init__()
         self._content, self._page, self._reader, self._field = content, page, reader, field
         self._photometric = page.first(tags.PHOTOMETRIC, _WHITE_IS_ZERO)
@@ -168,7 +168,7 @@ class DeepTiff(Image.Image):
         self._size = size[::-1] if is_sideways(self._turn) else size
 
     def load(self) -> Any:
-        """Read all samples; the object is a plain image from then on."""
+        """Read all samples. The object is a plain image from then on."""
         check_segments(self._content, self._page, self._reader, self._kept, self._field)
         try:
             image = self._read()
@@ -203,7 +203,7 @@ class DeepTiff(Image.Image):
         return 255 - levels if self._photometric == _WHITE_IS_ZERO and channel < self._colours else levels
 
     def _declared(self, own: tones.Range | None) -> tones.Range | None:
-        """The range that tags give to the samples."""
+        """Return the range that tags give to the samples. None: they give none."""
         low, high = (_number(self._page, tag) for tag in (tags.LEAST_SAMPLE, tags.MOST_SAMPLE))
         if own is None or own.high > _MOST_SHORT:
             return tones.Range(low or 0.0, high) if high is not None and high > (low or 0.0) else None
@@ -218,7 +218,10 @@ class DeepTiff(Image.Image):
         return own if self._photometric in (_WHITE_IS_ZERO, _INKS) else tones.narrowed(own, self._some())
 
     def _some(self) -> tones.Samples:
-        """About a million samples of the colours, from all over the image, without those that stand for no data."""
+        """Return about a million samples of the colours, from all over the image.
+
+        Those that stand for no data are left out.
+        """
         reader = self._reader
         step = max(1, int((reader.width * reader.height * self._colours / tones.SAMPLED) ** 0.5))
         found = [
@@ -232,7 +235,7 @@ class DeepTiff(Image.Image):
 
 
 def _number(page: TiffPage, tag: int) -> float | None:
-    """The first value of a tag that holds numbers, or a number as text."""
+    """Return the first value of a tag that holds numbers, or a number as text. None: it is no number."""
     value = page[tag].values[0] if tag in page else None
     try:
         number = float(value.rstrip(b"\0 ") if isinstance(value, bytes) else value)  # type: ignore[arg-type]  # what is no number raises

@@ -1,8 +1,8 @@
-"""Strips and tiles of a TIFF that are not all there, or not what was written: libtiff fills them with grey or black.
+"""A check for strips and tiles of a TIFF that are missing or damaged: libtiff fills them with grey or black.
 
-Checked is what the coding lets anybody check: places and lengths; of Deflate its checksum; of JPEG what the strict
-decoder says; of PackBits that runs end with the rows; of fax codings that the last line comes from the data. Of others
-libtiff finds what can be found, and what it writes of it to standard error is heard where a process decodes.
+It checks what each coding allows: places and lengths for all; the checksum for Deflate; the strict decoder's verdict
+for JPEG; for PackBits that runs end with the rows; for fax codings that the last line comes from the data. In other
+codings libtiff finds what can be found. What it writes to standard error is noticed where a process decodes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _MORE: Final = bytes(range(37, 251, 7)) * 4
 
 
 def check_segments(content: bytes, page: TiffPage, reader: SampleReader, channels: int, field: str) -> None:
-    """Raise ``InvalidInput`` (IMAGE_TRUNCATED, IMAGE_UNDECODABLE) for a page of which some pixels are not there.
+    """Raise ``InvalidInput`` (IMAGE_TRUNCATED, IMAGE_UNDECODABLE) for a page of which some pixels are missing.
 
-    Looked at are strips or tiles that hold the first `channels`. Unpacks what is compressed, a megabyte at a time.
+    Strips or tiles that hold the first `channels` are checked. Compressed data is unpacked, a megabyte at a time.
     """
     coding = page.first(tags.COMPRESSION, _UNCODED)
     if coding == _OLD_JPEG:
@@ -58,7 +58,7 @@ def check_segments(content: bytes, page: TiffPage, reader: SampleReader, channel
 
 
 def _why(data: bytes, coding: int, one: TiffSegment, page: TiffPage, tables: bytes) -> str:
-    """Why a strip or tile does not hold its pixels; empty: it does, as far as can be told."""
+    """Say why a strip or tile does not hold its pixels. Return "" where nothing wrong can be found."""
     if not data:
         return "it is empty"
     if coding == _UNCODED:
@@ -80,7 +80,7 @@ def _why(data: bytes, coding: int, one: TiffSegment, page: TiffPage, tables: byt
 
 
 def _tables(page: TiffPage) -> bytes:
-    """Segments that stand before each strip's own; their marks of beginning and end are left out."""
+    """Return the JPEG segments that belong before each strip's own, without their marks of beginning and end."""
     values = page[_JPEG_TABLES].values if _JPEG_TABLES in page else ()
     return bytes(values)[2:].removesuffix(b"\xff\xd9")
 
@@ -100,7 +100,7 @@ def _of_deflate(data: bytes, least: int) -> str:
 
 
 def _fax(data: bytes, one: TiffSegment, page: TiffPage) -> bytes:
-    """The lines of a strip in one of the fax codings."""
+    """Decode the lines of a strip in one of the fax codings."""
     numbers = {tag: page[tag] for tag in _FAX_TAGS if tag in page}
     values = {tags.WIDTH: one.width, tags.HEIGHT: one.height, tags.ROWS_PER_STRIP: one.height, tags.BITS: 1}
     values |= {tags.PHOTOMETRIC: 0, tags.SAMPLES: 1, tags.STRIP_OFFSETS: 8, tags.STRIP_BYTES: len(data)}
@@ -110,7 +110,7 @@ def _fax(data: bytes, one: TiffSegment, page: TiffPage) -> bytes:
 
 
 def _is_packed(data: bytes, least: int) -> bool:
-    """Whether PackBits make so many bytes of this, and nothing but padding is left."""
+    """Tell whether PackBits data unpacks to exactly so many bytes, with nothing but padding left."""
     at = count = 0
     while at < len(data) and count < least:
         code = data[at]

@@ -27,28 +27,32 @@ _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 13: 4, 16: 8, 1
 
 
 class TiffDirectory(dict[int, tuple[int, ...]]):
-    """The first few values of each of one page's tags that holds integers, by the tag's number; and in `counts`, how
-    many each has."""
+    """The first few values of each tag of one page that holds integers, by the tag's number.
+
+    `counts` tells how many values each tag has.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[int, int] = {}
 
     def first(self, tag: int, default: int) -> int:
-        """The first value of a tag."""
+        """Return the first value of a tag."""
         values = self.get(tag)
         return values[0] if values else default
 
     @property
     def below(self) -> tuple[int, ...]:
-        """Where pages begin that this one may be a reduced version of."""
+        """The places of the pages of which this one may be a reduced version."""
         reduced = self.first(_SUBFILE, 0) & 1 or self.first(_OLD_SUBFILE, 1) == 2
         return self.get(_SUB_PAGES, ()) if reduced else ()
 
 
 def directories(content: bytes) -> Iterator[TiffDirectory]:
-    """One page after the other, `MOST_PAGES` at most, each read once, and behind each page what lies below it. Raises
-    ``TooComplexError``."""
+    """Yield the pages in order, `MOST_PAGES` at most. Each is read once, and followed by the pages below it.
+
+    Raises ``TooComplexError``.
+    """
     order = "<" if content.startswith(b"II") else ">"
     big = content[2:4] in (b"+\0", b"\0+")
     start, head = (8, "Q") if big else (4, "I")
@@ -70,7 +74,7 @@ def directories(content: bytes) -> Iterator[TiffDirectory]:
 
 
 def _directory(content: bytes, at: int, order: str, tags: Count, *, big: bool) -> tuple[TiffDirectory, int]:
-    """The page whose tags begin there, and where they end."""
+    """Read the page whose tags begin at `at`. Return it, and where its tags end."""
     head, entry, inline = ("Q", 20, 8) if big else ("I", 12, 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, at)
     at += 8 if big else 2
@@ -97,8 +101,10 @@ def _read_tag(content: bytes, place: int, order: str, head: str, inline: int, di
 
 
 def walk(content: bytes) -> Structure:
-    """Count tags and strips of a TIFF, and find its largest page. Never usual: libtiff takes so many layouts and
-    codings that none of them proves a cost, and it writes to the process's standard error. Raises ``TooComplexError``.
+    """Count tags and strips of a TIFF, and find its largest page. Raises ``TooComplexError``.
+
+    A TIFF is never `usual`: libtiff takes so many layouts and codings that none of them proves a cost, and it writes to
+    the process's standard error.
     """
     width = height = 0
     deepest, pages = 4.0, 0

@@ -1,6 +1,6 @@
 """The pages of a TIFF: which of several is the image, and what it says of its samples.
 
-Of a page only the tags that change pixels are read; from these a file of one page is written that any decoder
+Of a page only the tags that change pixels are read. From these a file of one page is written that any decoder
 understands, whatever metadata, thumbnails and masks the original holds.
 """
 
@@ -83,7 +83,7 @@ _PHASE_ONE: Final = re.compile(rb"IIII.waR|MMMMRaw", re.DOTALL)
 
 @dataclass(frozen=True)
 class Tag:
-    """Values of one kind, as TIFF numbers kinds; of rationals, numerator and denominator are two values."""
+    """Values of one kind, as TIFF numbers kinds. Of a rational, numerator and denominator are two values."""
 
     kind: int
     values: tuple[Any, ...]
@@ -93,23 +93,23 @@ class TiffPage(dict[int, Tag]):
     """The tags of one page that are of interest here, by their numbers."""
 
     def first(self, tag: int, default: int) -> int:
-        """The first value of a tag, as an integer."""
+        """Return the first value of a tag, as an integer."""
         values = self[tag].values if tag in self else ()
         return int(values[0]) if values and isinstance(values[0], int | float) else default
 
     def numbers(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """The values of a tag that holds integers."""
+        """Return the values of a tag that holds integers."""
         values = self[tag].values if tag in self else default
         return values if all(isinstance(value, int) for value in values) else default
 
     @property
     def samples(self) -> int:
-        """Of a pixel."""
+        """The number of samples of a pixel."""
         return self.first(SAMPLES, 1)
 
     @property
     def bits(self) -> tuple[int, ...]:
-        """Of each sample; one number stands for all."""
+        """The bits of each sample. A single number in the file stands for all samples."""
         bits = self.numbers(BITS, (1,))[: max(1, self.samples)]
         return bits * self.samples if len(bits) == 1 else bits
 
@@ -125,7 +125,7 @@ class TiffPage(dict[int, Tag]):
 
 
 class Reader:
-    """Reads the directories of one file."""
+    """A reader of the directories of one file."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -134,7 +134,7 @@ class Reader:
         self._tags = 0
 
     def pages(self) -> Iterator[TiffPage]:
-        """The pages in the file's order, up to 64 of them; those behind damage are not told."""
+        """Yield the pages in the file's order, up to 64 of them. Pages behind damage are left out."""
         at, seen = self._number("Q" if self._big else "I", 8 if self._big else 4), set[int]()
         while at and at not in seen and len(seen) < _MOST_PAGES:
             seen.add(at)
@@ -144,7 +144,10 @@ class Reader:
             yield page
 
     def page(self, at: int) -> tuple[TiffPage | None, int]:
-        """The page whose directory begins there, and where the next one does; None: there is none."""
+        """Read the page whose directory begins at `at`.
+
+        Return it, None if there is none, and where the next directory begins.
+        """
         count = self._number("Q" if self._big else "H", at)
         start, size = at + (8 if self._big else 2), 20 if self._big else 12
         if not count or start + count * size > len(self._content) or self._tags + count > _MOST_TAGS:
@@ -168,14 +171,17 @@ class Reader:
             page[number] = Tag(kind, (b"".join(values),) if what == "c" else values)
 
     def _number(self, letter: str, at: int) -> int:
-        """One number of the file, 0 behind its end."""
+        """Read one number of the file. It is 0 behind the file's end."""
         size = struct.calcsize(self._order + letter)
         return struct.unpack_from(self._order + letter, self._content, at)[0] if at + size <= len(self._content) else 0
 
 
 def choose_page(content: bytes) -> TiffPage | None:
-    """Return the first page that declares itself neither reduced nor a mask; where there is none, such a page below the
-    first that is no mask, of which it is a thumbnail; else that one; None: there is no page."""
+    """Return the page that is the file's image. None: there is no page.
+
+    It is the first page that declares itself neither reduced nor a mask. Where there is none, it is such a page below
+    the first page that is no mask, which is then its thumbnail; else it is that first page.
+    """
     reader, second = Reader(content), None
     for page in reader.pages():
         if page.is_mask or (second is not None and page.is_reduced):
@@ -191,7 +197,9 @@ def choose_page(content: bytes) -> TiffPage | None:
 
 
 def camera_raw(content: bytes) -> str | None:
-    """Name the camera raw format of a file that is built as a TIFF: "NEF", or "of a camera"; None: it is none.
+    """Name the camera raw format of a file that is built as a TIFF: "NEF", or "of a camera".
+
+    Return None for other files.
 
     Its pages are a thumbnail or a preview and the sensor's own numbers, which are no image yet.
     """
@@ -221,7 +229,7 @@ def camera_raw(content: bytes) -> str | None:
 
 
 def single_page(content: bytes, page: Mapping[int, Tag]) -> bytes:
-    """A file of this page alone, without metadata; its pixels stay where they are in `content`.
+    """Return a file of this page alone, without metadata. Its pixels stay where they are in `content`.
 
     Raises ``struct.error`` where a value fits no field.
     """

@@ -1,7 +1,7 @@
 """The samples of a TIFF as they are stored, for depths and kinds of numbers that Pillow misreads or does not know.
 
-libtiff, in Pillow, unpacks strips and tiles as if they were bytes, some megabytes at a time; what the bytes mean (how
-many bits, which order, which plane, differences to the sample before) is TIFF 6.0's and read here with numpy.
+libtiff, in Pillow, unpacks strips and tiles as if they were bytes, some megabytes at a time. What the bytes mean (how
+many bits, which order, which plane, differences to the sample before) is defined by TIFF 6.0 and read here with numpy.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Part:
 
 
 class TiffSegment(NamedTuple):
-    """A strip or tile: its place in the file, its size in pixels, and the bytes that it is at least, unpacked."""
+    """A strip or tile: its place in the file, its size in pixels, and the least number of bytes that it unpacks to."""
 
     number: int
     at: int
@@ -53,7 +53,7 @@ class TiffSegment(NamedTuple):
 
 
 class SampleReader:
-    """Reads one page's samples, part by part; its `problem` tells why it cannot, or is empty."""
+    """A reader of one page's samples, part by part. Its `problem` says why it cannot read them, or is empty."""
 
     def __init__(self, content: bytes, page: TiffPage) -> None:
         self._content = content
@@ -74,13 +74,13 @@ class SampleReader:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the samples, in the machine's order."""
+        """The type of the samples, in the machine's byte order."""
         if self.bits in _WHOLE_BITS:
             return np.dtype(f"{self.kind}{self.bits // 8}")
         return np.dtype(f"{self.kind}{2 if self.bits <= 16 else 4}")
 
     def problem(self) -> str:
-        """What keeps it from reading the page; empty: nothing."""
+        """Say why the page cannot be read. Return "" where it can."""
         if self._page.first(tags.COMPRESSION, 1) not in CODINGS:
             return f"compression {self._page.first(tags.COMPRESSION, 1)}"
         if not self.kind or len(set(self._page.numbers(tags.SAMPLE_FORMAT, (1,)))) > 1:
@@ -95,7 +95,7 @@ class SampleReader:
         return ""
 
     def is_complete(self) -> bool:
-        """Whether the page names a place for each of its strips or tiles."""
+        """Tell whether the page names a place for each of its strips or tiles."""
         if min(self._across, self._down) < 1:
             return False
         count = -(-self.width // self._across) * -(-self.height // self._down) * self._planes
@@ -107,7 +107,7 @@ class SampleReader:
         return len(self._offsets) == 1
 
     def segments(self, channels: int) -> Iterator[TiffSegment]:
-        """All strips or tiles that hold the first `channels`."""
+        """Yield all strips or tiles that hold the first `channels`."""
         columns, rows = -(-self.width // self._across), -(-self.height // self._down)
         for plane in range(min(self._planes, channels)):
             for place in range(columns * rows):
@@ -116,18 +116,18 @@ class SampleReader:
                 yield TiffSegment(number, self._offsets[number], self._lengths[number], self._across, height, least)
 
     def _least_bytes(self, height: int) -> int:
-        """Bytes of so many rows, unpacked."""
+        """Return the least number of bytes that so many rows unpack to."""
         if self._page.first(tags.PHOTOMETRIC, 0) == _YCBCR and self._planes == 1 and self.channels == 3:
             across, down = (max(1, one) for one in self._page.numbers(tags.SUBSAMPLING, (2, 2))[:2])
             return -(-self._across // across) * -(-height // down) * (across * down + 2)
         return (self._across * self.channels // self._planes * min(self._page.bits) + 7) // 8 * height
 
     def segment_bytes(self) -> int:
-        """Bytes of one strip or tile, unpacked."""
+        """Return the unpacked bytes of one strip or tile."""
         return self._row_bytes * self._down
 
     def parts(self, channels: int) -> Iterator[Part]:
-        """All parts that hold the first `channels`.
+        """Yield all parts that hold the first `channels`.
 
         Raises what Pillow raises for damage, ``EOFError`` for a cut file.
         """
@@ -149,7 +149,7 @@ class SampleReader:
         return self._down if self._tiled else min(self._down, self.height - row * self._down)
 
     def _unpack(self, places: list[int], heights: list[int]) -> npt.NDArray[np.uint8]:
-        """Strips or tiles, one below the other, as rows of bytes."""
+        """Unpack strips or tiles to rows of bytes, one below the other."""
         out, offsets, lengths = bytearray(8), [], []
         for place in places:
             at, length = self._offsets[place], self._lengths[place]
@@ -169,7 +169,7 @@ class SampleReader:
             return np.asarray(image)
 
     def _samples(self, raw: npt.NDArray[np.uint8]) -> Samples:
-        """Rows of bytes as numbers of shape (rows, width of a strip or tile, channels)."""
+        """Convert rows of bytes to numbers of shape (rows, width of a strip or tile, channels)."""
         channels = self.channels // self._planes
         order: Literal["<", ">"] = "<" if self._content.startswith(b"II") else ">"
         if self.bits not in _WHOLE_BITS:
@@ -186,7 +186,7 @@ class SampleReader:
         return numbers
 
     def _packed(self, raw: npt.NDArray[np.uint8], channels: int) -> Samples:
-        """Numbers of bits that fill no bytes, the highest bit first; a row begins with a byte."""
+        """Read numbers whose bits do not fill whole bytes, the highest bit first. Each row begins at a byte."""
         count = self._across * channels
         out = np.empty((len(raw), count), self.dtype)
         for row, line in enumerate(raw):
@@ -199,7 +199,10 @@ class SampleReader:
 
 
 def _undo_float_differences(raw: npt.NDArray[np.uint8], channels: int, size: int) -> npt.NDArray[np.uint8]:
-    """TIFF Technical Note 3: bytes of equal weight stand together, the highest first, as differences."""
+    """Undo the floating point predictor of TIFF Technical Note 3.
+
+    It stores bytes of equal weight together, the highest first, as differences.
+    """
     rows = len(raw)
     sums = np.cumsum(raw.reshape(rows, -1, channels), axis=1, dtype=np.uint8)
     return np.ascontiguousarray(sums.reshape(rows, size, -1).swapaxes(1, 2)).reshape(rows, -1)

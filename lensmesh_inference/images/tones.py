@@ -1,12 +1,12 @@
-"""From samples of any kind to bytes: which number is black and which is white.
+"""Conversion of samples of any kind to bytes: which number becomes black and which becomes white.
 
-What a file declares decides: unsigned integers of less than 32 bits reach from 0 to all bits set, SMinSampleValue and
+What a file declares decides. Unsigned integers of less than 32 bits reach from 0 to all bits set; SMinSampleValue and
 SMaxSampleValue give a range. Floating point numbers, signed integers and those of 32 and 64 bits declare nothing by
-their kind. Of these the smallest customary range counts that holds nearly all samples, those from the 0.1 to the 99.9
-percentile, and of which at least a quarter is used: 0 to 1, -1 to 1, 0 to 255, 4,095, 65,535 or all bits. Where none
-does, these two percentiles become black and white. The same holds for unsigned integers of less than 32 bits where the
-99.9 percentile is at most a sixteenth of their range: cameras of 10 or 12 bits store such numbers in 16, and the image
-would be all but black. No single sample decides.
+their kind. For these the smallest customary range counts that holds nearly all samples, those from the 0.1 to the 99.9
+percentile, and of which at least a quarter is used: 0 to 1, -1 to 1, 0 to 255, 4,095, 65,535 or all bits. Where no
+range does, these two percentiles become black and white. The same holds for unsigned integers of less than 32 bits
+where the 99.9 percentile is at most a sixteenth of their range: cameras of 10 or 12 bits store such numbers in 16, and
+the image would be all but black. No single sample decides.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Range(NamedTuple):
 
 
 def by_kind(dtype: np.dtype[Any], bits: int) -> Range | None:
-    """The range that the kind of samples declares by itself; None: none."""
+    """Return the range that the kind of samples declares by itself. None: it declares none."""
     return Range(0, 2**bits - 1) if dtype.kind == "u" and bits not in _UNDECLARING_BITS else None
 
 
 def narrowed(own: Range, samples: Samples) -> Range:
-    """The range of unsigned samples that their kind declares, or a smaller one where nearly all would be black."""
+    """Return the range that the kind of unsigned samples declares, or a smaller one where nearly all would be black."""
     return by_percentiles(samples) if np.percentile(samples, PERCENTILES[1]) <= own.high * _DARK else own
 
 
 def by_percentiles(samples: Samples) -> Range:
-    """The range of samples that declare none, told by some of them (a million or so are enough)."""
+    """Return the range of samples that declare none, judged by some of them (a million or so are enough)."""
     numbers = samples.astype(np.float64)
     numbers = numbers[np.isfinite(numbers)]
     if not numbers.size:
@@ -75,7 +75,7 @@ def _customary(dtype: np.dtype[Any]) -> tuple[tuple[float, float], ...]:
 
 
 def to_bytes(samples: Samples, tones: Range) -> npt.NDArray[np.uint8]:
-    """The samples as bytes of the same shape, clipped, rounded; what is no number is black."""
+    """Convert samples to bytes of the same shape, clipped and rounded. NaN becomes black."""
     span = tones.high - tones.low
     if samples.dtype.kind == "u" and samples.dtype.itemsize * 8 <= _MOST_LOOKUP_BITS:
         levels = (np.arange(2 ** (samples.dtype.itemsize * 8)) - tones.low) * (255 / span)

@@ -1,4 +1,6 @@
-"""What one model wants of an image: its size and how it gets there. Imports no torch, so that it can be sent about.
+"""The size that one model wants of an image, and how it gets there.
+
+Imports no torch, so that it can be sent to processes.
 
 The numbers are those of the libraries that models are trained and published with: open_clip's `image_transform` with
 torchvision's `Resize` and `CenterCrop` in it, and transformers' image processors.
@@ -18,14 +20,14 @@ _PILLOW_FILTERS: Final[Mapping[int, Filter]] = {2: "bilinear", 3: "bicubic"}
 
 
 class UnknownTransformError(ValueError):
-    """A configuration that is not reproduced here: the library's own code has to be asked."""
+    """A configuration that is not reproduced here. The library's own code has to be used for it."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """An image of any size becomes one of `height` x `width`.
+    """The rule that turns an image of any size into one of `height` x `width`.
 
-    `fit` tells how: "shortest" scales the side that is relatively shorter and crops what is over in the middle,
+    `fit` tells how: "shortest" scales the side that is relatively shorter and crops the rest around the middle,
     "longest" scales the longer one and pads with `fill`, "squash" scales both sides on their own.
     """
 
@@ -37,7 +39,7 @@ class Transform:
 
     @classmethod
     def from_open_clip(cls, config: Mapping[str, Any]) -> Transform:
-        """From the fields of open_clip's `PreprocessCfg`. Raises ``UnknownTransformError``."""
+        """Read the fields of open_clip's `PreprocessCfg`. Raises ``UnknownTransformError``."""
         height, width = _both_sides(config["size"])
         fit = config.get("resize_mode") or "shortest"
         interpolation = config.get("interpolation") or "bicubic"
@@ -52,7 +54,7 @@ class Transform:
 
     @classmethod
     def from_processor(cls, config: Mapping[str, Any]) -> Transform:
-        """From the fields of a transformers image processor that squashes. Raises ``UnknownTransformError``."""
+        """Read the fields of a transformers image processor that squashes. Raises ``UnknownTransformError``."""
         size = config.get("size") or {}
         filter_ = _PILLOW_FILTERS.get(int(config.get("resample") or 0))
         extras = [name for name in ("do_center_crop", "do_pad") if config.get(name)]
@@ -61,7 +63,7 @@ class Transform:
         return cls(int(size["height"]), int(size["width"]), "squash", filter_)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width to which an image of this height and width is scaled, before any cropping or padding."""
+        """Return the height and width to which such an image is scaled, before cropping or padding."""
         if self.fit == "squash":
             return self.height, self.width
         if self.fit == "shortest" and self.height == self.width:
@@ -75,12 +77,12 @@ class Transform:
 
 
 def normalize_of_open_clip(config: Mapping[str, Any]) -> Normalize:
-    """The numbers of open_clip's `PreprocessCfg`."""
+    """Read the normalization of open_clip's `PreprocessCfg`."""
     return Normalize(_per_channel(config["mean"]), _per_channel(config["std"]))
 
 
 def normalize_of_processor(config: Mapping[str, Any]) -> Normalize:
-    """The numbers of a transformers image processor."""
+    """Read the normalization of a transformers image processor."""
     rescale = float(config["rescale_factor"]) if config.get("do_rescale") else 1.0
     if not config.get("do_normalize"):
         return Normalize(rescale=rescale)

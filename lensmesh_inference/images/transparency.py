@@ -1,7 +1,7 @@
-"""What becomes of an image's transparency: dropped, as open_clip does, or laid on white, as a page shows it.
+"""The treatment of transparency: dropped, as open_clip does, or laid on white, as a page shows it.
 
-Imports no torch. Every way to be transparent is one alpha channel here: a channel of its own (also premultiplied), a
-palette with alpha, or one colour that is declared transparent (tRNS of PNG, GIF's index).
+Imports no torch. Every kind of transparency is converted to one alpha channel: a channel of its own (also
+premultiplied), a palette with alpha, or one colour that is declared transparent (tRNS of PNG, GIF's index).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _IHDR_DEPTH: Final = 24
 
 
 class Transparency(StrEnum):
-    """What a model sees where an image is transparent."""
+    """The colours that a model sees where an image is transparent."""
 
     DROP = "drop"
     """The colours hidden under the alpha channel."""
@@ -26,7 +26,7 @@ class Transparency(StrEnum):
 
 
 def alpha_of(image: Image.Image, content: bytes) -> Image.Image | None:
-    """Return the alpha channel of a loaded image, of mode L, or None where it is opaque by its kind.
+    """Return the alpha channel of a loaded image, of mode L, or None where the image's mode is opaque.
 
     `content` is the encoded image: Pillow does not tell how many bits a sample had.
     """
@@ -58,12 +58,12 @@ def alpha_of(image: Image.Image, content: bytes) -> Image.Image | None:
 
 
 def on_white(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
-    """Return an RGB image laid on white: each pixel is alpha parts itself and the rest white."""
+    """Return an RGB image laid on white: each pixel is mixed with white as its alpha says."""
     return Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
 
 
 def is_clear(alpha: Image.Image) -> bool:
-    """Return whether no pixel can be seen."""
+    """Tell whether no pixel can be seen."""
     return alpha.getbbox() is None
 
 
