@@ -9,7 +9,7 @@ _HITS, _PAGE, _FACET_VALUES = 10, 100, 20
 
 
 def items_of(request: Any) -> int:
-    """Items, hits or values of the answer to `request`; 0 for what is no read of items."""
+    """Count items, hits or values of the answer to `request`; 0 for what is no read of items."""
     match request:
         case search_pb2.GetItemsRequest():
             return len(request.ids)

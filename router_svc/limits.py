@@ -26,7 +26,7 @@ _TIGHTEST = (
 
 
 def tightest(limits: Sequence[common_pb2.Limits]) -> common_pb2.Limits:
-    """What all of `limits` accept.
+    """Return what all of `limits` accept.
 
     A 0 does not apply and so does not count; a scheme counts if every service that takes images accepts it.
     """
@@ -48,7 +48,7 @@ class JoinedLimits:
         self._monitor = monitor
 
     def of(self, kind: Kind) -> common_pb2.Limits:
-        """For one service's contract passed on.
+        """Return those of one service's contract passed on.
 
         The router cuts batches of the model services, so the items are its own; what search does in one transaction is
         never cut.
@@ -62,7 +62,7 @@ class JoinedLimits:
         return joined
 
     def of_all(self, replicas: Sequence[Replica]) -> common_pb2.Limits:
-        """For RouterService, given every replica behind it."""
+        """Return those of RouterService, given every replica behind it."""
         own = common_pb2.Limits(
             max_message_bytes=self._settings.max_message_bytes, max_image_bytes=self._settings.max_image_bytes
         )

@@ -83,17 +83,17 @@ class ModelStream:
             yield item
 
     def size_of(self, item: Any) -> int:
-        """As StreamWork.size_of."""
+        """Return its bytes, as StreamWork.size_of."""
         size: int = item.ByteSize()
         return size
 
     def ref_of(self, item: Any) -> str:
-        """As StreamWork.ref_of."""
+        """Return its ref, as StreamWork.ref_of."""
         ref: str = item.ref
         return ref
 
     async def answer(self, item: Any) -> Any:
-        """As StreamWork.answer."""
+        """Answer one item, as StreamWork.answer."""
         try:
             name = self.field_of(item)
             result = await self._batchers[name].submit(getattr(item, name))

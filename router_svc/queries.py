@@ -16,7 +16,7 @@ _LEGS = re.compile(r"(?<![\w.])legs(?=\[|$|\b)")
 
 
 def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
-    """Refuses what needs no service to be refused; `prefix` is the search's path in the caller's request.
+    """Refuse what needs no service to be refused; `prefix` is the search's path in the caller's request.
 
     Raises InvalidInput with reason QUERY_INVALID, and NotBuilt naming the field.
     """
@@ -49,7 +49,7 @@ def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
 def to_store(
     request: router_pb2.SearchRequest, collection: str, vectors: Mapping[int, Any], spaces: Mapping[int, str]
 ) -> search_pb2.SearchRequest:
-    """The store's request: `vectors` and `spaces` give the vector and named space of each query that was encoded."""
+    """Write the store's request: `vectors` and `spaces` give the vector and named space of each encoded query."""
     sent = search_pb2.SearchRequest(collection=collection, limit=request.limit, offset=request.offset, legs=[])
     for index, query in enumerate(request.queries):
         leg = sent.legs.add(name=query.name, space=spaces.get(index, query.space), weight=query.weight)
@@ -71,7 +71,7 @@ def to_store(
 
 
 def from_store(error: LensmeshError, prefix: str) -> LensmeshError:
-    """The store's error with the paths of the caller's request."""
+    """Return the store's error with the paths of the caller's request."""
     metadata = dict(error.metadata)
     if "field" in metadata:
         metadata["field"] = _path(metadata["field"], prefix)

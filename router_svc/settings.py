@@ -92,7 +92,7 @@ class RouterSettings(FetchSettings):
         return value
 
     def targets(self) -> Mapping[Kind, tuple[str, ...]]:
-        """Every target, by kind, in order."""
+        """Return every target, by kind, in order."""
         return {
             Kind.ENCODER: parse_targets(self.encoder_targets),
             Kind.CAPTIONER: parse_targets(self.caption_targets),

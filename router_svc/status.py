@@ -28,7 +28,7 @@ class MeshStatus:
         self._default_collection = default_collection
 
     async def get(self) -> router_pb2.GetStatusResponse:
-        """Every replica of every service, the unreachable ones included, in the order of the settings."""
+        """Tell of every replica of every service, the unreachable ones included, in the order of the settings."""
         await self._monitor.refresh()
         replicas = [replica for kind in Kind for replica in self._monitor.replicas(kind)]
         return router_pb2.GetStatusResponse(

@@ -45,7 +45,7 @@ class _Work(Generic[T, O, R]):
     """One list on its way, and what became of its items so far."""
 
     items: Sequence[T]
-    asked: O
+    given: O
     """The options as the caller gave them."""
     options: O
     """The same, with what is settled of them: said to every service."""
@@ -100,8 +100,8 @@ class BatchCalls(ABC, Generic[T, O, R]):
         self._result = result
 
     @abstractmethod
-    async def find(self, asked: O, options: O) -> ModelTargets:
-        """Tell who serves, and settle in `options` what is left open in `asked`."""
+    async def find(self, given: O, options: O) -> ModelTargets:
+        """Tell who serves, and settle in `options` what is left open in `given`, which the caller sent."""
 
     @abstractmethod
     def request(self, items: Sequence[T], options: O) -> Message:
@@ -131,7 +131,7 @@ class BatchCalls(ABC, Generic[T, O, R]):
         waiting, losses = self._pool.waiting(scope), 0
         while True:
             try:
-                serving = await self.find(work.asked, work.options)
+                serving = await self.find(work.given, work.options)
                 tried = work.left
                 await together([self._send(work, indexes, serving) for indexes in self._cut(work, serving)])
                 await self._send_suspects(work, serving)

@@ -26,7 +26,7 @@ class TargetAddress:
 
 
 def parse_targets(text: str) -> tuple[str, ...]:
-    """The targets of a comma-separated list, in order, each once. Raises ValueError naming the bad part."""
+    """Read the targets of a comma-separated list, in order, each once. Raises ValueError naming the bad part."""
     targets: list[str] = []
     for part in (part.strip().removeprefix("dns:///") for part in text.split(",")):
         if not part:
@@ -41,7 +41,7 @@ def parse_targets(text: str) -> tuple[str, ...]:
 
 
 async def resolve(target: str) -> list[TargetAddress]:
-    """Every address of `target`; one without an address but with a reason where there is none."""
+    """Find every address of `target`; one without an address but with a reason where there is none."""
     if target.startswith("unix:"):
         return [TargetAddress(target, target)]
     host, _, port = target.rpartition(":")

@@ -49,7 +49,7 @@ STORE_SAYS = "store: "
 
 
 def is_broken(error: grpc.RpcError) -> bool:
-    """Whether the connection or something on the way failed, rather than a service that says what it means.
+    """Tell whether the connection or something on the way failed, rather than a service that says what it means.
 
     A service of the mesh ends its calls with details; a torn stream or a proxy's own trouble comes without.
     """
@@ -70,7 +70,7 @@ class Hung(Unavailable):
 
 
 def is_lost(error: grpc.RpcError) -> bool:
-    """Whether a replica ended in the middle of this call.
+    """Tell whether a replica ended in the middle of this call.
 
     Not so where the call never reached one, where one drained and said so, or where it only fell silent: a process that
     was stopped and a network that is cut end connections by their keepalive.
@@ -112,22 +112,22 @@ def read_error(kind: Kind, rpc_error: grpc.RpcError, scope: CallScope) -> Lensme
 
 
 def is_away(error: LensmeshError) -> bool:
-    """Whether the replica did not do the work because it is gone or going, and another may."""
+    """Tell whether the replica did not do the work because it is gone or going, and another may."""
     return isinstance(error, Unavailable | Cancelled)
 
 
 def is_busy(error: LensmeshError) -> bool:
-    """Whether the replica has too much to do now."""
+    """Tell whether the replica has too much to do now."""
     return isinstance(error, Overloaded) and error.reason not in _TOO_LARGE
 
 
 def is_misled(error: LensmeshError) -> bool:
-    """Whether the replica no longer serves what it was chosen for."""
+    """Tell whether the replica no longer serves what it was chosen for."""
     return isinstance(error, PreconditionFailed) and error.reason in _MISLED
 
 
 def unavailable(kind: Kind, targets: Sequence[str], cause: LensmeshError | None = None, why: str = "") -> LensmeshError:
-    """That no service of `kind` took the work. What its own store said stays said as it was.
+    """Say that no service of `kind` took the work. What its own store said stays said as it was.
 
     `why` is what the services themselves tell of why they do not serve; empty where none answers.
     """
@@ -154,7 +154,7 @@ def unavailable(kind: Kind, targets: Sequence[str], cause: LensmeshError | None 
 
 
 def not_configured(kind: Kind) -> PreconditionFailed:
-    """That this router has no service of `kind` at all: sending again will not help."""
+    """Say that this router has no service of `kind` at all: sending again will not help."""
     error = PreconditionFailed(
         kind.unavailable,
         f"no {kind.noun} is configured for this router: its setting {kind.setting} names none",
@@ -188,6 +188,6 @@ def _callers_path(paths: Sequence[str], match: re.Match[str]) -> str:
 
 
 def item_indexes(error: LensmeshError) -> set[int]:
-    """The items of an upstream's batch that an error names."""
+    """Find the items of an upstream's batch that an error names."""
     found = (_ITEM_PATH.match(violation.field) for violation in error.violations)
     return {int(match.group(1)) for match in found if match}

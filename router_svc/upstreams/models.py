@@ -57,7 +57,7 @@ class ImageEncoding(_ImageCalls[encoder_pb2.EncodeOptions, encoder_pb2.EncodeRes
         super().__init__(pool, suspects, ENCODE_IMAGES, encoder_pb2.EncodeResult)
         self._directory = directory
 
-    async def find(self, asked: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
+    async def find(self, given: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
         return await _find_encoders(self._directory, options)
 
     def request(
@@ -73,7 +73,7 @@ class TextEncoding(BatchCalls[str, encoder_pb2.EncodeOptions, encoder_pb2.Encode
         super().__init__(pool, suspects, ENCODE_TEXTS, encoder_pb2.EncodeResult)
         self._directory = directory
 
-    async def find(self, asked: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
+    async def find(self, given: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
         return await _find_encoders(self._directory, options)
 
     def request(self, items: Sequence[str], options: encoder_pb2.EncodeOptions) -> encoder_pb2.EncodeTextsRequest:
@@ -101,7 +101,7 @@ class Classification(_ImageCalls[encoder_pb2.ClassifyImagesRequest, encoder_pb2.
         self._directory = directory
 
     async def find(
-        self, asked: encoder_pb2.ClassifyImagesRequest, options: encoder_pb2.ClassifyImagesRequest
+        self, given: encoder_pb2.ClassifyImagesRequest, options: encoder_pb2.ClassifyImagesRequest
     ) -> ModelTargets:
         chosen = encoder_pb2.EncodeOptions(space_id=options.space_id)
         targets = await _find_encoders(self._directory, chosen)
@@ -123,9 +123,9 @@ class ImageCaptioning(_ImageCalls[caption_pb2.CaptionOptions, caption_pb2.Captio
         super().__init__(pool, suspects, CAPTION_IMAGES, caption_pb2.CaptionResult)
         self._directory = directory
 
-    async def find(self, asked: caption_pb2.CaptionOptions, options: caption_pb2.CaptionOptions) -> ModelTargets:
+    async def find(self, given: caption_pb2.CaptionOptions, options: caption_pb2.CaptionOptions) -> ModelTargets:
         # Said to every captioner: another one's own default may be another model.
-        options.model = asked.model or await self._directory.default_caption_model()
+        options.model = given.model or await self._directory.default_caption_model()
         return await self._directory.captioners(options.model)
 
     def request(

@@ -38,12 +38,12 @@ class ReplicaMonitor:
         self._timer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Asks once, then on a timer."""
+        """Ask once, then on a timer."""
         await self.refresh()
         self._timer = asyncio.create_task(self._refresh_forever())
 
     async def stop(self) -> None:
-        """Stops asking and closes every connection."""
+        """Stop asking and close every connection."""
         for task in (self._timer, self._round):
             if task is not None:
                 task.cancel()
@@ -53,16 +53,16 @@ class ReplicaMonitor:
             await probe.close()
 
     def targets(self, kind: Kind) -> Sequence[str]:
-        """The configured targets of one kind, in order."""
+        """Return the configured targets of one kind, in order."""
         return self._targets[kind]
 
     def replicas(self, kind: Kind, target: str | None = None) -> list[Replica]:
-        """The last known replicas of one target, or of all of one kind."""
+        """Return the last known replicas of one target, or of all of one kind."""
         chosen = self._targets[kind] if target is None else [target]
         return [replica for name in chosen for replica in self._replicas.get((kind, name), [])]
 
     def told(self, kind: Kind, target: str) -> Sequence[Info]:
-        """What the replicas of a target last told of themselves; empty where none of them ever did.
+        """Return what the replicas of a target last told of themselves; empty where none of them ever did.
 
         It outlives the replicas: a name that does not resolve for a while, or whose new replicas have not told yet,
         still stands for what it served before.
@@ -70,23 +70,23 @@ class ReplicaMonitor:
         return self._told.get((kind, target), ())
 
     def unreachable(self, kind: Kind, target: str) -> bool:
-        """Whether no replica of a target answered when last asked; False of one that was never asked."""
+        """Tell whether no replica of a target answered when last asked; False of one that was never asked."""
         replicas = self.replicas(kind, target)
         return bool(replicas) and all(replica.condition is Condition.UNREACHABLE for replica in replicas)
 
     async def why(self, kind: Kind, targets: Sequence[str]) -> str:
-        """Why the replicas of some targets do not serve, each reason once, as they say it now; "" where none says."""
+        """Ask why the replicas of some targets do not serve: each reason once, as said now; "" where none says."""
         await self.refresh(older_than_s=_WHY_OLD_S)
         return self.reasons(kind, targets)
 
     def reasons(self, kind: Kind, targets: Sequence[str]) -> str:
-        """Why the replicas of some targets do not serve, as last heard."""
+        """Return why the replicas of some targets do not serve, as last heard."""
         replicas = [replica for target in targets for replica in self.replicas(kind, target)]
         reasons = [each.reason for each in replicas if each.condition is Condition.NOT_SERVING]
         return "; ".join(dict.fromkeys(reasons))
 
     async def refresh(self, older_than_s: float = 0.0) -> None:
-        """Asks every replica unless that was done less than `older_than_s` ago. Callers at one time share a round."""
+        """Ask every replica unless that was done less than `older_than_s` ago. Callers at one time share a round."""
         if self._round is None:
             if asyncio.get_running_loop().time() - self._asked_at < older_than_s:
                 return

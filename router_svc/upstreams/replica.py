@@ -63,7 +63,7 @@ class Probe:
         self._info: Info | None = None
 
     async def ask(self) -> Replica:
-        """How the replica is now. Never raises, and ends within the probe's time."""
+        """Tell how the replica is now. Never raises, and ends within the probe's time."""
         if self._address.failure:
             return self._answer(Condition.UNREACHABLE, self._address.failure)
         if self._channel is None:
@@ -94,7 +94,7 @@ class Probe:
         return self._answer(Condition.NOT_SERVING, told or "its health says so and gives no reason")
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """End the connection."""
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()

@@ -51,21 +51,21 @@ class ItemSuspects:
         self._one_at_a_time = asyncio.Lock()
 
     def __bool__(self) -> bool:
-        """Whether there is any: nearly always not, and nobody has to be looked for."""
+        """Tell whether there is any: nearly always not, and nobody has to be looked for."""
         return bool(self._records)
 
     def most_with(self, content: bytes) -> int:
-        """How many items may go in one call with this one; 0: it is not suspected."""
+        """Return how many items may go in one call with this one; 0: it is not suspected."""
         record = self._find(content)
         return record.most if record is not None and not record.refused else 0
 
     def lost_at(self, content: bytes) -> float | None:
-        """When this item was last noted as lost, in loop time; None: it is not suspected."""
+        """Return when this item was last noted as lost, in loop time; None: it is not suspected."""
         record = self._find(content)
         return record.at if record is not None else None
 
     def refuses(self, content: bytes) -> bool:
-        """Whether this item has ended replicas, and is given to no other."""
+        """Tell whether this item has ended replicas, and is given to no other."""
         record = self._find(content)
         return record is not None and record.refused
 

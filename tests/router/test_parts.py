@@ -15,9 +15,11 @@ from router_svc.ingest.metadata import same_value
 from router_svc.limits import tightest
 from router_svc.queries import from_store
 from router_svc.settings import RouterSettings
+from router_svc.upstreams import methods
 from router_svc.upstreams.discovery import TargetAddress, parse_targets, resolve
 from router_svc.upstreams.errors import item_indexes, repath
 from router_svc.upstreams.kinds import Kind
+from router_svc.upstreams.methods import UpstreamMethod
 from router_svc.upstreams.monitor import one_family
 from router_svc.upstreams.replica import Condition, Replica
 
@@ -150,6 +152,15 @@ def test_the_stores_paths_become_the_routers() -> None:
     assert from_store(error, "").message == "queries[0].space is unknown"
     plain = InvalidInput(Reason.LIMIT_OUT_OF_RANGE, "limit is 5000", field="limit")
     assert from_store(plain, "").violations[0].field == "limit"
+
+
+def test_methods_of_upstreams_are_those_of_the_contracts() -> None:
+    named = [value for value in vars(methods).values() if isinstance(value, UpstreamMethod)]
+    assert len(named) > 15
+    for method in named:
+        [service] = method.request.DESCRIPTOR.file.services_by_name.values()
+        told = service.methods_by_name[method.name]
+        assert (told.input_type, told.output_type) == (method.request.DESCRIPTOR, method.answer.DESCRIPTOR)
 
 
 def test_settings_name_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
