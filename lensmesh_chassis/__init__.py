@@ -1,1 +1,1 @@
-"""What every lensmesh service shares: life cycle, settings, errors, interceptors, telemetry and channels."""
+"""Parts that every lensmesh service shares: life cycle, settings, errors, interceptors, telemetry and channels."""

@@ -1,4 +1,4 @@
-"""The one factory of channels: balanced, retried, kept alive, limited, traced."""
+"""The one factory of gRPC channels: balanced, retried, kept alive, limited and traced."""
 
 import json
 import re
@@ -60,15 +60,17 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".
 
-    Calls go round robin over all addresses of the name. Methods that their contract declares free of side effects
-    or idempotent are sent again on UNAVAILABLE, within a budget, unless they stream requests. `health_check`: full
-    name of the service whose grpc.health.v1 status decides which replicas are used; "" asks none, which is what a
-    status display needs (a checked channel cannot reach a sick replica). `services`: descriptors whose methods may
-    be sent again; None means all of lensmesh. `instrument`: pass the trace on, with spans by `tracer_provider`
-    (None: the process' own, if any). `authority`: the name that the server's certificate is made for, where
-    `target` is one address of it. `metrics` counts the calls. `proxied`: by the proxy that the environment names
-    (`https_proxy`, `http_proxy`, `no_proxy`), which a client may need and services never take to each other; never
-    to this machine itself. To be called on the event loop; the caller closes it.
+    Calls go round robin over all addresses of the name. Methods that their contract declares free of side effects or
+    idempotent are sent again on UNAVAILABLE, within a budget, unless they stream requests. To be called on the event
+    loop; the caller closes the channel.
+
+    `health_check`: full name of the service whose grpc.health.v1 status decides which replicas are used. "" checks
+    none, which is what a status display needs: a checked channel cannot reach a sick replica. `services`: descriptors
+    whose methods may be sent again; None means all of lensmesh. `instrument`: pass the trace on, with spans by
+    `tracer_provider` (None: the process' own, if any). `authority`: the name that the server's certificate is made for,
+    where `target` is one address of it. `metrics` counts the calls. `proxied`: use the proxy that the environment names
+    (`https_proxy`, `http_proxy`, `no_proxy`). A client may need one; services never use one between each other. Calls
+    to this machine itself never take it.
     """
     limit = transport_bytes(max_message_bytes)
     options: list[tuple[str, Any]] = [
@@ -112,7 +114,7 @@ def open_channel(
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """The bounds of one server: connections, calls on each, and how long one may live and idle, in seconds; 0: any."""
+    """Bounds of one server's connections: how many, calls on each, and seconds each may live and idle; 0: no bound."""
 
     most: int = 0
     calls_each: int = 0
@@ -121,7 +123,7 @@ class Connections:
 
 
 def server_options(max_message_bytes: int, connections: Connections | None = None) -> list[tuple[str, Any]]:
-    """The server's half of what open_channel agrees on, and its bounds."""
+    """Return gRPC's options for a server: the counterpart of what open_channel sets, and the server's bounds."""
     limit, connections = transport_bytes(max_message_bytes), connections or Connections()
     # Calls and streams that are on an old connection end there in their own time: gRPC's grace is endless by default.
     chosen = {
@@ -160,8 +162,8 @@ def server_options(max_message_bytes: int, connections: Connections | None = Non
 def service_config(services: Sequence[ServiceDescriptor] | None = None, health_check: str = "") -> str:
     """Build gRPC's service config as JSON: round robin, health checks if asked for, retries of what may be repeated.
 
-    Streams of requests are left out: whoever sends one resumes it, with a patience that gRPC's own retries would
-    multiply unseen.
+    Methods that stream requests are left out: whoever sends a stream resumes it itself. Its own retries would be
+    multiplied by gRPC's, unseen.
     """
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if health_check:
@@ -191,7 +193,11 @@ def service_config(services: Sequence[ServiceDescriptor] | None = None, health_c
 
 
 def remaining_s(context: Any, default_s: float) -> float:
-    """Seconds to give to a call made for this one: what its caller has left less a small margin, else `default_s`."""
+    """Return the seconds to give to a call made for this one.
+
+    That is the time that this call's caller has left, less a small margin; `default_s` where the caller set no
+    deadline.
+    """
     left = context.time_remaining()
     return default_s if left is None else max(_FLOOR_S, left - _MARGIN_S)
 

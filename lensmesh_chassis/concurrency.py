@@ -9,8 +9,9 @@ from types import TracebackType
 class WaitingLine:
     """Callers in the order in which they came. To be used on the event loop.
 
-    Whoever is woken has had its turn given to it, whatever that is worth. `give_back(size)` is called with the turn of
-    a caller that was cancelled after it was woken and before it ran; `size` is what the caller came with.
+    A caller that is woken has been given its turn, and with it what the line gives out. `give_back(size)` is called
+    with the turn of a caller that was cancelled after it was woken and before it ran; `size` is what that caller asked
+    for.
     """
 
     def __init__(self, give_back: Callable[[int], None]) -> None:
@@ -32,7 +33,7 @@ class WaitingLine:
         return self._waiting[0][0] if self._waiting else None
 
     async def wait(self, size: int = 0) -> None:
-        """Return when this caller is woken."""
+        """Wait until this caller is woken."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         try:
@@ -49,7 +50,10 @@ class WaitingLine:
 
 
 class Budget:
-    """Bytes that may be held at a time. Whoever asked first gets first; one larger than everything gets all of it."""
+    """Bytes that may be held at a time.
+
+    They are given out in the order of asking. A request for more than the whole budget gets all of it.
+    """
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -66,7 +70,7 @@ class Budget:
         return Share(self)
 
     async def take(self, size: int) -> int:
-        """Wait for `size` bytes and return what was really taken, to be given back."""
+        """Wait for `size` bytes. Return how many were really taken: that many must be given back."""
         size = min(size, self._total)
         if not self._line and size <= self._free:
             self._free -= size
@@ -91,7 +95,7 @@ class Budget:
 
 
 class Share:
-    """What one stream holds of a budget; leaving it gives everything back, whatever happened to its items."""
+    """Bytes that one stream holds of a budget. Leaving it gives everything back, whatever happened to its items."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -107,7 +111,7 @@ class Share:
         self._budget.give(held)
 
     async def take(self, size: int) -> int:
-        """As Budget.take."""
+        """Do as `Budget.take` does, and count the bytes for this stream."""
         taken = await self._budget.take(size)
         self._held += taken
         return taken

@@ -1,4 +1,4 @@
-"""What the contracts and their pages fix, said once: services and methods, ports, keys of a call's metadata."""
+"""Facts that the contracts and their pages fix: services and methods, ports, keys of a call's metadata."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def service(name: str) -> ServiceDescriptor:
 def may_be_sent_again(method: MethodDescriptor) -> bool:
     """Tell whether gRPC or a proxy may send a call again by itself.
 
-    The contract says so by `idempotency_level`. A stream of requests is left out: nobody knows how much of one was
-    done, and whoever sends it resumes it with a patience that retries would multiply unseen.
+    The contract says so by `idempotency_level`. Methods that stream requests are left out: nobody knows how much of a
+    stream was done. Whoever sends it resumes it itself, and retries would multiply those of the sender, unseen.
     """
     from google.protobuf.descriptor_pb2 import MethodOptions
 

@@ -54,7 +54,7 @@ class LensmeshError(Exception):
     """Base of all errors that may reach a caller. Its message names the field, the limit and the fix.
 
     `field` is short for one violation with the message as its description. Values in the message belong in `metadata`
-    too. `retry_after_s` says when trying again makes sense; where it is not given, a reason that passes by itself
+    too. `retry_after_s` says when trying again makes sense. Where it is not given, a reason that passes by itself
     (OVERLOADED, DRAINING, NOT_READY, ..._UNAVAILABLE) gets one second, any other None.
     """
 

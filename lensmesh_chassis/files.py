@@ -1,4 +1,4 @@
-"""Regular files of the caller's own disk, read once and within bounds: nothing else is opened, no more is held."""
+"""Reading of regular files on the caller's own disk: each is read once, nothing else is opened, memory is bounded."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _KINDS = (
 
 
 class NotReadableError(OSError):
-    """A path that holds no content to read: a pipe, a device, too large, no answer in time. `str()` says why."""
+    """A path whose content cannot be read: a pipe, a device, a large file, no answer in time. `str()` says why."""
 
 
 class TooLargeError(NotReadableError):
-    """More bytes than asked for: `size`, as far as they were counted."""
+    """A file with more bytes than asked for: `size`, as far as they were counted."""
 
     def __init__(self, size: int, message: str) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class TooLargeError(NotReadableError):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file as it was at one moment."""
+    """A file's content and state at one moment."""
 
     data: bytes
     state: str
@@ -43,12 +43,16 @@ class Content:
 
 
 def state_of(facts: os.stat_result) -> str:
-    """Return what changes whenever the file does: size, and the times of its last change in nanoseconds."""
+    """Return a text that changes whenever the file does: size, and the times of its last change in nanoseconds."""
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
 
 
 def stat_file(path: Path, most_bytes: int) -> os.stat_result:
-    """Look at a file before it is opened. Raises NotReadableError for what is none, or is too large; and OSError."""
+    """Look at a file before it is opened.
+
+    Raises NotReadableError for a path that is no regular file and for one that is too large. Raises OSError as the
+    system does.
+    """
     facts = path.stat()
     _check(facts, most_bytes)
     return facts

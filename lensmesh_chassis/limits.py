@@ -17,7 +17,10 @@ MAX_FILTER_VALUES = 10_000
 
 
 def transport_bytes(max_message_bytes: int) -> int:
-    """What gRPC itself lets pass: a quarter more, so that a message a little too large gets an answer that says so."""
+    """Return the message size that gRPC itself lets pass: a quarter more than `max_message_bytes`.
+
+    So a message that is a little too large gets an answer that says so.
+    """
     return max_message_bytes + max_message_bytes // 4
 
 
@@ -54,9 +57,10 @@ def check_size(size: int, max_bytes: int, field: str = "") -> None:
 
 
 def check_filters(filters: Mapping[str, Any], max_values: int = MAX_FILTER_VALUES) -> None:
-    """Refuse filters, by their fields, that have more than `max_values` values together. A short look, however many.
+    """Refuse filters that have more than `max_values` values together. Takes little time, however many they are.
 
-    Raises InvalidInput with reason FILTER_INVALID. What else may be wrong with a filter is for who translates it.
+    `filters` holds each one under its dotted path in the request. Raises InvalidInput with reason FILTER_INVALID.
+    Whatever else may be wrong with a filter is found by the code that translates it.
     """
     values = parts = 0
     for field, top in filters.items():

@@ -1,4 +1,4 @@
-"""What a service tells of a model, as a message of the contract."""
+"""The contract's message that describes a model of a service."""
 
 from collections.abc import Iterable
 from typing import Final, Protocol
@@ -15,7 +15,7 @@ _KINDS: Final = {
 
 
 class Facts(Protocol):
-    """What does not change while a model is served; `kind` is one of local, demonstration and mock."""
+    """Properties that do not change while a model is served; `kind` is one of local, demonstration and mock."""
 
     @property
     def name(self) -> str: ...
@@ -59,7 +59,7 @@ class Device(Protocol):
 
 
 def write_model_info(facts: Facts, devices: Iterable[Device], canary_age_s: float | None) -> common_pb2.ModelInfo:
-    """The message; without a canary's age where none has passed."""
+    """Build the message; without a canary's age where no canary has passed yet."""
     info = common_pb2.ModelInfo(
         name=facts.name,
         weights_digest=facts.weights_digest,

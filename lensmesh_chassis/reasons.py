@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a call or an item failed; the value is the wire's. Adding one is compatible, renaming one is not."""
+    """Reasons why a call or an item failed, as they are sent. Adding one is compatible, renaming one is not."""
 
     # Images
     IMAGE_MISSING = "IMAGE_MISSING"

@@ -1,4 +1,4 @@
-"""Settings: frozen typed classes, read from prefixed environment variables; a name nobody knows is an error."""
+"""Settings: frozen typed classes, read from prefixed environment variables; an unknown name is an error."""
 
 import difflib
 import os
@@ -28,7 +28,7 @@ _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class ServiceSettings(BaseSettings):
-    """What every service can be told. A subclass sets `SettingsConfigDict(env_prefix="LENSMESH_ENCODER_")` or alike."""
+    """Settings that every service has. A subclass sets `SettingsConfigDict(env_prefix="LENSMESH_ENCODER_")`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True, env_prefix="LENSMESH_")
 
@@ -203,7 +203,7 @@ def load_settings(cls: type[T]) -> T:
 
 
 def describe(cls: type[BaseSettings]) -> list[Setting]:
-    """Every setting of `cls` in the order of its definition, inherited ones first."""
+    """Return every setting of `cls` in the order of its definition, inherited ones first."""
     return [
         Setting(
             env=_env_name(cls, name),
@@ -216,7 +216,7 @@ def describe(cls: type[BaseSettings]) -> list[Setting]:
 
 
 def shown(settings: BaseSettings) -> dict[str, Any]:
-    """The settings as they may be logged: secrets hidden."""
+    """Return the settings as they may be logged: secrets hidden."""
     return settings.model_dump(mode="json")
 
 

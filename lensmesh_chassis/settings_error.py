@@ -1,4 +1,4 @@
-"""The error of settings, apart from what reads them: the command line raises it, and needs no pydantic for it."""
+"""The error of settings, apart from the code that reads them: the command line raises it too, and needs no pydantic."""
 
 
 class SettingsError(SystemExit):

@@ -1,4 +1,4 @@
-"""Where one item's time went, as a message of the contract."""
+"""The contract's message that says where one item's time went."""
 
 from typing import Final, Protocol
 
@@ -13,7 +13,7 @@ _OUTCOMES: Final = {
 
 
 class Timing(Protocol):
-    """What an engine measures of one item, in microseconds; `cache` is one of unasked, miss, hit and coalesced."""
+    """Times that an engine measures of one item, in microseconds. `cache`: unasked, miss, hit or coalesced."""
 
     @property
     def queue_us(self) -> int: ...
@@ -35,7 +35,7 @@ class Timing(Protocol):
 
 
 def write_timings(timing: Timing) -> common_pb2.Timings:
-    """The message."""
+    """Build the message."""
     return common_pb2.Timings(
         queue_us=timing.queue_us,
         preprocess_us=timing.preprocess_us,

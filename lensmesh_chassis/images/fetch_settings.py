@@ -1,4 +1,4 @@
-"""What may be fetched by address, and how a service is told."""
+"""Settings of fetching by address: what may be fetched, and how a service is told."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,13 @@ from lensmesh_chassis.settings import ServiceSettings
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """What may be fetched.
+    """Rules of what may be fetched.
 
-    `schemes` of http and https, none by default; `hosts` empty means every public host, a leading dot means all names
-    below; `private` also allows addresses that are not public, for a network one trusts. `max_bytes` of one image,
-    `call_bytes` of all images of one call, `all_bytes` of all that are held at a time; `parallel` fetches at a time.
-    `timeout_s`: the whole of one fetch, from the name to the last byte, redirects and waiting for room included.
+    `schemes`: of http and https, none by default. `hosts`: empty means every public host; a name with a leading dot
+    means all names below it. `private`: also allow addresses that are not public, for a network one trusts. `max_bytes`
+    of one image, `call_bytes` of all images of one call, `all_bytes` of all that are held at a time. `parallel`: how
+    many fetches run at a time. `timeout_s`: the whole of one fetch, from the name to the last byte, with redirects and
+    waiting for room.
     """
 
     schemes: frozenset[str] = frozenset()
@@ -60,7 +61,7 @@ class FetchSettings(ServiceSettings):
         return value
 
     def fetch_policy(self, max_bytes: int) -> FetchPolicy:
-        """The policy that these settings make; `max_bytes` is the largest image."""
+        """Return the policy that these settings make; `max_bytes` is the largest image."""
         return FetchPolicy(
             _listed(self.uri_schemes),
             _listed(self.uri_hosts),

@@ -37,8 +37,9 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Fetcher:
-    """Fetches images under one policy; safe to share between calls of one event loop. `trust`: instead of the system's
-    certificate authorities.
+    """Fetches images under one policy. Calls of one event loop may share it.
+
+    `trust` replaces the system's certificate authorities.
     """
 
     def __init__(self, policy: FetchPolicy, trust: ssl.SSLContext | None = None) -> None:
@@ -50,28 +51,31 @@ class Fetcher:
 
     @property
     def schemes(self) -> list[str]:
-        """For `Limits.uri_schemes`."""
+        """The allowed schemes, sorted, for `Limits.uri_schemes`."""
         return sorted(self._policy.schemes)
 
     @property
     def held(self) -> int:
-        """Bytes of images that are fetched, or announced, and not done with."""
+        """Bytes of images that are fetched, or announced, and not yet dropped."""
         return self._budget.held
 
     @asynccontextmanager
     async def for_call(self, within_s: float | None = None) -> AsyncIterator[Fetches]:
-        """The images of one call, which count until it is left. `within_s`: less time for each than the policy's."""
+        """Open the account of one call: its images count until the context is left.
+
+        `within_s`: at most so many seconds for each image, where that is less than the policy's.
+        """
         async with self._for(self._policy.call_bytes, within_s) as fetches:
             yield fetches
 
     @asynccontextmanager
     async def for_stream(self) -> AsyncIterator[Fetches]:
-        """The images of one stream, each of which counts until it is dropped."""
+        """Open the account of one stream: each of its images counts until it is dropped."""
         async with self._for(None, None) as fetches:
             yield fetches
 
     async def fetch(self, uri: str, field: str) -> bytes:
-        """One image that is no longer counted once it is returned. As `Fetches.fetch`."""
+        """Fetch one image as `Fetches.fetch` does. It no longer counts once it is returned."""
         async with self.for_call() as fetches:
             return await fetches.fetch(uri, field)
 
@@ -89,7 +93,7 @@ class Fetcher:
             fetches.drop(fetches.bytes)
 
     async def send(self, request: httpx2.Request) -> httpx2.Response:
-        """One request on a connection of its own."""
+        """Send one request on a connection of its own."""
         import httpx2
 
         if self._transport is None:
@@ -104,7 +108,7 @@ class Fetcher:
 
 
 class Fetches:
-    """What one call or stream fetches: counted before it is read, and until it is dropped."""
+    """Images that one call or stream fetches. Each is counted before it is read, and until it is dropped."""
 
     def __init__(
         self,
@@ -122,14 +126,14 @@ class Fetches:
         """Held now."""
 
     def drop(self, size: int) -> None:
-        """So many bytes are done with."""
+        """Give back `size` bytes: the image they belong to is done with."""
         size = min(size, self.bytes)
         self.bytes -= size
         if size:
             self._budget.give(size)
 
     async def fetch(self, uri: str, field: str) -> bytes:
-        """The body behind `uri`, at most `max_bytes`; `field` is the address's dotted path in the request.
+        """Return the body behind `uri`, at most `max_bytes`; `field` is the address's dotted path in the request.
 
         Raises InvalidInput (URI_NOT_ALLOWED: scheme, host or address; URI_FAILED: an answer that is no image's;
         IMAGE_TOO_LARGE; MESSAGE_TOO_LARGE: all images of the call) and Unavailable (URI_UNREACHABLE: time-out,
@@ -163,7 +167,7 @@ class Fetches:
             raise
 
     async def take(self, size: int, field: str) -> None:
-        """Count so many bytes more, when there is room. Raises InvalidInput where the call has too many."""
+        """Count `size` bytes more, when there is room. Raises InvalidInput where the call has too many."""
         if self._limit is not None and self.bytes + size > self._limit:
             raise InvalidInput(
                 Reason.MESSAGE_TOO_LARGE,
@@ -196,7 +200,10 @@ class Fetches:
         raise _failed(field, f"it redirects more than {MAX_REDIRECTS} times: use the final address")
 
     async def _judge(self, url: httpx2.URL, field: str) -> str:
-        """The one address to connect to. Every address of the name has to pass: a name with one bad one is no good."""
+        """Return the one address to connect to. Raises InvalidInput where the URL is not allowed.
+
+        Every address of the name has to be allowed: a name with one bad address is refused.
+        """
         policy = self._policy
         if url.scheme not in policy.schemes:
             raise _not_allowed(
@@ -221,7 +228,7 @@ class Fetches:
         return addresses[0]
 
     async def _get(self, url: httpx2.URL, address: str, field: str, body: _Body) -> bytes | str:
-        """One hop: the body, or where a redirect points."""
+        """Send one request. Return the body, or the address that it redirects to."""
         import httpx2
 
         request = httpx2.Request(
@@ -258,7 +265,7 @@ class Fetches:
 
 
 class _Body:
-    """The bytes of one answer, counted before they are here."""
+    """Bytes of one answer, counted before they arrive."""
 
     def __init__(self, fetches: Fetches, field: str) -> None:
         self._fetches, self._field = fetches, field

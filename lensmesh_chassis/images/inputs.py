@@ -1,4 +1,4 @@
-"""What the services read alike out of their requests: images, priorities and policies."""
+"""Readers of request fields that several services share: images, priorities and policies."""
 
 from typing import Protocol
 
@@ -8,17 +8,17 @@ from lensmesh_chassis.reasons import Reason
 
 
 class Fetching(Protocol):
-    """Whatever fetches images by address: a `Fetcher`, or what it does for one call or stream."""
+    """Whatever fetches images by address: a `Fetcher`, or its account of one call or stream (`Fetches`)."""
 
     async def fetch(self, uri: str, field: str, /) -> bytes:
-        """As `Fetches.fetch`."""
+        """Do as `Fetches.fetch` does."""
 
 
 async def image_content(image: common_pb2.Image, field: str, fetcher: Fetching) -> bytes:
-    """The encoded bytes of an image, fetched if it is given by address; `field` is its dotted path ("images[3]").
+    """Return the encoded bytes of an image, fetched if it is given by address.
 
-    Raises InvalidInput with reason IMAGE_MISSING where neither source is set, and what `Fetcher.fetch` raises.
-    Whether the bytes are an image, the decoder says.
+    `field` is the image's dotted path in the request ("images[3]"). Raises InvalidInput with reason IMAGE_MISSING where
+    neither source is set, and what `Fetcher.fetch` raises. Whether the bytes are an image, only the decoder checks.
     """
     match image.WhichOneof("source"):
         case "content":
@@ -32,7 +32,7 @@ async def image_content(image: common_pb2.Image, field: str, fetcher: Fetching) 
 
 
 def wants_bulk(priority: common_pb2.Priority.ValueType, *, streamed: bool, field: str = "options.priority") -> bool:
-    """Whether items go to the bulk lane; unspecified means so where requests are streamed.
+    """Tell whether items go to the bulk lane. An unspecified priority means so where requests are streamed.
 
     Raises InvalidInput with reason OPTION_INVALID for a number that the contract does not know.
     """

@@ -1,4 +1,4 @@
-"""Which IP addresses belong to the public internet, seen through every way of writing IPv4 in IPv6."""
+"""Test of IP addresses: which belong to the public internet, seen through every way of writing IPv4 in IPv6."""
 
 import ipaddress
 
@@ -13,10 +13,10 @@ _NOT_PUBLIC = (ipaddress.ip_network("3fff::/20"), ipaddress.ip_network("192.88.9
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether an address is reachable for all of the internet, and so no door that only this machine finds open.
+    """Tell whether an address can be reached from all of the internet: then it opens no door to this machine alone.
 
-    An IPv6 address that carries an IPv4 one (mapped, 6to4, Teredo, NAT64) is judged by what it carries, and every other
-    one outside of 2000::/3 is not public: IPv4-compatible, IPv4-translated (SIIT), site-local, unique and link-local.
+    An IPv6 address that carries an IPv4 one (mapped, 6to4, Teredo, NAT64) is judged by what it carries. Every other one
+    outside of 2000::/3 is not public: IPv4-compatible, IPv4-translated (SIIT), site-local, unique and link-local.
     """
     if address.is_multicast or any(address in network for network in _NOT_PUBLIC if network.version == address.version):
         return False

@@ -1,10 +1,10 @@
-"""What all calls of one server may hold together: messages that arrive, that are worked on, and that are not taken.
+"""Bounds for the messages of one server: those that arrive, are worked on, or are not yet taken by callers.
 
-How large a message is, gRPC tells only when all of it is here, and it takes in what was asked for. So asking is what
-is bounded. A read has a moment to itself, in which nearly every message comes; a few reads have theirs at the same
-time. One that lasts is counted with all that it may still bring, and where that is too much for all of them, the oldest
-is given up, or else this one. A message that is here waits until there is room to work on it. Before it is asked for, a
-call costs its flow-control window and no more. Answers: answers_out.py.
+gRPC tells how large a message is only when all of it is here, and it takes in whatever was asked for. So asking is
+bounded. Each read gets a short time to itself, in which nearly every message arrives; a few reads have theirs at the
+same time. A read that lasts longer is counted with all the bytes that it may still bring. Where such reads may bring
+too much together, the oldest is given up, or else the new one. A message that is here waits until there is room to work
+on it. Before its message is asked for, a call costs its flow-control window and no more. For answers see unread.py.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _TRIM_EVERY_S = 1.0
 
 
 class _Transfer:
-    """One message on its way in: `bytes` is what it may still bring once it has lasted."""
+    """One message on its way in. `bytes`: what it may still bring, counted once the read has lasted."""
 
     def __init__(self, size: int) -> None:
         self.task, self.begun = asyncio.current_task(), asyncio.get_running_loop().time()
@@ -51,14 +51,14 @@ class _Transfer:
 
 
 class MessageBudget:
-    """The bytes of one server's messages. To be used on the event loop.
+    """Budget for the bytes of one server's messages. To be used on the event loop.
 
     `total_bytes`: messages that are worked on, of all calls. `message_bytes`: the largest message. `lasting_bytes`:
     what reads that last may bring, together. `answer_bytes`: memory of answers that callers have not taken yet.
     `memory_bytes`: what the process may use, 0 for any; `resident` tells what it uses, and `trim` gives back what is
-    free. `patience_s`: a call whose message is not here by then, or whose answer has no room, is refused. `slow_s`: how
-    long a read or write has to last to be given up for others while memory is short; `unread_s`: a write, for others
-    that wait.
+    free. `patience_s`: a call is refused if its message has not arrived by then, or its answer has no room. `slow_s`:
+    how long a read or write has to last before it is given up for others while memory is short. `unread_s`: the same of
+    a write that others wait for.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class MessageBudget:
     async def receive(
         self, method: str, read: Callable[[], Awaitable[T]], *, largest: int | None = None, patient: bool = False
     ) -> T:
-        """What `read` reads, once it may begin.
+        """Return what `read` reads. The read begins when there is room for it.
 
-        `largest`: bytes of the largest message that came on this stream so far, None before the first. `patient`: waits
+        `largest`: bytes of the largest message that came on this stream so far, None before the first. `patient`: wait
         as long as it takes, for callers that hold nothing meanwhile. Raises Overloaded (OVERLOADED).
         """
         if self._lines[method] or not self._may_begin(method):
@@ -133,7 +133,7 @@ class MessageBudget:
 
     @contextmanager
     def account(self, method: str) -> Iterator["CallAccount"]:
-        """What one call works on; leaving it gives all of that back."""
+        """Open the account of one call's messages. Leaving it gives back all that it took."""
         account = CallAccount(self, method)
         try:
             yield account
@@ -141,7 +141,7 @@ class MessageBudget:
             account.drop()
 
     async def enter(self, method: str, size: int, *, patient: bool) -> int:
-        """Wait for room to work on a message of `size` bytes; returns what is to be given back to `work`."""
+        """Wait for room to work on a message of `size` bytes. Return how many bytes must be given back to `work`."""
         if size < SMALL_BYTES:
             return 0
         with self._queueing(method, size):
@@ -199,7 +199,11 @@ class MessageBudget:
             self._let_on()
 
     def _may_begin(self, method: str) -> bool:
-        """Large calls of one method do not stop the others: each has room as long as nothing of its own waits."""
+        """Tell whether a call of `method` may read now.
+
+        Large calls of one method do not stop those of another: each method has room as long as none of its own calls
+        waits.
+        """
         return self._quick < _QUICK and (self._queued < self._message or not self._queued_by[method])
 
     async def _turn(self, method: str, *, patient: bool) -> None:
@@ -215,7 +219,7 @@ class MessageBudget:
         self._let_on()
 
     def _let_on(self) -> None:
-        """Wake the first in line of each method in turn, as far as there is room."""
+        """Wake the call that waits longest of each method in turn, as far as there is room."""
         woken = True
         while woken:
             woken = False
@@ -228,7 +232,7 @@ class MessageBudget:
                     woken = True
 
     def _make_room(self, late: _Transfer) -> None:
-        """Count a read that lasts; where all of them may bring too much, the oldest are given up, or else this one."""
+        """Count a read that lasts. Where all of these may bring too much, give up the oldest, or else this one."""
         self._slow[late] = None
         before = asyncio.get_running_loop().time() - self._slow_s
         for one in list(self._slow):
@@ -307,7 +311,7 @@ class MessageBudget:
 
 
 class CallAccount:
-    """The message that one call works on."""
+    """The message that one call works on, and its room in the budget."""
 
     def __init__(self, budget: MessageBudget, method: str) -> None:
         self._budget, self._method, self._taken = budget, method, 0
@@ -317,7 +321,7 @@ class CallAccount:
         self._taken = await self._budget.enter(self._method, size, patient=patient)
 
     def drop(self) -> None:
-        """The message is done with."""
+        """Give back the room of the message: it is done with."""
         taken, self._taken = self._taken, 0
         if taken:
             self._budget.work.give(taken)

@@ -1,4 +1,4 @@
-"""How messages of calls come in and go out: one at a time, when there is room, whatever the shape of the call."""
+"""Interceptors that all messages pass on their way in and out: one at a time, when there is room, in any call."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,26 +21,26 @@ _log = logging.getLogger(__name__)
 
 
 class UnreadRequest:
-    """The one request of a call, still on the wire: what interceptors see of it until it is let in."""
+    """The one request of a call while it is not read: interceptors see this until the call is admitted."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
 
     async def read(self) -> Any:
-        """The message, or grpc.aio.EOF where the caller sends none."""
+        """Read and return the message, or grpc.aio.EOF where the caller sends none."""
         return await self._context.read()
 
 
 class MessagesOut(grpc.aio.ServerInterceptor):
-    """Makes every call a stream to gRPC, which changes nothing on the wire. To be the first in the list.
+    """Interceptor that makes every call a stream to gRPC, which is the same on the wire. To be the first in the list.
 
-    gRPC reads the request of a unary call before it runs any handler; of a stream the handler reads. So a call can be
-    refused without its message, and be told why.
+    gRPC reads the request of a unary call before it runs any handler; the requests of a stream are read by the handler.
+    So a call can be refused without its message, and be told why.
 
-    Answers are sent by context.write(), so that a cancelled call unwinds its generators at once, in its own task. Left
-    to itself gRPC drops a generator that waits at a `yield` for the garbage collector, which closes it later and in
-    another task: work goes on for a client that left, its span cannot end in its own context, and what then asks the
-    context for its peer crashes the process, since the call under it is gone.
+    Answers are sent by context.write(), so that a cancelled call unwinds its generators at once, in its own task.
+    Otherwise gRPC drops a generator that waits at a `yield` and leaves it to the garbage collector, which closes it
+    later and in another task. Then work goes on for a client that left, and its span cannot end in its own context. And
+    whatever then asks the context for its peer crashes the process, since the call under it is gone.
     """
 
     def __init__(self, budget: MessageBudget) -> None:
@@ -53,7 +53,10 @@ class MessagesOut(grpc.aio.ServerInterceptor):
         method, budget, serialize = handler_call_details.method, self._budget, handler.response_serializer
 
         def packed(response: Any) -> Any:
-            """Answers that a handler writes by itself come as messages, all others as bytes whose size is known."""
+            """Return the response as bytes.
+
+            A handler that writes its answers itself passes messages, any other one bytes.
+            """
             return response if isinstance(response, bytes) or serialize is None else serialize(response)
 
         def received(requests: Any, context: Any) -> Any:
@@ -105,10 +108,11 @@ class MessagesOut(grpc.aio.ServerInterceptor):
 
 
 class MessagesIn(Interceptor):
-    """Reads requests as the budget allows, and counts each until it is done with. To be inside of what lets calls in.
+    """Interceptor that reads requests as the budget allows, and counts each until it is done with.
 
-    The request of a unary call is done with when the call ends; one of a stream, when the next one is asked for: what
-    was taken out of it by then, the service counts.
+    To be inside of the interceptor that admits calls. The request of a unary call is done with when the call ends. A
+    request of a stream is done with when the next one is asked for: whatever the service has kept of it by then, the
+    service counts.
     """
 
     def __init__(self, budget: MessageBudget) -> None:
@@ -146,7 +150,7 @@ class MessagesIn(Interceptor):
         return rebuilt(handler, answer, request_deserializer=deserialize)
 
     async def _read(self, rpc: Rpc, requests: Any, context: Any, account: CallAccount) -> Any:
-        """The request of a unary call, or those of a stream as they come."""
+        """Return the request of a unary call, or an iterator over those of a stream as they arrive."""
         if rpc.request_streaming:
             return self._each(rpc, requests, account)
         try:

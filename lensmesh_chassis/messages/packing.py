@@ -1,7 +1,7 @@
-"""Bytes out of messages: a large one in pieces, between which the event loop turns to others.
+"""Serialization of messages: a large one in pieces, and between the pieces the event loop turns to other work.
 
-protobuf serializes with Python's lock held, so that a thread would not help: 30 MiB of small values take it a third of
-a second. A message is the concatenation of its fields: so says protobuf's encoding.
+protobuf serializes with Python's lock held, so a thread would not help: 30 MiB of small values take it a third of a
+second. It can be done in pieces because protobuf encodes a message as the concatenation of its fields.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class Slices:
-    """Turns of the event loop within long work: all others have theirs every few milliseconds."""
+    """Pauses within long work on the event loop: everybody else has a turn every few milliseconds."""
 
     def __init__(self) -> None:
         self._until = time.perf_counter() + _SLICE_S
 
     @property
     def over(self) -> bool:
-        """Whether it is the others' turn."""
+        """Whether this slice is used up, so that others should run."""
         return time.perf_counter() > self._until
 
     async def rest(self) -> None:
@@ -66,7 +66,7 @@ async def copy_all(messages: Iterable[Message], into: Any) -> None:
 
 @dataclass(frozen=True)
 class _Part:
-    """A field of messages that may hold many: they are serialized one by one."""
+    """A field that may hold many messages: they are serialized one by one."""
 
     name: str
     tag: bytes
@@ -81,9 +81,9 @@ class _Part:
 
 @functools.cache
 def _parts(kind: Descriptor, *, single: bool = True) -> tuple[_Part, ...]:
-    """The fields of a kind of messages that may hold many; `single`: it is not itself one of many.
+    """Return the fields of a message type that may hold many messages. `single`: the message is not itself one of many.
 
-    Neither maps nor messages that are not ours: JSON is built of parts that are too small.
+    Maps are left out, and messages that are not ours: JSON consists of parts that are too small.
     """
     found = []
     for field in kind.fields:
@@ -101,7 +101,7 @@ def _parts(kind: Descriptor, *, single: bool = True) -> tuple[_Part, ...]:
 
 
 def _count(message: Message, parts: Sequence[_Part]) -> int:
-    """How many messages its parts hold."""
+    """Return how many messages the parts of a message hold."""
     total = 0
     for part in parts:
         values = part.values(message)
@@ -112,7 +112,7 @@ def _count(message: Message, parts: Sequence[_Part]) -> int:
 
 
 def _pack(message: Message, packed: list[bytes], parts: Sequence[_Part] | None = None) -> Generator[None, None, int]:
-    """Append what a message is serialized to, with a pause after each piece; returns how many bytes that are."""
+    """Append the serialized form of a message, with a pause after each piece. Return how many bytes that are."""
     size = since = 0
     chosen = {part.name: part for part in (_parts(message.DESCRIPTOR) if parts is None else parts)}
     rest = type(message)()
@@ -151,7 +151,7 @@ def _copy(field: FieldDescriptor, value: Any, message: Message) -> None:
 
 
 def _unknown(message: Message) -> bytes:
-    """What a caller with newer contracts sent, as it came."""
+    """Return the fields that a caller with newer contracts sent, unchanged."""
     fields: Any = UnknownFieldSet(message)
     return b"".join(_encoded(field) for field in fields)
 

@@ -1,4 +1,4 @@
-"""Messages out of bytes: a large one piece by piece in a thread, so that no parse holds the event loop for long."""
+"""Parsing of messages: a large one piece by piece in a thread, so that no parse holds the event loop for long."""
 
 import asyncio
 from typing import Any
@@ -33,7 +33,7 @@ async def parse_message(cls: Any, data: bytes) -> Any:
 
 
 def malformed(message: str, cause: str) -> InvalidInput:
-    """Say that bytes are no such message, with what protobuf says of them."""
+    """Build the error for bytes that are no such message, with what protobuf says of them."""
     why = next(
         (text for word, text in _CAUSES.items() if word in cause),
         "they break off or are of another message: generate the stubs from protos/ again",
@@ -44,7 +44,7 @@ def malformed(message: str, cause: str) -> InvalidInput:
 def parse_in_pieces(cls: Any, data: bytes) -> Any:
     """Parse as `cls.FromString` does, in steps of about PIECE_BYTES between which other threads run.
 
-    Merging pieces of a message is the same as parsing all of it: so says protobuf's encoding.
+    Merging the pieces of a message gives the same as parsing all of it: protobuf's encoding promises that.
     """
     message = cls()
     _merge(message, memoryview(data))
@@ -89,7 +89,7 @@ def _merge(message: Message, data: memoryview) -> None:
 
 
 def _is_message(field: Any) -> bool:
-    """Tell whether a field holds messages that can be reached to merge more into them; entries of a map cannot."""
+    """Tell whether a field holds messages into which more can be merged; entries of a map cannot be reached."""
     return field is not None and field.message_type is not None and not field.message_type.GetOptions().map_entry
 
 

@@ -1,6 +1,6 @@
-"""Ends the connection of one peer: gRPC for Python cannot end a call while a message is being written to it.
+"""Closing of one peer's connection: gRPC for Python cannot end a call while a message is being written to it.
 
-Such a write is over when the peer has taken the message, when the call's deadline has passed, or with the connection.
+Such a write ends when the peer has taken the message, when the call's deadline has passed, or with the connection.
 """
 
 import ipaddress
@@ -18,8 +18,8 @@ Address = tuple[str, int]
 def end_connection(peer: str) -> bool:
     """End the connection of this process whose other end is `peer`, as gRPC writes it ("ipv4:192.0.2.1:50000").
 
-    gRPC is told by the system, as if the peer had closed it, and ends the calls on it. Returns whether there was one:
-    the other end of a Unix socket has no name to be found by.
+    The system tells gRPC that the connection is over, as if the peer had closed it, and gRPC ends the calls on it.
+    Return whether there was one: the other end of a Unix socket has no name to be found by.
     """
     wanted = _address(peer)
     if wanted is None:
@@ -42,7 +42,7 @@ def _address(peer: str) -> Address | None:
 
 
 def _plain(host: str, port: int) -> Address:
-    """The address in one form: a socket for both versions of IP says ::ffff:192.0.2.1."""
+    """Return the address in one form: a socket for both versions of IP says ::ffff:192.0.2.1 for 192.0.2.1."""
     found = ipaddress.ip_address(host.partition("%")[0])
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return str(mapped or found), port

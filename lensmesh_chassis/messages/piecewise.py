@@ -1,4 +1,4 @@
-"""Calls to other services whose messages hold the event loop for a few milliseconds at most, however large they are."""
+"""A channel for large messages: sending and receiving them holds the event loop for a few milliseconds at most."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = get_logger(__name__)
 class PiecewiseChannel:
     """A channel for stubs: requests of unary calls are serialized, and large answers parsed, in pieces.
 
-    A call of such a stub gives its answer and nothing else: neither metadata nor a way to cancel but by its task. What
-    is not unary is the channel's own.
+    A call of such a stub gives its answer and nothing else: no metadata, and no way to cancel it but by its task.
+    Streams pass through the channel unchanged.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -30,7 +30,7 @@ class PiecewiseChannel:
     def unary_unary(
         self, method: str, request_serializer: Any, response_deserializer: Any, _registered_method: bool = False
     ) -> _Unary:
-        """As grpc.aio.Channel.unary_unary, for generated stubs: the deserializer is a message's FromString."""
+        """Do as grpc.aio.Channel.unary_unary does, for generated stubs: the deserializer is a message's FromString."""
         del request_serializer
         call = self._channel.unary_unary(method, _registered_method=_registered_method)
         return _Unary(method, call, response_deserializer.__self__)
@@ -48,7 +48,10 @@ class _Unary:
         self._answer = answer
 
     async def __call__(self, request: Message, *, timeout: float | None = None) -> Message | None:  # noqa: ASYNC109
-        """The answer; None, as gRPC gives, for bytes that are none. Raises AioRpcError. `timeout` in seconds."""
+        """Return the answer, or None, as gRPC does, where the bytes are no such message. `timeout` in seconds.
+
+        Raises AioRpcError.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         data = await pack_message(request)

@@ -1,4 +1,4 @@
-"""Metadata as google.protobuf.Struct: how deep it nests, and which numbers survive being sent as doubles."""
+"""Checks of metadata as google.protobuf.Struct: how deep it nests, and which numbers survive being sent as doubles."""
 
 import math
 
@@ -22,7 +22,7 @@ def is_inexact(number: float) -> bool:
 
 
 def check_struct(struct: struct_pb2.Struct, field: str, max_depth: int = DEFAULT_MAX_DEPTH) -> None:
-    """Check metadata before it is stored, and write its negative zeros as zeros, as they come back from every store.
+    """Check metadata before it is stored, and turn its negative zeros into zeros: every store returns them so.
 
     Raises:
         InvalidInput: METADATA_TOO_DEEP, more than `max_depth` levels of lists and objects; METADATA_INVALID, an integer
@@ -48,7 +48,7 @@ def check_struct(struct: struct_pb2.Struct, field: str, max_depth: int = DEFAULT
 
 
 def too_deep(field: str, max_depth: int) -> InvalidInput:
-    """Say that metadata nests too deeply."""
+    """Build the error for metadata that nests too deeply."""
     return InvalidInput(
         Reason.METADATA_TOO_DEEP,
         f"{field} nests lists and objects more than {max_depth} deep: keep it flatter, or send the inner part"

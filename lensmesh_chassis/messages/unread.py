@@ -1,8 +1,9 @@
-"""Answers on their way out: how many bytes of them there may be, and what ends those that nobody reads.
+"""Bounds for answers on their way out: how many bytes they may take, and when one that nobody reads is ended.
 
 gRPC holds an answer until its caller has room for it. A write that has begun cannot be taken back, and it counts until
-it is over, whatever becomes of the call. So an answer waits for room before it is written, or before it is made where
-its method tells how large it may become (`take_answer_room`). Who does not read while others wait loses the connection.
+it is over, whatever becomes of the call. So an answer waits for room before it is written. Where its method tells how
+large it may become (`take_answer_room`), it waits before it is made. A caller that does not read while others wait
+loses the connection.
 """
 
 import asyncio
@@ -26,16 +27,16 @@ UNREAD_S = 15.0
 
 
 class NoRoomError(Exception):
-    """An answer that cannot be written or made: others are not read."""
+    """An answer that cannot be written or made, because others are not read."""
 
 
 _taking: ContextVar[Callable[[int], Awaitable[None]] | None] = ContextVar("answer_room", default=None)
 
 
 async def take_answer_room(items: int) -> None:
-    """Wait until this call may make an answer of so many items: before it reads them. A second time changes nothing.
+    """Wait until this call may make an answer of `items` items. To be called before it reads them.
 
-    Raises Overloaded (OVERLOADED) where there is no room in time.
+    A second time changes nothing. Raises Overloaded (OVERLOADED) where there is no room in time.
     """
     take = _taking.get()
     if take is not None:
@@ -43,7 +44,7 @@ async def take_answer_room(items: int) -> None:
 
 
 def use_answer_room(take: Callable[[int], Awaitable[None]]) -> None:
-    """Let take_answer_room() of this call be `take`."""
+    """Set the function that take_answer_room() calls within this call."""
     _taking.set(take)
 
 
@@ -56,7 +57,7 @@ class _Write:
 
 
 class AnswerRoom:
-    """The room that one answer has taken; empty before."""
+    """The room that one answer has taken; at first none."""
 
     def __init__(self) -> None:
         self._room: Budget | None = None
@@ -67,17 +68,17 @@ class AnswerRoom:
 
     @property
     def bytes(self) -> int:
-        """What it has; 0 where it is empty."""
+        """The bytes that are taken; 0 where there are none."""
         return self._bytes
 
     def shrink(self, size: int) -> None:
-        """Give back what is beyond `size` bytes."""
+        """Give back all but `size` bytes."""
         if self._room is not None and self._bytes > size:
             self._room.give(self._bytes - size)
             self._bytes = size
 
     def handed_on(self) -> "AnswerRoom":
-        """The room in a place of its own; this one is empty from now on."""
+        """Return the room as an object of its own; this one is empty from now on."""
         other = AnswerRoom()
         other._room, other._bytes, self._room, self._bytes = self._room, self._bytes, None, 0
         return other
@@ -89,10 +90,10 @@ class AnswerRoom:
 
 
 class AnswersOut:
-    """The answers of one server, large ones only. To be used on the event loop.
+    """Room for the answers of one server, large ones only. To be used on the event loop.
 
-    `total_bytes`: memory of those that are written or made. As many may wait to be written, for `patience_s` seconds.
-    `unread_s`: how long a write lasts at least before it is ended for others.
+    `total_bytes`: memory of answers that are being written or made. As many bytes again may wait to be written, for
+    `patience_s` seconds. `unread_s`: how long a write lasts at least before it is ended for others.
     """
 
     def __init__(self, total_bytes: int, *, patience_s: float, unread_s: float = UNREAD_S) -> None:
@@ -105,7 +106,7 @@ class AnswersOut:
 
     @property
     def held(self) -> int:
-        """Bytes of answers that are here, once for all copies."""
+        """Bytes of answers that are here; copies are counted once."""
         return self._waiting_bytes + sum(one.bytes for one in self._writes)
 
     @property
@@ -180,7 +181,10 @@ class AnswersOut:
 
 
 async def written(write: Awaitable[None]) -> None:
-    """Wait for a write of gRPC. One that fails because the call has ended is the call's cancellation, and no fault."""
+    """Wait for a write of gRPC.
+
+    Where it fails because the call has ended, raise the call's cancellation: it is no fault.
+    """
     try:
         await write
     except grpc.aio.InternalError:

@@ -1,1 +1,1 @@
-"""One service process: its life, its listeners, its health, its share of the machine, and how it ends."""
+"""The service process: its life, its listeners, its health, its share of the machine, and how it ends."""

@@ -1,4 +1,4 @@
-"""Where a server listens: "host:port", "[v6]:port" or "unix:/path", and what to say when it cannot."""
+"""Listening addresses: "host:port", "[v6]:port" or "unix:/path", and what to say when a server cannot listen."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ class ListenAddress:
 
 
 def parse_address(text: str) -> ListenAddress:
-    """Read one address. Raises ValueError that says what is expected."""
+    """Read one address. Raises ValueError whose text says what is expected."""
     text = text.strip()
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
@@ -62,7 +62,7 @@ def parse_addresses(text: str) -> tuple[ListenAddress, ...]:
 
 
 def clear_stale_socket(address: ListenAddress) -> None:
-    """Remove a socket file that nobody listens on any more: gRPC itself would take it away from a living server too.
+    """Remove a socket file that nobody listens on any more. gRPC itself would take it away from a living server too.
 
     Raises Unavailable where somebody listens, or where the file is no socket.
     """
@@ -89,7 +89,7 @@ def clear_stale_socket(address: ListenAddress) -> None:
 
 
 def explain_bind_failure(address: ListenAddress, setting: str) -> Unavailable:
-    """Find out why gRPC could not listen on `address`; it does not tell itself. `setting` names what to change."""
+    """Find out why gRPC could not listen on `address`: gRPC does not say. `setting` names what to change."""
     if address.path:
         return _cannot_listen(address, f"check that {Path(address.path).parent} can be written, or change {setting}")
     try:
@@ -110,7 +110,7 @@ def try_to_listen(address: ListenAddress) -> None:
 
 
 def why_not_bound(error: OSError, setting: str) -> str:
-    """What an operating system's refusal to listen means, and what to do. `setting` names what to change."""
+    """Explain why an operating system refused to listen, and what to do. `setting` names what to change."""
     if isinstance(error, socket.gaierror):
         return f"the host name is unknown: change {setting}"
     return {

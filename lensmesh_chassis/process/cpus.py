@@ -1,7 +1,7 @@
 """The CPUs that this process may use: a container's share, not the machine's.
 
 Three things limit it, and the least of them counts: the machine's CPUs, the affinity of the process, and the CPU quota
-of its control group. A quota is time: with 2 CPUs' worth of it on a machine of 64, 64 threads would use it up at the
+of its control group. A quota is time. Take a quota of 2 CPUs on a machine of 64: 64 threads would use it up at the
 beginning of each period and then all stand still.
 """
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @functools.cache
 def cpu_count(root: Path = _ROOT) -> int:
-    """CPUs that this process may use, at least 1; a quota of 2.5 is 2. Say once in the log what was found."""
+    """Return the number of CPUs that this process may use, at least 1; a quota of 2.5 is 2. Log once what was found."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(root)
     count = allowed if quota is None else max(1, min(allowed, math.floor(quota)))
@@ -31,7 +31,7 @@ def cpu_count(root: Path = _ROOT) -> int:
 
 
 def cpu_quota(root: Path = _ROOT) -> float | None:
-    """Return the CPUs' worth of time that the process' control groups leave it, or None without a limit.
+    """Return how many CPUs' time the process' control groups leave it, or None without a limit.
 
     A group can have no more than any group around it. `root` holds `proc/self` and `sys/fs/cgroup`.
     """
@@ -40,7 +40,7 @@ def cpu_quota(root: Path = _ROOT) -> float | None:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the process' control groups, from the innermost to the outermost that can be seen."""
+    """Yield the folders of the process' control groups, from the innermost to the outermost that can be seen."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -51,7 +51,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _mounts(root: Path, *, v1: bool) -> Iterator[Path]:
-    """Where the hierarchy with the CPU controller lies; in a mixed set-up version 2 has a folder of its own."""
+    """Yield the folders where the hierarchy with the CPU controller lies; in a mixed set-up version 2 has its own."""
     base = root / "sys/fs/cgroup"
     names = ("cpu,cpuacct", "cpuacct,cpu", "cpu") if v1 else ("", "unified")
     seen: set[Path] = set()
@@ -71,7 +71,10 @@ def _chain(mount: Path, path: str) -> Iterator[Path]:
 
 
 def _quota_of(folder: Path) -> float | None:
-    """CPUs' worth of time of one group: version 2's "MICROSECONDS|max PERIOD", version 1's two files."""
+    """Return how many CPUs' time one group has.
+
+    Version 2 has one file for it, "MICROSECONDS|max PERIOD"; version 1 has two.
+    """
     words = _text(folder / "cpu.max").split()
     if not words:
         words = [_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]

@@ -1,4 +1,4 @@
-"""The end of a process that cannot go on: what was logged and traced is sent, and nothing else is waited for."""
+"""The end of a process that cannot go on: logs and spans are sent, and nothing else is waited for."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ _FLUSH_SECONDS = 1.5
 
 
 def give_up(provider: Any | None) -> None:
-    """End this process now, from any thread, with exit code 70. Spans, reports and logs get a moment to leave.
+    """End this process now, from any thread, with exit code 70. Spans, reports and logs get a moment to be sent.
 
     Threads are not joined and nothing is closed: whoever calls this has found that something does not end.
     """

@@ -1,4 +1,4 @@
-"""Keeps gRPC's core from writing lines of its own between the JSON logs of a service, errors excepted.
+"""Import that keeps the lines of gRPC's core out of a service's JSON logs, errors excepted.
 
 Import it before anything that imports gRPC, which reads the variable at that moment:
 https://github.com/grpc/grpc/blob/master/doc/environment_variables.md. A GRPC_VERBOSITY that is set already is kept.

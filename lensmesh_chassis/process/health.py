@@ -1,4 +1,4 @@
-"""Health, true from the first millisecond: one state, served by any number of servers."""
+"""Health of a process, right from its first millisecond: one state, which any number of servers can show."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -23,11 +23,11 @@ _UNKNOWN: int = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health:
-    """Which services can do their work now, and why not. To be used on the event loop.
+    """State of the services: which can do their work now, and why others cannot. To be used on the event loop.
 
-    Services are known by their full names ("lensmesh.encoder.v1.EncoderService"). "" is all of them together: it is
-    SERVING while every one is. A service starts as not serving; once the process drains, nothing serves again. `LIVE`
-    is none of them.
+    Services are known by their full names ("lensmesh.encoder.v1.EncoderService"). "" means all of them together: it is
+    SERVING while every one is. A service starts as not serving. Once the process drains, nothing serves again. `LIVE`
+    is none of them: it says only that the process answers.
     """
 
     def __init__(self) -> None:
@@ -40,36 +40,36 @@ class Health:
         self._changed = asyncio.Event()
 
     def add(self, services: Iterable[str]) -> None:
-        """Make services known, as starting where nothing was said about them yet."""
+        """Add services. Each is starting, unless something was said about it before."""
         for service in services:
             self._reasons.setdefault(service, STARTING)
         self._tell()
 
     def started(self) -> None:
-        """Everything that still waits for the start to end serves now."""
+        """Set each service to serving that still waits for the start to end."""
         for service, reason in self._reasons.items():
             if reason == STARTING:
                 self.serving(service)
 
     def serving(self, service: str) -> None:
-        """The service ("": each one) can do its work."""
+        """Say that the service ("": each one) can do its work."""
         self._set(service, "")
 
     def not_serving(self, service: str, reason: str) -> None:
-        """The service ("": each one) cannot do its work; `reason` is shown to operators and must not be empty."""
+        """Say that the service ("": each one) cannot do its work. `reason` is for operators and must not be empty."""
         if not reason:
             raise ValueError("say why the service does not serve")
         self._set(service, reason)
 
     def tell(self, service: str, trouble: str) -> None:
-        """The service cannot do its work for this reason, or it can, where that is empty."""
+        """Say that the service cannot do its work because of `trouble`, or that it can, where `trouble` is empty."""
         if trouble:
             self.not_serving(service, trouble)
         else:
             self.serving(service)
 
     def tell_part(self, name: str, trouble: str) -> None:
-        """The part of that name of the services' work fails for this reason, or works, where that is empty.
+        """Say that the part `name` of the services' work fails because of `trouble`, or works, where that is empty.
 
         A part has a name of its own in grpc.health ("writes") and does not change what the services' names answer.
         """
@@ -78,7 +78,7 @@ class Health:
             self._tell()
 
     def drain(self) -> None:
-        """The process goes away: nothing serves from now on, whatever is said later."""
+        """Say that the process goes away: nothing serves from now on, whatever is said later."""
         self._set("", DRAINING)
         self._draining = True
         self._tell()
@@ -89,11 +89,11 @@ class Health:
         self._tell()
 
     def services(self) -> tuple[str, ...]:
-        """The full names of all services."""
+        """Return the full names of all services."""
         return tuple(self._reasons)
 
     def reason(self) -> str:
-        """Why the process as a whole is not serving; "" while it is."""
+        """Return why the process as a whole is not serving; "" while it is."""
         if self._draining:
             return DRAINING
         if not self._reasons:
@@ -101,11 +101,11 @@ class Health:
         return next((reason for reason in self._reasons.values() if reason), "")
 
     def trouble(self) -> str:
-        """Why the process, or a part of its work, does not serve; "" while all of it does."""
+        """Return why the process, or a part of its work, does not serve; "" while all of it does."""
         return self.reason() or next((f"{name}: {why}" for name, why in self._parts.items() if why), "")
 
     def is_serving(self, service: str = "") -> bool:
-        """What a check for `service` answers. An unknown one is not serving."""
+        """Tell whether `service` can do its work. An unknown one is not serving."""
         return not (self.reason() if not service else self._reasons.get(service, STARTING))
 
     def _set(self, service: str, reason: str) -> None:
@@ -120,7 +120,7 @@ class Health:
         self._changed = asyncio.Event()
 
     def status(self, service: str) -> int:
-        """HealthCheckResponse.ServingStatus of `service`."""
+        """Return the HealthCheckResponse.ServingStatus of `service`."""
         if service == LIVE:
             return _SERVING
         if service in self._parts:
@@ -130,7 +130,7 @@ class Health:
         return _SERVING if self.is_serving(service) else _NOT_SERVING
 
     async def watch(self, service: str) -> AsyncIterator[int]:
-        """The status now and after each change, until closed; the last one is told before the end."""
+        """Yield the status now and after each change, until closed; the last one is yielded before the end."""
         last = None
         while True:
             changed, status = self._changed, self.status(service)
@@ -144,10 +144,11 @@ class Health:
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # grpc_health publishes no types
-    """grpc.health.v1 over a Health.
+    """The service grpc.health.v1, which shows a Health.
 
-    Not the servicer of grpcio-health-checking: that one starts as SERVING and writes to watchers while it holds the
-    lock that a change of state needs, so a watcher that stops reading keeps everybody else on the old state.
+    grpcio-health-checking has a servicer too, which is not used: it starts as SERVING, and it writes to watchers while
+    it holds the lock that a change of state needs. So a watcher that stops reading keeps everybody else on the old
+    state.
     """
 
     def __init__(self, health: Health) -> None:

@@ -52,7 +52,7 @@ _PROBE_BYTES = 64 * 1024
 
 
 class GrpcListeners:
-    """The gRPC server of a service, and beside it the health server and the metrics endpoint where they are set."""
+    """The gRPC server of a service, with the health server and the metrics endpoint where they are set."""
 
     def __init__(
         self,
@@ -106,9 +106,9 @@ class GrpcListeners:
         self.metrics_address = ""
 
     async def start(self, services: Sequence[str]) -> None:
-        """Answer from now on: health and reflection, and calls with UNAVAILABLE until `accept_calls`.
+        """Begin to answer: health and reflection, and all calls with UNAVAILABLE until `accept_calls`.
 
-        Raises a LensmeshError that names the address, file or setting in the way; to be stopped in any case.
+        Raises a LensmeshError that names the address, file or setting in the way. `stop` has to be called in any case.
         """
         _remove(self._settings.ready_file)
         self._health.add(services)

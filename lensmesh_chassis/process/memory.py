@@ -1,4 +1,4 @@
-"""Memory of the process: what it uses, what it may use, and what the C library keeps of what was freed."""
+"""Memory of the process: what it uses, what it may use, and what the C library keeps of freed memory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ _ARENAS: Final = 2
 
 
 def give_back_large() -> None:
-    """Give what large messages took back to the system as soon as they are gone, and let all threads share two heaps.
+    """Have the C library return the memory of large messages at once, and let all threads share two heaps.
 
-    glibc raises its own bounds with what it sees, up to 32 MiB, and gives every thread a heap: a process that only
-    passes images on keeps holes in all of them, and its memory goes up and down by half. To be called before there
-    are other threads. Nothing happens where the environment says how (MALLOC_*, GLIBC_TUNABLES), or with another C
-    library.
+    glibc raises its own bounds with what it sees, up to 32 MiB, and gives every thread a heap. So a process that only
+    passes images on keeps holes in all heaps, and its memory goes up and down by half. To be called before there are
+    other threads. Nothing happens where the environment sets it (MALLOC_*, GLIBC_TUNABLES), or with another C library.
     """
     told = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -45,7 +44,7 @@ _NO_LIMIT: Final = 1 << 60
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use now; 0 where the system does not tell."""
+    """Return how much memory this process uses now; 0 where the system does not tell."""
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -53,7 +52,7 @@ def resident_bytes() -> int:
 
 
 def container_limit_bytes() -> int:
-    """What the container may use; 0 for none."""
+    """Return how much memory the container may use; 0 for no limit."""
     for name in _LIMITS:
         try:
             told = Path(name).read_text(encoding="ascii").strip()

@@ -13,7 +13,7 @@ SECONDS = 4.0
 
 
 def main(arguments: list[str]) -> int:
-    """0: serving, 1: not, or nobody answers, 2: wrong usage."""
+    """Ask and return an exit code. 0: serving. 1: not serving, or nobody answers. 2: wrong usage."""
     if not 1 <= len(arguments) <= 2:
         sys.stderr.write(f"{__doc__}\n")
         return 2

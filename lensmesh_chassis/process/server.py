@@ -39,7 +39,7 @@ S = TypeVar("S", bound=ServiceSettings, default=ServiceSettings)
 
 @dataclass
 class Runtime(Generic[S]):
-    """What the chassis gives to an App."""
+    """Tools that the chassis gives to an App."""
 
     settings: S
     health: Health
@@ -55,25 +55,28 @@ class Runtime(Generic[S]):
 
 
 class App(Protocol):
-    """What a service implements."""
+    """The part that a service implements."""
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
-        """Add the servicers; the full names of their services, for reflection and health. Nothing else happens here."""
+        """Add the servicers; do nothing else. Return the full names of their services, for reflection and health."""
 
     async def start(self) -> None:
-        """Load, connect, warm up, while the server already answers health and refuses calls.
+        """Load, connect and warm up. Meanwhile the server answers health already and refuses calls.
 
-        When it returns, each service that it did not call not serving is SERVING. If it raises, the process ends with
-        the error's message and exit code 1.
+        When it returns, each service is SERVING unless `start` has called it not serving. If it raises, the process
+        ends with the error's message and exit code 1.
         """
 
     async def stop(self) -> None:
-        """Release everything. Called once, after the last call ended, even where `start` failed."""
+        """Release everything. It is called once, after the last call ended, even where `start` failed."""
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server in this process, for tests. Addresses as a channel takes them; "" for an endpoint that is off."""
+    """A server in this process, for tests.
+
+    Addresses have the form that a channel takes; "" for an endpoint that is off.
+    """
 
     addresses: tuple[str, ...]
     health_address: str
@@ -106,7 +109,7 @@ class _Service(Generic[S]):
         self.host = GrpcListeners(settings, health, draining, registry, tracer_provider)
 
     async def start(self) -> None:
-        """The App is started once the servers answer. Raises what the App raises; to be stopped in any case."""
+        """Start the servers, then the App. Raises what the App raises; `stop` has to be called in any case."""
         await self.host.start(self.app.register(self.host.server))
         await self.app.start()
         self.host.accept_calls()
@@ -141,7 +144,9 @@ async def running(
 
 
 def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
-    """Run a service until SIGTERM or SIGINT, and drain; a second signal ends the process at once. Never returns: exits.
+    """Run a service until SIGTERM or SIGINT, then drain it; a second signal ends the process at once.
+
+    Never returns: exits.
 
     Exit codes: 0 after a drain, 1 where the service could not start or was forced, 70 where it gave up by itself
     (`Runtime.give_up`). `service` ("encoder") names it in logs and traces.
@@ -200,7 +205,7 @@ async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service
 
 
 def _say_why(what: str, error: Exception) -> None:
-    """One line where the error is meant for people, a traceback where it is a bug."""
+    """Log one line where the error is meant for people, a traceback where it is a bug."""
     capture(error)
     if isinstance(error, LensmeshError):
         _log.critical(f"{what}: {error.message}", reason=str(error.reason))

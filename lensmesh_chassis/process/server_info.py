@@ -1,4 +1,4 @@
-"""The process that answers, as GetInfo tells it."""
+"""The process that answers, as GetInfo describes it."""
 
 import importlib.metadata
 import time
@@ -8,7 +8,7 @@ from lensmesh.common.v1 import common_pb2
 
 
 def version() -> str:
-    """Release of lensmesh; "0.0.0" in a checkout that was never installed."""
+    """Return the release of lensmesh; "0.0.0" in a checkout that was never installed."""
     try:
         return importlib.metadata.version("lensmesh")
     except importlib.metadata.PackageNotFoundError:
@@ -16,7 +16,7 @@ def version() -> str:
 
 
 def server_info(instance: str, not_serving_reason: Callable[[], str]) -> Callable[[], common_pb2.ServerInfo]:
-    """A function that describes this process as it is at each call."""
+    """Return a function that describes this process as it is at each call."""
     # Imported here: whoever asks for the release alone, as each client does, needs nothing of it.
     import psutil
 

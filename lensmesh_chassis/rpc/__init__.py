@@ -1,1 +1,1 @@
-"""One call of gRPC: handlers of any shape, the interceptors around them, streams, errors and their codes."""
+"""Parts of a gRPC call: handlers of any shape, the interceptors around them, streams, errors and their codes."""

@@ -1,4 +1,4 @@
-"""With which code a call ended, told from inside an interceptor."""
+"""The gRPC code with which a call ends, as an interceptor finds it."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,10 @@ _DEADLINE_SLACK_S = 0.25
 
 
 def outcome(error: BaseException | None, context: Any) -> grpc.StatusCode:
-    """The code the caller sees, given what came out of the handler. A stream that was closed early was cancelled."""
+    """Return the code that the caller sees, given what the handler raised.
+
+    A stream that was closed early was cancelled.
+    """
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         remaining = context.time_remaining()
         late = remaining is not None and remaining <= _DEADLINE_SLACK_S

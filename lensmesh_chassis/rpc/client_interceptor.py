@@ -1,4 +1,4 @@
-"""One way to stand around a call that is made, whatever its shape. For calls that are served, see handlers.py."""
+"""One base for interceptors of calls that are made, whatever their shape. For served calls see handlers.py."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import grpc
 
 
 class ClientInterceptor:
-    """What is done around each call that a channel makes."""
+    """Base of an interceptor: what is done around each call that a channel makes."""
 
     async def make_call(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
         """Make the call by `await continuation(details, request)` and return it.
@@ -17,7 +17,10 @@ class ClientInterceptor:
         raise NotImplementedError
 
     def of_all_shapes(self) -> tuple[grpc.aio.ClientInterceptor, ...]:
-        """Return what a channel takes. gRPC puts a class that has several shapes under the first only."""
+        """Return the interceptors to give to a channel, one for each shape.
+
+        gRPC would use one object that has several shapes for the first of them only.
+        """
         return (_UnaryUnary(self), _UnaryStream(self), _StreamUnary(self), _StreamStream(self))
 
 

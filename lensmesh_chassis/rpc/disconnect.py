@@ -1,4 +1,4 @@
-"""Detects a caller that has left. gRPC ends its requests as it ends those of a caller that has sent everything."""
+"""Detection of a disconnected client. gRPC ends its requests as it ends those of a client that has sent everything."""
 
 import asyncio
 import time
@@ -15,10 +15,10 @@ _NEWS_SECONDS = 0.02
 
 
 class DisconnectDetector(grpc.aio.ServerInterceptor):
-    """Lets a stream whose requests have only just ended hear of its cancellation before it counts as done.
+    """Interceptor by which a stream whose requests have just ended learns of its cancellation before it counts as done.
 
-    A handler that has nothing left to answer ends within microseconds, and the call of a caller who left would be told
-    as OK by traces, metrics and logs. To be inside of all that look at how a call ended.
+    A handler that has nothing left to answer ends within microseconds. Without this, traces, metrics and logs would say
+    OK of a call whose client left. To be inside of all interceptors that look at how a call ended.
     """
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -61,6 +61,6 @@ class _Heard:
         self._ended = time.monotonic()
 
     async def news(self) -> None:
-        """Wait for what may still be on its way; raises CancelledError if it is the end of the call."""
+        """Wait for a cancellation that may still be on its way. Raises CancelledError where it comes."""
         if self._ended is not None and (left := self._ended + _NEWS_SECONDS - time.monotonic()) > 0:
             await asyncio.sleep(left)

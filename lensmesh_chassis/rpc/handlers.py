@@ -1,4 +1,4 @@
-"""One way to stand around a call of any of the four shapes, whichever style its handler is written in."""
+"""One base for interceptors of calls that are served, whatever their shape and whichever style their handler has."""
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,17 +30,17 @@ class Rpc:
 
     @property
     def service(self) -> str:
-        """Full name of the service."""
+        """The full name of the service."""
         return self.method.rpartition("/")[0].lstrip("/")
 
     @property
     def name(self) -> str:
-        """The method alone."""
+        """The method's name alone."""
         return self.method.rpartition("/")[2]
 
     @property
     def type(self) -> str:
-        """The shape by the name that metrics use."""
+        """The shape, by the name that metrics use."""
         return (
             ("bidi_stream" if self.response_streaming else "client_stream")
             if self.request_streaming
@@ -49,28 +49,30 @@ class Rpc:
 
     @property
     def infrastructure(self) -> bool:
-        """Health and reflection: answered while draining, and no matter of traces."""
+        """Whether the call is health or reflection: these are answered while draining, and are not traced."""
         return is_infrastructure(self.method)
 
 
 def is_infrastructure(method: str) -> bool:
-    """Whether the path belongs to health or reflection."""
+    """Tell whether the path belongs to health or reflection."""
     return method.startswith(_INFRASTRUCTURE)
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """Base of the chassis' interceptors: `around` is entered before a handler runs and left when it ended, however it
-    ended.
+    """Base of the chassis' interceptors.
+
+    `around` is entered before a handler runs, and left when it has ended in any way.
     """
 
     def around(self, rpc: Rpc, context: Any) -> AbstractAsyncContextManager[None]:
-        """What happens before and after. An exception of the handler passes through; closing a stream early is
-        GeneratorExit.
+        """Return the context in which the handler runs.
+
+        An exception of the handler passes through it; where a stream is closed early, that is GeneratorExit.
         """
         raise NotImplementedError
 
     def adapt(self, _rpc: Rpc, handler: Any) -> Any:
-        """The handler to run instead of `handler`, of the same shape."""
+        """Return the handler to run instead of `handler`, of the same shape."""
         return handler
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -106,13 +108,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
 
 def unary(handler: Any) -> Unary:
-    """The behaviour of a handler that answers one message."""
+    """Return the behaviour of a handler that answers one message."""
     run = handler.stream_unary if handler.request_streaming else handler.unary_unary
     return run if inspect.iscoroutinefunction(run) else _refuse
 
 
 def streaming(handler: Any) -> Streaming:
-    """The behaviour of a handler that answers a stream, always as an async generator function."""
+    """Return the behaviour of a handler that answers a stream, always as an async generator function."""
     run: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
     if inspect.isasyncgenfunction(run):
         return cast("Streaming", run)
@@ -129,15 +131,19 @@ def streaming(handler: Any) -> Streaming:
 
 
 async def _refuse(_request: Any, _context: Any) -> Any:
-    """gRPC would run a plain function in a thread pool, out of reach of cancellation and context."""
+    """Stand in for a handler that is a plain function, and raise.
+
+    gRPC would run such a function in a thread pool, out of reach of cancellation and context.
+    """
     raise InternalFault(
         Reason.INTERNAL, "this method is not written as a coroutine or an async generator; services must be"
     )
 
 
 def rebuilt(handler: Any, behaviour: Any, **changes: Any) -> Any:
-    """A handler of the same shape and codecs with another behaviour. `changes`: request_deserializer,
-    response_serializer.
+    """Return a handler of the same shape and codecs with another behaviour.
+
+    `changes`: request_deserializer, response_serializer.
     """
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,

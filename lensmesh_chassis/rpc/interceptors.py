@@ -1,4 +1,4 @@
-"""What stands around every call, and in which order."""
+"""The server interceptors, and the order in which they stand around a call."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,10 @@ _log = logging.getLogger(__name__)
 
 
 class RequestIds(Interceptor):
-    """Takes or makes the call's request id; returns it in the trailing metadata, with the trace's where one is kept."""
+    """Interceptor that takes the call's request id or makes one.
+
+    It returns it in the trailing metadata, with the trace's id where a trace is kept.
+    """
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
@@ -54,7 +57,7 @@ class RequestIds(Interceptor):
 
 
 class AccessLog(Interceptor):
-    """One line for each call: debug where it went well, info where it did not."""
+    """Interceptor that logs one line for each call: debug where it went well, info where it did not."""
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
@@ -86,7 +89,7 @@ class AccessLog(Interceptor):
 
 
 class InFlight:
-    """The calls that run now, health and reflection left out, and how many may: 0 for any number."""
+    """Count of the calls that run now, without health and reflection, and its limit: 0 for none."""
 
     def __init__(self, limit: int = 0) -> None:
         self.count = 0
@@ -107,7 +110,10 @@ class InFlight:
             self._idle.set()
 
     def check(self, rpc: Rpc) -> None:
-        """Refuse a call beyond the limit. Raises Overloaded; some room above it is for what tells of the service."""
+        """Refuse a call beyond the limit. Raises Overloaded.
+
+        Calls that tell of the service have some room above the limit.
+        """
         if not self.limit:
             return
         if rpc.infrastructure:
@@ -134,10 +140,10 @@ _LEAST_WATCHERS = 256
 
 
 class ReadinessInterceptor(Interceptor):
-    """Lets calls in once the service has started and until it drains, counts those inside, and refuses more than may.
+    """Interceptor that admits calls once the service has started, until it drains; it counts them and refuses too many.
 
-    `server.stop(grace)` of gRPC closes connections to calls that arrive meanwhile (grpc/grpc#37239): the chassis counts
-    instead.
+    `server.stop(grace)` of gRPC closes connections to calls that arrive meanwhile (grpc/grpc#37239). So the chassis
+    counts calls itself.
     """
 
     def __init__(self, health: Health, started: asyncio.Event, draining: asyncio.Event, in_flight: InFlight) -> None:
@@ -172,13 +178,16 @@ class ReadinessInterceptor(Interceptor):
 
 
 class Errors(Interceptor):
-    """Turns what a handler raises into a status. Innermost, so that all others see the abort with its final code."""
+    """Interceptor that turns what a handler raises into a status. Innermost, so that all others see the final code."""
 
     def __init__(self, max_message_bytes: int) -> None:
         self._max_message_bytes = max_message_bytes
 
     def adapt(self, rpc: Rpc, handler: Any) -> Any:
-        """Parse in here: of gRPC's own parsing a caller would get UNKNOWN with the exception's text."""
+        """Parse requests inside of this interceptor.
+
+        Of gRPC's own parsing a caller would get UNKNOWN with the exception's text.
+        """
         parse = handler.request_deserializer
         # Generated code gives the class method FromString: its class parses a large message in pieces.
         cls = getattr(parse, "__self__", None)
@@ -245,7 +254,7 @@ class Errors(Interceptor):
 
 @dataclass(slots=True)
 class _Unparsed:
-    """Stands for a message that is too large to be parsed on the event loop, or whose bytes are no message."""
+    """Stand-in for a message that is too large to be parsed on the event loop, or whose bytes are no message."""
 
     data: bytes
 
@@ -263,7 +272,10 @@ def in_order(
     *,
     max_message_bytes: int,
 ) -> list[grpc.aio.ServerInterceptor]:
-    """Outermost first. What decides how a call ends is innermost: outside of it a failure would be recorded as OK."""
+    """Return the server interceptors, outermost first.
+
+    What decides how a call ends is innermost: an interceptor inside of it would record a failure as OK.
+    """
     known = (callers,) if callers is not None else ()
     around = [*telemetry, RequestIds(), AccessLog(), metrics, *known, gate]
     return [MessagesOut(budget), *around, MessagesIn(budget), Errors(max_message_bytes), DisconnectDetector()]

@@ -1,4 +1,4 @@
-"""The request id: one name for a call in every log, error and hop."""
+"""The request id: one name of a call in every log and error, in all services that it passes."""
 
 import re
 import uuid
@@ -16,11 +16,11 @@ _ACCEPTABLE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 def new_request_id() -> str:
-    """A fresh random id of 32 hexadecimal digits."""
+    """Make a fresh random id of 32 hexadecimal digits."""
     return uuid.uuid4().hex
 
 
 def accepted_request_id(sent: str | bytes | None) -> str:
-    """The caller's id where it is acceptable, a new one otherwise."""
+    """Return the caller's id where it is acceptable, a new one otherwise."""
     text = sent.decode("ascii", "replace") if isinstance(sent, bytes) else sent
     return text if text and _ACCEPTABLE.fullmatch(text) else new_request_id()

@@ -1,4 +1,4 @@
-"""Domain errors to google.rpc.Status and back: the only place that knows which code an error becomes."""
+"""Translation of domain errors to google.rpc.Status and back: the only place that knows which code an error becomes."""
 
 import contextlib
 import logging
@@ -53,10 +53,11 @@ GRPC_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.S
 
 
 def to_status(error: BaseException, request_id: str = "") -> status_pb2.Status:
-    """The status a caller gets for `error`, for a whole call or for one item of it.
+    """Return the status that a caller gets for `error`, for a whole call or for one item of it.
 
-    A LensmeshError keeps its message and details (cut to 16 violations and 4 KiB); a peer's gRPC error is understood
-    first. Anything else is logged with its traceback and becomes INTERNAL with nothing but the request id.
+    A LensmeshError keeps its message and details (cut to 16 violations and 4 KiB). A peer's gRPC error is first turned
+    into the LensmeshError that it stands for. Anything else is logged with its traceback and becomes INTERNAL with
+    nothing but the request id.
     """
     request_id = request_id or current_request_id.get()
     if isinstance(error, grpc.RpcError):
@@ -84,7 +85,10 @@ def to_status(error: BaseException, request_id: str = "") -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> LensmeshError:
-    """The typed error that a status stands for. A reason not known here is Reason.UNKNOWN, its name in the metadata."""
+    """Return the typed error that a status stands for.
+
+    A reason not known here becomes Reason.UNKNOWN, with its name in the metadata.
+    """
     error = _from_status(status)
     # It arose in another process, whose span has it.
     spans.mark_recorded(error)
@@ -119,7 +123,7 @@ def _from_status(status: status_pb2.Status) -> LensmeshError:
 
 
 def from_rpc_error(error: grpc.RpcError) -> LensmeshError:
-    """The typed error behind what a stub raised, with the details of the service where it sent some."""
+    """Return the typed error behind what a stub raised, with the details of the service where it sent some."""
     code, text = _called(error, "code"), _called(error, "details") or ""
     number = code.value[0] if isinstance(code, grpc.StatusCode) else code_pb2.UNKNOWN
     for key, value in _called(error, "trailing_metadata") or ():
@@ -160,7 +164,10 @@ def _code_of(error: LensmeshError) -> int:
 
 
 def _called(error: grpc.RpcError, name: str) -> Any:
-    """gRPC's own errors have code() and details(); the bare RpcError that they derive from has nothing."""
+    """Return what the method `name` of a gRPC error gives; None where it has none.
+
+    gRPC's own errors have code() and details(); the bare RpcError that they derive from has neither.
+    """
     method = getattr(error, name, None)
     return method() if callable(method) else None
 
@@ -200,7 +207,7 @@ def _add(status: status_pb2.Status, detail: Any) -> None:
 
 
 def _clean(text: str) -> str:
-    """Text that protobuf can carry: a lone surrogate, from a file name say, becomes a question mark."""
+    """Return the text as protobuf can carry it: a lone surrogate, from a file name say, becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

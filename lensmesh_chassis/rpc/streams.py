@@ -1,4 +1,4 @@
-"""The one engine behind every bidirectional stream: bounded, answers as they are ready, drains, cleans up."""
+"""The one engine behind every bidirectional stream. It is bounded, answers as items are ready, drains and cleans up."""
 
 import asyncio
 from collections import deque
@@ -26,11 +26,11 @@ async def answer_as_ready(
     """Run `answer(item)` for many items at once and yield the answers as they are ready, in groups of 1 to `max_group`.
 
     An item is in flight from being read until its answer is yielded. No item is read while `max_items` or at least
-    `max_bytes` (by `size_of`) are in flight, so a consumer that takes no answers stops the reading too. An item's size
+    `max_bytes` (by `size_of`) are in flight. So a consumer that takes no answers stops the reading too. An item's size
     is known only once it is read: the bytes in flight exceed `max_bytes` by less than one item.
 
-    However reading ends, what was read is answered first. Then: at the end of `items` the iteration ends; an exception
-    out of `items` or `answer` is raised; once `draining` is set nothing more is read and, unless `items` had ended,
+    However reading ends, what was read is answered first. Then, at the end of `items`, the iteration ends. An exception
+    out of `items` or `answer` is raised. Once `draining` is set nothing more is read and, unless `items` had ended,
     Unavailable with reason DRAINING is raised. `answer` turns an item's own failure into an answer: what it raises ends
     the stream.
 
@@ -68,7 +68,7 @@ async def _stop_when(draining: asyncio.Event, reader: "asyncio.Task[None]") -> N
 
 
 class _Engine(Generic[T, R]):
-    """What is in flight: tasks that run, answers that wait to be yielded, and the room they leave."""
+    """Work in flight: tasks that run, answers that wait to be yielded, and the room that is left."""
 
     def __init__(
         self, answer: Callable[[T], Awaitable[R]], size_of: Callable[[T], int], max_items: int, max_bytes: int
@@ -118,7 +118,7 @@ class _Engine(Generic[T, R]):
         self.changed.set()
 
     def take(self, most: int) -> list[R]:
-        """Up to `most` answers that are ready; their room is free again."""
+        """Return up to `most` answers that are ready; their room is free again."""
         group: list[R] = []
         while self._ready and len(group) < most:
             result, size = self._ready.popleft()

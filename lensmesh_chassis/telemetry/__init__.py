@@ -1,1 +1,1 @@
-"""What a process tells of itself: traces, metrics, logs and unexpected errors."""
+"""Telemetry of a process: traces, metrics, logs and reports of unexpected errors."""

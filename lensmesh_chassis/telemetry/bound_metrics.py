@@ -1,4 +1,4 @@
-"""What the bounds of a server hold, and what they refuse."""
+"""Metrics of a server's bounds: what they hold, and what they refuse."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from lensmesh_chassis.rpc.interceptors import InFlight
 
 
 class BoundMetrics(Collector):
-    """Reads the bounds when it is asked."""
+    """Collector that reads the bounds at each scrape."""
 
     def __init__(self, registry: CollectorRegistry, calls: InFlight, budget: MessageBudget) -> None:
         self._calls, self._budget = calls, budget

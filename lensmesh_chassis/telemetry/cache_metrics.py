@@ -1,4 +1,4 @@
-"""What the model services tell of their cache. Labels are models and outcomes, all settled when a process starts."""
+"""Metrics of the model services' cache. Labels are models and outcomes; all are fixed when a process starts."""
 
 from collections.abc import Iterator
 from typing import Final, Protocol
@@ -12,7 +12,7 @@ _OPERATIONS: Final = ("read", "write")
 
 
 class Cache(Protocol):
-    """What lies in memory now. Read from the thread of a scrape, so it only reads numbers."""
+    """Sizes of what lies in memory now. A scrape's thread reads them, so they are plain numbers."""
 
     @property
     def items(self) -> int: ...
@@ -25,7 +25,7 @@ class Cache(Protocol):
 
 
 class CacheMetrics(Collector):
-    """The cache of one process."""
+    """Collector for the cache of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -51,21 +51,24 @@ class CacheMetrics(Collector):
         self._cache = cache
 
     def show(self, model: str) -> None:
-        """A model is served from now on: its outcomes are shown, also those that have not come up yet."""
+        """Show this model's outcomes from now on, also those that have not come up yet."""
         for outcome in _OUTCOMES:
             self._answers[model, outcome] = self._requests.labels(model, outcome)
 
     def answered(self, model: str, outcome: str) -> None:
-        """One item of a model that was shown got its answer; one for which no cache was asked is not counted."""
+        """Count one answered item of a model that is shown.
+
+        `outcome`: unasked is not counted, since no cache was asked.
+        """
         if (counter := self._answers.get((model, outcome))) is not None:
             counter.inc()
 
     def shared_failed(self, operation: str) -> None:
-        """The shared cache failed at one `read` or `write`."""
+        """Count one failed `read` or `write` of the shared cache."""
         self._failures[operation].inc()
 
     def collect(self) -> Iterator[Metric]:
-        """What it holds, read now."""
+        """Yield the metrics, read now."""
         cache = self._cache
         if cache is None:
             return

@@ -13,7 +13,10 @@ from lensmesh_chassis.telemetry.metrics import CALL_SECONDS, METHOD_LABELS
 
 
 class ClientMetrics(ClientInterceptor):
-    """Counts the calls that this process makes. Labels are methods of our own contracts: nobody outside grows them."""
+    """Interceptor that counts the calls of this process.
+
+    Labels are methods of our own contracts, so callers cannot add any.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         r = registry

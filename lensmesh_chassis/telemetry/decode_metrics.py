@@ -1,4 +1,4 @@
-"""What model services tell of decoding in processes with limits."""
+"""Metrics of the model services' decoding in processes with limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 
 class Decoding(Protocol):
-    """The counts as they are now. Read from the thread of a scrape, so it only reads numbers."""
+    """Counts as they are now. A scrape's thread reads them, so they are plain numbers."""
 
     @property
     def refused(self) -> Mapping[str, int]:
@@ -21,7 +21,7 @@ class Decoding(Protocol):
 
 
 class DecodeMetrics(Collector):
-    """Reads the counts of one process when it is asked."""
+    """Collector that reads the counts of one process at each scrape."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._decoding: Decoding | None = None

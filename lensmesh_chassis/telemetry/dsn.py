@@ -1,10 +1,10 @@
-"""Where Sentry's errors go, as its settings page shows it."""
+"""Check of a Sentry DSN: the address that errors are sent to, as Sentry's settings page shows it."""
 
 import importlib.util
 
 
 def check_dsn(dsn: str) -> None:
-    """Raises ValueError, without a part of the DSN in it, where errors cannot be sent there from here."""
+    """Raise ValueError where errors cannot be sent to this DSN from here. Its text contains no part of the DSN."""
     if importlib.util.find_spec("sentry_sdk") is None:
         raise ValueError('sentry-sdk is not installed: pip install "lensmesh[sentry]", or unset it')
     from sentry_sdk.utils import BadDsn, Dsn

@@ -1,4 +1,4 @@
-"""What the model services tell of their engines. Labels are models and lanes, both settled when a process starts."""
+"""Metrics of the model services' engines. Labels are models and lanes; both are fixed when a process starts."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +18,16 @@ _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Engine(Protocol):
-    """One model's queue and device as they are now. Read from the thread of a scrape, so it only reads numbers."""
+    """One model's queue and device as they are now. A scrape's thread reads them, so they are plain numbers."""
 
     @property
     def name(self) -> str: ...
 
     def lane_depths(self) -> Iterable[tuple[str, int, int, int]]:
-        """For each lane: its name, items admitted and not answered, those of them that wait for the device, bytes."""
+        """Return for each lane: name, items admitted and not answered, of these the ones not on a device yet, bytes."""
 
     def limits(self) -> tuple[int, int]:
-        """Items and bytes that each lane may hold."""
+        """Return the items and the bytes that each lane may hold."""
 
     @property
     def expected_wait_s(self) -> float: ...
@@ -41,7 +41,7 @@ class Engine(Protocol):
 
     @property
     def batch_limit(self) -> int:
-        """Items that the smallest of them takes in one batch now."""
+        """Items that the smallest device takes in one batch now."""
 
 
 class Canary(Protocol):
@@ -55,7 +55,7 @@ class Canary(Protocol):
 
 
 class EngineObserver:
-    """One model's events; every metric is looked up once, when the model is loaded."""
+    """Counter of one model's events. Every metric is looked up once, when the model is loaded."""
 
     def __init__(self, metrics: "EngineMetrics", model: str, lanes: Sequence[str]) -> None:
         self._batch_items = metrics.batch_items.labels(model)
@@ -69,41 +69,41 @@ class EngineObserver:
         self._late = [metrics.late_items.labels(model, lane) for lane in lanes]
 
     def prepared(self, seconds: float) -> None:
-        """One item is decoded, or tokenized."""
+        """Record that one item was decoded, or tokenized, in `seconds`."""
         self._prepare.observe(seconds, exemplar())
 
     def computed(self, items: int, seconds: float) -> None:
-        """A batch went through the model."""
+        """Record that a batch of `items` went through the model in `seconds`."""
         self._batch_items.observe(items)
         self._forward.observe(seconds, exemplar())
 
     def waited(self, lane: int, seconds: float) -> None:
-        """One item got its answer, having waited so long for the device."""
+        """Record that one item was answered that had waited `seconds` for the device."""
         self._queue[lane].observe(seconds, exemplar())
 
     def batch_failed(self) -> None:
-        """A batch raised."""
+        """Count a batch whose computation raised."""
         self._failed_batches.inc()
 
     def poisoned(self) -> None:
-        """An item broke the model all alone."""
+        """Count an item that made the model fail when it was computed alone."""
         self._poison.inc()
 
     def refused(self, lane: int) -> None:
-        """A call found the lane full, or the predicted wait too long."""
+        """Count a call that found the lane full, or the predicted wait too long."""
         self._refused[lane].inc()
 
     def late(self, lane: int, items: int) -> None:
-        """Items were dropped, because their deadline passed in the queue or cannot be met."""
+        """Count items that were dropped, because their deadline passed in the queue or could not be met."""
         self._late[lane].inc(items)
 
     def out_of_memory(self) -> None:
-        """A batch did not fit into its device's memory."""
+        """Count a batch that did not fit into its device's memory."""
         self._out_of_memory.inc()
 
 
 class EngineMetrics(Collector):
-    """The engines of one process."""
+    """Collector for the engines of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         r = registry
@@ -165,7 +165,7 @@ class EngineMetrics(Collector):
         r.register(self)
 
     def observe(self, model: str, lanes: Sequence[str]) -> EngineObserver:
-        """The observer of one model; `lanes` by their numbers."""
+        """Return the observer of one model; `lanes` are named in the order of their numbers."""
         return EngineObserver(self, model, lanes)
 
     def watch(self, engine: Engine) -> None:
@@ -181,7 +181,7 @@ class EngineMetrics(Collector):
         self._parities = {**self._parities, model: math.nan if cosine is None else cosine}
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges, read now."""
+        """Yield the gauges, read now."""
         queue = _gauge(
             "queue_items", "Items admitted and not yet answered: in decoding, waiting, in the device.", _LANE
         )

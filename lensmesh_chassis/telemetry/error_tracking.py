@@ -1,7 +1,7 @@
-"""Unexpected errors sent to a Sentry server, where a DSN is set; nothing of it is imported where none is.
+"""Reports of unexpected errors to a Sentry server, where a DSN is set; without one nothing of Sentry is imported.
 
-What is sent is built from a list of what may leave the process, not cleaned of what may not: the exception's type and
-those behind it, the names, files and lines of their frames, and which call it was. Never a message, an argument or a
+A report is built from a list of what may leave the process, not cleaned of what may not: the exception's type and those
+behind it, the names, files and lines of their frames, and which call it was. It never holds a message, an argument or a
 local variable: these hold images, queries and passwords.
 """
 
@@ -39,7 +39,7 @@ _KEPT_OF_FRAME = ("function", "module", "filename", "lineno", "in_app")
 
 
 class ErrorTracking:
-    """Sends what it is told of in the background. To be closed at the end of the process."""
+    """Sender of reports, in the background. To be closed at the end of the process."""
 
     def __init__(self, settings: "ServiceSettings", service: str) -> None:
         # Imported here: who sets no DSN pays neither its memory nor its time.
@@ -87,7 +87,7 @@ class ErrorTracking:
             _log.warning("an error could not be reported: %s", type(failure).__name__)
 
     def close(self) -> None:
-        """Send what is queued, for a moment at most: a server that is away must not hold up the exit."""
+        """Send what is queued, for a moment at most: a server that cannot be reached must not hold up the exit."""
         thread = threading.Thread(target=self._client.close, name="sentry-close", daemon=True)
         thread.start()
         thread.join(2 * _FLUSH_SECONDS)
@@ -108,7 +108,7 @@ class ErrorTracking:
 
 
 def only_what_may_leave(event: Any, _hint: Any) -> Any:
-    """The event that is sent for `event`: Sentry's before_send."""
+    """Return the event to send instead of `event`. This is Sentry's before_send."""
     kept = {name: event[name] for name in _KEPT if name in event}
     ids = event.get("contexts", {}).get("trace")
     if ids:
@@ -133,13 +133,13 @@ _tracking: ErrorTracking | None = None
 
 
 def start_error_tracking(settings: "ServiceSettings", service: str) -> None:
-    """From now on `capture` reports, where the settings name a DSN."""
+    """Let `capture` report from now on, where the settings name a DSN."""
     global _tracking
     _tracking = ErrorTracking(settings, service) if settings.sentry_dsn.get_secret_value() else None
 
 
 def stop_error_tracking() -> None:
-    """Send the last reports; from now on nothing is reported."""
+    """Send the last reports. From now on nothing is reported."""
     global _tracking
     ending, _tracking = _tracking, None
     if ending is not None:

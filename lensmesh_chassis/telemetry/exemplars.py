@@ -1,10 +1,10 @@
-"""From a bucket of a histogram to one call that fell into it: the trace that was current, where it is sampled."""
+"""Exemplars: they lead from a bucket of a histogram to one call in it, by the trace that was current and sampled."""
 
 from opentelemetry import trace
 
 
 def exemplar() -> dict[str, str] | None:
-    """Labels that name the current span; None outside of a span, and for one that no collector will ever see."""
+    """Return labels that name the current span. None outside of a span, and for one that no collector will ever see."""
     context = trace.get_current_span().get_span_context()
     if not (context.is_valid and context.trace_flags.sampled):
         return None

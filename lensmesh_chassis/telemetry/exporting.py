@@ -1,4 +1,4 @@
-"""Sends spans to a collector, and says once when it cannot."""
+"""Export of spans to a collector, with one log line when it fails."""
 
 import logging
 import threading
@@ -22,9 +22,9 @@ _QUIET_SECONDS = 60.0
 
 
 class DroppedSpanCounter(logging.Filter):
-    """Counts the spans that found no room in the queue, by the SDK's words about them, and lets none of those through.
+    """Log filter that counts spans for which the queue had no room, by the SDK's lines about them, and drops the lines.
 
-    A filter, because the SDK tells of it nowhere else.
+    It is a filter because the SDK tells of it nowhere else.
     """
 
     def __init__(self) -> None:
@@ -40,16 +40,17 @@ class DroppedSpanCounter(logging.Filter):
         return False
 
     def take(self) -> int:
-        """How many since this was last asked."""
+        """Return how many were dropped since the last call."""
         with self._lock:
             count, self._count = self._count, 0
         return count
 
 
 class OutageLoggingExporter(SpanExporter):
-    """Another exporter; of a collector that is away it tells when it goes and when it comes back, once each.
+    """Wrapper of another exporter. It logs once when the collector goes away and once when it comes back.
 
-    Of one that answers too late for all spans it tells once, and again after a time in which it kept up.
+    Of a collector that answers too late for all spans it logs once, and again after a time in which the collector kept
+    up.
     """
 
     def __init__(self, exporter: SpanExporter, where: str, dropped: DroppedSpanCounter | None = None) -> None:
@@ -97,7 +98,7 @@ class OutageLoggingExporter(SpanExporter):
 
 
 def quieten() -> DroppedSpanCounter:
-    """Keep the exporter's own lines out of the log, and count what it drops: `OutageLoggingExporter` tells of both."""
+    """Keep the exporter's own lines out of the log, and count the spans it drops: `OutageLoggingExporter` logs both."""
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     queue, dropped = logging.getLogger(_QUEUE), DroppedSpanCounter()

@@ -1,4 +1,4 @@
-"""Structured logs on standard error, as JSON or for a terminal; what the standard library logs goes the same way."""
+"""Structured logs on standard error, as JSON or for a terminal. Lines of the standard library's logging join them."""
 
 import logging
 import sys
@@ -16,7 +16,10 @@ _HAS_LINES = ("exception", "stack")
 
 
 def get_logger(name: str) -> Any:
-    """A structlog logger that ends in the standard library's `logging`: silent in a program that configured neither."""
+    """Return a structlog logger that ends in the standard library's `logging`.
+
+    A program that configured neither sees nothing.
+    """
     return structlog.wrap_logger(
         logging.getLogger(name),
         processors=[
@@ -77,7 +80,7 @@ def configure_logging(level: str, format_: str, *, service: str, instance: str, 
 
 
 def _add_call(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Name the call and the span that an event belongs to, where there is one."""
+    """Add the call and the span that an event belongs to, where there are any."""
     if current := request_id.get():
         event.setdefault("request_id", current)
     span = trace.get_current_span().get_span_context()
@@ -88,7 +91,7 @@ def _add_call(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, An
 
 
 def _make_harmless(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Leave nothing that a terminal obeys: an error may quote what a stranger sent. JSON escapes it anyway."""
+    """Remove whatever a terminal obeys: an error may quote what a stranger sent. JSON escapes it anyway."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             # Tracebacks have lines; whatever else stands in them is a stranger's too.

@@ -1,4 +1,4 @@
-"""The usual gRPC server metrics, in a registry of this server, and the endpoint that shows them."""
+"""The usual gRPC server metrics, in a registry of this server, and the HTTP endpoint that shows them."""
 
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ _BYTES = tuple(float(2**exponent) for exponent in range(6, 28, 3))
 
 
 class _Method:
-    """The metrics of one method, looked up once."""
+    """Metrics of one method, looked up once."""
 
     def __init__(self, metrics: "CallMetrics", labels: tuple[str, str, str]) -> None:
         self.labels = labels
@@ -35,7 +35,10 @@ class _Method:
 
 
 class CallMetrics(Interceptor):
-    """Counts calls and messages. Only methods that the server has become labels: a caller cannot grow them."""
+    """Interceptor that counts calls and messages.
+
+    Only methods that the server has become labels, so callers cannot add any.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         r = registry
@@ -68,7 +71,7 @@ class CallMetrics(Interceptor):
         return method
 
     def adapt(self, rpc: Rpc, handler: Any) -> Any:
-        """The codecs see every message of every style of handler, and its size for nothing."""
+        """Count messages in the codecs: they see every message of every style of handler, and its size for nothing."""
         method = self._of(rpc)
         parse, serialize = handler.request_deserializer, handler.response_serializer
 
@@ -104,7 +107,7 @@ class CallMetrics(Interceptor):
 
 
 class MetricsEndpoint:
-    """Serves a registry over HTTP from a thread of its own. `address` is where it listens."""
+    """HTTP server that shows a registry, in a thread of its own. `address` is where it listens."""
 
     def __init__(self, registry: CollectorRegistry, wanted: ListenAddress) -> None:
         try:
@@ -118,7 +121,7 @@ class MetricsEndpoint:
         self.address = ListenAddress(host=wanted.host, port=self._server.server_port)
 
     def close(self) -> None:
-        """Stop serving; blocks for up to half a second."""
+        """Stop serving. Blocks for up to half a second."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -1,5 +1,4 @@
-"""What a process tells of itself: memory, CPU, descriptors, health, release, and how long its event loop keeps work
-waiting."""
+"""Metrics of a process: memory, CPU, descriptors, health, release, and how long its event loop keeps work waiting."""
 
 import asyncio
 import contextlib
@@ -28,7 +27,7 @@ _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1,
 
 
 def describe_process(registry: CollectorRegistry, component: str, health: Health, restarts: int) -> None:
-    """Add what every process shows. `component` is the service's short name, "encoder"."""
+    """Add the metrics that every process shows. `component` is the service's short name, "encoder"."""
     # Otherwise each counter and histogram gets one more series, which nobody asks for.
     without_created: Any = disable_created_metrics
     without_created()
@@ -45,7 +44,7 @@ def describe_process(registry: CollectorRegistry, component: str, health: Health
 
 
 class _HealthCollector(Collector):
-    """Health as it is when it is asked for, in whatever phase the process is."""
+    """Collector that reads the health at each scrape, in whatever phase the process is."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -62,7 +61,7 @@ class _HealthCollector(Collector):
 
 
 class LoopLag:
-    """Wakes up on a timer and observes by how much it came too late, which is what every call had to wait as well."""
+    """Timer that observes by how much it wakes up too late: every call had to wait as long."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
@@ -77,14 +76,14 @@ class LoopLag:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """From now on, on the running loop."""
+        """Start on the running loop."""
         loop = asyncio.get_running_loop()
         # Read in the thread of a scrape: all_tasks() copies its set, and tries again where that has changed meanwhile.
         self._tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         self._task = asyncio.create_task(self._watch(), name="event-loop-lag")
 
     async def stop(self) -> None:
-        """No longer."""
+        """Stop."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -1,8 +1,8 @@
-"""A span for each call served and each call made: begun as OpenTelemetry's interceptors begin it, ended as it ended.
+"""Spans of calls, served and made. They begin as OpenTelemetry's interceptors begin them, and end as the call ended.
 
 The stock interceptors leave the span of a cancelled call open or OK, know no deadline on the server, and record an
-aborted stream's exception twice. What they are good at stays theirs: attributes by the semantic conventions, the
-context in and out of metadata, and the instrumentation switch.
+aborted stream's exception twice. What they do well stays theirs: attributes by the semantic conventions, the context in
+and out of metadata, and the switch that suppresses instrumentation.
 """
 
 import asyncio
@@ -37,14 +37,18 @@ _PREVIOUS_ATTEMPTS = "grpc-previous-rpc-attempts"
 
 
 def is_traced(method: str, metadata: Any) -> bool:
-    """Not health, not reflection, and no GetInfo that belongs to nothing: routers ask it of every replica, for ever."""
+    """Tell whether a call gets a span.
+
+    Health and reflection get none. Nor does a GetInfo that belongs to no trace: routers call it on every replica, for
+    ever.
+    """
     if is_infrastructure(method):
         return False
     return not method.endswith("/GetInfo") or any(key == "traceparent" for key, _ in metadata or ())
 
 
 class ServerSpans(Interceptor):
-    """One span for each call served. Outermost, so that it sees the code that the caller sees."""
+    """Interceptor that makes one span for each call served. Outermost, so that it sees the caller's code."""
 
     def __init__(self, provider: Any) -> None:
         from opentelemetry.instrumentation.grpc import aio_server_interceptor
@@ -92,7 +96,7 @@ def _end_server_span(span: Span, error: BaseException | None, context: Any) -> N
 
 
 class ClientSpans(ClientInterceptor):
-    """One span for each call made, with `target` as its server's address."""
+    """Interceptor that makes one span for each call made, with `target` as its server's address."""
 
     def __init__(self, provider: Any, target: str = "") -> None:
         from opentelemetry.instrumentation.grpc import aio_client_interceptors
@@ -121,7 +125,7 @@ class ClientSpans(ClientInterceptor):
 
 
 def _end_unmade(span: Span, error: BaseException) -> None:
-    """End the span of a call that came to nothing: gRPC gave it a code only where the error has one."""
+    """End the span of a call that could not be made: it has a gRPC code only where the error has one."""
     if isinstance(error, asyncio.CancelledError):
         _end_client_span(span, grpc.StatusCode.CANCELLED, "")
     elif isinstance(error, grpc.aio.AioRpcError):
@@ -144,7 +148,7 @@ def _set_code(span: Span, code: grpc.StatusCode) -> None:
 
 
 def _told(answer: Coroutine[Any, Any, Any]) -> Any:
-    """What a call that has ended tells by a coroutine: it has nothing to wait for."""
+    """Return the result of a coroutine of an ended call: it has nothing to wait for."""
     try:
         answer.send(None)
     except StopIteration as stop:

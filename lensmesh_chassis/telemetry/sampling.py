@@ -1,4 +1,4 @@
-"""Which traces are kept: OpenTelemetry's standard variables decide, and of bulk work only a part is kept besides."""
+"""Sampling: OpenTelemetry's standard variables decide which traces are kept, and of bulk work only a part is kept."""
 
 import math
 import os
@@ -21,7 +21,7 @@ _BULK_METHODS = frozenset({"IngestStream", "EncodeStream", "CaptionStream"})
 
 
 def bulk_ratio() -> float:
-    """The share of bulk traces to keep, 0 to 1. Raises SettingsError for anything else."""
+    """Return the share of bulk traces to keep, 0 to 1. Raises SettingsError for anything else."""
     text = os.environ.get(BULK_VARIABLE, "").strip()
     if not text:
         return DEFAULT_BULK_RATIO
@@ -35,10 +35,10 @@ def bulk_ratio() -> float:
 
 
 class MeshSampler(Sampler):
-    """The standard sampler's word, and for a trace that begins with bulk work a second one on top.
+    """The standard sampler, with a second decision for a trace that begins with bulk work.
 
     Only the first span of a trace is judged by what it is; all others follow it, as the standard samplers do. A
-    statement to the database that no call asked for (a look whether it is still there) begins no trace.
+    statement to the database that belongs to no call (a check whether the database is still there) begins no trace.
     """
 
     def __init__(self, standard: Sampler, ratio: float | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Spans inside a call: children of what is recorded already, and nothing at all where nothing is.
+"""Spans inside a call: children of a span that is recorded, and nothing at all where none is.
 
-Knows OpenTelemetry's API alone. Whoever takes part in a call (the model services' engines too) makes spans by this, so
-that an error is recorded once, on the span where it arose, and that nothing is kept which no collector should see.
+This module knows OpenTelemetry's API alone. All that take part in a call (the model services' engines too) make their
+spans by it. So an error is recorded once, on the span where it arose, and nothing is kept that no collector should see.
 """
 
 import asyncio
@@ -45,23 +45,23 @@ _CAUSES: Final = 8
 
 
 def tracer() -> Tracer:
-    """Whoever makes the spans of this call."""
+    """Return the tracer that makes the spans of this call."""
     return current_tracer.get() or trace.get_tracer("lensmesh")
 
 
 def recording() -> bool:
-    """Whether what happens now is part of a trace that is kept."""
+    """Tell whether what happens now is part of a trace that is kept."""
     return trace.get_current_span().is_recording()
 
 
 def shows_content() -> bool:
-    """Whether spans may carry query texts, parameters of statements and the words of unexpected errors."""
+    """Tell whether spans may carry query texts, parameters of statements and the words of unexpected errors."""
     return os.environ.get(CONTENT_VARIABLE, "").lower() in ("1", "true", "yes", "on")
 
 
 @contextmanager
 def span(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
-    """A child of the current span; where that is not recorded, nothing is made and an empty span is handed out.
+    """Open a child of the current span. Where that is not recorded, nothing is made and an empty span is handed out.
 
     What is raised inside is recorded on it, unless a span further in did that.
     """
@@ -81,7 +81,10 @@ def span(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Spa
 
 @contextmanager
 def operation(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
-    """As `span`, and the first of a trace where there is none yet. Not to be held across a `yield` of a generator."""
+    """Open a span as `span` does, or the first span of a trace where there is none yet.
+
+    Not to be held across a `yield` of a generator.
+    """
     with tracer().start_as_current_span(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as made:
@@ -93,7 +96,7 @@ def operation(name: str, attributes: Mapping[str, Any] | None = None) -> Iterato
 
 
 def fail(span: Span, error: BaseException) -> None:
-    """The span says why it failed. The error itself is recorded once, on the first span that learns of it."""
+    """Set the span's status to the error. The error itself is recorded once, on the first span that learns of it."""
     if not span.is_recording():
         return
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -108,7 +111,7 @@ def fail(span: Span, error: BaseException) -> None:
 
 
 def record(span: Span, error: BaseException) -> None:
-    """Keep the error as an event, unless that was done. An unexpected one keeps its words to itself: they may quote."""
+    """Keep the error as an event, unless that was done. The words of an unexpected one are left out: they may quote."""
     if is_recorded(error) or not span.is_recording():
         return
     mark_recorded(error)
@@ -124,13 +127,13 @@ def record(span: Span, error: BaseException) -> None:
 
 
 def mark_recorded(error: BaseException) -> None:
-    """Another span, of this process or of the one that the error came from, has it."""
+    """Mark the error as recorded: another span has it, of this process or of the one that the error came from."""
     if hasattr(error, "__dict__"):
         setattr(error, _RECORDED, True)
 
 
 def is_recorded(error: BaseException) -> bool:
-    """Whether a span has this error already, or the one that it was raised for."""
+    """Tell whether a span has this error already, or the one that it was raised for."""
     seen: BaseException | None = error
     for _ in range(_CAUSES):
         if seen is None:
@@ -147,7 +150,7 @@ _passengers: ContextVar[Sequence[Span]] = ContextVar("lensmesh_passengers", defa
 
 @contextmanager
 def carrying(items: Sequence[Span]) -> Iterator[None]:
-    """Calls made inside are made for these items: call and items are linked both ways."""
+    """Link the calls that are made inside with these items, both ways."""
     token = _passengers.set(items)
     try:
         yield
@@ -157,7 +160,7 @@ def carrying(items: Sequence[Span]) -> Iterator[None]:
 
 @contextmanager
 def carrying_some(indexes: Sequence[int]) -> Iterator[None]:
-    """Of those that are being carried, only these."""
+    """Link the calls that are made inside with only some of the current items, those at `indexes`."""
     items = _passengers.get()
     with carrying([items[index] for index in indexes if index < len(items)]):
         yield
@@ -171,7 +174,7 @@ def link_passengers(call: Span) -> None:
 
 
 def link_both(one: Span, other: Span, context_of_one: SpanContext | None = None) -> None:
-    """Each knows of the other."""
+    """Link two spans with each other."""
     if not other.is_recording():
         return
     one.add_link(other.get_span_context())
@@ -179,6 +182,6 @@ def link_both(one: Span, other: Span, context_of_one: SpanContext | None = None)
 
 
 def trace_id() -> str:
-    """The trace of what runs here, as 32 hexadecimal digits, where it is kept; else ""."""
+    """Return the id of the current trace, 32 hexadecimal digits, where the trace is kept; else ""."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid and context.trace_flags.sampled else ""

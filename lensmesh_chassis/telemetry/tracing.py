@@ -27,7 +27,7 @@ _LINKS = 4096
 
 
 def collector() -> str:
-    """Where the standard variables send spans to; "" where tracing is off."""
+    """Return the address that the standard variables send spans to; "" where tracing is off."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         return ""
     return next((value for name in _ENDPOINTS if (value := os.environ.get(name, "").strip())), "")
@@ -39,10 +39,13 @@ def can_export() -> bool:
 
 
 def start_tracing(service: str, instance: str) -> Any | None:
-    """Export this process' spans where OTEL_EXPORTER_OTLP_ENDPOINT is set: the provider, or None where it is not.
+    """Export this process' spans where OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
-    Sampler, headers and batch sizes follow the standard OTEL_ variables; of bulk work LENSMESH_TRACES_BULK_RATIO is
-    kept. Raises SettingsError where that is no ratio, and where the exporters are not installed.
+    Return the provider, or None where it is not.
+
+    Sampler, headers and batch sizes follow the standard OTEL_ variables; of bulk work the share
+    LENSMESH_TRACES_BULK_RATIO is kept. Raises SettingsError where that is no ratio, and where the exporters are not
+    installed.
     """
     where = collector()
     if not where:
@@ -70,7 +73,7 @@ def start_tracing(service: str, instance: str) -> Any | None:
 
 
 def _limits() -> Any:
-    """How much one span keeps; a standard variable that is set has the last word."""
+    """Return how much one span may keep. A standard variable that is set overrules it."""
     from opentelemetry.sdk.trace import SpanLimits
 
     def unless(default: int, *variables: str) -> int | None:
@@ -85,7 +88,7 @@ def _limits() -> Any:
 
 
 def stop_tracing(provider: Any | None, seconds: float = _FLUSH_SECONDS) -> None:
-    """Send what is left, for a few seconds at most: a collector that is away must not hold up the exit."""
+    """Send what is left, for a few seconds at most: a collector that cannot be reached must not hold up the exit."""
     if provider is None:
         return
     thread = threading.Thread(target=provider.shutdown, name="otel-shutdown", daemon=True)
@@ -94,13 +97,13 @@ def stop_tracing(provider: Any | None, seconds: float = _FLUSH_SECONDS) -> None:
 
 
 def active_provider() -> Any | None:
-    """The tracer provider that somebody set for this process, or None."""
+    """Return the tracer provider that somebody set for this process, or None."""
     provider = trace.get_tracer_provider()
     return None if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider) else provider
 
 
 def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterceptor]:
-    """Return what makes a span of each call served; nothing without a provider."""
+    """Return the interceptors that make a span of each call served; none without a provider."""
     if provider is None:
         return ()
     from lensmesh_chassis.telemetry.rpc_spans import ServerSpans
@@ -109,7 +112,10 @@ def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterce
 
 
 def client_interceptors(provider: Any | None, target: str = "") -> Sequence[grpc.aio.ClientInterceptor]:
-    """Return what makes a span of each call made and passes the trace on; nothing without provider or packages."""
+    """Return the interceptors that make a span of each call made and pass the trace on.
+
+    Without provider or packages: none.
+    """
     if provider is None or not can_export():
         return ()
     from lensmesh_chassis.telemetry.rpc_spans import ClientSpans

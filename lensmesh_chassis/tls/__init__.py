@@ -1,1 +1,1 @@
-"""Who is who on a connection: certificates, what is wrong with them, and who may call."""
+"""Identity on a connection: certificates, what is wrong with them, and who may call."""

@@ -1,4 +1,4 @@
-"""Who may call: with mutual TLS any certificate of the authority opens a connection; this says which may do more."""
+"""Permission to call. With mutual TLS any certificate of the authority can connect; this says which may do more."""
 
 import fnmatch
 from collections.abc import AsyncIterator, Sequence
@@ -12,11 +12,13 @@ from lensmesh_chassis.rpc.status import abort
 
 
 class Callers(Interceptor):
-    """Refuses calls over TLS whose certificate carries none of the wanted SPIFFE ids; gRPC itself looks at none.
+    """Interceptor that refuses a call over TLS whose certificate has none of the wanted SPIFFE ids.
 
-    Health and reflection answer everyone with a certificate of the authority: what balances and probes has another
-    identity than who calls, and neither tells more than the public contracts. A unix socket knows no certificates; its
-    folder's permissions guard it.
+    gRPC itself looks at none.
+
+    Health and reflection answer everyone with a certificate of the authority: load balancers and probes have other
+    identities than callers, and neither service tells more than the public contracts. A unix socket knows no
+    certificates; its folder's permissions guard it.
     """
 
     def __init__(self, identities: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""When a certificate is valid: the one thing about it that Python's own library does not tell before a handshake."""
+"""The validity of a certificate, which Python's own library does not tell before a handshake."""
 
 import base64
 import binascii
@@ -12,14 +12,14 @@ _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
 
 @dataclass(frozen=True)
 class Validity:
-    """From when until when, both included."""
+    """First and last moment at which a certificate is valid, both included."""
 
     begin: datetime
     end: datetime
 
 
 def validity(pem: bytes) -> Validity:
-    """That of the first certificate in `pem`. Raises ValueError where there is none, or none that can be read."""
+    """Return the validity of the first certificate in `pem`. Raises ValueError where there is none that can be read."""
     found = _PEM.search(pem)
     if found is None:
         raise ValueError("there is no CERTIFICATE in it")
@@ -37,7 +37,7 @@ def validity(pem: bytes) -> Validity:
 
 
 def _header(der: bytes) -> tuple[int, int]:
-    """Bytes of the tag and the length, and bytes of the content, of the element at the beginning."""
+    """Return how many bytes the tag and length of the first element take, and how many its content takes."""
     short = der[1]
     if short < 0x80:
         return 2, short

@@ -1,4 +1,4 @@
-"""TLS and mutual TLS out of PEM files, for servers and for channels."""
+"""TLS and mutual TLS by PEM files, for servers and for channels."""
 
 import logging
 import ssl
@@ -21,10 +21,10 @@ if TYPE_CHECKING:  # a client that opens channels needs no settings classes, nor
 
 @dataclass(frozen=True)
 class ChannelSecurity:
-    """How a channel is secured, by PEM files; all empty: plain text.
+    """Security of a channel, by PEM files; all empty: plain text.
 
-    `ca_file` signs the server (empty with a certificate set: the system's authorities); `certificate_file` and
-    `key_file` are shown to a server that asks who calls (mutual TLS).
+    `ca_file` holds the authorities that may sign the server's certificate (empty with a certificate set: the system's).
+    `certificate_file` and `key_file` are shown to a server that asks who calls (mutual TLS).
     """
 
     ca_file: str = ""
@@ -38,12 +38,12 @@ class ChannelSecurity:
 
 
 def peer_security(settings: "ServiceSettings") -> ChannelSecurity:
-    """How this service secures the channels to the services it calls."""
+    """Return how this service secures the channels to the services it calls."""
     return ChannelSecurity(settings.peer_ca_file, settings.peer_certificate_file, settings.peer_key_file)
 
 
 def server_credentials(settings: "ServiceSettings") -> grpc.ServerCredentials | None:
-    """Credentials by the settings' tls_ files, read again when they change; None for plain text.
+    """Build credentials from the settings' tls_ files, read again when they change. Return None for plain text.
 
     Raises PreconditionFailed for files that cannot be used now.
     """
@@ -56,7 +56,7 @@ def server_credentials(settings: "ServiceSettings") -> grpc.ServerCredentials | 
 
 
 class _ServerFiles:
-    """The certificate, its key and the authorities of clients, as they are now."""
+    """The certificate, its key and the authorities of clients, as the files are now."""
 
     def __init__(self, settings: "ServiceSettings") -> None:
         self._certificate, self._key = settings.tls_certificate_file, settings.tls_key_file
@@ -64,7 +64,7 @@ class _ServerFiles:
         self._seen = self._stamp()
 
     def read(self) -> grpc.ServerCertificateConfiguration:
-        """Raises PreconditionFailed naming the setting and the file at fault."""
+        """Read and check the files. Raises PreconditionFailed naming the setting and the file at fault."""
         key, chain = _read(self._key, "tls_key_file"), _read(self._certificate, "tls_certificate_file")
         _check_pair(self._certificate, self._key, "tls_certificate_file", "tls_key_file")
         _check_dates(self._certificate, chain, "tls_certificate_file")
@@ -72,9 +72,11 @@ class _ServerFiles:
         return grpc.ssl_server_certificate_configuration([(key, chain)], ca)
 
     def changed(self) -> Any:
-        """For gRPC, before each handshake, in a thread of its own: a new configuration, or None where nothing changed.
+        """Return a new configuration, or None where nothing changed.
 
-        Files that do not fit are not used: the old ones serve on, and the next change is looked at again.
+        gRPC calls this in a thread of its own, before each handshake.
+
+        Files that do not fit together are not used: the old ones stay in use, and the next change is looked at again.
         """
         stamp = self._stamp()
         if stamp == self._seen:
@@ -103,7 +105,7 @@ def _stamp(name: str) -> tuple[int, int, int]:
 
 
 def channel_credentials(security: ChannelSecurity) -> grpc.ChannelCredentials:
-    """Credentials of an encrypted channel. Raises PreconditionFailed for a file that cannot be read."""
+    """Build the credentials of an encrypted channel. Raises PreconditionFailed for a file that cannot be read."""
     ca = _read(security.ca_file, "ca_file") if security.ca_file else None
     if not security.certificate_file:
         return grpc.ssl_channel_credentials(ca)
@@ -114,7 +116,7 @@ def channel_credentials(security: ChannelSecurity) -> grpc.ChannelCredentials:
 
 
 def _check_pair(certificate: str, key: str, *names: str) -> None:
-    """gRPC itself says no more than that it could not listen, or connect."""
+    """Check that the key belongs to the certificate: gRPC itself says only that it could not listen, or connect."""
     try:
         # An empty password: asking for one on the terminal would hang a service.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
@@ -128,7 +130,7 @@ def _check_pair(certificate: str, key: str, *names: str) -> None:
 
 
 def _check_dates(file: str, pem: bytes, setting: str) -> None:
-    """The other side would refuse it, and the handshake would not tell this one why."""
+    """Check that the certificate is valid now. The other side would refuse it, and this one would not hear why."""
     try:
         found = validity(pem)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a failed TLS handshake means: gRPC hands on OpenSSL's words, which name no file and no fix."""
+"""Explanations of failed TLS handshakes: gRPC hands on OpenSSL's words, which name no file and no fix."""
 
 import re
 
@@ -26,7 +26,10 @@ _HUNG_UP = re.compile(r"Socket closed|Connection reset|before receiving SETTINGS
 
 
 def explain_handshake(details: str, security: ChannelSecurity | None) -> str:
-    """What this side found wrong in the handshake, with the fix, from gRPC's text of an UNAVAILABLE; "" if nothing."""
+    """Return what this side found wrong in the handshake, with the fix; "" if nothing.
+
+    `details` is gRPC's text of an UNAVAILABLE.
+    """
     for text, meaning, fix in _FOUND:
         if text in details:
             return f"{meaning}: {fix}"
@@ -41,9 +44,9 @@ def explain_handshake(details: str, security: ChannelSecurity | None) -> str:
 
 
 def explain_hang_up(details: str, security: ChannelSecurity | None) -> str:
-    """What it may mean that a server takes connections and closes them at once; "" if it does not do that.
+    """Return why a server may take connections and close them at once; "" if `details` do not say that.
 
-    In TLS 1.3 a server refuses a client's certificate after the client has finished; gRPC shows the close, or that it
+    In TLS 1.3 a server refuses a client's certificate after the client has finished. gRPC shows the close, or that it
     could not read the alert (TSI_DATA_CORRUPTED, what Envoy's refusal becomes).
     """
     if not (_NEVER_CONNECTED.search(details) and _HUNG_UP.search(details)):

@@ -4,7 +4,7 @@ _SCHEME = "spiffe://"
 
 
 def parse_identities(text: str) -> tuple[str, ...]:
-    """SPIFFE ids out of a comma-separated list; `*` stands for any text. Raises ValueError naming the bad one."""
+    """Read SPIFFE ids from a comma-separated list; `*` stands for any text. Raises ValueError naming the bad one."""
     identities = tuple(part.strip() for part in text.split(",") if part.strip())
     for identity in identities:
         if not identity.startswith(_SCHEME) or identity == _SCHEME:
