@@ -9,7 +9,7 @@ from search_svc.settings import SearchSettings
 
 
 def main() -> None:
-    """Run until a signal."""
+    """Run search until a signal ends it."""
     give_back_large()
     run(load_settings(SearchSettings), SearchApp, "search")
 

@@ -1,4 +1,4 @@
-"""The search service, put together."""
+"""The search service: its store, threads and servicer put together."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,10 @@ def make_store(settings: SearchSettings, tracer_provider: Any | None = None) -> 
 
 
 class SearchApp:
-    """SearchService over one store. Starts without it too: it then says why it does not serve, and recovers alone."""
+    """SearchService over one store.
+
+    It starts without the store too: then it says why it does not serve, and recovers alone.
+    """
 
     def __init__(self, runtime: Runtime[SearchSettings]) -> None:
         self._store = MeteredStore(make_store(runtime.settings, runtime.tracer_provider), runtime.registry)

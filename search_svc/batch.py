@@ -1,4 +1,4 @@
-"""Several searches in one call: a few at a time, each failing alone."""
+"""BatchSearch: several searches in one call, a few at a time, each failing alone."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +17,7 @@ async def answer_batch(
     parallel: int,
     max_message_bytes: int,
 ) -> search_pb2.BatchSearchResponse:
-    """One result per search, in order.
+    """Run the searches and return one result for each, in order.
 
     Raises:
         InvalidInput: RESPONSE_TOO_LARGE; the work that is left is not done.

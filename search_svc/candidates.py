@@ -1,9 +1,10 @@
 """The one order in which the hits of a search come, whatever page of it is asked for.
 
-An approximate index answers another set of items when it is asked for more of them, so pages cut out of answers of
-different sizes would repeat hits and miss others. Here the index is only ever asked for fixed numbers of hits. What it
-answers to the smallest comes first; what the next larger adds comes behind; and at last, where that is not enough,
-everything that was compared exactly. Which hits stand between two places is then the same for every page at rest.
+An approximate index returns another set of items when it is asked for more of them. So pages that are cut out of
+answers of different sizes would repeat hits and miss others. Here the index is only ever asked for fixed numbers of
+hits. What it returns for the smallest number comes first. What the next larger number adds comes behind that. At last,
+where that is not enough, comes everything that was compared exactly. So as long as nothing is written, the hits between
+two places are the same for every page.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -15,7 +16,7 @@ SIZES = (20, 200, 2000)
 
 @dataclass(frozen=True)
 class FoundItem:
-    """An item that was found; the score is rounded to float32: what is equal there is a tie."""
+    """An item that was found. Its score is rounded to float32: scores that are equal then are a tie."""
 
     key: int
     """The store's own, 0 where it has none."""
@@ -24,20 +25,20 @@ class FoundItem:
 
     @property
     def order(self) -> tuple[float, bytes]:
-        """Best first, equal scores by id."""
+        """The key to sort by: best first, equal scores by id."""
         return -self.score, self.item_id.encode()
 
 
 class Nearest(Protocol):
-    """Finds up to `count` of the nearest items."""
+    """A search for up to `count` of the nearest items."""
 
     def __call__(self, count: int) -> Awaitable[Sequence[FoundItem]]: ...
 
 
 async def first(wanted: int, *, by_index: Nearest | None, exactly: Nearest) -> list[FoundItem]:
-    """Answer the candidates of the first `wanted` places, in their order. Fewer mean that there are no more.
+    """Return the candidates of the first `wanted` places, in their order. Fewer mean that there are no more.
 
-    `by_index` may miss items, and None asks for certainty. `exactly` sees every item, best first.
+    `by_index` may miss items; None means that every item has to be compared. `exactly` sees every item, best first.
     """
     places: dict[str, FoundItem] = {}
 
@@ -57,6 +58,6 @@ async def first(wanted: int, *, by_index: Nearest | None, exactly: Nearest) -> l
 
 
 def page(places: Sequence[FoundItem], offset: int, min_score: float | None) -> list[FoundItem]:
-    """Answer the candidates from `offset` on that have at least `min_score`, best first, equal scores by id."""
+    """Return the candidates from `offset` on that have at least `min_score`, best first, equal scores by id."""
     least = float("-inf") if min_score is None else min_score
     return sorted((each for each in places[offset:] if each.score >= least), key=lambda each: each.order)

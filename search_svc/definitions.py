@@ -9,7 +9,7 @@ from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, NamedSpace
 
 
 def definition_to_json(definition: Definition) -> str:
-    """A definition, all but its name, as stores keep it."""
+    """Write a definition, all but its name, as the text that stores keep."""
     spaces = [
         {
             "name": named.name,
@@ -33,7 +33,7 @@ def definition_to_json(definition: Definition) -> str:
 
 
 def definition_from_json(name: str, text: str) -> Definition:
-    """A definition as it was kept."""
+    """Read a definition from the text that a store kept."""
     kept: dict[str, Any] = json.loads(text)
     spaces = tuple(
         NamedSpace(
@@ -49,7 +49,7 @@ def definition_from_json(name: str, text: str) -> Definition:
 
 
 def check_same(there: Definition, wanted: Definition) -> None:
-    """Raises AlreadyExists (COLLECTION_EXISTS) unless what is there keeps and finds the same as what is wanted."""
+    """Raise AlreadyExists (COLLECTION_EXISTS) unless the stored definition keeps and finds the same as `wanted`."""
     if there.same_as(wanted):
         return
     raise AlreadyExists(
@@ -62,7 +62,7 @@ def check_same(there: Definition, wanted: Definition) -> None:
 
 
 def _difference(there: Definition, wanted: Definition) -> str:
-    """The first thing in which two definitions differ, in words."""
+    """Return the first thing in which two definitions differ, in words."""
     if [named.name for named in there.spaces] != [named.name for named in wanted.spaces]:
         return f"its spaces are {', '.join(named.name for named in there.spaces)}"
     for old, new in zip(there.spaces, wanted.spaces, strict=True):

@@ -1,4 +1,4 @@
-"""Filters as a tree of values: what a store compiles into its own language."""
+"""Filters as a tree of values, which each store compiles into its own language."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,28 +47,28 @@ class TimeRange:
 
 @dataclass(frozen=True)
 class Exists:
-    """The field is there and not null."""
+    """The field exists and is not null."""
 
     path: FieldPath
 
 
 @dataclass(frozen=True)
 class All:
-    """Every one of these holds; none means true."""
+    """All of these filters pass; true where there are none."""
 
     filters: tuple["Filter", ...]
 
 
 @dataclass(frozen=True)
 class Some:
-    """At least one of these holds; none means false."""
+    """At least one of these filters passes; false where there are none."""
 
     filters: tuple["Filter", ...]
 
 
 @dataclass(frozen=True)
 class Not:
-    """This does not hold."""
+    """This filter does not pass."""
 
     filter: "Filter"
 
@@ -78,7 +78,7 @@ Filter: TypeAlias = Test | All | Some | Not
 
 
 def tests(tree: Filter) -> Iterator[Test]:
-    """Every test in a tree."""
+    """Yield every test in a tree."""
     match tree:
         case All(inner) | Some(inner):
             for one in inner:
@@ -90,7 +90,7 @@ def tests(tree: Filter) -> Iterator[Test]:
 
 
 def parse_path(text: str) -> FieldPath:
-    """A path into the metadata or an own field.
+    """Read a path into the metadata, or to a field of the item's own.
 
     Raises:
         ValueError: with a message for the caller.
@@ -103,7 +103,7 @@ def parse_path(text: str) -> FieldPath:
 
 
 def parse_metadata_path(text: str) -> FieldPath:
-    """A path into the metadata, dots between levels.
+    """Read a path into the metadata, dots between levels.
 
     Raises:
         ValueError: with a message for the caller.

@@ -1,4 +1,4 @@
-"""Metadata as stores keep it: the text of a JSON object, how it is measured, and how two are merged."""
+"""Metadata as stores keep it: the text of a JSON object; how it is measured, and how two are merged."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from search_svc.wire.findings import Findings
 
 @dataclass(frozen=True)
 class MetadataLimits:
-    """How much metadata one item may have: bytes as compact JSON, levels of lists and objects."""
+    """Limits of one item's metadata: bytes as compact JSON, levels of lists and objects."""
 
     max_bytes: int
     max_depth: int
@@ -37,7 +37,7 @@ def depth_of(value: Any) -> int:
 
 
 def check_merged(merged_texts: Mapping[int, str], limits: MetadataLimits) -> None:
-    """Refuse what merging made of some items, given by their places in the request.
+    """Refuse merged metadata that exceeds the limits; items are given by their places in the request.
 
     Raises:
         InvalidInput: METADATA_TOO_LARGE or METADATA_TOO_DEEP, naming each item.
@@ -71,7 +71,7 @@ def _number(text: str) -> float | int:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Compare as JSON does: 1 is 1.0 and is not true, which Python takes for the same."""
+    """Compare as JSON does: 1 equals 1.0 and not true. Python takes 1 and True for equal."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_json(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):

@@ -1,4 +1,4 @@
-"""Any store, with each of its operations timed, its errors counted, and a span where its call has one."""
+"""A wrapper around any store: it times each operation, counts errors, and makes a span where its call has one."""
 
 import time
 from collections.abc import Awaitable, Sequence
@@ -51,7 +51,10 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 
 
 class MeteredStore:
-    """See `Store`. Labels are the operations and reasons of this code: no collection's name, no caller's word."""
+    """A store that is measured; see `Store`.
+
+    Labels are this code's operations and reasons: no collection's name, no caller's word.
+    """
 
     def __init__(self, store: Store, registry: CollectorRegistry) -> None:
         self._store = store

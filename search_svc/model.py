@@ -1,4 +1,4 @@
-"""What a store keeps and finds. Knows neither gRPC nor protobuf nor any database."""
+"""Types of what a store keeps and finds. They know neither gRPC nor protobuf nor any database."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ ROUNDING = 1e-3
 
 
 class StoredAs(StrEnum):
-    """How a space keeps its numbers."""
+    """Number type in which a space's vectors are stored."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
 
 
 class FieldType(StrEnum):
-    """What the values of an indexed metadata field are."""
+    """Type of the values of an indexed metadata field."""
 
     KEYWORD = "keyword"
     NUMBER = "number"
@@ -33,7 +33,7 @@ class FieldType(StrEnum):
 
 @dataclass(frozen=True)
 class VectorSpace:
-    """Vectors that can be compared with one another. `id` alone decides; the rest describes."""
+    """A space of vectors that can be compared with one another. `id` alone decides; the rest describes."""
 
     id: str
     model: str
@@ -47,7 +47,7 @@ class VectorSpace:
 
 @dataclass(frozen=True)
 class Hnsw:
-    """A graph of neighbours: links per node, candidates while building."""
+    """Parameters of a graph of neighbours: links per node, candidates while building."""
 
     m: int = 16
     ef_construction: int = 128
@@ -55,7 +55,7 @@ class Hnsw:
 
 @dataclass(frozen=True)
 class NamedSpace:
-    """One kind of vector of a collection; `hnsw` None means no index, every search exact."""
+    """One kind of vector of a collection. `hnsw` None means no index: every search is exact."""
 
     name: str
     space: VectorSpace
@@ -65,7 +65,7 @@ class NamedSpace:
 
 @dataclass(frozen=True)
 class FieldIndex:
-    """One metadata path that is filtered and counted often."""
+    """An index on one metadata path, which is filtered and counted often."""
 
     path: tuple[str, ...]
     type: FieldType
@@ -78,14 +78,14 @@ class FieldIndex:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a collection is made of."""
+    """All that a collection is made of."""
 
     name: str
     spaces: tuple[NamedSpace, ...]
     field_indexes: tuple[FieldIndex, ...]
 
     def same_as(self, other: "Definition") -> bool:
-        """Whether both keep and find the same: neither a model's name matters nor the order of field indexes."""
+        """Tell whether both keep and find the same: neither a model's name matters nor the order of field indexes."""
 
         def kept(definition: "Definition") -> object:
             spaces = [
@@ -97,20 +97,22 @@ class Definition:
         return kept(self) == kept(other)
 
     def space(self, name: str) -> NamedSpace | None:
-        """The space of that name; the first for an empty name."""
+        """Return the space of that name; the first for an empty name; None where there is none."""
         if not name:
             return self.spaces[0]
         return next((named for named in self.spaces if named.name == name), None)
 
     def field_index(self, path: tuple[str, ...]) -> FieldIndex | None:
-        """The index on that metadata path."""
+        """Return the index on that metadata path, or None."""
         return next((index for index in self.field_indexes if index.path == path), None)
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection as its store knows it. `key` is the store's own name of this very one: made anew under the same
-    name, a collection has another key."""
+    """A collection as its store knows it.
+
+    `key` is the store's own name of this very collection: one that is made anew under the same name has another key.
+    """
 
     key: str
     definition: Definition
@@ -129,7 +131,7 @@ class CountedCollection:
 
 @dataclass(frozen=True)
 class Caption:
-    """One description; see common.proto."""
+    """One description of an image; see common.proto."""
 
     text: str
     confidence: float
@@ -140,7 +142,10 @@ class Caption:
 
 @dataclass(frozen=True)
 class Item:
-    """One item, checked: vectors belong to their spaces and are as stored, metadata is the JSON text of an object."""
+    """One checked item.
+
+    Its vectors belong to their spaces and are as stored, its metadata is the JSON text of an object.
+    """
 
     id: str
     vectors: Mapping[str, Numbers] = field(default_factory=dict)
@@ -167,7 +172,7 @@ class StoredItem:
 
 
 class View(StrEnum):
-    """How much of each item is read."""
+    """The parts of each item that are read."""
 
     ID = "id"
     BASIC = "basic"
@@ -175,7 +180,7 @@ class View(StrEnum):
 
 
 class ItemOutcome(StrEnum):
-    """What became of one item."""
+    """What happened to one item that was written."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -194,7 +199,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class Upserted:
-    """What became of one item, when it last changed, and what changed of one that was there."""
+    """Result of writing one item: its outcome, when it last changed, and which parts changed of one that was there."""
 
     id: str
     outcome: ItemOutcome
@@ -204,7 +209,7 @@ class Upserted:
 
 @dataclass(frozen=True)
 class Items:
-    """Items read; `cut` when more were asked for than `max_bytes` let through."""
+    """Items that were read; `cut` when more were asked for than `max_bytes` let through."""
 
     items: tuple[StoredItem, ...]
     cut: bool
@@ -212,7 +217,7 @@ class Items:
 
 @dataclass(frozen=True)
 class ItemPage:
-    """One page of a walk; `next_after` is where the next one begins, None after the last."""
+    """One page of a listing; `next_after` is where the next one begins, None after the last."""
 
     items: tuple[StoredItem, ...]
     next_after: str | None
@@ -220,7 +225,7 @@ class ItemPage:
 
 @dataclass(frozen=True)
 class Hit:
-    """One item found; score is the cosine similarity, -1 to 1; rank 1 is the best of all, offset included."""
+    """One item that was found. Score is the cosine similarity, -1 to 1; rank 1 is the best of all, offset included."""
 
     item: StoredItem
     score: float
@@ -237,7 +242,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class FacetCount:
-    """How many items have one value."""
+    """Number of items that have one value."""
 
     value: str | float | bool
     count: int
@@ -245,7 +250,7 @@ class FacetCount:
 
 @dataclass(frozen=True)
 class Facet:
-    """Most frequent values of one field, and how many items have none of them."""
+    """The most frequent values of one field, and how many items have none of them."""
 
     path: tuple[str, ...]
     counts: tuple[FacetCount, ...]

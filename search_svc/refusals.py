@@ -7,12 +7,12 @@ RETRY_AFTER_S = 1.0
 
 
 def unavailable(why: str) -> Unavailable:
-    """The store cannot be used now."""
+    """Build the error for a store that cannot be used now."""
     return Unavailable(Reason.STORE_UNAVAILABLE, f"{why}: try again shortly", retry_after_s=RETRY_AFTER_S)
 
 
 def no_pooled_connection() -> Unavailable:
-    """A pooler lets this replica wait."""
+    """Build the error for a pooler that lets this replica wait."""
     return unavailable(
         "PgBouncer gave no connection to the database in time: raise its default_pool_size (with pool_mode = session"
         " each replica needs LENSMESH_SEARCH_POOL_SIZE + 1), or lower LENSMESH_SEARCH_POOL_SIZE"
@@ -20,7 +20,7 @@ def no_pooled_connection() -> Unavailable:
 
 
 def read_only() -> Unavailable:
-    """The store is there and takes no writes."""
+    """Build the error for a store that is there and takes no writes."""
     return Unavailable(
         Reason.STORE_READ_ONLY,
         "the database takes no writes now: it is a standby, or default_transaction_read_only is on; name the primary,"
@@ -30,7 +30,7 @@ def read_only() -> Unavailable:
 
 
 def store_full() -> Unavailable:
-    """The store has no room left."""
+    """Build the error for a store that has no room left."""
     return Unavailable(
         Reason.STORE_FULL,
         "the database has no room left on its disk: free some, or give it more, then send the call again",
@@ -39,14 +39,14 @@ def store_full() -> Unavailable:
 
 
 def too_late() -> DeadlineExceeded:
-    """The store was not done in time."""
+    """Build the error for a store that was not done in time."""
     return DeadlineExceeded(
         Reason.DEADLINE_EXCEEDED, "the store did not finish within the call's deadline: give it longer, or ask for less"
     )
 
 
 def no_collection(name: str) -> NotFound:
-    """Nobody made it, or somebody removed it."""
+    """Build the error for a collection that nobody made, or somebody removed."""
     return NotFound(
         Reason.COLLECTION_NOT_FOUND,
         f"there is no collection {name[:80]!r}: create it first",
@@ -55,7 +55,7 @@ def no_collection(name: str) -> NotFound:
 
 
 def no_item(collection: str, item_id: str) -> NotFound:
-    """A search near an item that is not there."""
+    """Build the error for a search near an item that is not there."""
     return NotFound(
         Reason.ITEM_NOT_FOUND,
         f"the collection {collection} has no item {item_id!r}",
@@ -65,7 +65,7 @@ def no_item(collection: str, item_id: str) -> NotFound:
 
 
 def no_vector(item_id: str, space: str) -> PreconditionFailed:
-    """A search near an item that has no vector in that space."""
+    """Build the error for a search near an item that has no vector in that space."""
     return PreconditionFailed(
         Reason.ITEM_WITHOUT_VECTOR,
         f"the item {item_id!r} has no vector {space}: give it one, or name another space",

@@ -46,7 +46,10 @@ _CHANGES = {
 
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
-    """See search.proto. Errors are domain errors; the chassis turns them into statuses."""
+    """The servicer of SearchService, see search.proto.
+
+    It raises domain errors; the chassis turns them into statuses.
+    """
 
     def __init__(
         self, store: Store, threads: Threads, settings: SearchSettings, server_info: Callable[[], common_pb2.ServerInfo]
@@ -280,7 +283,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def _with(
         self, name: str, work: Callable[[Collection], Awaitable[T]], context: Any, *, field: str = "collection"
     ) -> T:
-        """Does `work` with the collection of that name, again if it was replaced meanwhile."""
+        """Do `work` with the collection of that name, once more if the collection was replaced meanwhile."""
         _check_named(name, field)
         if not is_collection_name(name):
             raise no_collection(name)
@@ -297,7 +300,10 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         raise no_collection(name)
 
     async def _chosen(self, message: search_pb2.Filter | None) -> tuple[Filter | None, str]:
-        """Read a filter, beside the event loop where it is long; with it, what tells it from others."""
+        """Read a filter, beside the event loop where it is long.
+
+        Return with it a text that tells it from other filters.
+        """
         if message is None:
             return None, "None"
         check_filters({"filter": message}, self._settings.max_filter_values)

@@ -13,7 +13,7 @@ from search_svc.stores import STORES, either, store_kind
 
 
 class SearchSettings(ServiceSettings):
-    """Where items are kept, and how much of them at a time."""
+    """Settings of where items are kept, and how much of them is handled at a time."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_SEARCH_", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Detect that this process stood still: it was stopped, its machine slept, or its event loop was blocked.
+"""Detection of stalls: this process was stopped, its machine slept, or its event loop was blocked.
 
 Whoever called a replica gives it up after half a minute of silence, or when the call's deadline passes, and lets
 another replica do the work. A write that the silent one still holds must not be done when it wakes: it could replace a
@@ -29,13 +29,13 @@ class Stalls:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to tick; nothing happens where it does."""
+        """Begin to tick; nothing happens where the clock ticks already."""
         if self._timer is None:
             self._last = asyncio.get_running_loop().time()
             self._tick()
 
     def stop(self) -> None:
-        """Tick no more."""
+        """Stop ticking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

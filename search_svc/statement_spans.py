@@ -1,7 +1,7 @@
 """A span for each statement that a call sends to PostgreSQL, by OpenTelemetry's instrumentation of asyncpg.
 
-Statements are shown as they are prepared: values stand in them as $1, $2. Those values are shown where
-LENSMESH_TRACES_CONTENT says so, and an error's own words, which quote values, too.
+Statements are shown as they are prepared: values stand in them as $1, $2. The values are shown only where
+LENSMESH_TRACES_CONTENT says so. The same goes for an error's own words, which quote values.
 """
 
 from collections.abc import Iterator
@@ -15,14 +15,17 @@ from lensmesh_chassis.telemetry import spans
 
 
 class StatementSpans:
-    """Switched on while it is started, for every connection of the process. Without a provider it does nothing."""
+    """Switch of the instrumentation: on while started, for every connection of the process.
+
+    Without a provider it does nothing.
+    """
 
     def __init__(self, provider: Any | None) -> None:
         self._provider = provider
         self._instrumentor: Any = None
 
     def start(self) -> None:
-        """From now on."""
+        """Make spans from now on."""
         if self._provider is None:
             return
         from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
@@ -34,14 +37,14 @@ class StatementSpans:
             self._instrumentor = instrumentor
 
     def stop(self) -> None:
-        """No longer."""
+        """Make no more spans."""
         if self._instrumentor is not None:
             self._instrumentor.uninstrument()
             self._instrumentor = None
 
 
 class _Provider:
-    """As much of a provider as the instrumentation asks for."""
+    """The part of a tracer provider that the instrumentation uses."""
 
     def __init__(self, provider: Any) -> None:
         self._provider = provider
@@ -51,7 +54,7 @@ class _Provider:
 
 
 class _Tracer:
-    """Makes spans that keep an error once and without its words."""
+    """Tracer whose spans keep an error once and without its words."""
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer

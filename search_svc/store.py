@@ -1,4 +1,4 @@
-"""What every store promises. The same tests run against each implementation."""
+"""The protocol that every store implements. The same tests run against each implementation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Store(Protocol):
     """
 
     async def open(self) -> None:
-        """Connects and brings the schema up to date. May be called again: after a failure, and while open.
+        """Connect and bring the schema up to date. May be called again: after a failure, and while open.
 
         Raises:
             Unavailable: not reachable now.
@@ -70,47 +70,47 @@ class Store(Protocol):
         """
 
     async def check(self) -> None:
-        """Cheap: raises as `open` does unless the store answers and is ready."""
+        """Raise as `open` does unless the store answers and is ready. It costs little."""
 
     async def close(self) -> None:
-        """Gives everything back."""
+        """Release everything."""
 
     def write_trouble(self) -> str:
-        """Why writes fail while reads work, as last seen; empty while both work."""
+        """Return why writes fail while reads work, as last seen; empty while both work."""
 
     def describe(self) -> str:
-        """ "postgresql 18.4, pgvector 0.8.7" or "qdrant 1.20.0"; the kind alone before the first contact."""
+        """Return "postgresql 18.4, pgvector 0.8.7" or "qdrant 1.20.0"; the kind alone before the first contact."""
 
     async def create_collection(self, definition: Definition, *, timeout_s: float) -> CountedCollection:
-        """Makes it, or answers what is there if that has the same definition.
+        """Make the collection, or return what is there if that has the same definition.
 
         Raises:
             AlreadyExists: COLLECTION_EXISTS, the name is taken by another definition.
         """
 
     async def find_collection(self, name: str, *, fresh: bool, timeout_s: float) -> Collection:
-        """May answer from memory, and so what is stale, unless `fresh`.
+        """Return the collection of that name. It may come from memory, and so be stale, unless `fresh`.
 
         Raises:
             NotFound: COLLECTION_NOT_FOUND.
         """
 
     async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
-        """The collection with its count."""
+        """Return the collection with its count."""
 
     async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
-        """Up to `count` collections by name, beginning behind the name `after`."""
+        """Return up to `count` collections by name, beginning behind the name `after`."""
 
     async def delete_collection(self, name: str, *, timeout_s: float) -> int:
-        """Removes it with all its items, and tells how many; 0 if there is none."""
+        """Remove the collection with all its items. Return how many there were; 0 if there is no such collection."""
 
     async def upsert(
         self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float
     ) -> list[Upserted]:
-        """Writes items (no id twice), and returns when they are durable; results in the order of `items`.
+        """Write items (no id twice). Return when they are durable; results are in the order of `items`.
 
-        All or none where the store has transactions; where it has none, some may be there after an error. With `merge`
-        the keys of an item's metadata are written over the stored ones, within these limits.
+        All or none are written where the store has transactions; where it has none, some may be there after an error.
+        With `merge` the keys of an item's metadata are written over the stored ones, within these limits.
 
         Raises:
             InvalidInput: METADATA_TOO_LARGE or METADATA_TOO_DEEP, naming each item whose merged metadata is.
@@ -119,7 +119,7 @@ class Store(Protocol):
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
     ) -> Items:
-        """Those that exist, in the order asked for, up to about `max_bytes` of content."""
+        """Return the items that exist, in the order asked for, up to about `max_bytes` of content."""
 
     async def list_items(
         self,
@@ -132,22 +132,23 @@ class Store(Protocol):
         max_bytes: int,
         timeout_s: float,
     ) -> ItemPage:
-        """The next `count` items behind the position `after` ("" is the beginning), fewer if `max_bytes` is reached.
+        """Return the next `count` items behind the position `after`; "" is the beginning.
 
-        The order is the store's own, and always the same: an item that is there all the while comes once.
+        There are fewer if `max_bytes` is reached. The order is the store's own, and always the same: an item that is
+        there all the while comes once.
         """
 
     def position(self, item_id: str) -> str:
-        """The position right behind an item, for `list_items`."""
+        """Return the position right behind an item, for `list_items`."""
 
     async def delete_ids(self, collection: Collection, ids: Sequence[str], *, timeout_s: float) -> int:
-        """Removes items and tells how many there were."""
+        """Remove items and return how many there were."""
 
     async def delete_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
-        """Removes the items that a filter chooses and tells how many there were."""
+        """Remove the items that a filter chooses and return how many there were."""
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
-        """The nearest items, best first, equal scores by id. Fewer than `limit` means that there are no more.
+        """Find the nearest items, best first, equal scores by id. Fewer than `limit` means that there are no more.
 
         Raises:
             NotFound: ITEM_NOT_FOUND, `query.item_id` names no item.
@@ -164,7 +165,7 @@ class Store(Protocol):
         max_bytes: int,
         timeout_s: float,
     ) -> list[Facet]:
-        """For each field its most frequent values of the index's type, and how many items have none of those.
+        """Count for each field its most frequent values of the index's type, and the items that have none of those.
 
         Stops, with fewer facets than fields, when the values exceed `max_bytes`.
         """

@@ -1,4 +1,4 @@
-"""Where large messages are taken apart and put together: beside the event loop, not on it."""
+"""Threads in which large messages are taken apart and put together, beside the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,11 @@ class Threads:
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:
-        """Does `work`, here if it is small, in a thread if it is not."""
+        """Do `work`: here if it is small, in a thread if it is not."""
         if size_bytes < SMALL_BYTES:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def stop(self) -> None:
-        """Ends the threads; what they do is finished first."""
+        """End the threads; what they do is finished first."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""RFC 3339 times, read the same way here and in every store."""
+"""Reading and writing of RFC 3339 times, the same way here and in every store."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,9 +13,9 @@ _RFC3339 = re.compile(PATTERN)
 
 
 def parse_time(text: str) -> datetime | None:
-    """The instant that an RFC 3339 text names, to the microsecond (finer digits are cut off); None if it is none.
+    """Return the instant that an RFC 3339 text names, to the microsecond; None if it is no such text.
 
-    A leap second (:60) is the first of the next minute.
+    Finer digits are cut off. A leap second (:60) is the first second of the next minute.
     """
     match = _RFC3339.fullmatch(text)
     if not match:

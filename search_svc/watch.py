@@ -1,4 +1,4 @@
-"""Health follows the store: asked on a timer, in words an operator can act on."""
+"""Health that follows the store: it is checked on a timer, and troubles are told in words an operator can act on."""
 
 import asyncio
 
@@ -14,7 +14,10 @@ WRITES = "writes"
 
 
 class StoreWatch:
-    """Opens the store, again and again until it is open, and then looks at it every `interval_s` seconds."""
+    """Watcher of the store.
+
+    It opens the store, again and again until that works, and then checks it every `interval_s` seconds.
+    """
 
     def __init__(self, store: Store, health: Health, service: str, interval_s: float) -> None:
         self._store = store
@@ -26,12 +29,12 @@ class StoreWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Returns after the first look, whatever it saw."""
+        """Begin to watch. Return after the first check, whatever it found."""
         await self._look()
         self._task = asyncio.create_task(self._keep_looking())
 
     async def stop(self) -> None:
-        """Looks no more."""
+        """Stop watching."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -58,7 +61,7 @@ class StoreWatch:
                 _log.info("the store is ready", store=self._store.describe())
 
     async def _why_not(self) -> str:
-        """Empty if the store can be used."""
+        """Return why the store cannot be used; empty if it can."""
         try:
             if self._opened:
                 await self._store.check()

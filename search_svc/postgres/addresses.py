@@ -1,4 +1,4 @@
-"""The servers that one store URL names, and which of them may be used."""
+"""The servers that a store URL names, and which of them may be used."""
 
 import re
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -11,7 +11,7 @@ _WANTS = ("any", "primary", "read-write", *READS_ONLY)
 
 
 def servers(url: str) -> tuple[list[str], str]:
-    """One URL for each server of `url`, in order, and which server is wanted (libpq's target_session_attrs).
+    """Return one URL for each server of `url`, in order, and which server is wanted (libpq's target_session_attrs).
 
     Several hosts are a primary with its standbys, so that "read-write" is wanted where the URL does not say.
 

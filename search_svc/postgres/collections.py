@@ -1,4 +1,4 @@
-"""Making, finding and removing collections."""
+"""Collections in PostgreSQL: making, finding, listing and removing them."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _LOCK = 0x6C656E73
 
 
 async def create(connection: asyncpg.Connection, definition: Definition) -> CountedCollection:
-    """Makes it in the caller's transaction, or answers what is there if that is the same."""
+    """Make the collection in the caller's transaction, or return what is there if that is the same."""
     await _lock(connection, definition.name)
     there = await find(connection, definition.name)
     if there is not None:
@@ -32,13 +32,13 @@ async def create(connection: asyncpg.Connection, definition: Definition) -> Coun
 
 
 async def find(connection: asyncpg.Connection, name: str) -> Collection | None:
-    """The collection of that name, if there is one."""
+    """Return the collection of that name, or None."""
     row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM lensmesh.collections WHERE name = $1", name)
     return _collection(row) if row else None
 
 
 async def page(connection: asyncpg.Connection, *, after: str, count: int) -> Sequence[CountedCollection]:
-    """Collections by name."""
+    """Return up to `count` collections by name, beginning behind `after`."""
     rows = await connection.fetch(
         f"SELECT {_COLUMNS} FROM lensmesh.collections WHERE name > $1 ORDER BY name LIMIT $2", after, count
     )
@@ -46,13 +46,13 @@ async def page(connection: asyncpg.Connection, *, after: str, count: int) -> Seq
 
 
 async def counted(connection: asyncpg.Connection, collection: Collection) -> CountedCollection:
-    """The collection with its count, which is always counted and never estimated."""
+    """Return the collection with its count, which is always counted and never estimated."""
     items = await connection.fetchval(f"SELECT count(*) FROM {items_table(collection.key)}")
     return CountedCollection(collection, items)
 
 
 async def remove(connection: asyncpg.Connection, name: str) -> int:
-    """Removes it and tells how many items went with it; 0 where there is none."""
+    """Remove the collection and return how many items went with it; 0 where there is none."""
     await _lock(connection, name)
     collection = await find(connection, name)
     if collection is None:

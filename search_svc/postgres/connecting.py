@@ -1,4 +1,4 @@
-"""Opening connections: to the right server of several, prepared for our statements, directly or through a pooler."""
+"""Opening of connections: to the right server of several, prepared for our statements, directly or through a pooler."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ _UNSUPPORTED = re.compile(r"unsupported startup parameter(?: in options)?: ([A-Z
 
 
 class Connector:
-    """Opens connections to the servers of one URL.
+    """Opener of connections to the servers of one URL.
 
     Args:
         url: postgresql://...; never shown.
@@ -48,7 +48,7 @@ class Connector:
         """The schema of the extension vector, once it is known."""
 
     def local_settings(self) -> str:
-        """SET LOCAL statements that a transaction needs because its session cannot be trusted to have the settings."""
+        """Return SET LOCAL statements for a transaction whose session cannot be trusted to have the settings."""
         if not self.pooled:
             return ""
         return "".join(f"SET LOCAL {name} = {value};" for name, value in self._settings().items())
@@ -58,7 +58,7 @@ class Connector:
         return {**_SESSION, "search_path": path}
 
     async def open_for_vectors(self) -> asyncpg.Connection:
-        """Open a connection that reads and writes vectors, to a database that was prepared."""
+        """Open a connection that reads and writes vectors. The database has to be prepared already."""
         connection = await self.open()
         try:
             async with asyncio.timeout(self._connect_s), connection.transaction():
@@ -126,7 +126,7 @@ class Connector:
         return await self._any(urls, wanted)
 
     async def _any(self, urls: Sequence[str], wanted: str) -> asyncpg.Connection:
-        """Ask all at once: one that does not answer must not use up the time of those that do."""
+        """Try all servers at once: one that does not answer must not use up the time of those that do."""
         tasks = [asyncio.ensure_future(self._connect(url, wanted)) for url in urls]
         chosen: asyncpg.Connection | None = None
         errors: list[BaseException] = []

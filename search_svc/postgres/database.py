@@ -1,4 +1,4 @@
-"""Transactions: one a call, its deadline known to the server too; and whether the database can be used and written."""
+"""Transactions, one for each call. The server knows their deadline too. And checks whether the database can be used."""
 
 import asyncio
 import random
@@ -35,7 +35,7 @@ _HAS_TRANSACTION_TIMEOUT = 17
 
 
 class Database:
-    """A pool that outlives the database: connections are made as needed and lost ones replaced.
+    """A pool that outlives failures of the database: connections are made as needed and lost ones replaced.
 
     Args:
         url: postgresql://..., with one host or several; never shown.
@@ -80,7 +80,7 @@ class Database:
         await self.check()
 
     async def check(self) -> None:
-        """One small query over a connection of its own, so that a busy pool does not look like a lost database."""
+        """Run one small query over a connection of its own, so that a busy pool does not look like a lost database."""
         try:
             with translated():
                 async with asyncio.timeout(self._connect_s):
@@ -120,10 +120,10 @@ class Database:
         write: bool = False,
         settings: str = "",
     ) -> T:
-        """Do `work` in one transaction; reads see one moment, writes are durable when this returns.
+        """Do `work` in one transaction: reads see one moment, writes are durable when this returns.
 
-        `settings` are SET LOCAL statements of our own making. Work that collided with another is done again.
-        No write is committed after `timeout_s`, nor by a process that stood still meanwhile, whatever it held.
+        `settings` are SET LOCAL statements of our own making. Work that collided with another transaction is done
+        again. No write is committed after `timeout_s`, nor by a process that stood still in between, whatever it held.
         """
         begun = asyncio.get_running_loop().time()
         for attempt in range(_ATTEMPTS):
@@ -202,7 +202,10 @@ class Database:
             ) from None
 
     def _begin(self, write: bool, deadline: float, settings: str) -> str:
-        """One round trip. Our own numbers only: no caller's value gets here."""
+        """Return the statements that begin a transaction, for one round trip.
+
+        They hold our own numbers only: no value of a caller gets here.
+        """
         left_ms = _left_ms(deadline)
         if left_ms <= 0:
             raise too_late()
@@ -227,9 +230,10 @@ class Database:
         return begin + limits + self._connector.local_settings() + settings
 
     def _commit(self, write: bool, begun: float, deadline: float) -> str:
-        """End the transaction, but not after the deadline: this process may be stopped before the message is sent.
+        """Return the statements that end the transaction, but not after the deadline.
 
-        So the server compares its own clock with its transaction's begin; `now()` is that in all of its statements.
+        This process may be stopped before they are sent. So the server compares its own clock with its transaction's
+        begin, which is `now()` in all of its statements.
         """
         if not write:
             return "COMMIT"
@@ -240,7 +244,7 @@ class Database:
         return f"SELECT 1 / (clock_timestamp() < now() + interval '{left_ms} ms')::int; COMMIT"
 
     async def _notice_read_only(self, is_read_only: bool) -> None:
-        """Tell whether writes work, and leave a server that takes none: the next connection may find another."""
+        """Remember whether writes work, and leave a server that takes none: the next connection may find another."""
         if is_read_only and servers(self._url)[1] not in READS_ONLY:
             self.write_trouble = read_only()
             await self._forget_watch()

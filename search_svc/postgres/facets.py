@@ -1,4 +1,4 @@
-"""Counting items by the values of a metadata field."""
+"""Facets in PostgreSQL: items are counted by the values of a metadata field."""
 
 import json
 
@@ -20,7 +20,10 @@ _JSON_TYPES = {
 async def count(
     connection: asyncpg.Connection, collection: Collection, field: FieldIndex, *, tree: Filter | None, limit: int
 ) -> Facet:
-    """The most frequent values of the index's type. An item counts once for each value that it or its list has."""
+    """Count the most frequent values of the index's type.
+
+    An item counts once for each value that it or its list has.
+    """
     parameters = Parameters()
     predicate = Predicate(collection.definition, parameters)
     condition = "TRUE" if tree is None else predicate.sql(tree)

@@ -1,4 +1,7 @@
-"""What the database's errors mean to a caller. Their own texts stay here: they may name hosts, users and values."""
+"""Translation of the database's errors for callers.
+
+Their own texts are left out: they may name hosts, users and values.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,18 +33,18 @@ _COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncp
 
 
 class Collision(Unavailable):
-    """Two transactions stood in each other's way; either alone would have passed."""
+    """Two transactions stood in each other's way. Either alone would have passed."""
 
 
 def collision() -> Collision:
-    """Say so where the attempts end; before that the transaction is done again."""
+    """Build the error for a transaction that collided on every attempt."""
     return Collision(
         Reason.STORE_UNAVAILABLE, "other writers kept standing in the way: try again", retry_after_s=RETRY_AFTER_S
     )
 
 
 def translate(error: BaseException) -> LensmeshError | None:
-    """The error that a caller gets for one of the database; None if it is a bug of ours."""
+    """Return the error that a caller gets for one of the database; None if it is a bug of ours."""
     if isinstance(error, ValueError):
         # The driver's word for a parameter it cannot encode, though it calls that an interface error too.
         return None
@@ -82,7 +85,7 @@ def translate(error: BaseException) -> LensmeshError | None:
 
 
 def refusal(error: BaseException) -> StoreRefused | None:
-    """What the operator has to change, where a pooler can never work as it is set up."""
+    """Return what the operator has to change, where a pooler can never work as it is set up."""
     if isinstance(error, asyncpg.PostgresError) and "statement pooling" in str(error):
         return StoreRefused(
             "PgBouncer's pool_mode = statement allows no transactions: set pool_mode = transaction or session for this"
@@ -93,7 +96,7 @@ def refusal(error: BaseException) -> StoreRefused | None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What the driver raises inside comes out as `translate` says; a bug of ours comes out as it is."""
+    """Raise what the driver raises inside as `translate` says; a bug of ours passes unchanged."""
     try:
         yield
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:

@@ -1,4 +1,4 @@
-"""Brings the schema up to date, step by step, once however many processes start at the same time."""
+"""Migrations of the schema, step by step. They run once, however many processes start at the same time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MIN_PGVECTOR = (0, 8)
 
 @dataclass(frozen=True)
 class PreparedDatabase:
-    """What a prepared database is: versions as people write them, and the schema that the extension lies in."""
+    """Facts of a prepared database: versions as people write them, and the schema that the extension lies in."""
 
     server: str
     pgvector: str
@@ -24,7 +24,7 @@ class PreparedDatabase:
 
 
 async def prepare(connection: asyncpg.Connection, steps: Sequence[MigrationStep]) -> PreparedDatabase:
-    """Creates or updates schema and extension; changes nothing where all is there.
+    """Create or update schema and extension; change nothing where all is there.
 
     Raises:
         StoreRefused: server or extension too old or missing, no right to create them, or a schema newer than `steps`.
@@ -57,7 +57,7 @@ async def prepare(connection: asyncpg.Connection, steps: Sequence[MigrationStep]
 
 
 async def schema_version(connection: asyncpg.Connection) -> int:
-    """Version of the schema that is there; 0 where there is none."""
+    """Return the version of the schema that is there; 0 where there is none."""
     # From the catalog as it is now: to_regclass may answer from what this connection remembers.
     there = await connection.fetchval(
         "SELECT count(*) FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace"

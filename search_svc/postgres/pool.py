@@ -1,8 +1,8 @@
 """A pool of connections whose waits are bounded, and which uses those it has where no more can be opened.
 
-asyncpg's own pool lets a caller wait for a connection that cannot be opened while others lie idle, resets each
-connection over the network although our settings end with their transaction, and logs an error where that reset finds a
-transaction.
+asyncpg's own pool lets a caller wait for a connection that cannot be opened while others lie idle. It resets each
+connection over the network although our settings end with their transaction. And it logs an error where that reset
+finds a transaction.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _IDLE_S = 300.0
 
 
 class Pool:
-    """Up to `size` connections, opened as they are needed. Nothing is waited for but a connection.
+    """Up to `size` connections, opened as they are needed. The only thing that callers wait for is a connection.
 
     Args:
         open_connection: opens one, within a time of its own.
@@ -45,10 +45,9 @@ class Pool:
         return len(self._idle) + len(self._used)
 
     async def acquire(self) -> asyncpg.Connection:
-        """Take a connection, and give it back by `release`.
+        """Take a connection. Give it back by `release`.
 
-        Raises:
-            What opening raised, where no connection is open that could come free.
+        Raises what opening raised, where no open connection could become free.
         """
         now = asyncio.get_running_loop().time()
         while self._idle:
@@ -74,7 +73,7 @@ class Pool:
                 self._waiting.remove(waiter)
 
     def release(self, connection: asyncpg.Connection) -> None:
-        """Give back a connection outside of any transaction. One that is closed or of before `expire` is dropped."""
+        """Give back a connection outside of any transaction. It is dropped if it is closed or from before `expire`."""
         current = self._used.pop(connection, None) == self._generation
         if self._closed or not current or connection.is_closed() or connection.is_in_transaction():
             connection.terminate()

@@ -1,6 +1,6 @@
-"""Filters as SQL. Values and paths travel as parameters; the text is made of our own words alone.
+"""Filters as SQL. Values and paths travel as parameters; the text consists of our own words alone.
 
-SQL has three truth values and the contract two: a test on a missing field may come out as NULL here, which WHERE takes
+SQL has three truth values and the contract two. A test on a missing field may come out as NULL here, which WHERE takes
 for false. AND and OR keep that; only NOT has to say IS NOT TRUE.
 """
 
@@ -43,7 +43,7 @@ class Parameters:
         self._seen: dict[tuple[str, object], str] = {}
 
     def add(self, value: object, sql_type: str) -> str:
-        """The parameter's place in the statement: $3::text."""
+        """Add a value and return its place in the statement: $3::text."""
         key = (sql_type, value if isinstance(value, Hashable) else id(value))
         if key not in self._seen:
             self.values.append(value)
@@ -52,14 +52,14 @@ class Parameters:
 
 
 class Predicate:
-    """Compiles filters on a collection's items, which the statement calls `i`."""
+    """Compiler of filters on a collection's items, which the statement calls `i`."""
 
     def __init__(self, definition: Definition, parameters: Parameters) -> None:
         self._definition = definition
         self._parameters = parameters
 
     def sql(self, tree: Filter) -> str:
-        """A condition that is TRUE for the items that pass, FALSE or NULL for the others."""
+        """Return a condition that is TRUE for the items that pass, FALSE or NULL for the others."""
         match tree:
             case All(inner):
                 return " AND ".join(f"({self.sql(one)})" for one in inner) or "TRUE"
@@ -77,7 +77,10 @@ class Predicate:
                 return self._time_range(tree)
 
     def value(self, path: FieldPath) -> str:
-        """The JSON value of a field; NULL where there is none. Steps do not lead into lists."""
+        """Return the expression for the JSON value of a field; NULL where there is none.
+
+        Steps do not lead into lists.
+        """
         if path[0] in _OWN:
             return _OWN[path[0]]
         return "i.metadata" + "".join(f" -> {self._parameters.add(level, 'text')}" for level in path)
@@ -142,7 +145,7 @@ class Predicate:
         )
 
     def _between(self, kind: str, field: str, sql_type: str, low: object, high: object) -> str:
-        """What must hold if any element lies between: the index on least and greatest answers it."""
+        """Return what must hold if any element lies between: the index on least and greatest answers it."""
         parts = [f"lensmesh.{kind}_min({field}) <= {self._bound(high, sql_type)}" if high is not None else ""]
         parts.append(f"lensmesh.{kind}_max({field}) >= {self._bound(low, sql_type)}" if low is not None else "")
         return " AND ".join(part for part in parts if part) or "TRUE"
@@ -159,7 +162,7 @@ class Predicate:
 
 
 def to_json(value: Scalar) -> str:
-    """A scalar as JSON text."""
+    """Write a scalar as JSON text."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
@@ -170,7 +173,7 @@ def _outer(test: NumberRange | TimeRange) -> tuple[object, object]:
 
 
 def _from_hex(text: str) -> bytes:
-    """Bytes of a hexadecimal text of either case; none if it is no such text."""
+    """Return the bytes of a hexadecimal text of either case; none if it is no such text."""
     try:
         return bytes.fromhex(text) if text.isalnum() else b""
     except ValueError:

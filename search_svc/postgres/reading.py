@@ -1,4 +1,4 @@
-"""Reading items: statements choose keys, and this reads what lies under them, in pieces, up to a size."""
+"""Reading of items: statements choose keys, and this reads the items under them, in pieces, up to a size."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,10 @@ async def read_keys(
     view: View,
     max_bytes: int,
 ) -> Items:
-    """The items under (key, id) pairs, in their order; at least one, and no more than about `max_bytes` of content."""
+    """Return the items under (key, id) pairs, in their order.
+
+    At least one, and not much more than `max_bytes` of content.
+    """
     if view is View.ID:
         return Items(tuple(StoredItem(item_id) for _, item_id in keys), cut=False)
     statement = _statement(collection, view)
@@ -52,7 +55,7 @@ def _statement(collection: Collection, view: View) -> str:
 
 
 def _size(row: asyncpg.Record) -> int:
-    """About the bytes that a row brought."""
+    """Return about how many bytes a row brought."""
     size = 0
     for value in row.values():
         if isinstance(value, str | bytes):
@@ -95,7 +98,7 @@ def _item(collection: Collection, row: asyncpg.Record, view: View) -> StoredItem
 async def keys_of_ids(
     connection: asyncpg.Connection, collection: Collection, ids: Sequence[str]
 ) -> list[tuple[int, str]]:
-    """(key, id) of the ids that exist, in the order given."""
+    """Return (key, id) of the ids that exist, in the order given."""
     rows = await connection.fetch(
         f"SELECT key, id FROM {items_table(collection.key)} WHERE id = ANY($1::text[])", list(ids)
     )

@@ -1,4 +1,4 @@
-"""Search: the index where it can answer, every vector where it cannot."""
+"""Search in PostgreSQL: by the index where it can answer, by comparing every vector where it cannot."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ MAX_EF = 1000
 
 
 def scan_settings(query: Query, default_ef: int) -> str:
-    """How the index is scanned, for this transaction alone.
+    """Return the statements that set how the index is scanned, for this transaction alone.
 
-    Iterative: a filter that most candidates fail does not end the scan. Relaxed, since hits are sorted here anyway, and
-    the strict order would drop hits that are found late.
+    Iterative: a filter that most candidates fail does not end the scan. Relaxed: hits are sorted here anyway, and the
+    strict order would drop hits that are found late.
     """
     return f"{_look_at(query.hnsw_ef or default_ef)}; SET LOCAL hnsw.iterative_scan = relaxed_order"
 
@@ -32,14 +32,14 @@ def _look_at(ef: int) -> str:
 
 @dataclass(frozen=True)
 class _Near:
-    """What to be near: a vector, and the key of the item it is from (0 is no item's key)."""
+    """The point to be near to: a vector, and the key of the item it is from (0 is no item's key)."""
 
     vector: object
     itself: int
 
 
 async def search(connection: asyncpg.Connection, collection: Collection, query: Query) -> Hits:
-    """The nearest items in the transaction of the caller, whose settings are `scan_settings`."""
+    """Find the nearest items in the caller's transaction, whose settings are `scan_settings`."""
     near = await _near(connection, collection, query)
 
     async def by_index(count: int) -> list[FoundItem]:
@@ -87,7 +87,7 @@ def _tables(collection: Collection, query: Query) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What both statements are made of."""
+    """SQL that both statements are made of."""
 
     parameters: Parameters
     source: str
@@ -119,7 +119,7 @@ def _parts(collection: Collection, query: Query, near: _Near) -> _Parts:
 async def _exactly(
     connection: asyncpg.Connection, collection: Collection, query: Query, near: _Near, count: int
 ) -> list[FoundItem]:
-    """The nearest of all items, best first, equal scores by id."""
+    """Return the nearest of all items, best first, equal scores by id."""
     parts = _parts(collection, query, near)
     limit = parts.parameters.add(count, "bigint")
     scored = f"SELECT i.key, i.id, {parts.score} AS score FROM {parts.source} WHERE {parts.condition}"
@@ -144,9 +144,9 @@ async def _exactly(
 async def _by_index(
     connection: asyncpg.Connection, collection: Collection, query: Query, near: _Near, count: int
 ) -> list[FoundItem]:
-    """The nearest items as the index finds them: vectors first, then all items that have one of these.
+    """Return the nearest items as the index finds them: vectors first, then all items that have one of these.
 
-    So the items of a vector that only some of them are needed of are chosen by their ids.
+    Where only some items of a vector are needed, they are chosen by their ids.
     """
     parts = _parts(collection, query, near)
     vectors, members = _tables(collection, query)

@@ -1,4 +1,4 @@
-"""Steps of the schema. A step that was released is never changed: what is new comes as the next one."""
+"""Steps of the schema. A released step is never changed: what is new comes as the next one."""
 
 from dataclasses import dataclass
 
@@ -139,7 +139,7 @@ END $$;
 
 @dataclass(frozen=True)
 class MigrationStep:
-    """What leads from version - 1 to version."""
+    """Statements that lead from version - 1 to version."""
 
     version: int
     title: str

@@ -45,7 +45,9 @@ def open_store(settings: SearchSettings, _tracer_provider: Any | None) -> "Postg
 
 
 class PostgresStore:
-    """See `Store`. Definitions never change, so they are remembered; a table that is gone tells that one is stale.
+    """Items in PostgreSQL; see `Store`. Definitions never change, so they are remembered.
+
+    A missing table shows that one is stale.
 
     Args:
         database: where to.
@@ -183,7 +185,7 @@ class PostgresStore:
     async def _with(
         self, collection: Collection, work: Work[T], timeout_s: float, *, write: bool = False, settings: str = ""
     ) -> T:
-        """Work on one collection's own tables."""
+        """Run work on one collection's own tables."""
         try:
             return await self._database.run(work, timeout_s=timeout_s, write=write, settings=settings)
         except asyncpg.UndefinedTableError:
@@ -191,7 +193,7 @@ class PostgresStore:
             raise StaleCollection from None
 
     async def _run(self, work: Work[T], timeout_s: float, *, write: bool = False) -> T:
-        """Work that looks at several collections, one of which may go meanwhile."""
+        """Run work that looks at several collections; one of them may be removed meanwhile."""
         for _ in range(_ATTEMPTS):
             try:
                 return await self._database.run(work, timeout_s=timeout_s, write=write)

@@ -33,39 +33,42 @@ CONTENT_TYPES = ("jsonb", "text", "real", "bigint", "boolean", "text", "text", "
 
 
 def items_table(key: str) -> str:
-    """Table of a collection's items."""
+    """Return the name of the table of a collection's items."""
     return f"{SCHEMA}.items_{int(key)}"
 
 
 def vectors_table(key: str, position: int) -> str:
-    """Table of the vectors of a collection's space at that position."""
+    """Return the name of the table of vectors of a collection's space at that position."""
     return f"{SCHEMA}.vectors_{int(key)}_{position}"
 
 
 def members_table(key: str, position: int) -> str:
-    """Table that tells which item has which vector of a collection's space at that position."""
+    """Return the name of the table that tells which item has which vector of a space at that position."""
     return f"{SCHEMA}.members_{int(key)}_{position}"
 
 
 def digest_of(vector: str, named: NamedSpace) -> str:
-    """Digest of a vector's numbers: what is unique in a table of vectors."""
+    """Return the SQL for the digest of a vector's numbers: it is unique in a table of vectors."""
     return f"sha256({'halfvec_send' if named.stored_as is StoredAs.FLOAT16 else 'vector_send'}({vector}))"
 
 
 def vector_type(named: NamedSpace) -> str:
-    """Type of a vector column, found by the search path wherever the extension lies."""
+    """Return the type of a vector column, found by the search path wherever the extension lies."""
     name = "halfvec" if named.stored_as is StoredAs.FLOAT16 else "vector"
     return f"{name}({int(named.space.dimension)})"
 
 
 def path_literal(path: tuple[str, ...]) -> str:
-    """The JSON value at a metadata path, for definitions: they take no parameters, so all but letters is escaped."""
+    """Return the JSON value at a metadata path, for definitions.
+
+    These take no parameters, so all but letters is escaped.
+    """
     escaped = ("".join(c if c.isascii() and c.isalnum() else f"\\+{ord(c):06x}" for c in level) for level in path)
     return "metadata" + "".join(f" -> U&'{level}'::text" for level in escaped)
 
 
 def create_statements(key: str, definition: Definition) -> Iterator[str]:
-    """What makes an empty collection."""
+    """Yield the statements that make an empty collection."""
     items = items_table(key)
     # Ids in byte order: pages and ties sort the same whatever the database's locale.
     yield f"""
@@ -111,7 +114,10 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
 
 
 def _field_index(items: str, index: FieldIndex) -> str:
-    """Lists rule out a plain index on the value: containment serves equality, least and greatest serve ranges."""
+    """Return the statement that makes the index of a field.
+
+    Lists rule out a plain index on the value: containment serves equality, least and greatest serve ranges.
+    """
     value = f"({path_literal(index.path)})"
     if index.type in (FieldType.KEYWORD, FieldType.BOOL):
         return f"CREATE INDEX ON {items} USING gin ({value} jsonb_path_ops)"

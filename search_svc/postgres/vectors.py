@@ -1,4 +1,4 @@
-"""Vectors of items: each distinct one is a row, which all items that have it share."""
+"""Vectors of items: each distinct vector is a row, which all items that have it share."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -19,7 +19,10 @@ async def write_vectors(
     items: Sequence[Item],
     keys: dict[str, int],
 ) -> set[int]:
-    """One space's vectors of the items; returns the keys whose vector came, went or changed by more than rounding."""
+    """Write one space's vectors of the items.
+
+    Return the keys whose vector came, went or changed by more than rounding.
+    """
     members = members_table(key, position)
     present = [
         (keys[item.id], to_database(item.vectors[named.name], named)) for item in items if named.name in item.vectors
@@ -57,7 +60,7 @@ async def write_vectors(
 async def _give_vectors(
     connection: asyncpg.Connection, key: str, position: int, named: NamedSpace, pairs: Sequence[tuple[int, Any]]
 ) -> None:
-    """Make vectors that are not there yet, and let items have them."""
+    """Insert vectors that are not there yet, and assign them to the items."""
     vectors = vectors_table(key, position)
     # In one order, so that two writers of the same vectors wait for one another and never stand in each other's way.
     pairs = sorted(pairs, key=lambda pair: pair[1].to_numpy().tobytes())
@@ -90,7 +93,7 @@ async def _give_vectors(
 
 
 async def remove_unused(connection: asyncpg.Connection, vectors: str, members: str, freed: Collection[int]) -> None:
-    """Remove those of the vectors that no item has any more. One that another gets meanwhile is a collision."""
+    """Remove those of the vectors that no item has any more. One that another item gets meanwhile is a collision."""
     if freed:
         await connection.execute(
             f"""
@@ -102,5 +105,5 @@ async def remove_unused(connection: asyncpg.Connection, vectors: str, members: s
 
 
 def to_database(numbers: Numbers, named: NamedSpace) -> HalfVector | Vector:
-    """A vector as pgvector's codec takes it."""
+    """Return a vector as pgvector's codec takes it."""
     return HalfVector(numbers) if named.stored_as is StoredAs.FLOAT16 else Vector(numbers)

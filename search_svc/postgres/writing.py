@@ -1,4 +1,4 @@
-"""Writing items: a fixed number of statements, however many items."""
+"""Writing of items: a fixed number of statements, however many items."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,10 +18,10 @@ from search_svc.postgres.vectors import remove_unused, write_vectors
 async def upsert(
     connection: asyncpg.Connection, collection: Collection, items: Sequence[Item], merge: MetadataLimits | None
 ) -> list[Upserted]:
-    """Writes items in the transaction of the caller.
+    """Write items in the caller's transaction.
 
-    Rows are locked in the order of their ids, so that two calls with the same items wait for one another and never
-    stand in each other's way.
+    Rows are locked in the order of their ids. So two calls with the same items wait for one another and never stand in
+    each other's way.
     """
     ordered = sorted(items, key=lambda item: item.id.encode())
     now, written = await _write_content(connection, collection.key, ordered, merge=merge is not None)
@@ -66,7 +66,10 @@ async def upsert(
 async def _write_content(
     connection: asyncpg.Connection, key: str, items: Sequence[Item], *, merge: bool
 ) -> tuple[datetime, dict[str, asyncpg.Record]]:
-    """Everything but vectors. Returns the time of writing, and by id what happened to the items that were written."""
+    """Write everything but vectors.
+
+    Return the time of writing, and by id what happened to the items that were written.
+    """
     table = items_table(key)
     ids = [item.id for item in items]
     # The statement that writes then sees these rows as they stay until it has written them: what it says of its own
@@ -112,7 +115,7 @@ async def _write_content(
 async def _merged_texts(
     connection: asyncpg.Connection, key: str, ids: Sequence[str], limits: MetadataLimits
 ) -> dict[str, str]:
-    """Metadata, by item id, of those that may exceed the limits: PostgreSQL's text is never shorter than ours."""
+    """Return the metadata, by item id, that may exceed the limits: PostgreSQL's text is never shorter than ours."""
     rows = await connection.fetch(
         f"""
         SELECT id, metadata FROM {items_table(key)} WHERE id = ANY($1::text[])
@@ -141,12 +144,12 @@ def _content(items: Sequence[Item]) -> list[list[Any]]:
 
 
 async def delete_ids(connection: asyncpg.Connection, collection: Collection, ids: Sequence[str]) -> int:
-    """Removes items by id."""
+    """Remove items by id. Return how many there were."""
     return await _delete(connection, collection, "i.id = ANY($1::text[])", [list(ids)])
 
 
 async def delete_matching(connection: asyncpg.Connection, collection: Collection, tree: Filter) -> int:
-    """Removes the items that a filter chooses."""
+    """Remove the items that a filter chooses. Return how many there were."""
     parameters = Parameters()
     condition = Predicate(collection.definition, parameters).sql(tree)
     return await _delete(connection, collection, condition, parameters.values)

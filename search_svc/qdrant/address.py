@@ -1,4 +1,4 @@
-"""Where a Qdrant is, out of a store URL."""
+"""The address of a Qdrant, read from a store URL."""
 
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias

@@ -1,4 +1,4 @@
-"""Making, counting and removing collections."""
+"""Collections in Qdrant: making, counting, listing and removing them."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +18,7 @@ _CLEANING_S = 1
 async def create(
     client: AsyncQdrantClient, prefix: str, definition: Definition, tuning: Tuning, *, local: bool
 ) -> CountedCollection:
-    """Makes it, or answers what is there if that is the same."""
+    """Make the collection, or return what is there if that is the same."""
     there = await registry.find(client, prefix, definition.name)
     if there is not None and not await client.collection_exists(there.key):
         # Somebody removed it by Qdrant's own means, and left its name.
@@ -33,7 +33,7 @@ async def create(
 async def _make(
     client: AsyncQdrantClient, prefix: str, definition: Definition, tuning: Tuning, *, local: bool
 ) -> Collection:
-    """A new collection, or the one that another made meanwhile."""
+    """Make a new collection, or return the one that another process made meanwhile."""
     key = new_key(prefix, definition.name)
     try:
         await client.create_collection(
@@ -54,12 +54,12 @@ async def _make(
 
 
 async def counted(client: AsyncQdrantClient, collection: Collection) -> CountedCollection:
-    """The collection with its count, which is always counted and never estimated."""
+    """Return the collection with its count, which is always counted and never estimated."""
     return CountedCollection(collection, (await client.count(collection.key, exact=True)).count)
 
 
 async def page(client: AsyncQdrantClient, prefix: str, *, after: str, count: int) -> Sequence[CountedCollection]:
-    """Collections by name."""
+    """Return up to `count` collections by name, beginning behind `after`."""
     found: list[CountedCollection] = []
     for collection in await registry.everything(client, prefix):
         if collection.definition.name > after and len(found) < count:
@@ -70,7 +70,7 @@ async def page(client: AsyncQdrantClient, prefix: str, *, after: str, count: int
 
 
 async def remove(client: AsyncQdrantClient, prefix: str, name: str) -> int:
-    """Removes it and tells how many items went with it; 0 where there is none."""
+    """Remove the collection and return how many items went with it; 0 where there is none."""
     collection = await registry.find(client, prefix, name)
     if collection is None:
         return 0

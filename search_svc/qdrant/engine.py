@@ -1,4 +1,4 @@
-"""A way to Qdrant: its gRPC API, or the client's local mode in a thread of its own. Both do the same work."""
+"""Access to Qdrant: its gRPC API, or the client's local mode in a thread of its own. Both do the same work."""
 
 import asyncio
 import fcntl
@@ -42,14 +42,14 @@ _OPTIONS: dict[str, Any] = {
 
 
 class QdrantEngine(Protocol):
-    """Runs work on a client. Work only ever waits for the client."""
+    """Runner of work on a client. Work never waits for anything but the client."""
 
     @property
     def local(self) -> bool:
-        """Whether it is local mode, which has neither indexes nor a version of its own."""
+        """Whether this is local mode, which has neither indexes nor a version of its own."""
 
     async def run(self, work: Work[T], *, timeout_s: float) -> T:
-        """Does `work`.
+        """Do `work` and return its result.
 
         Raises:
             Gone, There: about the collection that a call of `work` names.
@@ -58,14 +58,14 @@ class QdrantEngine(Protocol):
         """
 
     async def beside(self, work: Callable[[], T], size_bytes: int) -> T:
-        """Does what takes long without waiting for anything, so that the event loop need not wait for it."""
+        """Do `work` that takes long without waiting for anything, so that the event loop need not wait for it."""
 
     async def close(self) -> None:
-        """Gives everything back."""
+        """Release everything."""
 
 
 class Remote:
-    """A server. Connections are gRPC's affair: lost ones are made anew.
+    """Access to a server. gRPC looks after the connections: lost ones are made anew.
 
     Args:
         address: where to.
@@ -133,7 +133,7 @@ class Remote:
 
 
 class Local:
-    """Local mode. It computes in the caller's thread and keeps its files open there, so it has one thread for all.
+    """Local mode. It computes in the caller's thread and keeps its files open there, so one thread does all its work.
 
     Args:
         folder: where it keeps its files; one process at a time can.
@@ -210,12 +210,12 @@ class Local:
 def make_engine(
     address: QdrantAddress | Folder, security: ChannelSecurity, tracer_provider: Any | None
 ) -> QdrantEngine:
-    """The way to an address; nothing is connected yet."""
+    """Return the engine for an address. Nothing is connected yet."""
     return Local(address) if isinstance(address, Folder) else Remote(address, security, tracer_provider)
 
 
 def _finished(work: Awaitable[T]) -> T:
-    """The result of a coroutine that never waits, as none of local mode's does."""
+    """Return the result of a coroutine that never waits: none of local mode's does."""
     coroutine: Any = work
     try:
         coroutine.send(None)

@@ -1,4 +1,4 @@
-"""Counting items by the values of a metadata field."""
+"""Facets in Qdrant: items are counted by the values of a metadata field."""
 
 from qdrant_client import AsyncQdrantClient, models
 
@@ -19,7 +19,10 @@ _SLOTS = {
 async def count(
     client: AsyncQdrantClient, collection: Collection, field: FieldIndex, *, chosen: models.Filter | None, limit: int
 ) -> Facet:
-    """The most frequent values of the index's type. An item counts once for each value that it or its list has."""
+    """Count the most frequent values of the index's type.
+
+    An item counts once for each value that it or its list has.
+    """
     key = slot_key(field.path, _SLOTS[field.type])
     tokens = await _most_frequent(client, collection, key, chosen, limit)
     values = [(_value(token, field.type), token, items) for token, items in tokens]
@@ -34,7 +37,7 @@ async def count(
 async def _most_frequent(
     client: AsyncQdrantClient, collection: Collection, key: str, chosen: models.Filter | None, limit: int
 ) -> list[tuple[str, int]]:
-    """At least the first `limit` of all values, and others as frequent as the last: all of them up to `_MAX_TIES`."""
+    """Return at least the first `limit` of all values, and others as frequent as the last: all, up to `_MAX_TIES`."""
     asked = limit + 1
     while True:
         answer = await client.facet(collection.key, key, facet_filter=chosen, limit=asked, exact=True)

@@ -1,4 +1,4 @@
-"""What Qdrant's errors mean to a caller. Their own texts go to the log at most: they may name hosts and values."""
+"""Translation of Qdrant's errors for callers. Their own texts go to the log at most: they may name hosts and values."""
 
 import errno
 import re
@@ -45,7 +45,10 @@ class There(Exception):  # noqa: N818 - as above
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise what the client raises inside as `CollectionGone`, `There` or a domain error, bugs of ours as they are."""
+    """Raise what the client raises inside as `CollectionGone`, `There` or a domain error.
+
+    A bug of ours passes unchanged.
+    """
     try:
         yield
     except grpc.aio.AioRpcError as error:

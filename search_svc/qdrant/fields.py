@@ -1,4 +1,4 @@
-"""What filters and facets ask of an item, laid out so that Qdrant answers exactly what the contract means.
+"""The payload that filters and facets ask, laid out so that Qdrant answers exactly what the contract means.
 
 Qdrant's own reading of JSON differs from ours: it looks into objects inside lists, takes an empty list for nothing,
 compares no float for equality, counts no float, and reads more texts as times. So metadata is kept as text, and beside
@@ -25,7 +25,7 @@ THERE = "yes"
 
 
 class Slot(StrEnum):
-    """What a node holds of its field: the value, or the elements of the list that it is."""
+    """Kinds of values that a node holds of its field: the value, or the elements of the list that it is."""
 
     THERE = "there"
     TEXTS = "texts"
@@ -39,33 +39,33 @@ class Slot(StrEnum):
 
 
 def slot_key(path: FieldPath, slot: Slot) -> str:
-    """Qdrant's path to a slot."""
+    """Return Qdrant's path to a slot."""
     return f'fields."{_node(path)}".{slot}'
 
 
 def _node(path: FieldPath) -> str:
-    """A node's name: the path itself where it is short and plain, so that people can read it; else its digest."""
+    """Return a node's name: the path itself where it is short and plain, for people to read; else its digest."""
     text = ".".join(path)
     return text if _PLAIN.fullmatch(text) else "#" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def text_token(text: str) -> str:
-    """A string as its slot holds it."""
+    """Return a string as its slot holds it."""
     return "=" + text
 
 
 def number_token(number: float) -> str:
-    """A number as its slot holds it: 1 and 1.0, 0 and -0 are the same."""
+    """Return a number as its slot holds it: 1 and 1.0, 0 and -0 are the same."""
     return f"={float(number) + 0.0!r}"
 
 
 def bool_token(value: bool) -> str:
-    """A bool as its slot holds it."""
+    """Return a bool as its slot holds it."""
     return "=true" if value else "=false"
 
 
 def fields_of(item: Item) -> dict[str, dict[str, list[Any]]]:
-    """The nodes of an item: its own texts and its metadata."""
+    """Return the nodes of an item: its own texts and its metadata."""
     nodes = {_node(("$id",)): _slots(item.id)}
     if item.caption is not None:
         nodes[_node(("$caption",))] = _slots(item.caption.text)
@@ -80,7 +80,10 @@ def fields_of(item: Item) -> dict[str, dict[str, list[Any]]]:
 
 
 def _paths(value: dict[str, Any], above: FieldPath) -> Iterator[tuple[FieldPath, Any]]:
-    """Every path that a filter can name and that is not null; steps do not lead into lists."""
+    """Yield every path that a filter can name and whose value is not null, with the value.
+
+    Steps do not lead into lists.
+    """
     for level, inner in value.items():
         path = (*above, level)
         if not level or "." in level or (not above and level.startswith("$")) or inner is None:

@@ -1,4 +1,4 @@
-"""What a Qdrant collection of ours looks like: names, ids, vectors, payload keys and indexes.
+"""The layout of our Qdrant collections: names, ids, vectors, payload keys and indexes.
 
 A collection `pictures` is a Qdrant collection `lensmesh.pictures.1f2e3d4c`, named anew each time it is made, so that
 one that was replaced is never taken for its successor. A point is an item:
@@ -56,20 +56,20 @@ class Tuning:
 
 
 def point_id(item_id: str) -> str:
-    """The point of an item."""
+    """Return the id of an item's point."""
     return str(uuid.uuid5(_NAMESPACE, item_id))
 
 
 def new_key(prefix: str, name: str) -> str:
-    """A name for a new Qdrant collection."""
+    """Make a name for a new Qdrant collection."""
     return f"{prefix}.{name}.{uuid.uuid4().hex[:8]}"
 
 
 def vector_params(definition: Definition, tuning: Tuning) -> dict[str, models.VectorParams]:
-    """The named vectors of a collection.
+    """Return the named vectors of a collection.
 
-    A normalized space is compared by dot product, which is the cosine there and leaves the numbers as they are; a raw
-    one by cosine, for which Qdrant scales what it keeps.
+    A normalized space is compared by dot product, which is the cosine there and leaves the numbers as they are. A raw
+    space is compared by cosine, for which Qdrant scales the numbers that it keeps.
     """
     return {
         named.name: models.VectorParams(
@@ -107,7 +107,7 @@ def _quantization(tuning: Tuning) -> models.QuantizationConfig | None:
 
 
 def payload_indexes(definition: Definition) -> Iterator[tuple[str, models.PayloadSchemaType]]:
-    """Keys of the payload that are indexed, and as what."""
+    """Yield the keys of the payload that are indexed, and as what."""
     # The same content under another id is looked up at every ingest.
     yield "digest", models.PayloadSchemaType.KEYWORD
     for index in definition.field_indexes:

@@ -1,4 +1,4 @@
-"""Items as points, and back."""
+"""Translation of items to points, and back."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from search_svc.times import time_text
 
 
 def to_point(item: Item, *, created: datetime, updated: datetime, definition: Definition) -> models.PointStruct:
-    """The point that an item is."""
+    """Return the point for an item."""
     payload: dict[str, Any] = {
         "id": item.id,
         "metadata": item.metadata,
@@ -51,7 +51,7 @@ def to_point(item: Item, *, created: datetime, updated: datetime, definition: De
 
 
 def from_record(record: models.Record, definition: Definition, view: View) -> StoredItem:
-    """The item that a point is, its vectors with their numbers in the full view alone."""
+    """Return the item of a point. Its vectors have their numbers in the full view alone."""
     payload = record.payload or {}
     caption = payload.get("caption")
     return StoredItem(
@@ -68,7 +68,7 @@ def from_record(record: models.Record, definition: Definition, view: View) -> St
 
 
 def vector_of(record: models.Record, named: NamedSpace) -> Numbers | None:
-    """One vector of a point as its space stores it, None where it has none."""
+    """Return one vector of a point as its space stores it, None where it has none."""
     raw = (record.payload or {}).get("raw", {})
     if named.name in raw:
         return _as_stored(np.frombuffer(base64.b64decode(raw[named.name]), dtype=_little(named)), named)
@@ -85,7 +85,7 @@ def _vectors(record: models.Record, definition: Definition) -> dict[str, Numbers
 
 
 def size_of(record: models.Record) -> int:
-    """About the bytes that a point brought."""
+    """Return about how many bytes a point brought."""
     payload = record.payload or {}
     vectors = record.vector if isinstance(record.vector, dict) else {}
     texts = sum(len(value) for value in payload.values() if isinstance(value, str))
@@ -98,5 +98,5 @@ def _as_stored(numbers: NDArray[Any], named: NamedSpace) -> Numbers:
 
 
 def _little(named: NamedSpace) -> np.dtype[Any]:
-    """Numbers of raw vectors in the payload, whatever the machine."""
+    """Return the little-endian type of raw vectors' numbers in the payload, whatever the machine."""
     return np.dtype("<f2" if named.stored_as is StoredAs.FLOAT16 else "<f4")

@@ -25,7 +25,7 @@ from search_svc.times import parse_time
 
 
 def compile_filter(tree: Filter | None) -> models.Filter:
-    """A condition for Qdrant."""
+    """Return a filter for Qdrant; None passes every item."""
     condition = True if tree is None else _compile(tree)
     if isinstance(condition, bool):
         # Every point has an id.
@@ -35,7 +35,7 @@ def compile_filter(tree: Filter | None) -> models.Filter:
 
 
 def but_not(chosen: models.Filter | None, *without: models.Condition) -> models.Filter | None:
-    """The items that a filter chooses, and all for None, but those that one of these conditions chooses."""
+    """Return a filter for the items that `chosen` passes (None: all) and none of the conditions `without` does."""
     if not without:
         return chosen
     return models.Filter(must=None if chosen is None else [chosen], must_not=list(without))
@@ -82,7 +82,7 @@ def _matches(path: FieldPath, slot: Slot, tokens: list[str]) -> models.Condition
 
 
 def any_of(key: str, tokens: list[str]) -> models.FieldCondition:
-    """One of these strings stands under that key."""
+    """Return the condition that one of these strings stands under that key."""
     return models.FieldCondition(key=key, match=models.MatchAny(any=tokens))
 
 

@@ -1,4 +1,4 @@
-"""Reading items: points are chosen first, and this reads what lies under them, in pieces, up to a size."""
+"""Reading of items: points are chosen first, and this reads the items under them, in pieces, up to a size."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ PIECE = 200
 async def read_ids(
     client: AsyncQdrantClient, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int
 ) -> Items:
-    """Those that exist of the items with these ids, in their order; no more than about `max_bytes` of content."""
+    """Return the items that exist of these ids, in their order; not much more than `max_bytes` of content."""
     found: list[StoredItem] = []
     size = 0
     for begin in range(0, len(ids), PIECE):
@@ -38,7 +38,7 @@ async def read_ids(
 async def read_points(
     client: AsyncQdrantClient, collection: Collection, ids: Sequence[str], view: View
 ) -> dict[str, models.Record]:
-    """The points of items, by the items' ids."""
+    """Return the points of items, by the items' ids."""
     records = await client.retrieve(
         collection.key,
         list({point_id(item_id) for item_id in ids}),

@@ -1,7 +1,8 @@
-"""The collection of collections: one small point for each, and one that tells the schema's version.
+"""The collection of collections: one small point for each, and one that holds the schema's version.
 
-Making a collection has to be agreed on by replicas that know nothing of one another. The point of a name is written
-"insert only", which Qdrant decides: who finds another one there afterwards was second, and takes what is there.
+Replicas that know nothing of one another have to agree on who makes a collection. The point of a name is written
+"insert only", so that Qdrant decides. A replica that finds another point there afterwards was second, and takes what is
+there.
 """
 
 import uuid
@@ -28,7 +29,7 @@ STRONG = models.WriteOrdering.STRONG
 
 @dataclass(frozen=True)
 class RegistryStep:
-    """What leads from version - 1 to version, given the client and the prefix.
+    """A step that leads from version - 1 to version, given the client and the prefix.
 
     Several processes may do it at once, and one that died may have done half: done again, it must end the same.
     """
@@ -53,7 +54,7 @@ STEPS = (RegistryStep(1, "the collection of collections", _make_registry),)
 
 
 async def prepare(client: AsyncQdrantClient, prefix: str, steps: Sequence[RegistryStep]) -> None:
-    """Brings the schema up to date; changes nothing where it is.
+    """Bring the schema up to date; change nothing where it is.
 
     Raises:
         StoreRefused: it is newer than `steps`.
@@ -71,19 +72,19 @@ async def prepare(client: AsyncQdrantClient, prefix: str, steps: Sequence[Regist
 
 
 async def schema_version(client: AsyncQdrantClient, prefix: str) -> int:
-    """Version of the schema that is there; 0 where there is none."""
+    """Return the version of the schema that is there; 0 where there is none."""
     payload = await _read(client, prefix, _SCHEMA)
     return int(payload["version"]) if payload else 0
 
 
 async def find(client: AsyncQdrantClient, prefix: str, name: str) -> Collection | None:
-    """The collection of that name, if there is one."""
+    """Return the collection of that name, or None."""
     payload = await _read(client, prefix, name)
     return _collection(payload) if payload else None
 
 
 async def add(client: AsyncQdrantClient, prefix: str, key: str, definition: Definition) -> Collection:
-    """Names a collection that was just made, or answers the one that bears the name already."""
+    """Register a collection that was just made, or return the one that has the name already."""
     payload = {
         "name": definition.name,
         "key": key,
@@ -100,7 +101,7 @@ async def add(client: AsyncQdrantClient, prefix: str, key: str, definition: Defi
 
 
 async def remove(client: AsyncQdrantClient, prefix: str, collection: Collection) -> None:
-    """Takes the name from this very collection, and from no other that may bear it by now."""
+    """Take the name from this very collection, and not from another that may have it by now."""
     chosen = models.Filter(
         must=[
             models.HasIdCondition(has_id=[point_id(collection.definition.name)]),
@@ -111,7 +112,7 @@ async def remove(client: AsyncQdrantClient, prefix: str, collection: Collection)
 
 
 async def everything(client: AsyncQdrantClient, prefix: str) -> list[Collection]:
-    """All collections by name."""
+    """Return all collections by name."""
     found: list[Collection] = []
     offset: Any = None
     while True:

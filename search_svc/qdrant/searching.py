@@ -1,4 +1,4 @@
-"""Search: the index where it can answer, every vector where it cannot."""
+"""Search in Qdrant: by the index where it can answer, by comparing every vector where it cannot."""
 
 from typing import Protocol
 
@@ -25,7 +25,7 @@ _MAX_TIES = 4096
 async def search(
     client: AsyncQdrantClient, collection: Collection, query: Query, *, default_ef: int, local: bool
 ) -> Hits:
-    """The nearest items, best first, equal scores by id."""
+    """Find the nearest items, best first, equal scores by id."""
     chosen = None if query.filter is None else compile_filter(query.filter)
     vector = query.vector if query.vector is not None else await _vector_of(client, collection, query)
     itself = [models.HasIdCondition(has_id=[point_id(query.item_id)])] if query.vector is None else []
@@ -71,7 +71,10 @@ class _Nearest(Protocol):
 
 
 async def _with_ties(nearest: _Nearest, wanted: int) -> list[FoundItem]:
-    """The best of all, with everything that scores like the last one: which of those is in is decided by their ids."""
+    """Return the best of all items, and everything that scores like the last of them.
+
+    The ids decide which of those count.
+    """
     count = wanted + 1
     while True:
         found = await nearest(count, exact=True)
@@ -94,7 +97,7 @@ async def _vector_of(client: AsyncQdrantClient, collection: Collection, query: Q
 
 
 def _unit(vector: Numbers) -> list[float]:
-    """What a dot product needs to be a cosine."""
+    """Return the vector at unit length, as a dot product needs it to be a cosine."""
     numbers = vector.astype(np.float64)
     scaled: list[float] = (numbers / np.linalg.norm(numbers)).tolist()
     return scaled

@@ -45,7 +45,7 @@ _ATTEMPTS = 5
 
 
 def open_store(settings: SearchSettings, tracer_provider: Any | None) -> "QdrantStore":
-    """Make the store that the settings name. With a provider its calls have spans."""
+    """Make the store that the settings name. With a tracer provider its calls have spans."""
     address = parse_address(settings.store_url.get_secret_value())
     return QdrantStore(
         make_engine(address, peer_security(settings), tracer_provider),
@@ -57,7 +57,9 @@ def open_store(settings: SearchSettings, tracer_provider: Any | None) -> "Qdrant
 
 
 class QdrantStore:
-    """See `Store`. Definitions never change, so they are remembered; a collection that is gone tells that one is stale.
+    """Items in Qdrant; see `Store`. Definitions never change, so they are remembered.
+
+    A missing collection shows that one is stale.
 
     Args:
         engine: the way there.
@@ -235,7 +237,7 @@ class QdrantStore:
         return await self._with(collection, work, timeout_s)
 
     async def _server_version(self, client: AsyncQdrantClient) -> str:
-        """ "1.18.1".
+        """Return the server's version, as "1.18.1".
 
         Raises:
             StoreRefused: too old.
@@ -248,7 +250,7 @@ class QdrantStore:
         return found
 
     async def _look(self, work: Work[T]) -> T:
-        """Work whose deadline is ours: a server that does not finish is one that does not answer."""
+        """Run work with a deadline of our own: a server that does not finish counts as one that does not answer."""
         try:
             # Looks go on for ever and belong to no trace.
             with suppress_instrumentation():
@@ -259,7 +261,7 @@ class QdrantStore:
             raise unavailable("Qdrant is not prepared, or lost its collections") from None
 
     async def _with(self, collection: Collection, work: Work[T], timeout_s: float) -> T:
-        """Work on one collection."""
+        """Run work on one collection."""
         try:
             return await self._engine.run(work, timeout_s=timeout_s)
         except CollectionGone:
@@ -267,7 +269,7 @@ class QdrantStore:
             raise StaleCollection from None
 
     async def _run(self, work: Work[T], timeout_s: float) -> T:
-        """Work that looks at several collections, one of which may go meanwhile, or be made by another."""
+        """Run work that looks at several collections; one may be removed meanwhile, or made by another process."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         for _ in range(_ATTEMPTS):
             try:

@@ -1,6 +1,6 @@
-"""Writing items: what is there is read first, and only what differs is written.
+"""Writing of items: what is there is read first, and only what differs is written.
 
-Each item is written whole; a call's items are not written at one moment, and where it fails some may have been.
+Each item is written whole. A call's items are not written at one moment, and where the call fails some may have been.
 """
 
 import json
@@ -34,7 +34,7 @@ async def upsert(
     items: Sequence[Item],
     merge: MetadataLimits | None,
 ) -> list[Upserted]:
-    """Writes items; results in their order. What is merged must fit into `merge` before anything is written."""
+    """Write items; results are in their order. Merged metadata must fit into `merge` before anything is written."""
     if merge is not None:
         items = await _with_stored_metadata(client, collection, items, merge)
     now = datetime.now(UTC)
@@ -85,7 +85,7 @@ class _Change:
 
     @cached_property
     def size(self) -> int:
-        """About the bytes that it is to Qdrant."""
+        """About how many bytes it takes to send the item to Qdrant."""
         # Metadata is kept as text and by its fields, each of which has a name and a few bytes around it.
         return 8 * len(self.item.metadata) + sum(4 * len(vector) for vector in self.item.vectors.values())
 
@@ -107,7 +107,7 @@ async def _write(
 
 
 def _judged(item: Item, old: StoredItem | None, now: datetime) -> tuple[Upserted, datetime]:
-    """What becomes of an item, and since when it is there."""
+    """Decide what happens to an item. Return that, and since when the item is there."""
     if old is None or old.create_time is None or old.update_time is None:
         return Upserted(item.id, ItemOutcome.CREATED, now), now
     changes = tuple(_changes(item, old))
@@ -133,13 +133,13 @@ def _changes(item: Item, old: StoredItem) -> Iterator[Change]:
 
 
 def _close(new: object, old: object) -> bool:
-    """Whether two vectors differ by rounding alone."""
+    """Tell whether two vectors differ by rounding alone."""
     one, other = np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64)
     return bool(np.linalg.norm(one - other) <= ROUNDING * np.linalg.norm(one))
 
 
 async def delete_ids(client: AsyncQdrantClient, collection: Collection, ids: Sequence[str]) -> int:
-    """Removes items by id, and tells how many there were."""
+    """Remove items by id. Return how many there were."""
     count = 0
     for piece in _pieces(sorted({point_id(item_id) for item_id in ids})):
         there = await client.retrieve(collection.key, piece, with_payload=False)
@@ -156,7 +156,7 @@ def _pieces(ids: list[str]) -> Iterator[list[models.ExtendedPointId]]:
 
 
 async def delete_matching(client: AsyncQdrantClient, collection: Collection, chosen: models.Filter) -> int:
-    """Removes the items that a filter chooses, and tells how many there were."""
+    """Remove the items that a filter chooses. Return how many there were."""
     count = (await client.count(collection.key, count_filter=chosen, exact=True)).count
     if count:
         selector = models.FilterSelector(filter=chosen)

@@ -1,1 +1,1 @@
-"""Between the contract's messages and the domain: everything a caller sends is checked here."""
+"""Translation between the contract's messages and the domain. Everything a caller sends is checked here."""

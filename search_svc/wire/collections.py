@@ -1,4 +1,4 @@
-"""Collections between the contract and the domain."""
+"""Translation of collections between the contract and the domain."""
 
 import re
 from datetime import datetime
@@ -40,12 +40,12 @@ _WIRE_FIELD_TYPES = {field_type: wire for wire, field_type in _FIELD_TYPES.items
 
 
 def is_collection_name(name: str) -> bool:
-    """Whether a collection may be called so."""
+    """Tell whether a collection may have this name."""
     return _NAME.fullmatch(name) is not None
 
 
 def read_definition(collection: search_pb2.Collection) -> Definition:
-    """A checked definition, with the defaults filled in.
+    """Read and check a definition; fill in the defaults.
 
     Raises:
         InvalidInput: COLLECTION_INVALID, with every field that is wrong.
@@ -156,7 +156,7 @@ def _invalid(findings: Findings, field: str, description: str, value: str | None
 
 
 def write_collection(counted: CountedCollection) -> search_pb2.Collection:
-    """A collection as callers see it."""
+    """Return a collection as callers see it."""
     definition = counted.collection.definition
     message = search_pb2.Collection(name=definition.name, item_count=counted.item_count, uid=counted.collection.uid)
     message.create_time.CopyFrom(timestamp(counted.collection.create_time))
@@ -181,7 +181,7 @@ def write_collection(counted: CountedCollection) -> search_pb2.Collection:
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """An aware time as protobuf has it."""
+    """Return an aware time as protobuf has it."""
     result = Timestamp()
     result.FromDatetime(moment)
     return result

@@ -1,4 +1,4 @@
-"""Facets between the contract and the domain."""
+"""Translation of facets between the contract and the domain."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _MAX_FIELDS = 16
 
 
 def read_facet_fields(fields: Sequence[str], definition: Definition) -> list[FieldIndex]:
-    """The indexes of the fields to count.
+    """Return the indexes of the fields to count.
 
     Raises:
         InvalidInput: QUERY_INVALID, none, too many or no metadata paths.
@@ -44,7 +44,7 @@ def read_facet_fields(fields: Sequence[str], definition: Definition) -> list[Fie
 
 
 def write_facets(facets: Sequence[Facet], asked: int, max_message_bytes: int) -> search_pb2.CountFacetsResponse:
-    """The answer to CountFacets; fewer facets than were asked for mean that the store stopped for their size.
+    """Build the answer to CountFacets. Fewer facets than were asked for mean that the store stopped for their size.
 
     Raises:
         InvalidInput: RESPONSE_TOO_LARGE, with a limit that would fit.

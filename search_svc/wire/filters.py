@@ -1,4 +1,4 @@
-"""Filters: the contract's messages to the tree that stores compile."""
+"""Translation of filters: from the contract's messages to the tree that stores compile."""
 
 import math
 
@@ -32,7 +32,7 @@ MAX_CONDITIONS = 1_024
 
 
 def read_filter(message: search_pb2.Filter, field: str = "filter") -> Filter:
-    """A checked filter.
+    """Read and check a filter.
 
     Raises:
         InvalidInput: FILTER_INVALID, naming the part that is wrong.

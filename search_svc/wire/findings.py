@@ -1,4 +1,4 @@
-"""Everything that is wrong with a request, collected, so that a caller sees all of it at once."""
+"""Collection of everything that is wrong with a request, so that a caller sees all of it at once."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,10 @@ _SHOWN = 16
 
 
 class Findings:
-    """What is wrong. A wrong request (INVALID_ARGUMENT) is said before a wrong state (FAILED_PRECONDITION)."""
+    """All that is wrong with a request.
+
+    A wrong request (INVALID_ARGUMENT) is told before a wrong state (FAILED_PRECONDITION).
+    """
 
     def __init__(self) -> None:
         self._invalid: list[tuple[Reason, Violation, Mapping[str, object]]] = []
@@ -18,22 +21,22 @@ class Findings:
         self._broken: list[tuple[Violation, Exception]] = []
 
     def invalid(self, reason: Reason, field: str, description: str, **metadata: object) -> None:
-        """The field is wrong, whatever is stored."""
+        """Add a field that is wrong, whatever is stored."""
         self._invalid.append((reason, Violation(field, f"{field}: {description}"), metadata))
 
     def unfit(self, reason: Reason, field: str, description: str, **metadata: object) -> None:
-        """The field does not fit what is stored."""
+        """Add a field that does not fit what is stored."""
         self._unfit.append((reason, Violation(field, f"{field}: {description}"), metadata))
 
     def broken(self, field: str, error: Exception) -> None:
-        """The field could not be read, by a fault of ours that nobody foresaw; it is logged, and said last."""
+        """Add a field that could not be read, by a fault of ours that nobody foresaw. It is logged, and told last."""
         self._broken.append((Violation(field, f"{field}: {to_status(error).message}"), error))
 
     def __bool__(self) -> bool:
         return bool(self._invalid or self._unfit or self._broken)
 
     def check(self) -> None:
-        """Raises what was found: the first reason and message, and every field."""
+        """Raise what was found, if anything: the first reason and message, and every field."""
         found = self._invalid or self._unfit
         if not found:
             if self._broken:

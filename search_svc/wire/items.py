@@ -1,4 +1,4 @@
-"""Items between the contract and the domain."""
+"""Translation of items between the contract and the domain."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _VIEWS = {
 
 
 def check_id(item_id: str, field: str, findings: Findings) -> None:
-    """1 to 256 bytes without control characters."""
+    """Check that an id has 1 to 256 bytes and no control characters."""
     if not item_id or len(item_id.encode()) > MAX_ID_BYTES or any(unicodedata.category(c) == "Cc" for c in item_id):
         findings.invalid(
             Reason.ITEM_ID_INVALID, field, f"must be 1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters"
@@ -34,7 +34,7 @@ def check_id(item_id: str, field: str, findings: Findings) -> None:
 
 
 def check_ids(ids: Sequence[str], field: str) -> None:
-    """Raises InvalidInput with ITEM_ID_INVALID, naming each that no item can have."""
+    """Raise InvalidInput with ITEM_ID_INVALID, naming each id that no item can have."""
     findings = Findings()
     for i, item_id in enumerate(ids):
         check_id(item_id, f"{field}[{i}]", findings)
@@ -44,7 +44,7 @@ def check_ids(ids: Sequence[str], field: str) -> None:
 def read_items(
     messages: Sequence[search_pb2.Item], definition: Definition, *, limits: MetadataLimits, max_text_chars: int
 ) -> list[Item]:
-    """Checked items.
+    """Read and check items.
 
     Raises:
         InvalidInput: naming every bad item and field.
@@ -174,7 +174,7 @@ def merges_metadata(policy: search_pb2.MetadataPolicy.ValueType) -> bool:
 
 @dataclass(frozen=True)
 class ItemReading:
-    """How items come back, checked."""
+    """How items come back: the checked options."""
 
     view: View
     data_type: common_pb2.DataType.ValueType
@@ -182,7 +182,7 @@ class ItemReading:
 
 
 def read_options(options: search_pb2.ReadOptions) -> ItemReading:
-    """How items come back.
+    """Read and check how items come back.
 
     Raises:
         InvalidInput: OPTION_INVALID, a number that the contract does not know.
@@ -202,7 +202,7 @@ def read_options(options: search_pb2.ReadOptions) -> ItemReading:
 
 
 def write_item(item: StoredItem, definition: Definition, reading: ItemReading, message: search_pb2.Item) -> None:
-    """Fills a message with as much of an item as was read."""
+    """Fill a message with as much of an item as was read."""
     message.id = item.id
     for named in definition.spaces:
         if named.name in item.vectors:
@@ -227,6 +227,6 @@ def write_item(item: StoredItem, definition: Definition, reading: ItemReading, m
 
 
 def content_bytes(items: Sequence[StoredItem]) -> int:
-    """About how many bytes of work it is to write these items."""
+    """Return about how many bytes of work it is to write these items."""
     numbers = sum(v.nbytes for item in items for v in item.vectors.values() if v is not None)
     return numbers + sum(len(item.metadata) + 64 for item in items)

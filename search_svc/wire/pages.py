@@ -16,12 +16,15 @@ _REST_BYTES = 2_048
 
 
 def write_token(binding: str, position: str) -> str:
-    """A token for the page behind `position`; good only for the same `binding`: what is listed, by which filter."""
+    """Return a token for the page behind `position`.
+
+    It is good only for the same `binding`: what is listed, by which filter.
+    """
     return base64.urlsafe_b64encode(_check(binding, position) + position.encode()).decode().rstrip("=")
 
 
 def read_token(binding: str, token: str) -> str:
-    """The position in a token; "" for an empty one.
+    """Return the position in a token; "" for an empty one.
 
     Raises:
         InvalidInput: PAGE_TOKEN_INVALID, no token of ours, or one of another list.
@@ -47,7 +50,7 @@ def _check(binding: str, position: str) -> bytes:
 
 
 class Room:
-    """How much of a message is left while elements are added to it."""
+    """Bytes that are left in a message while elements are added to it."""
 
     def __init__(self, max_message_bytes: int) -> None:
         self._all = max_message_bytes - _REST_BYTES
@@ -55,27 +58,30 @@ class Room:
         self._largest = 0
 
     def take(self, element: Message) -> bool:
-        """Whether the element still fits; what fits is counted."""
+        """Tell whether the element still fits, and count it."""
         return self.take_bytes(element.ByteSize())
 
     def take_bytes(self, size: int) -> bool:
-        """Whether an element of so many bytes still fits; what fits is counted."""
+        """Tell whether an element of so many bytes still fits, and count it."""
         self._left -= size + _ELEMENT_BYTES
         return self._left >= 0
 
     def measure(self, element: Message) -> int:
-        """Tell `fits` of an element of a list that is taken as a whole; its bytes there."""
+        """Note for `fits` the size of an element of a list that is returned as a whole. Return its bytes there."""
         size = element.ByteSize() + _ELEMENT_BYTES
         self._largest = max(self._largest, size)
         return size
 
     def fits(self, lists: int) -> int:
-        """How many elements each of some lists could have, were all as large as the largest that was measured."""
+        """Return how many elements each of `lists` lists could have, all as large as the largest that was measured."""
         return max(0, self._all - 4 * _ELEMENT_BYTES * lists) // (lists * max(1, self._largest))
 
 
 def too_large(field: str, fits: int, max_message_bytes: int, instead: str) -> InvalidInput:
-    """The answer would not fit; `fits` is what would, 0 if not even one does: then `instead` helps."""
+    """Build the error for an answer that would not fit.
+
+    `fits` is how many would fit, 0 if not even one does: then `instead` says what helps.
+    """
     fix = f"{field} {fits} would fit" if fits else f"not even {field} 1 would fit: {instead}"
     return InvalidInput(
         Reason.RESPONSE_TOO_LARGE,
@@ -86,7 +92,7 @@ def too_large(field: str, fits: int, max_message_bytes: int, instead: str) -> In
 
 
 def read_count(value: int, limit: int, default: int, field: str) -> int:
-    """A limit or page size; 0 means the default.
+    """Read a limit or page size; 0 means the default.
 
     Raises:
         InvalidInput: LIMIT_OUT_OF_RANGE.

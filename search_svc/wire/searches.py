@@ -1,4 +1,4 @@
-"""Searches: the contract's request to a store's query, and hits back."""
+"""Translation of searches: from the contract's request to a store's query, and hits back."""
 
 import math
 
@@ -21,7 +21,7 @@ _MAX_EF = 1_000
 def read_search(
     request: search_pb2.SearchRequest, definition: Definition, reading: ItemReading, settings: SearchSettings
 ) -> Query:
-    """A checked search.
+    """Read and check a search.
 
     Raises:
         InvalidInput: naming the field.
@@ -100,7 +100,7 @@ def _near(leg: search_pb2.SearchLeg, space: NamedSpace) -> tuple[Numbers | None,
 def write_hits(
     hits: Hits, leg_name: str, definition: Definition, reading: ItemReading, max_message_bytes: int
 ) -> search_pb2.SearchResponse:
-    """The answer to one search.
+    """Build the answer to one search.
 
     Raises:
         InvalidInput: RESPONSE_TOO_LARGE, with the limit that would fit.

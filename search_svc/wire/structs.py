@@ -1,4 +1,4 @@
-"""Metadata: a protobuf Struct on the wire, the text of a JSON object everywhere else."""
+"""Translation of metadata: a protobuf Struct on the wire, the text of a JSON object everywhere else."""
 
 import json
 import math
@@ -11,11 +11,11 @@ from search_svc.metadata import to_json
 
 
 class MetadataError(ValueError):
-    """What is wrong with metadata, and under which key."""
+    """An error in metadata: what is wrong, and under which key."""
 
 
 class TooDeepError(MetadataError):
-    """Lists and objects nest deeper than the limit."""
+    """Lists and objects that nest deeper than the limit."""
 
 
 def struct_to_json(struct: struct_pb2.Struct, max_depth: int) -> str:

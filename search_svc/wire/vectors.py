@@ -1,4 +1,7 @@
-"""Vectors: little-endian bytes or readable floats on the wire, numpy arrays as their space stores them inside."""
+"""Translation of vectors: bytes or readable floats on the wire, inside numpy arrays as their space stores them.
+
+Bytes are little-endian.
+"""
 
 from typing import Any
 
@@ -28,7 +31,10 @@ HALF_MAX = 65_504
 def read_vector(
     embedding: common_pb2.Embedding, named: NamedSpace, field: str, findings: Findings, *, query: bool = False
 ) -> Numbers | None:
-    """The vector as its space stores it (a query with unit length always), or None and what is wrong with it."""
+    """Return the vector as its space stores it (a query always with unit length).
+
+    None where it is wrong: see `findings`.
+    """
     if not embedding.space_id:
         findings.invalid(Reason.VECTOR_INVALID, f"{field}.space_id", "is empty: say which space the vector is of")
         return None
@@ -51,7 +57,7 @@ def read_vector(
 
 
 def _numbers(embedding: common_pb2.Embedding) -> NDArray[np.float64]:
-    """The numbers as sent, in full precision; finite.
+    """Return the numbers as sent, in full precision; finite.
 
     Raises:
         ValueError: with what is wrong.
@@ -128,7 +134,7 @@ def write_vector(
     *,
     readable: bool,
 ) -> None:
-    """Fills an Embedding; without numbers it tells space, type and dimension. `data_type` unspecified: as stored.
+    """Fill an Embedding; without numbers with space, type and dimension. `data_type` unspecified: as stored.
 
     Raises:
         InvalidInput: a stored number is too large for FLOAT16.
