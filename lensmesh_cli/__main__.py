@@ -1,4 +1,4 @@
-"""`python -m lensmesh_cli` is `lensmesh`, and both begin here."""
+"""The entry point of the `lensmesh` command and of `python -m lensmesh_cli`."""
 
 import importlib.util
 import sys

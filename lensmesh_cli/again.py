@@ -1,4 +1,4 @@
-"""The command that was given, as a line to give again: exact to a shell, whatever bytes a name holds."""
+"""The given command as a line to run again, exact for a shell whatever bytes a name holds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from lensmesh_cli.printable import printable
 
 
 def command_line(context: typer.Context, without: Collection[str] = ()) -> str:
-    """Return the command with the options that it was given, by words or by the environment, but those named.
+    """Return the command with the options that it was given, by words or by the environment.
 
-    `without` are names of the function's parameters. The line does the same in the same folder, in any shell.
+    Options named in `without` are left out; they are names of the function's parameters. The line does the same in the
+    same folder, in any shell.
     """
     options: list[str] = []
     arguments: list[str] = []
@@ -42,7 +43,10 @@ def _each(value: object) -> list[str]:
 
 
 def shell_word(word: str) -> str:
-    r"""Return a word as a shell reads it; what a terminal would obey, and bytes that are not UTF-8, as ``$'\012'``."""
+    r"""Return a word as a shell reads it.
+
+    A character that a terminal would obey, or a byte that is not UTF-8, is written as ``$'\012'``.
+    """
     if printable(word) == word:
         return shlex.quote(word)
     return "$'" + "".join(_quoted(character) for character in word) + "'"

@@ -1,4 +1,4 @@
-"""Iterators that may hang, stepped in daemon threads: Ctrl-C and the end of the program wait for none of them."""
+"""Iteration in daemon threads, for iterators that may hang: Ctrl-C and the end of the program wait for none of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LOOK_S = 0.2
 
 
 class _End(Generic[T]):
-    """The iterator's end, and what ended it early."""
+    """The iterator's end, and the error that ended it early."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 class Ahead(Generic[T]):
-    """Steps through an iterable up to `most` elements ahead of whoever takes them, until it is closed."""
+    """An iterator that steps through an iterable up to `most` elements ahead of its consumer, until it is closed."""
 
     def __init__(self, elements: Iterable[T], most: int) -> None:
         self._elements = elements

@@ -1,4 +1,4 @@
-"""What `lensmesh doctor` looks at. A check never raises: what goes wrong in it is a finding."""
+"""The checks of `lensmesh doctor`. A check never raises: an error inside of it becomes its finding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REAL_MODELS = {
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """The grade of a finding."""
 
     OK = "ok"
     WARN = "warn"
@@ -40,7 +40,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and what to do about it."""
+    """The result of one check, and what to do about it."""
 
     name: str
     grade: Severity
@@ -48,7 +48,7 @@ class Finding:
     fix: str = ""
 
     def as_json(self) -> dict[str, str]:
-        """For programs."""
+        """Return the finding for programs."""
         return {"name": self.name, "grade": self.grade.value, "found": self.found, "fix": self.fix}
 
 
@@ -71,7 +71,7 @@ def _never_raises(name: str) -> Callable[[Check], Check]:
 
 @_never_raises("python")
 def python(data: Path, port: int) -> Finding:
-    """The interpreter and lensmesh itself."""
+    """Check the interpreter and lensmesh itself."""
     from lensmesh_chassis.process.server_info import version
 
     bits = "64" if sys.maxsize > 2**32 else "32"
@@ -97,7 +97,10 @@ print(json.dumps(found))
 
 @functools.cache
 def _torch() -> tuple[dict[str, object], str]:
-    """Facts of torch, or why there are none. In a process of its own: a broken driver can take it down."""
+    """Return facts of torch, or why there are none.
+
+    torch is imported in a separate process, because a broken driver can crash it.
+    """
     if importlib.util.find_spec("torch") is None:
         return {}, "not installed"
     try:
@@ -114,7 +117,7 @@ def _torch() -> tuple[dict[str, object], str]:
 
 @_never_raises("torch")
 def torch(data: Path, port: int) -> Finding:
-    """Whether models can run at all."""
+    """Check whether models can run at all."""
     facts, error = _torch()
     if error == "not installed":
         fix = 'pip install "lensmesh[all]"; or do without models: lensmesh up --mock. A client needs no torch.'
@@ -131,7 +134,7 @@ def torch(data: Path, port: int) -> Finding:
 
 @_never_raises("devices")
 def devices(data: Path, port: int) -> Finding:
-    """A GPU that is there and not used is worth a word."""
+    """Look for a GPU. One that is there and not used is a warning."""
     facts, error = _torch()
     smi = shutil.which("nvidia-smi")
     driver = ""
@@ -157,7 +160,7 @@ def devices(data: Path, port: int) -> Finding:
 
 @_never_raises("models")
 def models(data: Path, port: int) -> Finding:
-    """The bundled weights, and whether the real ones are on this disk already."""
+    """Look for the bundled weights, and for the real ones on this disk."""
     import lensmesh_shapes
 
     folder = Path(lensmesh_shapes.__file__).parent
@@ -181,7 +184,7 @@ def _in_hub_cache(repository: str) -> bool:
 
 @_never_raises("memory")
 def memory(data: Path, port: int) -> Finding:
-    """What is free now."""
+    """Check how much memory is free."""
     import psutil
 
     free = psutil.virtual_memory().available
@@ -193,7 +196,7 @@ def memory(data: Path, port: int) -> Finding:
 
 @_never_raises("disk")
 def disk(data: Path, port: int) -> Finding:
-    """Where `up` would keep its data."""
+    """Check the disk on which `up` would keep its data."""
     folder = data.expanduser().resolve()
     while not folder.exists():
         folder = folder.parent
@@ -210,7 +213,7 @@ def disk(data: Path, port: int) -> Finding:
 
 @_never_raises("ports")
 def ports(data: Path, port: int) -> Finding:
-    """Whether `up` could listen."""
+    """Check whether `up` could listen on its ports."""
     taken = [number for number in range(port, port + 4) if not _free(number)]
     names = f"{port} to {port + 3}"
     if taken:
@@ -231,7 +234,7 @@ def _free(port: int) -> bool:
 
 @_never_raises("database")
 def database(data: Path, port: int) -> Finding:
-    """Whether the store that LENSMESH_SEARCH_STORE_URL names answers, else whether the embedded one runs here."""
+    """Check that the store of LENSMESH_SEARCH_STORE_URL answers, or else that the embedded one runs here."""
     url = os.environ.get("LENSMESH_SEARCH_STORE_URL", "")
     if url:
         trouble = stores.trouble(url)
@@ -257,7 +260,7 @@ def database(data: Path, port: int) -> Finding:
 
 @_never_raises("envoy")
 def envoy(data: Path, port: int) -> Finding:
-    """What `up --sidecars` would start; nothing else needs it."""
+    """Look for the Envoy that `up --sidecars` would start. Nothing else needs it."""
     if importlib.util.find_spec("envoy") is None or importlib.util.find_spec("cryptography") is None:
         fix = 'for `lensmesh up --sidecars`: pip install "lensmesh[sidecars]"'
         return Finding("envoy", Severity.OK, "not installed; only --sidecars needs it", fix)

@@ -1,4 +1,4 @@
-"""What the command prints: results on standard output, everything else on standard error. And what its exit means."""
+"""The output and the exit codes of the command: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SECONDS = re.compile(r"\b[0-9]+(\.[0-9]+)? s\b")
 
 
 class SafeConsole(Console):
-    """A console whose terminal obeys nothing that stands in the text: the one place where text is made harmless.
+    """A console that makes all text harmless before a terminal could obey it. No other place does that.
 
-    A string is made harmless before it is laid out, whatever else is rendered afterwards: `printable` before that keeps
-    the columns of a table straight.
+    A string is made harmless before it is laid out, whatever else is rendered afterwards. Calling `printable` before
+    that keeps the columns of a table straight.
     """
 
     @override
@@ -33,7 +33,10 @@ class SafeConsole(Console):
 
     @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render as rich does. Its own segments of control stay; in those of text nothing is left to obey."""
+        """Render as rich does.
+
+        rich's own control segments stay. In segments of text nothing is left that a terminal would obey.
+        """
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -65,7 +68,9 @@ EXIT_CODES = "Exit codes: 0 done, 1 something failed, 2 wrong usage, 3 no mesh a
 
 
 class Repeats:
-    """Says a message once, and how often it came again when another one comes, or at the end.
+    """A writer that says a message once.
+
+    Before another message, or at the end, it says how often the last one came again.
 
     Messages that differ only in the seconds they name, as those of a growing delay do, are the same.
     """
@@ -76,7 +81,7 @@ class Repeats:
         self._again = 0
 
     def say(self, message: str) -> None:
-        """Say it, unless it is the last one again."""
+        """Say a message, unless it is the same as the last one."""
         if _timeless(message) == _timeless(self._said):
             self._again += 1
             self._last = message
@@ -86,7 +91,7 @@ class Repeats:
         self._say(message)
 
     def end(self) -> None:
-        """Say how often the last one came again."""
+        """Say how often the last message came again."""
         if self._again:
             lastly = "" if self._last == self._said else f", lastly: {self._last}"
             self._say(f"(the same {self._again} times more{lastly})")
@@ -98,23 +103,23 @@ def _timeless(message: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """One JSON document, on one line; nothing in it that a terminal obeys."""
+    """Print one JSON document on one line. Nothing in it is a character that a terminal obeys."""
     sys.stdout.write(json_line(value) + "\n")
     sys.stdout.flush()
 
 
 def note(message: str) -> None:
-    """Something to know, on standard error."""
+    """Print something to know, on standard error."""
     err.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
-    """Says why and ends the command."""
+    """Say why, and end the command."""
     say_error(message)
     raise typer.Exit(int(code))
 
 
 def say_error(message: str) -> None:
-    """Prints why a command ends."""
+    """Print why a command ends."""
     err.print("[bold red]error:[/] ", end="")
     err.print(message, markup=False, highlight=False, soft_wrap=True)

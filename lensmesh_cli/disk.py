@@ -1,7 +1,7 @@
-"""Calls to the caller's own disk: bounded in time, and what goes wrong in plain words.
+"""Calls to the caller's own disk, limited in time, with errors in plain words.
 
-A read from a mount that went away never returns, and Python waits at its end for every thread of a pool. So reads run
-in daemon threads: one that hangs is left alone, and another takes its place.
+A read from a mount that went away never returns, and at its end Python waits for every thread of a pool. So reads run
+in daemon threads: a thread that hangs is left alone, and another takes its place.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ _FIXES = {
 
 
 def explain(error: OSError, what: str = "") -> str:
-    """Return a sentence on what the caller's disk refused, and the fix. `what` names it where the error does not."""
+    """Return a sentence that says what the caller's disk refused, and the fix.
+
+    `what` is the name to use where the error holds none.
+    """
     name = what or (os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "")
     # One with words of its own has no strerror; str() would repeat a file's name that was taken out.
     why = error.strerror or (str(error.args[0]) if error.args else "") or type(error).__name__
@@ -55,13 +58,16 @@ def explain(error: OSError, what: str = "") -> str:
 
 @dataclass(slots=True, eq=False)
 class Pending(Generic[T]):
-    """A call that runs in a thread of its own."""
+    """A call that runs in a separate thread."""
 
     future: Future[T]
     disk: Disk
 
     def result(self) -> T:
-        """Wait for it, as long as the disk may take. Raises what it raised, or NotReadableError when it hangs."""
+        """Wait for the result, as long as the disk may take.
+
+        Raises what the call raised, or NotReadableError when it hangs.
+        """
         try:
             return self.future.result(self.disk.seconds)
         except TimeoutError:
@@ -74,7 +80,7 @@ class Pending(Generic[T]):
 
 
 class Disk:
-    """Runs calls that may hang for `seconds` each, in daemon threads that it keeps for the next call."""
+    """Daemon threads for calls that may hang. Each call has `seconds`, and a thread is kept for the next call."""
 
     def __init__(self, seconds: float = DEFAULT_SECONDS) -> None:
         self.seconds = seconds
@@ -89,7 +95,7 @@ class Disk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the threads, each with the call that it is in; none is waited for."""
+        """End the threads, each after its current call. None is waited for."""
         with self._lock:
             self._closed = True
             for work in self._idle:
@@ -97,7 +103,7 @@ class Disk:
             self._idle.clear()
 
     def run(self, call: Callable[[], T]) -> T:
-        """Make one call. Raises what it raises, and NotReadableError where it hangs."""
+        """Make one call. Raises what the call raises, and NotReadableError where it hangs."""
         return self.start(call).result()
 
     def start(self, call: Callable[[], T]) -> Pending[T]:

@@ -1,4 +1,4 @@
-"""The folders that this user ingested from, by mesh, and images read from them alone.
+"""The folders that this user ingested from, by mesh. Only images below them are read.
 
 An item's `image_uri` was written by whoever ingested it, perhaps by a stranger: it may name any file of this machine.
 """
@@ -50,7 +50,7 @@ def known(target: str) -> frozenset[Path]:
 
 
 class LocalImages:
-    """Finds the local images of hits below the given files and folders, links followed; all others are left out."""
+    """The local images of hits that lie below the given files and folders, links followed. All others are left out."""
 
     def __init__(self, allowed: Iterable[Path], disk: Disk) -> None:
         self._disk = disk
@@ -59,7 +59,10 @@ class LocalImages:
         """Hits whose address is a local file elsewhere."""
 
     def of(self, hit: Hit) -> bytes | None:
-        """Return the hit's file, where it is one of these, at most MAX_IMAGE_BYTES, and can be read in time."""
+        """Return the content of the hit's file.
+
+        Return None where the file is none of these, has more than MAX_IMAGE_BYTES, or cannot be read in time.
+        """
         named = local_path(hit.image_uri)
         if named is None:
             return None
@@ -82,7 +85,7 @@ class LocalImages:
 
 
 def local_path(uri: str) -> Path | None:
-    """Return the path of a file: URI of this machine, None for any other address or for what is none."""
+    """Return the path of a `file:` URI of this machine. Return None for any other text."""
     try:
         parts = urlsplit(uri)
     except ValueError:

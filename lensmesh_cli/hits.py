@@ -1,4 +1,4 @@
-"""Search hits as a table, as JSON, and as the page's cards."""
+"""Search hits as a table, as JSON, and as cards of a page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METADATA_SHOWN = 60
 
 
 def table(hits: Sequence[Hit], title: str = "") -> Table:
-    """Rank, score, name, caption, metadata."""
+    """Return a table of rank, score, name, caption and metadata."""
     rows = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
     rows.add_column("", justify="right", style="dim")
     rows.add_column("score", justify="right", style="cyan")
@@ -32,7 +32,7 @@ def table(hits: Sequence[Hit], title: str = "") -> Table:
 
 
 def said_of(hit: Hit, longest: int = METADATA_SHOWN) -> str:
-    """The metadata, for reading: "year 1870, colours red blue"."""
+    """Format the metadata for reading, as in "year 1870, colours red blue"."""
     words = printable(", ".join(f"{key} {_readable(value)}" for key, value in hit.metadata.items()))
     return words if len(words) <= longest else words[: longest - 1] + "…"
 
@@ -44,7 +44,7 @@ def _readable(value: object) -> str:
 
 
 def name_of(hit: Hit) -> str:
-    """The file's name where it is known, else the beginning of the id."""
+    """Return the file's name where it is known, else the beginning of the id."""
     # An item's address is whatever its writer stored; it need not be a URL.
     address = hit.image_uri.partition("?")[0].partition("#")[0].partition("://")
     name = unquote(address[2] or address[0], errors="backslashreplace").rsplit("/", 1)[-1]
@@ -52,12 +52,12 @@ def name_of(hit: Hit) -> str:
 
 
 def caption_of(hit: Hit) -> str:
-    """The caption's text, "" for none."""
+    """Return the caption's text, "" for none."""
     return printable(hit.caption.text) if hit.caption else ""
 
 
 def as_json(hit: Hit) -> dict[str, Any]:
-    """For programs."""
+    """Return the hit for programs."""
     return {
         "id": hit.id,
         "score": hit.score,

@@ -1,4 +1,4 @@
-"""Runs a mesh on this machine until a signal, and prints what a person needs to use it."""
+"""A mesh that runs on this machine until a signal, and what a person needs to know to use it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ WHAT_MOCKS_KNOW = "No models run: vectors and captions are made up from each ima
 
 
 def check_parts(*, mock: bool, store_url: str = "", sidecars: bool = False) -> str:
-    """What is not installed and would be needed, or no store; "" if nothing. An empty store URL: the embedded one."""
+    """Say which needed packages are not installed, or that the store URL is unknown. Return "" if nothing is missing.
+
+    An empty store URL means the embedded store.
+    """
     if store_url and not stores.packages(store_url):
         return f"the store URL is of no known kind: write {stores.KNOWN}"
     models = ("torch", "open_clip", "transformers")
@@ -47,11 +50,11 @@ def check_parts(*, mock: bool, store_url: str = "", sidecars: bool = False) -> s
 
 
 class Interrupted(Exception):  # noqa: N818  # a wish, not an error
-    """A signal asked to end."""
+    """A signal asked the command to end."""
 
 
 def with_signals(work: Callable[[asyncio.Event, asyncio.Event], Coroutine[None, None, R]]) -> R:
-    """Runs `work(asked, forced)`: the first SIGINT or SIGTERM sets `asked`, a second one `forced`."""
+    """Run `work(asked, forced)`. The first SIGINT or SIGTERM sets `asked`, a second one `forced`."""
 
     async def run() -> R:
         asked, forced = asyncio.Event(), asyncio.Event()
@@ -73,7 +76,7 @@ async def supervised(
     forced: asyncio.Event,
     work: Callable[[Supervisor], Coroutine[None, None, R]],
 ) -> R:
-    """Starts a mesh, does the work, drains the mesh. Raises Interrupted where `asked` came first.
+    """Start a mesh, do the work, drain the mesh. Raises Interrupted where `asked` was set before the work was done.
 
     `forced` ends the drain at once.
     """
@@ -89,7 +92,7 @@ async def supervised(
     try:
         await asyncio.wait({running, wish}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
-            note("draining; once more to force")
+            note("draining; once more to force the end")
             running.cancel()
             await asyncio.wait({running})
             raise Interrupted
@@ -108,7 +111,7 @@ async def supervised(
 
 
 def run_until_signal(options: MeshOptions, ready_file: Path | None) -> Exit:
-    """`lensmesh up`: serves until asked to end. The exit code tells whether it drained in good order."""
+    """Run the mesh of `lensmesh up` until a signal. The exit code tells whether it drained in good order."""
 
     async def serve(mesh: Supervisor) -> None:
         announce(mesh, await _status(mesh))
@@ -133,7 +136,10 @@ def run_until_signal(options: MeshOptions, ready_file: Path | None) -> Exit:
 
 
 async def _status(mesh: Supervisor) -> MeshStatus | None:
-    """None where the router speaks TLS only: the certificates to ask it with are its callers'."""
+    """Return the status of the mesh, None where it cannot be asked.
+
+    A router that speaks TLS only may want certificates that only its callers have.
+    """
     from lensmesh_client import Client, LensmeshError
 
     async with Client(mesh.router, security=mesh.security) as client:
@@ -144,12 +150,15 @@ async def _status(mesh: Supervisor) -> MeshStatus | None:
 
 
 def draft_of(path: Path) -> Path:
-    """Where a ready file is written before it gets its name."""
+    """Return the path under which a ready file is written before it gets its name."""
     return path.with_name(path.name + ".draft")
 
 
 def write_ready(path: Path, mesh: Supervisor) -> None:
-    """The addresses by name, as JSON, in one step; with sidecars also the files to call the router with."""
+    """Write the addresses by name, as JSON, in one step.
+
+    With sidecars, add the files that are needed to call the router.
+    """
     content = mesh.addresses()
     if mesh.security is not None:
         content |= dataclasses.asdict(mesh.security)
@@ -159,7 +168,7 @@ def write_ready(path: Path, mesh: Supervisor) -> None:
 
 
 def announce(mesh: Supervisor, status: MeshStatus | None, *, hints: bool = True) -> None:
-    """Addresses, models, memory; with `hints` also what the models know and what to type next."""
+    """Print addresses, models and memory. With `hints`, add what the models know and what to type next."""
     from rich.table import Table
 
     from lensmesh_cli.commands.status import megabytes
@@ -211,7 +220,7 @@ def _what_to_type(mesh: Supervisor) -> str:
 
 
 def say_what_models_know(status: MeshStatus) -> None:
-    """Plainly, where the models are not real ones."""
+    """Say plainly what the models know, where they are not real ones."""
     from lensmesh_client import ModelKind
 
     kinds = {model.kind for service in status.services for model in service.models}

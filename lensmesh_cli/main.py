@@ -18,11 +18,11 @@ from lensmesh_cli.options import Json
 
 
 class Commands(TyperGroup):
-    """The sub-commands. Ctrl-C ends each of them in the same words, wherever in it the command is."""
+    """The sub-commands. Ctrl-C ends each of them with the same words, wherever the command is at that moment."""
 
     @override
     def invoke(self, ctx: Any) -> Any:
-        """Run one, as typer does."""
+        """Run a sub-command as typer does."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -43,7 +43,7 @@ app = typer.Typer(
 
 @app.command()
 def version(json_output: Json = False) -> None:
-    """The release of lensmesh and of what it stands on.
+    """Show the release of lensmesh and of the software that it runs on.
 
     Example: lensmesh version --json
     """
@@ -72,7 +72,7 @@ _add_commands()
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal of another encoding shows what it can.
@@ -81,9 +81,9 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, by default what the process was called with, and return its exit code.
+    """Run one command and return its exit code. By default the command is that of the process.
 
-    Never shows a traceback unless LENSMESH_DEBUG is set.
+    A traceback is shown only if LENSMESH_DEBUG is set.
     """
     code = 0
     try:
@@ -98,7 +98,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _flush(code: int) -> int:
-    """Write what is still held back: Python would do so after the exit code is settled, and show a traceback."""
+    """Write what is still in the buffer. Python would do so after the exit code is settled, and show a traceback."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

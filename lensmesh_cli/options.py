@@ -33,7 +33,7 @@ MAX_MESSAGE_BYTES = 32 << 20
 
 
 class TransparencyChoice(StrEnum):
-    """Mirrors lensmesh_client.Transparency, which is imported only when a command runs."""
+    """The values of lensmesh_client.Transparency, which is imported only when a command runs."""
 
     DROP = "drop"
     WHITE = "white"
@@ -55,7 +55,10 @@ Target = Annotated[
 CaFile = Annotated[
     str,
     typer.Option(
-        "--ca-file", envvar="LENSMESH_CA_FILE", help="PEM certificates that sign the router: TLS.", rich_help_panel=MESH
+        "--ca-file",
+        envvar="LENSMESH_CA_FILE",
+        help="PEM file of the authorities that sign the router's certificate; turns TLS on.",
+        rich_help_panel=MESH,
     ),
 ]
 CertificateFile = Annotated[
@@ -63,14 +66,17 @@ CertificateFile = Annotated[
     typer.Option(
         "--certificate-file",
         envvar="LENSMESH_CERTIFICATE_FILE",
-        help="PEM certificate to show (mutual TLS).",
+        help="PEM file of your own certificate (mutual TLS).",
         rich_help_panel=MESH,
     ),
 ]
 KeyFile = Annotated[
     str,
     typer.Option(
-        "--key-file", envvar="LENSMESH_KEY_FILE", help="PEM private key of that certificate.", rich_help_panel=MESH
+        "--key-file",
+        envvar="LENSMESH_KEY_FILE",
+        help="PEM file of that certificate's private key.",
+        rich_help_panel=MESH,
     ),
 ]
 Timeout = Annotated[
@@ -94,7 +100,7 @@ DEFAULT_TARGET = local_address("router")
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """How to reach the mesh, as the options said."""
+    """The way to reach the mesh, as the options say."""
 
     target: str
     ca_file: str = ""
@@ -105,13 +111,16 @@ class Connect:
     """Told what is waited for, where an answer takes long."""
 
     def client(self) -> Client:
-        """A client for it. Ends the command where a certificate cannot be read."""
+        """Return a client for the mesh. End the command where a certificate cannot be read."""
         from lensmesh_client import Client
 
         return Client(self.target, security=self.security(), timeout_s=self.timeout_s, on_wait=self._teller())
 
     def connection(self, *, silent: bool = False) -> Connection:
-        """The plain connection, to be closed: for what speaks a contract itself, to a router or to one service."""
+        """Return a plain connection to a router or to one service, for code that speaks a contract itself.
+
+        The caller closes it.
+        """
         from lensmesh_client.connection import Connection
 
         on_wait = None if silent else self._teller()
@@ -122,7 +131,7 @@ class Connect:
         return lambda why: repeats.say(f"waiting: {why}")
 
     def security(self) -> ChannelSecurity:
-        """The certificates. Ends the command where one cannot be read."""
+        """Return the certificates. End the command where one cannot be read."""
         from lensmesh_client import ChannelSecurity
 
         if bool(self.certificate_file) != bool(self.key_file):
@@ -133,7 +142,7 @@ class Connect:
         return ChannelSecurity(ca_file=self.ca_file, certificate_file=self.certificate_file, key_file=self.key_file)
 
     def run(self, work: Callable[[Client], Awaitable[R]]) -> R:
-        """Runs one asynchronous piece of work with a client; its trace begins here where a collector is named."""
+        """Run one asynchronous piece of work with a client. Its trace begins here where a collector is named."""
         from lensmesh_chassis.telemetry.tracing import MISSING, can_export, collector, start_tracing, stop_tracing
 
         async def run() -> R:
@@ -153,7 +162,10 @@ class Connect:
             stop_tracing(provider, LAST_SPANS_S)
 
     def run_connected(self, work: Callable[[Connection], Awaitable[R]]) -> R:
-        """As `run`, with the plain connection, and in silence: for what measures how long calls take."""
+        """Do as `run` does, with the plain connection and without messages.
+
+        It serves code that measures how long calls take.
+        """
 
         async def run() -> R:
             connection = self.connection(silent=True)
@@ -166,7 +178,7 @@ class Connect:
 
 
 def state_folder() -> Path:
-    """Where the user's programs keep what they remember: XDG_STATE_HOME, or its default. Raises OSError."""
+    """Return the folder where the user's programs keep their state: XDG_STATE_HOME, or its default. Raises OSError."""
     home = os.environ.get("XDG_STATE_HOME")
     try:
         return (Path(home) if home else Path.home() / ".local" / "state") / "lensmesh"
@@ -175,7 +187,7 @@ def state_folder() -> Path:
 
 
 def check_writable(path: Path, option: str) -> None:
-    """End the command now where a file could not be written at its end. What is there stays as it is."""
+    """End the command now if the file could not be written at its end. A file that is there stays as it is."""
     from lensmesh_cli.disk import explain
 
     if path.exists() and not path.is_file() and not path.is_char_device():

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of found images: no script, no other file, thumbnails inside."""
+"""A self-contained HTML page of found images: no script, no other file, thumbnails inside."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ImageOf: TypeAlias = "Callable[[Hit], ImageSource | None]"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One search: what was asked, and what was found."""
+    """One search: the query, and what was found."""
 
     title: str
     hits: Sequence[Hit]
@@ -47,7 +47,7 @@ class Section:
 
 @dataclass(slots=True)
 class ResultPage:
-    """Figures on top, then where the time went, then the searches."""
+    """The page: figures on top, then where the time went, then the searches."""
 
     title: str
     lead: str
@@ -63,7 +63,7 @@ class ResultPage:
     _sections: list[str] = field(default_factory=list)
 
     def add(self, section: Section, image_of: ImageOf) -> None:
-        """One more search; `image_of` finds a hit's image."""
+        """Add a search. `image_of` finds a hit's image."""
         cards = "".join(_card(hit, image_of(hit), section.verdict, self.metadata) for hit in section.hits)
         asked = "" if section.image is None else f'<img alt="" src="{thumbnail(section.image)}">'
         note = f"<p>{escape(section.note)}</p>" if section.note else ""
@@ -73,7 +73,7 @@ class ResultPage:
         )
 
     def html(self) -> str:
-        """The whole page."""
+        """Return the whole page."""
         style = files("lensmesh_cli").joinpath("page.css").read_text(encoding="utf-8")
         figures = "".join(
             f"<li><b>{escape(value)}</b><span>{escape(label)}</span></li>" for value, label in self.figures
@@ -106,7 +106,7 @@ class ResultPage:
         )
 
     def write(self, path: Path) -> None:
-        """Into a file. Raises OSError."""
+        """Write the page into a file. Raises OSError."""
         path.write_text(self.html(), encoding="utf-8")
 
 
@@ -115,12 +115,12 @@ _MOST_SCANS = 50
 
 
 def escape(text: str) -> str:
-    """Return text that is text in HTML, quoted or not, in the order in which it stands."""
+    """Return text that HTML shows as it is, inside of quotes or not. Its characters keep their order on the page."""
     return escape_html(printable(text))
 
 
 def thumbnail(image: ImageSource) -> str:
-    """A data URI of a small JPEG; "" where the image cannot be read here."""
+    """Return a data URI of a small JPEG; "" where the image cannot be read here."""
     from PIL import Image, ImageOps
 
     try:
@@ -144,7 +144,7 @@ def thumbnail(image: ImageSource) -> str:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what decoders write themselves off the terminal: libtiff has thousands of lines on one odd file."""
+    """Keep the decoders' own messages off the terminal: libtiff writes thousands of lines about one odd file."""
     sys.stderr.flush()
     try:
         kept = os.dup(2)

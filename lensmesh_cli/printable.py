@@ -33,22 +33,25 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return one line that a terminal only shows: what it would obey, newlines included, is written as ``\x1b``."""
+    r"""Return one line that a terminal only shows. What it would obey, newlines included, is written as ``\x1b``."""
     return _ORDER.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """Return the text as `printable` does, with its newlines and tabs kept."""
+    """Return the text as `printable` does, but keep its newlines and tabs."""
     return _ORDER_NOT_LAYOUT.sub(_escape, text)
 
 
 def encodable(path: Path | str) -> str:
-    r"""Return a path that UTF-8 can hold: a byte of a name that is not UTF-8 is written as ``\xff``."""
+    r"""Return a path that UTF-8 can hold. A byte of a name that is not UTF-8 is written as ``\xff``."""
     return _SURROGATE.sub(_escape, str(path))
 
 
 def json_line(value: object) -> str:
-    r"""Return one line of JSON: what a terminal would obey as ``\u001b``, lone surrogates as in `encodable`."""
+    r"""Return one line of JSON.
+
+    What a terminal would obey is written as ``\u001b``, lone surrogates as in `encodable`.
+    """
     # In JSON these characters stand only within strings, so that replacing them changes no structure.
     return _ORDER.sub(_escape_json, json.dumps(value, ensure_ascii=False, default=str))
 

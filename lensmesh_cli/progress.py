@@ -1,4 +1,4 @@
-"""A progress bar with what an ingest's watcher wants to know; plain lines where there is no terminal."""
+"""The progress of an ingest: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Rate(ProgressColumn):
 
 
 class Bar:
-    """Counts images and errors. `step()` for each answer."""
+    """A count of images and errors. Call `step()` for each answer."""
 
     def __init__(self, console: Console, what: str, total: int) -> None:
         self.done = self.errors = 0
@@ -57,7 +57,7 @@ class Bar:
             self._progress.stop()
 
     def expect(self, total: int) -> None:
-        """So many images are known of by now."""
+        """Set how many images are known by now."""
         if total != self._total:
             self._total = total
             if self._progress is not None:
@@ -65,11 +65,11 @@ class Bar:
 
     @property
     def seconds(self) -> float:
-        """Since it was entered."""
+        """The seconds since the context was entered."""
         return time.monotonic() - self._began
 
     def step(self, *, ok: bool) -> None:
-        """One more answer."""
+        """Count one more answer."""
         self.done += 1
         self.errors += not ok
         if self._progress is not None:
@@ -85,5 +85,5 @@ class Bar:
             )
 
     def say(self, message: str) -> None:
-        """A line above the bar; the same one again and again is said once, with a count."""
+        """Print a line above the bar. The same line again and again is printed once, with a count."""
         self._repeats.say(message)

@@ -1,4 +1,4 @@
-"""Reads files once each, in their order, a few ahead of whoever takes them."""
+"""Reading of files, each once and in order, a few ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ReadFile:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A file that the journal knows as it is, so that it was not read."""
+    """A file that the journal knows in its present state, so that it was not read."""
 
     path: Path
     place: Path
@@ -71,7 +71,7 @@ Lookup: TypeAlias = "Callable[[Path, str], str]"
 
 
 def fingerprint(state: str, metadata: Mapping[str, object] | None) -> str:
-    """Return what changes whenever the file or what is said about it does."""
+    """Return a digest that changes whenever the file or its metadata does."""
     said = json.dumps(metadata, sort_keys=True, default=str)
     return hashlib.sha256(f"{state} {said}".encode()).hexdigest()[:16]
 
@@ -82,12 +82,12 @@ def _real(folder: Path) -> str:
 
 
 def place_of(path: Path) -> Path:
-    """Return the absolute path, links in the folders above it followed; the file itself may be a link."""
+    """Return the absolute path with links in the folders above it followed. The file itself may be a link."""
     return Path(_real(path.parent), path.name)
 
 
 def root_of(path: Path) -> Path:
-    """Return the place of a file, and of a folder the one that the places of its files begin with."""
+    """Return the place of a file. For a folder, return the path that the places of its files begin with."""
     # Thousands of files may be named, on a slow disk: what is called as an image is not looked at.
     if path.suffix.lower() in SUFFIXES or not os.path.isdir(path):  # noqa: PTH112  # it never raises
         return place_of(path)
@@ -101,7 +101,7 @@ def read_files(
     about: About = lambda _: None,
     lookup: Lookup = lambda _place, _fingerprint: "",
 ) -> Iterator[Read]:
-    """Yield each file in its order; what goes wrong with one is its own answer."""
+    """Yield each file in its order. A file that cannot be read is yielded as an `UnreadableFile`."""
 
     def read(path: Path, index: int) -> Read:
         facts = stat_file(path, most_bytes)
@@ -141,7 +141,7 @@ def _settled(path: Path, index: int, pending: Pending[Read] | OSError) -> Read:
 
 
 async def most_bytes_of(client: Client) -> int:
-    """Return how large a file the mesh takes."""
+    """Return how large a file the mesh accepts, in bytes."""
     limits = (await client.status()).limits
     return limits.max_image_bytes or limits.max_message_bytes or MOST_BYTES
 
@@ -159,7 +159,7 @@ async def read_named(client: Client, path: Path, option: str) -> bytes:
 
 
 async def contents(client: Client, files: Sequence[Path]) -> AsyncIterator[tuple[list[ReadFile], list[UnreadableFile]]]:
-    """Yield the files' contents in parts that fit into memory, and with each part those that cannot be read."""
+    """Yield the files' contents in parts that fit into memory. Each part comes with the files that cannot be read."""
     part: list[ReadFile] = []
     refused: list[UnreadableFile] = []
     size = 0

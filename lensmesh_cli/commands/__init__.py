@@ -1,1 +1,1 @@
-"""One module for each sub-command; `register` adds it to the application."""
+"""The sub-commands, one module for each. `register` adds it to the application."""

@@ -44,14 +44,14 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(bench)
 
 
 def bench(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Images, and folders with images; made ones otherwise.", metavar="PATH"),
+        typer.Argument(help="Images, and folders with images; without any, images are made.", metavar="PATH"),
     ] = None,
     texts: Annotated[bool, typer.Option("--texts", help="Encode short texts, not images.")] = False,
     modes: Annotated[str, typer.Option(help="Comma-separated: unary, batch, stream.")] = "unary,batch,stream",
@@ -65,9 +65,9 @@ def bench(
             help="Items a second of the open loop, comma-separated; none: no open loop. auto: shares of the best."
         ),
     ] = "auto",
-    seconds: Annotated[float, typer.Option(help="Of each measurement.", min=0.1, callback=check_seconds)] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Seconds of each measurement.", min=0.1, callback=check_seconds)] = 5.0,
     warm: Annotated[
-        float, typer.Option(help="Seconds before each that do not count.", min=0, callback=check_seconds)
+        float, typer.Option(help="Seconds of warm-up before each measurement.", min=0, callback=check_seconds)
     ] = 1.0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything here; -: standard output, and no table.")
@@ -82,7 +82,7 @@ def bench(
     key_file: KeyFile = "",
     timeout: Timeout = 120.0,
 ) -> None:
-    """How fast a running mesh, or one encoder, answers: rates, latencies, where the time goes."""
+    """Measure how fast a running mesh, or one encoder, answers: rates, latencies, and where the time goes."""
     from lensmesh.encoder.v1 import encoder_pb2
     from lensmesh_cli.load import supply
     from lensmesh_cli.load.drawing import draw

@@ -26,7 +26,7 @@ EPILOG = f"Example: lensmesh caption holiday/*.jpg --json\n\n{EXIT_CODES}"
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(caption)
 
 
@@ -35,7 +35,9 @@ def caption(
     prompt: Annotated[str, typer.Option(help="Words the caption begins with.")] = "",
     max_tokens: Annotated[int, typer.Option(help="Longest caption; 0: the service's default.", min=0)] = 0,
     beams: Annotated[int, typer.Option(help="Beams of the search; 0: greedy.", min=0, max=8)] = 0,
-    model: Annotated[str, typer.Option(help="The only model that will do.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Name of a model: fail if the mesh does not serve it; empty: the default.")
+    ] = "",
     transparency: TransparencyOption = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
@@ -44,7 +46,7 @@ def caption(
     key_file: KeyFile = "",
     timeout: Timeout = 120.0,
 ) -> None:
-    """Images in words. The number after a caption is its confidence, 0 to 1."""
+    """Describe images in words. The number after a caption is its confidence, 0 to 1."""
     from lensmesh_cli.reading import contents
     from lensmesh_client import CaptionResult, Client
     from lensmesh_client.errors import InvalidInput, Reason

@@ -18,7 +18,7 @@ EPILOG = (
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(demo)
 
 
@@ -42,7 +42,7 @@ def demo(
         str, typer.Option(help="A store of your own, as in `lensmesh up`; the demo's collection stays there.")
     ] = "",
 ) -> None:
-    """The main job on this machine: starts a mesh, streams images in, finds them again, checks the answers."""
+    """Show the main job on this machine: start a mesh, stream images in, find them again, check the answers."""
     from lensmesh_cli.demo.run import DemoOptions, run_demo
     from lensmesh_cli.local import check_parts
 

@@ -15,7 +15,7 @@ EPILOG = f"Example: lensmesh doctor --data /srv/lensmesh\n\n{EXIT_CODES} 1 here:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(doctor)
 
 
@@ -28,7 +28,7 @@ def doctor(
     ],
     json_output: Json = False,
 ) -> None:
-    """What this machine has and lacks, before anything runs: each check with its fix."""
+    """Check what this machine has and lacks, before anything runs. Each finding comes with its fix."""
     from rich.text import Text
 
     from lensmesh_cli.checks import CHECKS, Severity

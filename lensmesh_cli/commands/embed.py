@@ -31,14 +31,16 @@ EPILOG = (
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(embed)
 
 
 def embed(
     paths: Annotated[list[Path], typer.Argument(help="Images, and folders with images.", metavar="PATH")],
     output: Annotated[Path, typer.Option("--output", "-o", help="FILE.parquet, FILE.npy or FILE.jsonl.")],
-    space_id: Annotated[str, typer.Option(help="The only vector space that will do.")] = "",
+    space_id: Annotated[
+        str, typer.Option(help="Id of a vector space: fail if the mesh does not serve it; empty: the default.")
+    ] = "",
     transparency: TransparencyOption = None,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
@@ -47,7 +49,7 @@ def embed(
     key_file: KeyFile = "",
     timeout: Timeout = 120.0,
 ) -> None:
-    """Images as vectors, into a file. Nothing is stored in the mesh."""
+    """Write the vectors of images into a file. Nothing is stored in the mesh."""
     from lensmesh_cli.vectors import WRITERS, check
 
     if output.suffix not in WRITERS:

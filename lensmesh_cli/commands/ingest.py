@@ -46,7 +46,7 @@ NOT_AGAIN = ("fresh", "prune", "yes", "json_output")
 
 
 class CaptionChoice(StrEnum):
-    """Mirrors lensmesh_client.Captions, which is imported only when the command runs."""
+    """The values of lensmesh_client.Captions, which is imported only when the command runs."""
 
     BEST_EFFORT = "best-effort"
     REQUIRED = "required"
@@ -54,7 +54,7 @@ class CaptionChoice(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(ingest)
 
 
@@ -70,7 +70,7 @@ def ingest(
         bool,
         typer.Option(
             "--replace-metadata",
-            help="Stored metadata gives way to --metadata, to nothing where it says nothing; otherwise it is added to.",
+            help="Replace stored metadata by --metadata; an image without a line loses it. By default keys are added.",
         ),
     ] = False,
     captions: Annotated[
@@ -93,10 +93,10 @@ def ingest(
         bool,
         typer.Option(
             "--prune",
-            help="Then remove the items whose files are gone from these folders, if your ingests wrote them. Asks.",
+            help="Then ask, and remove items whose files are gone from these folders, if your ingests wrote them.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --prune: remove without asking.")] = False,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
     ca_file: CaFile = "",
@@ -104,7 +104,7 @@ def ingest(
     key_file: KeyFile = "",
     timeout: Timeout = 60.0,
 ) -> None:
-    """Makes images findable: streams them in, and remembers what is stored."""
+    """Make images findable: stream them in, and remember which are stored."""
     from lensmesh_cli.disk import Disk
     from lensmesh_cli.ingest.metadata import Metadata
     from lensmesh_cli.ingest.prune import remove_gone
@@ -157,7 +157,7 @@ def ingest(
 
 
 def _check_any_there(paths: Sequence[Path], disk: Disk) -> None:
-    """End the command where nothing that it names is there; what else is wrong with a path is that path's own fault."""
+    """End the command where none of the named paths exists. Any other fault of a path is reported with that path."""
     for path in paths:
         try:
             disk.run(path.lstat)
@@ -170,7 +170,7 @@ def _check_any_there(paths: Sequence[Path], disk: Disk) -> None:
 
 
 def _places(paths: Sequence[Path], disk: Disk, target: str) -> list[Path]:
-    """Return the places of what is named, and note that this user ingested from there."""
+    """Return the absolute places of the named paths, and note that this user ingested from there."""
     from lensmesh_cli.disk import explain
     from lensmesh_cli.folders import remember
     from lensmesh_cli.reading import root_of

@@ -35,7 +35,7 @@ EPILOG = (
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(search)
 
 
@@ -46,7 +46,7 @@ def search(
     limit: Annotated[int, typer.Option("--limit", "-n", help="Most hits.", min=1)] = 10,
     filters: Annotated[list[str] | None, typer.Option("--filter", "-f", help="A condition, repeatable.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Leave out hits below this cosine similarity.")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every item, not by the index.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every item; do not use the index.")] = False,
     collection: Collection = "",
     space: Annotated[str, typer.Option(help="The collection's space to look in; empty: its first.")] = "",
     trace: Annotated[bool, typer.Option("--trace", help="Also say where Jaeger shows its trace.")] = False,
@@ -69,7 +69,7 @@ def search(
     key_file: KeyFile = "",
     timeout: Timeout = 30.0,
 ) -> None:
-    """Finds images by words, by an image, or by a stored item. Scores are cosine similarities."""
+    """Find images by words, by an image, or by a stored item. Scores are cosine similarities."""
     if sum(value is not None for value in (text, image, like)) != 1:
         fail("give exactly one of TEXT, --image and --like", Exit.USAGE)
     from lensmesh_cli import folders, hits
@@ -131,7 +131,7 @@ def search(
 
 
 async def _name_unknown_fields(connect: Connect, collection: str, chosen: search_pb2.Filter) -> None:
-    """Say which fields of a filter no item has: a name misspelt finds nothing, and says nothing else."""
+    """Say which fields of a filter no item has. A misspelt name finds nothing, and no error tells of it."""
     from lensmesh_cli.ingest.stored import Stored, fields_of
     from lensmesh_client import LensmeshError
 
@@ -162,7 +162,7 @@ def _write_page(html: Path, asked: str, image: bytes | None, found: Sequence[Hit
     if images.left_out:
         note(
             f"{images.left_out} of its images are not shown: they lie outside the folders that you ingested from; "
-            "--images-from FOLDER shows those of one more"
+            "--images-from FOLDER adds a folder"
         )
 
 

@@ -37,7 +37,7 @@ ServerName = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(smoke)
 
 
@@ -50,7 +50,7 @@ def smoke(
         ),
     ] = "",
     wait: Annotated[
-        float, typer.Option(help="Seconds that the mesh may take to be whole.", min=0, callback=check_seconds)
+        float, typer.Option(help="Seconds to wait until all services are ready.", min=0, callback=check_seconds)
     ] = 0.0,
     json_output: Json = False,
     target: Target = DEFAULT_TARGET,
@@ -60,7 +60,7 @@ def smoke(
     server_name: ServerName = "",
     timeout: Timeout = 60.0,
 ) -> None:
-    """A running mesh, tried once from outside: health, reflection, encode, caption, ingest, search, delete.
+    """Try a running mesh once from outside: health, reflection, encode, caption, ingest, search, delete.
 
     Says of each step how long it took, or what failed and where to look. Writes into a collection of its own, and
     removes it whatever happens.
@@ -96,7 +96,7 @@ def smoke(
 
 
 def show(outcome: StepOutcome) -> None:
-    """One line for each step, and one more that says where to look."""
+    """Print one line for each step, and one more that says where to look."""
     from rich.text import Text
 
     from lensmesh_cli.smoke.report import StepGrade

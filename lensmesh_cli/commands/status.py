@@ -21,7 +21,7 @@ EPILOG = (
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(status)
 
 
@@ -33,7 +33,7 @@ def status(
     key_file: KeyFile = "",
     timeout: Timeout = 15.0,
 ) -> None:
-    """Every service of a mesh: address, health, model, device, memory."""
+    """Show every service of a mesh: address, health, model, device, memory."""
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
     found = connect.run(lambda client: client.status())
     if json_output:
@@ -45,7 +45,7 @@ def status(
 
 
 def table(found: MeshStatus, target: str) -> Table:
-    """One row for each process."""
+    """Return a table with one row for each process."""
     from rich.table import Table
     from rich.text import Text
 
@@ -86,12 +86,12 @@ def _device(model: Model) -> str:
 
 
 def megabytes(size: int) -> str:
-    """Resident memory in MB of 10**6 bytes, as `status` and `up` print it."""
+    """Format resident memory in MB of 10**6 bytes, as `status` and `up` print it."""
     return f"{size / 1e6:.0f} MB" if size else ""
 
 
 def as_json(found: MeshStatus, target: str) -> dict[str, object]:
-    """For programs. Memory in bytes, and in MB of 10**6 bytes."""
+    """Return the status for programs. Memory is in bytes, and in MB of 10**6 bytes."""
     from dataclasses import asdict
 
     services = [

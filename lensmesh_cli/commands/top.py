@@ -26,25 +26,25 @@ EPILOG = (
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(top)
 
 
 def top(
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metrics", help="host:port of a service's Prometheus endpoint; again for each further one."),
+        typer.Option("--metrics", help="host:port of a service's Prometheus endpoint; repeatable."),
     ] = None,
     data: Annotated[
         Path, typer.Option(help="Data folder of a mesh on this machine.", envvar="LENSMESH_DATA", file_okay=False)
     ] = Path("lensmesh-data"),
     interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1, callback=check_seconds)] = 2.0,
     once: Annotated[
-        bool, typer.Option("--once", help="One frame and no more; so too where the output is no terminal.")
+        bool, typer.Option("--once", help="Print one frame and end; always so where the output is no terminal.")
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Live figures of every service: rates, errors, latencies, queues, batches, ingest, store, memory."""
+    """Watch live figures of every service: rates, errors, latencies, queues, batches, ingest, store, memory."""
     from lensmesh_cli.top.live import NothingAnswers, frames, source
 
     where = frames(source(metrics or [], data), data, interval)

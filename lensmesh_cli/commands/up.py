@@ -18,7 +18,7 @@ EPILOG = (
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Add the command."""
     app.command(epilog=EPILOG)(up)
 
 
@@ -32,10 +32,10 @@ def up(
     ] = PORTS["router"],
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Let the system choose all four.")] = False,
     model: Annotated[
-        str, typer.Option(help="The encoder's: auto, shapes, mock, ARCH/TAG, hf-hub:ORG/NAME, local-dir:/PATH.")
+        str, typer.Option(help="The encoder's model: auto, shapes, mock, ARCH/TAG, hf-hub:ORG/NAME, local-dir:/PATH.")
     ] = "",
     caption_model: Annotated[
-        str, typer.Option(help="The captioner's: auto, shapes, mock, ORG/NAME, local-dir:/PATH.")
+        str, typer.Option(help="The captioner's model: auto, shapes, mock, ORG/NAME, local-dir:/PATH.")
     ] = "",
     mock: Annotated[bool, typer.Option("--mock", help="No models: made-up answers, at once, without torch.")] = False,
     store_url: Annotated[
@@ -59,15 +59,15 @@ def up(
     ] = False,
     jaeger_binary: Annotated[
         Path | None,
-        typer.Option(envvar="LENSMESH_JAEGER_BINARY", help="Its program, where `jaeger` is not on the path."),
+        typer.Option(envvar="LENSMESH_JAEGER_BINARY", help="Jaeger's program, where `jaeger` is not on the path."),
     ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the addresses here, as JSON, once the mesh serves.", dir_okay=False)
     ] = None,
 ) -> None:
-    """A whole mesh on this machine: four services and a PostgreSQL, kept running until Ctrl-C."""
+    """Run a whole mesh on this machine: four services and a PostgreSQL, kept running until Ctrl-C."""
     if mock and (model or caption_model):
-        fail("--mock goes without --model and --caption-model", Exit.USAGE)
+        fail("--mock and --model or --caption-model exclude each other", Exit.USAGE)
     from lensmesh_cli.local import check_parts, draft_of, run_until_signal
     from lensmesh_local.jaeger import HOW_TO_GET_ONE, find_jaeger
     from lensmesh_local.sidecars.model import EGRESS

@@ -1,1 +1,1 @@
-"""`lensmesh demo`: the whole mesh on drawn scenes, and what it finds compared with the truth."""
+"""`lensmesh demo`: the whole mesh on drawn scenes, and a comparison of its answers with the truth."""

@@ -1,4 +1,4 @@
-"""What a demo measures: throughput, where the time went, and what was right."""
+"""The measurements of a demo: throughput, where the time went, and how much was right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD_ENOUGH = 0.9
 
 @dataclass(slots=True)
 class DemoFigures:
-    """Filled while the demo runs."""
+    """The figures of a demo, filled while it runs."""
 
     images: int = 0
     seconds: float = 0.0
@@ -34,17 +34,17 @@ class DemoFigures:
 
     @property
     def images_per_second(self) -> float:
-        """Of the ingest, captions included."""
+        """The rate of the ingest, captions included."""
         return self.images / self.seconds if self.seconds else 0.0
 
     @property
     def good(self) -> bool:
-        """Nothing failed, and what was found and said is right where the truth is known."""
+        """Whether nothing failed, and search and captions are right where the truth is known."""
         known = [value for value in (self.recall_at_1, self.caption_accuracy) if value is not None]
         return not self.errors and all(value >= GOOD_ENOUGH for value in known)
 
     def line(self) -> dict[str, object]:
-        """The demo's last line."""
+        """Return the demo's last line as an object."""
         return {
             "images": self.images,
             "seconds": round(self.seconds, 2),
@@ -61,9 +61,10 @@ def _rounded(value: float | None) -> float | None:
 
 
 def time_shares(results: Sequence[IngestResult]) -> list[tuple[str, float]]:
-    """Mean milliseconds for each image: what a batch took is divided among its images, waiting is not.
+    """Return the mean milliseconds of each part for one image.
 
-    Parts overlap: while one image is encoded, others are decoded, captioned and stored.
+    What a batch took is divided among its images; waiting is not. Parts overlap: while one image is encoded, others are
+    decoded, captioned and stored.
     """
     stored = [result for result in results if result.ok]
     if not stored:
@@ -84,7 +85,7 @@ def time_shares(results: Sequence[IngestResult]) -> list[tuple[str, float]]:
 
 
 def caption_accuracy(samples: Sequence[DemoImage], results: Sequence[IngestResult]) -> float:
-    """Share of images whose caption states every fact; another true wording is true."""
+    """Return the share of images whose caption states every fact. Another true wording counts as true."""
     from lensmesh_shapes import facts_of, same_facts
 
     right = 0
@@ -97,7 +98,7 @@ def caption_accuracy(samples: Sequence[DemoImage], results: Sequence[IngestResul
 async def recall_at_1(
     client: Client, samples: Sequence[DemoImage], ids: dict[int, str], collection: str
 ) -> tuple[float, float]:
-    """Share of images that their own description finds first, and milliseconds a search took."""
+    """Return the share of images that their own description finds first, and the mean milliseconds of a search."""
     room = asyncio.Semaphore(SEARCHES_AT_ONCE)
     loop = asyncio.get_running_loop()
 

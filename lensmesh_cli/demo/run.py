@@ -1,4 +1,4 @@
-"""The demo from the first scene to the last line."""
+"""The demo, from the first scene to the last line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLLECTION = "demo"
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     images: Path | None
     count: int
@@ -46,7 +46,7 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions) -> Exit:
-    """Runs it; the exit code tells whether all went well."""
+    """Run the demo. The exit code tells whether all went well."""
     folder = Path("lensmesh-demo") if options.keep else Path(tempfile.mkdtemp(prefix="lensmesh-demo-"))
     mesh = MeshOptions(
         folder / "data",
@@ -94,7 +94,7 @@ def _verdict(figures: DemoFigures, options: DemoOptions) -> None:
 
 
 class Demo:
-    """One run: its images, its figures, its page."""
+    """One run of the demo: its images, its figures, its page."""
 
     drawing: asyncio.Task[list[DemoImage]]
 
@@ -104,7 +104,7 @@ class Demo:
         self.figures = DemoFigures(html=str(options.html.resolve()))
 
     def prepare(self) -> list[DemoImage]:
-        """Draws the images, or finds the user's own."""
+        """Draw the images, or find the user's own."""
         if self._options.images is not None:
             return own_images(self._options.images, self._options.count)
         self._say(f"drawing {self._options.count} scenes, starting the mesh")
@@ -115,7 +115,7 @@ class Demo:
             note(message)
 
     async def show(self, mesh: Supervisor) -> None:
-        """Everything that happens while the mesh runs."""
+        """Do everything that happens while the mesh runs."""
         from lensmesh_client import Client
 
         samples = await self.drawing

@@ -1,4 +1,4 @@
-"""The images of a demo: drawn scenes whose facts are known, or somebody's own."""
+"""The images of a demo: drawn scenes whose facts are known, or the user's own."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class DemoImage:
 
     @property
     def facts(self) -> Facts | None:
-        """The truth, where it is known."""
+        """The facts of the scene, None where they are not known."""
         return None if self.scene is None else self.scene.facts
 
     @property
     def words(self) -> str:
-        """The truth in plain English, "" where it is not known."""
+        """The facts in plain English, "" where they are not known."""
         from lensmesh_shapes import caption
 
         return "" if self.scene is None else caption(self.scene.facts)
 
 
 def draw_scenes(count: int, folder: Path) -> list[DemoImage]:
-    """Scenes of distinct facts as JPEG, PNG and WebP files of mixed sizes; the same ones every time."""
+    """Draw scenes of distinct facts as JPEG, PNG and WebP files of mixed sizes. They are the same every time."""
     import numpy as np
 
     from lensmesh_shapes import draw, held_out_scenes
@@ -69,7 +69,10 @@ def _said(scene: Scene, side: int, suffix: str) -> dict[str, object]:
 
 
 def own_images(folder: Path, count: int) -> list[DemoImage]:
-    """The first `count` images of a folder and what is below it; what is no file, or too large, is said and left."""
+    """Return the first `count` images of a folder and the folders below it.
+
+    What is no file, or too large, is reported and left out.
+    """
     from lensmesh_chassis.files import stat_file
     from lensmesh_cli.console import note
     from lensmesh_cli.disk import Disk, explain
@@ -103,7 +106,7 @@ def own_images(folder: Path, count: int) -> list[DemoImage]:
 
 
 def redrawn(sample: DemoImage, folder: Path) -> Path:
-    """Another drawing of the same facts: other places, other background, no stored file."""
+    """Draw the same facts again, with other places and another background. The result is no stored file."""
     from lensmesh_shapes import Scene, draw
 
     if sample.scene is None:

@@ -17,7 +17,7 @@ SMALLEST_PX = 300
 
 
 class Searches:
-    """Searches over what was just stored."""
+    """The searches over the images that were just stored."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class Searches:
         self._samples = {result.id: samples[result.index] for result in self._stored}
 
     def image_of(self, hit: Hit) -> Path | None:
-        """The hit's file."""
+        """Return the hit's file."""
         sample = self._samples.get(hit.id)
         return None if sample is None else sample.path
 
     async def sections(self) -> AsyncIterator[Section]:
-        """By text, by image, more like this, with a filter."""
+        """Search by text, by image, by a stored item, and with a filter. Yield a section of the page for each."""
         if not self._stored:
             return
         chosen = self._chosen()
@@ -52,7 +52,7 @@ class Searches:
         yield await self._filtered(chosen[0])
 
     def _chosen(self) -> list[IngestResult]:
-        """Some far apart, those of two groups first: they have more to say."""
+        """Choose some items far apart. Scenes of two groups come first, because they have more to describe."""
         facts = {result.id: self._samples[result.id].facts for result in self._stored}
         rich = [result for result in self._stored if (known := facts[result.id]) and known.second] or self._stored
         step = max(len(rich) // 3, 1)
@@ -111,7 +111,10 @@ class Searches:
         return Section(title, found.hits, "search with a filter", verdict=self._same_as(result))
 
     async def _filtered_own(self, result: IngestResult) -> Section:
-        """One's own images have no known words but the captioner's, and no metadata but the file's."""
+        """Search with a filter among the user's own images.
+
+        They have no known words but the captioner's, and no metadata but the file's.
+        """
         sample = self._samples[result.id]
         words = result.caption.text if result.caption else ""
         condition = f"format={sample.metadata['format']}"

@@ -1,1 +1,1 @@
-"""What `lensmesh ingest` does: reads files, sends them, remembers what is stored, and removes what is gone."""
+"""The work of `lensmesh ingest`: read files, send them, remember what is stored, remove items of deleted files."""

@@ -1,9 +1,9 @@
-"""Remembers which files are stored in which collection, so that a run that broke off goes on where it was.
+"""A record of which files are stored in which collection, so that a run that broke off can continue.
 
-Lines of JSON, appended as acknowledgements come. A line {"run": {...}} begins a run: the collection's identity and the
-options that decide what is stored; the lines {"path", "print", "id"} after it belong to it. {"finished": true} ends
-what there is to go on with; the lines before it still tell what this folder's ingests wrote. A line that cannot be read
-is passed over: its file is sent again, which changes nothing.
+A journal holds lines of JSON, appended as acknowledgements come. A line {"run": {...}} begins a run: it holds the
+collection's identity and the options that decide what is stored. The lines {"path", "print", "id"} after it belong to
+that run. {"finished": true} means that no run is left to continue; the lines before it still tell what this folder's
+ingests wrote. A line that cannot be read is skipped: its file is sent again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ STALE_SHARE = 2
 
 
 def default_path(target: str, collection: str, paths: Sequence[Path]) -> Path:
-    """One journal for each mesh, collection and set of paths, in the user's state folder. Raises OSError."""
+    """Return the journal's path in the user's state folder: one for each mesh, collection and set of paths.
+
+    Raises OSError.
+    """
     what = json.dumps([target, collection, sorted(str(path) for path in paths)])
     return folder() / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.jsonl"
 
 
 def folder() -> Path:
-    """Where the journals are that no option names. Raises OSError."""
+    """Return the folder of the journals that no option names. Raises OSError."""
     return state_folder() / "ingest"
 
 
@@ -48,9 +51,9 @@ class JournalEntry:
 
 
 def read_journal(path: Path) -> tuple[dict[str, JournalEntry], int]:
-    """Return what a journal tells of each path, the last word counting, and its lines.
+    """Return what a journal says of each path, and its number of lines. The last line of a path counts.
 
-    Raises OSError; a missing journal is an empty one.
+    Raises OSError. A missing journal is an empty one.
     """
     found: dict[str, JournalEntry] = {}
     count = 0
@@ -78,10 +81,10 @@ def read_journal(path: Path) -> tuple[dict[str, JournalEntry], int]:
 
 
 class Journal:
-    """One journal, read and opened when it is made, closed when it is left.
+    """One journal, read and opened when the object is made, closed when its context is left.
 
-    Where it cannot be kept, `say` is told once and the run goes on; a journal that the caller named (`keep`) raises
-    OSError instead when it is made.
+    Where it cannot be kept, `say` is told once and the run goes on. A journal that the caller named (`keep`) raises
+    OSError instead when the object is made.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None], *, keep: bool, fresh: bool = False) -> None:
@@ -119,12 +122,15 @@ class Journal:
                 self._file.close()
 
     def begin(self, identity: str, options: Mapping[str, object]) -> None:
-        """Say of which collection, and under which options, the following is told. "": there is none yet."""
+        """Set the collection's identity and the options for the following lines.
+
+        "" means that there is no collection yet.
+        """
         self._identity, self._options = identity, json.dumps(options, sort_keys=True)
         self._begun = False
 
     def known(self, path: Path, fingerprint: str) -> str:
-        """Return the id of that file, unchanged since a run into this collection with these options; else ""."""
+        """Return the id of a file that is unchanged since a run into this collection with these options; else ""."""
         entry = self.written.get(str(path))
         if self._fresh or not self._identity or entry is None or (entry.finished and not self._keep):
             return ""
@@ -132,25 +138,28 @@ class Journal:
         return entry.id if same else ""
 
     def add(self, path: Path, fingerprint: str, item_id: str) -> None:
-        """It is stored now."""
+        """Record that a file is stored."""
         self.written[str(path)] = JournalEntry(self._identity, self._options, fingerprint, item_id)
         self._append({"path": str(path), "print": fingerprint, "id": item_id})
 
     def drop(self, paths: Sequence[str]) -> None:
-        """Their items are removed."""
+        """Record that the items of these paths are removed."""
         for path in paths:
             if self.written.pop(path, None) is not None:
                 self._append({"path": path, "gone": True})
 
     def finished(self) -> None:
-        """All is stored: there is nothing to go on with. A journal that an option names goes on counting."""
+        """Record that all is stored and no run is left to continue.
+
+        In a journal that an option names, later runs still count the files as known.
+        """
         if not self._keep:
             self._append({"finished": True})
         if self._lines > STALE_SHARE * len(self.written) + 100:
             self._compact()
 
     def of_this_collection(self) -> Iterator[tuple[str, str]]:
-        """Path and id of all that was written into this collection, by any run."""
+        """Yield path and id of everything that any run wrote into this collection."""
         return ((path, one.id) for path, one in self.written.items() if one.identity == self._identity != "")
 
     def _append(self, entry: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a file of lines says about images: {"path": ..., any other keys}."""
+"""A file of lines with metadata of images: {"path": ..., any other keys}."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MAX_LINE_CHARS = 4 << 20
 
 
 class Metadata:
-    """Finds the line of an image: its whole path, or the last parts of it, the longest first.
+    """The lines of metadata, found by an image's whole path, or by the last parts of it, the longest first.
 
-    A name is one name however its accents are encoded (NFC or NFD); where both are there, each finds its own line. A
-    byte that is not UTF-8 is written as the command's own output writes it: \\xff.
+    A name is the same however its accents are encoded (NFC or NFD); where a file has lines for both, each image finds
+    its own. A byte that is not UTF-8 is written as the command's own output writes it (`printable.encodable`).
     """
 
     def __init__(self, source: Path | None) -> None:
@@ -37,11 +37,11 @@ class Metadata:
 
     @property
     def unused(self) -> list[str]:
-        """Paths of lines that fitted no image so far."""
+        """The paths of lines that fitted no image so far."""
         return [path for path in self._by_path if path not in self._used]
 
     def of(self, path: Path) -> dict[str, object] | None:
-        """Return what is known of that image, None for nothing."""
+        """Return the metadata of an image, None for no line."""
         parts = path.as_posix().split("/")
         tails = ["/".join(parts[start:]) for start in range(len(parts))]
         for tail in [*tails, os.path.abspath(path)]:  # noqa: PTH100  # links stay as they are

@@ -1,4 +1,7 @@
-"""Removes the items whose files are gone: only what this user's ingests wrote, and nobody wrote again since."""
+"""Removal of items whose files are gone.
+
+An item goes only if this user's ingests wrote it, and nobody wrote it since.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ SHOWN_GONE = 20
 
 @dataclass(frozen=True, slots=True)
 class RemovedItem:
-    """An item to remove: the files that it was made of, and when it was written last, as the mesh told."""
+    """An item to remove: the files that it was made of, and the time of its last write, as the mesh told it."""
 
     paths: frozenset[Path]
     update_time: str
@@ -48,7 +51,7 @@ def remove_gone(
     *,
     yes: bool,
 ) -> int:
-    """Remove what is gone, after a word of the user; return how many items went."""
+    """Remove the items of deleted files, after the user agreed. Return how many items were removed."""
     from lensmesh_cli.ingest.stored import Stored
 
     if walk.problems or not walk.images:
@@ -93,7 +96,7 @@ def remove_gone(
 
 
 def _agreed(ours: Mapping[str, RemovedItem], *, yes: bool) -> bool:
-    """Show what is to go, and ask."""
+    """Show what is to be removed, and ask."""
     paths = sorted(path for one in ours.values() for path in one.paths)
     for path in paths[:SHOWN_GONE]:
         note(f"gone: {printable(str(path))}")
@@ -108,7 +111,7 @@ def _agreed(ours: Mapping[str, RemovedItem], *, yes: bool) -> bool:
 
 
 def recorded(journal: Journal, identity: str) -> dict[str, set[Path]]:
-    """Return the files of each item that any of this user's journals tells of, for this collection."""
+    """Return the files of each item of this collection that any of this user's journals names."""
     found: dict[str, set[Path]] = {}
     journals: list[Path] = []
     with contextlib.suppress(OSError):
@@ -128,8 +131,8 @@ def find_gone(
 ) -> dict[str, set[Path]]:
     """Return the items, with their files, of which a file below `roots` is gone and no other file is left.
 
-    `held` are items of files that were just ingested. A file is gone where the disk says so; one that cannot be looked
-    at is not. Raises OSError where the disk hangs.
+    `held` are items of files that were just ingested. A file is gone only if the disk says so; one that cannot be
+    looked at is not. Raises OSError where the disk hangs.
     """
 
     def below(path: Path) -> bool:
@@ -155,7 +158,7 @@ def _is_gone(path: Path) -> bool:
 
 
 async def still_ours(stored: Stored, gone: Mapping[str, set[Path]]) -> dict[str, RemovedItem]:
-    """Return those that the mesh still has, with the address of one of their files: nobody wrote them again since."""
+    """Return the items that the mesh still has with the address of one of their files: nobody wrote them since."""
     items = await stored.items(list(gone))
     return {
         item_id: RemovedItem(frozenset(paths), items[item_id].update_time.ToJsonString())

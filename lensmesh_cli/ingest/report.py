@@ -1,4 +1,4 @@
-"""What an ingest did, in words and as JSON."""
+"""The report of an ingest, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What there is to say at the end. `again` is the command that sends what failed or lacks a caption."""
+    """The report at the end of an ingest. `again` is the command that sends what failed or lacks a caption."""
 
     counts: Counts
     walk: Walk
@@ -27,13 +27,13 @@ class Report:
 
     @property
     def code(self) -> Exit:
-        """What the command ends with."""
+        """The exit code of the command."""
         if self.counts.failures:
             return Exit.FAILED
         return Exit.INCOMPLETE if self.counts.captionless else Exit.DONE
 
     def as_json(self) -> dict[str, Any]:
-        """For programs. `uri` is exact where a path holds bytes that are not UTF-8."""
+        """Return the report for programs. `uri` is exact where a path holds bytes that are not UTF-8."""
         counts = self.counts
         return {
             "stored": counts.stored,
@@ -58,7 +58,7 @@ class Report:
         }
 
     def say(self) -> None:
-        """For people: what was stored on standard output, all else on standard error."""
+        """Print the report for people: what was stored on standard output, all else on standard error."""
         counts = self.counts
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.outcomes.items()))
         out.print(
@@ -79,9 +79,7 @@ class Report:
                 "both, with the path of the file that was sent last, and the metadata of all"
             )
         if counts.low_content:
-            note(
-                f"{counts.low_content} are of one colour, found by everything; -f '$low_content=false' leaves them out"
-            )
+            note(f"{counts.low_content} are of one colour: every search finds them; -f '$low_content=false' drops them")
         if counts.transparent:
             note(f"{counts.transparent} are transparent all over: a page shows nothing of them")
         self._say_sources()

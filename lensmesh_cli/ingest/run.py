@@ -1,4 +1,4 @@
-"""One ingest: from the paths of a command line to what became of each file."""
+"""One ingest, from the paths of a command line to the outcome of each file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES_AHEAD = 4
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the files of one run."""
+    """The outcomes of the files of one run."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
@@ -50,12 +50,12 @@ class Counts:
 
     @property
     def stored(self) -> int:
-        """Files whose items are durable by this run."""
+        """The number of files whose items this run has stored durably."""
         return self.outcomes.total()
 
 
 class FolderIngest:
-    """Sends what the walk finds and the journal does not know. `options` are `Client.ingest_many`'s."""
+    """An ingest of what the walk finds and the journal does not know. `options` are `Client.ingest_many`'s."""
 
     _stored: Stored
 
@@ -74,12 +74,12 @@ class FolderIngest:
 
     @property
     def identity(self) -> str:
-        """Of the collection; "" where there is none yet."""
+        """The identity of the collection; "" where there is none yet."""
         return self._identity
 
     @property
     def ids(self) -> set[str]:
-        """Of the items that files of this run hold."""
+        """The ids of the items of this run's files."""
         return self._known_ids
 
     @property
@@ -88,7 +88,7 @@ class FolderIngest:
         return not self.counts.failures and not self.counts.captionless
 
     async def ingest(self, client: Client, stored: Stored, bar: Bar) -> None:
-        """Send all. Raises what ends a whole run; `counts` tells how far it came."""
+        """Send all files. Raises errors that end a whole run; `counts` then tells how far it came."""
         self._stored = stored
         most = await most_bytes_of(client)
         self._identity = await self._stored.identity()
@@ -134,7 +134,7 @@ class FolderIngest:
                     yield item
 
     async def _check(self, known: list[Known], bar: Bar) -> list[Path]:
-        """Ask the mesh for what the journal knows; return the files to send all the same."""
+        """Ask the mesh for the items that the journal knows. Return the files that must be sent all the same."""
         items = await self._stored.items(list({one.id for one in known})) if known else {}
         again = []
         for one in known:

@@ -1,4 +1,4 @@
-"""What the mesh has of a collection: which one it is, which items are there, and their removal."""
+"""The stored side of a collection: its identity, the items that are there, and their removal."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FILTERS = 64
 
 
 class Stored:
-    """One collection of a mesh; "" is the mesh's default, which it is asked for once."""
+    """One collection of a mesh. "" is the mesh's default, whose name is asked for once."""
 
     def __init__(self, connection: Connection, collection: str) -> None:
         self._connection = connection
         self._collection = collection
 
     async def name(self) -> str:
-        """Return the collection's own name. Raises InvalidInput for one that no message can hold."""
+        """Return the collection's own name. Raises InvalidInput for a name that no message can hold."""
         check_text(self._collection, "collection")
         if not self._collection:
             status = await self._connection.call(self._connection.router.GetStatus, router_pb2.GetStatusRequest())
@@ -37,7 +37,10 @@ class Stored:
         return self._collection
 
     async def identity(self) -> str:
-        """Return what no other collection has, not even one made anew under the name; "" where there is none."""
+        """Return an id that no other collection has, not even a later one of the same name.
+
+        "" means that there is no such collection.
+        """
         request = search_pb2.GetCollectionRequest(name=await self.name())
         try:
             found = (await self._connection.call(self._connection.search.GetCollection, request)).collection
@@ -46,7 +49,7 @@ class Stored:
         return found.uid or f"made {found.create_time.ToJsonString()}"
 
     async def items(self, ids: Sequence[str]) -> dict[str, search_pb2.Item]:
-        """Return those that are there, without their vectors."""
+        """Return the items that are there, by id, without their vectors."""
         found: dict[str, search_pb2.Item] = {}
         for start in range(0, len(ids), CALL_ITEMS):
             request = search_pb2.GetItemsRequest(collection=await self.name(), ids=ids[start : start + CALL_ITEMS])
@@ -55,7 +58,10 @@ class Stored:
         return found
 
     async def delete_unchanged(self, update_times: Mapping[str, str]) -> int:
-        """Remove items by id, each only if it was last written at that time (RFC 3339); return how many went."""
+        """Remove items by id, each only if it was last written at the given time (RFC 3339).
+
+        Return how many were removed.
+        """
         removed = 0
         ids = list(update_times)
         for start in range(0, len(ids), FILTERS):
@@ -75,7 +81,7 @@ class Stored:
 
 
 def _written_at(update_times: Mapping[str, str]) -> search_pb2.Filter:
-    """Choose items by id and time of their last write: the store looks and removes in one step."""
+    """Build a filter for items by id and time of their last write. The store checks and removes in one step."""
     ids_by_time: dict[str, list[str]] = {}
     for item_id, moment in update_times.items():
         ids_by_time.setdefault(moment, []).append(item_id)
@@ -92,7 +98,7 @@ def _written_at(update_times: Mapping[str, str]) -> search_pb2.Filter:
 
 
 def fields_of(chosen: search_pb2.Filter) -> list[str]:
-    """Return the metadata fields that a filter tests, each once, but for those that it wants not to be there."""
+    """Return the metadata fields that a filter tests, each once. Fields that shall not exist are left out."""
     condition = chosen.condition
     match chosen.WhichOneof("kind"):
         case "condition":

@@ -1,1 +1,1 @@
-"""Measuring a service from outside: calls in a closed or an open loop, and what they say."""
+"""Measurement of a service from outside: calls in a closed or an open loop, and their figures."""

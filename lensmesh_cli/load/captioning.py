@@ -1,4 +1,4 @@
-"""Calls of CaptionerService, measured: one image or a batch of them."""
+"""Measured calls of CaptionerService: one image or a batch of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def calls(
     max_tokens: int = 0,
     timeout_s: float = 600.0,
 ) -> Call:
-    """A call of `batch` images, as bulk work. `max_tokens` 0: the service's default. Answers with errors."""
+    """Return a function that makes one call of `batch` images, as bulk work. Errors are part of its answer.
+
+    `max_tokens` 0 means the service's default.
+    """
     options = caption_pb2.CaptionOptions(max_tokens=max_tokens, priority=common_pb2.PRIORITY_BULK)
 
     async def call() -> LoadAnswer:

@@ -12,10 +12,10 @@ INSTALL = "a chart needs matplotlib, which is not installed: pip install matplot
 
 
 def draw(path: Path, title: str, bars: Sequence[tuple[str, float, float, float]], load: Sequence[LoadFigures]) -> None:
-    """Write PNG, SVG or PDF, by the path's suffix.
+    """Write the charts as PNG, SVG or PDF, by the path's suffix.
 
-    `bars`: name, items a second, and the smallest and largest of the rounds. `load`: open loops, any number of a rate;
-    the median is drawn. Raises ImportError.
+    `bars` are name, items a second, and the smallest and largest of the rounds. `load` are open loops, any number for
+    each rate; their median is drawn. Raises ImportError.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""The calls of EncoderService, measured: one image or text, a batch of them, a stream."""
+"""Measured calls of EncoderService: one image or text, a batch of them, or a stream."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def calls(
     timeout_s: float = 120.0,
     priority: common_pb2.Priority.ValueType = common_pb2.PRIORITY_UNSPECIFIED,
 ) -> Call:
-    """A call of `batch` images or texts of the supply. Answers with errors, never raises them."""
+    """Return a function that makes one call of `batch` images or texts. Errors are part of its answer, never raised."""
     options = encoder_pb2.EncodeOptions(priority=priority)
 
     async def call() -> LoadAnswer:
@@ -50,9 +50,10 @@ async def stream(
     per_message: int = 8,
     on_answer: Callable[[CallSample], None] = lambda _: None,
 ) -> list[CallSample]:
-    """One stream for `seconds` with up to `in_flight` items that have no answer yet; ends when all have theirs.
+    """Run one stream for `seconds`, with up to `in_flight` unanswered items. It ends when all have their answer.
 
-    A message is sent as soon as one of `per_message` items fits. Raises grpc.RpcError where the stream itself breaks.
+    A message is sent as soon as there is room for its `per_message` items. Raises grpc.RpcError where the stream itself
+    breaks.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
@@ -109,12 +110,12 @@ def _stream_item(ref: str, item: Item) -> encoder_pb2.EncodeStreamItem:
 
 
 def errors_of(results: Sequence[encoder_pb2.EncodeResult | caption_pb2.CaptionResult]) -> tuple[str, ...]:
-    """Reasons of the items that failed."""
+    """Return the reasons of the items that failed."""
     return tuple(str(from_status(one.error).reason) for one in results if one.WhichOneof("outcome") == "error")
 
 
 def steps_of(results: Sequence[encoder_pb2.EncodeResult | caption_pb2.CaptionResult]) -> tuple[ItemTimes, ...]:
-    """Where the time of the good ones went."""
+    """Return where the time of the good items went."""
     return tuple(
         ItemTimes(
             queue_s=one.timings.queue_us / 1e6,
@@ -129,7 +130,7 @@ def steps_of(results: Sequence[encoder_pb2.EncodeResult | caption_pb2.CaptionRes
 
 
 def reason_of(error: grpc.RpcError) -> str:
-    """Why a whole call failed: the service's own reason, else gRPC's code."""
+    """Return why a whole call failed: the service's own reason, else gRPC's code."""
     typed = from_rpc_error(error)
     code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__
     return code if str(typed.reason) == "UNKNOWN" else str(typed.reason)

@@ -1,4 +1,4 @@
-"""From what each call took to the few figures that people compare: rates, percentiles, where the time went."""
+"""The figures that people compare, computed from the time of each call: rates, percentiles, where the time went."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAME_GROUP_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ItemTimes:
-    """Where one item's time went in the service, in seconds."""
+    """The times of one item in the service, in seconds."""
 
     queue_s: float
     decode_s: float
@@ -41,7 +41,7 @@ class CallSample:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds."""
+    """Percentiles of latency, in milliseconds."""
 
     p50: float
     p95: float
@@ -51,7 +51,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Mean milliseconds of an item in the service, and the mean size of its batch."""
+    """The mean milliseconds of an item in each part of the service, and the mean size of its batch."""
 
     queue: float
     decode: float
@@ -61,7 +61,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class LoadFigures:
-    """One measurement."""
+    """The figures of one measurement."""
 
     rate: float
     """Good items a second, in the steady state."""
@@ -77,7 +77,10 @@ class LoadFigures:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which that share (0 to 1) of the values lies, between neighbours by their distance."""
+    """Return the value below which that share (0 to 1) of the values lies.
+
+    Between two values it is interpolated linearly.
+    """
     if not values:
         raise ValueError("no values, no percentile")
     if not 0 <= share <= 1:
@@ -90,10 +93,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def steady_rate(ends: Sequence[tuple[float, int]]) -> float:
-    """Items a second of what ended at these times, each with its count of items.
+    """Return the items a second of answers that came at these times, each time with its count of items.
 
-    Answers come in groups, a batch at a time. Counted is what ended after the first group, up to the last one, over the
-    time between the two: cutting a fixed time would count a batch more or less. 0 where no groups can be told apart.
+    Answers come in groups, a batch at a time. All answers after the first group, up to the last one, are counted over
+    the time between the two: a fixed time would count one batch more or less. The rate is 0 where no groups can be told
+    apart.
     """
     ordered = sorted(ends)
     if len(ordered) < 2:
@@ -108,9 +112,9 @@ def steady_rate(ends: Sequence[tuple[float, int]]) -> float:
 
 
 def summarize(samples: Sequence[CallSample], begin: float, end: float, offered: float | None = None) -> LoadFigures:
-    """What ended between `begin` and `end` in figures.
+    """Summarize what ended between `begin` and `end`.
 
-    Where a service was so slow that nothing did, what ended later counts: better a rough figure than none.
+    Where a service was so slow that nothing ended then, later answers count: a rough figure is better than none.
     """
     counted = [sample for sample in samples if begin <= sample.ended <= end]
     if samples and not counted:

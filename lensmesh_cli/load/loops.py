@@ -1,4 +1,4 @@
-"""Two ways to press a service: as many calls at a time as it answers (closed), or at times of its own (open)."""
+"""Two ways to load a service. A closed loop has a fixed number of calls open; an open loop calls at fixed times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lensmesh_cli.load.figures import CallSample, ItemTimes
 
 @dataclass(frozen=True, slots=True)
 class LoadAnswer:
-    """What one call brought."""
+    """The answer to one call."""
 
     items: int
     errors: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ Call: TypeAlias = Callable[[], Awaitable[LoadAnswer]]
 
 
 async def closed_loop(call: Call, *, concurrency: int, seconds: float) -> list[CallSample]:
-    """`concurrency` callers for `seconds`, each sending its next call when it has the answer to its last."""
+    """Run `concurrency` callers for `seconds`. Each sends its next call when it has the answer to its last."""
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     samples: list[CallSample] = []
@@ -39,7 +39,7 @@ async def closed_loop(call: Call, *, concurrency: int, seconds: float) -> list[C
 
 
 async def open_loop(call: Call, *, rate: float, seconds: float) -> list[CallSample]:
-    """`rate` calls a second at even distances for `seconds`, whether or not answers come; waits for all answers.
+    """Send `rate` calls a second at even distances for `seconds`, whether or not answers come. Wait for all answers.
 
     A call's time counts from when it was due: a client that cannot keep up makes the figures worse, never better.
     """

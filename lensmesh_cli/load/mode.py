@@ -1,10 +1,13 @@
-"""How `lensmesh bench` sends items. Light: the command line reads it at every start."""
+"""The ways in which `lensmesh bench` sends items.
+
+This module is small, because the command line reads it at every start.
+"""
 
 from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """How items are sent."""
+    """A way to send items."""
 
     UNARY = "unary"
     BATCH = "batch"

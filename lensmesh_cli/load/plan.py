@@ -1,4 +1,4 @@
-"""What `lensmesh bench` measures at one address, step by step."""
+"""The measurements that `lensmesh bench` makes at one address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Press = Callable[["EncoderServiceAsyncStub", Iterator[encoding.Item], float], Aw
 
 @dataclass(frozen=True, slots=True)
 class LoadStep:
-    """One measurement. `offered` is the rate of an open loop, None of a closed one."""
+    """One measurement to make. `offered` is the rate of an open loop, None of a closed one."""
 
     name: str
     mode: Mode
@@ -31,7 +31,7 @@ class LoadStep:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one step found."""
+    """The result of one step."""
 
     name: str
     mode: Mode
@@ -40,7 +40,7 @@ class Row:
 
 
 def closed_steps(modes: Sequence[Mode], concurrency: Sequence[int], batch: int) -> list[LoadStep]:
-    """Every mode with so many callers; a stream with so many items in flight."""
+    """Return a step for every mode and number of callers. For a stream the number is that of items in flight."""
     steps = []
     for mode in modes:
         for callers in concurrency:
@@ -56,14 +56,14 @@ def closed_steps(modes: Sequence[Mode], concurrency: Sequence[int], batch: int) 
 
 
 def open_steps(rates: Sequence[float]) -> list[LoadStep]:
-    """Single items at constant rates."""
+    """Return steps that send single items at constant rates."""
     return [LoadStep(f"unary, {rate:.4g}/s offered", Mode.UNARY, 0, _open(rate), rate) for rate in rates]
 
 
 async def take(
     step: LoadStep, stub: EncoderServiceAsyncStub, supply: Iterator[encoding.Item], *, seconds: float, warm: float
 ) -> Row:
-    """Do it: `warm` seconds that do not count, then `seconds` that do."""
+    """Run a step: `warm` seconds that do not count, then `seconds` that do."""
     clock = asyncio.get_running_loop().time
     begin = clock() + warm
     samples = await step.press(stub, supply, warm + seconds)

@@ -1,4 +1,4 @@
-"""How far a run of measurements is: a bar on a terminal, a line for each measurement elsewhere."""
+"""The progress of a run of measurements: a bar on a terminal, a line for each measurement elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 
 
 class Progress:
-    """`steps` measurements that take about `seconds` each."""
+    """The progress of `steps` measurements that take about `seconds` each."""
 
     def __init__(self, console: Console, steps: int, seconds: float) -> None:
         self._console = console
@@ -41,7 +41,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """The next measurement."""
+        """Show the next measurement as long as the context is open."""
         self._bar.update(self._task, completed=self._done * self._seconds, step=name)
         began = time.monotonic()
         yield

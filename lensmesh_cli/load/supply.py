@@ -1,4 +1,7 @@
-"""Inputs without end, no two alike: a cache, or a join of equal work in flight, would answer what a model should."""
+"""Endless inputs, no two alike.
+
+For equal ones a cache, or a join of equal work in flight, would answer, not the model.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _WORDS: Final = (
 
 
 def distinct(jpeg: bytes, number: int) -> bytes:
-    """The same JPEG image with a comment of its own: other bytes, the same pixels at the same cost."""
+    """Return the same JPEG image with a different comment: other bytes, the same pixels at the same cost."""
     if not jpeg.startswith(_SOI):
         raise ValueError("this is no JPEG file")
     comment = f"{number:016x}".encode()
@@ -37,7 +40,7 @@ def distinct(jpeg: bytes, number: int) -> bytes:
 
 
 def as_jpeg(content: bytes) -> bytes:
-    """An image in any format as JPEG; one that is JPEG already as it is. Raises OSError for what is no image."""
+    """Convert an image of any format to JPEG. A JPEG is returned as it is. Raises OSError for what is no image."""
     if content.startswith(_SOI):
         return content
     file = io.BytesIO()
@@ -46,7 +49,7 @@ def as_jpeg(content: bytes) -> bytes:
 
 
 def read(files: Sequence[Path]) -> list[bytes]:
-    """Files as JPEG. Raises OSError, which names the file, for one that cannot be read, or is no image."""
+    """Read files as JPEG. Raises OSError, which names the file, for one that cannot be read or is no image."""
     contents = []
     with Disk() as disk:
         for path in files:
@@ -59,7 +62,10 @@ def read(files: Sequence[Path]) -> list[bytes]:
 
 
 def made() -> list[bytes]:
-    """Images of several sizes that cost about what photographs cost to decode, for who has none at hand."""
+    """Make images of several sizes that cost about as much to decode as photographs.
+
+    They serve users who have none at hand.
+    """
     noise = random.Random(7)
     found = []
     for width, height in MADE:
@@ -71,13 +77,16 @@ def made() -> list[bytes]:
 
 
 def images(contents: Sequence[bytes], salt: int) -> Iterator[bytes]:
-    """These JPEG images over and over, each time with other bytes. Two supplies of different `salt` share none."""
+    """Yield these JPEG images over and over, each time with other bytes.
+
+    Supplies of different `salt` have no image in common.
+    """
     for number in itertools.count(salt << 40):
         yield distinct(contents[number % len(contents)], number)
 
 
 def texts(salt: int) -> Iterator[str]:
-    """Short descriptions such as people search with, some ten words long, and none twice in 135,000."""
+    """Yield short descriptions such as people search with, some ten words long. None comes twice in 135,000."""
     count = 1
     for words in _WORDS:
         count *= len(words)

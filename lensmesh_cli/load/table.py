@@ -1,4 +1,4 @@
-"""The table that `lensmesh bench` prints, and the same for programs."""
+"""The table that `lensmesh bench` prints, and the same figures for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLUMNS = ("", "items/s", "p50 ms", "p95 ms", "p99 ms", "queue", "decode", "for
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """One line for each measurement. Times within the service are means, in milliseconds."""
+    """Return a table with one line for each measurement. Times within the service are means, in milliseconds."""
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for name in _COLUMNS:
         drawn.add_column(name, justify="right" if name else "left")
@@ -32,10 +32,10 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Every figure of every row."""
+    """Return every figure of every row."""
     return [asdict(row) for row in rows]
 
 
 def number(value: float) -> str:
-    """Three digits, more where they stand before the point."""
+    """Format a number with three digits, more where they stand before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,1 +1,1 @@
-"""`lensmesh smoke`: what a running mesh promises, tried once from outside, with nothing left behind."""
+"""`lensmesh smoke`: one try of everything that a running mesh promises, from outside, with nothing left behind."""

@@ -1,4 +1,4 @@
-"""Two small images that no mesh has seen before, so that no cache answers for a model."""
+"""Two small images that no mesh has seen before, so that no cache answers in place of a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SIDE_PX = 96
 
 
 def two_images() -> tuple[bytes, bytes]:
-    """A red disc on white and a blue square on black, as PNG."""
+    """Draw a red disc on white and a blue square on black, as PNG."""
     return _drawn("white", "red", "ellipse"), _drawn("black", "blue", "rectangle")
 
 

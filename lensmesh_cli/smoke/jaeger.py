@@ -1,4 +1,4 @@
-"""The trace of a run, asked of Jaeger's query API."""
+"""The trace of a run, read from Jaeger's query API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ASK_S = 10.0
 
 
 async def trace(mesh: SmokeMesh) -> str:
-    """Spans of every service that took part in the ingest. Waits for those still on their way."""
+    """Find spans of every service that took part in the ingest. Wait for those that have not arrived yet."""
     base = mesh.options.jaeger.rstrip("/")
     wanted = {f"lensmesh-{kind}" for kind in ("router", *mesh.services)}
     end = asyncio.get_running_loop().time() + PATIENCE_S
@@ -34,7 +34,7 @@ async def trace(mesh: SmokeMesh) -> str:
 
 
 def _spans(base: str, trace_id: str) -> list[str]:
-    """The service of each span; none while Jaeger does not know the trace."""
+    """Return the service of each span. The list is empty while Jaeger does not know the trace."""
     if urllib.parse.urlsplit(base).scheme not in ("http", "https"):
         raise Broken(f"{base} is no address", "--jaeger: http://HOST:PORT of the query API, 16686 by default")
     try:

@@ -1,4 +1,4 @@
-"""Where to look when a step fails: which service, which log, which setting."""
+"""The places to look at when a step fails: which service, which log, which setting."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TRANSPORT = (
 
 
 def for_error(step: str, error: LensmeshError) -> str:
-    """Where to look for the cause of `error` in `step`."""
+    """Say where to look for the cause of `error` in `step`."""
     if error.reason in _REASONS:
         return _REASONS[error.reason]
     if error.reason is Reason.UNKNOWN:

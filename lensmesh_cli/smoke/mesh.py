@@ -1,4 +1,4 @@
-"""The mesh as a smoke test reaches it: one channel, calls with deadlines, typed errors, and what a run remembers."""
+"""The mesh as a smoke test reaches it: one channel, calls with deadlines, typed errors, and the state of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UnaryStub(Protocol[Q, R]):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asked for."""
+    """The options of the command line."""
 
     target: str
     security: ChannelSecurity
@@ -49,7 +49,7 @@ def _unique(prefix: str) -> str:
 
 @dataclass
 class SmokeMesh:
-    """To be made on the event loop and closed."""
+    """The mesh and the state of one run. Make it on the event loop, and close it."""
 
     options: Options
     collection: str = field(default_factory=lambda: _unique("smoke-"))
@@ -76,14 +76,14 @@ class SmokeMesh:
         self.search = search_pb2_grpc.SearchServiceStub(self.channel)
 
     async def call(self, method: UnaryStub[Q, R], request: Q) -> R:
-        """One call with a deadline. Raises LensmeshError."""
+        """Make one call with a deadline. Raises LensmeshError."""
         try:
             return await method(request, timeout=self.options.timeout_s)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
     async def traced(self, method: Any, request: Any) -> Any:
-        """The same as a part of this run's trace, which the mesh is asked to keep whatever its sampling says."""
+        """Make one call as part of this run's trace. The mesh is asked to keep the trace whatever its sampling says."""
         parent = f"00-{self.trace_id}-{secrets.token_hex(8)}-01"
         rpc = method(request, timeout=self.options.timeout_s, metadata=(("traceparent", parent),))
         try:
@@ -96,5 +96,5 @@ class SmokeMesh:
         return answer
 
     async def close(self) -> None:
-        """Ends what still runs."""
+        """Close the channel."""
         await self.channel.close()

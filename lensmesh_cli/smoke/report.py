@@ -1,4 +1,4 @@
-"""What a smoke test found: one outcome for each step."""
+"""The outcome of each step of a smoke test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class StepGrade(StrEnum):
-    """How a step ended."""
+    """The way a step ended."""
 
     OK = "ok"
     FAIL = "fail"
@@ -17,7 +17,7 @@ class StepGrade(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """One step."""
+    """The outcome of one step."""
 
     step: str
     grade: StepGrade
@@ -27,7 +27,7 @@ class StepOutcome:
     """Where to look, if it failed."""
 
     def as_json(self) -> dict[str, object]:
-        """For programs."""
+        """Return the outcome for programs."""
         return {
             "step": self.step,
             "grade": self.grade.value,
@@ -38,7 +38,7 @@ class StepOutcome:
 
 
 class Broken(Exception):  # noqa: N818 - reads better where it is raised: the mesh is broken here
-    """A step that found something wrong. `look` says where to look, "" for what is said of the step in general."""
+    """A step found something wrong. `look` says where to look; "" means the general advice for the step."""
 
     def __init__(self, found: str, look: str = "") -> None:
         super().__init__(found)

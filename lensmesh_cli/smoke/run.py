@@ -1,4 +1,4 @@
-"""Runs the steps, tells each outcome as it comes, and cleans up whatever happens."""
+"""A run of all steps. Each outcome is told as it comes, and the run cleans up whatever happens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ DELETE = "lensmesh.search.v1.SearchService/DeleteCollection"
 
 
 async def smoke(options: Options, tell: Callable[[StepOutcome], None]) -> list[StepOutcome]:
-    """All outcomes. The first Ctrl-C or SIGTERM lets the step that runs end, skips the rest and cleans up."""
+    """Run the steps and return all outcomes.
+
+    The first Ctrl-C or SIGTERM lets the current step end, skips the rest and cleans up.
+    """
     stop = asyncio.Event()
     mesh = SmokeMesh(options)
     outcomes: list[StepOutcome] = []
@@ -44,7 +47,7 @@ async def smoke(options: Options, tell: Callable[[StepOutcome], None]) -> list[S
 
 @contextlib.contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
-    """The first signal sets `stop`; a second one ends the command at once, as it always does."""
+    """Set `stop` at the first signal. A second one ends the command at once, as usual."""
     loop = asyncio.get_running_loop()
 
     def off() -> None:
@@ -65,7 +68,7 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
 
 
 async def _wait(mesh: SmokeMesh, stop: asyncio.Event) -> None:
-    """Until the mesh is whole, or the time for that is over."""
+    """Wait until the mesh is whole, or the time for that is over."""
     first = STEPS[:2]
     end = asyncio.get_running_loop().time() + mesh.options.wait_s
     while mesh.options.wait_s and asyncio.get_running_loop().time() < end and not stop.is_set():
@@ -96,7 +99,7 @@ async def _outcome(step: SmokeStep, mesh: SmokeMesh, before: list[StepOutcome], 
 
 
 async def _leave_nothing(mesh: SmokeMesh) -> StepOutcome:
-    """After a run that did not get to its own delete, or whose delete failed."""
+    """Clean up after a run that did not reach its own delete step, or whose delete step failed."""
     start = asyncio.get_running_loop().time()
     try:
         await clean_up(mesh)

@@ -29,7 +29,7 @@ KINDS = {"EncoderService": "encoder", "CaptionerService": "caption", "SearchServ
 
 @dataclass(frozen=True, slots=True)
 class SmokeStep:
-    """`needs`: the steps without which it makes no sense to try."""
+    """One step. `needs` names the steps without which there is no sense in trying it."""
 
     name: str
     run: Callable[[SmokeMesh], Awaitable[str]]
@@ -37,7 +37,7 @@ class SmokeStep:
 
 
 async def health(mesh: SmokeMesh) -> str:
-    """The router itself."""
+    """Check the router itself."""
     answer = await mesh.call(health_pb2_grpc.HealthStub(mesh.channel).Check, health_pb2.HealthCheckRequest())
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise Broken(
@@ -47,7 +47,7 @@ async def health(mesh: SmokeMesh) -> str:
 
 
 async def services(mesh: SmokeMesh) -> str:
-    """Every service behind the router."""
+    """Check every service behind the router."""
     try:
         status = await mesh.call(mesh.router.GetStatus, router_pb2.GetStatusRequest())
     except NotBuilt:
@@ -69,7 +69,7 @@ async def services(mesh: SmokeMesh) -> str:
 
 
 async def reflection(mesh: SmokeMesh) -> str:
-    """What grpcurl and others without stubs need."""
+    """Check what grpcurl and other programs without stubs need."""
     wanted = {service.full_name for service in contract.services()} | {"grpc.health.v1.Health"}
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     rpc = reflection_pb2_grpc.ServerReflectionStub(mesh.channel).ServerReflectionInfo(
@@ -87,7 +87,7 @@ async def reflection(mesh: SmokeMesh) -> str:
 
 
 async def encode(mesh: SmokeMesh) -> str:
-    """A text and an image as vectors of one space."""
+    """Encode a text and an image, and check that their vectors are of one space."""
     options = encoder_pb2.EncodeOptions(data_type=common_pb2.DATA_TYPE_FLOAT32)
     images = encoder_pb2.EncodeImagesRequest(images=[common_pb2.Image(content=mesh.images[0])], options=options)
     texts = encoder_pb2.EncodeTextsRequest(texts=["a red disc"], options=options)
@@ -105,7 +105,7 @@ async def encode(mesh: SmokeMesh) -> str:
 
 
 async def caption(mesh: SmokeMesh) -> str:
-    """An image in words."""
+    """Caption one image."""
     request = caption_pb2.CaptionImagesRequest(images=[common_pb2.Image(content=mesh.images[0])])
     [result] = (await mesh.call(mesh.captioner.CaptionImages, request)).results
     if result.HasField("error"):
@@ -116,7 +116,7 @@ async def caption(mesh: SmokeMesh) -> str:
 
 
 async def ingest(mesh: SmokeMesh) -> str:
-    """Two images into a collection of this run's own."""
+    """Ingest two images into a collection of this run's own."""
     mesh.wrote = True
     for name, image in zip(mesh.ids, mesh.images, strict=True):
         item = router_pb2.IngestItem(id=name, image=common_pb2.Image(content=image))
@@ -133,7 +133,7 @@ async def ingest(mesh: SmokeMesh) -> str:
 
 
 async def search(mesh: SmokeMesh) -> str:
-    """By image, by words, and with a filter."""
+    """Search by image, by words, and with a filter."""
     image = router_pb2.Query(image=common_pb2.Image(content=mesh.images[0]))
     text = router_pb2.Query(text="a blue square")
     found = await _hits(mesh, router_pb2.SearchRequest(queries=[image]))
@@ -155,7 +155,7 @@ async def _hits(mesh: SmokeMesh, request: router_pb2.SearchRequest) -> list[tupl
 
 
 async def delete(mesh: SmokeMesh) -> str:
-    """The items, then the collection; and they are gone."""
+    """Delete the items, then the collection, and check that they are gone."""
     ids = search_pb2.IdList(ids=mesh.ids)
     gone = await mesh.call(mesh.search.DeleteItems, search_pb2.DeleteItemsRequest(collection=mesh.collection, ids=ids))
     await clean_up(mesh)
@@ -165,7 +165,7 @@ async def delete(mesh: SmokeMesh) -> str:
 
 
 async def clean_up(mesh: SmokeMesh) -> None:
-    """Delete the collection with all that is in it, and see that it is gone."""
+    """Delete the collection with everything in it, and check that it is gone."""
     await mesh.call(mesh.search.DeleteCollection, search_pb2.DeleteCollectionRequest(name=mesh.collection))
     try:
         await mesh.call(mesh.search.GetCollection, search_pb2.GetCollectionRequest(name=mesh.collection))

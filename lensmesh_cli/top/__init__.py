@@ -1,1 +1,1 @@
-"""Live figures of a mesh: where they come from, what is made of them, how they are shown."""
+"""Live figures of a mesh: their source, their computation and their display."""

@@ -1,4 +1,4 @@
-"""The figures that `lensmesh top` shows, made from what changed between two looks."""
+"""The figures that `lensmesh top` shows, computed from what changed between two looks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Seconds = float | None
 
 @dataclass(frozen=True)
 class Spread:
-    """A histogram's median and slow ends, in seconds; None where nothing was observed."""
+    """The median and the slow ends of a histogram, in seconds; None where nothing was observed."""
 
     p50: Seconds
     p95: Seconds
@@ -22,7 +22,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Process:
-    """One process. `failure` says why its endpoint does not answer; the rest is 0 then."""
+    """One process. `failure` says why its endpoint does not answer; all numbers are 0 then."""
 
     service: str
     address: str
@@ -50,10 +50,10 @@ class Method:
 
 @dataclass(frozen=True)
 class EngineFigures:
-    """One model's queue and device.
+    """The queue and device of one model.
 
-    `full`: share of the fuller lane's room that is taken; `cached`: share of the items that were answered without the
-    model, None where there were none.
+    `full` is the share of room that is taken in the fuller lane. `cached` is the share of items that were answered
+    without the model, None where there were no items.
     """
 
     service: str
@@ -71,7 +71,7 @@ class EngineFigures:
 
 @dataclass(frozen=True)
 class Ingest:
-    """Images on their way in."""
+    """The images that are being ingested."""
 
     items_per_s: dict[str, float]
     in_flight_items: float
@@ -91,7 +91,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class MeshFigures:
-    """One frame."""
+    """The figures of one frame."""
 
     processes: list[Process]
     methods: list[Method]
@@ -101,7 +101,7 @@ class MeshFigures:
 
 
 def figures(before: Sequence[Look], after: Sequence[Look]) -> MeshFigures:
-    """What happened between two looks. An endpoint that answered only once has no rates yet."""
+    """Compute what happened between two looks. An endpoint that answered only once has no rates yet."""
     first = {look.address: look for look in before if look.samples is not None}
     pairs = [(first.get(look.address, look), look) for look in after if look.samples is not None]
     processes = [
@@ -139,7 +139,7 @@ def _services(change: LookDifference, name: str) -> list[str]:
 
 
 def _calls(change: LookDifference) -> tuple[float, float]:
-    """Calls and failed calls per second."""
+    """Return calls and failed calls per second."""
     calls = failed = 0.0
     for service in _services(change, "grpc_server_handled_total"):
         rate = change.rate("grpc_server_handled_total", grpc_service=service)

@@ -1,4 +1,4 @@
-"""Frames of figures, one after the other."""
+"""An endless sequence of frames of figures."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ class NothingAnswers(Exception):  # noqa: N818 - reads as what it says
 
 
 def source(metrics: list[str], data: Path) -> Callable[[], list[str]]:
-    """Where to look: as named, or what the ready files in a data folder tell now."""
+    """Return a function that lists the endpoints: those named, or those of the ready files in a data folder now."""
     if metrics:
         return lambda: metrics
     return lambda: endpoints_of(data)
 
 
 async def frames(where: Callable[[], list[str]], data: Path, interval_s: float) -> AsyncGenerator[MeshFigures, None]:
-    """A frame every `interval_s` seconds, without end. Raises NothingAnswers at the start; later such is shown."""
+    """Yield a frame every `interval_s` seconds, without end.
+
+    Raises NothingAnswers if no endpoint answers at the start. Later such a mesh is shown as it is.
+    """
     before = await look(where())
     if not before:
         raise NothingAnswers(

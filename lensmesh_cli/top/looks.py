@@ -1,4 +1,4 @@
-"""Looks at the metrics endpoints of a mesh, and what changed between two of them."""
+"""Readings of the metrics endpoints of a mesh, and what changed between two of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Samples: TypeAlias = Mapping[tuple[str, Labels], float]
 
 @dataclass(frozen=True)
 class Look:
-    """One endpoint at one moment; `failure` says why it did not answer."""
+    """The reading of one endpoint at one moment. `failure` says why the endpoint did not answer."""
 
     address: str
     component: str = ""
@@ -34,7 +34,7 @@ class Look:
 
 
 def endpoints_of(data: Path) -> list[str]:
-    """Where the mesh of a data folder shows its metrics, by the ready files of its services."""
+    """Return the metrics endpoints of the mesh of a data folder, from the ready files of its services."""
     found = []
     for service in SERVICES:
         try:
@@ -47,7 +47,7 @@ def endpoints_of(data: Path) -> list[str]:
 
 
 async def look(addresses: Iterable[str]) -> list[Look]:
-    """All of them at once; never raises for one that does not answer."""
+    """Read all endpoints at once. An endpoint that does not answer raises nothing."""
     return list(await asyncio.gather(*(asyncio.to_thread(_look, address) for address in addresses)))
 
 
@@ -71,7 +71,7 @@ def _look(address: str) -> Look:
 
 
 class LookDifference:
-    """What happened between two looks at the same endpoints, summed over them."""
+    """The change between two looks at the same endpoints, summed over them."""
 
     def __init__(self, pairs: Sequence[tuple[Look, Look]]) -> None:
         self._rates: dict[tuple[str, Labels], float] = {}
@@ -87,19 +87,19 @@ class LookDifference:
                 self._now[key] = self._now.get(key, 0.0) + value
 
     def rate(self, name: str, **labels: str) -> float:
-        """Increase per second of all series of a counter with these labels."""
+        """Return the increase per second of all series of a counter with these labels."""
         return sum(value for _, value in self._matching(self._rates, name, labels))
 
     def now(self, name: str, **labels: str) -> float:
-        """The sum of all series of a gauge with these labels."""
+        """Return the sum of all series of a gauge with these labels."""
         return sum(value for _, value in self._matching(self._now, name, labels))
 
     def values(self, name: str, label: str) -> list[str]:
-        """The values of one label of a metric, in their order."""
+        """Return the values of one label of a metric, sorted."""
         return sorted({dict(key)[label] for key, _ in self._matching(self._now, name, {}) if label in dict(key)})
 
     def quantile(self, share: float, name: str, **labels: str) -> float | None:
-        """Of a histogram, as Prometheus computes it; None where nothing was observed between the looks."""
+        """Return a quantile of a histogram, as Prometheus computes it. None: nothing was observed between the looks."""
         buckets: dict[float, float] = {}
         for key, value in self._matching(self._rates, f"{name}_bucket", labels):
             bound = float(dict(key)["le"])
@@ -107,7 +107,7 @@ class LookDifference:
         return quantile(share, sorted(buckets.items()))
 
     def mean(self, name: str, **labels: str) -> float | None:
-        """The average of what a histogram observed between the looks."""
+        """Return the average of what a histogram observed between the looks. None: nothing was observed."""
         count = self.rate(f"{name}_count", **labels)
         return self.rate(f"{name}_sum", **labels) / count if count else None
 
@@ -120,7 +120,10 @@ class LookDifference:
 
 
 def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | None:
-    """From cumulative buckets (upper bound, count), the last with bound infinity; linear within a bucket."""
+    """Compute a quantile from cumulative buckets (upper bound, count). It is linear within a bucket.
+
+    The last bucket has the bound infinity.
+    """
     if not buckets or not buckets[-1][1]:
         return None
     rank = share * buckets[-1][1]

@@ -1,4 +1,4 @@
-"""Shows frames on a terminal: scrolled by keys, and ended by q."""
+"""Frames on a terminal, scrolled by keys and ended by q."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUIT = {"q", "Q"}
 
 
 class ScrollWindow:
-    """The lines of the last frame, and which of them are seen."""
+    """The lines of the last frame, and the part of them that is visible."""
 
     def __init__(self, console: Console, interval_s: float) -> None:
         self._console = console
@@ -33,18 +33,18 @@ class ScrollWindow:
         self.top = 0
 
     def show(self, figures: MeshFigures) -> None:
-        """Take the next frame; the place in it stays."""
+        """Take the next frame. The scroll position stays."""
         self._figures = figures
 
     def press(self, key: str) -> bool:
-        """Scroll by a key that scrolls; tell whether it was one."""
+        """Scroll by a key that scrolls. Tell whether it was one."""
         page = max(self._console.height - 2, 1)
         move = STEPS.get(key, 0) or PAGES.get(key, 0) * page or ENDS.get(key, 0)
         self.top = max(self.top + move, 0)
         return move != 0
 
     def lines(self) -> Segments:
-        """What is seen: the frame from `top` on, and one line that names the keys."""
+        """Return what is visible: the frame from `top` on, and one line that names the keys."""
         width, room = self._console.width, max(self._console.height - 1, 1)
         assert self._figures is not None
         content = frame(self._figures, self._interval_s, width)
@@ -60,7 +60,7 @@ class ScrollWindow:
 
 @contextlib.contextmanager
 def keys(loop: asyncio.AbstractEventLoop, pressed: asyncio.Queue[str]) -> Iterator[None]:
-    """Put each key that is pressed into the queue; none where standard input is no terminal."""
+    """Put each pressed key into the queue. There are none where standard input is no terminal."""
     if not sys.stdin.isatty():
         yield
         return
@@ -85,7 +85,7 @@ def keys(loop: asyncio.AbstractEventLoop, pressed: asyncio.Queue[str]) -> Iterat
 
 
 def split_keys(typed: str) -> list[str]:
-    """Return the keys of what a terminal sent: a letter each, or a sequence that begins with ESC."""
+    """Split what a terminal sent into keys: each is a letter, or a sequence that begins with ESC."""
     found = []
     while typed:
         size = 1

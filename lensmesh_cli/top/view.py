@@ -19,7 +19,10 @@ GAP = 2
 
 
 def frame(figures: MeshFigures, interval_s: float, width: int = WIDE) -> RenderableType:
-    """One frame for a terminal of `width` columns, or for plain text: a narrow one leaves out what matters least."""
+    """Draw one frame for a terminal of `width` columns, or for plain text.
+
+    A narrow one leaves out what matters least.
+    """
     parts: list[RenderableType] = [_processes(figures.processes, interval_s, width)]
     if figures.ingest is not None:
         parts.append(_ingest(figures.ingest, width))
