@@ -1,11 +1,11 @@
-"""Captions a second: BLIP-base as the captioner computes it beside transformers' own generate(), in turn.
+"""Captions a second: BLIP-base as the captioner computes it, and transformers' own generate(), in turn.
 
 python -m bench.captions              16 images a round, batches of 16, 20 tokens each
 python -m bench.captions --smoke      a tiny model: does it still run?
 
-No server and no queue: bench/engine.py measures these. The model has BLIP-base's size and random weights, which never
-end a caption, so that everybody writes as many tokens. Images are JPEG photographs, decoding them is part of the
-time.
+There is no server and no queue: bench/engine.py measures these. The model has BLIP-base's size and random weights,
+which never end a caption, so that all cases write the same number of tokens. Images are JPEG photographs, and the time
+includes their decoding.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
 
 
 def save_random_blip(folder: Path, *, large: bool = False, tiny: bool = False) -> Path:
-    """A captioner as the hub has it, of BLIP-base's or BLIP-large's size, with random weights that never end a caption.
+    """Save a captioner as the hub has it, of BLIP-base's or BLIP-large's size. Its random weights never end a caption.
 
-    The same weights each time. `tiny` is for finding out whether a program runs.
+    The weights are the same each time. `tiny` serves to find out whether a program runs.
     """
     torch.manual_seed(0)
     vision: dict[str, Any] = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24}
@@ -70,7 +70,7 @@ def save_random_blip(folder: Path, *, large: bool = False, tiny: bool = False) -
 
 
 class Transformers:
-    """generate() as transformers documents it."""
+    """The use of generate() that transformers documents."""
 
     def __init__(self, folder: Path, dtype: torch.dtype, tokens: int) -> None:
         self._model = hub.BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
@@ -79,11 +79,11 @@ class Transformers:
         self._tokens = tokens
 
     def one_by_one(self, images: Sequence[bytes]) -> int:
-        """A call for each image."""
+        """Make a call for each image."""
         return sum(self.together([content]) for content in images)
 
     def together(self, images: Sequence[bytes]) -> int:
-        """One call."""
+        """Make one call for all images."""
         opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in images]
         inputs = self._processor(images=opened, return_tensors="pt").to(self._dtype)
         sequences = self._model.generate(**inputs, max_new_tokens=self._tokens, do_sample=False)
@@ -102,19 +102,19 @@ class Ours:
         self._plan = captioner.plan("", tokens, 1)
 
     def together(self, images: Sequence[bytes]) -> int:
-        """One batch."""
+        """Describe one batch."""
         jobs = [Job(self._captioner.prepare(content, self._decoder, "image"), self._plan) for content in images]
         answers = self._describe(jobs)
         return sum(answer.token_count for answer in answers if isinstance(answer, Caption))
 
 
 def in_batches(describe: Describe, size: int, images: Sequence[bytes]) -> int:
-    """Some images at a time."""
+    """Describe the images, `size` of them at a time."""
     return sum(describe(images[start : start + size]) for start in range(0, len(images), size))
 
 
 def make_cases(folder: Path, compiled: Path, tokens: int, batch: int) -> dict[str, Describe]:
-    """What is measured, by its title. Numbers are bfloat16 where the processor has it, else float32."""
+    """Make the cases, by their title. Numbers are bfloat16 where the processor has it, else float32."""
     precision = "bfloat16" if cpu_has_bfloat16() else "float32"
     documented = Transformers(folder, torch.float32, tokens)
     batched = documented if precision == "float32" else Transformers(folder, torch.bfloat16, tokens)
@@ -136,7 +136,7 @@ def make_cases(folder: Path, compiled: Path, tokens: int, batch: int) -> dict[st
 
 
 def measure(cases: Mapping[str, Describe], images: Sequence[bytes], tokens: int, rounds: int) -> dict[str, list[float]]:
-    """Captions a second of each case in each round, the cases in turn."""
+    """Measure the captions a second of each case in each round, the cases in turn."""
     rates: dict[str, list[float]] = {title: [] for title in cases}
     for describe in cases.values():
         describe(images[:1])
@@ -153,7 +153,10 @@ def measure(cases: Mapping[str, Describe], images: Sequence[bytes], tokens: int,
 
 
 def table(rates: Mapping[str, Sequence[float]]) -> str:
-    """Smallest, median and largest, and how many times the first's and the second's of the same round."""
+    """Return a Markdown table of the smallest, median and largest rate of each case.
+
+    Two columns compare it with the first and the second case of the same round.
+    """
     first, second, *_ = rates.values()
     lines = ["| | captions/s, min / median / max | of one by one | of batched |", "|---|---|---|---|"]
     for title, found in rates.items():

@@ -1,10 +1,10 @@
-"""The serving engine beside the model itself, open_clip and other servers: one command, everything in turn.
+"""The serving engine compared with the model itself, open_clip and other servers, by one command, all cases in turn.
 
 python -m bench.engine                       all of it; --cases chooses
 python -m bench.engine --cases images texts  these groups only
 python -m bench.engine --smoke               everything tiny, in about a minute: does it still run?
 
-Prints tables in Markdown and the figures to reach; --json FILE and --pictures FILE keep them.
+It prints tables in Markdown and the figures to reach; --json FILE and --pictures FILE keep them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHARES = (0.25, 0.5, 0.75, 0.9)
 
 @dataclass
 class Run:
-    """One run: where it stands, and what it has found."""
+    """One run: its stage, its machine, and its results."""
 
     stage: Stage
     machine: Machine
@@ -52,7 +52,7 @@ class Run:
 
 
 async def run_images(run: Run) -> None:
-    """Throughput."""
+    """Measure throughput."""
     cases = await images.throughput(run.stage)
     if run.stage.options.peers:
         missing = run.results.setdefault("images", Results()).missing
@@ -61,7 +61,7 @@ async def run_images(run: Run) -> None:
 
 
 async def run_load(run: Run) -> None:
-    """Latency in closed and open loops."""
+    """Measure latency in closed and open loops."""
     closed = await run.group("load", await images.latency(run.stage, []))
     most = max(rate.median for key in closed.rounds if (rate := closed.rates(key)))
     rates = [share * most for share in SHARES]
@@ -70,31 +70,31 @@ async def run_load(run: Run) -> None:
 
 
 async def run_texts(run: Run) -> None:
-    """Short texts."""
+    """Measure short texts."""
     precision = "bfloat16" if run.machine.has_bf16 else "float32"
     backends = ["torch", "openvino"] if quiet.installed() else ["torch"]
     await run.group("texts", await texts.texts(run.stage, backends, precision))
 
 
 async def run_waiting(run: Run) -> None:
-    """A text beside a bulk stream."""
+    """Measure a text beside a bulk stream."""
     await waiting.waiting(run.stage, run.results.setdefault("waiting", Results()), say)
 
 
 async def run_flood(run: Run) -> None:
-    """Ten times what the device does."""
+    """Measure under ten times what the device can compute."""
     await flood.flood(run.stage, run.results.setdefault("flood", Results()), say)
 
 
 async def run_int8(run: Run) -> None:
-    """Eight bits, beside float32 open_clip."""
+    """Measure int8 beside float32 open_clip."""
     learnt = await int8.calibration(run.stage)
     cases = [await int8.stream(run.stage, learnt), *await images.open_clip(run.stage, "open_clip-int8")]
     await int8.nearness(run.stage, learnt, (await run.group("int8", cases)), say)
 
 
 async def run_captions(run: Run) -> None:
-    """BLIP-base."""
+    """Measure captions of BLIP-base."""
     await run.group("captions", await captions.captions(run.stage))
 
 
@@ -114,12 +114,12 @@ SMOKED = ("images", "load", "texts", "captions", "waiting", "flood")
 
 
 def say(line: str) -> None:
-    """Progress, on standard error."""
+    """Print progress on standard error."""
     sys.stderr.write(line + "\n")
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=tuple(GROUPS), help="groups to measure; all otherwise")
     parser.add_argument("--rounds", type=int)
@@ -142,7 +142,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def options_of(chosen: argparse.Namespace) -> Options:
-    """The defaults, and what was chosen otherwise."""
+    """Return the default options, changed as the command line says."""
     options = SMOKE if chosen.smoke else Options()
     given = {name: getattr(chosen, name) for name in ("rounds", "seconds", "warm", "model") if getattr(chosen, name)}
     settings = dict(pair.split("=", 1) for pair in chosen.set)
@@ -174,7 +174,7 @@ async def measure(chosen: argparse.Namespace, folder: Path) -> None:
 
 
 def tell(run: Run, options: Options, made: str, facts: dict[str, str], chosen: argparse.Namespace) -> None:
-    """Tables on standard output, and the file that was asked for."""
+    """Print tables on standard output, and write the files that were asked for."""
     model = f"{facts['model']}, {facts['backend']}, {facts['precision']}"
     parts = [report.head(run.machine, options, made, model)]
     for name, results in run.results.items():

@@ -11,7 +11,7 @@ from bench.measure import Results, Spread
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One figure: what it is, where it has to lie, and how it comes out of the results."""
+    """One figure to reach: what it is, its bound, and how it is computed from the results."""
 
     what: str
     bound: float
@@ -25,7 +25,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What one target came to. `reached` is None where nothing was measured."""
+    """The result for one target. `reached` is None where nothing was measured."""
 
     what: str
     wanted: str
@@ -36,12 +36,12 @@ class Reached:
 
 
 def ratio(key: str, base: str) -> Callable[[Results], Spread | None]:
-    """Of two cases' rates."""
+    """Return a function that divides one case's rates by another's."""
     return lambda results: results.ratio(key, base)
 
 
 def over(name: str) -> Callable[[Results], Spread | None]:
-    """A figure of its own that a case computed."""
+    """Return a function that reads a figure which a case computed itself."""
     return lambda results: Spread.of(results.extra[name]) if results.extra.get(name) else None
 
 
@@ -78,7 +78,7 @@ TARGETS = (
 
 
 def check(results: Results, *, has_bf16: bool) -> list[Reached]:
-    """Every target beside what was measured; judged by the median."""
+    """Compare every target with what was measured. The median decides."""
     rows = []
     for target in TARGETS:
         spread = target.measure(results)
@@ -93,7 +93,7 @@ def check(results: Results, *, has_bf16: bool) -> list[Reached]:
 
 
 def table(rows: list[Reached]) -> str:
-    """Markdown."""
+    """Return the figures as a Markdown table."""
     lines = ["| what | wanted | min / median / max | reached |", "|---|---|---|---|"]
     for row in rows:
         said = "" if row.reached is None else "yes" if row.reached else "**no**"

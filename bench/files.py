@@ -1,4 +1,4 @@
-"""Photographs as JPEG files of many sizes and qualities: real to decode, made once, the same on every machine."""
+"""JPEG files of photographs in many sizes and qualities: real to decode, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class Wanted:
 
 
 def plan(count: int, sizes: Mapping[tuple[int, int], int] = SIZES) -> list[Wanted]:
-    """`count` files whose sizes come as often as `sizes` says, in an order that mixes them, the same each time."""
+    """Plan `count` files whose sizes come as often as `sizes` says.
+
+    The order mixes the sizes, and is the same each time.
+    """
     drawn = random.Random(SEED)
     wheel = [size for size, times in sizes.items() for _ in range(times)]
     order = list(itertools.islice(itertools.cycle(wheel), count))
@@ -48,7 +51,10 @@ def plan(count: int, sizes: Mapping[tuple[int, int], int] = SIZES) -> list[Wante
 def make_files(
     folder: Path, count: int, sizes: Mapping[tuple[int, int], int] = SIZES, of: slice = slice(None)
 ) -> list[Path]:
-    """Write them into `folder`; each shows another part of one `of` the photographs. Needs scikit-image and -learn."""
+    """Write the files into `folder`. Each shows another part of one `of` the photographs.
+
+    Needs scikit-image and scikit-learn.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     photographs = load_photographs()[of]
     paths = []
@@ -61,7 +67,7 @@ def make_files(
 
 @cache
 def load_photographs() -> tuple[Image.Image, ...]:
-    """Those that scikit-learn and scikit-image carry with them."""
+    """Load the photographs that scikit-learn and scikit-image bring with them."""
     import skimage.data
     import sklearn.datasets
 
@@ -85,6 +91,6 @@ def _draw(photograph: Image.Image, wanted: Wanted) -> Image.Image:
 
 
 def say(files: Sequence[Path]) -> str:
-    """How many, and how large."""
+    """Say how many files there are, and how large they are."""
     sizes = [path.stat().st_size for path in files]
     return f"{len(files)} JPEG files of {min(sizes) / 1e3:.0f} to {max(sizes) / 1e3:.0f} KB, {sum(sizes) / 1e6:.1f} MB"

@@ -1,9 +1,9 @@
-"""What a GPU gets done behind gRPC: python -m bench.gpu, or bench/gpu.sh on a machine without network.
+"""The work that a GPU does behind gRPC: python -m bench.gpu, or bench/gpu.sh on a machine without network.
 
-ViT-L-14 and ViT-B-32 in bfloat16 by EncodeStream, against the pure forward pass with inputs on the device; images a
-second from JPEG files of 640x480, with the limiting stage named; captions of BLIP-base and BLIP-large against
-transformers' batched generate(); Encoder and Captioner together on one GPU, with the memory they take. Weights are
-random: the arithmetic is the same. `--smoke` runs it all on the CPU, tiny.
+It measures ViT-L-14 and ViT-B-32 in bfloat16 by EncodeStream, against the pure forward pass with inputs on the device:
+images a second from JPEG files of 640x480, with the limiting stage named. It measures captions of BLIP-base and
+BLIP-large against transformers' batched generate(). Last, Encoder and Captioner run together on one GPU, and the memory
+that they take is read. Weights are random: the arithmetic is the same. `--smoke` runs everything on the CPU, tiny.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lensmesh_inference.devices import cpu_count
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much to do."""
+    """The amount of work."""
 
     device: str = "cuda"
     precision: str = "bfloat16"
@@ -51,20 +51,20 @@ SMOKE = Plan("cpu", "float32", ("shapes",), ("tiny",), (4,), 8, 4, 5, 2, 1.0, 0.
 
 @dataclass(slots=True)
 class Found:
-    """Lines for people and figures for programs."""
+    """The results: lines for people and figures for programs."""
 
     lines: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
 
     def say(self, line: str) -> None:
-        """At once, and kept."""
+        """Print a line at once, and keep it."""
         self.lines.append(line)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
 
 async def encode(stage: Stage, plan: Plan, model: str, found: Found) -> Service:
-    """One encoder, which goes on running, against its own forward pass."""
+    """Measure one encoder against its own forward pass. The service keeps running."""
     forward = await stage.worker("forward-" + _name(model), "bench.workers.forward", model, plan.device, plan.precision)
     rates = {}
     for batch in plan.forward_batches:
@@ -83,7 +83,7 @@ async def encode(stage: Stage, plan: Plan, model: str, found: Found) -> Service:
 
 
 async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Found) -> Service:
-    """One captioner, which goes on running, against generate()."""
+    """Measure one captioner against generate(). The service keeps running."""
     asked = {"batch": plan.caption_batch, "tokens": plan.tokens, "seconds": plan.seconds, "warm": plan.warm}
     images = str(stage.images)
     worker = await stage.worker(
@@ -112,7 +112,7 @@ async def caption(stage: Stage, plan: Plan, size: str, folder: Path, found: Foun
 
 
 async def together(stage: Stage, plan: Plan, encoder: Service, captioner: Service, found: Found) -> None:
-    """An Encoder and a Captioner on one device at the same time, and what they take of it."""
+    """Measure an Encoder and a Captioner on one device at the same time, and the memory that they take."""
     caller = await stage.caller(captioner)
     asked = {"batch": 1, "tokens": plan.tokens, "concurrency": 2 * plan.caption_batch}
     captions = asyncio.create_task(caller.ask("captions", seconds=plan.seconds, warm=plan.warm, **asked))
@@ -124,7 +124,7 @@ async def together(stage: Stage, plan: Plan, encoder: Service, captioner: Servic
 
 
 async def _press(stage: Stage, plan: Plan, service: Service) -> tuple[float, str]:
-    """Images a second of all callers together, and what limits them."""
+    """Return the images a second of all callers together, and what limits them."""
     callers = await asyncio.gather(*(stage.caller(service, number) for number in range(plan.callers)))
     asks = [
         asyncio.create_task(caller.ask("stream", items="images", seconds=plan.seconds, warm=plan.warm))
@@ -164,7 +164,7 @@ def _name(model: str) -> str:
 
 
 async def run(plan: Plan, folder: Path, found: Found) -> None:
-    """All of it."""
+    """Run everything."""
     files.make_files(folder / "files", plan.images, {(640, 480): 1})
     options = Options(rounds=1, seconds=plan.seconds, warm=plan.warm)
     async with Stage(folder, folder / "files", options) as stage:

@@ -1,10 +1,10 @@
-"""What one image costs one core: as open_clip prepares it with Pillow, and as this service does.
+"""The cost of one image on one core: as open_clip prepares it with Pillow, and as this service does.
 
     python -m bench.images                         beside open_clip's own transform
     python -m bench.images --against CHECKOUT      beside another checkout's code: JPEG, PNG and WebP
 
-Both make the same 224 x 224 pixels of the same files, in turn. What counts is processor time, which a busy machine
-makes longer by its caches, but not by its queue. Each size is told as soon as it is measured.
+Both make the same 224 x 224 pixels of the same files, in turn. Processor time is measured: a busy machine makes it
+longer by its caches, but not by its queue. Each size is printed as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ OURS, WHOLE, PILLOW = "ours", "ours, scaled_decoding off", "open_clip with Pillo
 
 @dataclass(frozen=True)
 class Row:
-    """One way for one size: milliseconds of each image, and how far its pixels are from open_clip's, of 255."""
+    """The figures of one way for one size: milliseconds of each image, and how far its pixels are from open_clip's.
+
+    The mean difference of pixels is in levels of 255.
+    """
 
     size: tuple[int, int]
     way: str
@@ -50,7 +53,7 @@ class Row:
 
 
 def measure(folder: Path, size: tuple[int, int], *, files: int, rounds: int) -> list[Row]:
-    """Each way in turn, each file `rounds` times."""
+    """Measure each way in turn, each file `rounds` times."""
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -90,7 +93,7 @@ HEAD = "| JPEG | way | ms: min / median / max | times as fast | mean difference,
 
 
 def lines_of(rows: Sequence[Row]) -> str:
-    """Milliseconds and ratios of medians of one size, in Markdown."""
+    """Return the milliseconds and ratios of medians of one size, in Markdown."""
     lines = []
     base = next(one for one in rows if one.way == PILLOW)
     for row in rows:
@@ -136,7 +139,7 @@ async def _compared(workers: Sequence[Worker], path: Path, rounds: int) -> str:
 
 
 def _in_formats(jpeg: Path) -> list[Path]:
-    """The same image in each format."""
+    """Save the same image in each format."""
     paths = [jpeg]
     with Image.open(jpeg) as image:
         for kind, suffix in FORMATS.items():

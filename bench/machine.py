@@ -1,4 +1,4 @@
-"""What a figure depends on: the machine by its cores and what its processor can do, and how busy it was."""
+"""The facts of a machine on which a figure depends: its cores, what its processor can do, and how busy it was."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PACKAGES = ("torch", "open_clip_torch", "openvino", "transformers", "grpcio", "
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One machine, as it was before a measurement."""
+    """The state of one machine before a measurement."""
 
     cores: int
     features: tuple[str, ...]
@@ -40,17 +40,17 @@ class Machine:
 
     @property
     def title(self) -> str:
-        """ "2 cores (AVX2)"."""
+        """A short name, such as "2 cores (AVX2)"."""
         return f"{self.cores} cores ({', '.join(self.features) or self.architecture})"
 
     @property
     def has_bf16(self) -> bool:
-        """Whether the processor multiplies bfloat16 itself."""
+        """Whether the processor has instructions that multiply bfloat16."""
         return any("BF16" in feature for feature in self.features)
 
 
 def this_machine() -> Machine:
-    """Now."""
+    """Read the state of this machine."""
     path = Path("/proc/cpuinfo")
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", path.read_text() if path.exists() else "", re.MULTILINE)
     flags = set(found.group(1).split()) if found else set()

@@ -1,4 +1,7 @@
-"""Cases in turn: each round measures every case once, in an order of its own, so that a busy moment favours none."""
+"""Measurement of cases in turn.
+
+Each round measures every case once, in its own order, so that a busy moment favours none.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from lensmesh_cli.load.figures import LoadFigures
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Smallest, median and largest of some rounds."""
+    """The smallest, median and largest value of some rounds."""
 
     min: float
     median: float
@@ -21,7 +24,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
+        """Compute the spread of at least one value."""
         return cls(min(values), statistics.median(values), max(values))
 
     def __format__(self, form: str) -> str:
@@ -39,7 +42,7 @@ class Case:
 
 @dataclass(slots=True)
 class Results:
-    """Every case's figures, one for each round; and what could not be measured, with the reason."""
+    """The figures of every case, one for each round, and the reasons why others could not be measured."""
 
     titles: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, list[LoadFigures]] = field(default_factory=dict)
@@ -48,17 +51,20 @@ class Results:
     """Figures that are no rate, by name, one for each round."""
 
     def rates(self, key: str) -> Spread | None:
-        """Items a second; None where the case was not measured."""
+        """Return the items a second; None where the case was not measured."""
         return Spread.of([one.rate for one in self.rounds[key]]) if self.rounds.get(key) else None
 
     def ratio(self, key: str, base: str) -> Spread | None:
-        """How many times the base's rate, round by round: both of one round met the same machine."""
+        """Return how many times the base's rate a case has, round by round.
+
+        Both rates of a round met the same machine.
+        """
         pairs = zip(self.rounds.get(key, ()), self.rounds.get(base, ()), strict=False)
         values = [one.rate / other.rate for one, other in pairs if other.rate]
         return Spread.of(values) if values else None
 
     def latency(self, key: str, name: str) -> Spread | None:
-        """Of one percentile of the calls, in milliseconds."""
+        """Return one percentile of the calls, in milliseconds."""
         found = [getattr(one.latency_ms, name) for one in self.rounds.get(key, ()) if one.latency_ms is not None]
         return Spread.of(found) if found else None
 
@@ -72,7 +78,7 @@ async def in_turn(
     say: Callable[[str], None],
     into: Results | None = None,
 ) -> Results:
-    """Measure each case once a round. A case that fails is told as missing, and the others go on without it."""
+    """Measure each case once a round. A case that fails is listed as missing, and the others go on without it."""
     results = Results() if into is None else into
     left = {case.key: case for case in cases}
     results.titles |= {case.key: case.title for case in cases}
@@ -92,7 +98,7 @@ async def in_turn(
 
 
 def line(key: str, figures: LoadFigures) -> str:
-    """One measurement in one line."""
+    """Describe one measurement in one line."""
     parts = [f"{key:24} {figures.rate:9.2f}/s"]
     if figures.latency_ms:
         parts.append(f"p50 {figures.latency_ms.p50:.1f} ms, p99 {figures.latency_ms.p99:.1f} ms")
@@ -109,7 +115,7 @@ def line(key: str, figures: LoadFigures) -> str:
 
 
 def read_figures(found: Mapping[str, object]) -> LoadFigures:
-    """What a worker answered."""
+    """Read the figures that a worker returned."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(LoadFigures).validate_python(found)

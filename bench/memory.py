@@ -1,9 +1,9 @@
-"""Memory of each service while strangers flood it, judged by the limit of its manifest.
+"""The memory of each service while hostile callers flood it, compared with the limit of its manifest.
 
 python -m bench.memory [--services router search] [--cases unary hostile] [--calls 64] [--streams 16] [--model shapes]
 
-A mesh starts, with mock models where nothing else is asked for. The cases of a service run one after another, and what
-one leaves behind counts in the next. Ends with 1 where a service was above its limit, or ended.
+A mesh starts, with mock models unless others are chosen. The cases of a service run one after another, and what one
+leaves behind counts in the next. The exit code is 1 where a service was above its limit, or ended.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Call = Callable[[grpc.aio.Channel, int], Awaitable[Any]]
 
 
 def limit_mib(service: str) -> float:
-    """The memory limit of the service's container."""
+    """Return the memory limit of the service's container."""
     for document in yaml.safe_load_all((MANIFESTS / f"{service}.yaml").read_text(encoding="utf-8")):
         if document["kind"] == "Deployment":
             told: str = document["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
@@ -61,7 +61,7 @@ def limit_mib(service: str) -> float:
 
 
 class Images:
-    """JPEG files of about half a MiB, each another one."""
+    """JPEG files of about half a MiB, all different."""
 
     def __init__(self) -> None:
         noise = np.random.default_rng(1).integers(0, 255, (640, 800, 3), dtype=np.uint8)
@@ -70,7 +70,7 @@ class Images:
         self._file, self._made = buffer.getvalue(), 0
 
     def of(self, size: int, most: int) -> list[common_pb2.Image]:
-        """At most `most`, of `size` bytes together."""
+        """Return at most `most` images, of `size` bytes together."""
         each = max(len(self._file), size // most)
         return [common_pb2.Image(content=self._one(each)) for _ in range(max(1, size // each))]
 
@@ -80,14 +80,14 @@ class Images:
 
 
 class Floods:
-    """The cases, by service. Each returns what becomes of its calls."""
+    """The cases, by service. Each returns how its calls ended."""
 
     def __init__(self, calls: int, streams: int, address_port: int) -> None:
         self._images, self._calls, self._streams, self._port = Images(), calls, streams, address_port
         self._hostile = list(hostile().values())
 
     def of(self, service: str) -> dict[str, Callable[[str], Awaitable[Counter[str]]]]:
-        """Every case by its name; each takes the address to call."""
+        """Return every case of a service by its name. Each takes the address to call."""
         stubs: dict[str, tuple[Call, Call | None, Call | None]] = {
             "router": (self._encode, self._ingest, self._ingest_hostile),
             "encoder": (self._encode, self._encode_stream, self._encode_hostile),
@@ -123,7 +123,7 @@ class Floods:
         await _drain(encoder_pb2_grpc.EncoderServiceStub(channel).EncodeStream(sent, timeout=CALL_S))
 
     def _worst(self, caller: int) -> list[common_pb2.Image]:
-        """The images of bench/fuzz/hostile.py, other ones for each caller, and not in the same order."""
+        """Return the images of bench/fuzz/hostile.py, with other bytes and in another order for each caller."""
         start = caller % len(self._hostile)
         turned = [*self._hostile[start:], *self._hostile[:start]]
         return [common_pb2.Image(content=content + caller.to_bytes(8, "big")) for content in turned]
@@ -187,14 +187,14 @@ class Floods:
         await stub.UpsertItems(search_pb2.UpsertItemsRequest(collection="upserts", items=items), timeout=CALL_S)
 
     async def _listed(self, channel: grpc.aio.Channel) -> tuple[Any, Any]:
-        """A request whose answer has 30 MiB, and one for a single item; what they find is stored."""
+        """Store items. Return a request whose answer has 30 MiB, and one for a single item."""
         for part in range(2):
             await self._upsert(channel, part, 240)
         large, small = (search_pb2.ListItemsRequest(collection="upserts", page_size=count) for count in (480, 1))
         return large, small
 
     async def _found(self, channel: grpc.aio.Channel) -> tuple[Any, Any]:
-        """As _listed, of the Router."""
+        """Do as `_listed` does, for the Router."""
         items = [router_pb2.IngestItem(ref=str(place), image=self._images.of(1, 1)[0]) for place in range(50)]
         for item in items:
             item.metadata.fields["text"].string_value = "x" * (64 * 1024 - 64)
@@ -210,7 +210,10 @@ class Floods:
     async def _unread(
         self, address: str, prepare: Callable[[grpc.aio.Channel], Awaitable[tuple[Any, Any]]], method: str
     ) -> Counter[str]:
-        """Callers that ask for large answers, read none of them, and ask again when they are refused; and one other."""
+        """Call for large answers and read none of them; ask again when refused.
+
+        One other caller reads small answers.
+        """
         ends: Counter[str] = Counter()
         options = [*_OPTIONS, ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 * 1024)]
 
@@ -249,7 +252,10 @@ class Floods:
         return ends
 
     def _zipped(self, service: str) -> Call:
-        """16 MiB that arrive as 16 KiB. Packing them is this program's work: more would last longer than the calls."""
+        """Make a call of 16 MiB that arrive as 16 KiB.
+
+        This program has to pack them: for more, packing would take longer than the calls.
+        """
         stubs = {
             "router": "/lensmesh.router.v1.RouterService/Search",
             "encoder": "/lensmesh.encoder.v1.EncoderService/EncodeImages",
@@ -279,7 +285,7 @@ async def _drain(answers: Any) -> None:
 
 
 async def flood(address: str, call: Call, count: int, *, channels: int = 16) -> Counter[str]:
-    """`count` calls at once; how many of them ended how."""
+    """Make `count` calls at once. Return how many of them ended in which way."""
     ends: Counter[str] = Counter()
 
     async def one(place: int) -> None:
@@ -302,7 +308,7 @@ async def flood(address: str, call: Call, count: int, *, channels: int = 16) -> 
 
 @asynccontextmanager
 async def site() -> AsyncIterator[int]:
-    """The port of a server that answers every path with 16 MiB."""
+    """Run a server that answers every path with 16 MiB, and yield its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -332,7 +338,7 @@ def held_mib(process: psutil.Process) -> float:
 
 
 async def most_mib(process: psutil.Process, work: Awaitable[Counter[str]]) -> tuple[float, Counter[str]]:
-    """The largest resident memory of the process and its children during `work`, and what that returned."""
+    """Return the largest resident memory of the process and its children during `work`, and what `work` returned."""
     most, working = 0.0, asyncio.ensure_future(work)
     while not working.done():
         most = max(most, await asyncio.to_thread(held_mib, process))

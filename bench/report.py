@@ -1,4 +1,4 @@
-"""One run on paper: tables for people, JSON for programs, six lines for the README."""
+"""The report of one run: tables for people, JSON for programs, six lines for the README."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ README = ("limit", "stream", "router-stream", "unary", "open_clip")
 
 
 def head(machine: Machine, options: Options, files: str, model: str) -> str:
-    """What was measured, on what."""
+    """Describe what was measured, and on which machine."""
     packages = ", ".join(f"{name} {number}" for name, number in machine.packages.items())
     load = ", ".join(f"{one:.1f}" for one in machine.load_average)
     return (
@@ -28,7 +28,7 @@ def head(machine: Machine, options: Options, files: str, model: str) -> str:
 
 
 def rates(results: Results, base: str = "limit") -> str:
-    """Items a second of each case, and how many times the base's, in Markdown."""
+    """Return a Markdown table of the items a second of each case, and of their ratio to the base's."""
     lines = ["| case | items/s: min / median / max | of the first | p50 ms | p99 ms |", "|---|---|---|---|---|"]
     keys = sorted(results.rounds, key=lambda key: (key != base, list(results.titles).index(key)))
     for key in keys:
@@ -42,7 +42,7 @@ def rates(results: Results, base: str = "limit") -> str:
 
 
 def split(results: Results) -> str:
-    """Where an item's time goes in the service, in Markdown; medians of the rounds."""
+    """Return a Markdown table of where an item's time goes in the service. Figures are medians of the rounds."""
     import statistics
 
     lines = [
@@ -63,7 +63,7 @@ def split(results: Results) -> str:
 
 
 def readme(machine: Machine, results: Results) -> str:
-    """The throughput table of the README: a head and six lines at most."""
+    """Return the throughput table of the README: a head and six lines at most."""
     chosen = [key for key in (*README, "triton", "litserve") if key in results.rounds]
     best_peer = max(
         (key for key in ("triton", "litserve") if key in chosen),
@@ -84,7 +84,7 @@ def readme(machine: Machine, results: Results) -> str:
 def as_json(
     machine: Machine, options: Options, files: str, facts: dict[str, str], results: dict[str, Results]
 ) -> dict[str, object]:
-    """Everything, every round."""
+    """Return all figures of all rounds."""
     joined = join(results)
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,7 +98,7 @@ def as_json(
 
 
 def join(results: dict[str, Results]) -> Results:
-    """All groups as one: their keys differ."""
+    """Join all groups into one. Their keys differ."""
     joined = Results()
     for one in results.values():
         joined.titles |= one.titles
@@ -109,7 +109,7 @@ def join(results: dict[str, Results]) -> Results:
 
 
 def draw_charts(path: Path, machine: Machine, results: dict[str, Results]) -> None:
-    """Throughput of the cases, and latency by offered load. Needs matplotlib."""
+    """Draw throughput of the cases, and latency by offered load. Needs matplotlib."""
     throughput, load = results.get("images", Results()), results.get("load", Results())
     bars = [
         (throughput.titles[key], rate.median, rate.min, rate.max)
@@ -121,7 +121,7 @@ def draw_charts(path: Path, machine: Machine, results: dict[str, Results]) -> No
 
 
 def write_json(path: Path, document: dict[str, object]) -> None:
-    """In one step."""
+    """Write the file in one step."""
     draft = path.with_name(path.name + ".draft")
     draft.write_text(json.dumps(document, indent=1) + "\n")
     draft.replace(path)

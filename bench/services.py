@@ -1,4 +1,4 @@
-"""Services as `lensmesh up` starts them: processes of their own, found ready by their health, ended at the end."""
+"""Services as `lensmesh up` starts them: as processes whose health says when they are ready, and which are ended."""
 
 from __future__ import annotations
 
@@ -42,41 +42,41 @@ class Service:
         )
 
     async def start(self) -> None:
-        """Until it serves. Raises StartError with the end of its log."""
+        """Start the service and wait until it serves. Raises StartError with the end of its log."""
         await self._managed.start()
 
     async def stop(self) -> None:
-        """Drain and end it."""
+        """Drain and end the service."""
         await self._managed.stop()
 
     @property
     def address(self) -> str:
-        """Where it serves."""
+        """The address at which it serves."""
         return str(self._managed.ready["addresses"][0])
 
     @property
     def metrics(self) -> str:
-        """Where it shows its metrics."""
+        """The address of its metrics."""
         return str(self._managed.ready["metrics"])
 
     @property
     def pid(self) -> int:
-        """Of the process now running."""
+        """The id of the process that runs now."""
         pid = self._managed.pid
         assert pid is not None
         return pid
 
     @property
     def memory_bytes(self) -> int:
-        """Resident."""
+        """The resident memory."""
         return self._managed.memory_bytes()
 
     @property
     def restarts(self) -> int:
-        """How often it had to be started again: any at all spoils a measurement."""
+        """The number of times that it had to be started again. Any restart spoils a measurement."""
         return self._managed.restarts
 
     @property
     def log(self) -> Path:
-        """What it wrote."""
+        """The file of its log."""
         return self._managed.spec.log_file

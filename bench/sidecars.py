@@ -1,10 +1,10 @@
-"""What two Envoys between a caller and an Encoder cost: milliseconds of a call, with mutual TLS, against a direct one.
+"""The cost of two Envoys between a caller and an Encoder: milliseconds of a call with mutual TLS, against a direct one.
 
 python -m bench.sidecars [--rounds 15] [--calls 200]
 
-The Encoder is a process of its own with mock models, so that the way to it is all that takes time. Direct calls and
-calls through the Envoys (the router's and the Encoder's, as `lensmesh up --sidecars` starts them) take turns, round by
-round, on one machine; a round's figure is the median of its calls. Prints one JSON document.
+The Encoder is a separate process with mock models, so that only the way to it takes time. Direct calls and calls
+through the Envoys (the router's and the Encoder's, as `lensmesh up --sidecars` starts them) take turns, round by round,
+on one machine. A round's figure is the median of its calls. The command prints one JSON document.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Setting:
         self._running: list[Managed] = []
 
     async def start(self) -> tuple[str, str]:
-        """The Encoder's own address, and the one that leads through the Envoys."""
+        """Start everything. Return the Encoder's own address, and the one that leads through the Envoys."""
         ready = self._folder / "encoder.json"
         encoder = await self._run(
             Spec(
@@ -74,7 +74,7 @@ class Setting:
         return own, str(egress)
 
     async def stop(self) -> None:
-        """Everything."""
+        """Stop everything."""
         await asyncio.gather(*(process.stop() for process in self._running))
         self._ports.close()
 
@@ -101,7 +101,7 @@ class Setting:
 
 
 async def median_ms(address: str, request: Any, calls: int) -> float:
-    """Of as many calls, one after another, on a connection of their own."""
+    """Return the median of as many calls, made one after another on a separate connection."""
     async with open_channel(address, instrument=False) as channel:
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         method = stub.EncodeTexts if isinstance(request, encoder_pb2.EncodeTextsRequest) else stub.EncodeImages
@@ -115,12 +115,12 @@ async def median_ms(address: str, request: Any, calls: int) -> float:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Smallest, median and largest."""
+    """Return the smallest, median and largest value."""
     return {"min": round(min(values), 3), "median": round(statistics.median(values), 3), "max": round(max(values), 3)}
 
 
 async def measure(rounds: int, calls: int) -> dict[str, Any]:
-    """Both ways in turn, for a small request and for a large one."""
+    """Measure both ways in turn, for a small request and for a large one."""
     large = [common_pb2.Image(content=os.urandom(1 << 20)) for _ in range(4)]
     requests: dict[str, tuple[Any, int]] = {
         "one text": (encoder_pb2.EncodeTextsRequest(texts=["a red circle"]), calls),

@@ -1,4 +1,4 @@
-"""Everything that one run of the benchmark starts, and ends when it is left."""
+"""The services and workers of one run of the benchmark. All of them are ended when the stage is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = f"{ROOT}:{ROOT / 'gen'}"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person chose."""
+    """The options that a person chose."""
 
     model: str = "ViT-B-32/random"
     """As LENSMESH_ENCODER_MODEL."""
@@ -63,40 +63,40 @@ class Stage:
 
     @property
     def encoder_settings(self) -> dict[str, str]:
-        """What service and limit share."""
+        """The settings that the service and the limit share."""
         return {"MODEL": self.options.model, **NO_CACHE, **self.options.settings}
 
     async def encoder(self, name: str = "encoder", **settings: str) -> Service:
-        """An Encoder."""
+        """Start an Encoder."""
         return await self._service("encoder", name, {**self.encoder_settings, **settings})
 
     async def captioner(self, name: str = "captioner", **settings: str) -> Service:
-        """A Captioner."""
+        """Start a Captioner."""
         return await self._service("caption", name, {**NO_CACHE, **settings})
 
     async def router(self, encoder: Service, name: str = "router") -> Service:
-        """A Router before one Encoder and nothing else."""
+        """Start a Router with one Encoder behind it and no other service."""
         targets = {"ENCODER_TARGETS": encoder.address, "CAPTION_TARGETS": "", "SEARCH_TARGETS": ""}
         return await self._service("router", name, targets)
 
     async def caller(self, service: Service, number: int = 0) -> Worker:
-        """A caller of the models at that service; several have numbers."""
+        """Start a caller of the models at that service. Several callers have numbers."""
         name = f"caller-{service.name}-{number}"
         return await self.worker(name, "bench.workers.client", str(self.images), service.address)
 
     async def limit(self, name: str = "limit", **settings: str) -> Worker:
-        """The in-process limit."""
+        """Start the worker of the in-process limit."""
         environment = self._encoder_environment(settings)
         return await self.worker(name, "bench.workers.limit", str(self.images), environment=environment)
 
     async def open_clip(self, precision: str = "float32") -> Worker:
-        """open_clip as everyone writes it."""
+        """Start the worker that uses open_clip as everyone writes it."""
         model = self.options.reference or self.options.model
         arguments = (str(self.images), model, precision)
         return await self.worker(f"open_clip-{precision}", "bench.workers.openclip", *arguments)
 
     async def peer(self, kind: str, python: str, *, equal: bool) -> Worker:
-        """A caller of another server, and that server: as documented, or with our backend and precision."""
+        """Start another server and its caller: as documented, or with our backend and precision."""
         reference = self.options.reference or self.options.model
         name = f"{kind}-equal" if equal else kind
         return await self.worker(
@@ -125,7 +125,7 @@ class Stage:
         environment: Mapping[str, str] | None = None,
         python: str = sys.executable,
     ) -> Worker:
-        """Any other worker."""
+        """Start any other worker."""
         if name not in self._workers:
             worker = Worker(
                 module,

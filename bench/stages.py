@@ -1,4 +1,4 @@
-"""Which stage of a model service is the narrow one, by how much of its time each is busy."""
+"""The search for the narrowest stage of a model service, by the share of its time that each stage is busy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lensmesh_cli.top.looks import Look, LookDifference, look
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A service and its callers at one moment."""
+    """The state of a service and its callers at one moment."""
 
     seen: Look
     loop_s: float
@@ -21,7 +21,7 @@ class Snapshot:
 
 
 async def snapshot(service: Service, callers: Sequence[int]) -> Snapshot:
-    """Now. `callers` are process ids."""
+    """Take a snapshot now. `callers` are process ids."""
     seen = (await look([service.metrics]))[0]
     process = psutil.Process(service.pid)
     # The event loop runs in the main thread, whose id is the process's.
@@ -32,7 +32,7 @@ async def snapshot(service: Service, callers: Sequence[int]) -> Snapshot:
 
 
 def shares(before: Snapshot, after: Snapshot, decode_workers: int) -> dict[str, float]:
-    """How much of its time each stage was busy, 0 to 1: the largest is what limits."""
+    """Return the share of its time that each stage was busy, 0 to 1. The largest is what limits."""
     seconds = max(after.seen.at - before.seen.at, 1e-9)
     change = LookDifference([(before.seen, after.seen)])
     callers = [(late - early) / seconds for early, late in zip(before.callers_s, after.callers_s, strict=True)]
@@ -45,7 +45,7 @@ def shares(before: Snapshot, after: Snapshot, decode_workers: int) -> dict[str, 
 
 
 def limiting(found: dict[str, float]) -> str:
-    """ "device (0.97 busy; decoding 0.55, event loop 0.31, callers 0.12)"."""
+    """Describe the shares, as in "device (0.97 busy; decoding 0.55, event loop 0.31, callers 0.12)"."""
     first, *others = sorted(found.items(), key=lambda pair: -pair[1])
     rest = ", ".join(f"{name} {share:.2f}" for name, share in others)
     return f"{first[0]} ({first[1]:.2f} busy; {rest})"

@@ -1,9 +1,9 @@
-"""What the store costs: how fast items come in, how long a search takes, how many of the nearest an index finds.
+"""The cost of the store: how fast items come in, how long a search takes, how many of the nearest an index finds.
 
     python -m bench.stores                          an embedded PostgreSQL, made for it and removed
     python -m bench.stores --store-url qdrant://... a store of your own; the collection `bench` is made and removed
 
-Vectors are drawn in clusters, as images lie; times are of the Store itself, without gRPC, one call at a time.
+Vectors are drawn in clusters, as those of images lie. Times are of the Store itself, without gRPC, one call at a time.
 """
 
 import argparse
@@ -48,14 +48,14 @@ Vectors = NDArray[np.float16]
 
 
 def definition(dimension: int) -> Definition:
-    """A normalized space with the default index, and one indexed field."""
+    """Define a normalized space with the default index, and one indexed field."""
     space = VectorSpace("vs1-bench", "bench", "", dimension, True, ())
     named = NamedSpace("image", space, StoredAs.FLOAT16, Hnsw())
     return Definition(NAME, (named,), (FieldIndex(("group",), FieldType.KEYWORD),))
 
 
 def draw(random: np.random.Generator, count: int, dimension: int) -> Vectors:
-    """Unit vectors around a thousand centres."""
+    """Draw unit vectors around a thousand centres."""
     centres = np.random.default_rng(0).standard_normal((1_000, dimension))
     vectors = centres[random.integers(0, 1_000, count)] + 0.7 * random.standard_normal((count, dimension))
     units: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
@@ -63,7 +63,7 @@ def draw(random: np.random.Generator, count: int, dimension: int) -> Vectors:
 
 
 def items(vectors: Vectors, begin: int) -> list[Item]:
-    """With metadata such as images have."""
+    """Make items with metadata such as images have."""
     return [
         Item(
             f"{begin + i:08}",
@@ -75,7 +75,7 @@ def items(vectors: Vectors, begin: int) -> list[Item]:
 
 
 async def fill(store: Store, collection: Collection, vectors: Vectors, begin: int) -> list[float]:
-    """Items a second of each batch."""
+    """Store the vectors. Return the items a second of each batch."""
     rates = []
     for offset in range(0, len(vectors), BATCH):
         batch = items(vectors[offset : offset + BATCH], begin + offset)
@@ -88,7 +88,7 @@ async def fill(store: Store, collection: Collection, vectors: Vectors, begin: in
 async def ask(
     store: Store, collection: Collection, queries: Vectors, *, exact: bool, tree: Filter | None = None
 ) -> tuple[list[float], list[list[str]]]:
-    """Milliseconds of each search, and the ids that it found."""
+    """Search. Return the milliseconds of each search, and the ids that it found."""
     query = Query(
         collection.definition.spaces[0], None, "", tree, HITS, 0, None, exact, None, View.BASIC, max_bytes=1 << 24
     )
@@ -102,18 +102,18 @@ async def ask(
 
 
 def say(line: str) -> None:
-    """Prints at once."""
+    """Print at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def spread(numbers: list[float]) -> str:
-    """Least, median, most."""
+    """Format the least, median and largest number."""
     return f"{min(numbers):,.1f} / {statistics.median(numbers):,.1f} / {max(numbers):,.1f}"
 
 
 async def measure(store: Store, sizes: list[int], dimension: int, rounds: int, count: int) -> None:
-    """Prints what was measured at each size."""
+    """Measure at each size, and print the figures."""
     await store.open()
     say(f"{store.describe()}; {dimension} numbers as float16, {count} searches of {HITS} hits, {rounds} rounds")
     await store.delete_collection(NAME, timeout_s=PATIENCE_S)
@@ -147,7 +147,7 @@ async def measure(store: Store, sizes: list[int], dimension: int, rounds: int, c
 
 @contextmanager
 def own_postgres() -> Iterator[str]:
-    """A PostgreSQL as `lensmesh up` starts it, durable, in a temporary folder."""
+    """Run a PostgreSQL as `lensmesh up` starts it, durable, in a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="lensmesh-bench-")).resolve()
     try:
         server = PostgresServer(folder)
@@ -161,7 +161,7 @@ def own_postgres() -> Iterator[str]:
 
 
 def main() -> None:
-    """Reads the command line and measures."""
+    """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store-url", default="", help="a store of your own")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 50_000])

@@ -1,12 +1,12 @@
-"""What tracing costs: CPU seconds per image of Encoder and Router, off, with every call kept, and by default.
+"""The cost of tracing: CPU seconds per image of Encoder and Router, off, with every call kept, and by default.
 
 python -m bench.tracing --jaeger .tools/bin/jaeger
 
 Three meshes of one Router and one Encoder run at the same time and take turns, so that a busy machine is as bad for one
-as for another. A round sends the same images through each, in an order of its own, as bulk streams of a few images
-(a stream is one trace). What counts is the processor time of both processes, the sending of spans included; Jaeger's
-own is not. Next to the model, of full size with random weights, the same is measured without one: that is tracing's own
-time, to a precision that a model's noise would hide.
+as for another. A round sends the same images through each, in its own order, as bulk streams of a few images (a stream
+is one trace). The processor time of both processes is measured, including the sending of spans; Jaeger's own is not.
+The model has its full size and random weights. The same is measured without a model too: that is tracing's own time, to
+a precision that a model's noise would hide.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Pair:
     processes: tuple[psutil.Process, ...]
 
     def cpu_seconds(self) -> float:
-        """Processor time of both so far, the kernel's for them included."""
+        """Return the processor time of both so far, including the kernel's for them."""
         times = [process.cpu_times() for process in self.processes]
         return sum(one.user + one.system for one in times)
 
 
 def images(count: int) -> list[bytes]:
-    """JPEG images that cost what a photograph costs to decode, no two alike."""
+    """Make JPEG images that cost as much to decode as photographs, no two alike."""
     noise = random.Random(7)
     found = []
     for _ in range(count):
@@ -76,14 +76,14 @@ def images(count: int) -> list[bytes]:
 
 
 def free_port() -> int:
-    """A port that is free now."""
+    """Return a port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 @contextlib.contextmanager
 def running(arguments: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[psutil.Process]:
-    """A process until the block is left."""
+    """Run a process until the block is left."""
     with log.open("wb") as output:
         started = subprocess.Popen(arguments, env={**os.environ, **environment}, stdout=output, stderr=output)
     try:
@@ -94,7 +94,7 @@ def running(arguments: Sequence[str], environment: dict[str, str], log: Path) ->
 
 
 async def until_serving(address: str) -> None:
-    """Until grpc.health.v1 says so."""
+    """Wait until grpc.health.v1 says SERVING."""
     async with asyncio.timeout(START_S), grpc.aio.insecure_channel(address) as channel:
         while True:
             with contextlib.suppress(grpc.RpcError):
@@ -106,7 +106,7 @@ async def until_serving(address: str) -> None:
 
 @contextlib.asynccontextmanager
 async def pair(mode: str, model: str, collector: str, folder: Path) -> AsyncIterator[Pair]:
-    """A Router and an Encoder in one of the modes."""
+    """Run a Router and an Encoder in one of the modes."""
     encoder, router = (f"127.0.0.1:{free_port()}" for _ in range(2))
     shared = {"OMP_WAIT_POLICY": "PASSIVE", **MODES[mode]}
     if mode != "off":
@@ -139,7 +139,7 @@ async def pair(mode: str, model: str, collector: str, folder: Path) -> AsyncIter
 
 
 async def send(address: str, contents: Sequence[bytes], stream_items: int) -> None:
-    """The images, in streams of a few; four streams at a time."""
+    """Send the images in streams of a few, four streams at a time."""
     gate = asyncio.Semaphore(4)
 
     async def one(part: Sequence[bytes]) -> None:
@@ -166,7 +166,7 @@ async def send(address: str, contents: Sequence[bytes], stream_items: int) -> No
 async def measure(
     model: str, collector: str, folder: Path, *, rounds: int, items: int, stream: int
 ) -> dict[str, list[float]]:
-    """CPU seconds per image of each mode, one figure for each round."""
+    """Measure the CPU seconds per image of each mode, one figure for each round."""
     contents = images(items)
     found: dict[str, list[float]] = {mode: [] for mode in MODES}
     async with contextlib.AsyncExitStack() as stack:
@@ -190,7 +190,7 @@ async def measure(
 
 
 def table(found: dict[str, list[float]]) -> str:
-    """Markdown: milliseconds of CPU per image, and the ratio to tracing off, round by round."""
+    """Return a Markdown table: milliseconds of CPU per image, and the ratio to tracing off, round by round."""
     lines = [
         "| tracing | min | median | max | of off: median of the rounds | of the medians |",
         "|---|---|---|---|---|---|",
@@ -206,7 +206,7 @@ def table(found: dict[str, list[float]]) -> str:
 
 @contextlib.contextmanager
 def jaeger(binary: str, folder: Path) -> Iterator[str]:
-    """A Jaeger; where it takes traces."""
+    """Run a Jaeger, and yield the address at which it takes traces."""
     query, otlp = free_port(), free_port()
     settings = folder / "jaeger.json"
     settings.write_text(json.dumps(configuration(query, otlp)))

@@ -1,6 +1,6 @@
-"""A process that measures, or is measured, at another's word: JSON lines in, JSON lines out.
+"""A process that measures, or is measured, on request: JSON lines in, JSON lines out.
 
-Standard library only: the peers' own environments run it too.
+It uses the standard library only, because the peers' own environments run it too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _TAIL_LINES = 15
 
 
 class WorkerError(Exception):
-    """A worker could not do what it was asked; the message holds its own words, or the end of its log."""
+    """A worker could not do what it was asked. The message holds its own words, or the end of its log."""
 
 
 def serve(handlers: Mapping[str, Handler]) -> None:
-    """In the worker: answer `{"do": NAME, ...}` by the handler of that name until standard input ends.
+    """Answer `{"do": NAME, ...}` by the handler of that name until standard input ends. It runs in the worker.
 
     What libraries print goes to standard error.
     """
@@ -47,7 +47,7 @@ def _say(answers: Any, message: Asked) -> None:
 
 
 class Worker:
-    """The other side. `module` is run by `python`; its log is appended to `log`."""
+    """A worker as its parent sees it. `module` is run by `python`; its log is appended to `log`."""
 
     def __init__(
         self,
@@ -65,12 +65,12 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """The id of the running process."""
         assert self._process is not None
         return self._process.pid
 
     async def start(self, *, timeout_s: float = 600.0) -> Self:
-        """Until it says that it is ready: a model is loaded by then."""
+        """Start the worker, and wait until it says that it is ready: a model is loaded by then."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -84,7 +84,7 @@ class Worker:
         return self
 
     async def ask(self, what: str, *, timeout_s: float = 600.0, **arguments: Any) -> Any:
-        """The answer to one request. Raises WorkerError."""
+        """Return the answer to one request. Raises WorkerError."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": what, **arguments}).encode() + b"\n")
@@ -94,7 +94,7 @@ class Worker:
         return message["answer"]
 
     async def stop(self, *, timeout_s: float = 30.0) -> None:
-        """Close its input and wait; end it where that does not help."""
+        """Close the worker's input and wait for its end. Kill it if it does not end."""
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return

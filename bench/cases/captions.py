@@ -1,4 +1,4 @@
-"""BLIP-base in words: transformers' generate() and the captioner's own loop in process, and CaptionImages over gRPC."""
+"""Captions of BLIP-base: transformers' generate(), the captioner's own loop in process, and CaptionImages over gRPC."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WARM_S, COUNTED_S = 45.0, 75.0
 
 
 async def captions(stage: Stage) -> list[Case]:
-    """The keys that the figures name, in the order of bench/captions.py's cases."""
+    """Make the cases under the keys that the figures name, in the order of bench/captions.py's cases."""
     tiny, place = stage.options.smoke, stage.folder / "captions"
     place.mkdir()
     batch, tokens = (_SMALL, _SMALL) if tiny else (BATCH, TOKENS)

@@ -1,4 +1,4 @@
-"""A client that sends ten times what the device does: queue and memory have to stay where they are."""
+"""A client that sends ten times what the device can compute. Queue and memory must not grow."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One look at a service."""
+    """The memory and queue of a service at one moment."""
 
     memory_bytes: float
     queue_bytes: float
 
 
 async def flood(stage: Stage, results: Results, say: Callable[[str], None]) -> None:
-    """One minute, into `extra["flood_memory"]` and `extra["flood_queue"]`.
+    """Flood for one minute. Write `extra["flood_memory"]` and `extra["flood_queue"]`.
 
-    Each is the largest value of the last third, of the largest of the middle one; the first third warms up.
-    `extra["flood_times"]`: what was sent in calls, of what the device does.
+    Each is the ratio of the largest value of the last third to the largest of the middle third; the first third warms
+    up. `extra["flood_times"]` is the ratio of what was sent in calls to what the device can compute.
     """
     encoder = await stage.encoder()
     caller = await stage.caller(encoder)
@@ -54,7 +54,7 @@ async def flood(stage: Stage, results: Results, say: Callable[[str], None]) -> N
 
 
 def growth(values: Sequence[float]) -> float:
-    """The largest of the last third, of the largest of the middle third; 1 where both are 0."""
+    """Return the ratio of the largest value of the last third to that of the middle third; 1 where both are 0."""
     third = len(values) // 3
     if not third:
         raise ValueError(f"{len(values)} values are too few to tell growth")

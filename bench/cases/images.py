@@ -1,4 +1,4 @@
-"""Images as fast as they go: the in-process limit, each way through gRPC, and open_clip as everyone writes it."""
+"""The throughput of images: the in-process limit, each way through gRPC, and open_clip as everyone writes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lensmesh_cli.load.figures import LoadFigures
 
 
 def of(worker: Worker, key: str, title: str, what: str, **arguments: object) -> Case:
-    """A case that is one request to one worker."""
+    """Make a case that is one request to one worker."""
 
     async def measure(seconds: float, warm: float) -> LoadFigures:
         answer = await worker.ask(what, seconds=seconds, warm=warm, timeout_s=600 + 10 * (seconds + warm), **arguments)
@@ -19,7 +19,7 @@ def of(worker: Worker, key: str, title: str, what: str, **arguments: object) -> 
 
 
 async def throughput(stage: Stage) -> list[Case]:
-    """What the figures compare."""
+    """Make the cases that the figures compare."""
     encoder = await stage.encoder()
     router = await stage.router(encoder)
     direct, routed = await stage.caller(encoder), await stage.caller(router)
@@ -36,12 +36,12 @@ async def throughput(stage: Stage) -> list[Case]:
 
 
 async def open_clip(stage: Stage, key: str = "open_clip") -> list[Case]:
-    """As everyone writes it."""
+    """Make the case of open_clip as everyone writes it."""
     return [of(await stage.open_clip(), key, "open_clip, fp32, one by one", "images")]
 
 
 async def latency(stage: Stage, rates: list[float]) -> list[Case]:
-    """Calls of one image: in a closed loop by callers, in an open loop by rate."""
+    """Make cases with calls of one image: closed loops by callers, open loops by rate."""
     caller = await stage.caller(await stage.encoder())
     cases = [
         of(

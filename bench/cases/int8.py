@@ -1,4 +1,4 @@
-"""Eight bits: how fast they are, and how near to float32 what they answer lies."""
+"""Models in 8 bits: how fast they are, and how near their answers are to float32."""
 
 from __future__ import annotations
 
@@ -24,20 +24,24 @@ LEARNT, UNSEEN = slice(0, 3), slice(3, 6)
 
 
 async def calibration(stage: Stage) -> Path:
-    """A folder of photographs."""
+    """Make a folder of photographs for calibration."""
     folder = stage.folder / "calibration"
     await asyncio.to_thread(make_files, folder, IMAGES, SIZE, LEARNT)
     return folder
 
 
 async def stream(stage: Stage, learnt: Path) -> Case:
-    """The Encoder with weights and activations in 8 bits."""
+    """Make the case of the Encoder with weights and activations in 8 bits."""
     encoder = await stage.encoder("encoder-int8", **INT8, CALIBRATION_DIR=str(learnt))
     return of(await stage.caller(encoder), "int8-stream", "EncodeStream, int8", "stream", items="images")
 
 
 async def nearness(stage: Stage, learnt: Path, results: Results, say: Callable[[str], None]) -> None:
-    """`extra["int8_cosine"]`: the lowest to float32 on photographs. `extra["int8_lost"]`: recall@1 of drawn scenes."""
+    """Measure how near int8 is to float32.
+
+    `extra["int8_cosine"]` is the lowest cosine to float32 on photographs. `extra["int8_lost"]` is the loss of recall@1
+    on drawn scenes.
+    """
     unseen = stage.folder / "unseen"
     await asyncio.to_thread(make_files, unseen, IMAGES, SIZE, UNSEEN)
     report = await _evaluate(

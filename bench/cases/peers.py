@@ -14,7 +14,7 @@ TITLES = {"triton": "Triton (pytriton)", "litserve": "LitServe"}
 
 
 async def peers(stage: Stage, missing: dict[str, str], say: Callable[[str], None]) -> list[Case]:
-    """Those that can be had; what cannot is told in `missing`."""
+    """Make the cases of those peers that can be installed. Why others cannot is written to `missing`."""
     cases = []
     for peer in (TRITON, LITSERVE):
         try:

@@ -10,7 +10,7 @@ SIZES = (1, 16)
 
 
 async def texts(stage: Stage, backends: list[str], precision: str) -> list[Case]:
-    """One Encoder for each backend."""
+    """Make the cases of one Encoder for each backend."""
     plain = await stage.open_clip(precision)
     cases = [
         of(plain, f"open_clip-text-{size}", f"open_clip encode_text, {precision}, {size}", "texts", batch=size)

@@ -1,4 +1,4 @@
-"""Somebody waits while a bulk stream saturates the device: what a text takes then, and what the event loop feels."""
+"""A text that is sent while a bulk stream saturates the device: how long it takes, and the lag of the event loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ ALONE, BESIDE = "text-alone", "text-beside-bulk"
 
 
 async def waiting(stage: Stage, results: Results, say: Callable[[str], None]) -> None:
-    """Rounds of texts alone and beside bulk images, into `results`.
+    """Measure rounds of texts alone and beside bulk images, into `results`.
 
-    `extra["waiting"]`: the p99 beside bulk, of one bulk batch's time and one and a half times the p99 alone.
-    `extra["lag_ms"]`: the p99 of the Encoder's event loop lag meanwhile, in milliseconds, from its own metrics.
+    `extra["waiting"]` is the p99 beside bulk, divided by the sum of one bulk batch's time and one and a half times the
+    p99 alone. `extra["lag_ms"]` is the p99 of the Encoder's event loop lag meanwhile, in milliseconds, from its own
+    metrics.
     """
     options = stage.options
     encoder = await stage.encoder()

@@ -1,1 +1,4 @@
-"""Damaged and hostile images through a real mesh: every item one answer, no process lost, nobody else slowed down."""
+"""Damaged and hostile images, sent through a real mesh.
+
+Every item must get one answer, no process may be lost, and no other caller may be slowed down.
+"""

@@ -1,10 +1,10 @@
-"""Thousands of damaged images, and some that are built to hurt, through EncodeStream and IngestStream of a real mesh.
+"""Thousands of damaged images, and some hostile ones, sent through EncodeStream and IngestStream of a real mesh.
 
 python -m bench.fuzz [--mutants 3000] [--folder PATH] [--model shapes]
 
-Ends with 1 where an item had not exactly one answer, or one that is neither a result nor its image's own fault; where a
-process ended; where one took more memory than its Kubernetes manifest allows; or where a bystander's p99 was more than
-twice what it is beside as many ordinary images.
+The exit code is 1 in these cases: an item did not have exactly one answer, or its answer is neither a result nor a
+fault of the image itself; a process ended, or took more memory than its Kubernetes manifest allows; a bystander's p99
+was more than twice what it is beside as many ordinary images.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def memory_limits() -> dict[str, float]:
 
 
 async def fuzz(items: Sequence[Named], model: str, folder: Path, console: Console) -> Verdict:
-    """Run all of it on a mesh of its own."""
+    """Run everything on a mesh that is started for it."""
     verdict = Verdict()
     options = MeshOptions(data=folder, port=0, model=model, caption_model=model)
     with console.status("a mesh starts"):
@@ -107,12 +107,12 @@ async def fuzz(items: Sequence[Named], model: str, folder: Path, console: Consol
 
 
 def p99(seconds: Sequence[float]) -> float:
-    """The slowest call in a hundred."""
+    """Return the time that 99 of 100 calls do not exceed."""
     return float(np.quantile(seconds, 0.99)) if seconds else 0.0
 
 
 def told(verdict: Verdict) -> Iterator[str]:
-    """Say in some lines what was measured."""
+    """Describe in some lines what was measured."""
     for stream, answers in verdict.answers.items():
         yield f"{stream}: " + ", ".join(f"{count} {what}" for what, count in answers.outcomes.most_common())
     beside, alone = verdict.beside_mutants, verdict.beside_ordinary
@@ -126,7 +126,7 @@ def told(verdict: Verdict) -> Iterator[str]:
 
 
 def _ordinary(count: int, stream: str) -> list[Named]:
-    """Seeds, each made another content by bytes after its end."""
+    """Yield seeds, each with other bytes after its end, so that each is another content."""
     whole = [(name, content) for name, content in seeds().items() if name.startswith(("jpeg", "png", "webp"))]
     return [
         (f"{name} {number}", content + f" {stream} {number}".encode())
@@ -136,7 +136,7 @@ def _ordinary(count: int, stream: str) -> list[Named]:
 
 
 async def _watch(mesh: Supervisor, verdict: Verdict) -> None:
-    """Look at the memory of each service, the processes that it started included."""
+    """Watch the memory of each service, including the processes that it started."""
     while True:
         for name in SERVICES:
             pid = mesh.processes[name].pid

@@ -1,4 +1,4 @@
-"""Callers: the streams of images, and a bystander who asks for something else meanwhile."""
+"""The callers of a fuzz run: streams of images, and a bystander who sends other calls meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Answers:
 
 
 async def encode(target: str, items: Sequence[Named], progress: Callable[[int], None]) -> Answers:
-    """Send all through EncodeStream."""
+    """Send all images through EncodeStream."""
     async with open_channel(target) as channel:
 
         async def requests() -> AsyncIterator[encoder_pb2.EncodeStreamRequest]:
@@ -55,7 +55,7 @@ async def encode(target: str, items: Sequence[Named], progress: Callable[[int], 
 
 
 async def ingest(target: str, items: Sequence[Named], progress: Callable[[int], None]) -> Answers:
-    """Send all through IngestStream, captions and store included."""
+    """Send all images through IngestStream, captions and store included."""
     async with open_channel(target) as channel:
 
         async def requests() -> AsyncIterator[router_pb2.IngestStreamRequest]:
@@ -112,7 +112,7 @@ def _judged(items: Sequence[Named], seen: dict[int, list[str]]) -> Answers:
 
 
 class Bystander:
-    """Somebody else, who asks for the vector of a short text ten times a second."""
+    """Another caller, who asks for the vector of a short text ten times a second."""
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -120,7 +120,7 @@ class Bystander:
 
     @contextlib.asynccontextmanager
     async def asking(self) -> AsyncIterator[list[float]]:
-        """Ask all the while; the list has the seconds of each answer."""
+        """Keep asking as long as the context is open. The list holds the seconds of each answer."""
         took: list[float] = []
         task = asyncio.create_task(self._ask(took))
         try:

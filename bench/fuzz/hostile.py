@@ -1,4 +1,4 @@
-"""Images that are built to cost a decoder much: small to send, and long to read or large to hold."""
+"""Images that are built to be costly for a decoder: small to send, and slow to read or large in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def hostile() -> dict[str, bytes]:
-    """Build them by name. Together they cost a decoder without limits minutes, and gigabytes."""
+    """Build the hostile images by name. Together they would cost a decoder without limits minutes and gigabytes."""
     return {
         "a million comments": _inserted(_jpeg(), b"\xff\xfe\x00\x02" * 1_000_000),
         "fill bytes": _inserted(_jpeg(), b"\xff" * 15_000_000),
@@ -38,12 +38,12 @@ def _saved(image: Image.Image, format_: str, **options: object) -> bytes:
 
 
 def _inserted(jpeg: bytes, more: bytes) -> bytes:
-    """After the marker that begins the file."""
+    """Insert bytes behind the marker that begins the file."""
     return jpeg[:2] + more + jpeg[2:]
 
 
 def _scans(times: int) -> bytes:
-    """A progressive image of 49 megapixels whose last scan comes again and again."""
+    """Build a progressive image of 49 megapixels whose last scan is repeated many times."""
     jpeg = _saved(Image.new("L", (7000, 7000), 90), "JPEG", progressive=True, quality=30)
     last = jpeg.rindex(b"\xff\xda")
     end = jpeg.rindex(b"\xff\xd9")
@@ -65,7 +65,7 @@ def _png_profile(size: int) -> bytes:
 
 
 def _damaged_tiff() -> bytes:
-    """Each strip makes libtiff say something."""
+    """Build a TIFF of which each strip makes libtiff write a message."""
     tiff = bytearray(_saved(Image.radial_gradient("L").resize((64, 4096)), "TIFF", compression="tiff_lzw"))
     for at in range(200, len(tiff) - 200, 37):
         tiff[at] ^= 0xFF

@@ -10,7 +10,7 @@ _EDGES = (b"\x00", b"\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\x80\x00
 
 
 def mutants(seeds: Mapping[str, bytes], count: int, seed: int = 10) -> Iterator[tuple[str, bytes]]:
-    """Give `count` (name, bytes), from every seed in turn; no two have the same bytes."""
+    """Yield `count` mutants (name, bytes), from every seed in turn. No two have the same bytes."""
     chance = random.Random(seed)
     names, seen = list(seeds), set[bytes]()
     while len(seen) < count:

@@ -1,4 +1,4 @@
-"""Ordinary images of every format that is read, small and drawn here: what mutants are made of."""
+"""Ordinary images of every supported format, small and drawn here. Mutants are made of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def seeds() -> dict[str, bytes]:
-    """Build some 35 images by name, all of them right."""
+    """Build some 35 valid images by name."""
     return dict(_all())
 
 

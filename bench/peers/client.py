@@ -1,6 +1,6 @@
 """A caller of a peer, in the peer's own environment: python -m bench.peers.client KIND FOLDER MODEL MAX_BATCH.
 
-It starts the peer's server, waits until that answers, and ends it at the end.
+It starts the peer's server, waits until the server answers, and ends it at the end.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ CALLS = {"triton": triton_call, "litserve": litserve_call}
 
 @contextlib.contextmanager
 def server(kind: str, model: str, most: str, instances: int) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """The peer's server, in a process group of its own, and its port."""
+    """Run the peer's server in its own process group, and yield its port and process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     # As a child that ends when we do, however we end.
@@ -101,7 +101,10 @@ def server(kind: str, model: str, most: str, instances: int) -> Iterator[tuple[i
 
 
 class Caller:
-    """Handlers for one peer, whose processes stand still while others are measured: LitServe's poll without work."""
+    """The handlers for one peer.
+
+    The peer's processes are stopped while others are measured: LitServe's poll without work.
+    """
 
     def __init__(self, kind: str, folder: Path, port: int, group: int) -> None:
         self._call, self._port, self._group = CALLS[kind], port, group
@@ -109,7 +112,7 @@ class Caller:
         self._salt = itertools.count()
 
     def images(self, asked: Asked) -> dict[str, Any]:
-        """Calls of one image by `concurrency` callers: the server makes the batches."""
+        """Make calls of one image by `concurrency` callers. The server makes the batches."""
 
         async def run() -> LoadFigures:
             async with self._call(self._port, supply.images(self._contents, next(self._salt))) as call:
@@ -127,11 +130,11 @@ class Caller:
             self.rest()
 
     def rest(self) -> None:
-        """Stand still until the next measurement."""
+        """Stop the peer's processes until the next measurement."""
         os.killpg(self._group, signal.SIGSTOP)
 
     async def answers(self, process: subprocess.Popen[bytes]) -> None:
-        """Until the server answers one image. Raises what the last try raised."""
+        """Wait until the server answers one image. Raises what the last try raised."""
         deadline = time.monotonic() + READY_S
         while True:
             try:

@@ -1,7 +1,7 @@
-"""Peers live in environments of their own, made once in the user's cache folder, never beside the code.
+"""The environments of peers. Each is made once in the user's cache folder, never beside the code.
 
-Each holds what the peer needs and, by a .pth file that comes after that, everything of the project's environment: torch
-is not installed twice.
+An environment holds what the peer needs and, by a .pth file that comes after that, everything of the project's
+environment: torch is not installed twice.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ INSTALL_S = 900.0
 
 
 class PeerMissingError(Exception):
-    """A peer cannot be had on this machine; the message says why, and what would help."""
+    """A peer cannot be installed on this machine. The message says why, and what would help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What to install. `shared_libpython`: the interpreter must have a shared library of its very version."""
+    """The packages to install for a peer.
+
+    `shared_libpython`: its interpreter needs a shared library of exactly its version.
+    """
 
     name: str
     requirements: tuple[str, ...]
@@ -37,12 +40,12 @@ LITSERVE = Peer("litserve", ("litserve==0.2.19", "aiohttp==3.14.5"))
 
 
 async def prepare(peer: Peer) -> str:
-    """The peer's interpreter. Raises PeerMissingError."""
+    """Return the peer's interpreter, installing the peer first where needed. Raises PeerMissingError."""
     return await asyncio.to_thread(_prepare, peer)
 
 
 def cache_folder() -> Path:
-    """XDG_CACHE_HOME or its default, and a folder of ours."""
+    """Return the folder for environments, below XDG_CACHE_HOME or its default."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "lensmesh" / "bench"
 

@@ -1,7 +1,7 @@
 """LitServe with batching: python -m bench.peers.litserve_server PORT MODEL MAX_BATCH WORKERS.
 
-As its guide to speed advises: images come in base64, a batch of them is decoded in threads, and a device has several
-workers, so that one decodes while another computes.
+It follows LitServe's guide to speed: images come in base64, a batch of them is decoded in threads, and a device has
+several workers, so that one decodes while another computes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ANSWER_S = 600
 
 
 class ClipApi(litserve.LitAPI):  # type: ignore[misc]
-    """The four steps that LitServe asks for, and how a batch is joined and parted."""
+    """The four steps that LitServe asks for, and how a batch is joined and split."""
 
     def __init__(self, name: str, most: int) -> None:
         super().__init__(max_batch_size=most, batch_timeout=BATCH_TIMEOUT_S)

@@ -1,4 +1,7 @@
-"""What a peer serves: open_clip as its users write it, or its transform and then the same weights by our backend."""
+"""The models that a peer serves: open_clip as its users write it, or the same weights computed by our backend.
+
+Both prepare images by open_clip's own transform.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,17 @@ Vectors = NDArray[np.float32]
 
 
 class Model(Protocol):
-    """Images in, unit vectors out."""
+    """A model that takes images and returns unit vectors."""
 
     def prepare(self, content: bytes) -> Any:
         """Prepare one image as the model takes it."""
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
-        """Vectors, of shape (n, d)."""
+        """Return the vectors, of shape (n, d)."""
 
 
 class Documented:
-    """create_model_and_transforms, preprocess, encode_image: float32, by torch."""
+    """The documented use: create_model_and_transforms, preprocess, encode_image, in float32, by torch."""
 
     def __init__(self, name: str) -> None:
         import open_clip
@@ -55,7 +58,10 @@ class Documented:
 
 
 class Equal:
-    """Our backend in our precision, with the settings of the environment; the images by open_clip's own transform."""
+    """Our backend in our precision, with the settings of the environment.
+
+    The images are prepared by open_clip's own transform.
+    """
 
     def __init__(self) -> None:
         from encoder_svc.registry import open_models
@@ -86,7 +92,10 @@ class Equal:
 
 
 def steps_before_floats(name: str) -> list[Any]:
-    """open_clip's transform of a model up to the image of the right size: our backend takes bytes and normalizes."""
+    """Return the steps of open_clip's transform that end with an image of the right size, still in bytes.
+
+    Our backend takes bytes and normalizes them itself.
+    """
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import ToTensor
 
@@ -101,10 +110,10 @@ def steps_before_floats(name: str) -> list[Any]:
 
 
 def open_model(name: str) -> Model:
-    """ "equal", or the name of a model to be served as documented."""
+    """Open the model that is named "equal", or any other as documented."""
     return Equal() if name == "equal" else Documented(name)
 
 
 def prepare_all(model: Model, contents: Sequence[bytes], pool: ThreadPoolExecutor | None) -> list[Any]:
-    """One after another, or in the pool's threads."""
+    """Prepare images one after another, or in the pool's threads."""
     return list((map if pool is None else pool.map)(model.prepare, contents))

@@ -1,7 +1,7 @@
 """Triton by pytriton with its dynamic batcher: python -m bench.peers.triton_server PORT MODEL MAX_BATCH INSTANCES.
 
-A batch's images are decoded in the callable, as pytriton's examples do it. Several instances of the callable are what
-its documentation advises for throughput: one decodes while another computes.
+A batch's images are decoded in the callable, as pytriton's examples do it. Its documentation advises several instances
+of the callable for throughput: one decodes while another computes.
 """
 
 from __future__ import annotations

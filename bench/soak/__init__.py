@@ -1,1 +1,4 @@
-"""Whether a mesh at work grows: memory, threads, tasks and descriptors of its processes, sampled for minutes."""
+"""A check whether a mesh at work grows.
+
+Memory, threads, tasks and descriptors of its processes are sampled for minutes.
+"""

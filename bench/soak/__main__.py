@@ -1,12 +1,12 @@
-"""A mesh of real processes under callers of every kind, for minutes: fails where a process grows after the warm-up.
+"""A mesh of real processes under callers of every kind, for minutes. The run fails where a process grows after warm-up.
 
 python -m bench.soak [--seconds 600] [--model shapes] [--every 3] [--out build/soak]
 python -m bench.soak --overload [--seconds 60]
 
-Memory, threads, tasks of asyncio and descriptors of each service are sampled, and held against each other after the
-first minute: the median of memory and threads in the first and the last fifth, the least of tasks and descriptors in
-both halves.
-Writes soak.json and soak.png; ends with 1 where something grew, or a call had an outcome that it must not have.
+Memory, threads, tasks of asyncio and descriptors of each service are sampled, and compared after the first minute: the
+median of memory and threads in the first and the last fifth, the least of tasks and descriptors in both halves. The
+command writes soak.json and soak.png. Its exit code is 1 where something grew, or a call had an outcome that it must
+not have.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CACHE_BYTES = 4 * 2**20
 
 
 class Load(Protocol):
-    """Somebody who calls."""
+    """The callers of a run."""
 
     async def work(self) -> None: ...
 
@@ -45,7 +45,7 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run, for how long, and how often to look."""
+    """The plan of a run: what runs, for how long, and how often it is sampled."""
 
     seconds: float
     model: str
@@ -56,7 +56,7 @@ class Plan:
 
 
 async def soak(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
-    """Run it; everything that was found."""
+    """Run the mesh and its load. Return everything that was found."""
     services = ("encoder",) if plan.overload else SERVICES
     cache_bytes = str(0 if plan.overload else CACHE_BYTES)
     settings = {f"LENSMESH_{name}_CACHE_BYTES": cache_bytes for name in ("ENCODER", "CAPTION")}
@@ -103,7 +103,7 @@ async def soak(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
 
 
 async def _sample(plan: Plan, sampler: Sampler, load: Load, console: Console) -> None:
-    """Look again and again while `load` works."""
+    """Take samples again and again while `load` works."""
     working = asyncio.create_task(load.work())
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
     with Progress(*columns, console=console) as progress:
@@ -121,7 +121,7 @@ async def _sample(plan: Plan, sampler: Sampler, load: Load, console: Console) ->
 
 
 def main() -> None:
-    """Run, print, and say by the exit code whether all is well."""
+    """Run, print, and return an exit code that says whether all is well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0, help="600, or 60 with --overload")
     parser.add_argument("--model", default="shapes", help="of Encoder and Captioner")

@@ -1,4 +1,4 @@
-"""Callers of every kind, at work until they are told to stop: good, bad, late, impatient, and gone without a word."""
+"""Callers of every kind, at work until they are told to stop: good, bad, late, impatient, and suddenly disconnected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ STREAMS_OF_A_COLLECTION = 10
 
 
 class Callers:
-    """All callers of one mesh. `seen` counts outcomes by kind of call; `surprises` is what should not have happened."""
+    """All callers of one mesh.
+
+    `seen` counts outcomes by kind of call; `surprises` are outcomes that should not happen.
+    """
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -37,12 +40,12 @@ class Callers:
         self.surprises: list[str] = []
 
     async def work(self) -> None:
-        """Until `stop`."""
+        """Call until `stop`."""
         kinds = (self._ingest, self._ask, self._mistake, self._leave, self._be_late, self._connect, self._break_off)
         await asyncio.gather(*(self._again_and_again(kind) for kind in kinds))
 
     def stop(self) -> None:
-        """Every caller ends after the call that it is in."""
+        """Let every caller end after its current call."""
         self._stop.set()
 
     async def _again_and_again(self, kind: Callable[[Client, int], Awaitable[None]]) -> None:
@@ -54,7 +57,7 @@ class Callers:
                 await asyncio.sleep(PAUSE_S)
 
     async def _good(self, what: str, call: Awaitable[object]) -> None:
-        """It has to work; to be told to come back later is an answer too."""
+        """Make a call that has to succeed. To be told to come back later is an allowed answer too."""
         try:
             await call
         except Overloaded:
@@ -65,7 +68,7 @@ class Callers:
             self.seen[f"{what}: ok"] += 1
 
     async def _bad(self, what: str, call: Awaitable[object]) -> None:
-        """It has to fail, by the caller's own fault."""
+        """Make a call that has to fail by the caller's own fault."""
         try:
             await call
         except LensmeshError as error:
@@ -81,7 +84,7 @@ class Callers:
             self.surprises.append(what)
 
     async def _ingest(self, client: Client, number: int) -> None:
-        """A stream of images, some of them bad; each is answered once."""
+        """Send a stream of images, some of them bad. Each must be answered once."""
         collection = f"soak-{number // STREAMS_OF_A_COLLECTION}"
         bad = {place for place in range(INGESTED) if place % BAD_EVERY == 3}
         contents = [self._images.bad() if place in bad else self._images.good() for place in range(INGESTED)]
@@ -100,7 +103,7 @@ class Callers:
                 await stub.DeleteCollection(search_pb2.DeleteCollectionRequest(name=collection), timeout=120)
 
     async def _ask(self, client: Client, number: int) -> None:
-        """What people do."""
+        """Make the calls that people usually make."""
         words = f"a red circle left of {number} blue squares"
         await self._good("embed texts", client.embed(texts=[words, "the same words each time"]))
         await self._good("embed images", client.embed(images=[self._images.good(), self._images.same()]))
@@ -108,7 +111,7 @@ class Callers:
         await self._good("status", client.status())
 
     async def _mistake(self, client: Client, number: int) -> None:
-        """What cannot work."""
+        """Make calls that cannot succeed."""
         await self._bad("unknown collection", client.search(f"words {number}", collection="no-such-collection"))
         await self._bad("empty words", client.search(" ", collection="no-such-collection"))
         await self._bad("unknown space", client.embed(texts=["x"], space_id="vs1-" + "0" * 32))
@@ -120,7 +123,7 @@ class Callers:
             self._surprise(f"bad images: {captions!r}")
 
     async def _leave(self, client: Client, number: int) -> None:
-        """Calls that are cancelled while they run."""
+        """Cancel calls while they run."""
         images = [self._images.good() for _ in range(4)]
         calls: tuple[Callable[[], Awaitable[object]], ...] = (
             lambda: client.embed(images=images),
@@ -135,7 +138,7 @@ class Callers:
         self.seen["cancelled"] += 1
 
     async def _be_late(self, client: Client, number: int) -> None:
-        """Calls whose deadline passes."""
+        """Make calls whose deadline passes."""
         images = [self._images.good() for _ in range(4)]
         seconds = self._random.uniform(0.001, 0.15)
         try:
@@ -151,7 +154,7 @@ class Callers:
             self.seen["late: in time"] += 1
 
     async def _connect(self, _client: Client, number: int) -> None:
-        """A connection for one call, and one that says nothing."""
+        """Open a connection for one call, and one that speaks no gRPC."""
         async with Client(self._target) as client:
             await self._good("first call of a connection", client.embed(texts=[f"hello {number}"]))
         host, _, port = self._target.rpartition(":")
@@ -163,7 +166,7 @@ class Callers:
         self.seen["connection that speaks no gRPC"] += 1
 
     async def _break_off(self, client: Client, number: int) -> None:
-        """A stream that is left in the middle of its answers."""
+        """Leave a stream in the middle of its answers."""
 
         async def items() -> AsyncIterator[IngestItem]:
             for _ in range(64):

@@ -1,4 +1,4 @@
-"""Images without end, no two alike: scenes of several sizes and formats, and files that are none."""
+"""Endless images, no two alike: scenes of several sizes and formats, and files that are no images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCENES = 24
 
 
 class Images:
-    """Encoded scenes; made unlike one another by what follows their end, which decoders do not read."""
+    """Encoded scenes. They differ by bytes after their end, which decoders do not read."""
 
     def __init__(self) -> None:
         kinds = ("JPEG", "PNG", "WEBP")
@@ -23,23 +23,23 @@ class Images:
         self._numbers: Iterator[int] = itertools.count()
 
     def good(self) -> bytes:
-        """An image that nobody has seen before."""
+        """Return an image that nobody has seen before."""
         number = next(self._numbers)
         return self._files[number % SCENES] + b"soak %d" % number
 
     def same(self) -> bytes:
-        """One that everybody has seen."""
+        """Return an image that everybody has seen."""
         return self._files[0]
 
     def bad(self) -> bytes:
-        """One that is cut short, is no image, or is nothing."""
+        """Return an image that is cut short, is no image, or is empty."""
         number = next(self._numbers)
         whole = self._files[number % SCENES]
         return (whole[: len(whole) // 2], b"no image %d" % number, b"")[number % 3]
 
 
 def small_images(count: int) -> list[bytes]:
-    """JPEG files that take little to decode, so that the device is what limits."""
+    """Make JPEG files that are cheap to decode, so that the device is what limits."""
     return [_encoded(number, 96, "JPEG") for number in range(count)]
 
 

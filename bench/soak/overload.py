@@ -1,4 +1,4 @@
-"""One client that sends ten times what the device does, as single calls and as streams."""
+"""One client that sends ten times what the device can compute, as single calls and as streams."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SENT, DONE = ("sent in calls",), ("calls: done", "streams: answered")
 
 
 class Flood:
-    """Against one Encoder. `seen` counts images by what became of them; a call that is refused counts as sent."""
+    """A flood of one Encoder. `seen` counts images by their outcome; a refused call counts as sent."""
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -40,7 +40,7 @@ class Flood:
         """Images a second that the device does, found first."""
 
     async def work(self) -> None:
-        """Find what the device does, then send ten times as much until `stop`."""
+        """Find the rate of the device, then send ten times as much until `stop`."""
         async with open_channel(self._target, services=(), instrument=False) as channel:
             encode: Any = channel.unary_unary(f"/{SERVICE}/EncodeImages")
             stream: Any = channel.stream_stream(f"/{SERVICE}/EncodeStream")
@@ -52,7 +52,7 @@ class Flood:
             await asyncio.gather(*streams, return_exceptions=True)
 
     def stop(self) -> None:
-        """End."""
+        """End the flood."""
         self._stop.set()
 
     async def _probe(self, encode: Any) -> None:
@@ -68,7 +68,7 @@ class Flood:
         self.rate = calls * IMAGES_A_CALL / (time.monotonic() - began)
 
     async def _calls(self, encode: Any) -> None:
-        """At a constant rate, whatever becomes of them."""
+        """Send calls at a constant rate, whatever becomes of them."""
         pause_s = IMAGES_A_CALL / (TIMES * self.rate)
         running: set[asyncio.Task[None]] = set()
         due = time.monotonic()
@@ -92,7 +92,7 @@ class Flood:
             self.seen["calls: done"] += IMAGES_A_CALL
 
     async def _stream(self, stream: Any) -> None:
-        """As fast as it is read."""
+        """Send a stream as fast as the service reads it."""
 
         async def requests() -> AsyncIterator[bytes]:
             while True:

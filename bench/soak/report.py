@@ -1,4 +1,4 @@
-"""A soak on paper: a table for people, JSON for programs, a chart for both."""
+"""The report of a soak: a table for people, JSON for programs, a chart for both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLES = {
 
 
 def table(rows: Sequence[Grown]) -> str:
-    """Markdown: each quantity of each service as it was after the warm-up and at the end."""
+    """Return a Markdown table of each quantity of each service, after the warm-up and at the end."""
     lines = ["| service | | after warm-up | at the end | most | may grow by | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         said = "" if row.fine else "**grown**"
@@ -30,7 +30,7 @@ def table(rows: Sequence[Grown]) -> str:
 
 
 def as_json(head: Mapping[str, Any], samples: Mapping[str, Sequence[Sample]], rows: Sequence[Grown]) -> dict[str, Any]:
-    """Everything."""
+    """Return everything for programs."""
     return {
         **head,
         "rows": [asdict(row) for row in rows],
@@ -39,7 +39,7 @@ def as_json(head: Mapping[str, Any], samples: Mapping[str, Sequence[Sample]], ro
 
 
 def draw(path: Path, samples: Mapping[str, Sequence[Sample]], seconds: float, quantities: Sequence[str]) -> None:
-    """Each quantity over time, a line for each service; what the lines were before the warm-up ended is grey."""
+    """Draw each quantity over time, a line for each service. The time of the warm-up is grey."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,4 +1,4 @@
-"""What the processes of a mesh hold, looked at every few seconds."""
+"""Samples of what the processes of a mesh hold, taken every few seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVICES = ("router", "encoder", "caption", "search")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One process at one moment, `at_s` after the first sample."""
+    """The state of one process at one moment, `at_s` after the first sample."""
 
     at_s: float
     memory_mib: float
@@ -32,7 +32,7 @@ class Sample:
 
 
 class Sampler:
-    """Samples by service. `after` is called with the seconds since the start, after each round."""
+    """The samples by service. `after` is called with the seconds since the start, after each round."""
 
     def __init__(self, processes: Mapping[str, Managed], services: Sequence[str] = SERVICES) -> None:
         self._processes = {name: processes[name] for name in services}
@@ -41,11 +41,11 @@ class Sampler:
 
     @property
     def seconds(self) -> float:
-        """Since the first sample."""
+        """The seconds since the first sample."""
         return time.monotonic() - self._began
 
     async def look(self) -> None:
-        """One more sample of each. Raises where a process has gone, or does not answer."""
+        """Take one more sample of each process. Raises where a process has gone, or does not answer."""
         for name, process in self._processes.items():
             if process.restarts or process.pid is None:
                 raise RuntimeError(f"{name} ended and was started again: its log is {process.spec.log_file}")
@@ -66,7 +66,7 @@ class Sampler:
 
 
 def _gauges(address: str) -> dict[str, float]:
-    """Sums of the gauges that are looked at."""
+    """Return the sums of the sampled gauges."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     wanted = ("lensmesh_event_loop_tasks", "lensmesh_engine_queue_bytes")

@@ -1,4 +1,4 @@
-"""Whether something grew: the end of the time against its beginning after the warm-up."""
+"""The verdict whether something grew: the end of the run compared with its beginning after the warm-up."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ WARM_UP_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What a quantity may grow by: a share of what it was, and so much more."""
+    """The growth that is allowed: a share of the first value, and a fixed amount."""
 
     share: float
     more: float
 
     def allows(self, begin: float, end: float) -> bool:
-        """Whether this is no growth."""
+        """Tell whether the change is within the allowed growth."""
         return end <= begin * (1 + self.share) + self.more
 
     def __str__(self) -> str:
@@ -44,9 +44,9 @@ AT_LEAST = {"tasks", "descriptors"}
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """One quantity of one service at the beginning and the end, and the most there ever was.
+    """One quantity of one service at the beginning and the end, and its largest value.
 
-    Medians of fifths of the time; of tasks and descriptors the least of halves.
+    Values are medians of fifths of the time; for tasks and descriptors the least of halves.
     """
 
     service: str
@@ -59,7 +59,7 @@ class Grown:
 
 
 def warm_up_s(seconds: float) -> float:
-    """A minute; of a run of less than three minutes a third."""
+    """Return the seconds of warm-up: a minute, but at most a third of the run."""
     return min(WARM_UP_S, seconds / 3)
 
 
@@ -68,7 +68,7 @@ def judge(
     seconds: float,
     tolerances: Mapping[str, Tolerance] = TOLERANCES,
 ) -> list[Grown]:
-    """Every quantity of every service. Raises ``ValueError`` where there are too few samples to say anything."""
+    """Judge every quantity of every service. Raises ``ValueError`` where there are too few samples to judge."""
     rows = []
     for service, all_of_it in samples.items():
         later = [sample for sample in all_of_it if sample.at_s >= warm_up_s(seconds)]

@@ -1,6 +1,6 @@
 """Captions in process, case by case: python -m bench.workers.captions IMAGES PLACE BATCH TOKENS [--tiny].
 
-The cases of bench/captions.py, each when asked for: transformers as documented and batched, and ours by each backend.
+It runs the cases of bench/captions.py on request: transformers as documented and batched, and ours by each backend.
 PLACE is a folder for the model.
 """
 
@@ -20,7 +20,7 @@ from lensmesh_cli.load.figures import CallSample, summarize
 
 
 class Captions:
-    """Every case, loaded."""
+    """The cases, all loaded."""
 
     def __init__(self, images: Path, place: Path, batch: int, tokens: int, *, tiny: bool) -> None:
         self._images = supply.images(supply.read(sorted(images.glob("*.jpg"))), 0)
@@ -29,11 +29,11 @@ class Captions:
         self._cases = make_cases(folder, place / "compiled", tokens, batch)
 
     def titles(self, asked: Asked) -> list[str]:
-        """Of the cases, in their order."""
+        """Return the titles of the cases, in their order."""
         return list(self._cases)
 
     def captions(self, asked: Asked) -> dict[str, Any]:
-        """One case, a batch of images after another for the time asked, and two at least."""
+        """Run one case for the time asked, one batch of images after another, and at least two."""
         describe = self._cases[asked["case"]]
         begin = time.monotonic() + asked["warm"]
         samples: list[CallSample] = []

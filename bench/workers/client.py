@@ -1,4 +1,4 @@
-"""A caller of EncoderService, in a process of its own as callers are: python -m bench.workers.client FOLDER ADDRESS."""
+"""A caller of EncoderService, in a separate process as callers are: python -m bench.workers.client FOLDER ADDRESS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAUSE_S = 0.05
 
 
 class Caller:
-    """Handlers for one service. Each measurement warms up first, on the same connection."""
+    """The handlers for one service. Each measurement warms up first, on the same connection."""
 
     def __init__(self, folder: Path, address: str) -> None:
         self._contents = supply.read(sorted(folder.glob("*.jpg")))
@@ -41,7 +41,7 @@ class Caller:
         self._salt = 0
 
     def facts(self, asked: Asked) -> dict[str, str]:
-        """What the service says that it computes with."""
+        """Return what the service says that it computes with."""
 
         async def ask() -> dict[str, str]:
             async with open_channel(self._address, instrument=False) as channel:
@@ -52,7 +52,7 @@ class Caller:
         return asyncio.run(ask())
 
     def stream(self, asked: Asked) -> dict[str, Any]:
-        """EncodeStream, as full as the service allows."""
+        """Measure EncodeStream, as full as the service allows."""
         return self._measure(
             asked,
             lambda stub, items, seconds: encoding.stream(
@@ -61,7 +61,7 @@ class Caller:
         )
 
     def closed(self, asked: Asked) -> dict[str, Any]:
-        """Calls of `batch` items by `concurrency` callers."""
+        """Measure calls of `batch` items by `concurrency` callers."""
         return self._measure(
             asked,
             lambda stub, items, seconds: closed_loop(
@@ -70,7 +70,7 @@ class Caller:
         )
 
     def open(self, asked: Asked) -> dict[str, Any]:
-        """Calls of one item at a constant `rate`."""
+        """Measure calls of one item at a constant `rate`."""
         return self._measure(
             asked,
             lambda stub, items, seconds: open_loop(encoding.calls(stub, items), rate=asked["rate"], seconds=seconds),
@@ -78,9 +78,9 @@ class Caller:
         )
 
     def waiting(self, asked: Asked) -> dict[str, Any]:
-        """Texts one after another from somebody who waits; `bulk` images stream beside them where that is set.
+        """Measure texts that a waiting caller sends one after another. With `bulk`, images stream beside them.
 
-        Answers the texts' figures and the bulk's.
+        Returns the figures of the texts and of the bulk images.
         """
         return asyncio.run(self._waiting(asked))
 
@@ -115,7 +115,7 @@ class Caller:
         }
 
     def captions(self, asked: Asked) -> dict[str, Any]:
-        """CaptionImages of `batch` images by `concurrency` callers; this caller's address is a Captioner's then."""
+        """Measure CaptionImages of `batch` images by `concurrency` callers. The address must be a Captioner's then."""
         return asyncio.run(self._captions(asked))
 
     async def _captions(self, asked: Asked) -> dict[str, Any]:
@@ -134,9 +134,9 @@ class Caller:
             return asdict(summarize(samples, begin, end))
 
     def flood(self, asked: Asked) -> dict[str, Any]:
-        """Calls at `rate` images a second, and four streams as full as the service allows, at the same time.
+        """Send calls at `rate` images a second and four streams as full as the service allows, at the same time.
 
-        `offered` of what it answers is what the calls did send: a client may be too slow for more.
+        `offered` of the answer is what the calls did send: a client may be too slow for `rate`.
         """
         return asyncio.run(self._flood(asked["rate"], asked["seconds"]))
 

@@ -1,7 +1,6 @@
-"""Prepares images as the Encoder does, with the code of any checkout, and tells what each costs.
+"""A worker that prepares images as the Encoder does, with the code of any checkout, and measures their cost.
 
-python -m bench.workers.decoding CHECKOUT. What counts is processor time: of this process and of those that decode for
-it.
+python -m bench.workers.decoding CHECKOUT. It measures processor time: of this process and of those that decode for it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def main() -> None:
 
 
 def _open(checkout: Path) -> tuple[Callable[[bytes], object], Callable[[], float]]:
-    """The checkout's way to prepare an image, and the seconds on processors that it has taken so far."""
+    """Return the checkout's function that prepares an image, and one that returns the processor seconds so far."""
     import torch
 
     from lensmesh_inference.images import decoder as module

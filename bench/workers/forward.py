@@ -1,6 +1,6 @@
 """The pure forward pass on a device with the inputs already there: no decoding, no copies.
 
-python -m bench.workers.forward MODEL DEVICE PRECISION. No server with torch in these numbers can do more.
+python -m bench.workers.forward MODEL DEVICE PRECISION. No server with torch in this precision can do more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from encoder_svc.sources import parse_source
 
 
 class Forward:
-    """A model on a device."""
+    """One model on a device."""
 
     def __init__(self, name: str, device: str, precision: str) -> None:
         located = locate(parse_source(name), allow_download=False)
@@ -29,7 +29,7 @@ class Forward:
         self._shape = (3, *((size, size) if isinstance(size, int) else size))
 
     def forward(self, asked: Asked) -> dict[str, float]:
-        """Images a second in batches of `batch`."""
+        """Measure images a second in batches of `batch`."""
         inputs = torch.randn(asked["batch"], *self._shape, device=self._device, dtype=self._dtype)
         with torch.inference_mode():
             self._run(inputs, asked["warm"])

@@ -33,7 +33,7 @@ class Generate:
         self._salt = itertools.count()
 
     def captions(self, asked: Asked) -> dict[str, Any]:
-        """Batches of `batch` images, of `tokens` tokens each, for the time asked."""
+        """Describe batches of `batch` images, of `tokens` tokens each, for the time asked."""
         images = supply.images(self._contents, next(self._salt))
         begin = time.monotonic() + asked["warm"]
         end = begin + asked["seconds"]

@@ -1,7 +1,7 @@
 """The in-process limit: the best loop that one writes offline, over the Encoder's own model. No server, no queue.
 
-python -m bench.workers.limit FOLDER, with the Encoder's settings in the environment: the same files, the same decoding,
-the same backend and precision and the same largest batch. Decoding overlaps with the model.
+python -m bench.workers.limit FOLDER, with the Encoder's settings in the environment. Files, decoding, backend,
+precision and largest batch are the same as the Encoder's. Decoding overlaps with the model.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Limit:
         self._salt = itertools.count()
 
     def facts(self, asked: Asked) -> dict[str, str]:
-        """What computes, in which numbers."""
+        """Return what computes, and in which precision."""
         facts = self._model.facts
         return {"model": facts.name, "backend": facts.backend, "precision": facts.precision}
 
     def images(self, asked: Asked) -> dict[str, Any]:
-        """Images through the model for the time asked."""
+        """Send images through the model for the time asked."""
         begin = time.monotonic() + asked["warm"]
         end = begin + asked["seconds"]
         images = supply.images(self._contents, next(self._salt))

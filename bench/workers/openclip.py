@@ -25,7 +25,7 @@ from lensmesh_cli.load.figures import CallSample, summarize
 
 
 class OpenClip:
-    """A model with random weights unless its name says where others are."""
+    """One model, with random weights unless its name says where others are."""
 
     def __init__(self, folder: Path, name: str, precision: str) -> None:
         self._contents = supply.read(sorted(folder.glob("*.jpg")))
@@ -42,7 +42,7 @@ class OpenClip:
         self._salt = itertools.count()
 
     def images(self, asked: Asked) -> dict[str, Any]:
-        """Images for the time asked."""
+        """Encode images for the time asked."""
         images = supply.images(self._contents, next(self._salt))
 
         def one() -> None:
@@ -54,7 +54,7 @@ class OpenClip:
         return _timed(asked, one, 1)
 
     def texts(self, asked: Asked) -> dict[str, Any]:
-        """Texts in batches of `batch`."""
+        """Encode texts in batches of `batch`."""
         texts, batch = supply.texts(next(self._salt) * 10_007 + 5_000_003), asked["batch"]
 
         def one() -> None:
