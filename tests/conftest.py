@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
+from typing import Any
 
 import pytest
 from xdist.remote import Producer
@@ -12,6 +14,11 @@ from xdist.scheduler import LoadScopeScheduling
 # Folders whose tests share what takes long to start (images, an API server, a traced mesh): one process runs a folder
 # whole. They come first, since a long folder that begins last keeps everybody waiting.
 WHOLE = ("images", "upgrade", "kubernetes", "tracing", "observability", "sidecars", "faults", "mesh")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--quick`: `make quick` runs what starts no process and is not marked slow."""
+    parser.addoption("--quick", action="store_true", help="leave out tests that start processes or are marked slow")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -52,8 +59,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
     return ByFolder(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the whole folders first."""
+def _refuse_processes(event: str, _: Any) -> None:
+    """Fail a quick test that starts a process: it belongs to the others."""
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
+        raise AssertionError("a test that starts a process is marked pytest.mark.process, or its module is")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the whole folders first; for a quick run, leave out what takes long."""
+    if config.getoption("--quick"):
+        sys.addaudithook(_refuse_processes)
+        quick, long = [], []
+        for item in items:
+            folder = item.nodeid.split("/")[1]
+            is_long = folder in WHOLE or any(map(item.get_closest_marker, ("process", "slow")))
+            (long if is_long else quick).append(item)
+        config.hook.pytest_deselected(items=long)
+        items[:] = quick
 
     def place(item: pytest.Item) -> int:
         folder = item.nodeid.split("/")[1]

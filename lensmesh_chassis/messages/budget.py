@@ -160,7 +160,7 @@ class MessageBudget:
                 await self._answers.reserve(place, min(most_bytes, self._message))
             except NoRoomError:
                 self.refused += 1
-                raise self._full() from None
+                raise self._no_answer_room() from None
 
     async def send(
         self,
@@ -185,7 +185,7 @@ class MessageBudget:
             await self._answers.send(place, size, write, end)
         except NoRoomError:
             self.refused += 1
-            raise self._full() from None
+            raise self._no_answer_room() from None
 
     @contextmanager
     def _queueing(self, method: str, size: int) -> Iterator[None]:
@@ -300,6 +300,15 @@ class MessageBudget:
                 self.given_up += 1
             if self._answers.end_unread(older_s=self._slow_s):
                 self.given_up += 1
+
+    def _no_answer_room(self) -> Overloaded:
+        limit = self._answers.total_bytes
+        return Overloaded(
+            Reason.OVERLOADED,
+            f"the answers that are made and sent now fill the {limit} bytes that there are for answers: send the call "
+            "again later, ask for fewer items, or ask another replica",
+            metadata={"held_bytes": self.held, "limit_bytes": limit},
+        )
 
     def _full(self) -> Overloaded:
         return Overloaded(

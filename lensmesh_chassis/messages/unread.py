@@ -99,7 +99,7 @@ class AnswersOut:
     def __init__(self, total_bytes: int, *, patience_s: float, unread_s: float = UNREAD_S) -> None:
         small = total_bytes // _SMALL_PART
         self._small, self._large, self._most_small = Budget(small), Budget(total_bytes - small), small // _AT_A_TIME
-        self._total, self._patience_s, self._unread_s = total_bytes, patience_s, unread_s
+        self.total_bytes, self._patience_s, self._unread_s = total_bytes, patience_s, unread_s
         # By age.
         self._writes: dict[_Write, None] = {}
         self._waiting = self._waiting_bytes = 0
@@ -131,10 +131,10 @@ class AnswersOut:
 
         Raises NoRoomError where others have waited for long, or too many do.
         """
-        if place.bytes < min(_WRITTEN * size, self._total // _SMALL_PART):
+        if place.bytes < min(_WRITTEN * size, self.total_bytes // _SMALL_PART):
             # Nobody waits for room with room in his hands.
             place.leave()
-            if self._waiting_bytes and self._waiting_bytes + size > self._total:
+            if self._waiting_bytes and self._waiting_bytes + size > self.total_bytes:
                 raise NoRoomError
             self._waiting_bytes += size
             try:
