@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 async def in_daemon_thread(function: Callable[..., T], *args: object) -> T:
-    """Call `function(*args)` in a thread of its own and wait for it: loading a model, say, or fetching its weights.
+    """Call `function(*args)` in a separate thread and wait for it: to load a model, say, or to fetch its weights.
 
-    `asyncio.to_thread` would keep a process that is told to stop alive until the function returns. Cancelling this
+    `asyncio.to_thread` would keep a process that is told to stop alive until the function returns. Cancelling this call
     leaves the thread behind, and the process ends without it.
     """
     loop = asyncio.get_running_loop()

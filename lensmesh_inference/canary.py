@@ -1,4 +1,4 @@
-"""A question with a known answer, asked at start and on a timer: the proof that a model still works."""
+"""A question with a known answer that a model is asked at start and on a timer, to prove that it still works."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _log = logging.getLogger(__name__)
 class Canary(Generic[A]):
     """The canary of one model on one device.
 
-    `ask` sends a fixed input the way callers' inputs go, past any cache of results; its first answer is the one that
-    later ones are held against, by `same`. `tell` is called with why the model cannot be trusted, and with "" once it
-    answers as before. `batches` counts what the device has begun: one that does other work meanwhile is only too
-    busy to take the question, and left alone.
+    `ask` sends a fixed input on the way that callers' inputs go, past any cache of results. Later answers are compared
+    with the first one, by `same`. `tell` is called with the reason why the model cannot be trusted, and with "" once it
+    answers as before. `batches` counts the batches that the device has begun. A device that does other work meanwhile
+    is only too busy for the question, and is not reported.
     """
 
     def __init__(
@@ -62,12 +62,15 @@ class Canary(Generic[A]):
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since the last one that passed; None before the first."""
+        """The seconds since the last question that passed; None before the first."""
         return None if self._passed is None else time.monotonic() - self._passed
 
     @property
     def passes(self) -> bool:
-        """Whether it passed when it last got an answer or none in time; False before the first."""
+        """Whether the last question passed. A question that was refused, or met a busy device, does not count.
+
+        False before the first.
+        """
         return self._passed is not None and not self._failing
 
     async def start(self) -> A:
@@ -82,18 +85,18 @@ class Canary(Generic[A]):
         return answer
 
     async def stop(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     def suspect(self) -> None:
-        """The model failed on somebody's item: ask at once whether it was the item's fault."""
+        """Ask soon: the model failed on a caller's item, and the answer tells whether that was the item's fault."""
         self._suspected.set()
 
     async def check(self) -> None:
-        """Ask now, and tell."""
+        """Ask once, and report the result to `tell`."""
         assert self._known is not None, "start() comes first"
         done = self._batches()
         try:
@@ -129,7 +132,7 @@ class Canary(Generic[A]):
 
 
 class Canaries(Generic[A]):
-    """Those of one model, one for each device."""
+    """The canaries of one model, one for each device."""
 
     def __init__(self, canaries: Sequence[Canary[A]]) -> None:
         self._canaries = canaries
@@ -141,25 +144,25 @@ class Canaries(Generic[A]):
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since the last one that passed, of the device for which this is longest."""
+        """The seconds since the last question that passed, on the device where that is longest ago."""
         ages = [age_s for canary in self._canaries if (age_s := canary.age_s) is not None]
         return max(ages) if len(ages) == len(self._canaries) else None
 
     @property
     def passes(self) -> bool:
-        """Whether all of them do."""
+        """Whether all canaries pass."""
         return all(canary.passes for canary in self._canaries)
 
     async def start(self) -> None:
-        """One after another. Raises what the model raises."""
+        """Start one canary after another. Raises what the model raises."""
         for canary in self._canaries:
             await canary.start()
 
     async def stop(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         await asyncio.gather(*(canary.stop() for canary in self._canaries))
 
     def suspect(self) -> None:
-        """The model failed on somebody's item, and nobody knows on which device."""
+        """Ask all devices soon: the model failed on a caller's item, and it is not known on which device."""
         for canary in self._canaries:
             canary.suspect()

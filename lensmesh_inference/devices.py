@@ -1,4 +1,4 @@
-"""Which processor a model runs on, and in which numbers. torch is imported when a device is asked for, not before."""
+"""The processors that models run on, and the precision. torch is imported when a device is asked for, not before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """One processor; sizes in bytes, 0 where unknown."""
+    """The facts of one processor. Sizes are in bytes, 0 where unknown."""
 
     id: str
     name: str
@@ -37,10 +37,11 @@ class DeviceFacts:
 
 
 def parse_devices(requested: str) -> tuple[str, ...]:
-    """One name for each worker that the setting `device` asks for: "auto", "cpu" or "cuda:N".
+    """Return one name for each worker that the setting `device` asks for: "auto", "cpu" or "cuda:N".
 
     `requested` is auto, or cpu, cpu:N (N workers that share the cores), cuda and cuda:N, comma-separated: "cpu:2" is
-    ("cpu", "cpu"), "cuda:0,cuda:1" is two GPUs. Knows nothing of what is there. Raises ``PreconditionFailed``.
+    ("cpu", "cpu"), "cuda:0,cuda:1" is two GPUs. Whether the devices are there is not checked. Raises
+    ``PreconditionFailed``.
     """
     words = [word.strip() for word in requested.split(",")]
     if words == ["auto"]:
@@ -64,10 +65,10 @@ def parse_devices(requested: str) -> tuple[str, ...]:
 
 
 def choose_devices(requested: str) -> tuple[torch.device, ...]:
-    """One device for each worker that the setting asks for, as by `parse_devices`.
+    """Return one device for each worker that the setting asks for, as by `parse_devices`.
 
     "auto" is the first GPU where torch sees one, else the CPU. Raises ``PreconditionFailed`` for a device that is not
-    there: running elsewhere in silence would be a hundred times slower.
+    there: running elsewhere without a word would be a hundred times slower.
     """
     import torch
 
@@ -85,12 +86,12 @@ def choose_devices(requested: str) -> tuple[torch.device, ...]:
 
 
 def threads_each(threads: int, workers: Sequence[str]) -> int:
-    """CPU threads of one forward pass where `threads` are shared by the CPU workers among `workers`; at least 1."""
+    """Return the CPU threads of one forward pass, at least 1. The CPU workers among `workers` share `threads`."""
     return max(1, threads // max(1, workers.count("cpu")))
 
 
 def choose_precision(device: torch.device, requested: str = "auto") -> torch.dtype:
-    """The numbers to compute in: what was asked for, or for "auto" bfloat16 where the hardware has it, else float32.
+    """Return the number type to compute in: as requested; for "auto" bfloat16 where the hardware has it, else float32.
 
     Without hardware for it, bfloat16 is emulated: hundreds of times slower than float32 on a CPU with AVX2 alone.
     """
@@ -112,12 +113,12 @@ def choose_precision(device: torch.device, requested: str = "auto") -> torch.dty
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself."""
+    """Tell whether the processor has instructions that multiply bfloat16."""
     return bool(_BF16_FLAGS & set(_cpuinfo("flags").split() + _cpuinfo("Features").split()))
 
 
 def describe_device(device: torch.device) -> DeviceFacts:
-    """What a person wants to know about a device, now."""
+    """Return the facts of a device that a person wants to know, as they are now."""
     import torch
 
     if device.type == "cuda":
@@ -127,7 +128,7 @@ def describe_device(device: torch.device) -> DeviceFacts:
 
 
 def describe_cpu(threads: int) -> DeviceFacts:
-    """The CPU with as many threads as somebody uses of it; needs no torch."""
+    """Return the facts of the CPU, with the number of threads in use. It needs no torch."""
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
     return DeviceFacts("cpu", name, threads, psutil.virtual_memory().total, psutil.Process().memory_info().rss)
 
@@ -138,7 +139,7 @@ def _refused(text: str) -> PreconditionFailed:
 
 @functools.cache
 def _cpuinfo(key: str) -> str:
-    """The first value of a key of /proc/cpuinfo; empty elsewhere than on Linux."""
+    """Return the first value of a key of /proc/cpuinfo; "" on systems other than Linux."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return ""

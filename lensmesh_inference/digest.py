@@ -1,5 +1,6 @@
-"""Digests that name things: contents, weights, vector spaces. Everything here is part of the contract and may never
-change.
+"""Digests that name things: contents, weights, vector spaces.
+
+Everything here is part of the contract and may never change.
 
 The weights digest is the SHA-256 of, for each tensor in the order of its name's UTF-8 bytes:
 
@@ -10,7 +11,7 @@ The weights digest is the SHA-256 of, for each tensor in the order of its name's
     the numbers, row-major               4 bytes each, IEEE 754 binary32, little-endian
 
 The tensors are those of the loaded model's ``state_dict()``, converted to float32 from whatever the file held, before
-any cast to another precision: so neither the file's format nor the hardware nor the precision of the service changes
+any cast to another precision. So neither the file's format nor the hardware nor the precision of the service changes
 it.
 """
 
@@ -33,22 +34,22 @@ SPACE_ID_PREFIX: Final = "vs1-"
 
 
 def content_digest(content: bytes) -> str:
-    """Hexadecimal SHA-256 of some bytes."""
+    """Return the hexadecimal SHA-256 of some bytes."""
     return hashlib.sha256(content).hexdigest()
 
 
 def canonical_json(value: Json) -> bytes:
-    """The one spelling of a JSON value that RFC 8785 allows, in UTF-8."""
+    """Return the one spelling of a JSON value that RFC 8785 allows, in UTF-8."""
     return rfc8785.dumps(value)
 
 
 def json_digest(value: Json) -> str:
-    """Hexadecimal SHA-256 of a JSON value's canonical form."""
+    """Return the hexadecimal SHA-256 of a JSON value's canonical form."""
     return content_digest(canonical_json(value))
 
 
 def weights_digest(tensors: Mapping[str, torch.Tensor | np.ndarray[Any, Any]]) -> str:
-    """Hexadecimal SHA-256 of named tensors (of torch or numpy), encoded as this module's docstring says."""
+    """Return the hexadecimal SHA-256 of named tensors (of torch or numpy), encoded as this module's docstring says."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items(), key=lambda item: item[0].encode()):
         numbers = _float32(tensor)
@@ -68,7 +69,10 @@ def space_id(
     quantization: str,
     weights_digest: str,
 ) -> str:
-    """``VectorSpace.id`` of the contract: equal for two processes with the same model, different for any two models."""
+    """Return the contract's ``VectorSpace.id``.
+
+    It is equal for two processes with the same model, and different for any two models.
+    """
     facts: Json = {
         "architecture": architecture,
         "dimension": dimension,

@@ -1,4 +1,4 @@
-"""One drawn scene, always the same, that start-up checks and canaries of both model services are made with."""
+"""A drawn scene, always the same, for the start-up checks and canaries of both model services."""
 
 import io
 
@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 
 def golden_image() -> Image.Image:
-    """The scene: a red disc and a blue square on white, 224 pixels wide and high."""
+    """Draw the scene: a red disc and a blue square on white, 224 pixels wide and high."""
     image = Image.new("RGB", (224, 224), "white")
     draw = ImageDraw.Draw(image)
     draw.ellipse((20, 40, 100, 120), fill="red")
@@ -15,7 +15,7 @@ def golden_image() -> Image.Image:
 
 
 def golden_png() -> bytes:
-    """The scene as a PNG file."""
+    """Return the scene as a PNG file."""
     file = io.BytesIO()
     golden_image().save(file, "PNG")
     return file.getvalue()

@@ -1,7 +1,7 @@
-"""How one of transformers' tokenizers makes tokens of texts, as JSON: what beside its vocabulary decides them.
+"""The way in which a tokenizer of transformers makes tokens of texts, as JSON: everything beside its vocabulary.
 
 Two tokenizers of one vocabulary differ by their normalizer (does it lower the case?), their pre-tokenizer (where do
-words end?), their merges or scores, their marks and how words that stand for tokens are found. The form is that of
+words end?), their merges or scores, their marks, and how they find words that stand for tokens. The form is that of
 ``tokenizer.json``, of the tokenizer as it was loaded, which may be more than the file says. It is part of the contract.
 """
 
@@ -20,11 +20,11 @@ _ADDED: Final = ("content", "lstrip", "normalized", "rstrip", "single_word", "sp
 
 
 def tokenization(tokenizer: Any) -> dict[str, Json]:
-    """Of a ``PreTrainedTokenizerBase``; equal for two tokenizers that give equal vocabularies the same tokens.
+    """Describe a ``PreTrainedTokenizerBase``.
 
-    Keys whose value is null or false are left out, so that a field that comes with a later tokenizers library changes
-    nothing where it is not used. Token ids stand in the vocabulary. How texts are cut and padded for one call is no
-    part of it.
+    The result is equal for two tokenizers that give equal vocabularies the same tokens. Keys whose value is null or
+    false are left out, so that a field that comes with a later tokenizers library changes nothing where it is not used.
+    Token ids are in the vocabulary. How texts are cut and padded for one call is not included.
     """
     facts: dict[str, Any] = {
         "padding_side": tokenizer.padding_side,
@@ -48,7 +48,7 @@ def tokenization(tokenizer: Any) -> dict[str, Json]:
 
 
 def is_uncased_bert(facts: Mapping[str, Json], vocabulary: Mapping[str, int]) -> bool:
-    """Whether these are the `tokenization` of ``bert-base-uncased``, over whatever vocabulary."""
+    """Tell whether these are the `tokenization` of ``bert-base-uncased``, over whatever vocabulary."""
     return facts == _bare(_uncased_bert(vocabulary))
 
 
@@ -91,7 +91,7 @@ def _place(kind: str, name: str, sentence: int) -> dict[str, Any]:
 
 
 def _bare(facts: Mapping[str, Any]) -> dict[str, Json]:
-    """Without the keys that say nothing."""
+    """Return the facts without the keys that say nothing."""
     return {key: _bare_value(value) for key, value in facts.items() if value is not None and value is not False}
 
 

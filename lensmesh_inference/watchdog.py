@@ -1,7 +1,9 @@
-"""Ends a process whose device, decoding or event loop hangs: a hung thread can be neither cancelled nor killed alone.
+"""The end of a process whose device, decoding or event loop hangs.
 
-A thread of its own looks at them, because what hangs cannot tell of itself. Time is counted in the thread's own
-ticks, not by a clock: a process that was stopped for an hour (SIGSTOP, a suspended machine) has not hung for an hour.
+A hung thread can be neither cancelled nor killed alone.
+
+A separate thread looks at them, because what hangs cannot report itself. Time is counted in that thread's own ticks,
+not by a clock: a process that was stopped for an hour (SIGSTOP, a suspended machine) has not hung for an hour.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ _log = logging.getLogger(__name__)
 
 
 class Watched(Protocol):
-    """A model's engine, or a pool of threads. Read from the watchdog's thread, so it only reads."""
+    """A model's engine, or a pool of threads. The watchdog's thread reads it, so it must be safe to read from there."""
 
     @property
     def name(self) -> str:
-        """The model's, or the pool's."""
+        """The name of the model or of the pool."""
 
     def running(self) -> Sequence[Running]:
-        """What its devices or threads work on."""
+        """Return what its devices or threads work on."""
 
     @property
     def lost(self) -> bool:
@@ -48,10 +50,10 @@ class Watched(Protocol):
 
 
 class Watchdog:
-    """Watches the running event loop, and the engines and pools that it is given.
+    """A watchdog over the running event loop, and over the engines and pools that it is given.
 
-    `tell` is called on the event loop with what is wrong; `end`, in the watchdog's thread, ends the process a moment
-    later. `hang_s` is what the shortest batch may take.
+    `tell` is called on the event loop with what is wrong. `end` is called in the watchdog's thread a moment later, and
+    ends the process. `hang_s` is the time that the shortest batch may take.
     """
 
     def __init__(
@@ -71,17 +73,17 @@ class Watchdog:
         self._stopped = threading.Event()
 
     def watch(self, engine: Watched) -> None:
-        """Look at this one too."""
+        """Watch this engine or pool too."""
         self._engines = (*self._engines, engine)
 
     def start(self) -> None:
-        """From now on, on the event loop."""
+        """Start watching. Call it on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """No longer."""
+        """Stop watching."""
         self._stopped.set()
 
     def _watch(self) -> None:
@@ -150,6 +152,6 @@ class Watchdog:
 
 
 def _stack(thread: int | None) -> str:
-    """Where a thread is now, on lines of its own: names of code and no values."""
+    """Return where a thread is now, on separate lines. They hold names of code and no values."""
     frame = sys._current_frames().get(thread or 0)
     return "" if frame is None else "\n" + "".join(traceback.format_stack(frame)).rstrip()

@@ -1,4 +1,7 @@
-"""Few shapes for many batches: each is filled up to the next one, so that a device can be prepared for them."""
+"""A few shapes for many batches.
+
+Each batch is filled up to the next shape, so that a device can be prepared for them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 
 
 def row_buckets(most: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, 16, 24 ... `most`, none for 0: a batch is filled up by less than half of itself."""
+    """Return 1, 2, 3, 4, 6, 8, 12, 16, 24 ... `most`, none for 0. A batch is filled up by less than half of itself."""
     sizes = {most}
     power = 1
     while power < most:
@@ -19,7 +22,7 @@ def row_buckets(most: int) -> list[int]:
 
 
 def length_buckets(longest: int) -> list[int]:
-    """8, 16, 32 ... `longest`, for texts; 0 for what has no length that varies."""
+    """Return 8, 16, 32 ... `longest`, for texts. Return [0] for inputs whose length does not vary."""
     if not longest:
         return [0]
     sizes = [longest]
@@ -31,13 +34,13 @@ def length_buckets(longest: int) -> list[int]:
 
 
 def shapes(example: torch.Tensor, most_rows: int, longest: int) -> Iterator[tuple[int, ...]]:
-    """Every shape that batches like `example` are filled up to, the largest first."""
+    """Yield every shape that batches like `example` are filled up to, the largest first."""
     for rows, length in reversed(list(product(row_buckets(most_rows), length_buckets(longest)))):
         yield (rows, length, *example.shape[2:]) if length else (rows, *example.shape[1:])
 
 
 def fitting(batch: torch.Tensor, most_rows: int, longest: int) -> tuple[int, ...] | None:
-    """The shape that a batch is filled up to; None if it is larger than all of them."""
+    """Return the shape that a batch is filled up to. None: the batch is larger than all of them."""
     rows = next((size for size in row_buckets(most_rows) if size >= len(batch)), None)
     if rows is None:
         return None
@@ -50,8 +53,8 @@ def fitting(batch: torch.Tensor, most_rows: int, longest: int) -> tuple[int, ...
 def fill(place: torch.Tensor, batch: torch.Tensor) -> None:
     """Write a batch into the first corner of `place`.
 
-    Rows behind it keep what they held, which nobody looks at; behind a text stand zeros, which a causal tower does not
-    see.
+    Rows behind it keep their old content, which nobody reads. Zeros stand behind a text; a causal tower does not see
+    them.
     """
     if batch.ndim > 1 and batch.shape[1] < place.shape[1]:
         place[: len(batch)].zero_()

@@ -1,4 +1,4 @@
-"""How near a backend's answers are to those of the same network in float32."""
+"""A measure of how near a backend's answers are to those of the same network in float32."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MIN_COSINE_INT8: Final = 0.995
 
 
 def required(precision: str) -> float:
-    """The lowest cosine that a precision may have."""
+    """Return the lowest cosine that a precision may have."""
     return MIN_COSINE_INT8 if precision == "int8" else MIN_COSINE
 
 
 def lowest_cosine(ours: Array, reference: Array) -> float:
-    """The lowest cosine between rows of the same number; NaN where there is one."""
+    """Return the lowest cosine between rows of the same number. NaN in a row gives NaN."""
     mine, other = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (ours, reference))
     lengths = np.linalg.norm(mine, axis=1) * np.linalg.norm(other, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

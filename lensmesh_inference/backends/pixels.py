@@ -1,4 +1,4 @@
-"""Images as bytes into a vision tower."""
+"""A vision tower that takes images as bytes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from torch import Tensor
 
 
 class PixelTower(torch.nn.Module):
-    """A vision tower that takes uint8 images: a quarter of the memory in the queue and on the way to a GPU."""
+    """A vision tower that takes uint8 images.
+
+    They need a quarter of float32's memory in the queue and on the way to a GPU.
+    """
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, vision: Any, scale: Sequence[float], shift: Sequence[float]) -> None:
-        """`vision` takes x * scale + shift, for each of three channels, where x is a byte."""
+        """Wrap `vision`, which takes x * scale + shift for each of three channels, where x is a byte."""
         super().__init__()
         self.vision = vision
         self._numbers = {"scale": tuple(scale), "shift": tuple(shift)}
@@ -24,7 +27,7 @@ class PixelTower(torch.nn.Module):
             self.register_buffer(name, torch.tensor(numbers).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """`pixels` is uint8 (n, 3, height, width)."""
+        """Compute `pixels`, uint8 of shape (n, 3, height, width)."""
         scaled = pixels.float() * self.scale + self.shift
         features: Tensor = self.vision(scaled.to(next(self.vision.parameters()).dtype))
         return features

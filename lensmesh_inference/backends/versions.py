@@ -1,4 +1,4 @@
-"""Versions of what computes, for keys of what was made or measured with it."""
+"""The versions of what computes, as part of keys for what was made or measured with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Of installed packages; empty for one that is not."""
+    """Return the versions of packages, "" for one that is not installed."""
     found = {}
     for package in packages:
         try:
