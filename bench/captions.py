@@ -40,7 +40,7 @@ from lensmesh_inference.models import Kind
 
 hub: Any = transformers
 Describe = Callable[[Sequence[bytes]], int]
-"""Describes images, and says how many tokens that took."""
+"""A function that describes images, and returns the number of tokens written."""
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 _SPECIAL = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
@@ -171,9 +171,9 @@ def table(rates: Mapping[str, Sequence[float]]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", dest="images", type=int, default=16, help="described in each round")
-    parser.add_argument("--batch", type=int, default=16, help="described together")
-    parser.add_argument("--tokens", type=int, default=20, help="of each caption")
+    parser.add_argument("--pictures", dest="images", type=int, default=16, help="images described in each round")
+    parser.add_argument("--batch", type=int, default=16, help="images described together")
+    parser.add_argument("--tokens", type=int, default=20, help="tokens of each caption")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="a tiny model")
     chosen = parser.parse_args()

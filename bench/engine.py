@@ -121,13 +121,13 @@ def say(line: str) -> None:
 def arguments() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", choices=tuple(GROUPS), help="groups to measure; all otherwise")
+    parser.add_argument("--cases", nargs="+", choices=tuple(GROUPS), help="groups to measure; default: all")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float, help="counted, of each case in each round")
-    parser.add_argument("--warm", type=float, help="seconds before them")
-    parser.add_argument("--model", help="as LENSMESH_ENCODER_MODEL")
+    parser.add_argument("--seconds", type=float, help="seconds measured, for each case in each round")
+    parser.add_argument("--warm", type=float, help="seconds of warm-up before them")
+    parser.add_argument("--model", help="a model, as in LENSMESH_ENCODER_MODEL")
     parser.add_argument("--files", type=int, default=64, help="JPEG files to make")
-    parser.add_argument("--sizes", nargs="+", help="640x480 and so on, equally often; otherwise the mix of four sizes")
+    parser.add_argument("--sizes", nargs="+", help="such as 640x480, equally often; default: a mix of four sizes")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings of the Encoder: BACKEND=torch"
     )

@@ -18,7 +18,7 @@ class Target:
     measure: Callable[[Results], Spread | None]
     at: Literal["least", "most"] = "least"
     needs: str = ""
-    """What the machine must have for it; elsewhere it is measured and told all the same."""
+    """The feature that the machine needs to reach it. On other machines it is measured and shown all the same."""
     unit: str = "x"
     digits: int = 2
 

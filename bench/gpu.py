@@ -40,7 +40,7 @@ class Plan:
     caption_batch: int = 64
     tokens: int = 20
     callers: int = 4
-    """Processes that send images: one alone sends less than a GPU takes."""
+    """The number of processes that send images. One alone sends less than a GPU can take."""
     seconds: float = 10.0
     warm: float = 5.0
     images: int = 64

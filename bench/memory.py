@@ -381,7 +381,7 @@ def main() -> int:
     parser.add_argument("--cases", nargs="*", default=[])
     parser.add_argument("--calls", type=int, default=64)
     parser.add_argument("--streams", type=int, default=16)
-    parser.add_argument("--model", default="mock", help="of Encoder and Captioner")
+    parser.add_argument("--model", default="mock", help="model of Encoder and Captioner")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lensmesh-memory-") as folder:
         return 0 if asyncio.run(measure(chosen, Path(folder))) else 1

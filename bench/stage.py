@@ -25,9 +25,9 @@ class Options:
     """The options that a person chose."""
 
     model: str = "ViT-B-32/random"
-    """As LENSMESH_ENCODER_MODEL."""
+    """The model, as in LENSMESH_ENCODER_MODEL."""
     reference: str = ""
-    """What open_clip itself loads, where that is another; empty: the same."""
+    """The model that open_clip itself loads, if it is another; "": the same."""
     rounds: int = 3
     seconds: float = 15.0
     warm: float = 6.0

@@ -218,7 +218,7 @@ async def main() -> None:
     """Measure with the model and without one, and print both tables."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--jaeger", required=True, help="program of a Jaeger 2")
-    asked.add_argument("--model", default="ViT-B-32/random", help="as LENSMESH_ENCODER_MODEL")
+    asked.add_argument("--model", default="ViT-B-32/random", help="a model, as in LENSMESH_ENCODER_MODEL")
     asked.add_argument("--rounds", type=int, default=15)
     asked.add_argument("--items", type=int, default=32, help="images in a round")
     asked.add_argument("--stream", type=int, default=4, help="images in a stream")

@@ -53,13 +53,13 @@ class Exit(IntEnum):
 
     DONE = 0
     FAILED = 1
-    """Something could not be done; the rest was."""
+    """Something could not be done. The rest was done."""
     USAGE = 2
     """The command line is wrong."""
     UNREACHABLE = 3
     """No mesh answers, or not in time."""
     INCOMPLETE = 4
-    """All is stored, but captions lack that should be there."""
+    """All is stored, but some captions are missing."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 DEFAULT_SECONDS = 30.0
 MOST_STUCK = 8
-"""Calls that may hang at a time; from then on nothing is tried that could hang too."""
+"""The calls that may hang at a time. Beyond that no further call is tried, because it could hang too."""
 
 _FIXES = {
     errno.EACCES: "change its permissions, or name another place",

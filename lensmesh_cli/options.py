@@ -108,7 +108,7 @@ class Connect:
     key_file: str = ""
     timeout_s: float = 60.0
     say: Callable[[str], None] = note
-    """Told what is waited for, where an answer takes long."""
+    """A function that is told what is waited for, where an answer takes long."""
 
     def client(self) -> Client:
         """Return a client for the mesh. End the command where a certificate cannot be read."""

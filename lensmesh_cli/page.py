@@ -26,7 +26,7 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 200 * 1024 * 1024
 METADATA_SHOWN = 60
 WAITING = "queue"
-"""The part that is no work: drawn pale, and not what the other bars are measured by."""
+"""The part that is no work. Its bar is pale, and does not set the scale of the others."""
 
 ImageSource: TypeAlias = "Path | bytes"
 ImageOf: TypeAlias = "Callable[[Hit], ImageSource | None]"
@@ -40,9 +40,9 @@ class Section:
     hits: Sequence[Hit]
     note: str = ""
     image: ImageSource | None = None
-    """What was asked, where it was an image."""
+    """The query, where it was an image."""
     verdict: Callable[[Hit], bool | None] | None = None
-    """Whether a hit is right, where the truth is known."""
+    """A function that tells whether a hit is right, where the truth is known."""
 
 
 @dataclass(slots=True)
@@ -52,14 +52,14 @@ class ResultPage:
     title: str
     lead: str
     figures: list[tuple[str, str]] = field(default_factory=list)
-    """(value, label)"""
+    """Pairs of (value, label)."""
     shares: list[tuple[str, float]] = field(default_factory=list)
-    """(part, milliseconds)"""
+    """Pairs of (part, milliseconds)."""
     shares_note: str = ""
     footer: str = ""
-    """HTML."""
+    """The footer, as HTML."""
     metadata: bool = True
-    """Whether a card shows it."""
+    """Whether cards show metadata."""
     _sections: list[str] = field(default_factory=list)
 
     def add(self, section: Section, image_of: ImageOf) -> None:

@@ -36,7 +36,7 @@ class ReadFile:
 
     path: Path
     place: Path
-    """Absolute, links in the folders above it followed: what it is remembered by."""
+    """The absolute path with links in the folders above it followed. The file is remembered by it."""
     data: bytes
     fingerprint: str
     metadata: dict[str, object] | None
@@ -65,9 +65,9 @@ class UnreadableFile:
 
 Read: TypeAlias = "ReadFile | Known | UnreadableFile"
 About: TypeAlias = "Callable[[Path], dict[str, object] | None]"
-"""What is said about an image."""
+"""A function that returns the metadata of an image."""
 Lookup: TypeAlias = "Callable[[Path, str], str]"
-"""The id under which a place with this fingerprint is stored, "" for none."""
+"""A function that returns the id under which a place with this fingerprint is stored, "" for none."""
 
 
 def fingerprint(state: str, metadata: Mapping[str, object] | None) -> str:

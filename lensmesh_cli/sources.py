@@ -19,19 +19,19 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff"}
 )
-"""Taken by name, in upper or lower case. What is in a file of another name is looked at."""
+"""Suffixes of image files, in upper or lower case. Files of other names are taken if their content is an image."""
 RAW_SUFFIXES = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".gpr", ".iiq", ".k25", ".kdc", ".mef", ".mos"}
     | {".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 )
-"""Camera raw: it begins as TIFF does, and no service reads it."""
+"""Suffixes of camera raw files. They begin as TIFF files do, and no service reads them."""
 LEFT_OUT = frozenset(
     {"@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "__macosx"}
     | {"lost+found", "thumbs.db", "desktop.ini"}
 )
 """Thumbnails, trash and notes of other programs, in lower case; hidden names go with them (`.Trash-1`, `._a.jpg`)."""
 SHOWN = 10
-"""Suffixes that are told by name."""
+"""The number of suffixes that are listed by name."""
 _HEAD_BYTES = 32
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -78,11 +78,11 @@ class Walk:
         self.passed: Counter[str] = Counter()
         """Files without an image, by suffix in lower case."""
         self.left_out: Counter[str] = Counter()
-        """Names that are out by default, and patterns of `exclude`, with how many files and folders each kept out."""
+        """Names left out by default, and patterns of `exclude`, with how many files and folders each kept out."""
         self.links: list[Path] = []
         """Links to folders that were not followed."""
         self.followed: list[Path] = []
-        """Links to folders that were."""
+        """Links to folders that were followed."""
         self.problems = 0
         self.images = 0
 

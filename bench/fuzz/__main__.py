@@ -162,9 +162,9 @@ def main() -> None:
     """Run, print, and say by the exit code whether all is well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=10, help="other mutants")
-    parser.add_argument("--folder", type=Path, help="files of one's own that are sent as well")
-    parser.add_argument("--model", default="shapes", help="of Encoder and Captioner")
+    parser.add_argument("--seed", type=int, default=10, help="another number makes other mutants")
+    parser.add_argument("--folder", type=Path, help="a folder of your own files that are sent too")
+    parser.add_argument("--model", default="shapes", help="model of Encoder and Captioner")
     chosen = parser.parse_args()
     console = Console()
     items = [*mutants(seeds(), chosen.mutants, chosen.seed), *hostile().items(), *_of_folder(chosen.folder)]

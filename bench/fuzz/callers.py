@@ -29,7 +29,7 @@ class Answers:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    """Items without exactly one answer, and answers that must not be."""
+    """Items without exactly one answer, and answers that must not occur."""
 
 
 async def encode(target: str, items: Sequence[Named], progress: Callable[[int], None]) -> Answers:

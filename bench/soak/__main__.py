@@ -52,7 +52,7 @@ class Plan:
     every_s: float
     overload: bool
     memory_mib: float
-    """What memory may grow by, besides its share."""
+    """The MiB that memory may grow by, on top of a share of it."""
 
 
 async def soak(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
@@ -123,11 +123,17 @@ async def _sample(plan: Plan, sampler: Sampler, load: Load, console: Console) ->
 def main() -> None:
     """Run, print, and return an exit code that says whether all is well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=0, help="600, or 60 with --overload")
-    parser.add_argument("--model", default="shapes", help="of Encoder and Captioner")
-    parser.add_argument("--every", type=float, default=0, help="seconds between two samples: 3, or 1 with --overload")
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="length of the run; default: 600, or 60 with --overload"
+    )
+    parser.add_argument("--model", default="shapes", help="model of Encoder and Captioner")
+    parser.add_argument(
+        "--every", type=float, default=0, help="seconds between two samples; default: 3, or 1 with --overload"
+    )
     parser.add_argument("--overload", action="store_true", help="one client that sends 10 times what the device does")
-    parser.add_argument("--memory-mib", type=float, default=TOLERANCES["memory_mib"].more, help="tolerated growth")
+    parser.add_argument(
+        "--memory-mib", type=float, default=TOLERANCES["memory_mib"].more, help="allowed growth of memory"
+    )
     parser.add_argument("--out", type=Path, default=None, help="a folder; default: a temporary one")
     chosen = parser.parse_args()
     plan = Plan(

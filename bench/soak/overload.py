@@ -37,7 +37,7 @@ class Flood:
         self._stop = asyncio.Event()
         self.seen: Counter[str] = Counter()
         self.rate = 0.0
-        """Images a second that the device does, found first."""
+        """The images a second that the device can compute. It is measured first."""
 
     async def work(self) -> None:
         """Find the rate of the device, then send ten times as much until `stop`."""

@@ -22,13 +22,13 @@ class Sample:
 
     at_s: float
     memory_mib: float
-    """Resident."""
+    """The resident memory."""
     threads: int
     tasks: int
-    """Of asyncio, not ended."""
+    """The tasks of asyncio that have not ended."""
     descriptors: int
     queue_mib: float
-    """What both lanes of all models hold; 0 in a service without models."""
+    """The MiB that both lanes of all models hold; 0 in a service without models."""
 
 
 class Sampler:

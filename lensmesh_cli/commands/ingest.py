@@ -42,7 +42,7 @@ EPILOG = (
 
 
 NOT_AGAIN = ("fresh", "prune", "yes", "json_output")
-"""Parameters that the command to go on with leaves out: it sends what lacks something, and does nothing else."""
+"""Parameters that the suggested next command leaves out. It sends files that failed or lack a caption, nothing else."""
 
 
 class CaptionChoice(StrEnum):

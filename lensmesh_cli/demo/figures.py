@@ -22,15 +22,15 @@ class DemoFigures:
 
     images: int = 0
     seconds: float = 0.0
-    """Of the ingest."""
+    """The length of the ingest."""
     recall_at_1: float | None = None
     caption_accuracy: float | None = None
     search_ms: float | None = None
-    """Mean time of one of many searches by text, as its caller saw it."""
+    """The mean time of a search by text, as its caller saw it. Many ran at a time."""
     errors: int = 0
     html: str = ""
     parts: list[tuple[str, float]] = field(default_factory=list)
-    """(part, milliseconds for each image)"""
+    """Pairs of (part, milliseconds for each image)."""
 
     @property
     def images_per_second(self) -> float:

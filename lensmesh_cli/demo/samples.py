@@ -24,7 +24,7 @@ class DemoImage:
     path: Path
     metadata: dict[str, object]
     scene: Scene | None = None
-    """What was drawn; None for an image of the user's own."""
+    """The drawn scene; None for an image of the user's own."""
 
     @property
     def facts(self) -> Facts | None:

@@ -28,7 +28,7 @@ class Metadata:
         self._used: set[str] = set()
         self.source = source
         self.repeated: list[str] = []
-        """Paths that stand in several lines: the last one counts."""
+        """The paths that stand in several lines. The last line counts."""
         if source is not None:
             self._read(source)
 

@@ -37,7 +37,7 @@ class RemovedItem:
 
     paths: frozenset[Path]
     update_time: str
-    """RFC 3339."""
+    """The time of its last write, in RFC 3339."""
 
 
 def remove_gone(

@@ -32,11 +32,11 @@ class Counts:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
-    """Parts of items that were there and changed: "caption", "metadata" and so on."""
+    """The changed parts of items that were already there: "caption", "metadata" and so on."""
     skipped: int = 0
-    """Stored by a run before, and still there."""
+    """Files that an earlier run stored, and that are still there."""
     lost: int = 0
-    """Of which the journal said that they are stored, and the mesh has them no longer."""
+    """Files that the journal calls stored, and that the mesh no longer has."""
     copies: list[Path] = field(default_factory=list)
     """Files whose image another file of the run holds as well."""
     low_content: int = 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lensmesh_client.connection import Connection
 
 DEFAULT = "default"
-"""The default collection of a router that does not tell which one it is."""
+"""The default collection of a router that does not name it."""
 # Items of one call: with the largest metadata they fit into one message.
 CALL_ITEMS = 100
 # That a list of filters may hold.

@@ -31,7 +31,7 @@ class CallSample:
     """One call, or one item of a stream. Times are of one clock, in seconds."""
 
     began: float
-    """When it was sent; in an open loop when it was due, so that a late client hides nothing."""
+    """The time when it was sent. In an open loop it is when it was due, so that a late client hides nothing."""
     ended: float
     items: int
     errors: tuple[str, ...] = ()
@@ -64,14 +64,14 @@ class LoadFigures:
     """The figures of one measurement."""
 
     rate: float
-    """Good items a second, in the steady state."""
+    """The items a second that were answered without error, in the steady state."""
     latency_ms: Latency | None
-    """Of calls; of items in a stream. None where nothing was answered well."""
+    """The latency of calls, or of items in a stream. None where nothing was answered without error."""
     items: int
     errors: Mapping[str, int] = field(default_factory=dict)
     split_ms: Split | None = None
     cached: int = 0
-    """Items that a cache answered, or another computation of the same content: the model did not work for them."""
+    """Items that a cache answered, or another computation of the same content. The model did not compute them."""
     offered: float | None = None
     """Items a second that an open loop sent."""
 

@@ -38,9 +38,9 @@ class Options:
     jaeger: str = ""
     """Address of Jaeger's query API, "" to leave the trace out."""
     timeout_s: float = 60.0
-    """Of one call."""
+    """The seconds that one call may take."""
     wait_s: float = 0.0
-    """How long the mesh may take to be there."""
+    """The seconds until the mesh must be ready."""
 
 
 def _unique(prefix: str) -> str:
@@ -56,7 +56,7 @@ class SmokeMesh:
     images: tuple[bytes, bytes] = field(default_factory=two_images)
     ids: Sequence[str] = ("smoke-red-disc", "smoke-blue-square")
     services: set[str] = field(default_factory=set)
-    """Kinds that serve: encoder, caption, search."""
+    """The kinds of services that serve: encoder, caption, search."""
     wrote: bool = False
     """Whether anything was sent that has to be deleted."""
     trace_id: str = field(default_factory=lambda: secrets.token_hex(16))

@@ -14,7 +14,7 @@ from lensmesh_cli.top.figures import EngineFigures, Ingest, MeshFigures, Method,
 
 _NOTHING = "·"
 WIDE = 1000
-"""Columns of a frame that is not cut: that of a file."""
+"""The columns of a frame that is not cut, as in a file."""
 GAP = 2
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 SPREAD_LEVELS: Final = 12
-"""As far apart as the grey levels of one colour may lie: what compression and a sensor's noise make of it."""
+"""The largest distance of grey levels within one colour. Compression and a sensor's noise make such distances."""
 OUTLIERS: Final = 0.002
-"""Share of pixels on either side that do not count: a speck of dust."""
+"""The share of pixels on either side that do not count, such as a speck of dust."""
 _SAMPLED: Final = 8
-"""Every so many rows and columns are looked at first."""
+"""The step between the rows and columns that are looked at first."""
 
 
 def is_low_content(pixels: npt.NDArray[np.uint8], of: int = 0) -> bool:

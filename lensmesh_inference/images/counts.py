@@ -8,8 +8,8 @@ from typing import Final, Literal, TypeAlias
 
 Cause: TypeAlias = Literal["time", "memory", "crashed", "known"]
 CAUSES: Final[tuple[Cause, ...]] = ("time", "memory", "crashed", "known")
-"""Why an image was refused: it took too long, or more memory than there is for it, or ended its process; or it did so
-before, and was not tried again."""
+"""The causes of a refusal: the image took too long, needed more memory than there is for it, or ended its process; or
+it did one of these before, and was not tried again."""
 
 
 class DecodeCounts:

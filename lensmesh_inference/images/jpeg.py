@@ -21,7 +21,7 @@ _LEAST_OVERSIZE: Final = 2
 # libjpeg-turbo has vector code for these parts alone: three eighths cost more than a half.
 _PARTS: Final = (8, 4, 2)
 JPEG_FORMATS: Final = frozenset({"JPEG", "MPO"})
-"""What Pillow calls them; MPO is a JPEG with more images behind the first."""
+"""Pillow's names for JPEG files. MPO is a JPEG with more images behind the first."""
 
 
 def decode_jpeg(

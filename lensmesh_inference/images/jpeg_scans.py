@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Start of frame: all but DHT, JPG and DAC in this range."""
+"""The markers of a start of frame: all but DHT, JPG and DAC in this range."""
 PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-"""Of a progressive frame the decoder keeps all coefficients."""
+"""The markers of progressive frames, of which the decoder keeps all coefficients."""
 _COEFFICIENTS: Final = 64
 
 

@@ -24,9 +24,9 @@ class DecodeCosts:
     """The limits of what decoding may cost a process that serves models."""
 
     memory_bytes: int = 1536 * 1024 * 1024
-    """Of all images that are decoded at a time: a third for those whose header proves them cheap, and two thirds for
-    the others, so that neither waits for the other."""
+    """The memory of all images that are decoded at a time. A third is for those whose header proves them cheap, two
+    thirds are for the others, so that neither waits for the other."""
     cpu_s: float = 10
     """Seconds on a processor for one image whose header does not prove it cheap."""
     state_dir: str = ""
-    """Where the images are named that were being decoded when a process ended; "": nowhere."""
+    """The folder that records which images were being decoded when a process ended; "": none."""

@@ -16,26 +16,26 @@ class Structure(NamedTuple):
     """
 
     container: Container
-    """Which container the first bytes announce; "" for none of these."""
+    """The container that the first bytes announce; "" for none of these."""
     width: int = 0
     height: int = 0
     bytes_per_pixel: float = 4
     """Bytes that a pixel takes when it is decoded as it is stored."""
     working_bytes_per_pixel: float = 0
-    """What the decoder needs besides, such as the coefficients of a progressive JPEG."""
+    """The bytes a pixel that the decoder needs besides, such as the coefficients of a progressive JPEG."""
     usual: bool = False
-    """Whether decoding takes a time that its pixels tell, by a decoder that writes nothing to the log."""
+    """Whether the number of pixels tells the time of decoding, and the decoder writes nothing to the log."""
     channels: int = 0
-    """Of a JPEG: colours of a pixel."""
+    """The colours of a pixel of a JPEG."""
     complete: bool | None = None
-    """Of a JPEG: whether its scans bring all coefficients of its image. None: the look did not tell."""
+    """Whether the scans of a JPEG bring all coefficients of its image. None: the look did not tell."""
     plain: bool = False
     """Whether width, height and channels are all there is to know before decoding: a JPEG without EXIF, with one
     frame of 8 bits before its first scan, of one or three channels."""
     refused: str = ""
-    """What the image is, where its decoder would read it and could not tell that it is cut: such are refused."""
+    """The name of a refused kind of image: its decoder would read it, and could not tell that it is cut."""
     pieces: Mapping[str, int] = MappingProxyType({})
-    """How many pieces of each kind were counted."""
+    """The number of pieces of each kind."""
 
     @property
     def pixels(self) -> int:

@@ -70,7 +70,7 @@ class Suspects:
         try:
             self._open(folder)
         except OSError as error:
-            _log.warning("which images end a decoder is not remembered in %s: %s", folder, error)
+            _log.warning("images that end a decoder are not remembered in %s: %s", folder, error)
 
     def __contains__(self, content: bytes) -> bool:
         """Tell whether an image was being decoded when a process ended."""

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 _IHDR_DEPTH: Final = 24
-"""Where a PNG file tells its bits a sample."""
+"""The place where a PNG file tells its bits a sample."""
 
 
 class Transparency(StrEnum):
