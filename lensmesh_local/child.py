@@ -1,7 +1,7 @@
-"""Runs one module as a child that never outlives its supervisor: `python -m lensmesh_local.child MODULE ARGUMENT...`.
+"""Runner of a module as a child that never outlives its supervisor: `python -m lensmesh_local.child MODULE ARGUMENT...`
 
-The supervisor holds the other end of this process's standard input. When it is gone, however it went, the pipe closes,
-and the module gets the SIGTERM that a supervisor alive would have sent.
+The supervisor holds the other end of this process's standard input. When the supervisor is gone, however it went, the
+pipe closes. Then the module gets the SIGTERM that a living supervisor would have sent.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Keeps an embedded PostgreSQL with pgvector running in a folder until SIGTERM.
+"""Process that keeps an embedded PostgreSQL with pgvector running in a folder until SIGTERM.
 
 `python -m lensmesh_local.database FOLDER READY_FILE`. Writes {"pid", "uri", "postmaster_pid"} once it answers. Exits
 with code 3 when the server dies under it, so that its supervisor starts both again.
@@ -20,7 +20,7 @@ SERVER_DIED = 3
 
 
 def write_ready(path: Path, content: dict[str, object]) -> None:
-    """In one step, so that a reader sees all or nothing."""
+    """Write the file in one step, so that a reader sees all or nothing."""
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(content))
     draft.replace(path)

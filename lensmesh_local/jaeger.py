@@ -1,4 +1,4 @@
-"""Becomes Jaeger, which keeps and shows traces: `python -m lensmesh_local.jaeger BINARY CONFIGURATION READY_FILE`.
+"""Jaeger, which keeps and shows traces: `python -m lensmesh_local.jaeger BINARY CONFIGURATION READY_FILE` becomes it.
 
 Ports are in LENSMESH_JAEGER_PORTS: the query API's (its web page too) and OTLP's over gRPC, 0 for a free one. Run by
 lensmesh_local.child; ends with its parent, as Envoy does. Traces are kept in memory, the newest of them.
@@ -32,7 +32,10 @@ HOW_TO_GET_ONE = (
 
 
 def find_jaeger(named: Path | None) -> Path | None:
-    """The program of that name or path, else the path's, else the one that `make tools` built; None where none is."""
+    """Find the program: of the name or path `named`, else in PATH, else as `make tools` built it.
+
+    None where it is missing.
+    """
     if named is not None:
         return named if os.access(named, os.X_OK) else None
     built = Path(__file__).resolve().parents[1] / ".tools" / "bin" / "jaeger"
@@ -41,7 +44,7 @@ def find_jaeger(named: Path | None) -> Path | None:
 
 
 def spec(binary: Path, folder: Path, logs: Path, *, free_ports: bool) -> Spec:
-    """How Jaeger is kept running. Its ready file tells `pid`, `ui` and `otlp`, both with http://."""
+    """Return how to keep Jaeger running. Its ready file holds `pid`, `ui` and `otlp`, both with http://."""
     ready = folder / "jaeger.json"
     ports = "0,0" if free_ports else f"{QUERY_PORT},{OTLP_PORT}"
     return Spec(
@@ -62,7 +65,7 @@ def spec(binary: Path, folder: Path, logs: Path, *, free_ports: bool) -> Spec:
 
 
 def environment(told: Mapping[str, Any]) -> dict[str, str]:
-    """What services need to send it everything soon, where the caller's own variables say nothing else."""
+    """Return the variables that make services send Jaeger everything soon. The caller's own variables win."""
     wanted = {"LENSMESH_TRACES_BULK_RATIO": "1", "OTEL_BSP_SCHEDULE_DELAY": "500"}
     return {
         "OTEL_EXPORTER_OTLP_ENDPOINT": str(told["otlp"]),
@@ -71,7 +74,7 @@ def environment(told: Mapping[str, Any]) -> dict[str, str]:
 
 
 async def serves(told: Mapping[str, Any]) -> bool:
-    """Whether both of its ends answer."""
+    """Tell whether both of its ends answer: the page and OTLP."""
     return await asyncio.to_thread(_answers, str(told["ui"]), str(told["otlp"]))
 
 
@@ -85,7 +88,7 @@ def _answers(ui: str, otlp: str) -> bool:
 
 
 def configuration(query_port: int, otlp_port: int) -> dict[str, Any]:
-    """Jaeger 2 with one receiver, one store in memory, and nothing on any other port."""
+    """Return a configuration of Jaeger 2 with one receiver, one store in memory, and nothing on any other port."""
     stages = {"receivers": ["otlp"], "processors": ["batch"], "exporters": ["jaeger_storage_exporter"]}
     return {
         "service": {
@@ -108,7 +111,7 @@ def configuration(query_port: int, otlp_port: int) -> dict[str, Any]:
 
 
 def _free(port: int) -> int:
-    """That port, or a free one for 0. Ends the process with the reason where it is taken."""
+    """Return that port, or a free one for 0. Where it is taken, end the process with the reason."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -119,7 +122,7 @@ def _free(port: int) -> int:
 
 
 def main() -> None:
-    """Write who this is and where, then be Jaeger."""
+    """Write the process number and addresses, then become Jaeger."""
     binary, settings, ready = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     query, otlp = (_free(int(port)) for port in os.environ[PORTS_VARIABLE].split(","))
     settings.write_text(json.dumps(configuration(query, otlp), indent=1))

@@ -1,4 +1,4 @@
-"""Tries the ports of a mesh before anything starts: loading models takes minutes, and this a moment."""
+"""Check of a mesh's ports before anything starts: loading models takes minutes, and this takes a moment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lensmesh_chassis.process.addresses import ListenAddress, try_to_listen, why
 
 
 def taken(wanted: Iterable[tuple[str, ListenAddress, str]]) -> list[str]:
-    """Return a sentence for each address that could not be listened on; elements are (who, where, setting)."""
+    """Return a sentence for each address that cannot be listened on. Elements of `wanted` are (who, where, setting)."""
     found = []
     for who, where, setting in wanted:
         # Port 0 asks for a free one; a unix socket is its service's own affair.

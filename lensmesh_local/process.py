@@ -1,4 +1,4 @@
-"""One process of a local mesh: started, found ready, started again when it ends, drained on demand."""
+"""One process of a local mesh: started, waited for, started again when it ends, and drained on demand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run and when to call it ready."""
+    """What to run, and when it counts as ready."""
 
     name: str
     module: str
@@ -54,7 +54,7 @@ class Spec:
 
 
 class Managed:
-    """Runs a Spec. `fds` are kept open in the child."""
+    """A process that runs a Spec, and is kept running. `fds` are kept open in the child."""
 
     def __init__(self, spec: Spec, say: Say, fds: tuple[int, ...] = ()) -> None:
         self.spec = spec
@@ -69,12 +69,12 @@ class Managed:
 
     @property
     def pid(self) -> int | None:
-        """Of the process now running, if one is."""
+        """Process number of the process that runs now, or None."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
     def memory_bytes(self) -> int:
-        """Resident memory of the process; of the database, of all its server processes together."""
+        """Return the resident memory of the process; of the database, of all its server processes together."""
         total = 0
         for pid in {self.pid, self.ready.get("postmaster_pid")} - {None}:
             with contextlib.suppress(psutil.Error):
@@ -84,7 +84,7 @@ class Managed:
         return total
 
     async def start(self) -> Mapping[str, Any]:
-        """Starts it and waits until it serves; from then on it is kept running. Raises StartError."""
+        """Start the process and wait until it serves; from then on it is kept running. Raises StartError."""
         for left in reversed(range(self.spec.attempts)):
             await self._spawn()
             try:
@@ -99,7 +99,7 @@ class Managed:
         return self.ready
 
     async def stop(self) -> None:
-        """SIGTERM, and time to drain; SIGKILL where that does not help."""
+        """Send SIGTERM and leave time to drain; send SIGKILL where that does not help."""
         self._stopping = True
         process = self._process
         if process is not None and process.returncode is None:
@@ -111,7 +111,7 @@ class Managed:
         await self.kill()
 
     async def kill(self) -> None:
-        """At once."""
+        """End the process at once."""
         self._stopping = True
         if self._keeper is not None:
             self._keeper.cancel()
@@ -146,7 +146,7 @@ class Managed:
             )
 
     async def _until_serving(self) -> None:
-        """Waits for the ready file of this very process, then for its service."""
+        """Wait for the ready file of this very process, then for its service."""
         assert self._process is not None
         try:
             async with asyncio.timeout(self.spec.start_s):
@@ -172,7 +172,7 @@ class Managed:
         return True
 
     def tail(self) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         try:
             lines = self.spec.log_file.read_text(errors="replace").splitlines()
         except OSError:
@@ -212,7 +212,7 @@ class Managed:
 
 
 def how_it_ended(code: int) -> str:
-    """ "ended with code 1", "was killed by SIGKILL"."""
+    """Say how a process ended: "ended with code 1", "was killed by SIGKILL"."""
     if code == GIVEN_UP:
         return f"gave up, as its log says, with code {code}"
     if code >= 0:
@@ -224,7 +224,10 @@ def how_it_ended(code: int) -> str:
 
 
 def _own_memory(process: psutil.Process) -> int:
-    """What would be free without it: PostgreSQL's processes share most of what each one maps."""
+    """Return the memory that would be free without the process.
+
+    PostgreSQL's processes share most of what each one maps.
+    """
     with contextlib.suppress(psutil.Error):
         if process.name() == "postgres":
             return int(process.memory_full_info().uss)

@@ -1,4 +1,4 @@
-"""A whole mesh on this machine: a database and four services, each a process of its own, kept running and drained."""
+"""Supervisor of a mesh on this machine: a database and four services, each a process that is kept running."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class MeshOptions:
 
 
 class DataFolderError(Exception):
-    """Another mesh uses the data folder."""
+    """The data folder is used by another mesh."""
 
 
 class Supervisor:
-    """Started when entered; drained in reverse order when left. `say` is told what happens, in words."""
+    """A whole mesh: started when entered, drained in reverse order when left. `say` is told what happens, in words."""
 
     def __init__(self, options: MeshOptions, say: Say) -> None:
         self._options = options
@@ -80,7 +80,7 @@ class Supervisor:
 
     @property
     def router(self) -> str:
-        """ "host:port" of the router."""
+        """Address of the router, "host:port"."""
         return self.address("router")
 
     @property
@@ -89,7 +89,7 @@ class Supervisor:
         return self._sidecars.client if self._sidecars else None
 
     def address(self, name: str) -> str:
-        """ "host:port" of a service, or of the Envoy before it."""
+        """Return "host:port" of a service, or of the Envoy before it."""
         return self._sidecars.address(name) if self._sidecars else self._own(name)
 
     @property
@@ -102,7 +102,7 @@ class Supervisor:
         return bound.replace("0.0.0.0:", f"{LOCAL}:").replace("[::]:", f"{LOCAL}:")
 
     def addresses(self) -> dict[str, str]:
-        """By name, the database's URI included."""
+        """Return all addresses by name, the database's URI included."""
         found = {name: self.address(name) for name in ORDER if name in self.processes and name != "database"}
         if "database" in self.processes:
             found["database"] = str(self.processes["database"].ready["uri"])
@@ -124,7 +124,10 @@ class Supervisor:
         await self.stop()
 
     async def stop(self) -> None:
-        """Callers first: the router, then what it calls, then the Envoys between them, then what they use."""
+        """Drain and stop everything, callers first.
+
+        The router goes first, then what it calls, then the Envoys between them, then what they use.
+        """
         envoys = tuple(name for name in self.processes if name.endswith("-envoy"))
         for names in (("router",), ("search", "caption", "encoder"), envoys, ("database",), ("jaeger",)):
             running = [self.processes[name] for name in names if name in self.processes]
@@ -132,7 +135,10 @@ class Supervisor:
         await self._leave()
 
     async def kill(self) -> None:
-        """At once, without a drain. The database is stopped in good order: it is quick, and it holds data."""
+        """End everything at once, without a drain.
+
+        The database is stopped in good order: it is quick, and it holds data.
+        """
         services = [process for name, process in self.processes.items() if name != "database"]
         await asyncio.gather(*(process.kill() for process in services))
         if "database" in self.processes:
@@ -148,7 +154,10 @@ class Supervisor:
         self._unlock()
 
     async def start(self) -> None:
-        """Until all serve. Raises StartError and DataFolderError; to be stopped in any case."""
+        """Start everything and wait until all serve.
+
+        Raises StartError and DataFolderError; `stop` has to be called in any case.
+        """
         for folder in (self._data, self._data / "logs", self._data / "run"):
             folder.mkdir(parents=True, exist_ok=True)
         await self._take_lock()
@@ -186,7 +195,7 @@ class Supervisor:
         await self._until_all_serve()
 
     def _wanted_ports(self) -> Iterator[tuple[str, ListenAddress, str]]:
-        """Who will listen where, and by which setting; the ports of Envoys are reserved as they are chosen."""
+        """Yield who will listen where, and by which setting. The ports of Envoys are reserved as they are chosen."""
         for name, added in PORT_OFFSETS.items():
             port = self._options.port and self._options.port + added
             yield f"the {name} service", ListenAddress(self._host(name), port), "--port, or use --free-ports"
@@ -213,7 +222,7 @@ class Supervisor:
         self._renewal = asyncio.create_task(self._sidecars.renew_forever())
 
     async def _serve(self, name: str, settings: Mapping[str, str]) -> None:
-        """A service, and its Envoy."""
+        """Start a service, and its Envoy."""
         await self._add(self._service(name, settings))
         if self._sidecars is not None:
             await self._add(self._sidecars.spec(name, self._own(name)))
@@ -292,7 +301,10 @@ class Supervisor:
         )
 
     async def _take_lock(self) -> None:
-        """One mesh for each folder. The children hold the lock too, so that none is left of the last mesh."""
+        """Lock the folder: there is one mesh for each.
+
+        The children hold the lock too, so that no process of the last mesh is left when it is free.
+        """
         path = self._data / "lock"
         self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE_S
@@ -330,7 +342,7 @@ def _alive(pid: str) -> bool:
 
 
 async def serves(ready: Mapping[str, Any]) -> bool:
-    """Whether grpc.health.v1 at the first address says SERVING."""
+    """Tell whether grpc.health.v1 at the first address says SERVING."""
     health = ready.get("health") or ready["addresses"][0]
     async with grpc.aio.insecure_channel(str(health), [DIRECT]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)

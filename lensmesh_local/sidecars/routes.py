@@ -1,4 +1,4 @@
-"""Which call may be sent again, and what no proxy should answer for: read from the contracts themselves."""
+"""Routes, read from the contracts: which call may be sent again, and what no proxy should answer for."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ _AWAY = f"{_REFUSED},reset"
 
 
 def balanced(service: str, cluster: str) -> list[dict[str, Any]]:
-    """Routes of a caller in the mesh to the replicas of `service`, each call to one and to another where that is away.
+    """Return the routes of a caller in the mesh to the replicas of `service`.
 
-    Watching health ends here: it would tell of one replica, and its caller would give up all the others with it. The
-    answer UNIMPLEMENTED (HTTP 404 in gRPC's terms) makes gRPC's own clients go on without; Envoy checks health itself.
+    Each call goes to one replica, and to another where that one is away. Watching health ends here: it would tell of
+    one replica, and its caller would give up all the others with it. The answer UNIMPLEMENTED (HTTP 404 in gRPC's
+    terms) makes gRPC's own clients go on without; Envoy checks health itself.
     """
     called = contract.service(service)
     by_models = service in MODEL_SERVICES
@@ -46,21 +47,27 @@ def balanced(service: str, cluster: str) -> list[dict[str, Any]]:
 
 
 def from_outside(cluster: str) -> list[dict[str, Any]]:
-    """Routes to the routers for callers from outside, each call to one of them.
+    """Return the routes to the routers for callers from outside, each call to one of them.
 
-    What a router may have begun is not sent again here. The caller's channel does that, and so do the router's channels
-    and its Envoy behind: one more of them would multiply their tries, when the mesh can bear it least.
+    A call that a router may have begun is not sent again here. The caller's channel does that, and so do the router's
+    channels and its Envoy behind. One more place would multiply their tries, when the mesh can bear it least.
     """
     return [_no_watch(), _anything_else(cluster)]
 
 
 def to_the_one_beside(cluster: str) -> list[dict[str, Any]]:
-    """A route to the service that this Envoy stands beside. If it is away, the caller's Envoy tries elsewhere."""
+    """Return a route to the service that this Envoy stands beside.
+
+    If it is away, the caller's Envoy tries elsewhere.
+    """
     return [{"match": {"prefix": "/"}, "route": _route(cluster)}]
 
 
 def _sent_once(service: ServiceDescriptor) -> Iterator[str]:
-    """Methods that the contract does not let repeat, and streams of requests: nobody knows how much of one was done."""
+    """Yield the methods that may not be repeated: where the contract says so, and where requests are streamed.
+
+    Nobody knows how much of a stream was done.
+    """
     for method in service.methods:
         if not contract.may_be_sent_again(method):
             yield method.name

@@ -1,7 +1,7 @@
-"""Certificates out of files that Envoy watches: its secret discovery with the file system as the server.
+"""Certificates in files that Envoy watches: its secret discovery with the file system as the server.
 
-A folder is watched for a file or link being moved in it, which is how Kubernetes swaps a mounted secret, and
-certificates.py does the same: certificate and key change together, and no process starts again.
+Envoy watches a folder for a file or link that is moved in it. So Kubernetes swaps a mounted secret, and certificates.py
+does the same: certificate and key change together, and no process starts again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
 
 
 def secret_files(sidecar: Sidecar) -> dict[str, dict[str, Any]]:
-    """The discovery answers by name; each lies in a file of its own, since Envoy reads one secret from one file."""
+    """Return the discovery answers by name. Each lies in a file of its own: Envoy reads one secret from one file."""
     files = {
         IDENTITY: _answer({"name": IDENTITY, "tls_certificate": _certificate(sidecar.certificates)}),
         TRUST: _answer({"name": TRUST, "validation_context": _authorities(sidecar.certificates)}),
@@ -29,7 +29,7 @@ def secret_files(sidecar: Sidecar) -> dict[str, dict[str, Any]]:
 
 
 def server_side(sidecar: Sidecar, callers: tuple[str, ...]) -> dict[str, Any]:
-    """Transport socket of a listener that shows this Envoy's identity and lets in `callers` alone."""
+    """Return the transport socket of a listener that shows this Envoy's identity and admits `callers` alone."""
     context = {
         "common_tls_context": _common(sidecar, callers),
         "require_client_certificate": True,
@@ -38,12 +38,12 @@ def server_side(sidecar: Sidecar, callers: tuple[str, ...]) -> dict[str, Any]:
 
 
 def client_side(sidecar: Sidecar, identity: str) -> dict[str, Any]:
-    """Transport socket towards servers that must be `identity`."""
+    """Return the transport socket towards servers that must be `identity`."""
     return _socket("UpstreamTlsContext", {"common_tls_context": _common(sidecar, (identity,))})
 
 
 def public_side(sidecar: Sidecar) -> dict[str, Any]:
-    """Transport socket of the edge: its certificate is for the world, and it asks callers for none."""
+    """Return the transport socket of the edge: its certificate is for all clients, and it asks callers for none."""
     context = {
         "common_tls_context": {
             "alpn_protocols": ["h2"],
