@@ -1,8 +1,7 @@
-"""Puts facts into plain English, and reads them back.
+"""Wordings of facts in plain English, and their reading.
 
-The captioner learns `caption`, one wording for each fact set. CLIP learns `sample_wording`,
-which mirrors relations and varies words, so that a search may be phrased freely.
-`facts_of` reads all of them.
+The captioner learns `caption`, one wording for each fact set. CLIP learns `sample_wording`, which mirrors relations and
+varies words, so that a search may be phrased freely. `facts_of` reads all of them.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def _group_words(group: Group, count: str, size: str | None) -> str:
 
 
 def caption(facts: Facts) -> str:
-    """The captioner's one wording: 'two small red circles left of a large blue star'."""
+    """Return the captioner's one wording: 'two small red circles left of a large blue star'."""
     facts = facts.canonical()
     one = _group_words(facts.first, NUMBERS[facts.first.count], facts.first.size)
     if facts.second is None or facts.relation is None:
@@ -87,7 +86,7 @@ def _vary_group(rng: np.random.Generator, group: Group) -> str:
 
 
 def sample_wording(facts: Facts, rng: np.random.Generator) -> str:
-    """One of the many ways to state exactly these facts, at times with a full stop."""
+    """Draw one of the many ways to state exactly these facts, at times with a full stop."""
     return _wording(facts, rng) + ("." if rng.random() < 0.1 else "")
 
 
@@ -112,7 +111,7 @@ def _wording(facts: Facts, rng: np.random.Generator) -> str:
 
 
 def without_sizes(facts: Facts) -> Facts:
-    """The same facts with sizes left unsaid, as a search would often leave them."""
+    """Return the same facts with sizes left unsaid, as a search would often leave them."""
     second = None if facts.second is None else replace(facts.second, size=None)
     return Facts(replace(facts.first, size=None), facts.relation, second)
 
@@ -136,7 +135,7 @@ def _group_of(words: str) -> Group | None:
 
 
 def facts_of(text: str) -> Facts | None:
-    """The facts a caption states, or None where it is no caption of this domain.
+    """Read the facts that a caption states, or None where it is no caption of this domain.
 
     A size left unsaid is None in the group, and so differs from every drawn scene's size.
     """
@@ -158,6 +157,6 @@ def facts_of(text: str) -> Facts | None:
 
 
 def vocabulary() -> list[str]:
-    """Every word of every wording, sorted."""
+    """Return every word of every wording, sorted."""
     phrases = [*OPENINGS, *RELATION_OF, *TRAILING_OF, *COUNT_OF, *SIZE_OF, *COLOURS, *SHAPE_OF]
     return sorted({word for phrase in phrases for word in phrase.split()} | {"is", "are", "with"})

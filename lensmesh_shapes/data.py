@@ -56,7 +56,7 @@ class Batch:
 
 
 def group_labels(group: Group | None) -> list[int]:
-    """Class indices of count, size, colour and shape."""
+    """Return the class indices of count, size, colour and shape."""
     if group is None or group.size is None:
         return [UNSAID] * 4
     return [
@@ -68,7 +68,7 @@ def group_labels(group: Group | None) -> list[int]:
 
 
 def patch_labels(scene: Scene) -> NDArray[np.int64]:
-    """Which group, if any, each patch lies on, [patches] in reading order."""
+    """Return which group, if any, each patch lies on, [patches] in reading order."""
     side = IMAGE_PX // PATCH_PX
     middles = (np.arange(side) + 0.5) / side
     labels = np.zeros((side, side), np.int64)
@@ -98,7 +98,7 @@ def _change_one(group: Group, rng: np.random.Generator) -> Group:
 
 
 def near_miss(facts: Facts, rng: np.random.Generator) -> Facts:
-    """Facts that differ in one thing: the hardest wrong answer for a search."""
+    """Draw facts that differ in one thing: the hardest wrong answer for a search."""
     if facts.second is not None and rng.random() < 0.3:
         if rng.random() < 0.6:
             return replace(facts, first=facts.second, second=facts.first)
@@ -110,7 +110,7 @@ def near_miss(facts: Facts, rng: np.random.Generator) -> Facts:
 
 
 def sample_batch_facts(rng: np.random.Generator, count: int, near: float) -> list[Facts]:
-    """`count` distinct fact sets of the training split, a share `near` of them near misses."""
+    """Draw `count` distinct fact sets of the training split, a share `near` of them near misses."""
     chosen: dict[Facts, None] = {}
     while len(chosen) < count:
         facts = sample_facts(rng)
@@ -122,21 +122,21 @@ def sample_batch_facts(rng: np.random.Generator, count: int, near: float) -> lis
 
 
 def resized(image: Image.Image) -> NDArray[np.uint8]:
-    """The image at the models' input size, [IMAGE_PX, IMAGE_PX, 3]."""
+    """Return the image at the models' input size, [IMAGE_PX, IMAGE_PX, 3]."""
     if image.width != IMAGE_PX:
         image = image.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BICUBIC)
     return np.asarray(image, dtype=np.uint8)
 
 
 def stored(image: Image.Image, codec: str, quality: int) -> Image.Image:
-    """The image after a trip through a lossy file."""
+    """Return the image as a lossy file gives it back."""
     file = io.BytesIO()
     image.save(file, codec, quality=quality)
     return Image.open(file).convert("RGB")
 
 
 def worn(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The scene as files bring it: drawn at some size, perhaps lossily stored, then resized."""
+    """Return the scene as files bring it: drawn at some size, perhaps lossily stored, then resized."""
     size_px = IMAGE_PX
     if rng.random() < 0.4:
         size_px = int(np.exp(rng.uniform(np.log(72), np.log(320))))
@@ -179,12 +179,12 @@ class SceneBatches(IterableDataset[Batch]):
 
 
 def batches(seed: int, count: int, near: float, wordings: str) -> Iterator[Batch]:
-    """Batches drawn ahead in one worker process."""
+    """Yield batches that one worker process draws ahead."""
     dataset = SceneBatches(seed, count, near, wordings)
     return iter(DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=8))
 
 
 def pixels(images: Tensor) -> Tensor:
-    """Models' input from uint8 images: [B, H, W, 3] in 0..255 to [B, 3, H, W] normalised."""
+    """Make the models' input from uint8 images: [B, H, W, 3] in 0..255 to [B, 3, H, W] normalised."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()

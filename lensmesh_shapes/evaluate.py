@@ -29,7 +29,7 @@ FILE_SIZES_PX = (96, 640)
 
 
 def images(scenes: Sequence[Scene], as_files: bool, seed: int = 5) -> list[Image.Image]:
-    """The scenes at the models' size, or at mixed sizes after a trip through image files."""
+    """Draw the scenes at the models' size, or at mixed sizes as image files give them back."""
     if not as_files:
         return [draw(scene, IMAGE_PX) for scene in scenes]
     rng = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def _chunks(items: Sequence[Any], length: int = 100) -> Iterator[Sequence[Any]]:
 
 
 def retrieval(folder: Path, drawn: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, float]:
-    """Text-to-image recall at 1 and 5, where text n states the facts of image n alone."""
+    """Return text-to-image recall at 1 and 5, where text n states the facts of image n alone."""
     import open_clip
 
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
@@ -59,13 +59,13 @@ def retrieval(folder: Path, drawn: Sequence[Image.Image], texts: Sequence[str]) 
 
 
 def recalls(scores: Tensor) -> dict[str, float]:
-    """Recall from scores [texts, images], the right image being the text's own number."""
+    """Compute recall from scores [texts, images], where the right image has the text's own number."""
     ranks = (scores > scores.diagonal()[:, None]).sum(dim=1).tolist()
     return {f"recall_at_{top}": sum(rank < top for rank in ranks) / len(ranks) for top in (1, 5)}
 
 
 def captions(folder: Path, drawn: Sequence[Image.Image]) -> list[str]:
-    """The captioner's words for each image."""
+    """Return the captioner's words for each image."""
     from transformers import BlipForConditionalGeneration, BlipProcessor
 
     model = BlipForConditionalGeneration.from_pretrained(folder)
@@ -80,14 +80,14 @@ def captions(folder: Path, drawn: Sequence[Image.Image]) -> list[str]:
 
 
 def caption_accuracy(scenes: Sequence[Scene], told: Sequence[str]) -> float:
-    """Share of captions that state every fact of their scene."""
+    """Return the share of captions that state every fact of their scene."""
     pairs = zip(scenes, told, strict=True)
     right = [same_facts(scene.facts, facts_of(text)) for scene, text in pairs]
     return sum(right) / len(right)
 
 
 def figures(clip: Path | None, captioner: Path | None, scene_count: int, caption_count: int) -> dict[str, Any]:
-    """All held-out figures, of drawings at the models' size and of files at mixed sizes."""
+    """Compute all held-out figures, of drawings at the models' size and of files at mixed sizes."""
     scenes = held_out_scenes(scene_count)
     rng = np.random.default_rng(11)
     wordings = {

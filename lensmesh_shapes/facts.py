@@ -1,4 +1,4 @@
-"""What a scene says: one or two groups of like shapes, and how two groups relate."""
+"""Facts of a scene: one or two groups of like shapes, and how two groups relate."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Facts:
             raise ValueError("a relation and a second group come together or not at all")
 
     def mirrored(self) -> Facts:
-        """The same scene told from the other group: 'A left of B' becomes 'B right of A'."""
+        """Return the same scene told from the other group: 'A left of B' becomes 'B right of A'."""
         if self.second is None or self.relation is None:
             return self
         return Facts(self.second, MIRRORED[self.relation], self.first)
 
     def canonical(self) -> Facts:
-        """The one form in which the relation is 'left of' or 'above'."""
+        """Return the one form in which the relation is 'left of' or 'above'."""
         if self.relation is None or self.relation in CANONICAL_RELATIONS:
             return self
         return self.mirrored()
@@ -67,33 +67,33 @@ class Scene:
 
 
 def same_facts(one: Facts | None, other: Facts | None) -> bool:
-    """Whether both state the same facts; a mirrored relation is the same fact."""
+    """Tell whether both state the same facts; a mirrored relation is the same fact."""
     return one is not None and other is not None and one.canonical() == other.canonical()
 
 
 def is_held_out(facts: Facts) -> bool:
-    """Whether training never sees these facts, in any wording or drawing.
+    """Tell whether training never sees these facts, in any wording or drawing.
 
-    A checksum of the canonical facts decides, so the split needs no stored list and every
-    seed of every sampler agrees on it.
+    A checksum of the canonical facts decides. So the split needs no stored list, and every seed of every sampler agrees
+    on it.
     """
     return zlib.crc32(repr(facts.canonical()).encode()) % HELD_OUT_SHARE == 0
 
 
 def sample_group(rng: np.random.Generator) -> Group:
-    """A group with every fact drawn evenly."""
+    """Draw a group, every fact with equal chances."""
     count, size, colour, shape = (int(rng.integers(len(choices))) for choices in (COUNTS, SIZES, COLOURS, SHAPES))
     return Group(COUNTS[count], SIZES[size], COLOURS[colour], SHAPES[shape])
 
 
 def tellable(facts: Facts) -> bool:
-    """Whether the two groups differ in more than count, so that a viewer can tell them apart."""
+    """Tell whether the two groups differ in more than count, so that a viewer can tell them apart."""
     one, two = facts.first, facts.second
     return two is None or (one.size, one.colour, one.shape) != (two.size, two.colour, two.shape)
 
 
 def sample_facts(rng: np.random.Generator, singles: float = 0.15) -> Facts:
-    """Canonical facts, of one group with probability `singles` and of two otherwise."""
+    """Draw canonical facts, of one group with probability `singles` and of two otherwise."""
     if rng.random() < singles:
         return Facts(sample_group(rng))
     while True:
@@ -104,7 +104,7 @@ def sample_facts(rng: np.random.Generator, singles: float = 0.15) -> Facts:
 
 
 def sample_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
-    """A scene from the training split, or from the held-out split."""
+    """Draw a scene from the training split, or from the held-out split."""
     while True:
         facts = sample_facts(rng)
         if is_held_out(facts) == held_out:
@@ -112,7 +112,7 @@ def sample_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
 
 
 def held_out_scenes(count: int, seed: int = HELD_OUT_SEED) -> list[Scene]:
-    """`count` scenes of distinct facts that training never sees, the same for a given seed."""
+    """Draw `count` scenes of distinct facts that training never sees, the same for a given seed."""
     rng = np.random.default_rng(seed)
     scenes: dict[Facts, Scene] = {}
     while len(scenes) < count:
@@ -122,5 +122,5 @@ def held_out_scenes(count: int, seed: int = HELD_OUT_SEED) -> list[Scene]:
 
 
 def all_single_facts() -> list[Facts]:
-    """Every fact set of one group."""
+    """Return every fact set of one group."""
     return [Facts(Group(*values)) for values in product(COUNTS, SIZES, COLOURS, SHAPES)]

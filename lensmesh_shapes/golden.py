@@ -30,7 +30,7 @@ _OTHER_TEXTS: Final = ("a photo of a cat", "Grüße, 日本 & <b>tags</b>", "thr
 
 @dataclass(frozen=True)
 class GoldenVectors:
-    """Encoded images, texts, and for each the CLIP's vector as it makes it, not normalized."""
+    """Encoded images, texts, and for each the vector as the CLIP makes it, not normalized."""
 
     images: tuple[bytes, ...]
     texts: tuple[str, ...]
@@ -39,7 +39,7 @@ class GoldenVectors:
 
 
 def read() -> GoldenVectors:
-    """The golden inputs and vectors of the bundled CLIP."""
+    """Read the golden inputs and vectors of the bundled CLIP."""
     described = json.loads((GOLDEN_DIR / "golden.json").read_text(encoding="utf-8"))
     images = tuple((GOLDEN_DIR / name).read_bytes() for name in described["pictures"])
     with np.load(GOLDEN_DIR / "vectors.npz", allow_pickle=False) as vectors:
@@ -47,7 +47,7 @@ def read() -> GoldenVectors:
 
 
 def compute(images: tuple[bytes, ...], texts: tuple[str, ...], folder: Path = CLIP_DIR) -> tuple[Vectors, Vectors]:
-    """Vectors of images and of texts by open_clip alone, in float32, one by one, not normalized."""
+    """Compute vectors of images and of texts by open_clip alone, in float32, one by one, not normalized."""
     import open_clip
     import torch
 

@@ -23,7 +23,7 @@ LAYERS = (".resblocks.", ".layers.", ".layer.")
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """How long and how fast to train."""
+    """Length and rates of a training."""
 
     steps: int
     batch: int
@@ -36,7 +36,7 @@ class TrainingPlan:
 
 
 def rate_at(step: int, plan: TrainingPlan) -> float:
-    """One cycle: a linear rise over the warm-up share, then half a cosine down to 1%."""
+    """Return the rate of one step in a cycle: a linear rise over the warm-up share, then half a cosine down to 1%."""
     rise = plan.warmup * plan.steps
     if step < rise:
         return plan.rate * (step + 1) / rise
@@ -45,7 +45,7 @@ def rate_at(step: int, plan: TrainingPlan) -> float:
 
 
 def make_optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' weight matrices, AdamW for all else; vectors are not decayed."""
+    """Make the optimizers: Muon for the layers' weight matrices, AdamW for all else. Vectors are not decayed."""
     layers, tables, vectors = [], [], []
     for name, weight in model.named_parameters():
         if weight.ndim < 2:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """The matrix [M, N] with its singular values pushed near 1, by Newton-Schulz iteration."""
+    """Return the matrix [M, N] with its singular values pushed near 1, by Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
     near = matrix.T if tall else matrix
@@ -26,14 +26,14 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weight matrices inside layers; embeddings, biases and norms belong with AdamW."""
+    """Optimizer for weight matrices inside layers; embeddings, biases and norms belong with AdamW."""
 
     def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.95, decay: float = 0.05) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is used here
-        """One update of every weight that has a gradient."""
+        """Update every weight that has a gradient, once."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:

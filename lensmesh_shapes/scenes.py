@@ -1,7 +1,7 @@
-"""Draws a scene as an image of any size: deterministic, with PIL and NumPy alone.
+"""Drawing of a scene as an image of any size: deterministic, with PIL and NumPy alone.
 
-Lengths are fractions of the image's side, so one scene looks alike at every size. Only the
-pixel noise depends on the size asked for.
+Lengths are fractions of the image's side, so one scene looks alike at every size. Only the pixel noise depends on the
+size asked for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _arc(radius: float, start: float, stop: float, steps: int, centre: Point) ->
 
 
 def _outlines() -> dict[str, list[Point]]:
-    """Each shape as one polygon within the unit circle, y pointing down."""
+    """Return each shape as one polygon within the unit circle, y pointing down."""
     turn, middle = 2 * math.pi, (0.0, 0.0)
     circle = _arc(1.0, 0.0, turn, 28, middle)
     star = [
@@ -114,10 +114,10 @@ def _place_group(group: Group, panel: Box, spread: Point, rng: np.random.Generat
 
 
 def layout(scene: Scene) -> tuple[Placed, ...]:
-    """Where the scene's groups stand, the canonical first group first.
+    """Return where the scene's groups stand, the canonical first group first.
 
-    Two groups have half the image each. Their middles stay nearer across the relation than
-    along it, so that 'left of' can never be read as 'above'.
+    Two groups have half the image each. Their middles stay nearer across the relation than along it, so that 'left of'
+    can never be read as 'above'.
     """
     rng = np.random.default_rng((scene.seed, 0))
     facts: Facts = scene.facts.canonical()
@@ -137,7 +137,7 @@ def layout(scene: Scene) -> tuple[Placed, ...]:
 
 
 def _background(rng: np.random.Generator, size_px: int) -> NDArray[np.float32]:
-    """A pale plain, graded, striped or chequered ground, [size_px, size_px, 3] in 0..255."""
+    """Draw a pale plain, graded, striped or chequered ground, [size_px, size_px, 3] in 0..255."""
     pattern: NDArray[np.floating]
     base = rng.uniform(175, 250) + rng.uniform(-14, 14, 3)
     kind, strength = int(rng.integers(5)), rng.uniform(5, 13)
@@ -177,7 +177,7 @@ def _paste(image: Image.Image, placed: Placed, ink: tuple[int, ...]) -> None:
 
 
 def draw(scene: Scene, size_px: int) -> Image.Image:
-    """The scene as an RGB image of size_px x size_px pixels; equal arguments, equal pixels."""
+    """Draw the scene as an RGB image of size_px x size_px pixels; equal arguments give equal pixels."""
     rng = np.random.default_rng((scene.seed, 1))
     image = Image.fromarray(_background(rng, size_px).clip(0, 255).astype(np.uint8))
     for placed in layout(scene):

@@ -14,14 +14,14 @@ from lensmesh_shapes.data import FACT_CLASSES, UNSAID, Batch
 
 
 def _facts_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy over a group's facts: logits [N, sum of classes], labels [N, 4]."""
+    """Return the mean cross entropy over a group's facts: logits [N, sum of classes], labels [N, 4]."""
     parts = torch.split(logits, list(FACT_CLASSES), dim=1)
     losses = [cross_entropy(part, labels[:, fact]) for fact, part in enumerate(parts)]
     return torch.stack(losses).mean()
 
 
 class PatchHeads(nn.Module):
-    """From each patch's token: which group lies there, and all that group's facts."""
+    """Heads on each patch's token: which group lies there, and all that group's facts."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class PatchHeads(nn.Module):
         self.facts = nn.Linear(width, sum(FACT_CLASSES))
 
     def loss(self, tokens: Tensor, batch: Batch) -> Tensor:
-        """Loss of tokens [B, patches, width]."""
+        """Return the loss of tokens [B, patches, width]."""
         where = cross_entropy(self.where(tokens).flatten(0, 1), batch.patches.flatten())
         covered = batch.patches > 0
         rows = covered.nonzero()[:, 0]
@@ -38,7 +38,7 @@ class PatchHeads(nn.Module):
 
 
 class SceneHeads(nn.Module):
-    """From a whole embedding: both groups' facts and the relation, in canonical order.
+    """Heads on a whole embedding: both groups' facts and the relation, in canonical order.
 
     Image and text embeddings share these heads, which draws the two towers together.
     """
@@ -50,7 +50,7 @@ class SceneHeads(nn.Module):
         self.relation = nn.Linear(width, 3)
 
     def loss(self, embedding: Tensor, batch: Batch, sizes_known: Tensor) -> Tensor:
-        """Loss of embeddings [B, width]; where sizes_known [B] is false, sizes are not asked."""
+        """Return the loss of embeddings [B, width]; where sizes_known [B] is false, sizes are not asked."""
         groups = batch.groups.clone()
         groups[:, :, 1].masked_fill_(~sizes_known[:, None], UNSAID)
         relation = cross_entropy(self.relation(embedding), batch.relations)

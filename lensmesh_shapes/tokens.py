@@ -12,7 +12,7 @@ PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
 
 def words() -> list[str]:
-    """The vocabulary by token id. The end token comes last: open_clip pools at the highest id."""
+    """Return the vocabulary by token id. The end token comes last: open_clip pools at the highest id."""
     return [PAD, UNKNOWN, "[MASK]", START, *vocabulary(), END]
 
 

@@ -1,4 +1,4 @@
-"""Trains the bundled BLIP captioner, whose image tower starts from the trained CLIP's."""
+"""Training of the bundled BLIP captioner, whose image tower starts from the trained CLIP's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CAPTION_TOKENS = 13
 
 
 def config() -> BlipConfig:
-    """A BLIP of the bundled CLIP's width, with three decoder layers."""
+    """Return the configuration of a BLIP of the bundled CLIP's width, with three decoder layers."""
     ids = {word: number for number, word in enumerate(words())}
     heads = WIDTH // HEAD_WIDTH
     shared = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": heads}
@@ -51,7 +51,7 @@ def config() -> BlipConfig:
 
 
 def image_tower(clip_weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CLIP's image weights under the names that BLIP's image tower gives them."""
+    """Return CLIP's image weights under the names that BLIP's image tower gives them."""
     visual = {
         name.removeprefix("visual."): weight for name, weight in clip_weights.items() if name.startswith("visual.")
     }

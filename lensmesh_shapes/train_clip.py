@@ -1,4 +1,4 @@
-"""Trains the bundled CLIP: an open_clip model, with scene supervision beside its own loss."""
+"""Training of the bundled CLIP: an open_clip model, with scene supervision beside its own loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTEXT = 20
 
 
 def model_cfg() -> dict[str, Any]:
-    """The `model_cfg` of open_clip_config.json."""
+    """Return the `model_cfg` of open_clip_config.json."""
     return {
         "embed_dim": EMBEDDING,
         "vision_cfg": {
@@ -48,7 +48,7 @@ def model_cfg() -> dict[str, Any]:
 
 
 def preprocess_cfg() -> dict[str, object]:
-    """The `preprocess_cfg` of open_clip_config.json."""
+    """Return the `preprocess_cfg` of open_clip_config.json."""
     return {
         "size": IMAGE_PX,
         "mode": "RGB",
@@ -60,7 +60,7 @@ def preprocess_cfg() -> dict[str, object]:
 
 
 def new_model() -> CLIP:
-    """An untrained CLIP of the pack's shape."""
+    """Make an untrained CLIP of the pack's shape."""
     cfg = model_cfg()
     text_cfg = {key: value for key, value in cfg["text_cfg"].items() if key != "hf_tokenizer_name"}
     return CLIP(EMBEDDING, CLIPVisionCfg(**cfg["vision_cfg"]), CLIPTextCfg(**text_cfg))
@@ -125,7 +125,7 @@ def train_clip(plan: TrainingPlan, compiled: bool) -> None:
 
 
 def contrast(seen: Tensor, said: Tensor, log_scale: Tensor) -> Tensor:
-    """CLIP's symmetric loss over a batch of image and text embeddings, each [B, width]."""
+    """Return CLIP's symmetric loss over a batch of image and text embeddings, each [B, width]."""
     logits = log_scale.exp() * normalize(seen) @ normalize(said).T
     own = torch.arange(len(logits))
     return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
