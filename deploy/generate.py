@@ -1,6 +1,6 @@
-"""Makes the files below deploy/kubernetes/ that follow from others: Envoys' configurations, identities, alerts.
+"""Generator of files below deploy/kubernetes/ that follow from others: Envoys' configurations, identities, alerts.
 
-In KEDA's queries it writes the namespace alone, which Kustomize does not know to be one.
+In KEDA's queries it writes only the namespace: Kustomize does not know that it is one.
 
 python -m deploy.generate [--trust-domain DOMAIN] [--namespace NAMESPACE]
 """
@@ -46,7 +46,10 @@ ALERTS_HEAD = "# Made by `make docs` from deploy/observability/prometheus/rules/
 
 
 def sidecar(service: str, trust: Trust) -> Sidecar:
-    """The Envoy in the pod of one service. Its neighbours are found by the names of their headless services."""
+    """Describe the Envoy in the pod of one service.
+
+    Its neighbours are found by the names of their headless services.
+    """
     return Sidecar(
         name=service,
         certificates=CERTIFICATES,
@@ -72,7 +75,7 @@ def sidecar(service: str, trust: Trust) -> Sidecar:
 
 
 def edge(trust: Trust) -> Sidecar:
-    """The Envoy that takes calls from outside. The routers have sidecars."""
+    """Describe the Envoy that takes calls from outside. The routers have sidecars."""
     return Sidecar(
         name="edge",
         certificates=CERTIFICATES,
@@ -85,7 +88,7 @@ def edge(trust: Trust) -> Sidecar:
 
 
 def plain_edge() -> Sidecar:
-    """The same where the routers have no sidecars and take plain text."""
+    """Describe the Envoy that takes calls from outside, for routers that have no sidecars and take plain text."""
     return Sidecar(
         name="edge",
         certificates=CERTIFICATES,
@@ -98,7 +101,7 @@ def plain_edge() -> Sidecar:
 
 
 def files(trust: Trust) -> dict[Path, str]:
-    """Every file's text, by its path below deploy/kubernetes/components/."""
+    """Return every file's text, by its path below deploy/kubernetes/components/."""
     beside = {service: sidecar(service, trust) for service in PORTS}
     made: dict[Path, Any] = {
         Path("envoy-sidecar/envoy") / f"{service}.yaml": bootstrap(each) for service, each in beside.items()
@@ -121,7 +124,10 @@ def files(trust: Trust) -> dict[Path, str]:
 
 
 def identity(name: str, trust: Trust) -> dict[str, Any]:
-    """cert-manager's order for the certificate of one service or client, to be found in the Secret NAME-identity."""
+    """Return cert-manager's order for the certificate of one service or client.
+
+    The certificate is then in the Secret NAME-identity.
+    """
     # Envoy looks at the id alone; a client that speaks mutual TLS itself checks the name that it called, too.
     host = f"{name}.{trust.namespace}"
     names = {"dnsNames": [name, host, f"{host}.svc", f"{host}.svc.cluster.local"]} if name in PORTS else {}
@@ -143,7 +149,7 @@ def identity(name: str, trust: Trust) -> dict[str, Any]:
 
 
 def alerts() -> dict[str, Any]:
-    """Prometheus' rules as the Prometheus operator takes them."""
+    """Return Prometheus' rules as the Prometheus operator takes them."""
     groups = [group for path in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(path.read_text())["groups"]]
     return {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -158,14 +164,14 @@ def _text(tree: Any) -> str:
 
 
 class _Plain(yaml.SafeDumper):
-    """Without anchors: people read these files, and Envoy's protobuf reader has no notion of them."""
+    """YAML without anchors: people read these files, and Envoy's protobuf reader does not know them."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes them."""
+    """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trust-domain", default=Trust().domain, help="of the SPIFFE ids")
     parser.add_argument("--namespace", default=Trust().namespace, help="where the mesh runs")

@@ -1,4 +1,7 @@
-"""Standard input, a lock with hashes, without the packages that the arguments name (shell patterns)."""
+"""Filter for a lock with hashes on standard input: it leaves out the packages that its arguments name.
+
+The arguments are shell patterns.
+"""
 
 import fnmatch
 import re

@@ -1,4 +1,4 @@
-"""Dashboards as plain values, and how they become Grafana's JSON."""
+"""Dashboards as plain values, and their translation to Grafana's JSON."""
 
 import json
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """One dashboard. `jobs`: which services it is about, as a regular expression for the choice at the top."""
+    """One dashboard. `jobs`: the services it is about, as a regular expression for the choice at the top."""
 
     uid: str
     title: str
@@ -60,7 +60,7 @@ class Board:
 
 
 def to_json(board: Board) -> str:
-    """The dashboard as Grafana provisions it."""
+    """Return the dashboard as Grafana provisions it."""
     built = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
@@ -87,7 +87,10 @@ def to_json(board: Board) -> str:
 
 
 def _choice(name: str, query: str) -> dashboard.QueryVariable:
-    """A list at the top, from what Prometheus knows when the dashboard is opened; everything to begin with."""
+    """Return a list for the top of the dashboard, all values chosen at first.
+
+    Its values come from Prometheus when the dashboard is opened.
+    """
     choice = dashboard.QueryVariable(name).query(query).datasource(SOURCE).multi(True).include_all(True).all_value(".*")
     everything = VariableOption(selected=True, text="All", value="$__all")
     return choice.current(everything).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)

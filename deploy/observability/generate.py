@@ -1,4 +1,4 @@
-"""Writes what follows from code: the dashboards' JSON and the rules of the promises.
+"""Generator of what follows from code: the dashboards' JSON and the rules of the service level objectives.
 
 python -m deploy.observability.generate
 """
@@ -17,13 +17,13 @@ BOARDS = (OVERVIEW, ENGINE, INGEST, STORES)
 
 
 def files() -> dict[Path, str]:
-    """Every generated file with its content."""
+    """Return every generated file with its content."""
     boards = {HERE / "grafana" / "dashboards" / f"{board.uid}.json": to_json(board) for board in BOARDS}
     return {**boards, HERE / "prometheus" / "rules" / "slo.yml": rules()}
 
 
 def main() -> None:
-    """Writes them."""
+    """Write the files."""
     for path, content in files().items():
         path.write_text(content)
 

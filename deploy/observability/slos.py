@@ -1,7 +1,7 @@
-"""What lensmesh promises its callers, and the rules that tell when the promise is being broken too fast.
+"""Service level objectives: what lensmesh promises its callers, and alerts that tell when a promise is broken too fast.
 
-Multi-window, multi-burn-rate alerts as in the Site Reliability Workbook, chapter 5: a long window says that it
-matters, a short one that it still goes on. Burn rate 1 uses up exactly the budget of 30 days.
+The alerts have several windows and burn rates, as in the Site Reliability Workbook, chapter 5. A long window says that
+it matters, a short one that it still goes on. Burn rate 1 uses up exactly the budget of 30 days.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Slo:
 
 @dataclass(frozen=True)
 class Burn:
-    """How fast the budget may go, over a long and a short window."""
+    """A burn rate that raises an alert where the budget goes faster, over both a long and a short window."""
 
     rate: float
     long: str
@@ -78,7 +78,7 @@ HEAD = """# Made by `make docs` from deploy/observability/slos.py; edit that.
 
 
 def rules() -> str:
-    """The rules file."""
+    """Return the rules file's text."""
     groups = [{"name": f"lensmesh-slo-{slo.name}", "rules": [*_records(slo), *_alerts(slo)]} for slo in SLOS]
     return HEAD + yaml.safe_dump({"groups": groups}, sort_keys=False, width=1000)
 

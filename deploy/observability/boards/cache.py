@@ -1,4 +1,4 @@
-"""The row of the engine's dashboard about what is not computed again."""
+"""The row of the engine's dashboard about the cache: what is not computed again."""
 
 from deploy.observability.boards.queries import PICK, rate
 from deploy.observability.charts import Chart, Line, Row

@@ -10,12 +10,12 @@ CALLS = f'{PICK},grpc_service=~"lensmesh[.].*"'
 
 
 def rate(metric: str, labels: str, by: str) -> str:
-    """Increase per second of a counter."""
+    """Return the query for a counter's increase per second."""
     return f"sum by ({by}) (rate({metric}{{{labels}}}[$__rate_interval]))"
 
 
 def quantiles(metric: str, labels: str, by: str, legend: str) -> tuple[Line, ...]:
-    """The median and the slow ends of a histogram, the last with the traces behind it."""
+    """Return queries for the median and the slow ends of a histogram, the last with the traces behind it."""
     return tuple(
         Line(
             f"histogram_quantile({share}, {rate(f'{metric}_bucket', labels, f'{by}, le')})",
@@ -27,11 +27,11 @@ def quantiles(metric: str, labels: str, by: str, legend: str) -> tuple[Line, ...
 
 
 def quantile(share: float, metric: str, labels: str, by: str, legend: str) -> Line:
-    """One of them."""
+    """Return the query for one quantile of a histogram, with the traces behind it."""
     expr = f"histogram_quantile({share}, {rate(f'{metric}_bucket', labels, f'{by}, le')})"
     return Line(expr, legend, exemplars=True)
 
 
 def mean(metric: str, labels: str, by: str) -> str:
-    """The average of what a histogram saw."""
+    """Return the query for the average of what a histogram saw."""
     return f"{rate(f'{metric}_sum', labels, by)} / {rate(f'{metric}_count', labels, by)}"

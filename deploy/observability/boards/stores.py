@@ -1,4 +1,4 @@
-"""What Search asks of its store."""
+"""The dashboard of the store: what Search asks of it."""
 
 from deploy.observability.boards.queries import CALLS, PICK, quantile, quantiles, rate
 from deploy.observability.charts import Board, Chart, Line, Row

@@ -1,4 +1,4 @@
-"""Stands for your application: which of some words mean nearly the same, by the Encoder in the same pod."""
+"""Example in place of your application: it asks the Encoder in the same pod which of some words are alike."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ WORDS = ["a red circle", "a circle that is red", "three blue stars"]
 
 
 async def main() -> None:
-    """Ask, say, wait, again."""
+    """Ask for the most alike words, print them, wait, and begin again."""
     async with Client(os.environ["LENSMESH_TARGET"]) as mesh:
         while True:
             vectors = (await mesh.embed(texts=WORDS)).vectors
