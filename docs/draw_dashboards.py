@@ -1,6 +1,6 @@
-"""Draws docs/dashboards.png: what the Grafana dashboards show, of a mesh that is really at work.
+"""Drawing of docs/dashboards.png: what the Grafana dashboards show, of a mesh that is really at work.
 
-A mesh runs on this machine with the bundled models (`--mock`: made-up ones) under a load of searches; some hundred
+A mesh runs on this machine with the bundled models (`--mock`: made-up ones) under a load of searches. Some hundred
 scenes are streamed in, and the Captioner is killed. A real Prometheus scrapes it all the while, and the panels' own
 queries are drawn.
 
@@ -65,14 +65,14 @@ CHOSEN = (
 
 @dataclass
 class Happened:
-    """When it began, and what was done to it: seconds after the begin, in words."""
+    """When the run began, and what was done to the mesh: seconds after the begin, in words."""
 
     begin: float
     events: list[tuple[float, str]]
 
 
 async def search_forever(client: Client, samples: Sequence[DemoImage]) -> None:
-    """A few searches at a time, and a mistake now and then."""
+    """Make a few searches at a time, and a mistake now and then."""
     number = 0
     while True:
         number += 1
@@ -84,7 +84,7 @@ async def search_forever(client: Client, samples: Sequence[DemoImage]) -> None:
 
 
 async def happen(mesh: Supervisor, samples: Sequence[DemoImage]) -> Happened:
-    """The story: searches all along, an ingest, and a Captioner that is killed within it or after it."""
+    """Run the story: searches all along, an ingest, and a Captioner that is killed within it or after it."""
     story = Happened(time.time(), [])
 
     def at() -> float:
@@ -121,13 +121,13 @@ async def happen(mesh: Supervisor, samples: Sequence[DemoImage]) -> Happened:
 
 
 def panel(board: str, title: str) -> dict[str, Any]:
-    """One panel of a committed dashboard."""
+    """Return one panel of a committed dashboard."""
     content = json.loads((DASHBOARDS / f"lensmesh-{board}.json").read_text())
     return next(found for found in content["panels"] if found["title"] == title and found["type"] != "row")
 
 
 def curves(watched: Prometheus, shown: dict[str, Any], story: Happened, most: int) -> list[tuple[str, Any, Any]]:
-    """Legend, seconds, values of a panel's lines; the highest ones where there are more than `most`."""
+    """Return legend, seconds and values of a panel's lines; the highest ones where there are more than `most`."""
     found = []
     for query in shown["targets"]:
         expr = query["expr"].replace("$__rate_interval", WINDOW).replace("$job", ".*").replace("$instance", ".*")
@@ -149,7 +149,7 @@ def curves(watched: Prometheus, shown: dict[str, Any], story: Happened, most: in
 
 
 def formatted(unit: str) -> FuncFormatter:
-    """Numbers on an axis as Grafana writes them."""
+    """Return a formatter of an axis' numbers as Grafana writes them."""
 
     def text(value: float, _: object) -> str:
         match unit:
@@ -169,7 +169,7 @@ UNITS = {"reqps": "calls/s", "ops": "per second", "s": "", "bytes": "", "percent
 
 
 def draw_one(axes: Axes, shown: dict[str, Any], lines: list[tuple[str, Any, Any]], story: Happened) -> None:
-    """One panel."""
+    """Draw one panel."""
     unit = shown["fieldConfig"]["defaults"]["unit"]
     for legend, moments, values in lines:
         axes.plot(moments, values, label=legend or None, linewidth=1.4)
@@ -186,7 +186,7 @@ def draw_one(axes: Axes, shown: dict[str, Any], lines: list[tuple[str, Any, Any]
 
 
 def draw(watched: Prometheus, story: Happened, about: str) -> None:
-    """The whole image."""
+    """Draw the whole image."""
     import matplotlib.pyplot as plt
 
     style: Any = {
@@ -223,7 +223,7 @@ def draw(watched: Prometheus, story: Happened, about: str) -> None:
 
 
 async def main() -> None:
-    """Runs the story and draws it."""
+    """Run the story and draw it."""
     parser = argparse.ArgumentParser(description="Draws docs/dashboards.png from a mesh at work.")
     parser.add_argument("--mock", action="store_true", help="made-up models: needs no torch")
     mock = parser.parse_args().mock

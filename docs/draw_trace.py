@@ -1,4 +1,4 @@
-"""Draws a trace out of Jaeger's query API: who worked on what, when, and which batch carried whom.
+"""Drawing of a trace out of Jaeger's query API: who worked on what, when, and which batch carried whom.
 
 python -m docs.draw_trace http://127.0.0.1:16686 TRACE_ID docs/trace.png
 
@@ -36,7 +36,7 @@ ROW_INCHES, WIDTH_INCHES = 0.2, 12.0
 
 @dataclass
 class Span:
-    """One span, and what is below it."""
+    """One span, with the spans below it."""
 
     id: str
     name: str
@@ -58,12 +58,12 @@ class Span:
 
     @property
     def is_part(self) -> bool:
-        """Drawn inside its parent's row."""
+        """Whether the span is drawn inside its parent's row."""
         return self.name in STEPS or self.name in STAGES or self.is_statement
 
     @property
     def label(self) -> str:
-        """What its row is called."""
+        """Name of the span's row."""
         if method := self.attributes.get("rpc.method"):
             size = len(self.links)
             carried = f" · {size} item{'' if size == 1 else 's'}" if size else ""
@@ -86,7 +86,7 @@ class Row:
 
 
 def fetch(jaeger: str, trace_id: str) -> Span:
-    """The root of a trace, times in milliseconds from its begin."""
+    """Return the root of a trace, times in milliseconds from its begin."""
     with urllib.request.urlopen(f"{jaeger.rstrip('/')}/api/traces/{trace_id}", timeout=30) as answer:
         [trace] = json.load(answer)["data"]
     begin = min(span["startTime"] for span in trace["spans"])
@@ -113,7 +113,7 @@ def _read(raw: Any, processes: Any, begin_us: int) -> Span:
 
 
 def rows(span: Span, depth: int = 0) -> Iterator[Row]:
-    """Every row in the order of the tree; a call and its server are one."""
+    """Yield every row in the order of the tree; a call and its server are one row."""
     served = next((child for child in span.below if child.kind == "server"), None) if span.kind == "client" else None
     yield Row(span, depth, served)
     # Items first, so that one sees them side by side; then what was done for them.
@@ -187,7 +187,7 @@ def _bar(axes: Axes, y: float, span: Span, colour: str, *, alpha: float = 0.9, h
 
 
 def _name_inside(axes: Axes, y: float, part: Span, alpha: float) -> None:
-    """Where it is long enough to be read."""
+    """Write the name inside its bar, where that is long enough for it to be read."""
     whole = WIDTH_INCHES * 0.75
     root_ms = axes.dataLim.x1 or 1.0
     inches = (part.end_ms - part.start_ms) / root_ms * whole
@@ -199,7 +199,7 @@ def _name_inside(axes: Axes, y: float, part: Span, alpha: float) -> None:
 
 
 def _draw_links(axes: Axes, lines: list[Row], places: dict[str, int]) -> None:
-    """From each batch to the items in it."""
+    """Draw lines from each batch to the items in it."""
     for number, row in enumerate(lines):
         if row.span.name != "batch":
             continue

@@ -1,4 +1,4 @@
-"""Makes the reference pages that follow from the code: docs/settings.md, every setting of every service.
+"""Generator of the reference pages that follow from the code: docs/settings.md, every setting of every service.
 
 python -m docs.generate
 """
@@ -34,7 +34,10 @@ command add to them: `LENSMESH_TRACES_BULK_RATIO` (default 0.05), the largest sh
 
 
 def rows(cls: type[ServiceSettings], *, shared: bool) -> list[str]:
-    """The table of one settings class: the settings of all services, or its own and those it gives another default."""
+    """Return the table of one settings class.
+
+    That is the settings of all services, or its own and those that it gives another default.
+    """
     own = []
     for name, setting in zip(cls.model_fields, describe(cls), strict=True):
         same = name in SHARED and cls.model_fields[name].default == ServiceSettings.model_fields[name].default
@@ -45,7 +48,7 @@ def rows(cls: type[ServiceSettings], *, shared: bool) -> list[str]:
 
 
 def settings_page() -> str:
-    """docs/settings.md."""
+    """Return the text of docs/settings.md."""
     lines = [HEAD, "## All services", "Shown with the Router's prefix; each service has its own.", ""]
     lines += rows(RouterSettings, shared=True)
     for name, cls in SERVICES.items():
@@ -55,7 +58,7 @@ def settings_page() -> str:
 
 
 def main() -> None:
-    """Writes the pages."""
+    """Write the pages."""
     (DOCS / "settings.md").write_text(settings_page())
 
 

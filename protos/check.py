@@ -1,9 +1,9 @@
-"""Checks the contracts with buf: lint, format, and that nothing breaks a client of the last release.
+"""Check of the contracts with buf: lint, format, and that nothing breaks a client of the last release.
 
     python -m protos.check
 
-`released.binpb` is the descriptor set of the last released contracts (`make release-contracts`). It is a file and not
-a Git reference, so that the check also works in a shallow clone and in an unpacked source archive.
+`released.binpb` is the descriptor set of the last released contracts (`make release-contracts`). It is a file and not a
+Git reference, so that the check also works in a shallow clone and in an unpacked source archive.
 """
 
 import subprocess
@@ -16,13 +16,13 @@ RELEASED = PROTOS / "released.binpb"
 
 
 def run(*arguments: str) -> int:
-    """Runs buf in the repository root and returns its exit status; its findings go to the terminal."""
+    """Run buf in the repository root and return its exit status; its findings go to the terminal."""
     buf = Path(sys.executable).parent / "buf"
     return subprocess.run([buf, *arguments], cwd=ROOT, check=False).returncode
 
 
 def main() -> int:
-    """Exit status: 0 if every check passes."""
+    """Run all checks. Return the exit status, 0 if every check passes."""
     copy_googleapis()
     checks = [("lint",), ("format", "--diff", "--exit-code", "protos")]
     if RELEASED.exists():

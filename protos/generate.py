@@ -1,9 +1,9 @@
-"""Makes gen/ out of protos/: messages, stubs, and types for both.
+"""Generator of gen/ out of protos/: messages, stubs, and types for both.
 
     python -m protos.generate [--out DIR]
 
-The folder is removed first, so that a contract that is gone leaves nothing behind. One way only, grpc_tools.protoc,
-because buf's own generation names fields differently in the descriptors and a comparison would never be clean.
+The folder is removed first, so that a removed contract leaves nothing behind. There is one way only, grpc_tools.protoc:
+buf's own generation names fields differently in the descriptors, so a comparison would never be clean.
 """
 
 import argparse
@@ -23,7 +23,7 @@ GOOGLEAPIS = ROOT / "build" / "googleapis"
 
 
 def copy_googleapis() -> Path:
-    """Copies google/rpc/*.proto of the installed googleapis-common-protos to where buf and protoc find them."""
+    """Copy google/rpc/*.proto of the installed googleapis-common-protos to where buf and protoc find them."""
     target = GOOGLEAPIS / "google" / "rpc"
     target.mkdir(parents=True, exist_ok=True)
     spec = find_spec("google.rpc")
@@ -36,7 +36,7 @@ def copy_googleapis() -> Path:
 
 
 def generate(out: Path) -> None:
-    """Writes the generated Python of every contract below `out`. Raises SystemExit if protoc refuses one."""
+    """Write the generated Python of every contract below `out`. Raises SystemExit if protoc refuses one."""
     googleapis = copy_googleapis()
     shutil.rmtree(out / "lensmesh", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def generate(out: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Parse the command line and generate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "gen", help="where the Python goes (default: gen/)")
     out = parser.parse_args().out
