@@ -8,7 +8,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # A package is added here once its docstrings follow the rule.
-CHECKED = ("deploy", "docs", "lensmesh_chassis", "lensmesh_local", "lensmesh_shapes", "protos", "search_svc")
+CHECKED = (
+    "bench",
+    "deploy",
+    "docs",
+    "lensmesh_chassis",
+    "lensmesh_cli",
+    "lensmesh_local",
+    "lensmesh_shapes",
+    "protos",
+    "search_svc",
+)
 # Beginnings that hide who does what: the subject of the sentence comes late, or never.
 _WORDS = """
 a an the one two three four both all every each either neither no none nothing nobody not only some several
