@@ -28,15 +28,15 @@ from PIL import Image
 from bench.files import make_files
 from bench.machine import this_machine
 from bench.measure import Spread
-from caption_svc.captioner import Caption, Job
+from caption_svc.model import Caption, CaptionerInput
 from caption_svc.models.blip import BlipCaptioner, load_blip
-from lensmesh_inference.backends import quiet
+from lensmesh_inference.backends import openvino_import
 from lensmesh_inference.backends.folder import CompiledFolder
-from lensmesh_inference.compute import Compute
 from lensmesh_inference.devices import cpu_count, cpu_has_bfloat16
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits
-from lensmesh_inference.models import Kind
+from lensmesh_inference.models import ModelKind
+from lensmesh_inference.options import ComputeOptions
 
 hub: Any = transformers
 Describe = Callable[[Sequence[bytes]], int]
@@ -103,8 +103,8 @@ class Ours:
 
     def together(self, images: Sequence[bytes]) -> int:
         """Describe one batch."""
-        jobs = [Job(self._captioner.prepare(content, self._decoder, "image"), self._plan) for content in images]
-        answers = self._describe(jobs)
+        prepared = [self._captioner.prepare(content, self._decoder, "image") for content in images]
+        answers = self._describe([CaptionerInput(pixels, self._plan) for pixels in prepared])
         return sum(answer.token_count for answer in answers if isinstance(answer, Caption))
 
 
@@ -122,15 +122,15 @@ def make_cases(folder: Path, compiled: Path, tokens: int, batch: int) -> dict[st
         "transformers, float32, one by one": documented.one_by_one,
         f"transformers, {precision}, batched": partial(in_batches, batched.together, batch),
     }
-    for backend in ("torch", "openvino") if quiet.installed() else ("torch",):
-        compute = Compute(
+    for backend in ("torch", "openvino") if openvino_import.installed() else ("torch",):
+        compute = ComputeOptions(
             device="cpu",
             backend=backend,
             precision=precision,
             threads=cpu_count(),
             folder=CompiledFolder(compiled),
         )
-        ours = Ours(load_blip(folder, name="random", kind=Kind.LOCAL, compute=compute), tokens)
+        ours = Ours(load_blip(folder, name="random", kind=ModelKind.LOCAL, compute=compute), tokens)
         cases[f"captioner, {backend} {precision}, batched"] = partial(in_batches, ours.together, batch)
     return cases
 

@@ -22,7 +22,7 @@ from bench.cases import captions, flood, images, int8, peers, texts, waiting
 from bench.machine import Machine, this_machine
 from bench.measure import Case, Results, in_turn
 from bench.stage import Options, Stage
-from lensmesh_inference.backends import quiet
+from lensmesh_inference.backends import openvino_import
 
 SMOKE = Options(model="mock", reference="shapes", rounds=1, seconds=1.0, warm=0.5, batch=8, peers=False, smoke=True)
 SMOKE_SIZES = {(320, 240): 3, (640, 480): 1}
@@ -72,7 +72,7 @@ async def run_load(run: Run) -> None:
 async def run_texts(run: Run) -> None:
     """Measure short texts."""
     precision = "bfloat16" if run.machine.has_bf16 else "float32"
-    backends = ["torch", "openvino"] if quiet.installed() else ["torch"]
+    backends = ["torch", "openvino"] if openvino_import.installed() else ["torch"]
     await run.group("texts", await texts.texts(run.stage, backends, precision))
 
 

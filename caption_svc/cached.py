@@ -7,14 +7,14 @@ from dataclasses import asdict
 
 from pydantic import TypeAdapter, ValidationError
 
-from caption_svc.captioner import Caption, ModelFacts, Plan
+from caption_svc.model import Caption, CaptionerFacts, Plan
 from lensmesh_inference.digest import json_digest
 from lensmesh_inference.images.transparency import Transparency
 
 _CAPTION: TypeAdapter[Caption] = TypeAdapter(Caption)
 
 
-def scope_of(facts: ModelFacts, plan: Plan) -> str:
+def scope_of(facts: CaptionerFacts, plan: Plan) -> str:
     """What names the captions that a model makes by a plan.
 
     Backend and precision are part of it: they may change a word. So may the model's configuration, beside its weights.

@@ -1,135 +1,89 @@
-"""One served model: decoding beside it, its queue, its canary. Knows no gRPC and no protobuf."""
+"""One served model: from an image to its caption. Knows no gRPC and no protobuf."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, Callable
 
 from caption_svc.cached import CaptionCodec, scope_of
-from caption_svc.captioner import Caption, CaptionModel, Job, Plan
+from caption_svc.model import Caption, CaptionerInput, CaptionModel, Plan
 from caption_svc.models.words import Deltas
-from caption_svc.settings import CaptionSettings
-from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
-from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
-from lensmesh_inference.cache.levels import Cache
-from lensmesh_inference.engine import ModelEngine, Timing, Work
+from lensmesh_chassis.telemetry import spans
+from lensmesh_inference.batching.batcher import Lane
+from lensmesh_inference.engine import EngineResources, ModelEngine
 from lensmesh_inference.golden import golden_png
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.pool import DecodePool
-
-CaptionWork: TypeAlias = Work[Job, Caption]
-
-
-@dataclass(frozen=True)
-class Described:
-    """A caption and where its time went."""
-
-    caption: Caption
-    timing: Timing
+from lensmesh_inference.items import Completed, EngineItem
+from lensmesh_inference.registry import ServedModel
 
 
-class Captioner:
-    """Describes images with one model."""
+class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
+    """One model, and its way from images to captions."""
 
     def __init__(
-        self,
-        model: CaptionModel,
-        pool: DecodePool,
-        prompts: DecodePool,
-        settings: CaptionSettings,
-        metrics: EngineMetrics,
-        cache: Cache,
+        self, model: CaptionModel, resources: EngineResources, prompts: DecodePool, *, canary_tokens: int
     ) -> None:
-        """`pool` decodes images, `prompts` makes tokens: neither waits for the other."""
-        self.model = model
-        self._pool = pool
-        self._prompts = prompts
-        self.engine: ModelEngine[Job, Caption, Caption] = ModelEngine(
+        """`prompts` makes tokens of prompts; the canary's caption has `canary_tokens` at most."""
+        engine: ModelEngine[CaptionerInput, Caption, Caption] = ModelEngine(
             model.workers(),
+            resources,
             name=model.facts.name,
-            group_of=lambda job: job.plan,
+            group_of=lambda prepared: prepared.plan,
             cost_group=lambda plan: (plan.max_tokens, plan.beams) if isinstance(plan, Plan) else None,
             finish=lambda _, caption: caption,
-            pool=pool,
-            settings=settings,
-            metrics=metrics,
-            cache=cache,
             codec=CaptionCodec(),
         )
-
-    @property
-    def batcher(self) -> Batcher[Job, Caption]:
-        """Its queue."""
-        return self.engine.batcher
+        super().__init__(model, engine)
+        self._decoder = resources.pool.decoder
+        self._prompts = prompts
+        self._canary_tokens = canary_tokens
 
     async def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
-        """`CaptionModel.plan`, off the event loop where there is something to tokenize."""
+        """Make a plan as `CaptionModel.plan` does, off the event loop where there is something to tokenize."""
         if not prompt:
             return self.model.plan(prompt, max_tokens, beams)
         return await self._prompts.run(self.model.plan, prompt, max_tokens, beams)
 
-    def work(
+    def item(
         self,
         content: bytes,
         plan: Plan,
         *,
-        lane: Lane,
         field: str,
-        deadline: float | None = None,
         on_text: Callable[[str], None] | None = None,
-        cached: bool = True,
-    ) -> CaptionWork:
-        """What one image asks of the model. `deadline` is a time of the event loop's clock.
+        decoder: ImageDecoder | None = None,
+    ) -> EngineItem[CaptionerInput, Caption]:
+        """Return what one image asks of the model; `field` is its dotted path in its request.
 
-        `field` is the image's dotted path in its request; `on_text` is called in another thread while the caption
-        grows, unless the cache has it or it is made for somebody else. `cached` False has the model itself answer.
+        `on_text` is called in another thread while the caption grows, unless the cache has it or it is made for
+        somebody else.
         """
         abandoned = threading.Event()
 
-        def prepare() -> Job:
-            pixels = self.model.prepare(content, self._pool.decoder, field, plan.transparency)
-            return Job(pixels, plan, on_text, abandoned)
+        def prepare() -> CaptionerInput:
+            pixels = self.model.prepare(content, decoder or self._decoder, field, plan.transparency)
+            return CaptionerInput(pixels, plan, on_text, abandoned)
 
-        return Work(
-            prepare,
-            step="decode",
+        return EngineItem(
+            prepare=prepare,
             size_bytes=len(content) + self.model.input_bytes,
-            lane=lane,
-            deadline=deadline,
             group=plan,
             content=content,
-            scope=scope_of(self.model.facts, plan) if cached else "",
+            scope=scope_of(self.model.facts, plan),
             given_up=abandoned.set,
+            attributes={spans.ITEM_BYTES: len(content)},
         )
 
-    async def look_up(self, works: Sequence[CaptionWork]) -> None:
-        """Ask the cache for a whole call's images; what it has needs no room."""
-        await self.engine.look_up(works)
-
-    def admit(self, works: Sequence[CaptionWork], lane: Lane) -> AbstractContextManager[Seat | None]:
-        """Room for a whole call; raises ``Overloaded`` where there is none."""
-        return self.engine.admit(works, lane)
-
-    async def describe(self, work: CaptionWork, *, seat: Seat | None = None) -> Described:
-        """Decode one image and describe it, or say what the cache has.
-
-        Without a seat it is looked up, and waits for room in its lane, as streams do. Cancelling stops it wherever it
-        is: waiting, or between two tokens, unless somebody else waits for the same. Raises ``InvalidInput`` for a bad
-        image, and what `Batcher.submit` raises.
-        """
-        done = await self.engine.answer(work, seat=seat)
-        return Described(done.value, done.timing)
-
-    async def describe_by_word(
+    async def run_by_word(
         self, content: bytes, plan: Plan, *, lane: Lane, field: str, deadline: float | None = None
-    ) -> AsyncGenerator[str | Described, None]:
-        """The caption piece by piece, leading spaces included, then the whole. The pieces joined are its text.
+    ) -> AsyncGenerator[str | Completed[Caption], None]:
+        """Give the caption piece by piece, leading spaces included, then the whole. The pieces joined are its text.
 
-        A caption that is known already comes in one piece. The image rides in batches like any other; closing the
-        iterator stops it between two tokens.
+        A caption that is known already comes in one piece. The image is in batches like any other; closing the
+        iterator stops it between two tokens. Raises ``Overloaded`` where there is no room.
         """
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
@@ -138,31 +92,31 @@ class Captioner:
         def on_text(text: str) -> None:
             loop.call_soon_threadsafe(deltas.grow, text)
 
-        work = self.work(content, plan, lane=lane, field=field, deadline=deadline, on_text=on_text)
-        await self.look_up([work])
-        with self.admit([work], lane) as seat:
-            task = asyncio.create_task(self.describe(work, seat=seat))
-            task.add_done_callback(lambda _: pieces.put_nowait(None))
-            try:
-                while (piece := await pieces.get()) is not None:
-                    yield piece
-                described = await task
-                deltas.grow(described.caption.text)
-                if not pieces.empty() and (last := pieces.get_nowait()):
-                    yield last
-                yield described
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        item = self.item(content, plan, field=field, on_text=on_text)
+        running = self.engine.run_one(item, lane=lane, deadline=deadline, wait_for_room=False)
+        task = asyncio.create_task(running)
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            completed = await task
+            deltas.grow(completed.value.text)
+            if not pieces.empty() and (last := pieces.get_nowait()):
+                yield last
+            yield completed
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
-    def canary(self, max_tokens: int) -> Callable[[int], Awaitable[str]]:
-        """The canary's question to one device: what an image that is always the same shows."""
-        content, plan = golden_png(), self.model.plan("", max_tokens, 1)
+    async def ask(self, device: int) -> str:
+        """Ask one device what an image that is always the same shows."""
+        plan = self.model.plan("", self._canary_tokens, 1)
+        # What callers may send is limited by settings; this is none of theirs.
+        decoder = self._decoder.within(ImageLimits())
+        item = self.item(golden_png(), plan, field="canary", decoder=decoder)
+        (caption,) = await self.engine.probe([item], device=device)
+        return caption.text
 
-        async def ask(device: int) -> str:
-            work = self.work(content, plan, lane=Lane.INTERACTIVE, field="canary", cached=False)
-            work.device = device
-            with self.admit([work], Lane.INTERACTIVE) as seat:
-                return (await self.describe(work, seat=seat)).caption.text
-
-        return ask
+    def same(self, known: str, answer: str) -> bool:
+        """Return whether two answers have the same words."""
+        return known == answer

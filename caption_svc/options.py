@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from caption_svc.captioner import Plan
-from caption_svc.engine import Captioner
-from caption_svc.serving import Serving
+from caption_svc.engine import ServedCaptioner
+from caption_svc.model import Caption, CaptionerInput, Plan
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
+from lensmesh_chassis.images.inputs import check_transparency
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.batching.batcher import Lane
+from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.images.transparency import Transparency
+from lensmesh_inference.items import EngineItem
+from lensmesh_inference.registry import ModelRegistry
+from lensmesh_serving.call import ModelCall, deadline_of, lane_of
 
 MAX_BEAMS = 8
 
 
-@dataclass(frozen=True)
-class Order:
-    """Who describes, how, and in which lane."""
+@dataclass(frozen=True, kw_only=True)
+class CaptionCall(ModelCall[ServedCaptioner]):
+    """What holds for every image of one call or stream: by which plan it is described."""
 
-    captioner: Captioner
     plan: Plan
-    lane: Lane
+
+    @property
+    def label(self) -> str:
+        """What `Caption.model` says."""
+        return self.served.model.facts.label
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        return {**super().attributes, spans.MODEL: self.label, spans.ITEM_KIND: "image"}
+
+    def item(self, content: bytes, field: str) -> EngineItem[CaptionerInput, Caption]:
+        """Return what one image asks of the model."""
+        return self.served.item(content, self.plan, field=field)
 
 
 async def read_options(
     options: caption_pb2.CaptionOptions,
-    serving: Serving,
+    models: ModelRegistry[ServedCaptioner],
     settings: CaptionSettings,
+    context: Any,
     *,
     streamed: bool = False,
     most_beams: int = MAX_BEAMS,
-) -> Order:
-    """Check the options and find the model.
+) -> CaptionCall:
+    """Check the options and find the model. Options fail the call: this raises before anything is decoded.
 
     Raises ``InvalidInput`` naming the field and its limit, ``PreconditionFailed`` for a model that is not served.
     """
     check_transparency(options.transparency)
-    captioner = serving.select(options.model)
-    lane = Lane.BULK if wants_bulk(options.priority, streamed=streamed) else Lane.INTERACTIVE
+    served = models.named(options.model)
+    lane = lane_of(options.priority, streamed=streamed)
     if options.max_tokens > settings.max_caption_tokens:
         raise _invalid("max_tokens", options.max_tokens, settings.max_caption_tokens, "0 means the default")
     if options.beam_count > most_beams:
@@ -56,9 +72,11 @@ async def read_options(
             metadata={"chars": len(options.prompt), "max_text_chars": settings.max_text_chars},
         )
     max_tokens = options.max_tokens or settings.usual_caption_tokens
-    plan = await captioner.plan(options.prompt, max_tokens, options.beam_count or 1)
-    on_white = options.transparency == common_pb2.TRANSPARENCY_POLICY_WHITE
-    return Order(captioner, replace(plan, transparency=Transparency.WHITE) if on_white else plan, lane)
+    deadline = deadline_of(context)
+    plan = await served.plan(options.prompt, max_tokens, options.beam_count or 1)
+    if options.transparency == common_pb2.TRANSPARENCY_POLICY_WHITE:
+        plan = replace(plan, transparency=Transparency.WHITE)
+    return CaptionCall(served=served, lane=lane, deadline=deadline, plan=plan)
 
 
 def _invalid(name: str, value: int, limit: int, hint: str) -> InvalidInput:

@@ -3,169 +3,100 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
-from collections.abc import AsyncIterator, Awaitable
+import functools
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 
 from opentelemetry import trace
 
-from caption_svc.engine import CaptionWork, Described
-from caption_svc.options import Order, read_options
-from caption_svc.serving import Serving
+from caption_svc.engine import ServedCaptioner
+from caption_svc.model import Caption, CaptionerInput, CaptionModel
+from caption_svc.options import CaptionCall, read_options
 from caption_svc.settings import CaptionSettings
-from caption_svc.translate import caption_message, limits_message, model_message, result_message
+from caption_svc.translate import write_caption, write_error, write_limits, write_model, write_result
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.images.inputs import Fetching, image_content
-from lensmesh_chassis.limits import check_items, check_message
-from lensmesh_chassis.process.server import Runtime
-from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import to_status
-from lensmesh_chassis.rpc.streams import answer_as_ready
-from lensmesh_chassis.telemetry import spans
-from lensmesh_inference.batching.batcher import Seat
-from lensmesh_inference.batching.tracing import item_span
+from lensmesh_chassis.limits import check_message
+from lensmesh_inference.items import Completed, EngineItem
+from lensmesh_serving.app import ModelServiceApp
+from lensmesh_serving.call import check_batch, write_outcomes
+from lensmesh_serving.stream import StreamItem, answer_stream, read_stream
 
-# One image of a stream: its place there, itself, and its dotted path in its message.
-_Item = tuple[int, caption_pb2.CaptionStreamItem, str]
+CaptionItem: TypeAlias = EngineItem[CaptionerInput, Caption]
 
 
-class CaptionerService(caption_pb2_grpc.CaptionerServiceServicer):
-    """The contract over the models that `serving` has."""
+class CaptionerServicer(caption_pb2_grpc.CaptionerServiceServicer):
+    """The contract over the models that an app serves."""
 
-    def __init__(self, serving: Serving, runtime: Runtime[CaptionSettings], fetcher: Fetcher) -> None:
-        self._serving = serving
-        self._runtime = runtime
-        self._settings = runtime.settings
-        self._fetcher = fetcher
+    def __init__(self, app: ModelServiceApp[CaptionSettings, CaptionModel, ServedCaptioner]) -> None:
+        self._app = app
+        self._runtime = app.runtime
+        self._settings = app.settings
+        self._fetcher = app.fetcher
 
     async def GetInfo(self, request: caption_pb2.GetInfoRequest, context: Any) -> caption_pb2.GetInfoResponse:
         return caption_pb2.GetInfoResponse(
-            models=[model_message(served) for served in self._serving.served.values()],
-            limits=limits_message(self._settings),
+            models=[write_model(served) for served in self._app.models.served],
+            limits=write_limits(self._settings),
             server=self._runtime.server_info(),
         )
 
     async def CaptionImages(
         self, request: caption_pb2.CaptionImagesRequest, context: Any
     ) -> caption_pb2.CaptionImagesResponse:
-        check_message(request, self._settings.max_message_bytes)
-        check_items(len(request.images), self._settings.max_items, "images")
-        order = await read_options(request.options, self._serving, self._settings)
-        trace.get_current_span().set_attributes({**_facts(order), spans.BATCH_SIZE: len(request.images)})
+        check_batch(request, "images", self._settings)
+        call = await self._call(request.options, context)
         async with self._fetcher.for_call() as fetches:
-            reads = [
-                asyncio.create_task(self._read(image, f"images[{index}]", order, context, fetches))
-                for index, image in enumerate(request.images)
-            ]
-            read = await asyncio.gather(*reads, return_exceptions=True)
-            works = [work for work in read if not isinstance(work, BaseException)]
-            await order.captioner.look_up(works)
-            with order.captioner.admit(works, order.lane) as seat:
-                results = await asyncio.gather(
-                    *(self._result(index, work, order, seat=seat) for index, work in enumerate(reads))
-                )
+            items = await asyncio.gather(
+                *(self._item(image, f"images[{index}]", call, fetches) for index, image in enumerate(request.images)),
+                return_exceptions=True,
+            )
+            outcomes = await call.run_batch(items)
+        results = write_outcomes(outcomes, functools.partial(write_result, call), write_error)
         return caption_pb2.CaptionImagesResponse(results=results)
 
     async def CaptionStream(
         self, request_iterator: AsyncIterator[caption_pb2.CaptionStreamRequest], context: Any
     ) -> AsyncIterator[caption_pb2.CaptionStreamResponse]:
-        orders: list[Order] = []
-        places = itertools.count()
+        async def begin(options: caption_pb2.CaptionOptions) -> CaptionCall:
+            return await self._call(options, context, streamed=True)
 
-        async def items() -> AsyncIterator[_Item]:
-            async for request in request_iterator:
-                check_message(request, self._settings.max_message_bytes)
-                if not orders:
-                    orders.append(await read_options(request.options, self._serving, self._settings, streamed=True))
-                elif request.HasField("options"):
-                    raise InvalidInput(
-                        Reason.OPTIONS_REPEATED,
-                        "options stand in a stream's first message only: open another stream for other options",
-                        field="options",
-                    )
-                if request.items:
-                    check_items(len(request.items), self._settings.max_items, "items")
-                for index, item in enumerate(request.items):
-                    yield next(places), item, f"items[{index}].image"
-
-        async def answer(item: _Item) -> caption_pb2.CaptionStreamResult:
-            index, message, field = item
-            async with self._fetcher.for_call() as fetches:
-                read = self._read(message.image, field, orders[0], context, fetches)
-                result = await self._result(index, read, orders[0], ref=message.ref)
-            return caption_pb2.CaptionStreamResult(ref=message.ref, result=result)
-
-        answers: Any = answer_as_ready(
-            items(),
-            answer,
-            size_of=lambda item: item[1].ByteSize(),
-            max_items=self._settings.stream_items,
-            max_bytes=self._settings.stream_bytes,
-            draining=self._runtime.draining,
-        )
-        async with aclosing(answers):
-            async for group in answers:
-                yield caption_pb2.CaptionStreamResponse(results=group)
+        items = read_stream(request_iterator, begin, self._settings)
+        groups: Any = answer_stream(items, self._answer, write_error, self._runtime)
+        async with aclosing(groups):
+            async for group in groups:
+                results = [caption_pb2.CaptionStreamResult(ref=ref, result=result) for ref, result in group]
+                yield caption_pb2.CaptionStreamResponse(results=results)
 
     async def StreamCaption(
         self, request: caption_pb2.StreamCaptionRequest, context: Any
     ) -> AsyncIterator[caption_pb2.StreamCaptionResponse]:
         check_message(request, self._settings.max_message_bytes)
-        order = await read_options(request.options, self._serving, self._settings, most_beams=1)
-        trace.get_current_span().set_attributes(_facts(order))
-        pieces = order.captioner.describe_by_word(
+        call = await self._call(request.options, context, most_beams=1)
+        trace.get_current_span().set_attributes(call.attributes)
+        pieces = call.served.run_by_word(
             await image_content(request.image, "image", self._fetcher),
-            order.plan,
-            lane=order.lane,
+            call.plan,
+            lane=call.lane,
             field="image",
-            deadline=_deadline(context),
+            deadline=call.deadline,
         )
         async with aclosing(pieces):
             async for piece in pieces:
-                if isinstance(piece, Described):
-                    whole = caption_message(piece, order.captioner.model.facts.label)
-                    yield caption_pb2.StreamCaptionResponse(caption=whole)
+                if isinstance(piece, Completed):
+                    yield caption_pb2.StreamCaptionResponse(caption=write_caption(piece.value, call.label))
                 else:
                     yield caption_pb2.StreamCaptionResponse(delta=piece)
 
-    async def _read(
-        self, image: common_pb2.Image, field: str, order: Order, context: Any, fetches: Fetching
-    ) -> CaptionWork:
-        """What one image asks of the model; raises for one without bytes."""
-        content = await image_content(image, field, fetches)
-        return order.captioner.work(content, order.plan, lane=order.lane, field=field, deadline=_deadline(context))
+    async def _call(self, options: caption_pb2.CaptionOptions, context: Any, **more: Any) -> CaptionCall:
+        return await read_options(options, self._app.models, self._settings, context, **more)
 
-    async def _result(
-        self, index: int, read: Awaitable[CaptionWork], order: Order, *, seat: Seat | None = None, ref: str = ""
-    ) -> caption_pb2.CaptionResult:
-        """One image's answer, be it its error; without a seat it waits for room."""
-        arrived = time.monotonic()
-        try:
-            with item_span(index, _facts(order) | ({spans.ITEM_REF: ref} if ref else {})) as span:
-                work = await read
-                span.set_attribute(spans.ITEM_BYTES, len(work.content))
-                described = await order.captioner.describe(work, seat=seat)
-                return result_message(described, order.captioner.model.facts.label)
-        except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what nobody foresaw
-            total_us = int((time.monotonic() - arrived) * 1e6)
-            return caption_pb2.CaptionResult(error=to_status(error), timings=common_pb2.Timings(total_us=total_us))
+    async def _item(self, image: common_pb2.Image, field: str, call: CaptionCall, fetches: Fetching) -> CaptionItem:
+        return call.item(await image_content(image, field, fetches), field)
 
-
-def _facts(order: Order) -> dict[str, str]:
-    """What a span tells of it."""
-    return {
-        spans.MODEL: order.captioner.model.facts.label,
-        spans.LANE: order.lane.name.lower(),
-        spans.ITEM_KIND: "image",
-    }
-
-
-def _deadline(context: Any) -> float | None:
-    """The caller's deadline as a time of the event loop's clock; None where it set none."""
-    left = context.time_remaining()
-    return None if left is None else asyncio.get_running_loop().time() + left
+    async def _answer(self, one: StreamItem[CaptionCall]) -> caption_pb2.CaptionResult:
+        async with self._fetcher.for_call() as fetches:
+            item = await self._item(one.message.image, f"{one.field}.image", one.call, fetches)
+            return write_result(one.call, await one.call.run_one(item))

@@ -4,7 +4,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from lensmesh_chassis.contract import local_address
-from lensmesh_inference.settings import ModelServiceSettings
+from lensmesh_serving.settings import ModelServiceSettings
 
 
 class CaptionSettings(ModelServiceSettings):

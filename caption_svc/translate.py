@@ -1,19 +1,21 @@
-"""The domain's answers as messages of the contract."""
+"""The service's answers as messages of the contract."""
 
 from __future__ import annotations
 
-from caption_svc.engine import Described
-from caption_svc.serving import Served
+from caption_svc.engine import ServedCaptioner
+from caption_svc.model import Caption
+from caption_svc.options import CaptionCall
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis.model_info import write_model_info
-from lensmesh_chassis.timings import write_timings
+from lensmesh_chassis.rpc.status import to_status
+from lensmesh_inference.items import Completed, Failed
+from lensmesh_serving import model_info
+from lensmesh_serving.timings import write_timings
 
 
-def caption_message(described: Described, label: str) -> common_pb2.Caption:
-    """`label` is ModelFacts.label."""
-    caption = described.caption
+def write_caption(caption: Caption, label: str) -> common_pb2.Caption:
+    """Write a caption; `label` is that of the model."""
     return common_pb2.Caption(
         text=caption.text,
         confidence=caption.confidence,
@@ -23,29 +25,26 @@ def caption_message(described: Described, label: str) -> common_pb2.Caption:
     )
 
 
-def result_message(described: Described, label: str) -> caption_pb2.CaptionResult:
-    """One image's caption with its timings."""
+def write_result(call: CaptionCall, completed: Completed[Caption]) -> caption_pb2.CaptionResult:
+    """Write one image's caption with its timings."""
     return caption_pb2.CaptionResult(
-        caption=caption_message(described, label),
-        timings=write_timings(described.timing),
+        caption=write_caption(completed.value, call.label), timings=write_timings(completed.timing)
     )
 
 
-def model_message(served: Served) -> common_pb2.ModelInfo:
-    """One model as GetInfo shows it, with its devices' memory and its canary's age as of now."""
-    model = served.captioner.model
-    return write_model_info(model.facts, model.devices(), served.canary.age_s)
+def write_error(failed: Failed) -> caption_pb2.CaptionResult:
+    """Write one image's failure, and how long it took."""
+    timings = common_pb2.Timings(total_us=failed.total_us)
+    return caption_pb2.CaptionResult(error=to_status(failed.error), timings=timings)
 
 
-def limits_message(settings: CaptionSettings) -> common_pb2.Limits:
-    """What the service accepts."""
-    return common_pb2.Limits(
-        max_message_bytes=settings.max_message_bytes,
-        max_items=settings.max_items,
-        max_image_bytes=settings.max_image_bytes,
-        max_image_pixels=settings.max_image_pixels,
-        max_image_side_ratio=settings.image_limits.max_side_ratio,
-        max_text_chars=settings.max_text_chars,
-        max_caption_tokens=settings.max_caption_tokens,
-        uri_schemes=settings.fetch_policy(settings.max_image_bytes).schemes,
-    )
+def write_model(served: ServedCaptioner) -> common_pb2.ModelInfo:
+    """Write one model as it is now."""
+    return model_info.write_model_info(served.model.facts, served.model.devices(), served.canary_age_s)
+
+
+def write_limits(settings: CaptionSettings) -> common_pb2.Limits:
+    """Write what the service accepts."""
+    limits = model_info.write_limits(settings)
+    limits.max_caption_tokens = settings.max_caption_tokens
+    return limits

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from encoder_svc.model import Embedded, Modality, ModelFacts
+from encoder_svc.model import Embedded, EncoderFacts, Modality
 from lensmesh_inference.images.transparency import Transparency
 
 _NUMBERS: Final = np.dtype("<f4")
@@ -16,7 +16,7 @@ _FLAGS: Final = _TRUNCATED | _LOW_CONTENT | _CLEAR
 _KNOWN: Final = 0x80
 
 
-def scope_of(facts: ModelFacts, modality: Modality, transparency: Transparency) -> str:
+def scope_of(facts: EncoderFacts, modality: Modality, transparency: Transparency) -> str:
     """What names the vectors of a model's images, or of its texts.
 
     They are kept as the model makes them, so that its unit-length space and its raw one share them. Of texts all its

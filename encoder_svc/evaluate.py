@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from encoder_svc.model import EncoderModel, Prepared, Vector
-from encoder_svc.registry import open_model
+from encoder_svc.model import EncoderInput, EncoderModel, Vector
+from encoder_svc.models.load import load_model
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.images.decoder import ImageDecoder
@@ -38,7 +38,7 @@ def compare(settings: EncoderSettings, images: Sequence[bytes], texts: Sequence[
     report: dict[str, Any] = {"model": settings.model, "pictures": len(images)}
     seen: dict[str, Vector] = {}
     for name, chosen in (("float32", exact), ("asked", settings)):
-        model = open_model(settings.model, chosen)
+        model = load_model(settings.model, chosen)
         facts = model.facts
         seen[name] = image_vectors(model, images, settings)
         report[name] = {
@@ -83,7 +83,7 @@ def scenes(count: int) -> tuple[list[bytes], list[str]]:
     return files, [caption(scene.facts) for scene in drawn]
 
 
-def _vectors(model: EncoderModel, prepared: Iterator[Prepared]) -> Vector:
+def _vectors(model: EncoderModel, prepared: Iterator[EncoderInput]) -> Vector:
     (worker, *_) = model.workers()
     rows: list[Vector] = []
     items = list(prepared)

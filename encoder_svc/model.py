@@ -14,7 +14,7 @@ from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.transparency import Transparency
-from lensmesh_inference.models import Facts
+from lensmesh_inference.models import ModelFacts
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Modality: TypeAlias = Literal["image", "text"]
@@ -38,7 +38,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class EncoderInput:
     """One item as the model takes it; `data` is whatever the model's own `prepare_*` made.
 
     `low_content` and `fully_transparent` are said of images, as `images.prepare.Prepared` has them.
@@ -62,7 +62,7 @@ class Prepared:
 
 
 # Of every image, known before it is prepared.
-IMAGE_GROUP: Final = Prepared("image", None).group
+IMAGE_GROUP: Final = EncoderInput("image", None).group
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Embedded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFacts(Facts):
+class EncoderFacts(ModelFacts):
     """What does not change while a model is served. The first of `spaces` is the default one.
 
     `image_bytes` is what the queue holds of one image as the model takes it.
@@ -90,22 +90,22 @@ class ModelFacts(Facts):
     image_bytes: int
 
 
-Worker: TypeAlias = Callable[[Sequence[Prepared]], Sequence[Vector | LensmeshError]]
+Worker: TypeAlias = Callable[[Sequence[EncoderInput]], Sequence[Vector | LensmeshError]]
 
 
 class EncoderModel(Protocol):
     """A model. `prepare_*` run in any thread."""
 
     @property
-    def facts(self) -> ModelFacts:
+    def facts(self) -> EncoderFacts:
         """What it is."""
 
     def prepare_image(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
-    ) -> Prepared:
+    ) -> EncoderInput:
         """Decode and preprocess one encoded image; raises ``InvalidInput`` for a bad one."""
 
-    def prepare_text(self, text: str) -> Prepared:
+    def prepare_text(self, text: str) -> EncoderInput:
         """Tokenize one text to the model's context, saying whether it was cut."""
 
     def workers(self) -> Sequence[Worker]:

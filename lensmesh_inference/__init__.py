@@ -1,1 +1,1 @@
-"""What the two model services share: safe decoding, batching, devices, digests. Knows no gRPC and no protobuf."""
+"""Models at work: safe decoding, batching, cache, health, devices, digests. Knows no gRPC and no protobuf."""

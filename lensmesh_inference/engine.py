@@ -1,6 +1,6 @@
-"""One served model: an item is prepared in the pool, queued, computed in a batch, and its time is told.
+"""One served model: an item is looked up, prepared in the pool, queued and computed in a batch, and its time is told.
 
-The same for both model services; what an item is, and what is done with an answer, is theirs. Knows no gRPC, no
+The same for every model service; what an item is, and what is done with an answer, is theirs. Knows no gRPC, no
 protobuf and no torch.
 """
 
@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from opentelemetry import trace
 
 from lensmesh_chassis.errors import InternalFault, LensmeshError
 from lensmesh_chassis.telemetry import spans
-from lensmesh_inference.batching.batcher import Batcher, Lane, Seat
-from lensmesh_inference.batching.observer import BatchObserver
-from lensmesh_inference.cache.flights import Flights
-from lensmesh_inference.cache.frames import Codec
-from lensmesh_inference.cache.levels import Cache
-from lensmesh_inference.cache.outcome import Outcome
+from lensmesh_inference.batching.batcher import Batcher, Lane, Reservation
+from lensmesh_inference.batching.tracing import item_span
+from lensmesh_inference.cache.envelope import Codec
+from lensmesh_inference.cache.observer import CacheOutcome
+from lensmesh_inference.cache.single_flight import SingleFlight
+from lensmesh_inference.cache.tiered import TieredCache
 from lensmesh_inference.digest import content_digest
 from lensmesh_inference.images.pool import DecodePool
-from lensmesh_inference.settings import ModelServiceSettings
+from lensmesh_inference.items import Completed, EngineItem, Failed, ItemOutcome, Timing
+from lensmesh_inference.observer import ModelObserver
+from lensmesh_inference.options import BatchingOptions
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -35,85 +37,53 @@ Value = TypeVar("Value")
 _DIGEST_AT_ONCE_BYTES: Final = 16 * 1024
 
 
-class Metrics(Protocol):
-    """Who counts for all models of a process."""
-
-    def observe(self, model: str, lanes: Sequence[str]) -> BatchObserver:
-        """Whom one model's batcher tells what happens; `lanes` by their numbers."""
-
-    def watch(self, engine: Batcher[Any, Any]) -> None:
-        """Show a batcher's queue from now on."""
-
-
 @dataclass(frozen=True)
-class Timing:
-    """Where one item's time went, in microseconds.
+class EngineResources:
+    """What the engines of a process share, or have alike."""
 
-    `queue_us` is all that is neither preprocessing nor the model: waiting for room, a thread, the device, or for
-    somebody else's computation of the same content. `batch_size` is 0 where the model did not run for this item.
-    """
-
-    queue_us: int
-    preprocess_us: int
-    compute_us: int
-    total_us: int
-    batch_size: int
-    cache: Outcome = Outcome.UNASKED
-
-
-@dataclass(frozen=True)
-class Done(Generic[Value]):
-    """What the model made of one item."""
-
-    value: Value
-    timing: Timing
+    pool: DecodePool
+    batching: BatchingOptions
+    cache: TieredCache
+    observer: ModelObserver
 
 
 @dataclass(eq=False)
-class Work(Generic[In, Value]):
-    """One item on its way to an answer.
+class _Request(Generic[In, Value]):
+    """One item on its way; `deadline` is a time of the event loop's clock."""
 
-    `prepare` runs in a thread of the pool, within a span called `step`, and makes what the model takes; `size_bytes`
-    is what the item holds of memory until it is answered. `deadline` is a time of the event loop's clock. `group` is
-    what `group_of` will say of it, None where that is not known yet. Where `scope` names what is made of `content`,
-    equal contents of one scope have equal answers, and the cache is asked; an empty one leaves the cache out.
-    `given_up` is called once nothing more is computed for it.
-    """
-
-    prepare: Callable[[], In]
-    step: str
-    size_bytes: int
+    item: EngineItem[In, Value]
     lane: Lane
-    deadline: float | None = None
-    group: Hashable | None = None
-    content: bytes = b""
-    scope: str = ""
-    given_up: Callable[[], None] | None = None
+    deadline: float | None
     device: int | None = None
-    """The one device that shall answer, of a work without a scope; None: any."""
-    pool: DecodePool | None = None
-    """Whose threads prepare it; None: the model's own pool."""
+    """The one device that shall answer, of what is never looked up; None: any."""
     arrived: float = field(default_factory=time.monotonic)
     key: str | None = None
     """In the cache, once it was looked up there."""
     found: Value | None = None
     """What the cache had."""
 
+    @property
+    def total_us(self) -> int:
+        """Microseconds since it came."""
+        return _us_since(self.arrived)
+
+    def waited(self, outcome: CacheOutcome) -> Timing:
+        """The timing where the item was not computed for itself."""
+        total_us = self.total_us
+        return Timing(total_us if outcome is CacheOutcome.COALESCED else 0, 0, 0, total_us, 0, outcome)
+
 
 class ModelEngine(Generic[In, Out, Value]):
-    """One model's way from items to answers: the decode pool, which models share, and a batcher of its own."""
+    """One model's way from items to answers: the decode pool and the cache, which models share, and its own batcher."""
 
     def __init__(
         self,
         workers: Sequence[Callable[[Sequence[In]], Sequence[Out | LensmeshError]]],
+        resources: EngineResources,
         *,
         name: str,
         group_of: Callable[[In], Hashable],
         finish: Callable[[In, Out], Value],
-        pool: DecodePool,
-        settings: ModelServiceSettings,
-        metrics: Metrics,
-        cache: Cache,
         codec: Codec[Value],
         cost_group: Callable[[Hashable], Hashable] = lambda group: group,
     ) -> None:
@@ -124,153 +94,206 @@ class ModelEngine(Generic[In, Out, Value]):
         `codec` writes such answers for the cache.
         """
         self.name = name
-        self._cache = cache
-        cache.observer.show(name)
+        self._cache = resources.cache
+        self._cache.observer.show(name)
         self._codec = codec
-        self._flights: Flights[Done[Value]] = Flights()
+        self._computing: SingleFlight[Completed[Value]] = SingleFlight()
         self.trusted = True
         """Whether its answers are kept."""
         self._group_of = group_of
         self._finish = finish
-        self._pool = pool
+        self._pool = resources.pool
         self.on_failure: Callable[[], None] = lambda: None
         """Called where the model fails on an item, which may be the item's fault or the model's."""
         self.batcher: Batcher[In, Out] = Batcher(
             workers,
             name=name,
-            max_batch=settings.max_batch,
-            max_queue_items=settings.max_queue_items,
-            max_queue_bytes=settings.max_queue_bytes,
-            max_wait_s=settings.max_wait_seconds,
-            linger_s=settings.linger_ms / 1000,
-            bulk_batch_s=settings.bulk_batch_ms / 1000,
+            options=resources.batching,
             cost_group=cost_group,
-            observer=metrics.observe(name, [lane.name.lower() for lane in Lane]),
+            observer=resources.observer.observe(name, [lane.name.lower() for lane in Lane]),
         )
-        metrics.watch(self.batcher)
+        resources.observer.watch(self.batcher)
 
     def trust(self, trusted: bool) -> None:
-        """Whether the model answers as it should. While it does not nothing is kept, and what lies in memory, which it
-        may have made when nobody knew, is forgotten."""
+        """Say whether the model answers as it should.
+
+        While it does not nothing is kept, and what lies in memory, which it may have made when nobody knew, is
+        forgotten.
+        """
         if self.trusted and not trusted:
             self._cache.forget()
         self.trusted = trusted
 
-    async def look_up(self, works: Sequence[Work[In, Value]]) -> None:
-        """Ask the cache for items, all at once. What it has needs no room in the queue."""
+    async def run_batch(
+        self,
+        items: Sequence[EngineItem[In, Value] | BaseException],
+        *,
+        lane: Lane,
+        deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> list[ItemOutcome[Value]]:
+        """Answer the items of one call: one outcome for each, in order.
+
+        An item that could not be read stands as its error, and fails with it. `deadline` is a time of the event loop's
+        clock. Each item has a span of its own, with `attributes` and its own ones. What the cache has needs no room; an
+        item whose content is being computed for somebody else holds room too: that one may leave, and the computation
+        goes on for who is left. Raises ``Overloaded`` for all of them where there is no room for the others, or where
+        they would wait for longer than is allowed or than until the deadline.
+        """
+        asked = [item if isinstance(item, BaseException) else _Request(item, lane, deadline) for item in items]
+        requests = [one for one in asked if isinstance(one, _Request)]
+        await self._look_up(requests)
+        with self._reserve(requests) as reservation:
+            outcomes = (self._outcome(index, one, attributes, reservation) for index, one in enumerate(asked))
+            return await asyncio.gather(*outcomes)
+
+    async def run_one(
+        self, item: EngineItem[In, Value], *, lane: Lane, deadline: float | None = None, wait_for_room: bool = True
+    ) -> Completed[Value]:
+        """Answer one item, in the current span. It waits for room, as streams do, which are read no further meanwhile.
+
+        Cancelling stops it wherever it is, unless somebody else waits for the same. Raises what concerns this item
+        alone: bad input, a missed deadline, a model that fails on it; and ``Overloaded`` where it is not to wait.
+        """
+        request = _Request(item, lane, deadline)
+        await self._look_up([request])
+        if not wait_for_room:
+            with self._reserve([request]) as reservation:
+                return await self._complete(request, reservation)
+        if request.found is not None:
+            return await self._complete(request, None)
+        with await self.batcher.admit_when_room(lane, size_bytes=item.size_bytes) as reservation:
+            return await self._complete(request, reservation)
+
+    async def probe(self, items: Sequence[EngineItem[In, Value]], *, device: int) -> list[Value]:
+        """Have one device answer items, one after the other and past the cache: the question of a canary.
+
+        Raises what the first that fails raises, and ``Overloaded`` where there is no room for all of them.
+        """
+        requests = [_Request(item, Lane.INTERACTIVE, None, device) for item in items]
+        with self._reserve(requests) as reservation:
+            return [(await self._complete(request, reservation)).value for request in requests]
+
+    async def _outcome(
+        self,
+        index: int,
+        asked: _Request[In, Value] | BaseException,
+        attributes: Mapping[str, Any] | None,
+        reservation: Reservation | None,
+    ) -> ItemOutcome[Value]:
+        """Answer one item of a call, be it with its error."""
+        arrived = time.monotonic()
+        try:
+            with item_span(index, attributes) as span:
+                if isinstance(asked, BaseException):
+                    raise asked
+                span.set_attributes(asked.item.attributes)
+                return await self._complete(asked, reservation)
+        except Exception as error:  # noqa: BLE001 - an item fails alone; what is not meant for callers is told to the log
+            return Failed(error, _us_since(arrived))
+
+    async def _look_up(self, requests: Sequence[_Request[In, Value]]) -> None:
+        """Ask the cache for items, all at once."""
         if not self._cache.enabled:
             return
-        if len(works) == 1:
-            await self._look_up(works[0])
+        if len(requests) == 1:
+            await self._look_one_up(requests[0])
         else:
-            await asyncio.gather(*(self._look_up(work) for work in works))
+            await asyncio.gather(*(self._look_one_up(request) for request in requests))
 
-    def admit(self, works: Sequence[Work[In, Value]], lane: Lane) -> AbstractContextManager[Seat | None]:
-        """Room for those of a call's items that were not found in the cache, or ``Overloaded``.
+    async def _look_one_up(self, request: _Request[In, Value]) -> None:
+        item = request.item
+        if not item.scope:
+            return
+        large = len(item.content) > _DIGEST_AT_ONCE_BYTES
+        digest = await asyncio.to_thread(content_digest, item.content) if large else content_digest(item.content)
+        request.key = self._cache.key(item.scope, digest)
+        payload = await self._cache.get(request.key)
+        request.found = None if payload is None else self._codec.load(payload)
 
-        Hold it as a context manager, and give what it makes to each `answer`. An item whose content is being computed
-        for somebody else has a seat too: that one may leave, and the computation goes on for who is left.
-        """
-        missed = [work for work in works if work.found is None]
+    def _reserve(self, requests: Sequence[_Request[In, Value]]) -> AbstractContextManager[Reservation | None]:
+        """Reserve room for those of a call's items that were not found in the cache, or raise ``Overloaded``."""
+        missed = [request for request in requests if request.found is None]
         if not missed:
             return nullcontext()
-        deadline = min((work.deadline for work in missed if work.deadline is not None), default=None)
-        size_bytes = sum(work.size_bytes for work in missed)
-        return self.batcher.admit(lane, items=len(missed), size_bytes=size_bytes, deadline=deadline)
+        size_bytes = sum(request.item.size_bytes for request in missed)
+        first = missed[0]
+        return self.batcher.admit(first.lane, items=len(missed), size_bytes=size_bytes, deadline=first.deadline)
 
-    async def answer(self, work: Work[In, Value], *, seat: Seat | None = None) -> Done[Value]:
-        """Answer one item. With a seat, or after `look_up` has found it, at once; else it is looked up here, and waits
-        for room, as streams do, which are read no further meanwhile.
+    async def _complete(self, request: _Request[In, Value], reservation: Reservation | None) -> Completed[Value]:
+        """Answer what was found, or compute it; without a reservation it was found."""
+        if request.found is not None:
+            completed = Completed(request.found, request.waited(CacheOutcome.HIT))
+        else:
+            assert reservation is not None, "what is not in the cache needs room"
+            completed = await self._miss(request, reservation)
+        self._record_outcome(completed.timing.cache)
+        convert = request.item.convert
+        return completed if convert is None else Completed(convert(completed.value), completed.timing)
 
-        Raises what concerns this item alone: bad input, a missed deadline, a model that fails on it.
-        """
-        if seat is None and work.found is None:
-            await self.look_up([work])
-        if work.found is not None:
-            return self._told(Done(work.found, _waited(work, Outcome.HIT)))
-        if seat is not None:
-            return self._told(await self._miss(work, seat))
-        with await self.batcher.admit_when_room(work.lane, size_bytes=work.size_bytes) as own_seat:
-            return self._told(await self._miss(work, own_seat))
-
-    async def _look_up(self, work: Work[In, Value]) -> None:
-        if not work.scope or work.key is not None:
-            return
-        large = len(work.content) > _DIGEST_AT_ONCE_BYTES
-        digest = await asyncio.to_thread(content_digest, work.content) if large else content_digest(work.content)
-        work.key = self._cache.key(work.scope, digest)
-        payload = await self._cache.get(work.key)
-        work.found = None if payload is None else self._codec.load(payload)
-
-    async def _miss(self, work: Work[In, Value], seat: Seat) -> Done[Value]:
-        if work.key is None:
-            return await self._compute(work, seat)
-        # It may have been computed while this one waited for room.
-        payload = self._cache.get_here(work.key)
-        found = None if payload is None else self._codec.load(payload)
-        if found is not None:
-            return Done(found, _waited(work, Outcome.HIT))
-        landed = await self._flights.share(work.key, work.lane, work.deadline, lambda: self._compute(work, seat))
-        if landed.own:
-            return landed.value
-        return Done(landed.value.value, _waited(work, Outcome.COALESCED))
-
-    def _told(self, done: Done[Value]) -> Done[Value]:
-        outcome = done.timing.cache
-        if outcome is not Outcome.UNASKED:
+    def _record_outcome(self, outcome: CacheOutcome) -> None:
+        if outcome is not CacheOutcome.UNASKED:
             self._cache.observer.answered(self.name, outcome)
             trace.get_current_span().set_attribute(spans.CACHE, str(outcome))
-        return done
 
-    async def _compute(self, work: Work[In, Value], seat: Seat) -> Done[Value]:
+    async def _miss(self, request: _Request[In, Value], reservation: Reservation) -> Completed[Value]:
+        if request.key is None:
+            return await self._compute(request, reservation)
+        # It may have been computed while this one waited for room.
+        payload = self._cache.get_here(request.key)
+        found = None if payload is None else self._codec.load(payload)
+        if found is not None:
+            return Completed(found, request.waited(CacheOutcome.HIT))
+        shared = await self._computing.share(
+            request.key, request.lane, request.deadline, lambda: self._compute(request, reservation)
+        )
+        return shared.value if shared.own else Completed(shared.value.value, request.waited(CacheOutcome.COALESCED))
+
+    async def _compute(self, request: _Request[In, Value], reservation: Reservation) -> Completed[Value]:
         try:
-            done = await self._prepare_and_compute(work, seat)
+            completed = await self._prepare_and_compute(request, reservation)
         finally:
-            if work.given_up is not None:
-                work.given_up()
-        if work.key is not None and self.trusted:
-            self._cache.put(work.key, self._codec.dump(done.value))
-        return done
+            if request.item.given_up is not None:
+                request.item.given_up()
+        if request.key is not None and self.trusted:
+            self._cache.put(request.key, self._codec.dump(completed.value))
+        return completed
 
-    async def _prepare_and_compute(self, work: Work[In, Value], seat: Seat) -> Done[Value]:
-        with spans.span(work.step), self.batcher.coming(work.lane, work.group):
-            prepared, preprocess_s = await (work.pool or self._pool).run(_timed, work.prepare, lane=work.lane)
+    async def _prepare_and_compute(self, request: _Request[In, Value], reservation: Reservation) -> Completed[Value]:
+        item, lane = request.item, request.lane
+        with spans.span(item.step), self.batcher.coming(lane, item.group):
+            prepared, preprocess_s = await (item.pool or self._pool).run(_timed, item.prepare, lane=lane)
         self.batcher.observer.prepared(preprocess_s)
         group = self._group_of(prepared)
-        assert work.group in (None, group), f"{work.group} was said of an item of {group}: batches waited in vain"
+        assert item.group in (None, group), f"{item.group} was said of an item of {group}: batches waited in vain"
         try:
-            answer = await self.batcher.submit(
+            output = await self.batcher.submit(
                 prepared,
-                lane=work.lane,
-                size_bytes=work.size_bytes,
+                lane=lane,
+                size_bytes=item.size_bytes,
                 group=group,
-                deadline=work.deadline,
-                seat=seat,
-                device=work.device,
+                deadline=request.deadline,
+                reservation=reservation,
+                device=request.device,
             )
-            value = self._finish(prepared, answer.value)
+            value = self._finish(prepared, output.value)
         except InternalFault:
             self.on_failure()
             raise
-        total_us, preprocess_us = _total_us(work), int(preprocess_s * 1e6)
-        queue_us = max(0, total_us - preprocess_us - answer.compute_us)
-        outcome = Outcome.UNASKED if work.key is None else Outcome.MISS
-        timing = Timing(queue_us, preprocess_us, answer.compute_us, total_us, answer.batch_size, outcome)
-        return Done(value, timing)
+        total_us, preprocess_us = request.total_us, int(preprocess_s * 1e6)
+        queue_us = max(0, total_us - preprocess_us - output.compute_us)
+        outcome = CacheOutcome.UNASKED if request.key is None else CacheOutcome.MISS
+        return Completed(
+            value, Timing(queue_us, preprocess_us, output.compute_us, total_us, output.batch_size, outcome)
+        )
 
 
-def _waited(work: Work[Any, Any], outcome: Outcome) -> Timing:
-    """The timing of an item that was not computed for itself."""
-    total_us = _total_us(work)
-    return Timing(total_us if outcome is Outcome.COALESCED else 0, 0, 0, total_us, 0, outcome)
-
-
-def _total_us(work: Work[Any, Any]) -> int:
-    return int((time.monotonic() - work.arrived) * 1e6)
+def _us_since(moment: float) -> int:
+    return int((time.monotonic() - moment) * 1e6)
 
 
 def _timed(prepare: Callable[[], In]) -> tuple[In, float]:
-    """In the pool's thread: what it makes, and the seconds that took."""
+    """Prepare an item in the pool's thread; what that makes, and the seconds it took."""
     started = time.monotonic()
     prepared = prepare()
     return prepared, time.monotonic() - started

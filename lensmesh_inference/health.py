@@ -5,26 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from lensmesh_inference.canary import Canaries, Canary
 from lensmesh_inference.engine import ModelEngine
+from lensmesh_inference.health_reasons import HealthReasons
 from lensmesh_inference.images.pool import DecodePool
-from lensmesh_inference.settings import ModelServiceSettings
-from lensmesh_inference.troubles import Troubles
+from lensmesh_inference.observer import ModelObserver
+from lensmesh_inference.options import HealthOptions
 from lensmesh_inference.watchdog import Watchdog
 
 A = TypeVar("A")
-
-
-class Metrics(Protocol):
-    """Who shows canaries and parity."""
-
-    def watch_canary(self, model: str, canary: Canaries[Any]) -> None:
-        """Show a model's canaries from now on."""
-
-    def tell_parity(self, model: str, cosine: float | None) -> None:
-        """Show how near a model's answers are to its reference's; None: it has none."""
 
 
 class ModelHealth:
@@ -37,17 +28,17 @@ class ModelHealth:
 
     def __init__(
         self,
-        settings: ModelServiceSettings,
+        options: HealthOptions,
         tell: Callable[[str], None],
         end: Callable[[], None] | None,
-        metrics: Metrics,
+        observer: ModelObserver,
     ) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._troubles = Troubles(tell)
+        self._options = options
+        self._observer = observer
+        self._reasons = HealthReasons(tell)
         self._watchdog: Watchdog | None = None
-        if end is not None and settings.hang_seconds:
-            self._watchdog = Watchdog(partial(self._troubles.hear, "watchdog"), end, hang_s=settings.hang_seconds)
+        if end is not None and options.hang_s:
+            self._watchdog = Watchdog(partial(self._reasons.report, "watchdog"), end, hang_s=options.hang_s)
         self._canaries: list[Canaries[Any]] = []
 
     async def trust(
@@ -64,11 +55,11 @@ class ModelHealth:
         model's reference, None where it has none.
         """
         name, batcher = engine.batcher.name, engine.batcher
-        self._metrics.tell_parity(name, parity)
+        self._observer.tell_parity(name, parity)
         failing: set[int] = set()
         canaries = Canaries([self._canary(engine, number, ask, same, failing) for number in batcher.working])
-        if self._settings.canary_seconds:
-            self._metrics.watch_canary(name, canaries)
+        if self._options.canary_s:
+            self._observer.watch_canary(name, canaries)
         engine.on_failure = canaries.suspect
         self._canaries.append(canaries)
         if self._watchdog is not None:
@@ -103,15 +94,15 @@ class ModelHealth:
             if trouble:
                 failing.add(number)
             engine.trust(not failing)
-            self._troubles.hear(name, trouble)
+            self._reasons.report(name, trouble)
 
         canary = Canary(
             ask_this,
             same,
             tell,
             name=name,
-            every_s=self._settings.canary_seconds,
-            timeout_s=self._settings.canary_timeout_seconds,
+            every_s=self._options.canary_s,
+            timeout_s=self._options.canary_timeout_s,
             batches=lambda: batcher.batches_of(number),
         )
         return canary

@@ -1,4 +1,4 @@
-"""What both model services say of a model. Knows no torch, no gRPC and no protobuf."""
+"""What every model service says of a model. Knows no torch, no gRPC and no protobuf."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 
 
-class Kind(StrEnum):
+class ModelKind(StrEnum):
     """What a model is good for."""
 
     LOCAL = "local"
@@ -19,7 +19,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class ModelFacts:
     """What does not change while a model is served.
 
     `weights_digest` is the hexadecimal SHA-256 of the tensors as loaded. `parity_cosine` is the lowest cosine between
@@ -29,7 +29,7 @@ class Facts:
 
     name: str
     weights_digest: str
-    kind: Kind
+    kind: ModelKind
     backend: str
     precision: str
     requested_device: str

@@ -35,8 +35,8 @@ class Documented:
         import open_clip
         import torch
 
-        from encoder_svc.locate import locate
-        from encoder_svc.sources import parse_source
+        from encoder_svc.models.locate import locate
+        from encoder_svc.models.sources import parse_source
 
         located = locate(parse_source(name), allow_download=False)
         torch.manual_seed(0)
@@ -64,12 +64,12 @@ class Equal:
     """
 
     def __init__(self) -> None:
-        from encoder_svc.registry import open_models
+        from encoder_svc.models.load import load_models
         from encoder_svc.settings import EncoderSettings
         from lensmesh_chassis.settings import load_settings
 
         settings = load_settings(EncoderSettings)
-        self._compute = open_models(settings)[0].workers()[0]
+        self._compute = load_models(settings)[0].workers()[0]
         self._steps = steps_before_floats(settings.model)
         # Triton calls from several threads: one decodes while another computes.
         self._turn = threading.Lock()
@@ -83,10 +83,10 @@ class Equal:
         return pil_to_tensor(image)
 
     def encode(self, prepared: Sequence[Any]) -> Vectors:
-        from encoder_svc.model import Prepared
+        from encoder_svc.model import EncoderInput
 
         with self._turn:
-            rows = self._compute([Prepared("image", one) for one in prepared])
+            rows = self._compute([EncoderInput("image", one) for one in prepared])
         vectors = np.stack([row for row in rows if isinstance(row, np.ndarray)])
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
@@ -99,8 +99,8 @@ def steps_before_floats(name: str) -> list[Any]:
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import ToTensor
 
-    from encoder_svc.locate import locate
-    from encoder_svc.sources import parse_source
+    from encoder_svc.models.locate import locate
+    from encoder_svc.models.sources import parse_source
 
     located = locate(parse_source(name), allow_download=False)
     size = {"size": located.model_config["vision_cfg"]["image_size"]}

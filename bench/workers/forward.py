@@ -13,8 +13,8 @@ import open_clip
 import torch
 
 from bench.worker import Asked, serve
-from encoder_svc.locate import locate
-from encoder_svc.sources import parse_source
+from encoder_svc.models.locate import locate
+from encoder_svc.models.sources import parse_source
 
 
 class Forward:

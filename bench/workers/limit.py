@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from bench.worker import Asked, serve
-from encoder_svc.model import Prepared
-from encoder_svc.registry import open_models
+from encoder_svc.model import EncoderInput
+from encoder_svc.models.load import load_models
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.settings import load_settings
 from lensmesh_cli.load import supply
@@ -37,8 +37,8 @@ class Limit:
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self._settings = settings
         self._contents = supply.read(sorted(folder.glob("*.jpg")))
-        self._model = open_models(settings)[0]
-        decode = open_pool(settings, self._model.devices())
+        self._model = load_models(settings)[0]
+        decode = open_pool(settings.decode_options, self._model.devices())
         self._decoder = decode.decoder
         self._pool = ThreadPoolExecutor(decode.threads)
         self._salt = itertools.count()
@@ -54,7 +54,7 @@ class Limit:
         end = begin + asked["seconds"]
         images = supply.images(self._contents, next(self._salt))
         batch, samples = self._settings.max_batch, []
-        waiting: deque[Future[Prepared]] = deque()
+        waiting: deque[Future[EncoderInput]] = deque()
         while time.monotonic() < end:
             self._decode(images, waiting, AHEAD * batch)
             items = [waiting.popleft().result() for _ in range(batch)]
@@ -67,7 +67,7 @@ class Limit:
             job.cancel()
         return asdict(summarize(samples, begin, end))
 
-    def _decode(self, images: Iterator[bytes], waiting: deque[Future[Prepared]], depth: int) -> None:
+    def _decode(self, images: Iterator[bytes], waiting: deque[Future[EncoderInput]], depth: int) -> None:
         while len(waiting) < depth:
             waiting.append(self._pool.submit(self._model.prepare_image, next(images), self._decoder, "image"))
 

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from bench.worker import Asked, serve
-from encoder_svc.locate import locate, make_tokenizer
-from encoder_svc.sources import parse_source
+from encoder_svc.models.locate import locate, make_tokenizer
+from encoder_svc.models.sources import parse_source
 from lensmesh_cli.load import supply
 from lensmesh_cli.load.figures import CallSample, summarize
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from PIL import Image
 
-from caption_svc.captioner import ModelFacts, Plan, Worker
+from caption_svc.model import CaptionerFacts, Plan, Worker
 from caption_svc.models.decoder import Decoder
 from caption_svc.models.describing import Describer, Language
 from caption_svc.models.parity import check_parity, parity, reference
@@ -22,8 +22,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.choice import open_towers
 from lensmesh_inference.backends.pixels import PixelTower
-from lensmesh_inference.backends.tower import Network, Place, Tower, in_precision
-from lensmesh_inference.compute import Compute
+from lensmesh_inference.backends.tower import Placement, Tower, TowerSpec, in_precision
 from lensmesh_inference.devices import (
     DeviceFacts,
     choose_devices,
@@ -38,12 +37,13 @@ from lensmesh_inference.images.decoder import ImageDecoder, LibraryTransform
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.transform import Transform, UnknownTransformError, normalize_of_processor
 from lensmesh_inference.images.transparency import Transparency
-from lensmesh_inference.models import Kind
+from lensmesh_inference.models import ModelKind
+from lensmesh_inference.options import ComputeOptions
 from lensmesh_inference.tokenization import tokenization
 
 _log = logging.getLogger(__name__)
 
-Preprocessing: TypeAlias = "Transform | LibraryTransform"
+ImageTransform: TypeAlias = "Transform | LibraryTransform"
 
 
 class BlipCaptioner:
@@ -52,10 +52,10 @@ class BlipCaptioner:
 
     def __init__(
         self,
-        facts: ModelFacts,
+        facts: CaptionerFacts,
         describers: Sequence[Describer],
         devices: Sequence[torch.device],
-        transform: Preprocessing,
+        transform: ImageTransform,
         words: Vocabulary,
         positions: int,
     ) -> None:
@@ -95,7 +95,7 @@ class BlipCaptioner:
         return [describer.caption for describer in self._describers]
 
 
-def load_blip(folder: Path, *, name: str, kind: Kind, compute: Compute) -> BlipCaptioner:
+def load_blip(folder: Path, *, name: str, kind: ModelKind, compute: ComputeOptions) -> BlipCaptioner:
     """Load a captioner from a folder and hold it against transformers' own float32 answers.
 
     Raises ``NotFound`` or ``PreconditionFailed`` for a folder, device, backend or precision that cannot be used.
@@ -114,16 +114,16 @@ def load_blip(folder: Path, *, name: str, kind: Kind, compute: Compute) -> BlipC
     golden = _golden(transform)[None]
     known = reference(network, golden, normalize, key, compute.folder)
     module = PixelTower(VisionTower(network.vision_model), normalize.scale, normalize.shift).eval()
-    vision = Network("caption-vision", module, key, torch.cat([golden, golden.flip(-1)]))
+    vision = TowerSpec("caption-vision", module, key, torch.cat([golden, golden.flip(-1)]))
     # On a GPU the decoder takes the states where they are, and a tower of this size has little to gain from graphs.
-    places = [Place(device, threads, max_batch=0) for device in devices]
+    places = [Placement(device, threads, max_batch=0) for device in devices]
     towers = open_towers(vision, compute.backend, compute.precision, places, compute.folder)
     language = Language(Vocabulary(parts.tokenizer), text.bos_token_id, text.sep_token_id)
     decoders = _decoders(network.text_decoder, towers, devices)
     describers = [Describer(name, tower, decoder, language) for tower, decoder in zip(towers, decoders, strict=True)]
     cosine = min(parity(describer, golden, known) for describer in dict(zip(devices, describers, strict=True)).values())
     check_parity(cosine, f"{name} by {towers[0].backend} in {towers[0].precision}")
-    facts = ModelFacts(
+    facts = CaptionerFacts(
         name=name,
         weights_digest=digest,
         kind=kind,
@@ -152,7 +152,7 @@ def _decoders(network: Any, towers: Sequence[Tower], devices: Sequence[torch.dev
     return [made[device] for device in devices]
 
 
-def _transform(parts: Parts, config: dict[str, Any]) -> Preprocessing:
+def _transform(parts: Parts, config: dict[str, Any]) -> ImageTransform:
     try:
         return Transform.from_processor(config)
     except UnknownTransformError as error:
@@ -166,5 +166,5 @@ def _transform(parts: Parts, config: dict[str, Any]) -> Preprocessing:
     return library
 
 
-def _golden(transform: Preprocessing) -> torch.Tensor:
+def _golden(transform: ImageTransform) -> torch.Tensor:
     return ImageDecoder(ImageLimits()).prepare(golden_png(), transform, "golden image").pixels

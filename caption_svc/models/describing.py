@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from caption_svc.captioner import Caption, Job, Plan
+from caption_svc.model import Caption, CaptionerInput, Plan
 from caption_svc.models.beams import search_beams
 from caption_svc.models.decoder import Decoder
 from caption_svc.models.generated import Generated
@@ -17,7 +17,7 @@ from caption_svc.models.vocabulary import Vocabulary
 from caption_svc.models.words import settled
 from lensmesh_chassis.errors import InternalFault, LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.backends.mishaps import told_apart
+from lensmesh_inference.backends.device_errors import classify
 from lensmesh_inference.backends.torch_tower import TorchTower
 from lensmesh_inference.backends.tower import Tower
 
@@ -40,16 +40,16 @@ class Describer:
         self._decoder = decoder
         self._language = language
 
-    def caption(self, jobs: Sequence[Job]) -> list[Caption | LensmeshError]:
+    def caption(self, inputs: Sequence[CaptionerInput]) -> list[Caption | LensmeshError]:
         """Describe images of one plan.
 
-        Raises ``OutOfMemory`` and ``DeviceLost`` where that is it. A batch may be run again after a failure: its jobs
+        Raises ``OutOfMemory`` and ``DeviceLost`` where that is it. A batch may be run again after a failure: its inputs
         are left as they were.
         """
-        plan, language = jobs[0].plan, self._language
+        plan, language = inputs[0].plan, self._language
         start_ids = (language.begin_id, *plan.prompt_ids)
-        with told_apart(), torch.inference_mode():
-            states = self.look(torch.stack([job.pixels for job in jobs]))
+        with classify(), torch.inference_mode():
+            states = self.look(torch.stack([one.pixels for one in inputs]))
             if plan.beams > 1:
                 answers = search_beams(
                     self._decoder,
@@ -58,7 +58,7 @@ class Describer:
                     language.end_id,
                     plan.max_tokens,
                     plan.beams,
-                    abandoned=lambda row: jobs[row].abandoned.is_set(),
+                    abandoned=lambda row: inputs[row].abandoned.is_set(),
                 )
             else:
                 answers = decode_greedily(
@@ -67,7 +67,7 @@ class Describer:
                     start_ids,
                     language.end_id,
                     plan.max_tokens,
-                    watch=lambda row, answer: self._tell(jobs[row], answer),
+                    watch=lambda row, answer: self._tell(inputs[row], answer),
                 )
         return [self._caption(plan, answer) for answer in answers]
 
@@ -90,7 +90,7 @@ class Describer:
         text = self._language.words.text(plan, answer.words)
         return Caption(text, answer.confidence, len(answer.tokens), truncated=not answer.ended)
 
-    def _tell(self, job: Job, answer: Generated) -> bool:
-        if job.on_text is not None:
-            job.on_text(settled(self._language.words.text(job.plan, answer.words)))
-        return not job.abandoned.is_set()
+    def _tell(self, one: CaptionerInput, answer: Generated) -> bool:
+        if one.on_text is not None:
+            one.on_text(settled(self._language.words.text(one.plan, answer.words)))
+        return not one.abandoned.is_set()

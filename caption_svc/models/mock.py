@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from caption_svc.captioner import Caption, Job, ModelFacts, Plan, Worker
+from caption_svc.model import Caption, CaptionerFacts, CaptionerInput, Plan, Worker
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import content_digest
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.transparency import Transparency
-from lensmesh_inference.models import Kind
+from lensmesh_inference.models import ModelKind
 
 _COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "grey", "white", "black", "golden",
             "silver", "turquoise", "crimson", "beige")  # fmt: skip
@@ -27,10 +27,10 @@ class MockCaptioner:
     """Answers derived from the content's digest; a `CaptionModel`."""
 
     def __init__(self, name: str = "mock") -> None:
-        self.facts = ModelFacts(
+        self.facts = CaptionerFacts(
             name=name,
             weights_digest=content_digest(b"lensmesh mock captioner, version 1"),
-            kind=Kind.MOCK,
+            kind=ModelKind.MOCK,
             backend="mock",
             precision="",
             requested_device="cpu",
@@ -58,25 +58,25 @@ class MockCaptioner:
     def workers(self) -> Sequence[Worker]:
         return [self.caption]
 
-    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
+    def caption(self, inputs: Sequence[CaptionerInput]) -> list[Caption]:
         """One caption for each digest."""
-        return [_caption(job) for job in jobs]
+        return [_caption(one) for one in inputs]
 
 
-def _caption(job: Job) -> Caption:
-    digest: bytes = job.pixels
+def _caption(one: CaptionerInput) -> Caption:
+    digest: bytes = one.pixels
     words = (
         f"a {_COLOURS[digest[0] % 16]} {_THINGS[digest[1] % 16]} {_PLACES[digest[2] % 8]} "
         f"a {_COLOURS[digest[3] % 16]} {_THINGS[digest[4] % 16]}"
     ).split()
     # As with a real model, the end counts as a token.
-    truncated = len(words) + 1 > job.plan.max_tokens
-    words = words[: job.plan.max_tokens]
-    prompt = job.plan.prompt.split()
+    truncated = len(words) + 1 > one.plan.max_tokens
+    words = words[: one.plan.max_tokens]
+    prompt = one.plan.prompt.split()
     for count in range(1, len(words) + 1):
-        if job.on_text is None or job.abandoned.is_set():
+        if one.on_text is None or one.abandoned.is_set():
             break
-        job.on_text(" ".join([*prompt, *words[:count]]))
+        one.on_text(" ".join([*prompt, *words[:count]]))
     return Caption(
         text=" ".join([*prompt, *words]),
         confidence=0.5 + int.from_bytes(digest[5:7], "big") / 131_072,

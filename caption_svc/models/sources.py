@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from caption_svc.captioner import CaptionModel
+from caption_svc.model import CaptionModel
 from caption_svc.models.mock import MockCaptioner
 from caption_svc.models.weights import cached_folder, fetch_folder, has_weights
 from lensmesh_chassis.errors import NotFound
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.compute import Compute
-from lensmesh_inference.models import Kind, missing_packages, model_error, split_names
+from lensmesh_inference.models import ModelKind, missing_packages, model_error, split_names
+from lensmesh_inference.options import ComputeOptions
 from lensmesh_shapes import CAPTIONER_DIR
 
 _FORMS = "auto, shapes, mock, ORG/NAME of a BLIP captioner on the hub, local-dir:/PATH or a path"
@@ -21,17 +21,17 @@ _NEEDED = ("torch", "transformers")
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """One model to load; `folder` is None for a mock and for weights that are yet to be fetched. `why` is for the
     log."""
 
     name: str
-    kind: Kind
+    kind: ModelKind
     folder: Path | None = None
     why: str = "configured"
 
 
-def choose_models(names: str, real_model: str) -> list[Choice]:
+def choose_models(names: str, real_model: str) -> list[ModelChoice]:
     """Takes the comma-separated names of the setting apart; "auto" becomes the best there is on this machine.
 
     Raises ``PreconditionFailed`` for an empty list, a name that means nothing, or one that is there twice.
@@ -42,9 +42,9 @@ def choose_models(names: str, real_model: str) -> list[Choice]:
     return choices
 
 
-def load_model(choice: Choice, compute: Compute, *, allow_download: bool) -> CaptionModel:
+def load_model(choice: ModelChoice, compute: ComputeOptions, *, allow_download: bool) -> CaptionModel:
     """Loads one model; takes seconds, so not on the event loop. Raises a ``LensmeshError`` that says what to do."""
-    if choice.kind is Kind.MOCK:
+    if choice.kind is ModelKind.MOCK:
         return MockCaptioner(choice.name)
     if missing := missing_packages(*_NEEDED):
         raise model_error(f"{choice.name!r} needs {missing}: install lensmesh[caption], or set the model to mock.")
@@ -63,21 +63,21 @@ def load_model(choice: Choice, compute: Compute, *, allow_download: bool) -> Cap
     return load_blip(folder, name=choice.name, kind=choice.kind, compute=compute)
 
 
-def _choose(name: str, real_model: str) -> Choice:
+def _choose(name: str, real_model: str) -> ModelChoice:
     if name == "auto":
         return _best(real_model)
     if name == "mock":
-        return Choice(name, Kind.MOCK)
+        return ModelChoice(name, ModelKind.MOCK)
     if name == "shapes":
-        return Choice(name, Kind.DEMONSTRATION, CAPTIONER_DIR)
+        return ModelChoice(name, ModelKind.DEMONSTRATION, CAPTIONER_DIR)
     folder = _folder(name)
     if folder is not None:
         if not folder.is_dir():
             raise model_error(f"{name!r} is no folder: give one with config.json and weights of a BLIP captioner.")
-        return Choice(name, Kind.LOCAL, folder)
+        return ModelChoice(name, ModelKind.LOCAL, folder)
     if not _HUB_NAME.fullmatch(name):
         raise model_error(f"{name!r} names no model: use one of {_FORMS}.")
-    return Choice(name, Kind.LOCAL)
+    return ModelChoice(name, ModelKind.LOCAL)
 
 
 def _folder(name: str) -> Path | None:
@@ -86,17 +86,19 @@ def _folder(name: str) -> Path | None:
     return Path(name).expanduser() if name.startswith(("/", "./", "../", "~")) else None
 
 
-def _best(real_model: str) -> Choice:
+def _best(real_model: str) -> ModelChoice:
     """What "auto" means here: the real model, else shapes, else mock, with the reason why not the one before."""
     missing = missing_packages(*_NEEDED)
     if missing:
-        return Choice(
-            "mock", Kind.MOCK, why=f"auto: {missing} not installed, so no model can run (lensmesh[caption] has them)"
+        return ModelChoice(
+            "mock",
+            ModelKind.MOCK,
+            why=f"auto: {missing} not installed, so no model can run (lensmesh[caption] has them)",
         )
     folder = _folder(real_model) or cached_folder(real_model)
     if folder is not None and has_weights(folder):
-        return Choice(real_model, Kind.LOCAL, folder, why=f"auto: its weights are in {folder}")
+        return ModelChoice(real_model, ModelKind.LOCAL, folder, why=f"auto: its weights are in {folder}")
     why = f"auto: no weights of {real_model} on this machine (`hf download {real_model}` fetches them)"
     if has_weights(CAPTIONER_DIR):
-        return Choice("shapes", Kind.DEMONSTRATION, CAPTIONER_DIR, why=why)
-    return Choice("mock", Kind.MOCK, why=f"{why}, and the shapes pack is missing too")
+        return ModelChoice("shapes", ModelKind.DEMONSTRATION, CAPTIONER_DIR, why=why)
+    return ModelChoice("mock", ModelKind.MOCK, why=f"{why}, and the shapes pack is missing too")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from caption_svc.captioner import Plan
+from caption_svc.model import Plan
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 

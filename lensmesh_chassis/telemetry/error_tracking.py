@@ -29,6 +29,7 @@ _MOST, _IN_SECONDS = 10, 10.0
 _OURS = [
     "lensmesh_chassis",
     "lensmesh_inference",
+    "lensmesh_serving",
     "encoder_svc",
     "caption_svc",
     "search_svc",

@@ -16,10 +16,10 @@ import torch
 
 from lensmesh_chassis.errors import LensmeshError, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.backends import quiet, torch_tower
+from lensmesh_inference.backends import openvino_import, torch_backend
 from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.parity import MIN_COSINE, lowest_cosine
-from lensmesh_inference.backends.tower import Network, Place, Tower
+from lensmesh_inference.backends.tower import Placement, Tower, TowerSpec
 from lensmesh_inference.backends.versions import versions
 from lensmesh_inference.devices import cpu_has_bfloat16, describe_device
 from lensmesh_inference.digest import Json
@@ -48,10 +48,10 @@ class Candidate:
 
 
 def open_towers(
-    network: Network,
+    spec: TowerSpec,
     backend: str,
     precision: str,
-    places: Sequence[Place],
+    places: Sequence[Placement],
     folder: CompiledFolder,
     calibration: Calibration | None = None,
 ) -> list[Tower]:
@@ -62,24 +62,24 @@ def open_towers(
     remembered. Raises ``PreconditionFailed`` for what was asked for by name and cannot be had.
     """
     if precision == "int8":
-        return _open_int8(network, backend, places, folder, calibration)
-    towers: dict[Place, list[Tower]] = {}
+        return _open_int8(spec, backend, places, folder, calibration)
+    towers: dict[Placement, list[Tower]] = {}
     for kind in dict.fromkeys(place.device.type for place in places):
         alike = [place for place in places if place.device.type == kind]
-        for place, tower in zip(alike, _open_alike(network, backend, precision, alike, folder), strict=True):
+        for place, tower in zip(alike, _open_alike(spec, backend, precision, alike, folder), strict=True):
             towers.setdefault(place, []).append(tower)
     return [towers[place].pop(0) for place in places]
 
 
 def _open_alike(
-    network: Network, backend: str, precision: str, places: Sequence[Place], folder: CompiledFolder
+    spec: TowerSpec, backend: str, precision: str, places: Sequence[Placement], folder: CompiledFolder
 ) -> list[Tower]:
     candidates = possible(backend, precision, [place.device for place in places])
-    if backend == "auto" and sum(weight.numel() for weight in network.module.parameters()) < _WORTH_CONVERTING:
+    if backend == "auto" and sum(weight.numel() for weight in spec.module.parameters()) < _WORTH_CONVERTING:
         candidates = [one for one in candidates if one.backend == "torch"]
     if len(candidates) == 1:
-        return _open_named(network, candidates[0], places, folder)
-    return _open(network, _choose(network, candidates, places[0], folder), places, folder)
+        return _open_named(spec, candidates[0], places, folder)
+    return _open(spec, _choose(spec, candidates, places[0], folder), places, folder)
 
 
 def possible(backend: str, precision: str, devices: Sequence[torch.device]) -> list[Candidate]:
@@ -91,9 +91,9 @@ def possible(backend: str, precision: str, devices: Sequence[torch.device]) -> l
         newest = min(torch.cuda.get_device_capability(device) for device in devices) >= (8, 0)
         numbers = ["bfloat16" if newest else "float16", "float32"] if precision == "auto" else [precision]
     else:
-        if backend == "openvino" and not quiet.installed():
+        if backend == "openvino" and not openvino_import.installed():
             raise _refused("backend", "openvino is not installed: install lensmesh[openvino], or set it to auto.")
-        backends = ["openvino", "torch"] if quiet.installed() else ["torch"]
+        backends = ["openvino", "torch"] if openvino_import.installed() else ["torch"]
         # Emulated, bfloat16 is hundreds of times slower than float32.
         numbers = ["bfloat16", "float32"] if cpu_has_bfloat16() else ["float32"]
         numbers = numbers if precision == "auto" else [precision]
@@ -102,52 +102,54 @@ def possible(backend: str, precision: str, devices: Sequence[torch.device]) -> l
 
 
 def _open(
-    network: Network, candidate: Candidate, places: Sequence[Place], folder: CompiledFolder, *, trial: bool = False
+    spec: TowerSpec, candidate: Candidate, places: Sequence[Placement], folder: CompiledFolder, *, trial: bool = False
 ) -> list[Tower]:
     if candidate.backend == "torch":
-        return [*torch_tower.open_torch(network, candidate.precision, places, record=not trial)]
+        return [*torch_backend.open_torch(spec, candidate.precision, places, record=not trial)]
     # Imported here: it is an extra.
     from lensmesh_inference.backends.openvino_tower import open_openvino
 
-    return [*open_openvino(network, candidate.precision, places, folder)]
+    return [*open_openvino(spec, candidate.precision, places, folder)]
 
 
-def _open_named(network: Network, candidate: Candidate, places: Sequence[Place], folder: CompiledFolder) -> list[Tower]:
+def _open_named(
+    spec: TowerSpec, candidate: Candidate, places: Sequence[Placement], folder: CompiledFolder
+) -> list[Tower]:
     try:
-        return _open(network, candidate, places, folder)
+        return _open(spec, candidate, places, folder)
     except Exception as error:
         raise _refused(
-            "backend", f"the {network.name} tower cannot be computed by {candidate}: {error}. Set it to auto or torch."
+            "backend", f"the {spec.name} tower cannot be computed by {candidate}: {error}. Set it to auto or torch."
         ) from error
 
 
 def _open_int8(
-    network: Network, backend: str, places: Sequence[Place], folder: CompiledFolder, calibration: Calibration | None
+    spec: TowerSpec, backend: str, places: Sequence[Placement], folder: CompiledFolder, calibration: Calibration | None
 ) -> list[Tower]:
     if calibration is None:
-        raise _refused("precision", f"int8 is not offered for the {network.name} tower: set precision to auto.")
+        raise _refused("precision", f"int8 is not offered for the {spec.name} tower: set precision to auto.")
     if any(place.device.type != "cpu" for place in places) or backend == "torch":
         raise _refused("precision", "int8 is computed by openvino on CPUs only: set device cpu and backend openvino.")
-    if not (quiet.installed() and find_spec("nncf")):
+    if not (openvino_import.installed() and find_spec("nncf")):
         raise _refused("precision", "int8 needs openvino and nncf: install lensmesh[openvino].")
     # Imported here: it is an extra.
     from lensmesh_inference.backends.quantization import open_int8
 
     try:
-        return [*open_int8(network, places, folder, calibration)]
+        return [*open_int8(spec, places, folder, calibration)]
     except LensmeshError:
         raise
     except Exception as error:
-        message = f"the {network.name} tower cannot be quantized: {str(error)[:300]}. Set precision to auto."
+        message = f"the {spec.name} tower cannot be quantized: {str(error)[:300]}. Set precision to auto."
         raise _refused("precision", message) from error
 
 
-def _choose(network: Network, candidates: Sequence[Candidate], place: Place, folder: CompiledFolder) -> Candidate:
+def _choose(spec: TowerSpec, candidates: Sequence[Candidate], place: Placement, folder: CompiledFolder) -> Candidate:
     key: Json = {
         "format": 2,
-        "network": network.digest,
-        "tower": network.name,
-        "example": list(network.example.shape),
+        "network": spec.digest,
+        "tower": spec.name,
+        "example": list(spec.example.shape),
         "candidates": [str(one) for one in candidates],
         "device": describe_device(place.device).name,
         "threads": place.threads,
@@ -156,46 +158,46 @@ def _choose(network: Network, candidates: Sequence[Candidate], place: Place, fol
     measured: list[Candidate] = []
 
     def measure(into: Path) -> None:
-        measured.append(_measure(network, candidates, place, folder))
+        measured.append(_measure(spec, candidates, place, folder))
         (into / "choice.json").write_text(json.dumps(asdict(measured[0])))
 
-    entry = folder.entry(f"{network.name}-choice", key, measure)
+    entry = folder.entry(f"{spec.name}-choice", key, measure)
     try:
         chosen = measured[0] if measured else Candidate(**json.loads((entry.path / "choice.json").read_text()))
     finally:
         entry.close()
     if entry.reused:
-        _log.info("%s tower: %s, as measured at an earlier start", network.name, chosen)
+        _log.info("%s tower: %s, as measured at an earlier start", spec.name, chosen)
     return chosen
 
 
-def _measure(network: Network, candidates: Sequence[Candidate], place: Place, folder: CompiledFolder) -> Candidate:
+def _measure(spec: TowerSpec, candidates: Sequence[Candidate], place: Placement, folder: CompiledFolder) -> Candidate:
     with torch.inference_mode():
-        reference = network.module(network.example).numpy()
+        reference = spec.module(spec.example).numpy()
     towers: dict[Candidate, Tower] = {}
     cosines: dict[Candidate, float] = {}
     for candidate in candidates:
         try:
-            (tower,) = _open(network, candidate, [place], folder, trial=True)
-            cosines[candidate] = lowest_cosine(tower.run(network.example), reference)
+            (tower,) = _open(spec, candidate, [place], folder, trial=True)
+            cosines[candidate] = lowest_cosine(tower.run(spec.example), reference)
         except Exception as error:  # noqa: BLE001 - a backend that cannot is no candidate, whatever it raised
-            _log.warning("%s tower: not %s: %s", network.name, candidate, error)
+            _log.warning("%s tower: not %s: %s", spec.name, candidate, error)
             continue
         if cosines[candidate] >= MIN_COSINE:
             towers[candidate] = tower
         else:
-            _log.warning("%s tower: not %s: cosine %.5f to float32", network.name, candidate, cosines[candidate])
+            _log.warning("%s tower: not %s: cosine %.5f to float32", spec.name, candidate, cosines[candidate])
     if not towers:
         said = ", ".join(map(str, candidates))
-        raise _refused("precision", f"the {network.name} tower comes out wrong by {said}: set precision to float32.")
+        raise _refused("precision", f"the {spec.name} tower comes out wrong by {said}: set precision to float32.")
     # Somebody who waits asks for one, bulk for many: as good for both as can be.
-    rows = len(network.example)
-    alone, together = _fastest(towers, network.example[:1]), _fastest(towers, network.example)
+    rows = len(spec.example)
+    alone, together = _fastest(towers, spec.example[:1]), _fastest(towers, spec.example)
     chosen = min(towers, key=lambda one: alone[one] * together[one])
     said = ", ".join(
         f"{one} {1 / alone[one]:.4g}/s and {rows / together[one]:.4g}/s (cosine {cosines[one]:.5f})" for one in towers
     )
-    _log.info("%s tower: %s, by measurement one by one and in batches of %d: %s", network.name, chosen, rows, said)
+    _log.info("%s tower: %s, by measurement one by one and in batches of %d: %s", spec.name, chosen, rows, said)
     return chosen
 
 

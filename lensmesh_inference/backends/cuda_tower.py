@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from lensmesh_inference.backends.buckets import fill, fitting, shapes
-from lensmesh_inference.backends.mishaps import told_apart
+from lensmesh_inference.backends.device_errors import classify
 from lensmesh_inference.backends.torch_tower import TorchTower
-from lensmesh_inference.backends.tower import Array, Network, Place
+from lensmesh_inference.backends.tower import Array, Placement, TowerSpec
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
 
 _log = logging.getLogger(__name__)
 
 
-class Recorded:
+class CapturedGraph:
     """One shape's graph, with the memory that it reads and writes."""
 
     def __init__(self, module: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype, pool: Any) -> None:
@@ -55,30 +55,30 @@ class Recorded:
 class CudaTower(TorchTower):
     """A module whose usual batches are recorded; others are computed one kernel after the other."""
 
-    def __init__(self, network: Network, module: torch.nn.Module, place: Place) -> None:
-        super().__init__(network.name, module, place.device)
+    def __init__(self, spec: TowerSpec, module: torch.nn.Module, place: Placement) -> None:
+        super().__init__(spec.name, module, place.device)
         self._most_rows = place.max_batch
-        self._longest = network.longest
-        self._recorded: dict[tuple[int, ...], Recorded] = {}
+        self._longest = spec.longest
+        self._recorded: dict[tuple[int, ...], CapturedGraph] = {}
         began = time.monotonic()
         with torch.cuda.device(place.device):
             pool = torch.cuda.graph_pool_handle()
             try:
-                with told_apart():
-                    for shape in shapes(network.example, self._most_rows, self._longest):
-                        self._recorded[shape] = Recorded(module, shape, network.example.dtype, pool)
+                with classify():
+                    for shape in shapes(spec.example, self._most_rows, self._longest):
+                        self._recorded[shape] = CapturedGraph(module, shape, spec.example.dtype, pool)
             except (RuntimeError, OutOfMemory, DeviceLost) as error:
                 # Some networks ask the device in the middle of a forward, which cannot be recorded. That reads like
                 # a lost device; one that really is lost fails at the next forward.
-                _log.warning("%s tower: no CUDA graphs on %s: %s", network.name, place.device, str(error)[:300])
+                _log.warning("%s tower: no CUDA graphs on %s: %s", spec.name, place.device, str(error)[:300])
                 self._recorded.clear()
         seconds = time.monotonic() - began
-        _log.info("%s tower: %d CUDA graphs in %.1f s", network.name, len(self._recorded), seconds)
+        _log.info("%s tower: %d CUDA graphs in %.1f s", spec.name, len(self._recorded), seconds)
 
     def run(self, batch: torch.Tensor) -> Array:
         shape = fitting(batch, self._most_rows, self._longest)
         recorded = self._recorded.get(shape) if shape is not None else None
         if recorded is None:
             return super().run(batch)
-        with told_apart():
+        with classify():
             return recorded(batch)

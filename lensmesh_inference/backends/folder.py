@@ -42,7 +42,7 @@ class CompiledFolder:
         """Whether anything is kept."""
         return self._path is not None
 
-    def entry(self, kind: str, key: Json, make: Callable[[Path], None]) -> Entry:
+    def entry(self, kind: str, key: Json, make: Callable[[Path], None]) -> CompiledEntry:
         """What `make` writes into the folder that it is given, now or in an earlier process.
 
         `kind` is for people who look into the folder; `key` tells everything that the files depend on.
@@ -53,7 +53,7 @@ class CompiledFolder:
             if place.is_dir():
                 damage = _damage(place)
                 if not damage:
-                    return Entry(place, reused=True)
+                    return CompiledEntry(place, reused=True)
                 _log.warning("%s is damaged (%s): it is made again", place, damage)
                 shutil.rmtree(place, ignore_errors=True)
             try:
@@ -67,7 +67,7 @@ class CompiledFolder:
         return _fill(scratch, make)
 
 
-class Entry:
+class CompiledEntry:
     """Files that are there until `close`: for good where they are kept, in a temporary folder where not."""
 
     def __init__(self, path: Path, *, reused: bool = False, temporary: bool = False) -> None:
@@ -81,7 +81,7 @@ class Entry:
             shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _keep(scratch: Path, place: Path, make: Callable[[Path], None]) -> Entry:
+def _keep(scratch: Path, place: Path, make: Callable[[Path], None]) -> CompiledEntry:
     try:
         make(scratch)
         _write_checksums(scratch)
@@ -99,18 +99,18 @@ def _keep(scratch: Path, place: Path, make: Callable[[Path], None]) -> Entry:
         # Another process was first, with the same: renaming onto a folder that is not empty is refused.
         if place.is_dir():
             shutil.rmtree(scratch, ignore_errors=True)
-            return Entry(place)
-        return Entry(scratch, temporary=True)
-    return Entry(place)
+            return CompiledEntry(place)
+        return CompiledEntry(scratch, temporary=True)
+    return CompiledEntry(place)
 
 
-def _fill(scratch: Path, make: Callable[[Path], None]) -> Entry:
+def _fill(scratch: Path, make: Callable[[Path], None]) -> CompiledEntry:
     try:
         make(scratch)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return Entry(scratch, temporary=True)
+    return CompiledEntry(scratch, temporary=True)
 
 
 def _write_checksums(folder: Path) -> None:

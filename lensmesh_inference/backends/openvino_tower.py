@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import torch
 
+from lensmesh_inference.backends.device_errors import classify
 from lensmesh_inference.backends.folder import CompiledFolder
-from lensmesh_inference.backends.mishaps import told_apart
-from lensmesh_inference.backends.quiet import import_quietly
-from lensmesh_inference.backends.tower import Array, Network, Place
+from lensmesh_inference.backends.openvino_import import import_quietly
+from lensmesh_inference.backends.tower import Array, Placement, TowerSpec
 from lensmesh_inference.backends.versions import versions
 from lensmesh_inference.devices import cpu_has_bfloat16
 from lensmesh_inference.digest import Json
@@ -40,20 +40,20 @@ class OpenVinoTower:
         self._request = request
 
     def run(self, batch: torch.Tensor) -> Array:
-        with told_apart():
+        with classify():
             outputs = self._request.infer([batch.contiguous().numpy()], share_inputs=True)
         output: Array = outputs[0]
         return output
 
 
 def open_openvino(
-    network: Network, precision: str, places: Sequence[Place], folder: CompiledFolder
+    spec: TowerSpec, precision: str, places: Sequence[Placement], folder: CompiledFolder
 ) -> list[OpenVinoTower]:
     """The tower in "float32", "bfloat16" or "float16", for each place. Raises ``NotConvertible``."""
-    return compile_model(network.name, precision, intermediate(network, folder), places)
+    return compile_model(spec.name, precision, intermediate(spec, folder), places)
 
 
-def compile_model(name: str, precision: str, model: Any, places: Sequence[Place]) -> list[OpenVinoTower]:
+def compile_model(name: str, precision: str, model: Any, places: Sequence[Placement]) -> list[OpenVinoTower]:
     """An OpenVINO model on this machine's CPU: compiled once, a request for each place, so that weights are shared."""
     openvino = import_quietly("openvino")
     # What int8 leaves over is computed in the best that the hardware has.
@@ -70,18 +70,18 @@ def compile_model(name: str, precision: str, model: Any, places: Sequence[Place]
     return [OpenVinoTower(name, precision, compiled.create_infer_request()) for _ in places]
 
 
-def intermediate(network: Network, folder: CompiledFolder) -> Any:
+def intermediate(spec: TowerSpec, folder: CompiledFolder) -> Any:
     """The network as an OpenVINO model in float32, from the folder if it is there."""
-    return read_model(folder, f"{network.name}-openvino", key_of(network), lambda: convert(network))
+    return read_model(folder, f"{spec.name}-openvino", key_of(spec), lambda: convert(spec))
 
 
-def key_of(network: Network) -> dict[str, Json]:
+def key_of(spec: TowerSpec) -> dict[str, Json]:
     """Everything that an OpenVINO model made from a network depends on."""
     return {
         "format": _FORMAT,
-        "network": network.digest,
-        "tower": network.name,
-        "longest": network.longest,
+        "network": spec.digest,
+        "tower": spec.name,
+        "longest": spec.longest,
         "versions": versions("torch", "openvino"),
     }
 
@@ -102,23 +102,23 @@ def read_model(folder: CompiledFolder, kind: str, key: Json, make: Callable[[], 
         entry.close()
 
 
-def convert(network: Network) -> Any:
+def convert(spec: TowerSpec) -> Any:
     """Trace a network and translate it: ten seconds and more. Raises ``NotConvertible``."""
     openvino = import_quietly("openvino")
     began = time.monotonic()
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=1 << 16)}
-    example = network.example[:2]
-    if network.longest:
+    example = spec.example[:2]
+    if spec.longest:
         # torch would trace the full length as a case of its own. The graph is the same, and OpenVINO holds nobody to
         # the range: parity is checked at full length, too.
-        free[1] = torch.export.Dim("length", min=2, max=network.longest - 1)
-        example = example[:, : network.longest - 1]
+        free[1] = torch.export.Dim("length", min=2, max=spec.longest - 1)
+        example = example[:, : spec.longest - 1]
     try:
         with torch.no_grad():
-            exported = torch.export.export(network.module, (example,), dynamic_shapes=(free,))
+            exported = torch.export.export(spec.module, (example,), dynamic_shapes=(free,))
         model = openvino.convert_model(exported)
     except Exception as error:
         # Whatever the tracer or the translator stumble over.
         raise NotConvertible(f"{type(error).__name__}: {str(error)[:300]}") from error
-    _log.info("the %s tower was converted for OpenVINO in %.1f s", network.name, time.monotonic() - began)
+    _log.info("the %s tower was converted for OpenVINO in %.1f s", spec.name, time.monotonic() - began)
     return model

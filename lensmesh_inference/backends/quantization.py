@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from lensmesh_inference.backends.folder import CompiledFolder
+from lensmesh_inference.backends.openvino_import import import_quietly
 from lensmesh_inference.backends.openvino_tower import OpenVinoTower, compile_model, intermediate, key_of, read_model
 from lensmesh_inference.backends.parity import lowest_cosine
-from lensmesh_inference.backends.quiet import import_quietly
-from lensmesh_inference.backends.tower import Array, Network, Place
+from lensmesh_inference.backends.tower import Array, Placement, TowerSpec
 from lensmesh_inference.backends.versions import versions
 
 RECIPE: Final = 2
@@ -42,21 +42,21 @@ class Calibration:
 
 
 def open_int8(
-    network: Network, places: Sequence[Place], folder: CompiledFolder, calibration: Calibration
+    spec: TowerSpec, places: Sequence[Placement], folder: CompiledFolder, calibration: Calibration
 ) -> list[OpenVinoTower]:
     """The network with int8 weights and activations where that is worth it, float32 or bfloat16 elsewhere."""
-    key = {**key_of(network), "quantized": calibration.name, "recipe": RECIPE, "nncf": versions("nncf")}
-    model = read_model(folder, f"{network.name}-int8", key, lambda: quantize(network, folder, calibration))
-    return compile_model(network.name, "int8", model, places)
+    key = {**key_of(spec), "quantized": calibration.name, "recipe": RECIPE, "nncf": versions("nncf")}
+    model = read_model(folder, f"{spec.name}-int8", key, lambda: quantize(spec, folder, calibration))
+    return compile_model(spec.name, "int8", model, places)
 
 
-def quantize(network: Network, folder: CompiledFolder, calibration: Calibration) -> Any:
+def quantize(spec: TowerSpec, folder: CompiledFolder, calibration: Calibration) -> Any:
     """A quantized OpenVINO model: the nearest to float32 of some. Takes minutes for a large network."""
     began = time.monotonic()
-    exact = intermediate(network, folder)
+    exact = intermediate(spec, folder)
     rows = [row.numpy() for row in calibration.inputs()]
     learnt, held_out = [row for number, row in enumerate(rows) if number % _HELD_OUT], rows[::_HELD_OUT]
-    _log.info("the %s tower is quantized with %d inputs (%s)", network.name, len(rows), calibration.name)
+    _log.info("the %s tower is quantized with %d inputs (%s)", spec.name, len(rows), calibration.name)
     expected = _answers(exact, held_out)
     cosines: dict[float, float] = {}
     models = {}
@@ -64,7 +64,7 @@ def quantize(network: Network, folder: CompiledFolder, calibration: Calibration)
         models[smoothing] = _quantized(exact, learnt, smoothing)
         cosines[smoothing] = lowest_cosine(_answers(models[smoothing], held_out), expected)
         _log.info("smoothed by %g, the lowest cosine to float32 is %.5f", smoothing, cosines[smoothing])
-    _log.info("the %s tower was quantized in %.0f s", network.name, time.monotonic() - began)
+    _log.info("the %s tower was quantized in %.0f s", spec.name, time.monotonic() - began)
     return models[max(cosines, key=lambda one: (not math.isnan(cosines[one]), cosines[one]))]
 
 

@@ -40,7 +40,7 @@ class Tower(Protocol):
 
 
 @dataclass(frozen=True)
-class Network:
+class TowerSpec:
     """A tower as torch has it, before a backend is chosen for it."""
 
     name: str
@@ -56,7 +56,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a tower runs: a device, and how many of the CPU's threads one forward may use there."""
 
     device: torch.device

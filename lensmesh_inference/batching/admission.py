@@ -9,8 +9,8 @@ from typing import Any
 from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.costs import Costs
-from lensmesh_inference.batching.devices import Device
-from lensmesh_inference.batching.lanes import Lane, LaneQueue, Seat
+from lensmesh_inference.batching.devices import DeviceWorker
+from lensmesh_inference.batching.lanes import Lane, LaneQueue, Reservation
 
 # What a caller is told to wait at least: it learns nothing from asking sooner.
 LEAST_RETRY_S = 0.1
@@ -22,7 +22,7 @@ class Admission:
     def __init__(
         self,
         name: str,
-        devices: Sequence[Device[Any, Any]],
+        devices: Sequence[DeviceWorker[Any, Any]],
         costs: Costs,
         *,
         max_items: int,
@@ -59,7 +59,7 @@ class Admission:
         )
         return _first_free([device.remaining_s(now) for device in alive], work_s)
 
-    def admit(self, lane: Lane, items: int, size_bytes: int, deadline: float | None) -> Seat:
+    def admit(self, lane: Lane, items: int, size_bytes: int, deadline: float | None) -> Reservation:
         """Room for a call, or ``Overloaded`` with the predicted wait."""
         wait_s = self.wait_s(lane)
         left_s = math.inf if deadline is None else max(0.0, deadline - self._clock())
@@ -67,7 +67,7 @@ class Admission:
             raise self._too_long(lane, wait_s, left_s)
         return self.lanes[lane].admit(items, size_bytes, _retry_s(wait_s))
 
-    async def admit_when_room(self, lane: Lane, size_bytes: int) -> Seat:
+    async def admit_when_room(self, lane: Lane, size_bytes: int) -> Reservation:
         """Room for one item of a stream, however long that takes."""
         await self.lanes[lane].room(size_bytes)
         return self.lanes[lane].admit(1, size_bytes, LEAST_RETRY_S)

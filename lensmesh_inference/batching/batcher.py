@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -21,16 +20,17 @@ from lensmesh_chassis.errors import InternalFault, LensmeshError, Overloaded, Un
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.admission import Admission
 from lensmesh_inference.batching.costs import Costs
-from lensmesh_inference.batching.devices import Device, one_thread
-from lensmesh_inference.batching.execution import Answer, Execution
+from lensmesh_inference.batching.devices import DeviceWorker, one_thread
+from lensmesh_inference.batching.execution import Execution, ItemOutput
 from lensmesh_inference.batching.faults import DeviceLost
-from lensmesh_inference.batching.lanes import Entry, Lane, Seat
-from lensmesh_inference.batching.observer import BatchObserver, Unobserved
+from lensmesh_inference.batching.lanes import Lane, QueuedItem, Reservation
+from lensmesh_inference.batching.observer import BatchObserver, NullBatchObserver
 from lensmesh_inference.batching.running import Running
 from lensmesh_inference.batching.selection import Selector
-from lensmesh_inference.batching.tracing import Ride
+from lensmesh_inference.batching.tracing import ItemTrace
+from lensmesh_inference.options import BatchingOptions
 
-__all__ = ["Answer", "Batcher", "Lane", "Seat"]
+__all__ = ["Batcher", "ItemOutput", "Lane", "Reservation"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -44,15 +44,12 @@ _log = logging.getLogger(__name__)
 class Batcher(Generic[In, Out]):
     """One queue, and a thread for each of the `workers` that take batches from it.
 
-    A worker gets up to `max_batch` items of one group and returns as many outputs, in order. An output that is an
-    exception fails its own item. It may raise `OutOfMemory` and `DeviceLost`; whatever else it raises is the fault of
-    one of the items.
+    A worker gets up to `options.max_batch` items of one group and returns as many outputs, in order. An output that is
+    an exception fails its own item. It may raise `OutOfMemory` and `DeviceLost`; whatever else it raises is the fault
+    of one of the items.
 
-    Each lane holds at most `max_queue_items` and `max_queue_bytes`, and lets no call in that would wait for longer than
-    `max_wait_s`. A bulk batch that is not full waits up to `linger_s` for items that are `coming`; interactive ones
-    never wait. While interactive items come, a bulk batch is no larger than takes `bulk_batch_s`. `cost_group` maps a
-    group to what its costs depend on. `observer` is told what happens, for whoever counts it. `clock` must be the event
-    loop's.
+    `cost_group` maps a group to what its costs depend on. `observer` is told what happens, for whoever counts it.
+    `clock` must be the event loop's.
     """
 
     def __init__(
@@ -60,25 +57,25 @@ class Batcher(Generic[In, Out]):
         workers: Sequence[Callable[[Sequence[In]], Sequence[Out | LensmeshError]]],
         *,
         name: str,
-        max_batch: int,
-        max_queue_items: int,
-        max_queue_bytes: int,
-        max_wait_s: float = math.inf,
-        linger_s: float = 0.0,
-        bulk_batch_s: float = math.inf,
+        options: BatchingOptions,
         cost_group: Callable[[Hashable], Hashable] = lambda group: group,
         observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         thread: Callable[[str], Executor] = one_thread,
     ) -> None:
         self._name = name
-        self._limits = (max_queue_items, max_queue_bytes)
+        self._limits = (options.max_queue_items, options.max_queue_bytes)
         self._clock = clock
-        self.observer = observer or Unobserved()
+        self.observer = observer or NullBatchObserver()
         self._costs = Costs()
         self._devices = [
-            Device(
-                worker, number=number, name=f"batch-{name}-{number}", max_batch=max_batch, clock=clock, thread=thread
+            DeviceWorker(
+                worker,
+                number=number,
+                name=f"batch-{name}-{number}",
+                max_batch=options.max_batch,
+                clock=clock,
+                thread=thread,
             )
             for number, worker in enumerate(workers)
         ]
@@ -86,15 +83,19 @@ class Batcher(Generic[In, Out]):
             name,
             self._devices,
             self._costs,
-            max_items=max_queue_items,
-            max_bytes=max_queue_bytes,
-            max_wait_s=max_wait_s,
+            max_items=options.max_queue_items,
+            max_bytes=options.max_queue_bytes,
+            max_wait_s=options.max_wait_s,
             kind_of=cost_group,
             clock=clock,
         )
         self._lanes = self._admission.lanes
-        self._selector: Selector[In, Answer[Out]] = Selector(
-            self._lanes, self._costs, linger_s=linger_s, bulk_batch_s=bulk_batch_s, kind_of=cost_group
+        self._selector: Selector[In, ItemOutput[Out]] = Selector(
+            self._lanes,
+            self._costs,
+            linger_s=options.linger_s,
+            bulk_batch_s=options.bulk_batch_s,
+            kind_of=cost_group,
         )
         self._execution: Execution[In, Out] = Execution(
             name,
@@ -144,7 +145,7 @@ class Batcher(Generic[In, Out]):
 
     @property
     def held_items(self) -> int:
-        """Items queued, in a device or promised a seat, in both lanes."""
+        """Items queued, in a device or promised room, in both lanes."""
         return sum(lane.held_items for lane in self._lanes.values())
 
     def queued_in(self, lane: Lane) -> int:
@@ -204,11 +205,11 @@ class Batcher(Generic[In, Out]):
         """Items in one batch that the smallest device left takes now; 0 where none is left."""
         return min((device.limit for device in self._devices if not device.lost), default=0)
 
-    def admit(self, lane: Lane, *, items: int, size_bytes: int, deadline: float | None = None) -> Seat:
+    def admit(self, lane: Lane, *, items: int, size_bytes: int, deadline: float | None = None) -> Reservation:
         """Promise room to a whole call before its items are decoded, or raise ``Overloaded`` at once.
 
         Refused is what finds the lane full, or would wait for longer than allowed or than until its `deadline`. Use the
-        seat as a context manager around the call, and give it to each `submit`.
+        reservation as a context manager around the call, and give it to each `submit`.
         """
         self._check_open()
         try:
@@ -217,7 +218,7 @@ class Batcher(Generic[In, Out]):
             self.observer.refused(lane)
             raise
 
-    async def admit_when_room(self, lane: Lane, *, size_bytes: int) -> Seat:
+    async def admit_when_room(self, lane: Lane, *, size_bytes: int) -> Reservation:
         """As `admit`, for one item, waiting until the lane is less than half full and the predicted wait less than half
         of what is allowed: streams read no further meanwhile, and leave half to unary calls."""
         self._check_open()
@@ -243,24 +244,25 @@ class Batcher(Generic[In, Out]):
         size_bytes: int,
         group: Hashable = None,
         deadline: float | None = None,
-        seat: Seat | None = None,
+        reservation: Reservation | None = None,
         device: int | None = None,
-    ) -> Answer[Out]:
+    ) -> ItemOutput[Out]:
         """Queue one item and wait for its answer. `deadline` is a time of the event loop's clock.
 
         The `device` of that number answers it, before all else and alone in a batch, as a question whether it works;
         should it be lost, any other does.
 
-        Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a seat),
-        ``DeadlineExceeded`` where the deadline passes before a device is free or cannot be met by the fastest so
-        far, ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on this very item.
+        Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a
+        reservation), ``DeadlineExceeded`` where the deadline passes before a device is free or cannot be met by the
+        fastest so far, ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on this very
+        item.
         """
         self._check_open()
         asked = None if device is None or self._devices[device].lost else self._devices[device]
-        own_seat = self.admit(lane, items=1, size_bytes=size_bytes) if seat is None else None
-        answer_to_come: asyncio.Future[Answer[Out]] = asyncio.get_running_loop().create_future()
-        ride = Ride(lane.name.lower())
-        entry = Entry(item, group, lane, deadline, self._clock(), answer_to_come, ride)
+        own_reservation = self.admit(lane, items=1, size_bytes=size_bytes) if reservation is None else None
+        answer_to_come: asyncio.Future[ItemOutput[Out]] = asyncio.get_running_loop().create_future()
+        trace = ItemTrace(lane.name.lower())
+        entry = QueuedItem(item, group, lane, deadline, self._clock(), answer_to_come, trace)
         queue = self._lanes[lane]
         if asked is None:
             queue.put(entry)
@@ -272,17 +274,17 @@ class Batcher(Generic[In, Out]):
             self.observer.waited(lane, answer.queue_us / 1e6)
             return answer
         except BaseException as error:
-            ride.fail(error)
+            trace.fail(error)
             raise
         finally:
-            ride.end()
+            trace.end()
             queue.discard(entry)
             if asked is not None:
                 asked.own.pop(entry, None)
-            if own_seat is not None:
-                own_seat.release()
+            if own_reservation is not None:
+                own_reservation.release()
 
-    async def _serve(self, device: Device[In, Out | LensmeshError]) -> None:
+    async def _serve(self, device: DeviceWorker[In, Out | LensmeshError]) -> None:
         while not self._stopping:
             if device.own:
                 batch = [device.take_own()]
@@ -310,7 +312,10 @@ class Batcher(Generic[In, Out]):
         await asyncio.sleep(0)
 
     def _lose(
-        self, device: Device[In, Out | LensmeshError], batch: Sequence[Entry[In, Answer[Out]]], error: DeviceLost
+        self,
+        device: DeviceWorker[In, Out | LensmeshError],
+        batch: Sequence[QueuedItem[In, ItemOutput[Out]]],
+        error: DeviceLost,
     ) -> None:
         """The device leaves; what it did not answer goes to the others, if there are any."""
         device.lost = True

@@ -152,7 +152,7 @@ class Costs:
         known = self._groups.get(group)
         return known.quickest_s if known and known.line.sizes else 0.0
 
-    def guests(self, group: Hashable, items: int, slowdown: float) -> int | None:
+    def extra_bulk_items(self, group: Hashable, items: int, slowdown: float) -> int | None:
         """How many items may join a batch of `items` until it takes `slowdown` times as long; None: any number."""
         known = self._groups.get(group)
         fixed, per_item = known.line.fit if known is not None and known.line.sizes else (0.0, 0.0)

@@ -12,7 +12,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from lensmesh_inference.batching.lanes import Entry
+from lensmesh_inference.batching.lanes import QueuedItem
 from lensmesh_inference.batching.running import Running
 
 In = TypeVar("In")
@@ -38,7 +38,7 @@ class Ran(Generic[Out]):
     seconds: float
 
 
-class Device(Generic[In, Out]):
+class DeviceWorker(Generic[In, Out]):
     """Used on the event loop; `worker` runs in the thread that `thread` makes."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Device(Generic[In, Out]):
         self.limit = max_batch
         """Items in one batch: the most allowed, less after running out of memory."""
         self.lost = False
-        self.own: dict[Entry[In, Any], None] = {}
+        self.own: dict[QueuedItem[In, Any], None] = {}
         """What is meant for this device alone, in the order of coming."""
         self.batches = 0
         """Given to it so far."""
@@ -83,7 +83,7 @@ class Device(Generic[In, Out]):
         elif thread is not None:
             await asyncio.to_thread(thread.shutdown)
 
-    def take_own(self) -> Entry[In, Any]:
+    def take_own(self) -> QueuedItem[In, Any]:
         """The first of `own`, out of it."""
         entry = next(iter(self.own))
         del self.own[entry]

@@ -14,9 +14,9 @@ from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshErr
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.costs import Costs
-from lensmesh_inference.batching.devices import Device
+from lensmesh_inference.batching.devices import DeviceWorker
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
-from lensmesh_inference.batching.lanes import Entry, Lane
+from lensmesh_inference.batching.lanes import Lane, QueuedItem
 from lensmesh_inference.batching.observer import BatchObserver
 from lensmesh_inference.batching.tracing import batch_span
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer(Generic[Out]):
+class ItemOutput(Generic[Out]):
     """One item's output and where its time went."""
 
     value: Out
@@ -48,7 +48,7 @@ class Execution(Generic[In, Out]):
         costs: Costs,
         *,
         kind_of: Callable[[Hashable], Hashable],
-        is_late: Callable[[Entry[In, Answer[Out]], float], bool],
+        is_late: Callable[[QueuedItem[In, ItemOutput[Out]], float], bool],
         observer: BatchObserver,
         clock: Callable[[], float],
     ) -> None:
@@ -62,8 +62,8 @@ class Execution(Generic[In, Out]):
 
     async def run(
         self,
-        device: Device[In, Out | LensmeshError],
-        batch: list[Entry[In, Answer[Out]]],
+        device: DeviceWorker[In, Out | LensmeshError],
+        batch: list[QueuedItem[In, ItemOutput[Out]]],
         inside: Context | None = None,
     ) -> None:
         """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail.
@@ -78,7 +78,7 @@ class Execution(Generic[In, Out]):
             await self._run_halves(device, batch, inside)
             return
         facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
-        with batch_span([entry.ride for entry in batch], facts, inside) as span:
+        with batch_span([entry.trace for entry in batch], facts, inside) as span:
             try:
                 await self._run_at_once(device, batch)
                 return
@@ -101,13 +101,18 @@ class Execution(Generic[In, Out]):
             await self._run_halves(device, batch, context.get_current())
 
     async def _run_halves(
-        self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]], inside: Context | None
+        self,
+        device: DeviceWorker[In, Out | LensmeshError],
+        batch: list[QueuedItem[In, ItemOutput[Out]]],
+        inside: Context | None,
     ) -> None:
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
             await self.run(device, half, inside)
 
-    async def _run_at_once(self, device: Device[In, Out | LensmeshError], batch: list[Entry[In, Answer[Out]]]) -> None:
+    async def _run_at_once(
+        self, device: DeviceWorker[In, Out | LensmeshError], batch: list[QueuedItem[In, ItemOutput[Out]]]
+    ) -> None:
         """Run the batch as it is. Raises what the worker raises, and nothing is answered then."""
         kind, items = self._kind_of(batch[0].group), len(batch)
         self._batches += 1
@@ -127,14 +132,14 @@ class Execution(Generic[In, Out]):
                 entry.fail(output)
             elif not entry.answer.done():
                 queue_us = int((ran.started - entry.arrived) * 1e6)
-                entry.answer.set_result(Answer(output, queue_us, int(ran.seconds * 1e6), items))
+                entry.answer.set_result(ItemOutput(output, queue_us, int(ran.seconds * 1e6), items))
 
-    def _still_wanted(self, batch: list[Entry[In, Answer[Out]]]) -> list[Entry[In, Answer[Out]]]:
+    def _still_wanted(self, batch: list[QueuedItem[In, ItemOutput[Out]]]) -> list[QueuedItem[In, ItemOutput[Out]]]:
         now = self._clock()
         self.drop([entry for entry in batch if not entry.answer.done() and self._is_late(entry, now)])
         return [entry for entry in batch if not entry.answer.done()]
 
-    def drop(self, late: Sequence[Entry[In, Answer[Out]]]) -> None:
+    def drop(self, late: Sequence[QueuedItem[In, ItemOutput[Out]]]) -> None:
         """Fail what would not be done in time."""
         for lane in Lane:
             if count := sum(entry.lane is lane for entry in late):
@@ -146,7 +151,7 @@ class Execution(Generic[In, Out]):
                 )
             )
 
-    def _blame(self, entry: Entry[In, Answer[Out]], error: Exception) -> None:
+    def _blame(self, entry: QueuedItem[In, ItemOutput[Out]], error: Exception) -> None:
         """The model failed on this very item."""
         _log.error("%s failed on one item", self._name, exc_info=error)
         if not isinstance(error, OutOfMemory):
@@ -169,6 +174,6 @@ class Execution(Generic[In, Out]):
         entry.fail(fault)
 
 
-def _put_back(batch: Sequence[Entry[Any, Any]]) -> None:
+def _put_back(batch: Sequence[QueuedItem[Any, Any]]) -> None:
     for entry in batch:
-        entry.ride.put_back()
+        entry.trace.put_back()

@@ -16,7 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from lensmesh_chassis.errors import LensmeshError, Overloaded
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.batching.tracing import Ride
+from lensmesh_inference.batching.tracing import ItemTrace
 
 In = TypeVar("In")
 A = TypeVar("A")
@@ -30,7 +30,7 @@ class Lane(IntEnum):
 
 
 @dataclass(eq=False)
-class Entry(Generic[In, A]):
+class QueuedItem(Generic[In, A]):
     """One waiting item; `arrived` and `deadline` are of the batcher's clock."""
 
     item: In
@@ -39,7 +39,7 @@ class Entry(Generic[In, A]):
     deadline: float | None
     arrived: float
     answer: asyncio.Future[A]
-    ride: Ride
+    trace: ItemTrace
     losses: int = 0
     """Devices that were lost while it was in them."""
 
@@ -49,7 +49,7 @@ class Entry(Generic[In, A]):
             self.answer.set_exception(error)
 
 
-class Seat:
+class Reservation:
     """Room for some items, until released. Releasing twice is harmless."""
 
     def __init__(self, lane: LaneQueue[Any, Any], items: int, size_bytes: int) -> None:
@@ -75,12 +75,12 @@ class Seat:
 @dataclass
 class _Group(Generic[In, A]):
     # Dicts keep insertion order and lose an entry in constant time, wherever it stands.
-    entries: dict[Entry[In, A], None] = field(default_factory=dict)
+    entries: dict[QueuedItem[In, A], None] = field(default_factory=dict)
     lingering_since: float | None = None
 
 
 class LaneQueue(Generic[In, A]):
-    """First in, first out within a group; room is counted by seats, from admission to answer.
+    """First in, first out within a group; room is counted by reservations, from admission to answer.
 
     `more` says whether, room apart, streams should go on reading.
     """
@@ -99,7 +99,7 @@ class LaneQueue(Generic[In, A]):
         self.held_items = 0
         self.held_bytes = 0
 
-    def admit(self, items: int, size_bytes: int, wait_s: float) -> Seat:
+    def admit(self, items: int, size_bytes: int, wait_s: float) -> Reservation:
         """Take room for `items`, or raise ``Overloaded``. An empty lane takes any one call, however large."""
         over_items = self.held_items + items > self._max_items
         over_bytes = self.held_bytes + size_bytes > self._max_bytes
@@ -117,10 +117,10 @@ class LaneQueue(Generic[In, A]):
             )
         self.held_items += items
         self.held_bytes += size_bytes
-        return Seat(self, items, size_bytes)
+        return Reservation(self, items, size_bytes)
 
     def give_back(self, items: int, size_bytes: int) -> None:
-        """What `Seat.release` does."""
+        """What `Reservation.release` does."""
         self.held_items -= items
         self.held_bytes -= size_bytes
         self._let_in()
@@ -191,19 +191,19 @@ class LaneQueue(Generic[In, A]):
             counts[group] = counts.get(group, 0) + len(queued.entries)
         return counts
 
-    def put(self, entry: Entry[In, A]) -> None:
+    def put(self, entry: QueuedItem[In, A]) -> None:
         """Queue one entry behind its group."""
         self._groups.setdefault(entry.group, _Group()).entries[entry] = None
         self.queued_items += 1
 
-    def put_back(self, entries: Sequence[Entry[In, A]]) -> None:
+    def put_back(self, entries: Sequence[QueuedItem[In, A]]) -> None:
         """Queue entries of one group again, before all others of it."""
         if entries:
             group = self._groups.setdefault(entries[0].group, _Group())
             group.entries = dict.fromkeys(entries) | group.entries
             self.queued_items += len(entries)
 
-    def discard(self, entry: Entry[In, A]) -> None:
+    def discard(self, entry: QueuedItem[In, A]) -> None:
         """Take one entry out, if it is still there."""
         group = self._groups.get(entry.group)
         if group is not None and entry in group.entries:
@@ -216,7 +216,7 @@ class LaneQueue(Generic[In, A]):
         """The groups that wait, the one whose first entry has waited longest before others."""
         return sorted(self._groups, key=lambda group: self.oldest(group).arrived)
 
-    def oldest(self, group: Hashable) -> Entry[In, A]:
+    def oldest(self, group: Hashable) -> QueuedItem[In, A]:
         """The first entry of a group that waits."""
         return next(iter(self._groups[group].entries))
 
@@ -231,7 +231,7 @@ class LaneQueue(Generic[In, A]):
             queued.lingering_since = now
         return queued.lingering_since
 
-    def take(self, group: Hashable, count: int) -> list[Entry[In, A]]:
+    def take(self, group: Hashable, count: int) -> list[QueuedItem[In, A]]:
         """Take out up to `count` entries of one group, oldest first."""
         queued = self._groups.get(group)
         if queued is None:
@@ -242,6 +242,6 @@ class LaneQueue(Generic[In, A]):
             self.discard(entry)
         return taken
 
-    def clear(self) -> list[Entry[In, A]]:
+    def clear(self) -> list[QueuedItem[In, A]]:
         """Take out everything."""
         return [entry for group in list(self._groups) for entry in self.take(group, self.queued_items)]

@@ -39,7 +39,7 @@ class BatchObserver(Protocol):
         """A batch did not fit into its device's memory."""
 
 
-class Unobserved:
+class NullBatchObserver:
     """Counts nothing."""
 
     def prepared(self, seconds: float) -> None: ...

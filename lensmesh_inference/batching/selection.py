@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lensmesh_inference.batching.costs import Costs
-from lensmesh_inference.batching.lanes import Entry, Lane, LaneQueue
+from lensmesh_inference.batching.lanes import Lane, LaneQueue, QueuedItem
 
 In = TypeVar("In")
 A = TypeVar("A")
@@ -16,8 +16,8 @@ A = TypeVar("A")
 # After so many interactive batches in a row, one bulk batch goes: bulk keeps a fifth of a device that is wanted by
 # both.
 INTERACTIVE_BATCHES_IN_A_ROW = 4
-# Bulk items ride along with interactive ones for as long as that takes them hardly longer.
-GUEST_SLOWDOWN = 1.25
+# Bulk items join a batch of interactive ones for as long as that takes them hardly longer.
+EXTRA_BULK_SLOWDOWN = 1.25
 # After an interactive batch the next one is expected for so long.
 INTERACTIVE_EXPECTED_S = 10.0
 # Smaller than this share of the largest batch no bulk batch is made, nor one of which more than that share of the time
@@ -27,14 +27,14 @@ MOST_FIXED_SHARE = 1 / 4
 
 
 @dataclass(frozen=True)
-class Choice(Generic[In, A]):
+class BatchChoice(Generic[In, A]):
     """A batch to run now, or nothing; `late` will not be done in time and are out of the queue.
 
     `look_again` is when waiting for more of a bulk batch ends, on the batcher's clock.
     """
 
-    batch: list[Entry[In, A]] = field(default_factory=list)
-    late: list[Entry[In, A]] = field(default_factory=list)
+    batch: list[QueuedItem[In, A]] = field(default_factory=list)
+    late: list[QueuedItem[In, A]] = field(default_factory=list)
     look_again: float | None = None
 
 
@@ -66,13 +66,13 @@ class Selector(Generic[In, A]):
         self._interactive_until = -math.inf
         self._interactive_s = 0.0
 
-    def choose(self, now: float, limit: int) -> Choice[In, A]:
+    def choose(self, now: float, limit: int) -> BatchChoice[In, A]:
         """What a device that takes up to `limit` items and is free now should do."""
-        late: list[Entry[In, A]] = []
+        late: list[QueuedItem[In, A]] = []
         while True:
             lane, group, look_again = self._next_group(now, limit)
             if lane is None:
-                return Choice([], late, look_again)
+                return BatchChoice([], late, look_again)
             interactive = lane is self._interactive
             room = limit if interactive else self._bulk_limit(group, now, limit)
             batch = self._take(lane, group, room, now, late)
@@ -80,15 +80,15 @@ class Selector(Generic[In, A]):
                 continue
             if interactive:
                 self._expect_more(now, self._costs.seconds(self._kind_of(group), len(batch)))
-                guests = self._costs.guests(self._kind_of(group), len(batch), GUEST_SLOWDOWN)
-                seats = limit - len(batch) if guests is None else min(guests, limit - len(batch))
-                batch += self._take(self._bulk, group, seats, now, late)
+                extra_bulk_items = self._costs.extra_bulk_items(self._kind_of(group), len(batch), EXTRA_BULK_SLOWDOWN)
+                room = limit - len(batch) if extra_bulk_items is None else min(extra_bulk_items, limit - len(batch))
+                batch += self._take(self._bulk, group, room, now, late)
             else:
                 self._interactive_in_a_row = 0
                 batch += self._take(self._interactive, group, room - len(batch), now, late)
-            return Choice(batch, late)
+            return BatchChoice(batch, late)
 
-    def is_late(self, entry: Entry[In, A], now: float) -> bool:
+    def is_late(self, entry: QueuedItem[In, A], now: float) -> bool:
         """Whether its deadline cannot be met, even if it were in a device now."""
         return entry.deadline is not None and entry.deadline - now <= self._costs.quickest_s(self._kind_of(entry.group))
 
@@ -128,10 +128,10 @@ class Selector(Generic[In, A]):
         return self._bulk.lingering_since(group, now) + min(self._linger_s, predicted_s or self._linger_s)
 
     def _take(
-        self, lane: LaneQueue[In, A], group: Hashable, count: int, now: float, late: list[Entry[In, A]]
-    ) -> list[Entry[In, A]]:
+        self, lane: LaneQueue[In, A], group: Hashable, count: int, now: float, late: list[QueuedItem[In, A]]
+    ) -> list[QueuedItem[In, A]]:
         """Up to `count` entries that can still be done in time; the others met on the way go to `late`."""
-        taken: list[Entry[In, A]] = []
+        taken: list[QueuedItem[In, A]] = []
         while len(taken) < count and (entries := lane.take(group, count - len(taken))):
             for entry in entries:
                 (late if self.is_late(entry, now) else taken).append(entry)

@@ -1,4 +1,4 @@
-"""Where an item's time goes, as spans: the item, its way through the queue and the device, and the batch it rode in.
+"""Where an item's time goes, as spans: the item, its way through the queue and the device, and the batch it was in.
 
 A batch has a span of its own, beside the items of the call whose item came first, and is linked to every item in it
 and back. Nothing is made for what nobody records.
@@ -32,8 +32,11 @@ def item_span(index: int, attributes: Mapping[str, Any] | None = None) -> Iterat
         _owner.reset(token)
 
 
-class Ride:
-    """One item in the batcher: its spans `queue` and `forward`. Makes none where the item is not recorded."""
+class ItemTrace:
+    """One item in the batcher: its spans `queue` and `forward`, linked with the batch's.
+
+    None are made where the item is not recorded.
+    """
 
     def __init__(self, lane: str) -> None:
         self._item = trace.get_current_span()
@@ -45,8 +48,8 @@ class Ride:
             self._tracer = spans.tracer()
             self._now = self._tracer.start_span("queue", self._context, attributes={spans.LANE: lane})
 
-    def board(self, batch: Span) -> None:
-        """The device begins with it, in this batch; after a batch that failed it is the next one, half as large."""
+    def start_forward(self, batch: Span) -> None:
+        """Begin the span `forward` in this batch; after a batch that failed it is the next one, half as large."""
         if self.recorded:
             self._now.end()
             here = batch.get_span_context()
@@ -55,36 +58,36 @@ class Ride:
             self._item.add_link(here)
 
     def put_back(self) -> None:
-        """The batch failed, and it is not known by whose fault."""
+        """Say that the batch failed, and that it is not known by whose fault."""
         if self.recorded:
             self._now.set_status(Status(StatusCode.ERROR, "the batch failed: it is tried again"))
 
     def fail(self, error: BaseException) -> None:
-        """What keeps the item from an answer arose where it is now."""
+        """Record what keeps the item from an answer on the span that it is in now."""
         if self.recorded:
             spans.fail(self._now, error)
 
     def end(self) -> None:
-        """It leaves."""
+        """End the span that it is in now."""
         if self.recorded:
             self._now.end()
 
 
 @contextmanager
-def batch_span(rides: Sequence[Ride], attributes: Mapping[str, Any], inside: Context | None) -> Iterator[Span]:
+def batch_span(items: Sequence[ItemTrace], attributes: Mapping[str, Any], inside: Context | None) -> Iterator[Span]:
     """The span of one batch, and its current span for as long as it runs.
 
     Its parent is `inside` (the batch that it is a half of), or what owns the first of its items. It is an empty one
     where none of its items is recorded.
     """
-    recorded = [ride for ride in rides if ride.recorded]
+    recorded = [item for item in items if item.recorded]
     if not recorded:
         yield trace.INVALID_SPAN
         return
     first = recorded[0]
     span = first._tracer.start_span("batch", inside or first.owner, attributes=attributes)
-    for ride in recorded:
-        ride.board(span)
+    for item in recorded:
+        item.start_forward(span)
     try:
         with trace.use_span(span, record_exception=False, set_status_on_exception=False):
             yield span

@@ -13,20 +13,18 @@ from lensmesh_inference.images.care import NeedsCareError, be_quick
 from lensmesh_inference.images.decoder import ImageDecoder, choose_processes
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.threads import LaneThreads
-from lensmesh_inference.settings import ModelServiceSettings
+from lensmesh_inference.options import DecodeOptions
 
 T = TypeVar("T")
 
 CAREFUL_END_S = 5.0
 
 
-def open_pool(settings: ModelServiceSettings, devices: Iterable[DeviceFacts]) -> DecodePool:
-    """Open a pool as a service's settings say, for models on these devices."""
-    processes = choose_processes(settings.decode_processes, on_gpu=any(one.id != "cpu" for one in devices))
-    decoder = ImageDecoder(
-        settings.image_limits, scaled=settings.scaled_decoding, processes=processes, costs=settings.decode_costs
-    )
-    return DecodePool(settings.decode_threads or decoder.threads, decoder=decoder)
+def open_pool(options: DecodeOptions, devices: Iterable[DeviceFacts]) -> DecodePool:
+    """Open a pool for models on these devices."""
+    processes = choose_processes(options.processes, on_gpu=any(one.id != "cpu" for one in devices))
+    decoder = ImageDecoder(options.limits, scaled=options.scaled, processes=processes, costs=options.costs)
+    return DecodePool(options.threads or decoder.threads, decoder=decoder)
 
 
 class DecodePool:

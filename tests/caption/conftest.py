@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from caption_svc.app import CaptionApp
-from caption_svc.captioner import CaptionModel
+from caption_svc.model import CaptionModel
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh_chassis.channels import open_channel

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import transformers
 
-from caption_svc.captioner import Caption, Job
+from caption_svc.model import Caption, CaptionerInput
 from caption_svc.models.mock import MockCaptioner
 from lensmesh_inference.batching.faults import OutOfMemory
-from lensmesh_inference.compute import Compute
+from lensmesh_inference.options import ComputeOptions
 
 TINY = "acme/tiny-blip"
 WORDS = [
@@ -64,7 +64,7 @@ WORDS = [
     "old",
     "new",
 ]
-ON_CPU = Compute(device="cpu", backend="torch", precision="float32")
+ON_CPU = ComputeOptions(device="cpu", backend="torch", precision="float32")
 END, POSITIONS = WORDS.index("[SEP]"), 48
 
 
@@ -100,11 +100,11 @@ class FakeModel(MockCaptioner):
         self.open = threading.Event()  # cleared: the device hangs until it is set
         self.open.set()
         self.poison: set[bytes] = set()  # digests that crash the batch they ride in
-        self.batches: list[list[Job]] = []
+        self.batches: list[list[CaptionerInput]] = []
         self.prefix = ""  # changes every answer
         self.capacity = 1000  # images that fit into its memory; found out when all is written
 
-    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
+    def caption(self, jobs: Sequence[CaptionerInput]) -> list[Caption]:
         self.batches.append(list(jobs))
         assert self.open.wait(30)
         if any(job.pixels in self.poison for job in jobs):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from caption_svc.captioner import Caption, Job
+from caption_svc.model import Caption, CaptionerInput
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from caption_svc.models.decoder import Decoder
 from caption_svc.models.describing import Describer, Language
@@ -23,23 +23,23 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends.folder import CompiledFolder
 from lensmesh_inference.backends.tower import Array
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
-from lensmesh_inference.compute import Compute
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.normalize import Normalize
-from lensmesh_inference.models import Kind
+from lensmesh_inference.models import ModelKind
+from lensmesh_inference.options import ComputeOptions
 from tests.caption.fakes import ON_CPU
 
 hub: Any = transformers
 
 
-def load(folder: Path, compute: Compute) -> BlipCaptioner:
-    return load_blip(folder, name="tiny", kind=Kind.LOCAL, compute=compute)
+def load(folder: Path, compute: ComputeOptions) -> BlipCaptioner:
+    return load_blip(folder, name="tiny", kind=ModelKind.LOCAL, compute=compute)
 
 
-def jobs(model: BlipCaptioner, contents: Sequence[bytes]) -> list[Job]:
+def jobs(model: BlipCaptioner, contents: Sequence[bytes]) -> list[CaptionerInput]:
     decoder, plan = ImageDecoder(ImageLimits()), model.plan("", 12, 1)
-    return [Job(model.prepare(content, decoder, "image"), plan) for content in contents]
+    return [CaptionerInput(model.prepare(content, decoder, "image"), plan) for content in contents]
 
 
 def texts(model: BlipCaptioner, contents: Sequence[bytes], worker: int = 0) -> list[str]:
@@ -50,7 +50,9 @@ def texts(model: BlipCaptioner, contents: Sequence[bytes], worker: int = 0) -> l
 def test_openvino_says_the_same(tiny_folder: Path, contents: list[bytes], tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     compiled = CompiledFolder(tmp_path / "compiled")
-    by_openvino = load(tiny_folder, Compute(device="cpu", backend="openvino", precision="float32", folder=compiled))
+    by_openvino = load(
+        tiny_folder, ComputeOptions(device="cpu", backend="openvino", precision="float32", folder=compiled)
+    )
     assert (by_openvino.facts.backend, by_openvino.facts.precision) == ("openvino", "float32")
     assert by_openvino.facts.parity_cosine == pytest.approx(1, abs=1e-4)
     expected = texts(load(tiny_folder, ON_CPU), contents)
@@ -63,7 +65,9 @@ def test_openvino_says_the_same(tiny_folder: Path, contents: list[bytes], tmp_pa
 def test_a_restart_needs_no_reference(
     tiny_folder: Path, contents: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute = Compute(device="cpu", backend="torch", precision="float32", folder=CompiledFolder(tmp_path / "compiled"))
+    compute = ComputeOptions(
+        device="cpu", backend="torch", precision="float32", folder=CompiledFolder(tmp_path / "compiled")
+    )
     first = load(tiny_folder, compute)
 
     def computed(*_: object, **__: object) -> None:
@@ -79,7 +83,7 @@ def test_a_restart_needs_no_reference(
 
 
 def test_workers_that_share_the_cpu_say_the_same(tiny_folder: Path, contents: list[bytes]) -> None:
-    model = load(tiny_folder, Compute(device="cpu:2", backend="torch", precision="float32", threads=2))
+    model = load(tiny_folder, ComputeOptions(device="cpu:2", backend="torch", precision="float32", threads=2))
     assert len(model.workers()) == 2
     assert [device.id for device in model.devices()] == ["cpu"]
     expected = texts(model, contents)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from caption_svc.cached import CaptionCodec, scope_of
-from caption_svc.captioner import Caption, Plan
+from caption_svc.model import Caption, Plan
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from tests.caption.conftest import Client, Serve

@@ -13,7 +13,7 @@ OUTCOMES = ["caption", "caption", "error"]
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, ValueError, UnicodeError])
-@pytest.mark.parametrize("step", ["image_content", "result_message"])
+@pytest.mark.parametrize("step", ["image_content", "write_result"])
 async def test_a_fault_fails_its_item_alone(
     serve: Serve, contents: list[bytes], fault: type[Exception], step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

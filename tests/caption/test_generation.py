@@ -4,25 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from caption_svc.captioner import Caption, Job
+from caption_svc.model import Caption, CaptionerInput
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits
-from lensmesh_inference.models import Kind
+from lensmesh_inference.models import ModelKind
 from tests.caption.fakes import ON_CPU
 
 
 @pytest.fixture(scope="module")
 def model(tiny_folder: Path) -> BlipCaptioner:
-    return load_blip(tiny_folder, name="tiny", kind=Kind.LOCAL, compute=ON_CPU)
+    return load_blip(tiny_folder, name="tiny", kind=ModelKind.LOCAL, compute=ON_CPU)
 
 
-def jobs(model: BlipCaptioner, contents: list[bytes], max_tokens: int, beams: int = 1) -> list[Job]:
+def jobs(model: BlipCaptioner, contents: list[bytes], max_tokens: int, beams: int = 1) -> list[CaptionerInput]:
     plan = model.plan("", max_tokens, beams)
-    return [Job(model.prepare(content, ImageDecoder(ImageLimits()), "image"), plan) for content in contents]
+    return [CaptionerInput(model.prepare(content, ImageDecoder(ImageLimits()), "image"), plan) for content in contents]
 
 
-def describe(model: BlipCaptioner, batch: list[Job]) -> list[Caption]:
+def describe(model: BlipCaptioner, batch: list[CaptionerInput]) -> list[Caption]:
     """By the first worker, where nothing fails."""
     answers = model.workers()[0](batch)
     return [answer for answer in answers if isinstance(answer, Caption)]

@@ -16,7 +16,7 @@ from PIL import Image
 from caption_svc.models.blip import load_blip
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits
-from lensmesh_inference.models import Kind
+from lensmesh_inference.models import ModelKind
 from tests.caption.fakes import ON_CPU
 
 LANCZOS = 1
@@ -32,7 +32,7 @@ def test_a_filter_that_only_pillow_has(
         described = json.loads(path.read_text())
         described.get("image_processor", described)["resample"] = LANCZOS
         path.write_text(json.dumps(described))
-    model = load_blip(folder, name="tiny", kind=Kind.LOCAL, compute=ON_CPU)
+    model = load_blip(folder, name="tiny", kind=ModelKind.LOCAL, compute=ON_CPU)
     assert "transformers' own code" in caplog.text
     processor = hub.AutoImageProcessor.from_pretrained(folder, backend="pil")
     for content in contents[:3]:

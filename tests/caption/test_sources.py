@@ -8,27 +8,27 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from caption_svc.models.sources import Choice, choose_models, load_model
+from caption_svc.models.sources import ModelChoice, choose_models, load_model
 from lensmesh_chassis.errors import LensmeshError, NotFound, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.compute import Compute
-from lensmesh_inference.models import Kind
+from lensmesh_inference.models import ModelKind
+from lensmesh_inference.options import ComputeOptions
 from lensmesh_shapes import CAPTIONER_DIR
 from tests.caption.fakes import ON_CPU
 
 
 def load(folder: Path) -> object:
-    return load_model(Choice("m", Kind.LOCAL, folder), ON_CPU, allow_download=False)
+    return load_model(ModelChoice("m", ModelKind.LOCAL, folder), ON_CPU, allow_download=False)
 
 
 def test_names_in_their_order(tiny_folder: Path) -> None:
     names = f" mock, shapes,acme/some-blip , local-dir:{tiny_folder},{tiny_folder}"
     assert [(one.name, one.kind, one.folder) for one in choose_models(names, "")] == [
-        ("mock", Kind.MOCK, None),
-        ("shapes", Kind.DEMONSTRATION, CAPTIONER_DIR),
-        ("acme/some-blip", Kind.LOCAL, None),
-        (f"local-dir:{tiny_folder}", Kind.LOCAL, tiny_folder),
-        (str(tiny_folder), Kind.LOCAL, tiny_folder),
+        ("mock", ModelKind.MOCK, None),
+        ("shapes", ModelKind.DEMONSTRATION, CAPTIONER_DIR),
+        ("acme/some-blip", ModelKind.LOCAL, None),
+        (f"local-dir:{tiny_folder}", ModelKind.LOCAL, tiny_folder),
+        (str(tiny_folder), ModelKind.LOCAL, tiny_folder),
     ]
 
 
@@ -102,7 +102,7 @@ def test_a_checkpoint_of_tensors_alone_is_loaded(tmp_path: Path, tiny_folder: Pa
 
 
 def test_a_device_that_is_not_there_is_refused(tiny_folder: Path) -> None:
-    choice = Choice("m", Kind.LOCAL, tiny_folder)
+    choice = ModelChoice("m", ModelKind.LOCAL, tiny_folder)
     with pytest.raises(PreconditionFailed) as caught:
-        load_model(choice, Compute(device="cuda:31"), allow_download=False)
+        load_model(choice, ComputeOptions(device="cuda:31"), allow_download=False)
     assert caught.value.violations[0].field == "device"

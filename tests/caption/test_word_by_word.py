@@ -8,14 +8,14 @@ from typing import Any
 import grpc
 import pytest
 
-from caption_svc.captioner import Caption, Job, Worker
+from caption_svc.model import Caption, CaptionerInput, Worker
 from caption_svc.models.blip import BlipCaptioner, load_blip
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
-from lensmesh_inference.models import Kind
+from lensmesh_inference.models import ModelKind
 from tests.caption.conftest import Serve
 from tests.caption.fakes import ON_CPU, FakeModel
 from tests.caption.test_stream import queue
@@ -36,13 +36,13 @@ class SlowModel:
     def workers(self) -> Sequence[Worker]:
         return [self.caption]
 
-    def caption(self, jobs: Sequence[Job]) -> Sequence[Caption | LensmeshError]:
+    def caption(self, jobs: Sequence[CaptionerInput]) -> Sequence[Caption | LensmeshError]:
         for job in jobs:
             if job.on_text is not None:
                 self._slow_down(job)
         return self.model.workers()[0](jobs)
 
-    def _slow_down(self, job: Job) -> None:
+    def _slow_down(self, job: CaptionerInput) -> None:
         told = job.on_text
         assert told is not None
 
@@ -56,7 +56,7 @@ class SlowModel:
 
 @pytest.fixture
 def slow(tiny_folder: Any) -> SlowModel:
-    return SlowModel(load_blip(tiny_folder, name="slow", kind=Kind.LOCAL, compute=ON_CPU))
+    return SlowModel(load_blip(tiny_folder, name="slow", kind=ModelKind.LOCAL, compute=ON_CPU))
 
 
 def request(content: bytes) -> caption_pb2.StreamCaptionRequest:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertTokenizer
 
-from caption_svc.captioner import Plan
+from caption_svc.model import Plan
 from caption_svc.models.vocabulary import Vocabulary
 from caption_svc.models.words import Deltas, settled
 from tests.caption.fakes import WORDS

@@ -14,8 +14,9 @@ SERVICES = {"encoder_svc", "caption_svc", "search_svc", "router_svc"}
 ALLOWED = {
     "lensmesh_chassis": {"lensmesh"},
     "lensmesh_inference": {"lensmesh_chassis"},
-    "encoder_svc": {"lensmesh", "lensmesh_chassis", "lensmesh_inference", "lensmesh_shapes"},
-    "caption_svc": {"lensmesh", "lensmesh_chassis", "lensmesh_inference", "lensmesh_shapes"},
+    "lensmesh_serving": {"lensmesh", "lensmesh_chassis", "lensmesh_inference"},
+    "encoder_svc": {"lensmesh", "lensmesh_chassis", "lensmesh_inference", "lensmesh_serving", "lensmesh_shapes"},
+    "caption_svc": {"lensmesh", "lensmesh_chassis", "lensmesh_inference", "lensmesh_serving", "lensmesh_shapes"},
     "search_svc": {"lensmesh", "lensmesh_chassis"},
     "router_svc": {"lensmesh", "lensmesh_chassis"},
     "lensmesh_client": {"lensmesh", "lensmesh_chassis"},
@@ -66,7 +67,7 @@ def test_inference_knows_no_grpc() -> None:
 
 def test_settings_of_model_services_load_no_grpc() -> None:
     """Not by way of the chassis either."""
-    code = "import sys, lensmesh_inference.settings; print(*sys.modules)"
+    code = "import sys, lensmesh_serving.settings; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert "lensmesh_chassis.images.fetch_settings" in loaded.split()
     assert not {"grpc", "google.protobuf", "prometheus_client"} & set(loaded.split())

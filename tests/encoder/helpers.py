@@ -22,15 +22,16 @@ from google.rpc import status_pb2
 from PIL import Image
 
 from encoder_svc.app import EncoderApp
-from encoder_svc.engine import Engine
-from encoder_svc.mock import MockModel
-from encoder_svc.model import EncoderModel, Prepared, Vector
+from encoder_svc.engine import ServedEncoder
+from encoder_svc.model import EncoderInput, EncoderModel, Vector
+from encoder_svc.models.mock import MockModel
 from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.process.server import RunningServer, Runtime, running
 from lensmesh_chassis.rpc.status import from_status
+from lensmesh_inference.registry import ModelRegistry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,7 +78,7 @@ class HeldModel(MockModel):
         """Items done so far."""
         return len(self.done)
 
-    def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector]:
+    def compute(self, batch: Sequence[EncoderInput]) -> Sequence[Vector]:
         self.inside.set()
         assert self.free.wait(60)
         if any(item.data in self.poison for item in batch):
@@ -92,7 +93,7 @@ class Served:
 
     server: RunningServer
     stub: encoder_pb2_grpc.EncoderServiceAsyncStub
-    engine: Engine
+    engine: ModelRegistry[ServedEncoder]
 
 
 @asynccontextmanager
@@ -110,7 +111,7 @@ async def serving(*models: EncoderModel, **changes: Any) -> AsyncIterator[Served
         running(settings, build, "encoder") as server,
         grpc.aio.insecure_channel(server.address, options=unlimited) as channel,
     ):
-        yield Served(server, encoder_pb2_grpc.EncoderServiceStub(channel), apps[0].engine())
+        yield Served(server, encoder_pb2_grpc.EncoderServiceStub(channel), apps[0].models)
 
 
 @dataclass

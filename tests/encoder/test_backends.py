@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from encoder_svc import loading
 from encoder_svc.evaluate import compare, image_vectors, scenes, text_vectors
-from encoder_svc.golden import Golden, stored
-from encoder_svc.model import Prepared
-from encoder_svc.registry import open_model
+from encoder_svc.model import EncoderInput
+from encoder_svc.models import openclip_load as loading
+from encoder_svc.models.golden import Golden, stored
+from encoder_svc.models.load import load_model
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.errors import InternalFault, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.backends import openvino_tower
-from lensmesh_inference.backends.tower import Network
+from lensmesh_inference.backends.tower import TowerSpec
 from tests.encoder.tiny import write_folder, write_hugging_face_folder
 
 TEXTS = ["a photo of a cat", "ein Gruß, 日本語 & <b>tags</b>", "word " * 100]
@@ -64,7 +64,7 @@ def test_any_tower_on_any_backend_is_open_clips(kind: str, backend: str, tmp_pat
     folder = tmp_path / kind
     write_hugging_face_folder(folder) if kind == "hugging-face" else write_folder(folder, kind)
     settings = EncoderSettings.model_validate({"backend": backend, "precision": "float32"})
-    model = open_model(f"local-dir:{folder}", settings)
+    model = load_model(f"local-dir:{folder}", settings)
     contents = photographs()
     assert model.facts.backend == backend
     assert model.facts.parity_cosine is not None
@@ -89,34 +89,34 @@ def test_int8_has_a_space_of_its_own_and_finds_as_much(tmp_path: Path) -> None:
 
 def test_int8_needs_a_cpu_and_its_own_backend() -> None:
     with pytest.raises(PreconditionFailed, match="openvino on CPUs"):
-        open_model("shapes", EncoderSettings(precision="int8", backend="torch"))
+        load_model("shapes", EncoderSettings(precision="int8", backend="torch"))
 
 
 def test_a_calibration_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(PreconditionFailed, match=r"calibration_dir .* at least 16"):
-        open_model("shapes", EncoderSettings(precision="int8", calibration_dir=str(tmp_path)))
+        load_model("shapes", EncoderSettings(precision="int8", calibration_dir=str(tmp_path)))
 
 
 def test_a_restart_converts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted: list[str] = []
     real = openvino_tower.convert
 
-    def convert(network: Network) -> object:
+    def convert(network: TowerSpec) -> object:
         converted.append(network.name)
         return real(network)
 
     monkeypatch.setattr(openvino_tower, "convert", convert)
     settings = EncoderSettings(backend="openvino", precision="float32", compiled_dir=str(tmp_path / "compiled"))
     name = f"local-dir:{write_folder(tmp_path / 'clip')}"
-    first = open_model(name, settings).facts
+    first = load_model(name, settings).facts
     assert converted == ["image", "text"]
-    assert open_model(name, settings).facts == first
+    assert load_model(name, settings).facts == first
     assert converted == ["image", "text"]
 
 
 def test_two_workers_share_the_cores_and_the_weights() -> None:
-    model = open_model("shapes", EncoderSettings(device="cpu:2", threads=2, backend="torch", precision="float32"))
+    model = load_model("shapes", EncoderSettings(device="cpu:2", threads=2, backend="torch", precision="float32"))
     workers = model.workers()
     assert len(workers) == 2
     assert [device.threads for device in model.devices()] == [1, 1]
@@ -132,11 +132,11 @@ def test_a_model_that_is_not_open_clips_is_refused(monkeypatch: pytest.MonkeyPat
     other = Golden(known.images, known.texts, known.image_vectors[::-1], known.text_vectors)
     monkeypatch.setattr(loading, "stored", lambda: other)
     with pytest.raises(PreconditionFailed, match=r"at least 0\.9995 is required\. Set precision to float32"):
-        open_model("shapes", EncoderSettings(backend="torch", precision="float32"))
+        load_model("shapes", EncoderSettings(backend="torch", precision="float32"))
 
 
 def test_an_error_of_the_worker_is_no_parity() -> None:
     fault = InternalFault(Reason.MODEL_FAILED, "It answered NaN.")
     golden = stored()
-    prepared = [Prepared("image", None)] * len(golden.images) + [Prepared("text", None)] * len(golden.texts)
+    prepared = [EncoderInput("image", None)] * len(golden.images) + [EncoderInput("text", None)] * len(golden.texts)
     assert np.isnan(golden.parity(lambda batch: [fault] * len(batch), prepared))

@@ -16,11 +16,11 @@ import pytest
 from pydantic import SecretStr
 
 from encoder_svc.cached import VectorCodec
-from encoder_svc.model import Embedded, Prepared, Vector
+from encoder_svc.model import Embedded, EncoderInput, Vector
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_inference.batching.batcher import Lane
-from lensmesh_inference.cache.levels import Cache
+from lensmesh_inference.cache.tiered import TieredCache
 from tests.encoder.helpers import HeldModel, Served, encoder_process, image, png, serving, vector
 from tests.support.redis_servers import redis_server
 from tests.support.waiting import until
@@ -268,7 +268,7 @@ class Moody(HeldModel):
         super().__init__()
         self.moody = False
 
-    def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector]:
+    def compute(self, batch: Sequence[EncoderInput]) -> Sequence[Vector]:
         return [-vector if self.moody else vector for vector in super().compute(batch)]
 
 
@@ -364,4 +364,4 @@ def test_vectors_are_kept_as_they_are() -> None:
 
 
 def test_keys_tell_contents_and_uses_apart() -> None:
-    assert Cache.key("vs1-a:image", "00") == "lensmesh:1:vs1-a:image:00"
+    assert TieredCache.key("vs1-a:image", "00") == "lensmesh:1:vs1-a:image:00"

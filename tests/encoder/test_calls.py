@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from encoder_svc.model import Prepared
+from encoder_svc.model import EncoderInput
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import (
@@ -341,7 +341,7 @@ class SlowReader(HeldModel):
         super().__init__()
         self.reading, self.read = threading.Event(), threading.Event()
 
-    def prepare_text(self, text: str) -> Prepared:
+    def prepare_text(self, text: str) -> EncoderInput:
         if len(text) > 1000:
             self.reading.set()
             assert self.read.wait(60)

@@ -10,14 +10,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from encoder_svc.mock import MockModel
-from encoder_svc.model import Prepared, Vector
+from encoder_svc.model import EncoderInput, Vector
+from encoder_svc.models.mock import MockModel
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import LensmeshError
 from tests.encoder.helpers import Served, serving
 from tests.support.waiting import until
 
-Worker = Callable[[Sequence[Prepared]], Sequence[Vector | LensmeshError]]
+Worker = Callable[[Sequence[EncoderInput]], Sequence[Vector | LensmeshError]]
 SERVICE = "lensmesh.encoder.v1.EncoderService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -39,7 +39,7 @@ class Devices(MockModel):
         return [self._worker(number) for number in range(self.count)]
 
     def _worker(self, number: int) -> Worker:
-        def work(batch: Sequence[Prepared]) -> Sequence[Vector]:
+        def work(batch: Sequence[EncoderInput]) -> Sequence[Vector]:
             self.asked.append(number)
             assert self.free[number].wait(60)
             sign = -1 if number in self.broken else 1

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from encoder_svc.preprocessing import preprocessing_of
+from encoder_svc.models.preprocessing import preprocessing_of
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.decoder import ImageDecoder

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-from encoder_svc.tokens import Tokens
+from encoder_svc.models.tokens import Tokens
 from tests.support.hugging_face import KINDS, open_clip_tokenizer
 
 CONTEXTS = (8, 77)

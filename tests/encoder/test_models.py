@@ -16,15 +16,15 @@ from open_clip.tokenizer import HFTokenizer
 from safetensors.torch import load_file, save_file
 
 import lensmesh_shapes
-from encoder_svc.description import preprocessing_facts
-from encoder_svc.locate import Located, locate
 from encoder_svc.model import EncoderModel
-from encoder_svc.registry import open_model, open_models
+from encoder_svc.models.description import preprocessing_facts
+from encoder_svc.models.load import load_model, load_models
+from encoder_svc.models.locate import Located, locate
+from encoder_svc.models.sources import FORMS, Form, parse_source
 from encoder_svc.settings import EncoderSettings
-from encoder_svc.sources import FORMS, Form, parse_source
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_inference.digest import weights_digest
-from lensmesh_inference.models import Kind, split_names
+from lensmesh_inference.models import ModelKind, split_names
 from tests.encoder.tiny import CONFIGS, PREPROCESS, write_config, write_folder
 from tests.support.hugging_face import roberta_like, wrapped
 
@@ -85,21 +85,21 @@ def test_several_names() -> None:
 )
 def test_what_cannot_be_served_says_why(name: str, said: str) -> None:
     with pytest.raises(PreconditionFailed, match=said):
-        open_model(name, SETTINGS)
+        load_model(name, SETTINGS)
 
 
 def test_folders_that_lack_something(tmp_path: Path) -> None:
     write_config(tmp_path / "bare", CONFIGS["clip"], PREPROCESS["clip"])
     with pytest.raises(PreconditionFailed, match="no weights"):
-        open_model(f"local-dir:{tmp_path / 'bare'}", SETTINGS)
+        load_model(f"local-dir:{tmp_path / 'bare'}", SETTINGS)
     folder = write_folder(tmp_path / "broken")
     (folder / "open_clip_config.json").write_text("{}")
     with pytest.raises(PreconditionFailed, match="model_cfg"):
-        open_model(f"local-dir:{folder}", SETTINGS)
+        load_model(f"local-dir:{folder}", SETTINGS)
     folder = write_folder(tmp_path / "other")
     write_config(folder, {**CONFIGS["clip"], "embed_dim": 25}, PREPROCESS["clip"])
     with pytest.raises(PreconditionFailed, match="cannot be loaded"):
-        open_model(f"local-dir:{folder}", SETTINGS)
+        load_model(f"local-dir:{folder}", SETTINGS)
 
 
 def space(model: EncoderModel) -> str:
@@ -107,15 +107,15 @@ def space(model: EncoderModel) -> str:
 
 
 def test_the_space_is_the_models_and_not_the_files(tmp_path: Path) -> None:
-    one = open_model(f"local-dir:{write_folder(tmp_path / 'one')}", SETTINGS)
-    copy = open_model(f"local-dir:{write_folder(tmp_path / 'copy')}", SETTINGS)
-    other = open_model(f"local-dir:{write_folder(tmp_path / 'other', seed=2)}", SETTINGS)
+    one = load_model(f"local-dir:{write_folder(tmp_path / 'one')}", SETTINGS)
+    copy = load_model(f"local-dir:{write_folder(tmp_path / 'copy')}", SETTINGS)
+    other = load_model(f"local-dir:{write_folder(tmp_path / 'other', seed=2)}", SETTINGS)
     assert space(one) == space(copy)
     assert one.facts.weights_digest == weights_digest(load_file(tmp_path / "one" / "open_clip_model.safetensors"))
     assert space(one) != space(other)
     squash = {**PREPROCESS["clip"], "resize_mode": "squash"}
     write_config(tmp_path / "copy", CONFIGS["clip"], squash)
-    squashed = open_model(f"local-dir:{tmp_path / 'copy'}", SETTINGS)
+    squashed = load_model(f"local-dir:{tmp_path / 'copy'}", SETTINGS)
     assert squashed.facts.weights_digest == one.facts.weights_digest
     assert space(squashed) != space(one)
 
@@ -129,7 +129,7 @@ def test_the_seeded_model_has_a_golden_space(tmp_path: Path) -> None:
         for name, tensor in model.state_dict().items()
     }
     save_file(tensors, tmp_path / "open_clip_model.safetensors")
-    facts = open_model(f"local-dir:{tmp_path}", SETTINGS).facts
+    facts = load_model(f"local-dir:{tmp_path}", SETTINGS).facts
     assert [facts.weights_digest, *(one.id for one in facts.spaces)] == [
         "dfabaeb8423ef05f2ad5f3d68dbec7d6833aab9316f059d68d814c1f95975f79",
         "vs1-76ce6ac4d2d414cd070c998b4526fdb5",
@@ -145,8 +145,8 @@ def test_checkpoints_load_safely(tmp_path: Path, tiny_architecture: str) -> None
     state = open_clip.create_model(tiny_architecture).state_dict()
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "trained.pt")
     save_file(state, tmp_path / "plain.safetensors")
-    trained = open_model(f"{tiny_architecture}@{tmp_path / 'trained.pt'}", SETTINGS)
-    plain = open_model(f"{tiny_architecture}@{tmp_path / 'plain.safetensors'}", SETTINGS)
+    trained = load_model(f"{tiny_architecture}@{tmp_path / 'trained.pt'}", SETTINGS)
+    plain = load_model(f"{tiny_architecture}@{tmp_path / 'plain.safetensors'}", SETTINGS)
     assert space(trained) == space(plain)
     assert trained.facts.name == f"{tiny_architecture}@{tmp_path / 'trained.pt'}"
 
@@ -156,16 +156,16 @@ def test_checkpoints_load_safely(tmp_path: Path, tiny_architecture: str) -> None
 
     torch.save({"state_dict": state, "evil": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(PreconditionFailed, match="cannot be loaded"):
-        open_model(f"{tiny_architecture}@{tmp_path / 'evil.pt'}", SETTINGS)
+        load_model(f"{tiny_architecture}@{tmp_path / 'evil.pt'}", SETTINGS)
     assert not (tmp_path / "owned").exists()
 
 
 def test_random_weights_only_by_name_and_the_same_every_time(
     tiny_architecture: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = open_model(f"{tiny_architecture}/random", SETTINGS)
+    one = load_model(f"{tiny_architecture}/random", SETTINGS)
     assert "random weights" in caplog.text
-    assert space(one) == space(open_model(f"{tiny_architecture}/random", SETTINGS))
+    assert space(one) == space(load_model(f"{tiny_architecture}/random", SETTINGS))
 
 
 def test_quick_gelu_is_corrected_where_the_tag_tells_and_warned_of_elsewhere(
@@ -190,15 +190,15 @@ def test_quick_gelu_is_corrected_where_the_tag_tells_and_warned_of_elsewhere(
 def test_auto_takes_the_real_model_where_it_is_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     name = f"local-dir:{write_folder(tmp_path / 'real')}"
-    (model,) = open_models(SETTINGS.model_copy(update={"real_model": name}))
-    assert (model.facts.name, model.facts.kind) == (name, Kind.LOCAL)
+    (model,) = load_models(SETTINGS.model_copy(update={"real_model": name}))
+    assert (model.facts.name, model.facts.kind) == (name, ModelKind.LOCAL)
     assert f"model auto: {name}" in caplog.text
 
 
 def test_auto_takes_the_shapes_pack_where_the_real_weights_are_missing(caplog: pytest.LogCaptureFixture) -> None:
     # allow_download is for models that are named: auto asks no network whatever it says.
-    (model,) = open_models(EncoderSettings(allow_download=True, real_model="hf-hub:lensmesh/no-such-model"))
-    assert (model.facts.name, model.facts.kind) == ("shapes", Kind.DEMONSTRATION)
+    (model,) = load_models(EncoderSettings(allow_download=True, real_model="hf-hub:lensmesh/no-such-model"))
+    assert (model.facts.name, model.facts.kind) == ("shapes", ModelKind.DEMONSTRATION)
     assert model.facts.requested_device == "auto"
     assert "drawn scenes only" in caplog.text
     assert "not on this machine" in caplog.text
@@ -211,11 +211,11 @@ def test_weights_that_answer_nan_are_refused(tmp_path: Path) -> None:
     tensors["visual.proj"][:] = float("nan")
     save_file(tensors, file)
     with pytest.raises(PreconditionFailed, match="its weights are damaged"):
-        open_model(f"local-dir:{folder}", SETTINGS)
+        load_model(f"local-dir:{folder}", SETTINGS)
 
 
 def test_an_endless_word_is_cut_before_it_costs_seconds_and_tokens_stay_open_clips_own(tmp_path: Path) -> None:
-    model = open_model(f"local-dir:{write_folder(tmp_path / 'clip')}", SETTINGS)
+    model = load_model(f"local-dir:{write_folder(tmp_path / 'clip')}", SETTINGS)
     letters = "".join(random.Random(4).choices(string.ascii_lowercase, k=1500))
     prepared = model.prepare_text(f"a cat {letters} and a dog")
     assert prepared.truncated

@@ -111,9 +111,9 @@ def test_the_mock_needs_no_torch() -> None:
     code = """
 import sys
 from encoder_svc.app import EncoderApp
-from encoder_svc.registry import open_models
+from encoder_svc.models.load import load_models
 from encoder_svc.settings import EncoderSettings
-(model,) = open_models(EncoderSettings(model="mock"))
+(model,) = load_models(EncoderSettings(model="mock"))
 model.compute([model.prepare_text("x")])
 heavy = {"torch", "open_clip", "transformers", "huggingface_hub"} & set(sys.modules)
 sys.exit(f"imported: {heavy}" if heavy else 0)
@@ -133,12 +133,12 @@ sys.meta_path.insert(0, Hidden())
 real = importlib.util.find_spec
 import lensmesh_inference.models as models
 models.find_spec = lambda name: None if name == "torch" else real(name)
-import encoder_svc.registry as registry
+import encoder_svc.models.load as registry
 from encoder_svc.settings import EncoderSettings
-(model,) = registry.open_models(EncoderSettings(model="auto"))
+(model,) = registry.load_models(EncoderSettings(model="auto"))
 print(model.facts.name)
 try:
-    registry.open_models(EncoderSettings(model="shapes"))
+    registry.load_models(EncoderSettings(model="shapes"))
 except Exception as error:
     print(error)
 """

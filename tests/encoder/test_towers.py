@@ -9,9 +9,9 @@ import open_clip
 import pytest
 import torch
 
-from encoder_svc.model import Prepared
-from encoder_svc.tokens import Tokens
-from encoder_svc.towers import CausalTextTower, ImageTower, TextTower, text_tower, used_tokens
+from encoder_svc.model import EncoderInput
+from encoder_svc.models.tokens import Tokens
+from encoder_svc.models.towers import CausalTextTower, ImageTower, TextTower, text_tower, used_tokens
 from tests.encoder.tiny import CLIP, COCA, SIGLIP
 
 TEXTS = ["a cat", "", "two small red squares left of a blue circle", "! ! !", "ein Gruß, 日本語", "word " * 100]
@@ -94,10 +94,10 @@ def test_the_image_tower(config: dict[str, Any]) -> None:
 
 
 def test_texts_share_batches_with_texts_of_their_length() -> None:
-    groups = [Prepared("text", None, length=length).group for length in (2, 8, 9, 16, 32, 33, 77)]
+    groups = [EncoderInput("text", None, length=length).group for length in (2, 8, 9, 16, 32, 33, 77)]
     assert len(set(groups)) == 4
     assert groups[0] == groups[1] != groups[2] == groups[3] != groups[4] != groups[5] == groups[6]
-    assert Prepared("image", None).group not in groups
+    assert EncoderInput("image", None).group not in groups
 
 
 class Counting:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from encoder_svc.model import Prepared, Worker
+from encoder_svc.model import EncoderInput, Worker
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import Overloaded
@@ -70,7 +70,7 @@ class TwoDevices(HeldModel):
     def workers(self) -> Sequence[Worker]:
         return [lambda batch: self._on(0, batch), lambda batch: self._on(1, batch)]
 
-    def _on(self, device: int, batch: Sequence[Prepared]) -> Any:
+    def _on(self, device: int, batch: Sequence[EncoderInput]) -> Any:
         self.used.add(device)
         outputs = self.compute(batch)
         if device == 0 and self.unplugged:

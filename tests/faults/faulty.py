@@ -21,12 +21,12 @@ import numpy as np
 from PIL import Image
 
 from caption_svc.app import CaptionApp
-from caption_svc.captioner import Caption, Job
+from caption_svc.model import Caption, CaptionerInput
 from caption_svc.models.mock import MockCaptioner
 from caption_svc.settings import CaptionSettings
 from encoder_svc.app import EncoderApp
-from encoder_svc.mock import MockModel
-from encoder_svc.model import Prepared, Vector
+from encoder_svc.model import EncoderInput, Vector
+from encoder_svc.models.mock import MockModel
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.process.server import Runtime, run
 from lensmesh_chassis.settings import load_settings
@@ -88,7 +88,7 @@ class FaultyEncoder(MockModel):
 
     def prepare_image(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
-    ) -> Prepared:
+    ) -> EncoderInput:
         size = Image.open(io.BytesIO(content)).size
         if size == DEADLY_TO_DECODE:
             decoder = decoder.within(DeadlyLimits())
@@ -96,7 +96,7 @@ class FaultyEncoder(MockModel):
             self._deadly.add(hashlib.sha256(content).digest())
         return super().prepare_image(content, decoder, field, transparency)
 
-    def compute(self, batch: Sequence[Prepared]) -> Sequence[Vector]:
+    def compute(self, batch: Sequence[EncoderInput]) -> Sequence[Vector]:
         if any(item.data in self._deadly for item in batch):
             end_this_process()
         word = self._fault.strike(len(batch))
@@ -113,7 +113,7 @@ class FaultyCaptioner(MockCaptioner):
         super().__init__("mock")
         self._fault = fault
 
-    def caption(self, jobs: Sequence[Job]) -> list[Caption]:
+    def caption(self, jobs: Sequence[CaptionerInput]) -> list[Caption]:
         word = self._fault.strike(len(jobs))
         return [
             Caption(f"{word} {one.text}".strip(), one.confidence, one.token_count, one.truncated)

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from lensmesh_chassis.telemetry.engine_metrics import EngineMetrics
 from lensmesh_local.sidecars.model import CALLS
+from lensmesh_serving.metrics.engine import EngineMetrics
 from tests.kubernetes import arrows, envoy, ports, references, settings
 from tests.kubernetes.manifests import SERVICES, Objects, service_of
 from tests.kubernetes.rendering import COMBINATIONS, COMPONENTS, FOLDERS, KUBERNETES, Variant, render, with_secrets

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lensmesh_inference.backends.pixels import PixelTower
-from lensmesh_inference.backends.tower import Network, Place
+from lensmesh_inference.backends.tower import Placement, TowerSpec
 
-PLACE = Place(torch.device("cpu"), 1)
+PLACE = Placement(torch.device("cpu"), 1)
 
 
 class Pooling(torch.nn.Module):
@@ -34,7 +34,7 @@ class Moody(Pooling):
         return super().forward(pixels)
 
 
-def network(vision: type[Pooling] = Pooling, digest: str = "seven") -> Network:
+def network(vision: type[Pooling] = Pooling, digest: str = "seven") -> TowerSpec:
     torch.manual_seed(7)
     module = PixelTower(vision(), (0.0145, 0.0150, 0.0142), (-1.79, -1.75, -1.48)).eval()
-    return Network("image", module, digest, torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
+    return TowerSpec("image", module, digest, torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))

@@ -9,7 +9,7 @@ import torch
 from lensmesh_inference.backends.buckets import fill, fitting, length_buckets, row_buckets, shapes
 from lensmesh_inference.backends.cuda_tower import CudaTower
 from lensmesh_inference.backends.torch_tower import TorchTower
-from lensmesh_inference.backends.tower import Place
+from lensmesh_inference.backends.tower import Placement
 from tests.inference.backends.networks import network
 
 
@@ -93,7 +93,7 @@ def test_filled_up_batches_give_the_same_rows() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_recorded_graphs_compute_the_same() -> None:
     net = network()
-    tower = CudaTower(net, net.module.to("cuda:0"), Place(torch.device("cuda:0"), 1, max_batch=4))
+    tower = CudaTower(net, net.module.to("cuda:0"), Placement(torch.device("cuda:0"), 1, max_batch=4))
     eager = TorchTower(net.name, net.module, torch.device("cuda:0"))
     for rows in (1, 3, 4, 5):
         batch = torch.randint(0, 256, (rows, 3, 16, 16), dtype=torch.uint8)

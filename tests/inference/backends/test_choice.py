@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from lensmesh_chassis.errors import PreconditionFailed
-from lensmesh_inference.backends import choice, openvino_tower, quiet, torch_tower
+from lensmesh_inference.backends import choice, openvino_import, openvino_tower, torch_backend
 from lensmesh_inference.backends.choice import open_towers
 from lensmesh_inference.backends.folder import CompiledFolder
-from lensmesh_inference.backends.tower import Network, Place
+from lensmesh_inference.backends.tower import Placement, TowerSpec
 from tests.inference.backends.networks import PLACE, Moody, network
 
 
@@ -35,9 +35,9 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = openvino_tower.convert
 
-    def convert(network: Network) -> object:
-        seen.append(network.digest)
-        return real(network)
+    def convert(spec: TowerSpec) -> object:
+        seen.append(spec.digest)
+        return real(spec)
 
     monkeypatch.setattr(openvino_tower, "convert", convert)
     return seen
@@ -144,7 +144,7 @@ def test_what_cannot_be_converted_is_an_error_by_name(folder: CompiledFolder) ->
 
 
 def test_openvino_by_name_where_it_is_not_installed(folder: CompiledFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet, "installed", lambda: False)
+    monkeypatch.setattr(openvino_import, "installed", lambda: False)
     with pytest.raises(PreconditionFailed, match=r"lensmesh\[openvino\]"):
         open_towers(network(), "openvino", "auto", [PLACE], folder)
     (tower,) = open_towers(network(), "auto", "float32", [PLACE], folder)
@@ -154,9 +154,9 @@ def test_openvino_by_name_where_it_is_not_installed(folder: CompiledFolder, monk
 def test_numbers_that_come_out_wrong_are_not_chosen(
     folder: CompiledFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = torch_tower.open_torch
+    real = torch_backend.open_torch
 
-    def wrong(net: Network, precision: str, places: Sequence[Place], *, record: bool) -> list[object]:
+    def wrong(net: TowerSpec, precision: str, places: Sequence[Placement], *, record: bool) -> list[object]:
         return [*real(net, precision, places)] if precision == "float32" else [Zero()]
 
     class Zero:
@@ -166,7 +166,7 @@ def test_numbers_that_come_out_wrong_are_not_chosen(
             return np.full((len(batch), 6), np.nan, np.float32)
 
     monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr(torch_tower, "open_torch", wrong)
+    monkeypatch.setattr(torch_backend, "open_torch", wrong)
     (tower,) = open_towers(network(), "torch", "auto", [PLACE], folder)
     assert tower.precision == "float32"
     assert "not torch bfloat16: cosine nan" in caplog.text

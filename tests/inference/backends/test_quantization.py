@@ -10,9 +10,9 @@ import torch
 
 from lensmesh_inference.backends import quantization
 from lensmesh_inference.backends.folder import CompiledFolder
+from lensmesh_inference.backends.openvino_import import import_quietly
 from lensmesh_inference.backends.quantization import Calibration, behind_attention
-from lensmesh_inference.backends.quiet import import_quietly
-from lensmesh_inference.backends.tower import Network
+from lensmesh_inference.backends.tower import TowerSpec
 
 
 def attention(*, read_twice: bool) -> Any:
@@ -61,7 +61,7 @@ def test_the_nearest_to_float32_is_kept(best: float, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(quantization, "intermediate", lambda network, folder: "exact")
     monkeypatch.setattr(quantization, "_quantized", quantized)
     monkeypatch.setattr(quantization, "_answers", answers)
-    network = Network("image", torch.nn.Identity(), "digest", torch.zeros(2, 1))
+    network = TowerSpec("image", torch.nn.Identity(), "digest", torch.zeros(2, 1))
     rows = Calibration("numbers", lambda: (torch.full((1, 1), number) for number in range(8)))
     assert quantization.quantize(network, CompiledFolder(None), rows) == best
     assert learnt == [[1, 2, 3, 5, 6, 7]] * 3

@@ -13,7 +13,8 @@ from lensmesh_chassis.errors import (
     LensmeshError,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.batching.batcher import Answer, Batcher, Lane
+from lensmesh_inference.batching.batcher import Batcher, ItemOutput, Lane
+from lensmesh_inference.options import BatchingOptions
 from tests.support.waiting import until
 
 
@@ -45,7 +46,7 @@ class Doubler:
 @asynccontextmanager
 async def started(model: Doubler, **limits: int) -> AsyncIterator[Batcher[int, int]]:
     settings: dict[str, Any] = {"max_batch": 4, "max_queue_items": 100, "max_queue_bytes": 10_000, **limits}
-    batcher: Batcher[int, int] = Batcher([model], name="doubler", **settings)
+    batcher: Batcher[int, int] = Batcher([model], name="doubler", options=BatchingOptions(**settings))
     await batcher.start()
     try:
         yield batcher
@@ -54,11 +55,11 @@ async def started(model: Doubler, **limits: int) -> AsyncIterator[Batcher[int, i
         await batcher.stop()
 
 
-def put(batcher: Batcher[int, int], item: int, lane: Lane = Lane.BULK, **more: object) -> asyncio.Task[Answer[int]]:
+def put(batcher: Batcher[int, int], item: int, lane: Lane = Lane.BULK, **more: object) -> asyncio.Task[ItemOutput[int]]:
     return asyncio.create_task(batcher.submit(item, lane=lane, size_bytes=10, **more))  # type: ignore[arg-type]  # a test's shorthand
 
 
-async def hold(model: Doubler, batcher: Batcher[int, int]) -> asyncio.Task[Answer[int]]:
+async def hold(model: Doubler, batcher: Batcher[int, int]) -> asyncio.Task[ItemOutput[int]]:
     """One item in the device, which works until the model is freed: what follows has to queue."""
     model.free.clear()
     model.inside.clear()

@@ -166,9 +166,9 @@ def test_streams_are_read_no_further_from_half_of_the_wait_and_go_on_in_their_or
 
         async def stream_item(number: int) -> None:
             nonlocal most_s
-            with await batcher.admit_when_room(Lane.BULK, size_bytes=1) as seat:
+            with await batcher.admit_when_room(Lane.BULK, size_bytes=1) as reservation:
                 most_s = max(most_s, batcher.wait_s(Lane.BULK))
-                await put(batcher, Item(number), seat=seat)
+                await put(batcher, Item(number), reservation=reservation)
                 answered.append(number)
 
         await asyncio.gather(*(stream_item(number) for number in range(60)))
@@ -198,13 +198,13 @@ def test_a_stream_is_never_refused_for_what_others_wait_for() -> None:
         batcher = Model().batcher(max_wait_s=5)
         await warmed(batcher)
         call = batcher.admit(Lane.INTERACTIVE, items=8, size_bytes=8)
-        interactive = [put(batcher, Item(number, Lane.INTERACTIVE), seat=call) for number in range(8)]
+        interactive = [put(batcher, Item(number, Lane.INTERACTIVE), reservation=call) for number in range(8)]
         await asyncio.sleep(0)
         assert batcher.wait_s(Lane.BULK) > 5
         with pytest.raises(Overloaded):
             batcher.admit(Lane.BULK, items=1, size_bytes=1)
-        with await batcher.admit_when_room(Lane.BULK, size_bytes=1) as seat:
-            assert await put(batcher, Item(9), seat=seat) == 18
+        with await batcher.admit_when_room(Lane.BULK, size_bytes=1) as reservation:
+            assert await put(batcher, Item(9), reservation=reservation) == 18
         await asyncio.gather(*interactive)
         call.release()
         await batcher.stop()

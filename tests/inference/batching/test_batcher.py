@@ -14,7 +14,7 @@ from lensmesh_chassis.errors import (
     Unavailable,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.batching.batcher import Answer, Lane
+from lensmesh_inference.batching.batcher import ItemOutput, Lane
 from lensmesh_inference.batching.selection import INTERACTIVE_BATCHES_IN_A_ROW
 from tests.inference.batching.doubler import Doubler, hold, put, started
 from tests.support.waiting import until
@@ -121,10 +121,10 @@ async def test_bytes_are_bounded_too_and_one_large_item_passes_an_empty_lane() -
 async def test_a_seat_holds_room_for_a_whole_call() -> None:
     model = Doubler()
     async with started(model, max_queue_items=5) as batcher:
-        with batcher.admit(Lane.BULK, items=4, size_bytes=40) as seat:
+        with batcher.admit(Lane.BULK, items=4, size_bytes=40) as reservation:
             with pytest.raises(Overloaded):
                 batcher.admit(Lane.BULK, items=2, size_bytes=20)
-            answers = await asyncio.gather(*(put(batcher, item, seat=seat) for item in range(4)))
+            answers = await asyncio.gather(*(put(batcher, item, reservation=reservation) for item in range(4)))
             assert [answer.value for answer in answers] == [0, 2, 4, 6]
             assert batcher.held_items == 4
         assert batcher.held_items == 0
@@ -159,10 +159,10 @@ async def test_streams_that_wait_for_room_never_overfill_a_lane() -> None:
 
         async def stream_item(item: int) -> int:
             nonlocal most
-            with await batcher.admit_when_room(Lane.BULK, size_bytes=1) as seat:
+            with await batcher.admit_when_room(Lane.BULK, size_bytes=1) as reservation:
                 most = max(most, batcher.held_items)
                 await asyncio.sleep(0)
-                return (await batcher.submit(item, lane=Lane.BULK, size_bytes=1, seat=seat)).value
+                return (await batcher.submit(item, lane=Lane.BULK, size_bytes=1, reservation=reservation)).value
 
         values = await asyncio.wait_for(asyncio.gather(*(stream_item(item) for item in range(200))), 30)
     assert values == [item * 2 for item in range(200)]
@@ -223,7 +223,7 @@ async def test_a_failing_batch_is_halved_until_the_poison_is_alone(poison: int) 
             assert answer.reason is Reason.MODEL_FAILED
             assert "secret" not in answer.message
         else:
-            assert isinstance(answer, Answer)
+            assert isinstance(answer, ItemOutput)
             assert answer.value == item * 2
 
 
@@ -247,7 +247,7 @@ async def test_an_output_that_is_an_error_fails_its_own_item() -> None:
     async with started(model) as batcher:
         answers = await asyncio.gather(*(put(batcher, item) for item in (1, 2, 3)), return_exceptions=True)
     assert isinstance(answers[1], InvalidInput)
-    assert [answer.value for answer in answers if isinstance(answer, Answer)] == [2, 6]
+    assert [answer.value for answer in answers if isinstance(answer, ItemOutput)] == [2, 6]
     assert len(model.batches) == 1
 
 

@@ -17,7 +17,7 @@ def test_nothing_measured_nothing_predicted() -> None:
     assert costs.seconds("image", 8) == 0
     assert costs.queue_seconds("image", 100, 8) == 0
     assert costs.quickest_s("image") == 0
-    assert costs.guests("image", 1, 1.25) is None
+    assert costs.extra_bulk_items("image", 1, 1.25) is None
     assert not costs.has_run(0, "image", 1)
 
 
@@ -31,8 +31,8 @@ def test_fixed_and_per_item_seconds_are_found() -> None:
     # Three batches: twice 16 and once 8.
     assert costs.queue_seconds("image", 40, 16) == pytest.approx(3 * 0.3 + 4.0)
     # A quarter more time than one item takes leaves none of 0.1 s each much room; than sixteen, for four.
-    assert costs.guests("image", 1, 1.25) == 1
-    assert costs.guests("image", 16, 1.25) == 4
+    assert costs.extra_bulk_items("image", 1, 1.25) == 1
+    assert costs.extra_bulk_items("image", 16, 1.25) == 4
 
 
 def test_a_device_that_does_not_care_takes_any_number_of_guests() -> None:
@@ -41,7 +41,7 @@ def test_a_device_that_does_not_care_takes_any_number_of_guests() -> None:
     for items in (1, 8, 2, 16):
         costs.learn(0, "image", items, 0.004)
     assert costs.seconds("image", 32) == pytest.approx(0.004)
-    assert costs.guests("image", 1, 1.25) is None
+    assert costs.extra_bulk_items("image", 1, 1.25) is None
 
 
 def test_batches_of_one_size_say_nothing_of_what_is_fixed() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from lensmesh_chassis.errors import InternalFault, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Batcher, Lane
 from lensmesh_inference.batching.devices import GROW_AFTER
+from lensmesh_inference.options import BatchingOptions
 from tests.inference.batching.virtual import Item, Model, put, run
 
 
@@ -122,7 +122,9 @@ def test_no_exception_of_a_model_ends_the_loop(way_out: type[BaseException]) -> 
         return items
 
     async def scenario() -> None:
-        batcher: Batcher[int, int] = Batcher([leave], name="x", max_batch=4, max_queue_items=9, max_queue_bytes=9)
+        batcher: Batcher[int, int] = Batcher(
+            [leave], name="x", options=BatchingOptions(max_batch=4, max_queue_items=9, max_queue_bytes=9)
+        )
         await batcher.start()
         with pytest.raises(InternalFault):
             await batcher.submit(0, lane=Lane.BULK, size_bytes=1)
@@ -142,8 +144,8 @@ async def test_the_watchdog_reads_what_runs_and_in_which_thread() -> None:
         assert leave.wait(60)
         return items
 
-    more: dict[str, Any] = {"name": "slow", "max_batch": 4, "max_queue_items": 9, "max_queue_bytes": 9}
-    batcher: Batcher[int, int] = Batcher([slow], **more)
+    options = BatchingOptions(max_batch=4, max_queue_items=9, max_queue_bytes=9)
+    batcher: Batcher[int, int] = Batcher([slow], name="slow", options=options)
     await batcher.start()
     for known in (False, True):
         inside.clear()

@@ -7,6 +7,7 @@ import pytest
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, Overloaded
 from lensmesh_inference.batching.batcher import Batcher, Lane
+from lensmesh_inference.options import BatchingOptions
 
 
 class Recorder:
@@ -53,9 +54,7 @@ def batcher(recorder: Recorder, *, max_queue_items: int = 8) -> Batcher[int, int
     return Batcher(
         [negative_is_poison],
         name="doubler",
-        max_batch=8,
-        max_queue_items=max_queue_items,
-        max_queue_bytes=1000,
+        options=BatchingOptions(max_batch=8, max_queue_items=max_queue_items, max_queue_bytes=1000),
         observer=recorder,
     )
 
@@ -131,7 +130,9 @@ async def test_a_batch_in_the_device_is_seen_while_it_runs() -> None:
         asyncio.run_coroutine_threadsafe(leave.wait(), loop).result(60)
         return batch
 
-    one: Batcher[int, int] = Batcher([slow], name="slow", max_batch=1, max_queue_items=8, max_queue_bytes=8)
+    one: Batcher[int, int] = Batcher(
+        [slow], name="slow", options=BatchingOptions(max_batch=1, max_queue_items=8, max_queue_bytes=8)
+    )
     await one.start()
     waiting = asyncio.create_task(one.submit(1, lane=Lane.BULK, size_bytes=1))
     await asyncio.wait_for(entered.wait(), 60)

@@ -92,15 +92,20 @@ class World:
     async def _come(self, visit: Visit) -> int:
         item, deadline = visit.item, self.deadlines.get(visit.item.number)
         if visit.streamed:
-            seat = await self.batcher.admit_when_room(item.lane, size_bytes=visit.size_bytes)
+            reservation = await self.batcher.admit_when_room(item.lane, size_bytes=visit.size_bytes)
         else:
-            seat = self.batcher.admit(item.lane, items=1, size_bytes=visit.size_bytes, deadline=deadline)
-        with seat:
+            reservation = self.batcher.admit(item.lane, items=1, size_bytes=visit.size_bytes, deadline=deadline)
+        with reservation:
             with self.batcher.coming(item.lane, item.group):
                 await asyncio.sleep(visit.prepared_s)
             self.queued_at[item.number] = asyncio.get_running_loop().time()
             answer = await self.batcher.submit(
-                item, lane=item.lane, size_bytes=visit.size_bytes, group=item.group, deadline=deadline, seat=seat
+                item,
+                lane=item.lane,
+                size_bytes=visit.size_bytes,
+                group=item.group,
+                deadline=deadline,
+                reservation=reservation,
             )
             return answer.value
 

@@ -14,9 +14,10 @@ from opentelemetry.trace import StatusCode
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInput
 from lensmesh_chassis.telemetry import spans
-from lensmesh_inference.batching.batcher import Answer, Batcher, Lane
+from lensmesh_inference.batching.batcher import Batcher, ItemOutput, Lane
 from lensmesh_inference.batching.tracing import item_span
 from lensmesh_inference.images.pool import DecodePool
+from lensmesh_inference.options import BatchingOptions
 from tests.inference.batching.doubler import Doubler, hold, started
 from tests.support.spans_kept import Traced, id_of, links_of, named, parent_of
 from tests.support.waiting import until
@@ -37,11 +38,11 @@ async def call(
     *,
     lane: Lane = Lane.BULK,
     deadline: float | None = None,
-) -> list[Answer[int] | BaseException]:
+) -> list[ItemOutput[int] | BaseException]:
     """As a service answers a call: a server span, and in it an item span for each item."""
     spans.current_tracer.set(traced.provider.get_tracer("test"))
 
-    async def one(index: int, item: int) -> Answer[int]:
+    async def one(index: int, item: int) -> ItemOutput[int]:
         with item_span(index):
             return await batcher.submit(item, lane=Lane.BULK, size_bytes=1, deadline=deadline)
 
@@ -73,7 +74,7 @@ async def test_an_item_leads_to_its_batch_and_back(traced: Traced) -> None:
         await until(lambda: batcher.queued_items == 3)
         model.free.set()
         await first
-        assert [answer.value for answer in await answers if isinstance(answer, Answer)] == [2, 4, 6]
+        assert [answer.value for answer in await answers if isinstance(answer, ItemOutput)] == [2, 4, 6]
     kept = await traced.spans(11)
     [server], [batch] = named(kept, "server"), named(kept, "batch")
     items = [item(kept, index) for index in range(3)]
@@ -188,7 +189,7 @@ async def test_an_item_whose_caller_leaves(traced: Traced) -> None:
 async def test_nothing_is_made_for_what_nobody_records() -> None:
     model, unsampled = Doubler(), Traced(ALWAYS_OFF)
     async with started(model) as batcher:
-        assert [answer.value for answer in await call(unsampled, batcher, [1]) if isinstance(answer, Answer)] == [2]
+        assert [answer.value for answer in await call(unsampled, batcher, [1]) if isinstance(answer, ItemOutput)] == [2]
         # And outside of any call, as a canary's question is.
         assert (await batcher.submit(2, lane=Lane.BULK, size_bytes=1)).value == 4
     assert not unsampled.exporter.get_finished_spans()
@@ -200,7 +201,9 @@ async def test_threads_know_which_span_they_work_for(traced: Traced, caplog: pyt
         return [trace.get_current_span().get_span_context().span_id]
 
     pool = DecodePool(1)
-    batcher: Batcher[int, int] = Batcher([current], name="looks", max_batch=1, max_queue_items=9, max_queue_bytes=99)
+    batcher: Batcher[int, int] = Batcher(
+        [current], name="looks", options=BatchingOptions(max_batch=1, max_queue_items=9, max_queue_bytes=99)
+    )
     await batcher.start()
     with traced.provider.get_tracer("test").start_as_current_span("server") as server:
         assert await pool.run(current) == [server.get_span_context().span_id]

@@ -13,6 +13,7 @@ from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Batcher, Lane
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
+from lensmesh_inference.options import BatchingOptions
 
 T = TypeVar("T")
 
@@ -130,12 +131,15 @@ class Model:
 
     def batcher(self, **limits: Any) -> Batcher[Item, int]:
         """A batcher over these workers."""
-        settings = {"name": "fake", "max_batch": 4, "max_queue_items": 100, "max_queue_bytes": 1000, **limits}
+        more = {key: limits.pop(key) for key in ("cost_group", "observer") if key in limits}
+        options = {"max_batch": 4, "max_queue_items": 100, "max_queue_bytes": 1000, **limits}
         batcher: Batcher[Item, int] = Batcher(
             [self._worker(number) for number in range(self.workers)],
             clock=self.clock,
             thread=lambda name: _Thread(self.clock),
-            **settings,
+            name="fake",
+            options=BatchingOptions(**options),
+            **more,
         )
         self._batcher = batcher
         return batcher

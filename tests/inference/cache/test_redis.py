@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from lensmesh_inference.cache.levels import Cache
-from lensmesh_inference.cache.outcome import Outcome
-from lensmesh_inference.cache.redis_level import READ_S, RedisLevel
+from lensmesh_inference.cache.observer import CacheOutcome
+from lensmesh_inference.cache.redis_tier import READ_S, RedisTier
+from lensmesh_inference.cache.tiered import TieredCache
 from tests.support.redis_servers import RedisServer, redis_server
 from tests.support.waiting import until
 
-KEY = Cache.key("vs1-a:image", "00")
+KEY = TieredCache.key("vs1-a:image", "00")
 
 
 class Counted:
@@ -28,13 +28,13 @@ class Counted:
 
     def show(self, model: str) -> None: ...
 
-    def answered(self, model: str, outcome: Outcome) -> None: ...
+    def answered(self, model: str, outcome: CacheOutcome) -> None: ...
 
     def shared_failed(self, operation: str) -> None:
         self.failed.append(operation)
 
 
-class Level(RedisLevel):
+class Level(RedisTier):
     """One that comes back quickly, and what it counted."""
 
     def __init__(self, url: str, ttl_s: int = 100) -> None:
@@ -111,7 +111,7 @@ async def test_a_redis_that_dies_costs_the_hits_and_is_used_again_when_it_is_bac
         with server.client() as client:
             await until(lambda: client.keys() == [b"kept"])
         assert await one.get("kept") == b"x"
-    told = [record.message.split(":")[0] for record in caplog.records if "redis_level" in record.pathname]
+    told = [record.message.split(":")[0] for record in caplog.records if "redis_tier" in record.pathname]
     place = str(server.socket)
     shared, gone = "results are shared in the Redis at unix", "no cache at unix"
     assert told == [shared, gone, shared], caplog.text
@@ -220,33 +220,33 @@ async def test_damaged_and_foreign_values_are_misses(server: RedisServer) -> Non
     async def look() -> bytes | None:
         async with level(server.url) as shared:
             await until(lambda: shared.reachable)
-            return await Cache(1024**2, shared).get(KEY)
+            return await TieredCache(1024**2, shared).get(KEY)
 
     async with level(server.url) as shared:
         await until(lambda: shared.reachable)
-        Cache(0, shared).put(KEY, b"payload")
+        TieredCache(0, shared).put(KEY, b"payload")
         with server.client() as client:
             await until(lambda: client.exists(KEY) == 1)
             assert await look() == b"payload"
             frame = client.get(KEY)
             assert isinstance(frame, bytes)
-            other = Cache.key("vs1-a:image", "01")
+            other = TieredCache.key("vs1-a:image", "01")
             for spoiled in (b"", b"garbage", frame[:-1], frame + b"x", b"LM\x02" + frame[3:]):
                 client.set(KEY, spoiled)
                 assert await look() is None
             client.set(other, frame)
             client.set(KEY, frame)
             assert await shared.get(other) == frame, "it is there"
-            assert await Cache(1024**2, shared).get(other) is None, "but it is another key's"
+            assert await TieredCache(1024**2, shared).get(other) is None, "but it is another key's"
 
 
 async def test_what_another_process_computed_is_kept_in_memory_too(server: RedisServer) -> None:
     async with level(server.url) as shared:
         await until(lambda: shared.reachable)
-        Cache(0, shared).put(KEY, b"payload")
+        TieredCache(0, shared).put(KEY, b"payload")
         with server.client() as client:
             await until(lambda: client.exists(KEY) == 1)
-        cache = Cache(1024**2, shared)
+        cache = TieredCache(1024**2, shared)
         assert cache.get_here(KEY) is None
         assert await cache.get(KEY) == b"payload"
         server.kill()

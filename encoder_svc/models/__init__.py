@@ -1,0 +1,1 @@
+"""Models: open_clip on its backends, and the mock."""

@@ -1,0 +1,85 @@
+"""What an open_clip model is, for its vector spaces: everything that changes vectors, and nothing that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from encoder_svc.model import EncoderFacts, spaces_of
+from encoder_svc.models.locate import Located
+from encoder_svc.models.sources import Form, Source
+from lensmesh_inference.digest import json_digest
+from lensmesh_inference.images.transparency import Transparency
+from lensmesh_inference.models import ModelKind
+from lensmesh_inference.tokenization import is_uncased_bert, tokenization
+
+
+def preprocessing_facts(config: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """How images and texts are made into a model's inputs; `config` has the fields of open_clip's `PreprocessCfg`."""
+    size = config["size"]
+    sides = [size, size] if isinstance(size, int) else [int(side) for side in size]
+    return {
+        "image": {**config, "size": sides},
+        "text": {
+            "tokenizer": type(tokenizer).__name__,
+            "context": int(tokenizer.context_length),
+            **_word_facts(tokenizer),
+        },
+    }
+
+
+def describe(
+    source: Source,
+    located: Located,
+    model: Any,
+    preprocessing: dict[str, Any],
+    *,
+    digest: str,
+    quantization: str,
+    device: str,
+    image_bytes: int,
+) -> EncoderFacts:
+    """A model's facts, before backends are chosen: those have their say in `backend`, `precision` and parity."""
+    context = int(preprocessing["text"]["context"])
+    spaces = spaces_of(
+        source.name,
+        architecture=located.model_config,
+        dimension=_dimension(model, context),
+        preprocessing={
+            Transparency.DROP: preprocessing,
+            Transparency.WHITE: {**preprocessing, "transparency": Transparency.WHITE.value},
+        },
+        weights_digest=digest,
+        quantization=quantization,
+    )
+    return EncoderFacts(
+        name=source.name,
+        kind=ModelKind.DEMONSTRATION if source.form is Form.SHAPES else ModelKind.LOCAL,
+        weights_digest=digest,
+        spaces=spaces,
+        context_tokens=context,
+        backend="",
+        precision="",
+        requested_device=device,
+        image_bytes=image_bytes,
+    )
+
+
+def _dimension(model: Any, context: int) -> int:
+    # Asked of the model, not of its configuration: towers without a projection have their own width.
+    with torch.inference_mode():
+        return int(model.encode_text(torch.zeros(1, context, dtype=torch.long), normalize=False).shape[-1])
+
+
+def _word_facts(tokenizer: Any) -> dict[str, str]:
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None:
+        # open_clip's own, whose merges make its vocabulary.
+        return {"vocabulary": json_digest(tokenizer.encoder)}
+    vocabulary: dict[str, int] = inner.get_vocab()
+    facts = tokenization(inner)
+    # Spaces of before had no such key. Those of one kind keep it so: the kind that the bundled pack is of.
+    said = {} if is_uncased_bert(facts, vocabulary) else {"tokenization": json_digest(facts)}
+    return {"vocabulary": json_digest(vocabulary), **said}

@@ -1,0 +1,92 @@
+"""A loaded open_clip model: inputs made in any thread, vectors computed in one thread for each device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from encoder_svc.model import EncoderFacts, EncoderInput, Vector, Worker
+from encoder_svc.models.preprocessing import Preprocessing
+from encoder_svc.models.tokens import Tokens
+from lensmesh_chassis.errors import InternalFault, LensmeshError
+from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.backends.tower import Placement, Tower
+from lensmesh_inference.devices import DeviceFacts, describe_cpu, describe_device
+from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.transparency import Transparency
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How a model's inputs are made; `used_tokens` tells how many of a text's tokens its vector depends on."""
+
+    preprocessing: Preprocessing
+    tokens: Tokens
+    used_tokens: Callable[[torch.Tensor], int]
+
+    def image(
+        self,
+        content: bytes,
+        decoder: ImageDecoder,
+        field: str = "image",
+        transparency: Transparency = Transparency.DROP,
+    ) -> EncoderInput:
+        """Of one encoded image; raises ``InvalidInput``."""
+        made = decoder.prepare(content, self.preprocessing.transform, field, transparency=transparency)
+        return EncoderInput(
+            "image", made.pixels, low_content=made.low_content, fully_transparent=made.fully_transparent
+        )
+
+    def text(self, text: str) -> EncoderInput:
+        """Of one text."""
+        tokens, cut = self.tokens(text)
+        return EncoderInput("text", tokens, truncated=cut, length=self.used_tokens(tokens))
+
+
+class OpenClipModel:
+    """An open_clip model on its devices. Both towers give float32 vectors, not normalized."""
+
+    def __init__(
+        self, facts: EncoderFacts, inputs: Inputs, places: Sequence[Placement], pairs: Sequence[tuple[Tower, Tower]]
+    ) -> None:
+        """`pairs` are the towers of images and of texts, for each of `places`."""
+        self.facts = facts
+        self._inputs = inputs
+        self._places = places
+        self._pairs = pairs
+
+    def prepare_image(
+        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
+    ) -> EncoderInput:
+        return self._inputs.image(content, decoder, field, transparency)
+
+    def prepare_text(self, text: str) -> EncoderInput:
+        return self._inputs.text(text)
+
+    def workers(self) -> Sequence[Worker]:
+        return [_worker(self.facts.name, image, text) for image, text in self._pairs]
+
+    def devices(self) -> Sequence[DeviceFacts]:
+        return [
+            describe_cpu(place.threads) if place.device.type == "cpu" else describe_device(place.device)
+            for place in self._places
+        ]
+
+
+def _worker(name: str, image: Tower, text: Tower) -> Worker:
+    def compute(batch: Sequence[EncoderInput]) -> Sequence[Vector | LensmeshError]:
+        if batch[0].modality == "image":
+            rows = image.run(torch.stack([item.data for item in batch]))
+        else:
+            # Two at least: shorter than a begin and an end mark no text is.
+            longest = max(2, max(item.length for item in batch))
+            rows = text.run(torch.stack([item.data[:longest] for item in batch]))
+        return [
+            row if np.isfinite(row).all() else InternalFault(Reason.MODEL_FAILED, f"{name} answered NaN.")
+            for row in rows
+        ]
+
+    return compute

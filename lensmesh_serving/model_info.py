@@ -1,0 +1,59 @@
+"""The contract's messages that describe a service's models and limits."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh_inference.devices import DeviceFacts
+from lensmesh_inference.models import ModelFacts, ModelKind
+from lensmesh_serving.settings import ModelServiceSettings
+
+_KINDS: Final = {
+    ModelKind.LOCAL: common_pb2.MODEL_KIND_LOCAL,
+    ModelKind.DEMONSTRATION: common_pb2.MODEL_KIND_DEMONSTRATION,
+    ModelKind.MOCK: common_pb2.MODEL_KIND_MOCK,
+}
+
+
+def write_model_info(
+    facts: ModelFacts, devices: Iterable[DeviceFacts], canary_age_s: float | None
+) -> common_pb2.ModelInfo:
+    """Write the message; without a canary's age where no canary has passed yet."""
+    info = common_pb2.ModelInfo(
+        name=facts.name,
+        weights_digest=facts.weights_digest,
+        kind=_KINDS[facts.kind],
+        devices=[_write_device(device) for device in devices],
+        requested_device=facts.requested_device,
+        backend=facts.backend,
+        precision=facts.precision,
+        parity_cosine=facts.parity_cosine,
+    )
+    if canary_age_s is not None:
+        info.canary_age.CopyFrom(Duration(seconds=int(canary_age_s), nanos=int(canary_age_s % 1 * 1e9)))
+    return info
+
+
+def _write_device(device: DeviceFacts) -> common_pb2.Device:
+    return common_pb2.Device(
+        id=device.id,
+        name=device.name,
+        threads=device.threads,
+        memory_total_bytes=device.memory_total,
+        memory_used_bytes=device.memory_used,
+    )
+
+
+def write_limits(settings: ModelServiceSettings) -> common_pb2.Limits:
+    """Write what a service accepts."""
+    return common_pb2.Limits(
+        max_message_bytes=settings.max_message_bytes,
+        max_items=settings.max_items,
+        max_image_bytes=settings.max_image_bytes,
+        max_image_pixels=settings.max_image_pixels,
+        max_image_side_ratio=settings.image_limits.max_side_ratio,
+        max_text_chars=settings.max_text_chars,
+        uri_schemes=settings.fetch_policy(settings.max_image_bytes).schemes,
+    )
