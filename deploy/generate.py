@@ -173,8 +173,8 @@ class _Plain(yaml.SafeDumper):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trust-domain", default=Trust().domain, help="of the SPIFFE ids")
-    parser.add_argument("--namespace", default=Trust().namespace, help="where the mesh runs")
+    parser.add_argument("--trust-domain", default=Trust().domain, help="trust domain of the SPIFFE ids")
+    parser.add_argument("--namespace", default=Trust().namespace, help="namespace that the mesh runs in")
     chosen = parser.parse_args(arguments)
     for path, text in files(Trust(chosen.trust_domain, chosen.namespace)).items():
         target = COMPONENTS / path

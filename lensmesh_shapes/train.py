@@ -17,10 +17,12 @@ def main() -> None:
     """Parse the command line and train one model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", choices=("clip", "captioner"))
-    parser.add_argument("--folder", type=Path, help="checkpoints and the model (resumed if there)")
-    parser.add_argument("--steps", type=int, help=f"of {STEPS} unless given")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of the model and its checkpoints; a training that began there goes on"
+    )
+    parser.add_argument("--steps", type=int, help=f"steps to train (default: {STEPS})")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, help=f"the highest, of {RATES} unless given")
+    parser.add_argument("--rate", type=float, help=f"highest learning rate (default: {RATES})")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--eager", action="store_true", help="do without torch.compile")

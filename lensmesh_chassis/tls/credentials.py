@@ -86,7 +86,7 @@ class _ServerFiles:
             fresh = self.read()
         except PreconditionFailed as error:
             _log.warning(
-                "the TLS files changed and cannot be used; the old ones serve on", extra={"why": error.message}
+                "the TLS files changed and cannot be used; the old ones stay in use", extra={"why": error.message}
             )
             return None
         _log.info("the TLS files changed", extra={"certificate": self._certificate})

@@ -39,7 +39,9 @@ class Collision(Unavailable):
 def collision() -> Collision:
     """Build the error for a transaction that collided on every attempt."""
     return Collision(
-        Reason.STORE_UNAVAILABLE, "other writers kept standing in the way: try again", retry_after_s=RETRY_AFTER_S
+        Reason.STORE_UNAVAILABLE,
+        "the call collided with other writes each time it was tried: try again",
+        retry_after_s=RETRY_AFTER_S,
     )
 
 

@@ -147,7 +147,7 @@ def _index(index: search_pb2.FieldIndex, field: str, findings: Findings) -> Fiel
 def _no_name_twice(names: list[str], field: str, part: str, findings: Findings) -> None:
     for i, name in enumerate(names):
         if name in names[:i]:
-            _invalid(findings, f"{field}[{i}].{part}", f"{name!r} stands here twice")
+            _invalid(findings, f"{field}[{i}].{part}", f"{name!r} is named twice")
 
 
 def _invalid(findings: Findings, field: str, description: str, value: str | None = None) -> None:

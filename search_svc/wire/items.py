@@ -120,9 +120,7 @@ def _caption(message: search_pb2.Item, field: str, max_text_chars: int, findings
     _check_text(caption.text, f"{field}.caption.text", max_text_chars, findings)
     _check_text(caption.model, f"{field}.caption.model", max_text_chars, findings)
     if not 0 <= caption.confidence <= 1:
-        findings.invalid(
-            Reason.METADATA_INVALID, f"{field}.caption.confidence", f"is {caption.confidence}, and goes from 0 to 1"
-        )
+        findings.invalid(Reason.METADATA_INVALID, f"{field}.caption.confidence", f"is {caption.confidence}: use 0 to 1")
     return Caption(caption.text, caption.confidence, caption.token_count, caption.truncated, caption.model)
 
 

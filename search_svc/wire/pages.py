@@ -100,7 +100,7 @@ def read_count(value: int, limit: int, default: int, field: str) -> int:
     if value > limit:
         raise InvalidInput(
             Reason.LIMIT_OUT_OF_RANGE,
-            f"{field} is {value}, and goes to {limit}",
+            f"{field} is {value}: use at most {limit}",
             field=field,
             metadata={"value": value, "limit": limit},
         )

@@ -36,7 +36,7 @@ def read_search(
     if request.tuning.hnsw_ef > _MAX_EF:
         raise InvalidInput(
             Reason.OPTION_INVALID,
-            f"tuning.hnsw_ef is {request.tuning.hnsw_ef}, and goes to {_MAX_EF}",
+            f"tuning.hnsw_ef is {request.tuning.hnsw_ef}: use at most {_MAX_EF}",
             field="tuning.hnsw_ef",
         )
     return Query(

@@ -146,7 +146,7 @@ async def test_a_changed_certificate_that_does_not_fit_is_not_taken_up(
         own.key.write_bytes(client.key.read_bytes())
         assert await serial(server.address, client) == first
         assert await answers(server.address, shows(client))
-        assert sum("the old ones serve on" in record.message for record in caplog.records) == 1
+        assert sum("the old ones stay in use" in record.message for record in caplog.records) == 1
         own.key.write_bytes(whole)
         authority.issue(own.folder, ENCODER)
         assert await serial(server.address, client) != first
