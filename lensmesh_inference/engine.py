@@ -1,7 +1,7 @@
-"""One served model: an item is looked up, prepared in the pool, queued and computed in a batch, and its time is told.
+"""The engine of one served model: an item is looked up, prepared in the pool, queued and computed in a batch.
 
-The same for every model service; what an item is, and what is done with an answer, is theirs. Knows no gRPC, no
-protobuf and no torch.
+It also tells each item's times. It is the same for every model service; what an item is, and what is done with an
+answer, is the service's. It knows no gRPC, no protobuf and no torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DIGEST_AT_ONCE_BYTES: Final = 16 * 1024
 
 @dataclass(frozen=True)
 class EngineResources:
-    """What the engines of a process share, or have alike."""
+    """The resources that the engines of a process share, and the options that they have in common."""
 
     pool: DecodePool
     batching: BatchingOptions
@@ -49,26 +49,26 @@ class EngineResources:
 
 @dataclass(eq=False)
 class _Request(Generic[In, Value]):
-    """One item on its way; `deadline` is a time of the event loop's clock."""
+    """One item on its way. `deadline` is a time of the event loop's clock."""
 
     item: EngineItem[In, Value]
     lane: Lane
     deadline: float | None
     device: int | None = None
-    """The one device that shall answer, of what is never looked up; None: any."""
+    """The number of the device that shall answer, without a look-up; None: any device."""
     arrived: float = field(default_factory=time.monotonic)
     key: str | None = None
-    """In the cache, once it was looked up there."""
+    """The key in the cache, once the item was looked up."""
     found: Value | None = None
-    """What the cache had."""
+    """The answer that the cache had."""
 
     @property
     def total_us(self) -> int:
-        """Microseconds since it came."""
+        """The microseconds since it came."""
         return _us_since(self.arrived)
 
     def waited(self, outcome: CacheOutcome) -> Timing:
-        """The timing where the item was not computed for itself."""
+        """Return the timing of an item that was not computed for itself."""
         total_us = self.total_us
         return Timing(total_us if outcome is CacheOutcome.COALESCED else 0, 0, 0, total_us, 0, outcome)
 
@@ -87,11 +87,11 @@ class ModelEngine(Generic[In, Out, Value]):
         codec: Codec[Value],
         cost_group: Callable[[Hashable], Hashable] = lambda group: group,
     ) -> None:
-        """Each of `workers` runs in its device's thread, on prepared items of one group, as `group_of` names it.
+        """Build the engine around `workers`. Each runs in its device's thread, on prepared items of one group.
 
-        Batches of groups with equal `cost_group` take about the same time.
-        `finish` makes the answer of a prepared item and its output, or raises ``InternalFault`` where that is none;
-        `codec` writes such answers for the cache.
+        `group_of` names the group of a prepared item. Batches of groups with equal `cost_group` take about the same
+        time. `finish` makes the answer of a prepared item and its output, or raises ``InternalFault`` where the output
+        is no answer. `codec` writes such answers for the cache.
         """
         self.name = name
         self._cache = resources.cache
@@ -104,7 +104,7 @@ class ModelEngine(Generic[In, Out, Value]):
         self._finish = finish
         self._pool = resources.pool
         self.on_failure: Callable[[], None] = lambda: None
-        """Called where the model fails on an item, which may be the item's fault or the model's."""
+        """A function that is called where the model fails on an item. It may be the item's fault or the model's."""
         self.batcher: Batcher[In, Out] = Batcher(
             workers,
             name=name,
@@ -117,8 +117,8 @@ class ModelEngine(Generic[In, Out, Value]):
     def trust(self, trusted: bool) -> None:
         """Say whether the model answers as it should.
 
-        While it does not nothing is kept, and what lies in memory, which it may have made when nobody knew, is
-        forgotten.
+        While it does not, nothing is kept. What lies in memory is forgotten, because the model may have made it when
+        nobody knew.
         """
         if self.trusted and not trusted:
             self._cache.forget()
@@ -134,11 +134,11 @@ class ModelEngine(Generic[In, Out, Value]):
     ) -> list[ItemOutcome[Value]]:
         """Answer the items of one call: one outcome for each, in order.
 
-        An item that could not be read stands as its error, and fails with it. `deadline` is a time of the event loop's
-        clock. Each item has a span of its own, with `attributes` and its own ones. What the cache has needs no room; an
-        item whose content is being computed for somebody else holds room too: that one may leave, and the computation
-        goes on for who is left. Raises ``Overloaded`` for all of them where there is no room for the others, or where
-        they would wait for longer than is allowed or than until the deadline.
+        An item that could not be read is given as its error, and fails with it. `deadline` is a time of the event
+        loop's clock. Each item has its own span, with `attributes` and the item's. What the cache has needs no room. An
+        item whose content is being computed for another caller needs room too: that caller may leave, and the
+        computation then goes on for this one. Raises ``Overloaded`` for all items where there is no room for the
+        others, or where they would wait for longer than allowed or than until the deadline.
         """
         asked = [item if isinstance(item, BaseException) else _Request(item, lane, deadline) for item in items]
         requests = [one for one in asked if isinstance(one, _Request)]
@@ -150,10 +150,10 @@ class ModelEngine(Generic[In, Out, Value]):
     async def run_one(
         self, item: EngineItem[In, Value], *, lane: Lane, deadline: float | None = None, wait_for_room: bool = True
     ) -> Completed[Value]:
-        """Answer one item, in the current span. It waits for room, as streams do, which are read no further meanwhile.
+        """Answer one item, in the current span. It waits for room, as streams do; they are read no further meanwhile.
 
-        Cancelling stops it wherever it is, unless somebody else waits for the same. Raises what concerns this item
-        alone: bad input, a missed deadline, a model that fails on it; and ``Overloaded`` where it is not to wait.
+        Cancelling stops it wherever it is, unless another caller waits for the same. Raises what concerns this item
+        alone: bad input, a missed deadline, a model that fails on it. Raises ``Overloaded`` where it shall not wait.
         """
         request = _Request(item, lane, deadline)
         await self._look_up([request])
@@ -166,9 +166,9 @@ class ModelEngine(Generic[In, Out, Value]):
             return await self._complete(request, reservation)
 
     async def probe(self, items: Sequence[EngineItem[In, Value]], *, device: int) -> list[Value]:
-        """Have one device answer items, one after the other and past the cache: the question of a canary.
+        """Have one device answer items, one after the other and without the cache. It is the question of a canary.
 
-        Raises what the first that fails raises, and ``Overloaded`` where there is no room for all of them.
+        Raises what the first failing item raises, and ``Overloaded`` where there is no room for all of them.
         """
         requests = [_Request(item, Lane.INTERACTIVE, None, device) for item in items]
         with self._reserve(requests) as reservation:
@@ -181,7 +181,7 @@ class ModelEngine(Generic[In, Out, Value]):
         attributes: Mapping[str, Any] | None,
         reservation: Reservation | None,
     ) -> ItemOutcome[Value]:
-        """Answer one item of a call, be it with its error."""
+        """Answer one item of a call, with an error if need be."""
         arrived = time.monotonic()
         try:
             with item_span(index, attributes) as span:
@@ -221,7 +221,7 @@ class ModelEngine(Generic[In, Out, Value]):
         return self.batcher.admit(first.lane, items=len(missed), size_bytes=size_bytes, deadline=first.deadline)
 
     async def _complete(self, request: _Request[In, Value], reservation: Reservation | None) -> Completed[Value]:
-        """Answer what was found, or compute it; without a reservation it was found."""
+        """Answer what was found, or compute it. Without a reservation it must have been found."""
         if request.found is not None:
             completed = Completed(request.found, request.waited(CacheOutcome.HIT))
         else:
@@ -293,7 +293,7 @@ def _us_since(moment: float) -> int:
 
 
 def _timed(prepare: Callable[[], In]) -> tuple[In, float]:
-    """Prepare an item in the pool's thread; what that makes, and the seconds it took."""
+    """Prepare an item in the pool's thread. Return the prepared item, and the seconds that it took."""
     started = time.monotonic()
     prepared = prepare()
     return prepared, time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Whether the models of a service can be trusted: a canary for each, a watchdog for all, and what they find, joined."""
+"""The health of a service's models: a canary for each, a watchdog for all, and their findings, joined."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ A = TypeVar("A")
 
 
 class ModelHealth:
-    """Watches every model of a process.
+    """A watch over every model of a process.
 
-    `tell` is called on the event loop with why the models cannot be trusted, and with "" once they can again; `end`
-    ends the process from any thread. Where it is None, in a process that is not the service's own, nothing can be done
-    about what hangs, and nothing watches for it.
+    `tell` is called on the event loop with the reason why the models cannot be trusted, and with "" once they can
+    again. `end` ends the process from any thread. It is None in a process that is not the service's own: nothing can be
+    done there about what hangs, and nothing watches for it.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ModelHealth:
     ) -> Canaries[A]:
         """Ask an engine's canaries for the first time, and watch the engine from now on. Raises what the model raises.
 
-        `ask` sends the question to the device of a number, `same` is as of `Canary`; `parity` is the cosine to the
+        `ask` sends the question to the device of a number. `same` is as of `Canary`. `parity` is the cosine to the
         model's reference, None where it has none.
         """
         name, batcher = engine.batcher.name, engine.batcher
@@ -76,7 +76,9 @@ class ModelHealth:
         same: Callable[[A, A], bool],
         failing: set[int],
     ) -> Canary[A]:
-        """Of one device, held against its own first answer: another one may compute in other numbers.
+        """Make the canary of one device.
+
+        It is compared with its own first answer: another device may use another precision.
 
         `failing` are those of the model's devices that cannot be trusted now.
         """
@@ -113,15 +115,15 @@ class ModelHealth:
             self._watchdog.watch(pool)
 
     def start(self) -> None:
-        """Watch the devices and the event loop from now on; to be called on it, once all models are loaded."""
+        """Watch the devices and the event loop from now on. Call it on the event loop, once all models are loaded."""
         if self._watchdog is not None:
             self._watchdog.start()
 
     async def stop_asking(self) -> None:
-        """Ask no canary any more. The watchdog goes on: a model may hang while its engine stops."""
+        """Stop the canaries. The watchdog goes on, because a model may hang while its engine stops."""
         await asyncio.gather(*(canaries.stop() for canaries in self._canaries))
 
     def stop(self) -> None:
-        """Watch no longer: the engines have stopped."""
+        """Stop watching. The engines have stopped."""
         if self._watchdog is not None:
             self._watchdog.stop()

@@ -1,4 +1,4 @@
-"""What stands between a service and its work, each with a name: the service is well while there is nothing."""
+"""The reasons why a service cannot do its work, each with a name. Without any the service is healthy."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 
 class HealthReasons:
-    """Joins what several watchers find. `tell` gets all of it in words, and "" once nothing is left."""
+    """A join of what several watchers find. `tell` gets all of it in words, and "" once nothing is left."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._known: dict[str, str] = {}
 
     def report(self, who: str, trouble: str) -> None:
-        """`who` found this; "" takes back what it found before. To be called on the event loop."""
+        """Set what `who` found. "" takes back what it found before. Call it on the event loop."""
         if trouble == self._known.get(who, ""):
             return
         if trouble:

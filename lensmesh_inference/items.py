@@ -1,4 +1,4 @@
-"""What an engine is asked for one item, and what comes of it."""
+"""The items of an engine: what is asked for one, and its outcome."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Timing:
-    """Where one item's time went, in microseconds.
+    """The times of one item, in microseconds.
 
     `queue_us` is all that is neither preprocessing nor the model: waiting for room, a thread, the device, or for
-    somebody else's computation of the same content. `batch_size` is 0 where the model did not run for this item.
+    another caller's computation of the same content. `batch_size` is 0 where the model did not run for this item.
     """
 
     queue_us: int
@@ -31,7 +31,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Completed(Generic[Value]):
-    """What the model made of one item."""
+    """The result of the model for one item."""
 
     value: Value
     timing: Timing
@@ -39,7 +39,7 @@ class Completed(Generic[Value]):
 
 @dataclass(frozen=True)
 class Failed:
-    """Why one item of a batch has no answer, and after how many microseconds that was known."""
+    """The reason why one item of a batch has no answer, and after how many microseconds that was known."""
 
     error: Exception
     total_us: int
@@ -50,14 +50,14 @@ ItemOutcome: TypeAlias = Completed[Value] | Failed
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EngineItem(Generic[In, Value]):
-    """What one item asks of a model.
+    """The request of one item to a model.
 
     `prepare` runs in a thread of `pool` (None: the engine's own), within a span called `step`, and makes what the model
-    takes; `size_bytes` is what the item holds of memory until it is answered. `group` is what `group_of` will say of
-    it, None where that is not known yet. Where `scope` names what is made of `content`, equal contents of one scope
-    have equal answers, and the cache is asked; an empty one leaves the cache out. `convert` makes of the model's answer
-    what was asked for, and is not kept. `given_up` is called once nothing more is computed for it. `attributes` are
-    what a span may tell of it.
+    takes. `size_bytes` is the memory that the item holds until it is answered. `group` is what `group_of` will return
+    for it, None where that is not known yet. `scope` names what is made of `content`: equal contents of one scope have
+    equal answers, and the cache is asked. An empty scope leaves the cache out. `convert` turns the model's answer into
+    what was asked for; its result is not kept. `given_up` is called once nothing more is computed for the item.
+    `attributes` are what a span may tell of it.
     """
 
     prepare: Callable[[], In]

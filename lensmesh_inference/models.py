@@ -1,4 +1,4 @@
-"""What every model service says of a model. Knows no torch, no gRPC and no protobuf."""
+"""The facts that every model service tells of a model. Knows no torch, no gRPC and no protobuf."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lensmesh_chassis.reasons import Reason
 
 
 class ModelKind(StrEnum):
-    """What a model is good for."""
+    """The purpose of a model."""
 
     LOCAL = "local"
     DEMONSTRATION = "demonstration"
@@ -20,7 +20,7 @@ class ModelKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What does not change while a model is served.
+    """The facts that do not change while a model is served.
 
     `weights_digest` is the hexadecimal SHA-256 of the tensors as loaded. `parity_cosine` is the lowest cosine between
     its answers and those of the library that it comes from, in float32, measured at start; None where there is no
@@ -37,12 +37,12 @@ class ModelFacts:
 
 
 def model_error(message: str) -> PreconditionFailed:
-    """The error for a model that cannot be served as it is configured."""
+    """Return the error for a model that cannot be served as it is configured."""
     return PreconditionFailed(Reason.OPTION_INVALID, message, field="model")
 
 
 def split_names(model: str, forms: str) -> list[str]:
-    """The comma-separated names of the setting `model`, in order; `forms` tells what a name may be.
+    """Return the comma-separated names of the setting `model`, in order. `forms` tells what a name may be.
 
     Raises ``PreconditionFailed`` for an empty list and for a name that is there twice.
     """
@@ -56,5 +56,5 @@ def split_names(model: str, forms: str) -> list[str]:
 
 
 def missing_packages(*packages: str) -> str:
-    """Those that are not installed, "torch and open_clip"; empty if all are."""
+    """Return those that are not installed, as "torch and open_clip"; "" if all are."""
     return " and ".join(package for package in packages if find_spec(package) is None)

@@ -1,4 +1,4 @@
-"""Whom this package tells what happens to its models. Counting itself is not done here: it knows no metrics."""
+"""The observer that this package tells what happens to its models. Counting is not done here: it knows no metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ModelObserver(Protocol):
 
 
 class NullModelObserver:
-    """Shows nothing."""
+    """An observer that shows nothing."""
 
     def observe(self, model: str, lanes: Sequence[str]) -> BatchObserver:
         return NullBatchObserver()

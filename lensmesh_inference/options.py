@@ -1,6 +1,6 @@
-"""What the inference package can be told, apart from any service: one small frozen class for each part of it.
+"""The options of the inference package, independent of any service: one small frozen class for each part of it.
 
-A service makes these of its settings; an offline job makes them itself. Times are in seconds, sizes in bytes.
+A service makes them from its settings; an offline job makes them itself. Times are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from lensmesh_inference.images.limits import DecodeCosts, ImageLimits
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """On what the models of a process are computed, and how.
+    """The options of computation for the models of a process.
 
-    `device`, `backend` and `precision` are words as a service's settings have them; `threads` are the CPU's, of all
-    workers together. Compiled models lie in `folder`. `max_batch` is what towers may be compiled for.
+    `device`, `backend` and `precision` are words as in a service's settings. `threads` are the CPU's, of all workers
+    together. Compiled models lie in `folder`. `max_batch` is the batch size that towers may be compiled for.
     """
 
     device: str = "auto"
@@ -30,9 +30,9 @@ class ComputeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """How images are decoded: what one may be, what it may cost, and by how many.
+    """The options of decoding: the limits of an image, its cost, and the number of threads and processes.
 
-    `threads` 0: as many as keep the decoder busy; `processes` -1: as `choose_processes` says. With `scaled`, a large
+    `threads` 0: as many as keep the decoder busy. `processes` -1: as `choose_processes` says. With `scaled`, a large
     JPEG image is decoded at a part of its size.
     """
 
@@ -45,12 +45,12 @@ class DecodeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchingOptions:
-    """One model's queue and its batches.
+    """The options of one model's queue and its batches.
 
-    A batch has at most `max_batch` items. Each lane holds at most `max_queue_items` and `max_queue_bytes`, and lets no
-    call in that would wait for longer than `max_wait_s`. A bulk batch that is not full waits up to `linger_s` for items
+    A batch has at most `max_batch` items. Each lane holds at most `max_queue_items` and `max_queue_bytes`, and admits
+    no call that would wait for longer than `max_wait_s`. A bulk batch that is not full waits up to `linger_s` for items
     that are being prepared; interactive ones never wait. While interactive items come, a bulk batch is no larger than
-    takes `bulk_batch_s`.
+    what takes `bulk_batch_s`.
     """
 
     max_batch: int = 32
@@ -63,10 +63,11 @@ class BatchingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthOptions:
-    """How models are watched.
+    """The options of the watch over models.
 
-    Each is asked its canary every `canary_s` (0: only at start) and has `canary_timeout_s` to answer. A batch that is
-    in its device for longer than `hang_s`, and than several times what was predicted, has hung (0: never).
+    Each model is asked its canary every `canary_s` (0: only at start) and has `canary_timeout_s` to answer. A batch has
+    hung if it is in its device for longer than `hang_s` and for several times longer than predicted (`hang_s` 0:
+    never).
     """
 
     canary_s: float = 60.0
@@ -76,7 +77,7 @@ class HealthOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
-    """Where results are kept: in `memory_bytes` of this process, and in the Redis at `redis_url`; "": in none.
+    """The options of the cache: `memory_bytes` of this process, and the Redis at `redis_url`; "": no Redis.
 
     What lies in the Redis expires after `redis_ttl_s`; 0: never.
     """

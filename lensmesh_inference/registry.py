@@ -1,4 +1,4 @@
-"""All served models of a process: started, asked their canaries, watched, found by name and stopped."""
+"""The served models of a process: started, asked their canaries, watched, found by name and stopped."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _log = logging.getLogger(__name__)
 
 
 class LoadedModel(Protocol):
-    """What is known of any model."""
+    """The interface of any loaded model."""
 
     @property
     def facts(self) -> ModelFacts:
-        """What it is."""
+        """The facts of the model."""
 
     def devices(self) -> Sequence[DeviceFacts]:
-        """Where it runs, memory as of now."""
+        """Return the devices where it runs, with their memory as of now."""
 
 
 M = TypeVar("M", bound=LoadedModel)
@@ -55,21 +55,21 @@ class ServedModel(ABC, Generic[M, Value, A]):
 
     @property
     def batcher(self) -> Batcher[Any, Any]:
-        """Its queue."""
+        """The batcher of its engine."""
         return self.engine.batcher
 
     @property
     def canary_age_s(self) -> float | None:
-        """Seconds since the canary last passed; None where none has."""
+        """The seconds since the canary last passed; None where none has."""
         return None if self.canary is None else self.canary.age_s
 
     @abstractmethod
     async def ask(self, device: int) -> A:
-        """Ask one device the canary's question: something that is always the same, by `ModelEngine.probe`."""
+        """Ask one device the canary's question by `ModelEngine.probe`. The question is always the same."""
 
     @abstractmethod
     def same(self, known: A, answer: A) -> bool:
-        """Return whether two answers to it say the same. An answer that is none is not the same as itself."""
+        """Tell whether two answers to the canary are equal. An invalid answer is not equal to itself."""
 
 
 E = TypeVar("E", bound=ServedModel[Any, Any, Any])
@@ -90,7 +90,10 @@ class ModelRegistry(Generic[E]):
         observer: ModelObserver,
         pools: Sequence[DecodePool] = (),
     ) -> None:
-        """`serve` makes a model's engine; `pools` prepare items beside the pool that decodes, and end with it."""
+        """Open the decoding pool and serve all models. `serve` makes a model's engine.
+
+        `pools` prepare items beside the pool that decodes, and end with it.
+        """
         self._health = health
         self.pool = open_pool(decoding, [device for model in models for device in model.devices()])
         self._pools = (self.pool, *pools)
@@ -99,7 +102,7 @@ class ModelRegistry(Generic[E]):
         self.served = [serve(model, resources) for model in models]
 
     async def start(self) -> None:
-        """Start the device threads; each model answers its canary, so that no caller is the first."""
+        """Start the device threads. Each model then answers its canary, so that no caller is the first."""
         for pool in self._pools:
             self._health.watch(pool)
         self._health.start()

@@ -102,7 +102,7 @@ def _bare_value(value: Any) -> Json:
 
 
 def _files(tokenizer: Any) -> dict[str, str]:
-    """Digests of what a tokenizer that is written in Python saves: its words, merges or sentence pieces."""
+    """Return digests of what a tokenizer written in Python saves: its words, merges or sentence pieces."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_vocabulary(folder)
         return {path.name: content_digest(path.read_bytes()) for path in sorted(Path(folder).iterdir())}

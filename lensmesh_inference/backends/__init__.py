@@ -1,1 +1,1 @@
-"""What computes a model's towers: torch everywhere, OpenVINO on CPUs where it is installed and wins."""
+"""The backends that compute a model's towers: torch everywhere, OpenVINO on CPUs where it is installed and faster."""

@@ -1,4 +1,4 @@
-"""Which backend and which numbers compute a tower: as asked for, or by trying them out."""
+"""The choice of backend and precision for a tower: as requested, or by measurement."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def open_towers(
     folder: CompiledFolder,
     calibration: Calibration | None = None,
 ) -> list[Tower]:
-    """A network's towers, one for each place, computed alike on devices of one kind. Blocks for seconds.
+    """Open a network's towers, one for each place. Those on devices of one kind are computed alike. Blocks for seconds.
 
-    `backend` is "auto", "torch" or "openvino", `precision` "auto" or one of the settings' numbers; "int8" needs a
-    `calibration`. What is "auto" is decided on the first place, by a few forwards of the network's example, and
-    remembered. Raises ``PreconditionFailed`` for what was asked for by name and cannot be had.
+    `backend` is "auto", "torch" or "openvino"; `precision` is "auto" or one of the settings' values; "int8" needs a
+    `calibration`. What is "auto" is decided on the first place, by a few forward passes of the network's example, and
+    remembered. Raises ``PreconditionFailed`` for something requested by name that is not possible.
     """
     if precision == "int8":
         return _open_int8(spec, backend, places, folder, calibration)
@@ -83,7 +83,7 @@ def _open_alike(
 
 
 def possible(backend: str, precision: str, devices: Sequence[torch.device]) -> list[Candidate]:
-    """What may compute on devices of one kind within what was asked for, the likeliest winner first."""
+    """Return the candidates for devices of one kind within what was requested, the likeliest winner first."""
     if devices[0].type == "cuda":
         if backend == "openvino":
             raise _refused("backend", "openvino computes on CPUs only: set the device to cpu, or the backend to torch.")
@@ -181,12 +181,14 @@ def _measure(spec: TowerSpec, candidates: Sequence[Candidate], place: Placement,
             (tower,) = _open(spec, candidate, [place], folder, trial=True)
             cosines[candidate] = lowest_cosine(tower.run(spec.example), reference)
         except Exception as error:  # noqa: BLE001 - a backend that cannot is no candidate, whatever it raised
-            _log.warning("%s tower: not %s: %s", spec.name, candidate, error)
+            _log.warning("%s tower: %s cannot be used: %s", spec.name, candidate, error)
             continue
         if cosines[candidate] >= MIN_COSINE:
             towers[candidate] = tower
         else:
-            _log.warning("%s tower: not %s: cosine %.5f to float32", spec.name, candidate, cosines[candidate])
+            _log.warning(
+                "%s tower: %s is not used, its cosine to float32 is %.5f", spec.name, candidate, cosines[candidate]
+            )
     if not towers:
         said = ", ".join(map(str, candidates))
         raise _refused("precision", f"the {spec.name} tower comes out wrong by {said}: set precision to float32.")
@@ -202,7 +204,10 @@ def _measure(spec: TowerSpec, candidates: Sequence[Candidate], place: Placement,
 
 
 def _fastest(towers: Mapping[Candidate, Tower], batch: torch.Tensor) -> dict[Candidate, float]:
-    """Seconds of each one's fastest forward, in turns: other work on the machine only ever makes one slower."""
+    """Return the seconds of each candidate's fastest forward pass.
+
+    They take turns: other work only ever makes one slower.
+    """
     seconds = dict.fromkeys(towers, math.inf)
     end = time.perf_counter() + _ROUNDS_S
     for number in range(_MOST_ROUNDS):

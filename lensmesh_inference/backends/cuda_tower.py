@@ -1,7 +1,7 @@
-"""Towers on a GPU: 16-bit numbers, copies from pinned memory, and a recorded CUDA graph for each bucket of batches.
+"""Towers on a GPU: 16-bit numbers, copies from pinned memory, and a captured CUDA graph for each bucket of batches.
 
 A graph is launched as one, where eager torch launches each of a tower's several hundred kernels from Python: with small
-batches that is most of the time. torch.compile would also fuse some of them, for minutes of compiling at each start.
+batches that is most of the time. torch.compile would also fuse some of them, but takes minutes at each start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class CapturedGraph:
-    """One shape's graph, with the memory that it reads and writes."""
+    """The graph of one shape, with the memory that it reads and writes."""
 
     def __init__(self, module: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype, pool: Any) -> None:
         device = next(module.parameters()).device
@@ -53,7 +53,7 @@ class CapturedGraph:
 
 
 class CudaTower(TorchTower):
-    """A module whose usual batches are recorded; others are computed one kernel after the other."""
+    """A module whose usual batches are captured. Other batches are computed one kernel after the other."""
 
     def __init__(self, spec: TowerSpec, module: torch.nn.Module, place: Placement) -> None:
         super().__init__(spec.name, module, place.device)

@@ -1,4 +1,4 @@
-"""What torch and OpenVINO raise, told apart: no memory, a lost device, or the batch's own fault."""
+"""A translation of what torch and OpenVINO raise: no memory, a lost device, or the batch's own fault."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOST = ("cuda error", "cublas_status", "cudnn_status", "device-side assert")
 
 @contextmanager
 def classify() -> Iterator[None]:
-    """Turn what was raised inside into ``OutOfMemory`` or ``DeviceLost`` where it is that."""
+    """Raise ``OutOfMemory`` or ``DeviceLost`` in place of an error that means this."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -1,8 +1,8 @@
-"""The folder of compiled models: what took long to make is made once on a machine.
+"""The folder of compiled models: what takes long to make is made once on a machine.
 
-An entry is a folder of files with a list of their checksums. It is made beside its place and renamed into it, so that
-two processes that start at once cannot spoil each other's work; one that is damaged is made again. Nothing in it is
-needed: it may be emptied at any time, and where it cannot be written everything is made anew at each start.
+An entry is a folder of files with a list of their checksums. It is made under another name and then renamed, so that
+two processes that start at once cannot spoil each other's work. A damaged entry is made again. Nothing in the folder is
+needed: it may be emptied at any time, and where it cannot be written everything is made again at each start.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ _log = logging.getLogger(__name__)
 
 
 def compiled_folder(setting: str) -> CompiledFolder:
-    """What the setting `compiled_dir` means: a path, "auto" for one in the user's cache folder, "" for none."""
+    """Return the folder that the setting `compiled_dir` names.
+
+    It is a path, "auto" for one in the user's cache folder, or "" for none.
+    """
     if setting == "auto":
         return CompiledFolder(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lensmesh")
     return CompiledFolder(Path(setting).expanduser() if setting else None)
 
 
 class CompiledFolder:
-    """`path` None: nothing is kept."""
+    """The folder of compiled models. Without a `path` nothing is kept."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -43,9 +46,9 @@ class CompiledFolder:
         return self._path is not None
 
     def entry(self, kind: str, key: Json, make: Callable[[Path], None]) -> CompiledEntry:
-        """What `make` writes into the folder that it is given, now or in an earlier process.
+        """Return what `make` writes into the folder that it is given, now or in an earlier process.
 
-        `kind` is for people who look into the folder; `key` tells everything that the files depend on.
+        `kind` is for people who look into the folder. `key` holds everything that the files depend on.
         """
         name = f"{kind}-{json_digest(key)[:32]}"
         if self._path is not None:
@@ -68,7 +71,10 @@ class CompiledFolder:
 
 
 class CompiledEntry:
-    """Files that are there until `close`: for good where they are kept, in a temporary folder where not."""
+    """The files of an entry.
+
+    They exist until `close`: for good where they are kept, in a temporary folder where not.
+    """
 
     def __init__(self, path: Path, *, reused: bool = False, temporary: bool = False) -> None:
         self.path = path
@@ -76,7 +82,7 @@ class CompiledEntry:
         self._temporary = temporary
 
     def close(self) -> None:
-        """The files have been read."""
+        """Release the files once they have been read."""
         if self._temporary:
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -119,7 +125,7 @@ def _write_checksums(folder: Path) -> None:
 
 
 def _damage(folder: Path) -> str:
-    """What is wrong with an entry; empty if nothing."""
+    """Say what is wrong with an entry. Return "" where nothing is."""
     try:
         sums = json.loads((folder / _CHECKSUMS).read_text())
         for name, expected in sums.items():

@@ -1,4 +1,4 @@
-"""Towers in OpenVINO, on the CPU: exported from torch once, kept, read again in a second."""
+"""Towers in OpenVINO, on the CPU. They are exported from torch once, kept, and read again in a second."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotConvertible(Exception):  # noqa: N818 - said of a network
-    """OpenVINO cannot be given this network."""
+    """OpenVINO cannot convert this network."""
 
 
 class OpenVinoTower:
@@ -49,12 +49,12 @@ class OpenVinoTower:
 def open_openvino(
     spec: TowerSpec, precision: str, places: Sequence[Placement], folder: CompiledFolder
 ) -> list[OpenVinoTower]:
-    """The tower in "float32", "bfloat16" or "float16", for each place. Raises ``NotConvertible``."""
+    """Open the tower in "float32", "bfloat16" or "float16", for each place. Raises ``NotConvertible``."""
     return compile_model(spec.name, precision, intermediate(spec, folder), places)
 
 
 def compile_model(name: str, precision: str, model: Any, places: Sequence[Placement]) -> list[OpenVinoTower]:
-    """An OpenVINO model on this machine's CPU: compiled once, a request for each place, so that weights are shared."""
+    """Compile an OpenVINO model for this machine's CPU, once, with a request for each place. So weights are shared."""
     openvino = import_quietly("openvino")
     # What int8 leaves over is computed in the best that the hardware has.
     rest = ("bfloat16" if cpu_has_bfloat16() else "float32") if precision == "int8" else precision
@@ -71,12 +71,12 @@ def compile_model(name: str, precision: str, model: Any, places: Sequence[Placem
 
 
 def intermediate(spec: TowerSpec, folder: CompiledFolder) -> Any:
-    """The network as an OpenVINO model in float32, from the folder if it is there."""
+    """Return the network as an OpenVINO model in float32, from the folder if it is there."""
     return read_model(folder, f"{spec.name}-openvino", key_of(spec), lambda: convert(spec))
 
 
 def key_of(spec: TowerSpec) -> dict[str, Json]:
-    """Everything that an OpenVINO model made from a network depends on."""
+    """Return everything that an OpenVINO model made from a network depends on."""
     return {
         "format": _FORMAT,
         "network": spec.digest,
@@ -87,7 +87,7 @@ def key_of(spec: TowerSpec) -> dict[str, Json]:
 
 
 def read_model(folder: CompiledFolder, kind: str, key: Json, make: Callable[[], Any]) -> Any:
-    """An OpenVINO model by its key, or made by `make()`, saved and read."""
+    """Return an OpenVINO model by its key. If it is not kept yet, `make()` makes it, and it is saved and read."""
     openvino = import_quietly("openvino")
 
     def write(into: Path) -> None:
@@ -103,7 +103,7 @@ def read_model(folder: CompiledFolder, kind: str, key: Json, make: Callable[[], 
 
 
 def convert(spec: TowerSpec) -> Any:
-    """Trace a network and translate it: ten seconds and more. Raises ``NotConvertible``."""
+    """Trace a network and translate it, which takes ten seconds and more. Raises ``NotConvertible``."""
     openvino = import_quietly("openvino")
     began = time.monotonic()
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=1 << 16)}

@@ -9,10 +9,10 @@ import numpy as np
 from lensmesh_inference.backends.tower import Array
 
 MIN_COSINE: Final = 0.9995
-"""What float32, bfloat16 and float16 must reach. Below it something computes something else."""
+"""The least cosine of float32, bfloat16 and float16. Below it, something else is computed."""
 
 MIN_COSINE_INT8: Final = 0.995
-"""What int8 must reach: well calibrated models lie above 0.999, careless ones anywhere."""
+"""The least cosine of int8. Well calibrated models lie above 0.999, badly calibrated ones anywhere."""
 
 
 def required(precision: str) -> float:

@@ -1,4 +1,7 @@
-"""int8: post-training quantization by nncf, on inputs that look like those to come. Made once, kept like any model."""
+"""int8: post-training quantization by nncf, on inputs like those to come.
+
+A model is made once, and kept like any other.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from lensmesh_inference.backends.tower import Array, Placement, TowerSpec
 from lensmesh_inference.backends.versions import versions
 
 RECIPE: Final = 2
-"""Raised whenever the same network and the same calibration are quantized to other numbers."""
+"""A version. Raise it whenever the same network and the same calibration are quantized to other numbers."""
 
 # SmoothQuant's alpha (Xiao et al., arXiv:2211.10438): how much of what makes activations hard to round is moved into
 # the weights. The best differs by model, and nncf's own 0.95 is far from it for image towers.
@@ -32,9 +35,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Calibration:
-    """What ranges of numbers are learnt from.
+    """The inputs from which ranges of numbers are learnt.
 
-    `name` tells the inputs: equal names, equal inputs. `inputs` gives them one by one, as batches of one row.
+    `name` identifies the inputs: equal names mean equal inputs. `inputs` yields them one by one, as batches of one row.
     """
 
     name: str
@@ -44,14 +47,14 @@ class Calibration:
 def open_int8(
     spec: TowerSpec, places: Sequence[Placement], folder: CompiledFolder, calibration: Calibration
 ) -> list[OpenVinoTower]:
-    """The network with int8 weights and activations where that is worth it, float32 or bfloat16 elsewhere."""
+    """Open the network with int8 weights and activations where that is worth it, in float32 or bfloat16 elsewhere."""
     key = {**key_of(spec), "quantized": calibration.name, "recipe": RECIPE, "nncf": versions("nncf")}
     model = read_model(folder, f"{spec.name}-int8", key, lambda: quantize(spec, folder, calibration))
     return compile_model(spec.name, "int8", model, places)
 
 
 def quantize(spec: TowerSpec, folder: CompiledFolder, calibration: Calibration) -> Any:
-    """A quantized OpenVINO model: the nearest to float32 of some. Takes minutes for a large network."""
+    """Make several quantized OpenVINO models, and return the nearest to float32. Takes minutes for a large network."""
     began = time.monotonic()
     exact = intermediate(spec, folder)
     rows = [row.numpy() for row in calibration.inputs()]
@@ -87,9 +90,10 @@ def _quantized(exact: Any, learnt: Sequence[Array], smoothing: float) -> Any:
 
 
 def behind_attention(model: Any) -> list[str]:
-    """Names of the projections that take attention's output: a twelfth of a transformer's work, and most of its loss.
+    """Return the names of the projections that take attention's output.
 
-    What attention averages has a far smaller range than its rarest values, by which int8 would be scaled.
+    They are a twelfth of a transformer's work, and most of its loss. What attention averages has a far smaller range
+    than its rarest values, by which int8 would be scaled.
     """
     names = []
     for operation in model.get_ops():

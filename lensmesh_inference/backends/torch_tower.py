@@ -24,7 +24,7 @@ class TorchTower:
             return self.compute(batch).float().cpu().numpy()
 
     def compute(self, batch: torch.Tensor) -> torch.Tensor:
-        """As `run`, left in the tower's numbers on its device, for who goes on there."""
+        """Do as `run` does, but leave the result on the device, in the tower's precision, for further work there."""
         with classify(), torch.inference_mode():
             output: torch.Tensor = self.module(batch.to(self.device, non_blocking=True))
             return output

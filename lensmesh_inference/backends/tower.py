@@ -1,4 +1,4 @@
-"""A tower: one network of a model, one batch in, one array out; and what a backend needs to know to run one."""
+"""A tower: one network of a model, one batch in, one array out. Also what a backend needs to know to run one."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ class Tower(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the network: "image", "text"."""
+        """The name of the network: "image", "text"."""
 
     @property
     def backend(self) -> str:
-        """Who computes: "torch" or "openvino"."""
+        """The library that computes: "torch" or "openvino"."""
 
     @property
     def precision(self) -> str:
-        """The numbers that it computes in: "float32", "bfloat16", "float16", "int8"."""
+        """The precision of its numbers: "float32", "bfloat16", "float16", "int8"."""
 
     def run(self, batch: torch.Tensor) -> Array:
-        """Compute a batch that lies on the CPU, of the kind of the network's example; rows in their order.
+        """Compute a batch that lies on the CPU, of the kind of the network's example. Rows keep their order.
 
-        Raises ``OutOfMemory`` and ``DeviceLost`` where it knows; anything else is the model's or the batch's fault.
+        Raises ``OutOfMemory`` and ``DeviceLost`` where these are recognized. Anything else is the model's or the
+        batch's fault.
         """
 
 
@@ -57,7 +58,7 @@ class TowerSpec:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a tower runs: a device, and how many of the CPU's threads one forward may use there."""
+    """The place of a tower: a device, and how many of the CPU's threads one forward pass may use there."""
 
     device: torch.device
     threads: int
@@ -66,7 +67,10 @@ class Placement:
 
 
 def in_precision(module: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
-    """The module in other numbers, on a device: itself where nothing changes, so that workers share weights."""
+    """Return the module in another precision, on a device.
+
+    It is the same object where nothing changes, to share weights.
+    """
     weight = next(module.parameters())
     if weight.dtype == dtype and weight.device == device:
         return module

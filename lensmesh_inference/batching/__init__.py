@@ -1,1 +1,1 @@
-"""Many callers' items, formed into batches for the devices that compute them."""
+"""Formation of batches from many callers' items, for the devices that compute them."""

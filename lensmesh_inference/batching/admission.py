@@ -1,4 +1,4 @@
-"""How long a call would wait, and whether it is let in at all."""
+"""The predicted wait of a call, and the decision whether the call is admitted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ LEAST_RETRY_S = 0.1
 
 
 class Admission:
-    """Room and predicted wait of one batcher. Only `admit` changes anything; the rest may be read from any thread."""
+    """The room and the predicted wait of one batcher.
+
+    Only `admit` changes anything; the rest is safe to read from any thread.
+    """
 
     def __init__(
         self,
@@ -42,9 +45,9 @@ class Admission:
         }
 
     def wait_s(self, lane: Lane) -> float:
-        """Seconds until a device would begin with an item that came now, by what batches took lately.
+        """Return the seconds until a device would begin with an item that came now, predicted from recent batches.
 
-        Something interactive waits for the batches that run and for what is interactive, bulk for everything.
+        An interactive item waits for the running batches and for interactive items. A bulk item waits for everything.
         """
         now = self._clock()
         alive = [device for device in self._devices if not device.lost]
@@ -60,7 +63,7 @@ class Admission:
         return _first_free([device.remaining_s(now) for device in alive], work_s)
 
     def admit(self, lane: Lane, items: int, size_bytes: int, deadline: float | None) -> Reservation:
-        """Room for a call, or ``Overloaded`` with the predicted wait."""
+        """Reserve room for a call, or raise ``Overloaded`` with the predicted wait."""
         wait_s = self.wait_s(lane)
         left_s = math.inf if deadline is None else max(0.0, deadline - self._clock())
         if wait_s > min(self._max_wait_s, left_s):
@@ -68,7 +71,7 @@ class Admission:
         return self.lanes[lane].admit(items, size_bytes, _retry_s(wait_s))
 
     async def admit_when_room(self, lane: Lane, size_bytes: int) -> Reservation:
-        """Room for one item of a stream, however long that takes."""
+        """Reserve room for one item of a stream, however long that takes."""
         await self.lanes[lane].room(size_bytes)
         return self.lanes[lane].admit(1, size_bytes, LEAST_RETRY_S)
 
@@ -102,7 +105,10 @@ def _retry_s(wait_s: float) -> float:
 
 
 def _first_free(remaining_s: Sequence[float], work_s: float) -> float:
-    """When the first device is free, each being busy for `remaining_s` and all sharing `work_s` as they become free."""
+    """Return the seconds until the first device is free.
+
+    Each is busy for `remaining_s`, and all share `work_s` as they become free.
+    """
     busy = sorted(remaining_s)
     level = busy[0]
     for sharing, next_free in enumerate(busy[1:], 1):

@@ -1,9 +1,10 @@
-"""Many callers' items, formed into batches for the devices of one model.
+"""Batches of many callers' items, formed for the devices of one model.
 
-Two lanes, interactive before bulk, bulk never starved; both bounded in items, bytes and predicted wait. A batch holds
-one group only (images or texts, one set of generation parameters). It is what is ready when a device becomes free:
-an idle device starts at once, a busy one lets the next batch gather. What is cancelled or late leaves before a device
-sees it. All runs on the event loop, but for one thread for each device. No torch, no gRPC.
+There are two lanes. Interactive items go before bulk items, but bulk items never starve. Both lanes are bounded in
+items, bytes and predicted wait. A batch holds one group only (images or texts, one set of generation parameters). It is
+made of what is ready when a device becomes free: an idle device starts at once, and while one is busy the next batch
+gathers. Cancelled and late items leave before a device sees them. Everything runs on the event loop, except for one
+thread for each device. This module knows no torch and no gRPC.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class Batcher(Generic[In, Out]):
     """One queue, and a thread for each of the `workers` that take batches from it.
 
     A worker gets up to `options.max_batch` items of one group and returns as many outputs, in order. An output that is
-    an exception fails its own item. It may raise `OutOfMemory` and `DeviceLost`; whatever else it raises is the fault
-    of one of the items.
+    an exception fails its own item. A worker may raise `OutOfMemory` and `DeviceLost`; any other error counts as the
+    fault of one of the items.
 
-    `cost_group` maps a group to what its costs depend on. `observer` is told what happens, for whoever counts it.
+    `cost_group` maps a group to what its costs depend on. `observer` is told what happens, so that it can count it.
     `clock` must be the event loop's.
     """
 
@@ -131,11 +132,11 @@ class Batcher(Generic[In, Out]):
 
     @property
     def name(self) -> str:
-        """The model's."""
+        """The name of the model."""
         return self._name
 
     def batches_of(self, device: int) -> int:
-        """Batches that one device has been given so far."""
+        """Return the number of batches that one device has been given so far."""
         return self._devices[device].batches
 
     @property
@@ -149,7 +150,7 @@ class Batcher(Generic[In, Out]):
         return sum(lane.held_items for lane in self._lanes.values())
 
     def queued_in(self, lane: Lane) -> int:
-        """Items of one lane that wait for a device."""
+        """Return the number of items of one lane that wait for a device."""
         return self._lanes[lane].queued_items
 
     @property
@@ -158,41 +159,41 @@ class Batcher(Generic[In, Out]):
         return sum(lane.held_bytes for lane in self._lanes.values())
 
     def lane_depths(self) -> Iterator[tuple[str, int, int, int]]:
-        """For each lane: its name, items held, those of them queued, bytes held."""
+        """Yield for each lane: its name, items held, those of them queued, bytes held."""
         for lane, queue in self._lanes.items():
             yield lane.name.lower(), queue.held_items, queue.queued_items, queue.held_bytes
 
     def limits(self) -> tuple[int, int]:
-        """Items and bytes that each lane may hold."""
+        """Return the items and bytes that each lane may hold."""
         return self._limits
 
     def wait_s(self, lane: Lane) -> float:
-        """Seconds until a device would begin with an item that came now, by what batches took lately."""
+        """Return the seconds until a device would begin with an item that came now, predicted from recent batches."""
         return self._admission.wait_s(lane)
 
     @property
     def expected_wait_s(self) -> float:
-        """`wait_s` of bulk, which waits for everything."""
+        """The predicted wait (`wait_s`) of bulk items, which wait for everything."""
         return self.wait_s(Lane.BULK)
 
     @property
     def running_s(self) -> float:
-        """How long the oldest batch in a device has run, in seconds; 0 when all are idle."""
+        """The seconds that the oldest batch in a device has run; 0 when all devices are idle."""
         now = self._clock()
         return max((device.running_s(now) for device in self._devices), default=0.0)
 
     def running(self) -> Sequence[Running]:
-        """What is in the devices now. To be read from any thread."""
+        """Return what is in the devices now. Safe to call from any thread."""
         return [batch for device in self._devices if (batch := device.running()) is not None]
 
     @property
     def working(self) -> list[int]:
-        """Numbers of the devices that are left."""
+        """The numbers of the devices that are left."""
         return [device.number for device in self._devices if not device.lost]
 
     @property
     def devices(self) -> int:
-        """Devices that are left."""
+        """The number of devices that are left."""
         return len(self.working)
 
     @property
@@ -202,14 +203,14 @@ class Batcher(Generic[In, Out]):
 
     @property
     def batch_limit(self) -> int:
-        """Items in one batch that the smallest device left takes now; 0 where none is left."""
+        """The items that the smallest device left takes in one batch now; 0 where no device is left."""
         return min((device.limit for device in self._devices if not device.lost), default=0)
 
     def admit(self, lane: Lane, *, items: int, size_bytes: int, deadline: float | None = None) -> Reservation:
-        """Promise room to a whole call before its items are decoded, or raise ``Overloaded`` at once.
+        """Reserve room for a whole call before its items are decoded, or raise ``Overloaded`` at once.
 
-        Refused is what finds the lane full, or would wait for longer than allowed or than until its `deadline`. Use the
-        reservation as a context manager around the call, and give it to each `submit`.
+        A call is refused if its lane is full, or if it would wait for longer than allowed or than until its `deadline`.
+        Use the reservation as a context manager around the call, and pass it to each `submit`.
         """
         self._check_open()
         try:
@@ -219,14 +220,17 @@ class Batcher(Generic[In, Out]):
             raise
 
     async def admit_when_room(self, lane: Lane, *, size_bytes: int) -> Reservation:
-        """As `admit`, for one item, waiting until the lane is less than half full and the predicted wait less than half
-        of what is allowed: streams read no further meanwhile, and leave half to unary calls."""
+        """Do as `admit` does, for one item, but wait for room.
+
+        It waits until the lane is less than half full and the predicted wait is less than half of what is allowed.
+        Streams are read no further meanwhile, and leave half of the room to unary calls.
+        """
         self._check_open()
         return await self._admission.admit_when_room(lane, size_bytes)
 
     @contextmanager
     def coming(self, lane: Lane, group: Hashable | None = None) -> Iterator[None]:
-        """While one admitted item is prepared, right before its `submit`: a bulk batch may wait for it.
+        """Mark one admitted item as being prepared, right before its `submit`. A bulk batch may wait for it.
 
         `group` is None where it is not known before.
         """
@@ -249,13 +253,13 @@ class Batcher(Generic[In, Out]):
     ) -> ItemOutput[Out]:
         """Queue one item and wait for its answer. `deadline` is a time of the event loop's clock.
 
-        The `device` of that number answers it, before all else and alone in a batch, as a question whether it works;
-        should it be lost, any other does.
+        With `device`, the device of that number answers the item, before all others and alone in a batch, to find out
+        whether it works. If that device is lost, any other answers.
 
         Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a
-        reservation), ``DeadlineExceeded`` where the deadline passes before a device is free or cannot be met by the
-        fastest so far, ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on this very
-        item.
+        reservation), ``DeadlineExceeded`` where the deadline passes before a device is free or is sooner than the
+        fastest batch so far, and ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on
+        this very item.
         """
         self._check_open()
         asked = None if device is None or self._devices[device].lost else self._devices[device]
@@ -302,7 +306,7 @@ class Batcher(Generic[In, Out]):
                 return
 
     async def _sleep(self, look_again: float | None) -> None:
-        """Until something happens, at the latest until `look_again`."""
+        """Wait until something happens, at the latest until `look_again`."""
         self._wake.clear()
         alarm = None if look_again is None else asyncio.get_running_loop().call_at(look_again, self._wake.set)
         await self._wake.wait()
@@ -317,7 +321,7 @@ class Batcher(Generic[In, Out]):
         batch: Sequence[QueuedItem[In, ItemOutput[Out]]],
         error: DeviceLost,
     ) -> None:
-        """The device leaves; what it did not answer goes to the others, if there are any."""
+        """Take the device out. What it did not answer goes to the others, if there are any."""
         device.lost = True
         _log.error("%s is lost, %d devices are left: %r", device.name, self.devices, error)
         unanswered = [entry for entry in batch if not entry.answer.done()]

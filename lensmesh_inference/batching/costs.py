@@ -1,7 +1,7 @@
-"""How long a batch will take, learned from those that went before.
+"""A prediction of how long a batch will take, learned from earlier ones.
 
-For each group a straight line, seconds = fixed + per_item * items, fitted to what was measured, recent batches
-of a size counting more. No clock in here: whoever measures tells.
+For each group it is a straight line, seconds = fixed + per_item * items, fitted to measurements. Recent batches of a
+size count more. There is no clock in this module: its callers measure.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ SURPRISE = 4.0
 
 @dataclass
 class _Size:
-    """Decaying means of the batches of about one size."""
+    """The decaying means of the batches of about one size."""
 
     weight: float = 0.0
     items: float = 0.0
     seconds: float = 0.0
 
     def add(self, items: int, seconds: float) -> None:
-        """One measurement."""
+        """Add one measurement."""
         if self.seconds:
             seconds = min(seconds, SURPRISE * self.seconds * items / self.items)
         self.weight = self.weight * DECAY + 1
@@ -50,9 +50,9 @@ class _Size:
 class _Line:
     """The line through the means of the sizes.
 
-    Least squares of relative errors, so that large batches do not outweigh small ones. A size that has not come for
-    long still counts, or a device that ran batches of one size for a while would have forgotten what it knew of others;
-    in the end it is forgotten.
+    It is fitted by least squares of relative errors, so that large batches do not outweigh small ones. A size that has
+    not come for long still counts: a device that ran batches of one size for a while would otherwise forget what it
+    knew of others. After a very long time the size is forgotten.
     """
 
     sizes: dict[int, _Size] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class _Line:
     """Fixed seconds, and seconds for each item; neither is negative."""
 
     def add(self, items: int, seconds: float) -> None:
-        """One measurement."""
+        """Add one measurement."""
         this = self.sizes.setdefault(_size_class(items), _Size())
         for other in self.sizes.values():
             other.weight *= OTHERS_DECAY
@@ -94,20 +94,21 @@ class _Group:
     """The very first batch, warm-up included: better than nothing until the second."""
     quickest_s: float = float("inf")
     sizes: set[tuple[int, int]] = field(default_factory=set)
-    """Of devices and size classes that have run."""
+    """Pairs of device and size class that have run."""
 
 
 class Costs:
-    """Predictions of one model's batches."""
+    """The predictions of one model's batches."""
 
     def __init__(self) -> None:
         self._groups: OrderedDict[Hashable, _Group] = OrderedDict()
         self._all = _Line()
 
     def learn(self, device: int, group: Hashable, items: int, seconds: float) -> None:
-        """A batch of so many items took so long on that device.
+        """Learn that a batch of so many items took so long on that device.
 
-        The first of a size on a device may have compiled or warmed up something: it is not counted, but that it ran is.
+        The first batch of a size on a device may have compiled or warmed up something. Its time does not count, but
+        that it ran does.
         """
         known = self._groups.setdefault(group, _Group())
         self._groups.move_to_end(group)
@@ -124,36 +125,42 @@ class Costs:
         self._all.add(items, seconds)
 
     def has_run(self, device: int, group: Hashable, items: int) -> bool:
-        """Whether a batch of about this size has been through that device: sizes up to the same power of two."""
+        """Tell whether a batch of about this size has run on that device.
+
+        Sizes up to the same power of two count as one.
+        """
         known = self._groups.get(group)
         return known is not None and (device, _size_class(items)) in known.sizes
 
     def seconds(self, group: Hashable, items: int) -> float:
-        """What a batch of a group will take; 0 where nothing was ever measured."""
+        """Return the seconds that a batch of a group will take; 0 where nothing was ever measured."""
         fixed, per_item = self._fit(group)
         return fixed + per_item * items if items else 0.0
 
     def queue_seconds(self, group: Hashable, items: int, batch: int) -> float:
-        """What so many items of a group will take in batches of `batch`."""
+        """Return the seconds that so many items of a group will take in batches of `batch`."""
         fixed, per_item = self._fit(group)
         return fixed * -(-items // batch) + per_item * items
 
     def seconds_besides(self, group: Hashable) -> float:
-        """What a batch of the group takes besides what its items do."""
+        """Return the fixed seconds of a batch of the group, without its items' own."""
         return self._fit(group)[0]
 
     def items_in(self, group: Hashable, seconds: float) -> int | None:
-        """How many items of a group make a batch of so long; None where they cost nothing, or it is not known."""
+        """Return how many items of a group make a batch of that length. None: they cost nothing, or it is not known."""
         fixed, per_item = self._fit(group)
         return int(max(0.0, seconds - fixed) / per_item + 1e-9) if per_item and math.isfinite(seconds) else None
 
     def quickest_s(self, group: Hashable) -> float:
-        """The least time for an item of the group in any batch: none is answered faster. 0 where not known."""
+        """Return the least time in which any batch has answered an item of the group; 0 where not known."""
         known = self._groups.get(group)
         return known.quickest_s if known and known.line.sizes else 0.0
 
     def extra_bulk_items(self, group: Hashable, items: int, slowdown: float) -> int | None:
-        """How many items may join a batch of `items` until it takes `slowdown` times as long; None: any number."""
+        """Return how many items may join a batch of `items` until it takes `slowdown` times as long.
+
+        None: any number.
+        """
         known = self._groups.get(group)
         fixed, per_item = known.line.fit if known is not None and known.line.sizes else (0.0, 0.0)
         if not per_item:

@@ -25,13 +25,13 @@ _log = logging.getLogger(__name__)
 
 
 def one_thread(name: str) -> Executor:
-    """What a device's worker runs in."""
+    """Make the executor in which a device's worker runs."""
     return ThreadPoolExecutor(1, thread_name_prefix=name)
 
 
 @dataclass(frozen=True)
 class Ran(Generic[Out]):
-    """What a worker made of a batch; times in seconds of the batcher's clock, taken in the device's thread."""
+    """The result of a batch. Times are in seconds of the batcher's clock, taken in the device's thread."""
 
     outputs: Sequence[Out]
     started: float
@@ -39,7 +39,7 @@ class Ran(Generic[Out]):
 
 
 class DeviceWorker(Generic[In, Out]):
-    """Used on the event loop; `worker` runs in the thread that `thread` makes."""
+    """A worker and its thread. It is used on the event loop; `worker` runs in the thread that `thread` makes."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class DeviceWorker(Generic[In, Out]):
         self.number = number
         self.name = name
         self.limit = max_batch
-        """Items in one batch: the most allowed, less after running out of memory."""
+        """The most items of a batch: as many as allowed, fewer after running out of memory."""
         self.lost = False
         self.own: dict[QueuedItem[In, Any], None] = {}
-        """What is meant for this device alone, in the order of coming."""
+        """The items for this device alone, in the order of arrival."""
         self.batches = 0
-        """Given to it so far."""
+        """The number of batches given to it so far."""
         self._worker = worker
         self._max_batch = max_batch
         self._good_batches = 0
@@ -76,7 +76,7 @@ class DeviceWorker(Generic[In, Out]):
         self._thread = self._make_thread(self.name)
 
     async def stop(self) -> None:
-        """End the thread after the batch that it is in; one that was lost may never end and is not waited for."""
+        """End the thread after its current batch. A lost device's thread may never end, and is not waited for."""
         thread, self._thread = self._thread, None
         if thread is not None and self.lost:
             thread.shutdown(wait=False)
@@ -84,15 +84,15 @@ class DeviceWorker(Generic[In, Out]):
             await asyncio.to_thread(thread.shutdown)
 
     def take_own(self) -> QueuedItem[In, Any]:
-        """The first of `own`, out of it."""
+        """Take the first item out of `own` and return it."""
         entry = next(iter(self.own))
         del self.own[entry]
         return entry
 
     async def run(self, items: Sequence[In], number: int, expected_s: float, *, seen: bool) -> Ran[Out]:
-        """Have the worker do a batch. Raises what it raises.
+        """Let the worker compute a batch. Raises what the worker raises.
 
-        `seen` is whether the like has run before: otherwise what is expected is a guess.
+        `seen` says whether a similar batch has run before. If not, the expected time is a guess.
         """
         self.batches += 1
         self._since, self._expected_s = self._clock(), expected_s
@@ -107,30 +107,30 @@ class DeviceWorker(Generic[In, Out]):
             self._running = None
 
     def running(self) -> Running | None:
-        """What it works on. May be read from any thread."""
+        """Return what the device works on. Safe to call from any thread."""
         batch = self._running
         return None if batch is None else replace(batch, thread=self._thread_id)
 
     def running_s(self, now: float) -> float:
-        """How long its batch has run; 0 when idle."""
+        """Return the seconds that its batch has run; 0 when idle."""
         return max(0.0, now - self._since) if self._running else 0.0
 
     def remaining_s(self, now: float) -> float:
-        """How long its batch will still run; 0 when idle.
+        """Return the seconds that its batch will still run; 0 when idle.
 
-        One that runs over its prediction is guessed to run over for as long again.
+        A batch that has run longer than predicted is expected to exceed its prediction by as much again.
         """
         return abs(self._expected_s - self.running_s(now)) if self._running else 0.0
 
     def ran_out_of_memory(self, items: int) -> None:
-        """A batch of so many items did not fit: half of it may."""
+        """Halve the batch limit: a batch of so many items did not fit."""
         if self.limit == self._max_batch:
             _log.warning("%s ran out of memory on a batch of %d: smaller ones from now on", self.name, items)
         self.limit = max(1, min(self.limit, items) // 2)
         self._good_batches = 0
 
     def went_well(self) -> None:
-        """A batch fitted: after many, twice as large ones are tried."""
+        """Count a batch that fitted. After many, batches twice as large are tried."""
         if self.limit == self._max_batch:
             return
         self._good_batches += 1

@@ -1,4 +1,4 @@
-"""A batch in a device, and what becomes of its items: answered, halved and tried again, or blamed."""
+"""The run of a batch on a device, and the fate of its items: answered, halved and tried again, or blamed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ItemOutput(Generic[Out]):
-    """One item's output and where its time went."""
+    """The output of one item, and where its time went."""
 
     value: Out
     queue_us: int
@@ -37,7 +37,7 @@ class ItemOutput(Generic[Out]):
 
 
 class Execution(Generic[In, Out]):
-    """Runs batches of one model, and teaches `costs` what they took.
+    """The runner of one model's batches. It teaches `costs` how long they took.
 
     `is_late` says of an entry whether its deadline can no longer be met at a time of `clock`.
     """
@@ -66,9 +66,9 @@ class Execution(Generic[In, Out]):
         batch: list[QueuedItem[In, ItemOutput[Out]]],
         inside: Context | None = None,
     ) -> None:
-        """Run the batch; where it fails, run its halves, so that in the end only the items that cannot be done fail.
+        """Run the batch. If it fails, run its halves, so that in the end only the items that cannot be computed fail.
 
-        `inside`: where the span of the batch that this is a half of is current. Raises ``DeviceLost``.
+        `inside` is the context of the span of the batch that this one is a half of. Raises ``DeviceLost``.
         """
         batch = self._still_wanted(batch)
         if not batch:
@@ -113,7 +113,7 @@ class Execution(Generic[In, Out]):
     async def _run_at_once(
         self, device: DeviceWorker[In, Out | LensmeshError], batch: list[QueuedItem[In, ItemOutput[Out]]]
     ) -> None:
-        """Run the batch as it is. Raises what the worker raises, and nothing is answered then."""
+        """Run the batch as it is. If the worker raises, this raises the same, and no item is answered."""
         kind, items = self._kind_of(batch[0].group), len(batch)
         self._batches += 1
         ran = await device.run(
@@ -140,7 +140,7 @@ class Execution(Generic[In, Out]):
         return [entry for entry in batch if not entry.answer.done()]
 
     def drop(self, late: Sequence[QueuedItem[In, ItemOutput[Out]]]) -> None:
-        """Fail what would not be done in time."""
+        """Fail the items that would not be done in time."""
         for lane in Lane:
             if count := sum(entry.lane is lane for entry in late):
                 self._observer.late(lane, count)
@@ -152,7 +152,7 @@ class Execution(Generic[In, Out]):
             )
 
     def _blame(self, entry: QueuedItem[In, ItemOutput[Out]], error: Exception) -> None:
-        """The model failed on this very item."""
+        """Fail one item: the model failed on this very item."""
         _log.error("%s failed on one item", self._name, exc_info=error)
         if not isinstance(error, OutOfMemory):
             self._observer.poisoned()

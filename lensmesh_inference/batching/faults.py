@@ -1,4 +1,7 @@
-"""What a device may report beside its model's errors. Backends translate their library's own errors into these."""
+"""The faults that a device reports, apart from its model's errors.
+
+Backends translate their library's errors into these.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One lane of a batcher: who waits, in which order, and how much of it may wait.
+"""One lane of a batcher: the items that wait, their order, and how many may wait.
 
-Only the event loop's thread changes it; numbers may be read from any.
+Only the event loop's thread changes it. Its numbers may be read from any thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ A = TypeVar("A")
 
 
 class Lane(IntEnum):
-    """Who waits for whom."""
+    """The lane of an item: interactive items go before bulk items."""
 
     INTERACTIVE = 0
     BULK = 1
@@ -31,7 +31,7 @@ class Lane(IntEnum):
 
 @dataclass(eq=False)
 class QueuedItem(Generic[In, A]):
-    """One waiting item; `arrived` and `deadline` are of the batcher's clock."""
+    """One waiting item. `arrived` and `deadline` are times of the batcher's clock."""
 
     item: In
     group: Hashable
@@ -41,7 +41,7 @@ class QueuedItem(Generic[In, A]):
     answer: asyncio.Future[A]
     trace: ItemTrace
     losses: int = 0
-    """Devices that were lost while it was in them."""
+    """The number of devices that were lost while the item was in them."""
 
     def fail(self, error: LensmeshError) -> None:
         """Answer with an error, unless the caller has gone."""
@@ -80,9 +80,9 @@ class _Group(Generic[In, A]):
 
 
 class LaneQueue(Generic[In, A]):
-    """First in, first out within a group; room is counted by reservations, from admission to answer.
+    """A queue that is first in, first out within a group. Reservations count its room, from admission to answer.
 
-    `more` says whether, room apart, streams should go on reading.
+    `more` says whether streams should go on reading, apart from the room.
     """
 
     def __init__(self, name: str, max_items: int, max_bytes: int, more: Callable[[], bool] = lambda: True) -> None:
@@ -94,7 +94,7 @@ class LaneQueue(Generic[In, A]):
         self._coming: Counter[Hashable] = Counter()
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._called = False
-        """Whether somebody who waited was called and has not looked yet."""
+        """Whether a waiting item was woken and has not looked for room yet."""
         self.queued_items = 0
         self.held_items = 0
         self.held_bytes = 0
@@ -120,15 +120,15 @@ class LaneQueue(Generic[In, A]):
         return Reservation(self, items, size_bytes)
 
     def give_back(self, items: int, size_bytes: int) -> None:
-        """What `Reservation.release` does."""
+        """Give room back. `Reservation.release` calls it."""
         self.held_items -= items
         self.held_bytes -= size_bytes
         self._let_in()
 
     async def room(self, size_bytes: int) -> None:
-        """Wait until one item finds less than half of the room taken, fits, and `more` is wanted.
+        """Wait until there is room for one item of a stream, first come, first served.
 
-        First come, first served.
+        There is room if less than half of it is taken, the item fits, and `more` says yes.
         """
         if not self._waiting and self._has_room(size_bytes):
             return
@@ -156,7 +156,7 @@ class LaneQueue(Generic[In, A]):
             line_up = self._waiting.appendleft
 
     def _let_in(self) -> None:
-        """The turn of the first that waits, where there is room; one looks at a time, so that their order stays."""
+        """Wake the first waiting item where there is room. Only one is awake at a time, so that their order stays."""
         while self._waiting and not self._called and self._has_room(self._waiting[0][1]):
             turn, _ = self._waiting.popleft()
             if not turn.done():
@@ -171,7 +171,7 @@ class LaneQueue(Generic[In, A]):
 
     @contextmanager
     def coming(self, group: Hashable | None) -> Iterator[None]:
-        """For as long as one item of that group (None: of a group that is not known yet) is being prepared."""
+        """Count one item of that group as being prepared. None: its group is not known yet."""
         self._coming[group] += 1
         try:
             yield
@@ -181,11 +181,11 @@ class LaneQueue(Generic[In, A]):
                 del self._coming[group]
 
     def is_coming(self, group: Hashable) -> bool:
-        """Whether an item is being prepared that is, or may be, of that group."""
+        """Tell whether an item is being prepared that is, or may be, of that group."""
         return group in self._coming or None in self._coming
 
     def counts(self) -> dict[Hashable, int]:
-        """For each group the items queued and being prepared. May be read from any thread."""
+        """Return for each group the number of items queued and being prepared. Safe to call from any thread."""
         counts: dict[Hashable, int] = dict(tuple(self._coming.items()))
         for group, queued in tuple(self._groups.items()):
             counts[group] = counts.get(group, 0) + len(queued.entries)
@@ -213,19 +213,22 @@ class LaneQueue(Generic[In, A]):
                 del self._groups[entry.group]
 
     def groups(self) -> list[Hashable]:
-        """The groups that wait, the one whose first entry has waited longest before others."""
+        """Return the waiting groups, in the order of their first entries' arrival."""
         return sorted(self._groups, key=lambda group: self.oldest(group).arrived)
 
     def oldest(self, group: Hashable) -> QueuedItem[In, A]:
-        """The first entry of a group that waits."""
+        """Return the first waiting entry of a group."""
         return next(iter(self._groups[group].entries))
 
     def queued_in(self, group: Hashable) -> int:
-        """Entries of one group that wait."""
+        """Return the number of waiting entries of one group."""
         return len(self._groups[group].entries) if group in self._groups else 0
 
     def lingering_since(self, group: Hashable, now: float) -> float:
-        """When a device first could have taken this group and was made to wait for more of it: now, if not before."""
+        """Return when a device first could have taken this group and was made to wait for more of it.
+
+        It is now, if not before.
+        """
         queued = self._groups[group]
         if queued.lingering_since is None:
             queued.lingering_since = now

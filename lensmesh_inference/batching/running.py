@@ -1,18 +1,18 @@
-"""What a device, or a thread that decodes, works on now: what the watchdog looks at."""
+"""The present work of a device, or of a thread that decodes. The watchdog looks at it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One batch in a device now, or one item in a thread. `number` is unlike that of any other of its engine."""
+    """One batch in a device now, or one item in a thread. `number` is unique within its engine."""
 
     number: int
     what: str
-    """In words: "a batch of 3 has been in the device"."""
+    """The work in words, such as "a batch of 3 has been in the device"."""
     predicted_s: float | None
-    """None where nothing is known."""
+    """The predicted seconds; None where nothing is known."""
     thread: int | None = None
-    """Identity of the thread that it is in (`threading.get_ident`), to tell where it hangs."""
+    """The identity of its thread (`threading.get_ident`), to tell where it hangs."""
     first: bool = False
-    """Whether nothing of its group and about its size has run on this device: it may warm something up."""
+    """Whether nothing of its group and about its size has run on this device before. It may warm something up."""

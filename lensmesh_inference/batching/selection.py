@@ -1,4 +1,7 @@
-"""Which entries the next batch holds, or until when a device had better wait for more. Pure: it is told the time."""
+"""The selection of the next batch, or of the time until which a device should wait for more.
+
+It is pure: the caller passes the time.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ MOST_FIXED_SHARE = 1 / 4
 
 @dataclass(frozen=True)
 class BatchChoice(Generic[In, A]):
-    """A batch to run now, or nothing; `late` will not be done in time and are out of the queue.
+    """A batch to run now, or nothing. `late` items cannot be done in time, and are out of the queue.
 
     `look_again` is when waiting for more of a bulk batch ends, on the batcher's clock.
     """
@@ -39,13 +42,13 @@ class BatchChoice(Generic[In, A]):
 
 
 class Selector(Generic[In, A]):
-    """Takes batches from two lanes: interactive before bulk, bulk never starved, one group in a batch.
+    """A selector of batches from two lanes: interactive before bulk, bulk never starved, one group in a batch.
 
     `linger_s` is the longest that a bulk batch which is not full waits for items that are being prepared. It never
-    waits longer than the batch will take, so that waiting costs at most half of the throughput, nor while something
-    interactive waits. While interactive items come, a bulk batch takes no longer than `bulk_batch_s` or the longest of
-    the interactive batches before it, as far as can be predicted: who comes next waits for it. `kind_of` names
-    what `costs` knows a group by.
+    waits longer than the batch will take, so that waiting costs at most half of the throughput. It does not wait while
+    an interactive item waits. While interactive items come, a bulk batch takes no longer than `bulk_batch_s` or the
+    longest of the interactive batches before it, as far as can be predicted, because the next caller waits for it.
+    `kind_of` names what `costs` knows a group by.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Selector(Generic[In, A]):
         self._interactive_s = 0.0
 
     def choose(self, now: float, limit: int) -> BatchChoice[In, A]:
-        """What a device that takes up to `limit` items and is free now should do."""
+        """Return what a device should do that takes up to `limit` items and is free now."""
         late: list[QueuedItem[In, A]] = []
         while True:
             lane, group, look_again = self._next_group(now, limit)
@@ -89,7 +92,7 @@ class Selector(Generic[In, A]):
             return BatchChoice(batch, late)
 
     def is_late(self, entry: QueuedItem[In, A], now: float) -> bool:
-        """Whether its deadline cannot be met, even if it were in a device now."""
+        """Tell whether the deadline of an entry cannot be met, even if it were in a device now."""
         return entry.deadline is not None and entry.deadline - now <= self._costs.quickest_s(self._kind_of(entry.group))
 
     def _next_group(self, now: float, limit: int) -> tuple[LaneQueue[In, A] | None, Hashable, float | None]:
@@ -105,13 +108,13 @@ class Selector(Generic[In, A]):
         return None, None, look_again
 
     def _expect_more(self, now: float, batch_s: float) -> None:
-        """An interactive batch begins that will take so long."""
+        """Note that an interactive batch begins that will take so long."""
         self._interactive_s = max(self._interactive_s, batch_s) if self._interactive_in_a_row else batch_s
         self._interactive_in_a_row += 1
         self._interactive_until = now + batch_s + INTERACTIVE_EXPECTED_S
 
     def _bulk_limit(self, group: Hashable, now: float, limit: int) -> int:
-        """How many items a bulk batch may have now."""
+        """Return how many items a bulk batch may have now."""
         if now > self._interactive_until:
             return limit
         kind = self._kind_of(group)
@@ -130,7 +133,7 @@ class Selector(Generic[In, A]):
     def _take(
         self, lane: LaneQueue[In, A], group: Hashable, count: int, now: float, late: list[QueuedItem[In, A]]
     ) -> list[QueuedItem[In, A]]:
-        """Up to `count` entries that can still be done in time; the others met on the way go to `late`."""
+        """Take up to `count` entries that can still be done in time. Others met on the way go to `late`."""
         taken: list[QueuedItem[In, A]] = []
         while len(taken) < count and (entries := lane.take(group, count - len(taken))):
             for entry in entries:

@@ -1,7 +1,7 @@
-"""Where an item's time goes, as spans: the item, its way through the queue and the device, and the batch it was in.
+"""The spans of an item's time: the item, its way through the queue and the device, and the batch that it was in.
 
-A batch has a span of its own, beside the items of the call whose item came first, and is linked to every item in it
-and back. Nothing is made for what nobody records.
+A batch has its own span, beside the items of the call whose item came first. It is linked to every item in it, and each
+item to it. No span is made where nobody records it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _owner: ContextVar[Context | None] = ContextVar("lensmesh_owner_of_item", defaul
 
 @contextmanager
 def item_span(index: int, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
-    """The span of one item of a call or stream, `index` being its place there."""
+    """Open the span of one item of a call or stream. `index` is its position there."""
     token = _owner.set(context.get_current())
     try:
         with spans.span("item", {spans.ITEM_INDEX: index, **(attributes or {})}) as span:
@@ -33,9 +33,9 @@ def item_span(index: int, attributes: Mapping[str, Any] | None = None) -> Iterat
 
 
 class ItemTrace:
-    """One item in the batcher: its spans `queue` and `forward`, linked with the batch's.
+    """The trace of one item in the batcher: its spans `queue` and `forward`, linked with the batch's.
 
-    None are made where the item is not recorded.
+    No span is made where the item is not recorded.
     """
 
     def __init__(self, lane: str) -> None:
@@ -49,7 +49,7 @@ class ItemTrace:
             self._now = self._tracer.start_span("queue", self._context, attributes={spans.LANE: lane})
 
     def start_forward(self, batch: Span) -> None:
-        """Begin the span `forward` in this batch; after a batch that failed it is the next one, half as large."""
+        """Begin the span `forward` in this batch. After a failed batch it is the next batch, half as large."""
         if self.recorded:
             self._now.end()
             here = batch.get_span_context()
@@ -58,26 +58,26 @@ class ItemTrace:
             self._item.add_link(here)
 
     def put_back(self) -> None:
-        """Say that the batch failed, and that it is not known by whose fault."""
+        """Record that the batch failed, and that it is not known which item caused it."""
         if self.recorded:
             self._now.set_status(Status(StatusCode.ERROR, "the batch failed: it is tried again"))
 
     def fail(self, error: BaseException) -> None:
-        """Record what keeps the item from an answer on the span that it is in now."""
+        """Record on the current span what keeps the item from an answer."""
         if self.recorded:
             spans.fail(self._now, error)
 
     def end(self) -> None:
-        """End the span that it is in now."""
+        """End the current span."""
         if self.recorded:
             self._now.end()
 
 
 @contextmanager
 def batch_span(items: Sequence[ItemTrace], attributes: Mapping[str, Any], inside: Context | None) -> Iterator[Span]:
-    """The span of one batch, and its current span for as long as it runs.
+    """Open the span of one batch, and make it current as long as the batch runs.
 
-    Its parent is `inside` (the batch that it is a half of), or what owns the first of its items. It is an empty one
+    Its parent is `inside` (the batch that it is a half of), or what owns the first of its items. It is an empty span
     where none of its items is recorded.
     """
     recorded = [item for item in items if item.recorded]

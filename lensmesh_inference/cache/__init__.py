@@ -1,2 +1,1 @@
-"""No work twice: results kept in this process and in a shared Redis, and one computation of what is asked for twice
-at a time."""
+"""A cache of results, in this process and in a shared Redis. Work that is requested twice at a time is done once."""

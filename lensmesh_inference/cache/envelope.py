@@ -22,22 +22,22 @@ _HEADER: Final = struct.Struct("<3sI")
 
 
 class Codec(Protocol[Value]):
-    """One kind of values as payloads."""
+    """The encoding of one kind of values as payloads."""
 
     def dump(self, value: Value) -> bytes:
-        """The payload."""
+        """Return the payload of a value."""
 
     def load(self, payload: bytes) -> Value | None:
-        """The value, or None for bytes that are none."""
+        """Return the value of a payload, or None for bytes that are no payload."""
 
 
 def seal(key: str, payload: bytes) -> bytes:
-    """The frame of a payload under its key."""
+    """Return the frame of a payload under its key."""
     return _HEADER.pack(_MAGIC, _checksum(key, payload)) + payload
 
 
 def unseal(key: str, frame: bytes) -> bytes | None:
-    """The payload of a frame; None if it is none of this version, damaged, or another key's."""
+    """Return the payload of a frame. None: the frame is of another version, damaged, or another key's."""
     if len(frame) < _HEADER.size:
         return None
     magic, checksum = _HEADER.unpack_from(frame)

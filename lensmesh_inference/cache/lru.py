@@ -1,4 +1,4 @@
-"""Bytes by key, in memory, the least recently used ones dropped where a limit would be passed."""
+"""Bytes by key, in memory. The least recently used ones are dropped where a limit would be exceeded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENTRY_BYTES: Final = 200
 
 
 class ByteLru:
-    """At most `limit_bytes` of entries, what Python needs for them included. 0 keeps nothing."""
+    """At most `limit_bytes` of entries, including what Python needs for them. 0 keeps nothing."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -24,14 +24,14 @@ class ByteLru:
         return len(self._entries)
 
     def get(self, key: str) -> bytes | None:
-        """The value, which is now the last one to be dropped."""
+        """Return the value, which is now the last one to be dropped."""
         value = self._entries.get(key)
         if value is not None:
             self._entries.move_to_end(key)
         return value
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep a value in place of what the key had; one that is larger than the whole limit is not kept."""
+        """Keep a value in place of the key's old one. A value that is larger than the whole limit is not kept."""
         self.drop(key)
         size = _size(key, value)
         if size > self.limit_bytes:

@@ -1,4 +1,4 @@
-"""What the cache had to say of one item, and who counts it."""
+"""The outcome of a cache look-up, and its observer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class CacheOutcome(StrEnum):
-    """Whether the work was done before."""
+    """The outcome of a look-up: whether the work was done before."""
 
     UNASKED = "unasked"
     """No cache was asked."""
@@ -16,24 +16,24 @@ class CacheOutcome(StrEnum):
     HIT = "hit"
     """Computed earlier, and kept."""
     COALESCED = "coalesced"
-    """Computed at this moment for somebody else's equal item."""
+    """Computed at this moment for another caller's equal item."""
 
 
 class CacheObserver(Protocol):
-    """Called on the event loop, as things happen: every method must be quick and must not raise."""
+    """An observer that is called on the event loop, as things happen. Every method must be quick and must not raise."""
 
     def show(self, model: str) -> None:
-        """A model is served from now on."""
+        """Take note that a model is served from now on."""
 
     def answered(self, model: str, outcome: CacheOutcome) -> None:
-        """One item of a model got its answer."""
+        """Take note that one item of a model got its answer."""
 
     def shared_failed(self, operation: str) -> None:
-        """The shared cache failed at one `read` or `write`, of however many items."""
+        """Take note that the shared cache failed at one `read` or `write`, of however many items."""
 
 
 class NullCacheObserver:
-    """Counts nothing."""
+    """An observer that counts nothing."""
 
     def show(self, model: str) -> None: ...
 

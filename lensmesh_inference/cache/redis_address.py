@@ -1,4 +1,4 @@
-"""Where a Redis is: the setting, checked, and as it may be shown. Needs no Redis client."""
+"""The address of a Redis: the check of the setting, and the form that may be shown. Needs no Redis client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FORMS = "redis://USER:PASSWORD@HOST:PORT/DATABASE, rediss://... (TLS) or unix://
 
 
 def check(url: str) -> None:
-    """Raises ``ValueError`` that repeats no part of the address: any may be a password."""
+    """Raise ``ValueError`` for a wrong address. The message repeats no part of it, since any may be a password."""
     try:
         parts = urlsplit(url)
         port_is_number = parts.port is None or parts.port > 0
@@ -34,7 +34,7 @@ def check(url: str) -> None:
 
 
 def shown(url: str) -> str:
-    """The address without user, password and options."""
+    """Return the address without user, password and options."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return f"unix://{parts.path}"

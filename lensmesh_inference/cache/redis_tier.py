@@ -1,8 +1,8 @@
-"""Results that replicas share in a Redis, which may be away, slow or full: then there is no cache, and no error.
+"""Results that replicas share in a Redis. It may be away, slow or full: then there is no cache, and no error.
 
-Nobody waits for a Redis longer than `READ_S`, once: the first failure closes the way to it, and a task of its own
-tries until it answers again. What is asked for in one pass of the event loop goes in one MGET, from however many calls
-and streams; what is written goes in pipelines that nobody waits for.
+No item waits for a Redis longer than `READ_S`. The first failure stops its use, and a background task tries until it
+answers again. What is requested in one pass of the event loop goes in one MGET, from however many calls and streams.
+What is written goes in pipelines that nobody waits for.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lensmesh_inference.cache.observer import CacheObserver
 from lensmesh_inference.cache.redis_address import shown
 
 READ_S: Final = 0.25
-"""Longest time that an item waits for a Redis."""
+"""The longest time that an item waits for a Redis."""
 WRITE_S: Final = 2.0
 CONNECT_S: Final = 2.0
 RETRY_S: Final = (1.0, 30.0)
-"""Time until it is tried again after a failure, doubled up to the second number with each one that follows."""
+"""The time until the next try after a failure. Each further failure doubles it, up to the second number."""
 _KEYS: Final = 128
 _PENDING_BYTES: Final = 16 * 1024**2
 _CONNECTIONS: Final = 8
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class RedisTier:
-    """A `SharedTier` in one Redis; keys expire after `ttl_s` seconds (0: never)."""
+    """A `SharedTier` in one Redis. Keys expire after `ttl_s` seconds (0: never)."""
 
     def __init__(
         self, url: str, *, ttl_s: int, observer: CacheObserver, retry_s: tuple[float, float] = RETRY_S
@@ -55,7 +55,7 @@ class RedisTier:
         self._asked: dict[str, asyncio.Future[bytes | None]] = {}
         self._to_write: dict[str, bytes] = {}
         self.waiting_bytes = 0
-        """Of values that are not written yet."""
+        """The bytes of values that are not written yet."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -66,7 +66,7 @@ class RedisTier:
         self._write_again = 0.0
 
     async def start(self) -> None:
-        """Begin to look for it."""
+        """Begin to look for the Redis."""
         self._keeper = asyncio.create_task(self._keep(), name="redis-keeper")
 
     async def close(self) -> None:
@@ -83,7 +83,7 @@ class RedisTier:
         await self._client.aclose()
 
     async def get(self, key: str) -> bytes | None:
-        """What lies under a key; None also where Redis cannot tell in time."""
+        """Return what lies under a key. None: nothing, or Redis did not answer in time."""
         if not self.reachable:
             return None
         loop = asyncio.get_running_loop()
@@ -96,7 +96,7 @@ class RedisTier:
         return await asyncio.shield(answer)
 
     def put(self, key: str, value: bytes) -> None:
-        """Write soon, unless it is away, or more is left to write than it takes."""
+        """Write soon, unless the Redis is away or too much waits to be written."""
         loop = asyncio.get_running_loop()
         if not self.reachable or loop.time() < self._write_again or self.waiting_bytes > _PENDING_BYTES:
             return
@@ -106,7 +106,7 @@ class RedisTier:
             self._writer = asyncio.create_task(self._write_all(), name="redis-writer")
 
     def _read_all(self) -> None:
-        """Send what was asked for in this pass of the event loop."""
+        """Send what was requested in this pass of the event loop."""
         asked, self._asked = list(self._asked.items()), {}
         if not self.reachable:
             for _, answer in asked:
@@ -149,7 +149,7 @@ class RedisTier:
             self._wrote(next((answer for answer in answers if isinstance(answer, Exception)), None))
 
     def _wrote(self, error: Exception | None) -> None:
-        """Redis has answered a write. It may be full, or a replica that is only read: reading goes on then."""
+        """Take in the answer to a write. The Redis may be full, or a read-only replica: reading goes on then."""
         trouble = "" if error is None else str(error)[:200]
         if error is not None:
             self._observer.shared_failed("write")
@@ -165,11 +165,15 @@ class RedisTier:
         self._observer.shared_failed(operation)
         if self.reachable:
             self.reachable = False
-            _log.warning("no cache at %s, results are kept in this process alone: %s", self._shown, _said(error))
+            _log.warning(
+                "no cache at %s: the Redis does not answer, results are kept in this process alone: %s",
+                self._shown,
+                _said(error),
+            )
         self._failed.set()
 
     async def _keep(self) -> None:
-        """Find out whether it answers, and while it does not, try again."""
+        """Find out whether the Redis answers. While it does not, try again."""
         told, wait_s = False, self._retry_s[0]
         while True:
             self._failed.clear()
@@ -181,7 +185,11 @@ class RedisTier:
                     await self._client.mget([_PROBE])
             except Exception as error:  # noqa: BLE001 - as above
                 if not told:
-                    _log.warning("no cache at %s yet, tried again in the background: %s", self._shown, _said(error))
+                    _log.warning(
+                        "no cache at %s yet: the Redis does not answer, it is tried again in the background: %s",
+                        self._shown,
+                        _said(error),
+                    )
             else:
                 self.reachable = True
                 _log.info("results are shared in the Redis at %s", self._shown)
@@ -200,5 +208,5 @@ def _jittered(seconds: float) -> float:
 
 
 def _said(error: Exception) -> str:
-    """What may be logged of an error; redis-py's own messages name no password."""
+    """Return what may be logged of an error. redis-py's own messages name no password."""
     return f"{type(error).__name__} {str(error)[:200]}".rstrip()

@@ -1,12 +1,12 @@
 """One computation of what several callers want at the same time.
 
-Whoever asks for something that is being computed waits for it. The computation belongs to no caller: it lives as long
-as anybody waits, and is cancelled when nobody does. Three things keep a caller from suffering by another one:
+A caller who asks for something that is being computed waits for it. The computation belongs to no caller: it lives as
+long as any caller waits, and is cancelled when none does. Three rules protect a caller from the others:
 
-- An interactive caller does not wait in the bulk lane: it starts a computation of its own in its own lane, and the
-  first of the two that is done answers everybody and ends the other. So what a device has nearly finished is used, and
-  what would wait long is overtaken.
-- A failure is told to the caller whose computation it was. Others try on their own: their deadlines may be later, and a
+- An interactive caller does not wait in the bulk lane. It starts another computation in its own lane, and the first of
+  the two that is done answers everybody and ends the other. So what a device has nearly finished is used, and what
+  would wait long is overtaken.
+- A failure goes to the caller whose computation it was. Others try on their own: their deadlines may be later, and a
   bad image has another name in their request. Only what the model itself fails on fails for all.
 - A caller's own deadline ends its waiting for another one's computation.
 """
@@ -29,14 +29,14 @@ Computation = Callable[[], Coroutine[Any, Any, T]]
 
 @dataclass(frozen=True)
 class SharedResult(Generic[T]):
-    """A result; `own` where the caller's own computation made it."""
+    """A result. `own` says whether the caller's own computation made it."""
 
     value: T
     own: bool
 
 
 class _Call(Generic[T]):
-    """What is computed under one key: usually by one run, by two while an interactive one overtakes a bulk one."""
+    """The computation of one key: usually one run, or two while an interactive one overtakes a bulk one."""
 
     def __init__(self, over: Callable[[_Call[T]], None]) -> None:
         self._over = over
@@ -45,10 +45,10 @@ class _Call(Generic[T]):
         self._runs: dict[asyncio.Task[T], Lane] = {}
 
     async def join(self, lane: Lane, deadline: float | None, compute: Computation[T]) -> tuple[asyncio.Task[T], bool]:
-        """Wait until a run ends that concerns this caller; whether it is this caller's.
+        """Wait until a run ends that concerns this caller. Return it, and whether it is this caller's own.
 
-        Starts one where none is in so good a lane; its deadline is the queue's business. Raises ``TimeoutError`` where
-        the deadline passes while others' runs are waited for.
+        A run is started where none is in as good a lane; the queue then watches the deadline. Raises ``TimeoutError``
+        where the deadline passes while others' runs are waited for.
         """
         run: asyncio.Task[T] | None = None
         if all(lane < other for other in self._runs.values()):
@@ -83,7 +83,7 @@ class _Call(Generic[T]):
 
 
 class SingleFlight(Generic[T]):
-    """What is being computed, by key."""
+    """The computations that are under way, by key."""
 
     def __init__(self) -> None:
         self._calls: dict[str, _Call[T]] = {}
@@ -92,10 +92,11 @@ class SingleFlight(Generic[T]):
         return len(self._calls)
 
     async def share(self, key: str, lane: Lane, deadline: float | None, compute: Computation[T]) -> SharedResult[T]:
-        """The result of `compute()`, or of an equal one that is under way. `deadline` is of the event loop's clock.
+        """Return the result of `compute()`, or of an equal computation that is under way.
 
-        Raises what this caller's own computation raises, what the model fails with on this very content, and
-        ``DeadlineExceeded`` where the deadline passes while another one's is waited for.
+        `deadline` is a time of the event loop's clock. Raises what this caller's own computation raises, what the model
+        fails with on this very content, and ``DeadlineExceeded`` where the deadline passes while another computation is
+        waited for.
         """
         while True:
             call = self._calls.get(key)

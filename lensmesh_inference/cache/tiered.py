@@ -1,4 +1,4 @@
-"""The cache of a process: what lies in memory, and behind it what replicas share."""
+"""The cache of a process: one tier in memory, and behind it one that replicas share."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class SharedTier(Protocol):
     """A second tier that other processes use too. It never raises: what it cannot do is a miss."""
 
     async def start(self) -> None:
-        """Begin to look whether it can be reached, and do not wait for it."""
+        """Begin to look whether it can be reached. Do not wait for it."""
 
     async def get(self, key: str) -> bytes | None:
-        """What lies under a key."""
+        """Return what lies under a key."""
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep a value some time soon; nobody waits for it."""
+        """Keep a value soon. Nobody waits for it."""
 
     async def close(self) -> None:
         """Write what is left, briefly, and disconnect."""
@@ -46,45 +46,45 @@ class TieredCache:
 
     @property
     def items(self) -> int:
-        """Entries in memory."""
+        """The number of entries in memory."""
         return len(self._here)
 
     @property
     def held_bytes(self) -> int:
-        """Memory that they take."""
+        """The memory that the entries take."""
         return self._here.held_bytes
 
     @property
     def evictions(self) -> int:
-        """Entries dropped so far to make room for others."""
+        """The number of entries dropped so far to make room for others."""
         return self._here.evictions
 
     async def start(self) -> None:
-        """Begin to look for what is shared. Does not wait for it."""
+        """Begin to look for the shared tier. Does not wait for it."""
         if self._shared is not None:
             await self._shared.start()
 
     async def close(self) -> None:
-        """Leave what is shared."""
+        """Disconnect from the shared tier."""
         if self._shared is not None:
             await self._shared.close()
 
     def forget(self) -> None:
-        """Drop what is in memory."""
+        """Drop everything that is in memory."""
         self._here.clear()
 
     @staticmethod
     def key(scope: str, digest: str) -> str:
-        """The key of a content, by its SHA-256 in hexadecimal digits, for one use that is made of it."""
+        """Return the key of a content for one use of it. `digest` is the content's SHA-256 in hexadecimal digits."""
         return f"{_PREFIX}{scope}:{digest}"
 
     def get_here(self, key: str) -> bytes | None:
-        """The payload under a key, if it is in memory."""
+        """Return the payload under a key, if it is in memory."""
         frame = self._here.get(key)
         return None if frame is None else unseal(key, frame)
 
     async def get(self, key: str) -> bytes | None:
-        """The payload under a key. What is only found elsewhere is kept here too."""
+        """Return the payload under a key. What is found only in the shared tier is kept here too."""
         payload = self.get_here(key)
         if payload is not None or self._shared is None:
             return payload
@@ -95,7 +95,7 @@ class TieredCache:
         return payload
 
     def put(self, key: str, payload: bytes) -> None:
-        """Keep a payload, here and elsewhere."""
+        """Keep a payload, here and in the shared tier."""
         frame = seal(key, payload)
         self._here.put(key, frame)
         if self._shared is not None:
