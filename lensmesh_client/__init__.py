@@ -1,21 +1,58 @@
 """The typed client of a lensmesh mesh: images in, found images, vectors and captions out. Needs no torch.
 
 from lensmesh_client import Client, SyncClient
+
+docs/client.md has an example of each method. What is named here is kept; modules of this package are not.
 """
 
 from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_client.client import Client
-from lensmesh_client.errors import LensmeshError
-from lensmesh_client.filters import parse_filter
+from lensmesh_client.errors import (
+    AlreadyExists,
+    Cancelled,
+    DeadlineExceeded,
+    InternalFault,
+    InvalidInput,
+    LensmeshError,
+    NotBuilt,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    PreconditionFailed,
+    Reason,
+    Unavailable,
+    UpstreamFault,
+    Violation,
+)
+from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.images import ImageLike
-from lensmesh_client.mesh import Health, Limits, MeshStatus, Model, ModelKind, Service
+from lensmesh_client.mesh import (
+    Device,
+    Health,
+    Limits,
+    MeshStatus,
+    Model,
+    ModelKind,
+    ServedModel,
+    Server,
+    Service,
+    ServiceInfo,
+    ServiceKind,
+    Space,
+)
+from lensmesh_client.queries import Search
+from lensmesh_client.stored import Collection, Facet, FacetCount, FieldType, FoundItems, Item, NamedSpace, StoredItem
 from lensmesh_client.sync import SyncClient
 from lensmesh_client.types import (
     Caption,
+    CaptionPiece,
     CaptionResult,
     Captions,
     Change,
+    Classification,
+    Embedding,
     Embeddings,
+    EmbedResult,
     Hit,
     IngestItem,
     IngestResult,
@@ -28,30 +65,64 @@ from lensmesh_client.types import (
 )
 
 __all__ = [
+    "AlreadyExists",
+    "Cancelled",
     "Caption",
+    "CaptionPiece",
     "CaptionResult",
     "Captions",
     "Change",
     "ChannelSecurity",
+    "Classification",
     "Client",
+    "Collection",
+    "DeadlineExceeded",
+    "Device",
+    "EmbedResult",
+    "Embedding",
     "Embeddings",
+    "Facet",
+    "FacetCount",
+    "FieldType",
+    "FilterLike",
+    "FoundItems",
     "Health",
     "Hit",
     "ImageLike",
     "IngestItem",
     "IngestResult",
+    "InternalFault",
+    "InvalidInput",
+    "Item",
     "LensmeshError",
     "Limits",
     "MeshStatus",
     "MetadataPolicy",
     "Model",
     "ModelKind",
+    "NamedSpace",
+    "NotBuilt",
+    "NotFound",
     "Outcome",
+    "Overloaded",
+    "PermissionDenied",
+    "PreconditionFailed",
     "Priority",
+    "Reason",
+    "Search",
     "SearchResult",
+    "ServedModel",
+    "Server",
     "Service",
+    "ServiceInfo",
+    "ServiceKind",
+    "Space",
+    "StoredItem",
     "SyncClient",
     "Timings",
     "Transparency",
+    "Unavailable",
+    "UpstreamFault",
+    "Violation",
     "parse_filter",
 ]

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Overloaded
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client.mesh import Limits
 
 T = TypeVar("T")
-S = TypeVar("S", str, bytes)
+S = TypeVar("S", str, bytes, router_pb2.SearchRequest)
 R = TypeVar("R")
 
 CALL_ITEMS = 64
@@ -28,7 +29,7 @@ def chunks(loaded: Iterable[tuple[int, S]], max_items: int, max_bytes: int) -> I
     size = 0
     for index, item in loaded:
         # A character has at most four bytes in UTF-8.
-        cost = len(item) * (4 if isinstance(item, str) else 1) + ITEM_OVERHEAD_BYTES
+        cost = _size(item) * (4 if isinstance(item, str) else 1) + ITEM_OVERHEAD_BYTES
         if chunk and (len(chunk) >= max_items or size + cost > max_bytes):
             yield chunk
             chunk, size = [], 0
@@ -36,6 +37,10 @@ def chunks(loaded: Iterable[tuple[int, S]], max_items: int, max_bytes: int) -> I
         size += cost
     if chunk:
         yield chunk
+
+
+def _size(item: str | bytes | router_pb2.SearchRequest) -> int:
+    return len(item) if isinstance(item, str | bytes) else item.ByteSize()
 
 
 async def answers(
@@ -66,10 +71,11 @@ async def answers(
                     Reason.IMAGE_MISSING, f"{path} cannot be read: {type(error).__name__}: {error}", field=path
                 )
                 continue
-            if limits.max_message_bytes and len(content) > limits.max_message_bytes:
+            size = _size(content)
+            if limits.max_message_bytes and size > limits.max_message_bytes:
                 found[index] = InvalidInput(
                     Reason.MESSAGE_TOO_LARGE,
-                    f"{path} has {len(content)} bytes, a message at most {limits.max_message_bytes}",
+                    f"{path} has {size} bytes, a message at most {limits.max_message_bytes}",
                     field=path,
                 )
                 continue

@@ -1,4 +1,4 @@
-"""Ingesting without end: one stream at a time, opened again where it breaks, each item answered exactly once."""
+"""Items without end: one stream at a time, opened again where it breaks, each item answered exactly once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -22,14 +22,13 @@ from lensmesh_chassis.errors import (
     UpstreamFault,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import from_status
-from lensmesh_client import translate
 from lensmesh_client.connection import Connection
 from lensmesh_client.guard import unreadable
 from lensmesh_client.ownership import closed
 from lensmesh_client.silence import Silence
-from lensmesh_client.types import IngestResult
-from lensmesh_client.window import Entry, Window
+from lensmesh_client.window import Entry, Referable, Window
+
+R = TypeVar("R")
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 # What a last stream gets where waiting has used up the patience.
@@ -45,7 +44,7 @@ FIRST_CAUTION_S, LONGEST_CAUTION_S = 0.1, 3.0
 
 @dataclass(frozen=True, slots=True)
 class Persistence:
-    """How long a bulk ingest keeps trying."""
+    """How long a bulk stream keeps trying."""
 
     patience_s: float
     """Without one answer, over any number of broken streams."""
@@ -95,13 +94,31 @@ class _Loss:
         return max(delay, self.error.retry_after_s or 0.0)
 
 
-class BulkIngest:
+@dataclass(frozen=True, slots=True)
+class BulkMethod(Generic[R]):
+    """One streaming method of the contracts: what is sent, and what its answers mean."""
+
+    name: str
+    """For people: "ingest"."""
+    open: Callable[[AsyncIterator[Any], float | None], Any]
+    """Begins a stream of requests with a deadline in seconds."""
+    options: Any
+    """The first request."""
+    items: Callable[[list[Referable]], Any]
+    """A request with these items."""
+    result: Callable[[Entry, Any], R | LensmeshError]
+    """What one answer says about its item."""
+    failed: Callable[[Entry, LensmeshError], R]
+    """The result of an item that has failed for good."""
+
+
+class BulkStream(Generic[R]):
     """Sends a window's entries and turns answers into results."""
 
     def __init__(
         self,
         connection: Connection,
-        options: router_pb2.IngestOptions,
+        method: BulkMethod[R],
         window: Window,
         persistence: Persistence,
         context: Context,
@@ -109,10 +126,10 @@ class BulkIngest:
         # A generator's own context changes with whoever takes its next value; the streams belong to one trace.
         self._context = context
         self._connection = connection
-        self._options = options
+        self._method = method
         self._window = window
         self._persistence = persistence
-        self._results: asyncio.Queue[tuple[Entry, IngestResult] | None] = asyncio.Queue()
+        self._results: asyncio.Queue[tuple[Entry, R] | None] = asyncio.Queue()
         self._answers = 0
         self._streams = 0
         """Goes up where a stream begins and where it ends."""
@@ -121,7 +138,7 @@ class BulkIngest:
         self._caution_s = 0.0
         """Above 0 where the last stream's end was hidden by a write: were it a refusal, the next one should show it."""
 
-    async def run(self, feed: Callable[[], Coroutine[None, None, None]]) -> AsyncGenerator[IngestResult]:
+    async def run(self, feed: Callable[[], Coroutine[None, None, None]]) -> AsyncGenerator[R]:
         """Results as they become final. `feed` admits the caller's items; its error is raised after their answers."""
         feeder = asyncio.create_task(self._fed(feed), context=self._context.copy())
         pump = asyncio.create_task(self._pump(), context=self._context.copy())
@@ -151,7 +168,7 @@ class BulkIngest:
 
     def settle(self, entry: Entry, error: LensmeshError) -> None:
         """A final error."""
-        self._results.put_nowait((entry, IngestResult(index=entry.index, ref=entry.ref, error=error)))
+        self._results.put_nowait((entry, self._method.failed(entry, error)))
 
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
@@ -213,14 +230,14 @@ class BulkIngest:
         """One stream, to its end. None if it ended in good order."""
         remaining = self._remaining_s()
         if remaining == 0.0:
-            return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "the ingest was not done within timeout_s")
-        call: grpc.aio.StreamStreamCall[router_pb2.IngestStreamRequest, router_pb2.IngestStreamResponse] | None = None
+            return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"the {self._method.name} was not done within timeout_s")
+        call: Any = None
         closings = self._connection.closings
         try:
             limits = await self._connection.limits(refresh=refresh_limits, timeout_s=remaining)
             self._streams += 1
             requests = self._requests(self._streams, limits.max_items, limits.max_message_bytes)
-            call = self._connection.router.IngestStream(requests, timeout=remaining)
+            call = self._method.open(requests, remaining)
             async for response in call:
                 if response is None:
                     # gRPC's word for bytes that it could not parse.
@@ -249,31 +266,28 @@ class BulkIngest:
                 call.cancel()
         return None
 
-    async def _requests(
-        self, stream: int, max_items: int, max_bytes: int
-    ) -> AsyncIterator[router_pb2.IngestStreamRequest]:
-        yield router_pb2.IngestStreamRequest(options=self._options)
+    async def _requests(self, stream: int, max_items: int, max_bytes: int) -> AsyncIterator[Any]:
+        yield self._method.options
         if self._caution_s:
             await asyncio.sleep(self._caution_s)
         # gRPC goes on asking for the requests of a stream that has ended, and would take those of the next one.
         while stream == self._streams and not self._window.nothing_to_send:
             group = self._window.take(max_items, max_bytes)
             if group:
-                yield router_pb2.IngestStreamRequest(items=[entry.message for entry in group])
+                yield self._method.items([entry.message for entry in group])
             else:
                 await self._window.work.wait()
 
-    def _receive(self, result: router_pb2.IngestResult) -> None:
-        entry = self._window.answered(result.ref)
+    def _receive(self, answer: Any) -> None:
+        entry = self._window.answered(answer.ref)
         if entry is None:
             return
         self._answers += 1
         self._patience.reschedule(None)
-        if result.WhichOneof("outcome") == "item":
-            self._results.put_nowait((entry, translate.ingested(result.item, entry.index, entry.ref)))
-            return
-        error = from_status(result.error)
-        if error.retry_after_s is not None and entry.attempts < self._persistence.attempts:
-            self._window.send_again(entry, error.retry_after_s)
+        result = self._method.result(entry, answer)
+        if not isinstance(result, LensmeshError):
+            self._results.put_nowait((entry, result))
+        elif result.retry_after_s is not None and entry.attempts < self._persistence.attempts:
+            self._window.send_again(entry, result.retry_after_s)
         else:
-            self.settle(entry, error)
+            self.settle(entry, result)

@@ -1,12 +1,15 @@
-"""Reads a caller's images for a bulk ingest, a few ahead of the network and off the event loop."""
+"""Reads a caller's images and texts for a bulk stream, a few ahead of the network and off the event loop."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import TypeVar
 
+from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
@@ -47,42 +50,76 @@ def message(item: IngestItem, limits: Limits = NO_LIMITS) -> router_pb2.IngestIt
         ) from error
 
 
-def entry(index: int, item: IngestItem | ImageLike, limits: Limits) -> tuple[Entry, LensmeshError | None]:
-    """One item of the input, and why it cannot be sent, if it cannot.
-
-    A message that the server cannot take would end the stream for all others, so it is refused here.
-    """
+def ingest_entry(index: int, item: IngestItem | ImageLike, limits: Limits) -> tuple[Entry, LensmeshError | None]:
+    """Make the entry of an item to ingest, and tell why it cannot be sent, if it cannot."""
     item = item if isinstance(item, IngestItem) else IngestItem(item)
     try:
         sent = message(item, limits)
     except LensmeshError as error:
         return Entry(index, item.ref, router_pb2.IngestItem(ref=str(index)), 0), error
     sent.ref = str(index)
-    size = sent.ByteSize() + ITEM_OVERHEAD_BYTES
-    if limits.max_message_bytes and size > limits.max_message_bytes:
-        return Entry(index, item.ref, router_pb2.IngestItem(ref=sent.ref), 0), InvalidInput(
-            Reason.MESSAGE_TOO_LARGE,
-            f"the item has {size} bytes, the server takes {limits.max_message_bytes}: send a smaller image",
-            field="image",
-        )
-    return Entry(index, item.ref, sent, size), None
+    return _fitting(Entry(index, item.ref, sent, sent.ByteSize(), sent.id or sent.content_digest.hex()), limits)
+
+
+def image_entry(index: int, image: ImageLike, limits: Limits) -> tuple[Entry, LensmeshError | None]:
+    """Make the entry of an image to embed, and tell why it cannot be sent, if it cannot."""
+    sent = encoder_pb2.EncodeStreamItem(ref=str(index))
+    try:
+        sent.image.content = image_bytes(image, max_bytes=limits.max_image_bytes)
+    except LensmeshError as error:
+        return Entry(index, "", sent, 0), error
+    return _fitting(Entry(index, "", sent, sent.ByteSize()), limits)
+
+
+def text_entry(index: int, text: str, limits: Limits) -> tuple[Entry, LensmeshError | None]:
+    """Make the entry of a text to embed, and tell why it cannot be sent, if it cannot."""
+    sent = encoder_pb2.EncodeStreamItem(ref=str(index))
+    try:
+        sent.text = check_text(text, "text")
+    except LensmeshError as error:
+        return Entry(index, "", sent, 0), error
+    return _fitting(Entry(index, "", sent, sent.ByteSize()), limits)
+
+
+def caption_entry(index: int, image: ImageLike, limits: Limits) -> tuple[Entry, LensmeshError | None]:
+    """Make the entry of an image to describe, and tell why it cannot be sent, if it cannot."""
+    sent = caption_pb2.CaptionStreamItem(ref=str(index))
+    try:
+        sent.image.content = image_bytes(image, max_bytes=limits.max_image_bytes)
+    except LensmeshError as error:
+        return Entry(index, "", sent, 0), error
+    return _fitting(Entry(index, "", sent, sent.ByteSize()), limits)
+
+
+def _fitting(entry: Entry, limits: Limits) -> tuple[Entry, LensmeshError | None]:
+    """Refuse what the server cannot take: its message would end the stream for all others."""
+    entry.size_bytes += ITEM_OVERHEAD_BYTES
+    size = entry.size_bytes
+    if not limits.max_message_bytes or size <= limits.max_message_bytes:
+        return entry, None
+    return dataclasses.replace(entry, size_bytes=0, key=""), InvalidInput(
+        Reason.MESSAGE_TOO_LARGE,
+        f"the item has {size} bytes, the server takes {limits.max_message_bytes}: send a smaller image",
+        field="image",
+    )
 
 
 async def feed(
-    items: AsyncIterable[IngestItem | ImageLike] | Iterable[IngestItem | ImageLike],
+    items: AsyncIterable[T] | Iterable[T],
+    read: Callable[[int, T, Limits], tuple[Entry, LensmeshError | None]],
     limits: Limits,
     window: Window,
     refuse: Callable[[Entry, LensmeshError], None],
 ) -> None:
-    """Admits every item of the input; a plain iterable is stepped in one thread of its own, since it may block."""
-    worker = Worker("lensmesh-ingest")
+    """Admit every item of the input; a plain iterable is stepped in one thread of its own, since it may block."""
+    worker = Worker("lensmesh-input")
     index = 0
     try:
         async for item in _steps(items, worker):
-            read, error = await worker.run(entry, index, item, limits)
-            await window.admit(read, send=error is None)
+            entry, error = await worker.run(read, index, item, limits)
+            await window.admit(entry, send=error is None)
             if error is not None:
-                refuse(read, error)
+                refuse(entry, error)
             index += 1
     finally:
         worker.close()

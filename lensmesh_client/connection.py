@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh.encoder.v1 import encoder_pb2_grpc
@@ -19,7 +20,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from lensmesh_chassis.tls.handshakes import explain_handshake, explain_hang_up
 from lensmesh_client import mesh, translate_mesh
-from lensmesh_client.guard import answered, check_seconds, check_text
+from lensmesh_client.guard import answered, check_seconds, check_text, unreadable
 from lensmesh_client.ownership import Ownership, closed
 from lensmesh_client.silence import told
 
@@ -33,6 +34,20 @@ class Unary(Protocol[Q, R]):
     """A unary method of an asynchronous stub."""
 
     def __call__(self, request: Q, /, *, timeout: float | None = None) -> Awaitable[R]: ...
+
+
+class Streaming(Protocol[Q, R]):
+    """A method of an asynchronous stub that streams its answers."""
+
+    def __call__(self, request: Q, /, *, timeout: float | None = None) -> AnswerStream[R]: ...
+
+
+class AnswerStream(Protocol[R]):
+    """Answers as they come, until the call ends or is cancelled."""
+
+    def __aiter__(self) -> AsyncIterator[R]: ...
+
+    def cancel(self) -> bool: ...
 
 
 class Connection:
@@ -53,6 +68,7 @@ class Connection:
         self._max_message_bytes = max_message_bytes
         self._channel: grpc.aio.Channel | None = None
         self._limits: mesh.Limits | None = None
+        self._default_collection = ""
         self._ownership = Ownership()
         self.closings = 0
         """How often it was closed."""
@@ -158,6 +174,28 @@ class Connection:
             metadata=typed.metadata,
         )
 
+    async def streamed(self, method: Streaming[Q, R], request: Q, timeout_s: float | None = None) -> AsyncGenerator[R]:
+        """Answers of a call that streams them. Raises LensmeshError only."""
+        timeout_s = check_seconds(self._timeout_s if timeout_s is None else timeout_s, "timeout_s")
+        closings = self.closings
+        call = method(request, timeout=timeout_s)
+        try:
+            async for answer in call:
+                if answer is None:
+                    raise unreadable()
+                yield answer
+        except grpc.RpcError as error:
+            raise self.explain(error) from error
+        except DecodeError as error:
+            raise unreadable() from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise (unreadable() if self.closings == closings else closed()) from error
+        finally:
+            call.cancel()
+
     async def limits(self, *, refresh: bool = False, timeout_s: float | None = None) -> mesh.Limits:
         """What the router accepts; asked once, and again on `refresh`. `timeout_s` is that of the call it is for."""
         if self._limits is None or refresh:
@@ -165,7 +203,15 @@ class Connection:
             least = min((seconds for seconds in given if seconds is not None), default=None)
             answer = await self.call(self.router.GetStatus, router_pb2.GetStatusRequest(), least)
             self._limits = translate_mesh.limits(answer.limits)
+            self._default_collection = answer.default_collection
         return self._limits
+
+    async def collection(self, name: str, timeout_s: float | None = None) -> str:
+        """The collection of that name; the mesh's default for an empty one, which only the router knows."""
+        if check_text(name, "collection", Reason.COLLECTION_INVALID):
+            return name
+        await self.limits(timeout_s=timeout_s)
+        return self._default_collection
 
     async def close(self) -> None:
         """Ends running calls."""

@@ -95,6 +95,43 @@ class Space:
     normalized: bool
     on_white: bool = False
     """Whether images are laid on white, or their alpha channel dropped."""
+    weights_digest: str = ""
+    """Hexadecimal SHA-256 of the model's tensors; empty for a remote model."""
+    modalities: tuple[str, ...] = ()
+    """What can be placed in it: "image", "text"."""
+
+
+class ServiceKind(StrEnum):
+    """A service behind the router."""
+
+    ENCODER = "encoder"
+    CAPTION = "caption"
+    SEARCH = "search"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that a service answers with."""
+
+    model: Model
+    spaces: tuple[Space, ...] = ()
+    """Of an encoder's model; the first is its default."""
+    context_tokens: int = 0
+    """Tokens of a text that an encoder's model sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceInfo:
+    """What one kind of service behind the router accepts and answers with."""
+
+    kind: ServiceKind
+    models: tuple[ServedModel, ...]
+    """The first is the default; none for search."""
+    limits: Limits
+    server: Server
+    """The process that answered."""
+    store: str = ""
+    """Of search: the database's name and version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,17 +27,18 @@ def priority(value: Priority | str | None) -> common_pb2.Priority.ValueType:
     """The contract's enum value. Raises InvalidInput for a word it does not know."""
     if value is None:
         return common_pb2.PRIORITY_UNSPECIFIED
-    return _number("priority", value, Priority, translate.PRIORITIES)
+    return chosen("priority", value, Priority, translate.PRIORITIES)
 
 
 def transparency(value: Transparency | str | None) -> common_pb2.TransparencyPolicy.ValueType:
     """The contract's enum value. Raises InvalidInput for a word it does not know."""
     if value is None:
         return common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED
-    return _number("transparency", value, Transparency, translate.TRANSPARENCIES)
+    return chosen("transparency", value, Transparency, translate.TRANSPARENCIES)
 
 
-def _number(name: str, value: str, words: type[Word], numbers: Mapping[Word, Number]) -> Number:
+def chosen(name: str, value: str, words: type[Word], numbers: Mapping[Word, Number]) -> Number:
+    """Return the contract's number for one of `words`. Raises InvalidInput for a word that is none of them."""
     try:
         return numbers[words(value)]
     except ValueError as error:
@@ -60,11 +61,11 @@ def ingest_options(
     steered = prompt or max_tokens
     return router_pb2.IngestOptions(
         collection=collection,
-        captions=_number("captions", policy, Captions, translate.POLICIES),
+        captions=chosen("captions", policy, Captions, translate.POLICIES),
         caption_options=caption_pb2.CaptionOptions(prompt=prompt, max_tokens=max_tokens) if steered else None,
         priority=priority(who),
         spaces=spaces,
-        metadata_policy=_number("metadata", metadata, MetadataPolicy, translate.METADATA_POLICIES),
+        metadata_policy=chosen("metadata", metadata, MetadataPolicy, translate.METADATA_POLICIES),
         transparency=transparency(policy_of_alpha),
     )
 

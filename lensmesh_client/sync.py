@@ -7,10 +7,10 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from opentelemetry import context as otel_context
 
@@ -18,31 +18,39 @@ from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client.client import DEFAULT_TARGET, MIB, Client
+from lensmesh_client.collections import Collections
+from lensmesh_client.items import Items
 from lensmesh_client.ownership import closed
-from lensmesh_client.types import IngestResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 
 GIVING_UP_S = 5.0
 
 
+class _Blocks(Protocol):
+    """What waits for work of the client in its thread."""
+
+    def _run(self, work: Awaitable[R]) -> R: ...
+
+
 def _blocking(
-    method: Callable[Concatenate[Client, P], Awaitable[R]],
-) -> Callable[Concatenate[SyncClient, P], R]:
+    method: Callable[Concatenate[A, P], Awaitable[R]], of: Callable[[Any], A]
+) -> Callable[Concatenate[Any, P], R]:
     @functools.wraps(method)
-    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._run(method(self._client, *args, **kwargs))
+    def call(self: _Blocks, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._run(method(of(self), *args, **kwargs))
 
     return call
 
 
 def _blocking_each(
-    method: Callable[Concatenate[Client, P], object],
-) -> Callable[Concatenate[SyncClient, P], Generator[IngestResult]]:
+    method: Callable[Concatenate[A, P], AsyncGenerator[R]], of: Callable[[Any], A]
+) -> Callable[Concatenate[Any, P], Generator[R]]:
     @functools.wraps(method)
-    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Generator[IngestResult]:
-        results = self._client.ingest_many(*args, **kwargs)  # type: ignore[arg-type]  # P is ingest_many's own
+    def call(self: _Blocks, /, *args: P.args, **kwargs: P.kwargs) -> Generator[R]:
+        results = method(of(self), *args, **kwargs)
         try:
             while True:
                 try:
@@ -120,8 +128,49 @@ class _LoopThread:
         self._loop.close()
 
 
+def _client(owner: SyncClient) -> Client:
+    return owner._client
+
+
+class _Group(Generic[A]):
+    """Blocking methods of one group of a client."""
+
+    def __init__(self, group: A, run: Callable[[Awaitable[Any]], Any]) -> None:
+        self._asynchronous = group
+        self._run = run
+
+
+def _collections(owner: _Group[Collections]) -> Collections:
+    return owner._asynchronous
+
+
+class SyncCollections(_Group[Collections]):
+    """`Client.collections` with blocking methods of the same names and arguments."""
+
+    create = _blocking(Collections.create, _collections)
+    get = _blocking(Collections.get, _collections)
+    list = _blocking(Collections.list, _collections)
+    delete = _blocking(Collections.delete, _collections)
+
+
+def _items(owner: _Group[Items]) -> Items:
+    return owner._asynchronous
+
+
+class SyncItems(_Group[Items]):
+    """`Client.items` with blocking methods of the same names and arguments; `list` is a plain generator."""
+
+    upsert = _blocking(Items.upsert, _items)
+    get = _blocking(Items.get, _items)
+    list = _blocking_each(Items.list, _items)
+    delete = _blocking(Items.delete, _items)
+    facets = _blocking(Items.facets, _items)
+    search = _blocking(Items.search, _items)
+    search_many = _blocking(Items.search_many, _items)
+
+
 class SyncClient:
-    """`Client` with blocking methods of the same names and arguments; `ingest_many` is a plain generator.
+    """`Client` with blocking methods of the same names and arguments; what yields is a plain generator.
 
     It runs an event loop in a thread of its own, begun by the first call, so it works inside a notebook and next to
     other loops. Safe to call from several threads. Raises LensmeshErrors; Ctrl-C is KeyboardInterrupt, as everywhere.
@@ -142,6 +191,8 @@ class SyncClient:
         self._client = Client(
             target, security=security, timeout_s=timeout_s, max_message_bytes=max_message_bytes, on_wait=on_wait
         )
+        self.collections = SyncCollections(self._client.collections, self._run)
+        self.items = SyncItems(self._client.items, self._run)
         self._starting = threading.Lock()
         self._thread: _LoopThread | None = None
         self._closed = False
@@ -194,9 +245,15 @@ class SyncClient:
         if thread is not None and thread.pid == os.getpid():
             thread.end(self._client.close)
 
-    status = _blocking(Client.status)
-    ingest = _blocking(Client.ingest)
-    ingest_many = _blocking_each(Client.ingest_many)
-    search = _blocking(Client.search)
-    embed = _blocking(Client.embed)
-    caption = _blocking(Client.caption)
+    status = _blocking(Client.status, _client)
+    info = _blocking(Client.info, _client)
+    ingest = _blocking(Client.ingest, _client)
+    ingest_many = _blocking_each(Client.ingest_many, _client)
+    search = _blocking(Client.search, _client)
+    search_many = _blocking(Client.search_many, _client)
+    embed = _blocking(Client.embed, _client)
+    embed_many = _blocking_each(Client.embed_many, _client)
+    classify = _blocking(Client.classify, _client)
+    caption = _blocking(Client.caption, _client)
+    caption_many = _blocking_each(Client.caption_many, _client)
+    stream_caption = _blocking_each(Client.stream_caption, _client)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from google.protobuf import struct_pb2, timestamp_pb2
 
+from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import types
 from lensmesh_client.metadata import LARGEST_INTEGER
@@ -112,6 +115,32 @@ def hit(message: search_pb2.Hit) -> types.Hit:
         update_time=moment(item.update_time) if item.HasField("update_time") else None,
         vectors=_vectors({name: value for name, value in item.vectors.items() if value.data or value.floats}),
     )
+
+
+def found(message: router_pb2.SearchResponse, trace_id: str = "") -> types.SearchResult:
+    """As received."""
+    hits = tuple(hit(each) for each in message.hits)
+    return types.SearchResult(hits, message.encode_us, message.store_us, trace_id)
+
+
+def captioned(answer: caption_pb2.CaptionResult | LensmeshError, index: int = 0) -> types.CaptionResult:
+    """As received; an error of the client's own as the result that it is."""
+    if isinstance(answer, LensmeshError):
+        return types.CaptionResult(error=answer, index=index)
+    times = timings(answer.timings)
+    if answer.WhichOneof("outcome") == "caption":
+        return types.CaptionResult(caption=caption(answer.caption), timings=times, index=index)
+    return types.CaptionResult(error=from_status(answer.error), timings=times, index=index)
+
+
+def classified(answer: encoder_pb2.Classification | LensmeshError, labels: Sequence[str]) -> types.Classification:
+    """As received, its numbers with their labels."""
+    if isinstance(answer, LensmeshError):
+        return types.Classification(error=answer)
+    times = timings(answer.timings)
+    if answer.WhichOneof("outcome") == "scores":
+        return types.Classification(dict(zip(labels, answer.scores.probabilities, strict=False)), timings=times)
+    return types.Classification(error=from_status(answer.error), timings=times)
 
 
 def _vectors(messages: Mapping[str, common_pb2.Embedding]) -> dict[str, types.Vectors]:

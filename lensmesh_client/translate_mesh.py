@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
+from lensmesh.search.v1 import search_pb2
 from lensmesh_client import mesh
 from lensmesh_client.translate import moment
 
@@ -18,6 +21,9 @@ KINDS = {
     common_pb2.MODEL_KIND_DEMONSTRATION: mesh.ModelKind.DEMONSTRATION,
     common_pb2.MODEL_KIND_MOCK: mesh.ModelKind.MOCK,
 }
+
+
+MODALITIES = {common_pb2.MODALITY_IMAGE: "image", common_pb2.MODALITY_TEXT: "text"}
 
 
 def limits(message: common_pb2.Limits) -> mesh.Limits:
@@ -70,7 +76,50 @@ def model(message: common_pb2.ModelInfo) -> mesh.Model:
 def space(message: common_pb2.VectorSpace) -> mesh.Space:
     """As received."""
     on_white = message.transparency == common_pb2.TRANSPARENCY_POLICY_WHITE
-    return mesh.Space(message.id, message.model, message.dimension, message.normalized, on_white)
+    return mesh.Space(
+        message.id,
+        message.model,
+        message.dimension,
+        message.normalized,
+        on_white,
+        message.weights_digest,
+        tuple(MODALITIES[each] for each in message.modalities if each in MODALITIES),
+    )
+
+
+def space_message(value: mesh.Space) -> common_pb2.VectorSpace:
+    """As sent; what a newer service told beyond it stays untold, and the id alone decides."""
+    numbers = {name: number for number, name in MODALITIES.items()}
+    return common_pb2.VectorSpace(
+        id=value.id,
+        model=value.model,
+        dimension=value.dimension,
+        normalized=value.normalized,
+        transparency=common_pb2.TRANSPARENCY_POLICY_WHITE if value.on_white else common_pb2.TRANSPARENCY_POLICY_DROP,
+        weights_digest=value.weights_digest,
+        modalities=[numbers[each] for each in value.modalities if each in numbers],
+    )
+
+
+def encoder(message: encoder_pb2.GetInfoResponse) -> mesh.ServiceInfo:
+    """As received."""
+    models = tuple(
+        mesh.ServedModel(model(each.model), tuple(space(one) for one in each.spaces), each.context_tokens)
+        for each in message.models
+    )
+    return mesh.ServiceInfo(mesh.ServiceKind.ENCODER, models, limits(message.limits), server(message.server))
+
+
+def captioner(message: caption_pb2.GetInfoResponse) -> mesh.ServiceInfo:
+    """As received."""
+    models = tuple(mesh.ServedModel(model(each)) for each in message.models)
+    return mesh.ServiceInfo(mesh.ServiceKind.CAPTION, models, limits(message.limits), server(message.server))
+
+
+def search(message: search_pb2.GetInfoResponse) -> mesh.ServiceInfo:
+    """As received."""
+    told = limits(message.limits), server(message.server)
+    return mesh.ServiceInfo(mesh.ServiceKind.SEARCH, (), *told, store=message.store)
 
 
 def service(message: router_pb2.ServiceStatus) -> mesh.Service:

@@ -179,6 +179,35 @@ class SearchResult:
     store_us: int = 0
     trace_id: str = ""
     """Of the trace that the mesh keeps of this search, as 32 hexadecimal digits; empty where it keeps none."""
+    error: LensmeshError | None = None
+    """Why nothing could be found: of one search of several; a single one raises it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """One vector, and the space that it belongs to."""
+
+    vector: Vectors
+    """float32, shape (d,). Where one is given, anything that numpy makes such an array of."""
+    space_id: str
+    """Vectors of different spaces must never be compared."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbedResult:
+    """One input's embedding, or why there is none. Exactly one of the two is set."""
+
+    index: int
+    """Position in the input, from 0."""
+    embedding: Embedding | None = None
+    error: LensmeshError | None = None
+    truncated: bool = False
+    """A text was cut to the model's context."""
+    low_content: bool = False
+    """An image is of one colour, or nearly so."""
+    fully_transparent: bool = False
+    """No pixel of an image can be seen."""
+    timings: Timings = Timings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,6 +231,13 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def __getitem__(self, index: int) -> Embedding:
+        """One input's embedding. Raises its error, and IndexError beyond the last."""
+        at = range(len(self))[index]
+        if at in self.errors:
+            raise self.errors[at]
+        return Embedding(self.vectors[at], self.space_id)
+
     def checked(self) -> Vectors:
         """`vectors`, or the first failed input's error."""
         for index in sorted(self.errors):
@@ -222,3 +258,33 @@ class CaptionResult:
     caption: Caption | None = None
     error: LensmeshError | None = None
     timings: Timings = Timings()
+    index: int = 0
+    """Position in the input, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionPiece:
+    """The next piece of a caption that is watched while it is made."""
+
+    text: str
+    """To append, leading space included; in the last piece the whole caption."""
+    caption: Caption | None = None
+    """The whole, in the last piece only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """How well each label fits one image, or why that is not known."""
+
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    """By label, in the order given. Summing to 1 for models trained with a softmax (CLIP), each for itself for a
+    sigmoid (SigLIP)."""
+    error: LensmeshError | None = None
+    timings: Timings = Timings()
+
+    @property
+    def best(self) -> str:
+        """The label that fits best. Raises the image's error where there is none."""
+        if self.error is not None:
+            raise self.error
+        return max(self.probabilities, key=lambda label: self.probabilities[label])

@@ -42,6 +42,18 @@ def vector(message: common_pb2.Embedding) -> types.Vectors:
     return np.frombuffer(message.data, dtype=kind).astype(np.float32)
 
 
+def embedded(message: encoder_pb2.EncodeResult, index: int) -> types.EmbedResult:
+    """An embedding, as received."""
+    return types.EmbedResult(
+        index,
+        types.Embedding(vector(message.embedding), message.embedding.space_id),
+        truncated=message.truncated,
+        low_content=message.low_content,
+        fully_transparent=message.fully_transparent,
+        timings=translate.timings(message.timings),
+    )
+
+
 def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> types.Embeddings:
     """Answers in the order of the input; rows without a vector are NaN."""
     rows: list[types.Vectors | None] = []

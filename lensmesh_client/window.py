@@ -1,18 +1,25 @@
-"""What a bulk ingest has read from its caller and not answered yet: bounded in items and bytes, by id in order."""
+"""What a bulk stream has read from its caller and not answered yet: bounded in items and bytes, by id in order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
-from lensmesh.router.v1 import router_pb2
-
+# What is read ahead of a caller who says nothing else.
+WINDOW_ITEMS, WINDOW_BYTES = 512, 64 * 1024 * 1024
 # Messages are filled so far where items are at hand: enough for throughput, little enough to keep answers flowing.
 GROUP_ITEMS = 32
 GROUP_BYTES = 4 * 1024 * 1024
 # Tag and length of one item within its message.
 ITEM_OVERHEAD_BYTES = 16
+
+
+class Referable(Protocol):
+    """The message of one item of a stream."""
+
+    ref: str
 
 
 @dataclass(slots=True, eq=False)
@@ -21,16 +28,14 @@ class Entry:
 
     index: int
     ref: str
-    message: router_pb2.IngestItem
+    message: Referable
     size_bytes: int
+    key: str = ""
+    """What it is stored under: two items of one key are never on their way together, so that none overtakes. Empty
+    where nothing is stored."""
     attempts: int = 0
     strikes: int = 0
     """Streams that ended while this was the only item on them without an answer."""
-
-    @property
-    def key(self) -> str:
-        """What it is stored under: two items of one key are never on their way together, so that none overtakes."""
-        return self.message.id or self.message.content_digest.hex()
 
 
 class Window:
@@ -74,7 +79,8 @@ class Window:
             self._room.clear()
             await self._room.wait()
         self._held[entry.message.ref] = entry
-        self._keys.add(entry.key)
+        if entry.key:
+            self._keys.add(entry.key)
         self._bytes += entry.size_bytes
         if send:
             self._ready.append(entry)

@@ -105,6 +105,18 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
             ],
         )
 
+    async def streamed(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        """The items of a stream, until it is cut off."""
+        self.streams += 1
+        cut = self.cut_after.pop(0) if self.cut_after else None
+        answered = 0
+        async for request in requests:
+            for item in request.items:
+                if answered == cut:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+                yield item
+                answered += 1
+
     def _answer(self, item: router_pb2.IngestItem) -> router_pb2.IngestResult:
         content = item.image.content
         if self.busy_times.get(content, 0) > 0:
@@ -214,7 +226,16 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         await self._router._enter(request, context)
         return encoder_pb2.EncodeImagesResponse(results=[self._result(image.content) for image in request.images])
 
-    GetInfo = EncodeStream = ClassifyImages = None  # type: ignore[assignment]  # not asked by the client
+    async def EncodeStream(
+        self, requests: AsyncIterator[encoder_pb2.EncodeStreamRequest], context: Any
+    ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
+        async for item in self._router.streamed(requests, context):
+            result = self._result(item.text.encode() or item.image.content)
+            yield encoder_pb2.EncodeStreamResponse(
+                results=[encoder_pb2.EncodeStreamResult(ref=item.ref, result=result)]
+            )
+
+    GetInfo = ClassifyImages = None  # type: ignore[assignment]  # not asked of it
 
 
 class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
@@ -235,7 +256,26 @@ class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
             return caption_pb2.CaptionResult(error=to_status(bad))
         return caption_pb2.CaptionResult(caption=common_pb2.Caption(text=f"{len(content)} bytes", confidence=0.5))
 
-    GetInfo = CaptionStream = StreamCaption = None  # type: ignore[assignment]  # not asked by the client
+    async def CaptionStream(
+        self, requests: AsyncIterator[caption_pb2.CaptionStreamRequest], context: Any
+    ) -> AsyncIterator[caption_pb2.CaptionStreamResponse]:
+        async for item in self._router.streamed(requests, context):
+            result = self._result(item.image.content)
+            yield caption_pb2.CaptionStreamResponse(
+                results=[caption_pb2.CaptionStreamResult(ref=item.ref, result=result)]
+            )
+
+    async def StreamCaption(
+        self, request: caption_pb2.StreamCaptionRequest, context: Any
+    ) -> AsyncIterator[caption_pb2.StreamCaptionResponse]:
+        yield caption_pb2.StreamCaptionResponse(delta="a ")
+        if self._router.error is not None:
+            await abort(context, self._router.error)
+        if self._router.hold is not None:
+            await self._router.hold.wait()
+        yield caption_pb2.StreamCaptionResponse(caption=common_pb2.Caption(text="a cat"))
+
+    GetInfo = None  # type: ignore[assignment]  # not asked of it
 
 
 @asynccontextmanager

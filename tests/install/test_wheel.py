@@ -56,26 +56,8 @@ def pins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# A caller's program, with nothing but the client: it makes its image itself.
-CALLER = """
-import struct, sys, warnings, zlib
-from lensmesh_client import SyncClient
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
-pixels = zlib.compress(b"".join(b"\\0" + bytes(range(row, row + 8)) for row in range(8)))
-image = b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-with SyncClient(sys.argv[1]) as client:
-    [stored] = client.ingest_many([image], collection=sys.argv[2])
-    [hit] = client.search(image=image, collection=sys.argv[2], with_vectors=True).hits
-    assert stored.ok and hit.id == stored.id and hit.score > 0.999, (stored, hit)
-    assert hit.vectors["image"].shape == client.embed(texts="a cat").checked()[0].shape
-    assert client.caption(image)[0].caption.text == hit.caption.text
-    assert client.status().serving
-print(sorted(name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.instrumentation"))))
-"""
+# Every method of the client, as its page shows it, with nothing but the client.
+EXAMPLES: list[str | Path] = [ROOT / "tests" / "install" / "run_page.py", ROOT / "docs" / "client.md"]
 
 
 def make(folder: Path, *arguments: str | Path) -> Path:
@@ -142,7 +124,7 @@ def test_the_client_alone_is_ten_packages_at_most_and_works(
     assert len(packages(binaries, tmp_path)) <= 10, packages(binaries, tmp_path)
     # Nothing listens there: a client that cannot export does not try.
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-    assert run([binaries / "python", "-W", "error", "-c", CALLER, target, "alone"], tmp_path).strip() == "[]"
+    assert "outputs as the page tells them" in run([binaries / "python", "-W", "error", *EXAMPLES, target], tmp_path)
     told = subprocess.run([binaries / "lensmesh", "status"], capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert told.stderr == 'the command line is not installed, the client alone is: pip install "lensmesh[cli]"\n'
@@ -161,7 +143,7 @@ def test_the_client_runs_on_the_oldest_packages_that_it_names(wheel: Path, targe
     if sys.version_info < (3, 13):
         assert found["grpcio"].startswith("1.72.")
         assert found["protobuf"] == "6.30.0"
-    run([binaries / "python", "-W", "error", "-c", CALLER, target, "oldest"], tmp_path)
+    run([binaries / "python", "-W", "error", *EXAMPLES, target], tmp_path)
 
 
 def test_the_command_line_brings_no_service_and_searches(
@@ -173,8 +155,9 @@ def test_the_command_line_brings_no_service_and_searches(
     draw = f"from PIL import Image; Image.new('RGB', (64, 64), 'red').save({str(image)!r})"
     run([binaries / "python", "-c", draw], tmp_path)
     monkeypatch.setenv("LENSMESH_TARGET", target)
-    run([binaries / "lensmesh", "ingest", image], cwd=tmp_path)
-    found = json.loads(run([binaries / "lensmesh", "search", "--json", "--image", image], tmp_path))
+    run([binaries / "lensmesh", "ingest", "--collection", "red", image], cwd=tmp_path)
+    search: list[str | Path] = [binaries / "lensmesh", "search", "--json", "--collection", "red", "--image", image]
+    found = json.loads(run(search, tmp_path))
     assert len(found["hits"]) == 1
     assert found["hits"][0]["score"] > 0.999
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")

@@ -1,0 +1,116 @@
+"""What a mesh stores: collections and their items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from lensmesh_client.mesh import Space
+from lensmesh_client.types import Caption, Change, Embedding, Outcome
+
+
+class FieldType(StrEnum):
+    """What the values of an indexed metadata field are."""
+
+    KEYWORD = "keyword"
+    """Strings, compared whole."""
+    NUMBER = "number"
+    BOOL = "bool"
+    TIME = "time"
+    """RFC 3339 strings."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSpace:
+    """One kind of vector that each item of a collection may have."""
+
+    name: str
+    """What the vectors are for: "image"."""
+    space: Space
+    """The only space whose vectors are accepted under this name."""
+    half_precision: bool = True
+    """Whether numbers are kept in 16 bits, or in 32."""
+    indexed: bool = True
+    """Whether there is an HNSW index, or every search compares with every item."""
+    hnsw_m: int = 0
+    """Links of the index for each item, 2 to 100; 0 means 16."""
+    hnsw_ef_construction: int = 0
+    """Candidates while the index is built, 4 to 1,000 and at least twice the links; 0 means 128."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A named set of items whose vectors are of the same spaces."""
+
+    name: str
+    spaces: tuple[NamedSpace, ...]
+    fields: Mapping[str, FieldType]
+    """Metadata fields that are indexed: facets count them, and filters are fast with them."""
+    item_count: int = 0
+    create_time: datetime | None = None
+    uid: str = ""
+    """Made by chance: a collection that was deleted and made again under its name has another one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """What is stored and found under one id."""
+
+    id: str
+    """1 to 256 bytes of UTF-8, unique in the collection."""
+    vectors: Mapping[str, Embedding] = field(default_factory=dict)
+    """By the name of the collection's space. An item that is read has them only where they were asked for."""
+    caption: Caption | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    """JSON values. Integers beyond 2**53 go as strings."""
+    image_uri: str = ""
+    """Where the image lies; kept, never fetched."""
+    content_digest: str = ""
+    """Hexadecimal SHA-256 of the image's bytes; empty if unknown."""
+    low_content: bool = False
+    """The image is of one colour, or nearly so."""
+    create_time: datetime | None = None
+    """Set by the service."""
+    update_time: datetime | None = None
+    """Set by the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """What became of one item that was written."""
+
+    id: str
+    outcome: Outcome | None = None
+    changes: tuple[Change, ...] = ()
+    """What differs from before, where the outcome is `Outcome.UPDATED`."""
+    update_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundItems:
+    """Items that were asked for by their ids."""
+
+    items: tuple[Item, ...]
+    """Those that exist, in the order asked for."""
+    missing_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCount:
+    """How often one value of a field occurs."""
+
+    value: object
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """The values of one metadata field."""
+
+    field: str
+    counts: tuple[FacetCount, ...]
+    """Most frequent first; equal counts by value."""
+    other_count: int = 0
+    """Items that have none of the values listed."""

@@ -1,0 +1,144 @@
+"""Collections and items between the contracts' messages and the client's own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lensmesh.common.v1 import common_pb2
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.reasons import Reason
+from lensmesh_client import stored, translate, translate_mesh, types
+from lensmesh_client.guard import check_text
+from lensmesh_client.metadata import MAX_DEPTH, struct
+from lensmesh_client.requests import chosen
+
+FIELD_TYPES = {
+    stored.FieldType.KEYWORD: search_pb2.FIELD_TYPE_KEYWORD,
+    stored.FieldType.NUMBER: search_pb2.FIELD_TYPE_NUMBER,
+    stored.FieldType.BOOL: search_pb2.FIELD_TYPE_BOOL,
+    stored.FieldType.TIME: search_pb2.FIELD_TYPE_TIME,
+}
+_OF_NUMBER = {number: word for word, number in FIELD_TYPES.items()}
+
+
+def collection(message: search_pb2.Collection) -> stored.Collection:
+    """As received."""
+    return stored.Collection(
+        name=message.name,
+        spaces=tuple(_named_space(each) for each in message.spaces),
+        # A newer service may know of types that this client has no word for.
+        fields={each.field: _OF_NUMBER[each.type] for each in message.field_indexes if each.type in _OF_NUMBER},
+        item_count=message.item_count,
+        create_time=translate.moment(message.create_time) if message.HasField("create_time") else None,
+        uid=message.uid,
+    )
+
+
+def _named_space(message: search_pb2.NamedSpace) -> stored.NamedSpace:
+    return stored.NamedSpace(
+        name=message.name,
+        space=translate_mesh.space(message.space),
+        half_precision=message.index.stored_as != common_pb2.DATA_TYPE_FLOAT32,
+        indexed=message.index.WhichOneof("kind") != "flat",
+        hnsw_m=message.index.hnsw.m,
+        hnsw_ef_construction=message.index.hnsw.ef_construction,
+    )
+
+
+def named_space(space: stored.NamedSpace) -> search_pb2.NamedSpace:
+    """As sent."""
+    index = search_pb2.VectorIndex(
+        stored_as=common_pb2.DATA_TYPE_FLOAT16 if space.half_precision else common_pb2.DATA_TYPE_FLOAT32
+    )
+    if space.indexed:
+        index.hnsw.CopyFrom(search_pb2.HnswIndex(m=space.hnsw_m, ef_construction=space.hnsw_ef_construction))
+    else:
+        index.flat.SetInParent()
+    return search_pb2.NamedSpace(name=space.name, space=translate_mesh.space_message(space.space), index=index)
+
+
+def field_indexes(fields: Mapping[str, stored.FieldType | str]) -> list[search_pb2.FieldIndex]:
+    """As sent. Raises InvalidInput for a type that is not known."""
+    return [
+        search_pb2.FieldIndex(field=name, type=chosen("fields", kind, stored.FieldType, FIELD_TYPES))
+        for name, kind in fields.items()
+    ]
+
+
+def item(message: search_pb2.Item) -> stored.Item:
+    """As received; vectors whose numbers were not asked for are left out."""
+    return stored.Item(
+        id=message.id,
+        vectors=_embeddings(message),
+        caption=translate.caption(message.caption) if message.HasField("caption") else None,
+        # The contract's maps have no order of their own.
+        metadata={key: translate.plain(value) for key, value in sorted(message.metadata.fields.items())},
+        image_uri=message.image_uri,
+        content_digest=message.content_digest.hex(),
+        low_content=message.low_content,
+        create_time=translate.moment(message.create_time) if message.HasField("create_time") else None,
+        update_time=translate.moment(message.update_time) if message.HasField("update_time") else None,
+    )
+
+
+def _embeddings(message: search_pb2.Item) -> dict[str, types.Embedding]:
+    found = {name: value for name, value in sorted(message.vectors.items()) if value.data or value.floats}
+    if not found:
+        return {}
+    from lensmesh_client.vectors import vector
+
+    return {name: types.Embedding(vector(value), value.space_id) for name, value in found.items()}
+
+
+def item_message(value: stored.Item, path: str, max_depth: int = MAX_DEPTH) -> search_pb2.Item:
+    """As sent. Raises InvalidInput that names what of the item cannot be."""
+    message = search_pb2.Item(
+        id=check_text(value.id, f"{path}.id", Reason.ITEM_ID_INVALID),
+        metadata=struct(value.metadata, max_depth) if value.metadata else None,
+        image_uri=check_text(value.image_uri, f"{path}.image_uri"),
+        content_digest=_digest(value.content_digest, f"{path}.content_digest"),
+        low_content=value.low_content,
+    )
+    if value.caption is not None:
+        message.caption.text = check_text(value.caption.text, f"{path}.caption.text")
+        message.caption.confidence = value.caption.confidence
+        message.caption.token_count = value.caption.token_count
+        message.caption.truncated = value.caption.truncated
+        message.caption.model = check_text(value.caption.model, f"{path}.caption.model")
+    if value.vectors:
+        from lensmesh_client import vectors
+
+        for name, embedding in value.vectors.items():
+            space_id = check_text(embedding.space_id, f"{path}.vectors[{name!r}].space_id")
+            message.vectors[name].CopyFrom(vectors.embedding(embedding.vector, space_id))
+    return message
+
+
+def _digest(text: str, path: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(Reason.DIGEST_INVALID, f"{path} is no hexadecimal number: {error}", field=path) from error
+
+
+def written(message: search_pb2.UpsertResult) -> stored.StoredItem:
+    """As received."""
+    return stored.StoredItem(
+        id=message.id,
+        outcome=translate.OUTCOMES.get(message.outcome),
+        changes=tuple(translate.CHANGES[change] for change in message.changes if change in translate.CHANGES),
+        update_time=translate.moment(message.update_time) if message.HasField("update_time") else None,
+    )
+
+
+def facets(messages: Iterable[search_pb2.Facet]) -> tuple[stored.Facet, ...]:
+    """As received."""
+    return tuple(
+        stored.Facet(
+            message.field,
+            tuple(stored.FacetCount(translate.plain(each.value), each.count) for each in message.counts),
+            message.other_count,
+        )
+        for message in messages
+    )
