@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -184,6 +185,16 @@ def state_folder() -> Path:
         return (Path(home) if home else Path.home() / ".local" / "state") / "lensmesh"
     except RuntimeError:
         raise FileNotFoundError(errno.ENOENT, "this user has no home folder: set XDG_STATE_HOME") from None
+
+
+def check_platform(command: str) -> None:
+    """End a command that starts a mesh where none can run."""
+    if sys.platform == "win32":
+        fail(
+            f"lensmesh {command} starts a mesh, and Windows runs none: use WSL2, or containers (docker compose up), "
+            "and the other commands from here",
+            Exit.FAILED,
+        )
 
 
 def check_writable(path: Path, option: str) -> None:

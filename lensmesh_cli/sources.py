@@ -33,7 +33,10 @@ LEFT_OUT = frozenset(
 SHOWN = 10
 """The number of suffixes that are listed by name."""
 _HEAD_BYTES = 32
-_OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OPEN = os.O_RDONLY
+# Some of these are not everywhere.
+for _name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+    _OPEN |= getattr(os, _name, 0)
 
 
 @dataclass(frozen=True, slots=True)

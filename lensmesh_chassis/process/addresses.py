@@ -4,14 +4,20 @@ import errno
 import os
 import socket
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
 
-# sockaddr_un.sun_path of Linux, without the closing zero.
-MAX_UNIX_PATH_BYTES = 107
+
+def longest_unix_path(platform: str) -> int:
+    """Return how many bytes the path of a socket may have: sockaddr_un.sun_path without the closing zero."""
+    return 103 if platform == "darwin" else 107
+
+
+MAX_UNIX_PATH_BYTES = longest_unix_path(sys.platform)
 
 
 @dataclass(frozen=True)

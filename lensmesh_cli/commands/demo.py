@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lensmesh_cli.console import EXIT_CODES, Exit, fail
-from lensmesh_cli.options import Json, check_writable
+from lensmesh_cli.options import Json, check_platform, check_writable
 
 EPILOG = (
     "Example: lensmesh demo --images ~/Pictures --count 200\n\n"
@@ -43,6 +43,7 @@ def demo(
     ] = "",
 ) -> None:
     """Show the main job on this machine: start a mesh, stream images in, find them again, check the answers."""
+    check_platform("demo")
     from lensmesh_cli.demo.run import DemoOptions, run_demo
     from lensmesh_cli.local import check_parts
 

@@ -9,7 +9,7 @@ import typer
 
 from lensmesh_chassis.contract import PORTS
 from lensmesh_cli.console import EXIT_CODES, Exit, fail, note
-from lensmesh_cli.options import check_writable
+from lensmesh_cli.options import check_platform, check_writable
 
 EPILOG = (
     "Example: lensmesh up --model ViT-B-32/laion2b_s34b_b79k --caption-model Salesforce/blip-image-captioning-base\n\n"
@@ -66,6 +66,7 @@ def up(
     ] = None,
 ) -> None:
     """Run a whole mesh on this machine: four services and a PostgreSQL, kept running until Ctrl-C."""
+    check_platform("up")
     if mock and (model or caption_model):
         fail("--mock and --model or --caption-model exclude each other", Exit.USAGE)
     from lensmesh_cli.local import check_parts, draft_of, run_until_signal

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Callable, Iterator
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_cli.console import note
+from lensmesh_cli.signals import first_signal
 from lensmesh_cli.smoke.looking import STEPS as LOOK
 from lensmesh_cli.smoke.looking import for_error
 from lensmesh_cli.smoke.mesh import Options, SmokeMesh
@@ -48,23 +48,13 @@ async def smoke(options: Options, tell: Callable[[StepOutcome], None]) -> list[S
 @contextlib.contextmanager
 def _signals(stop: asyncio.Event) -> Iterator[None]:
     """Set `stop` at the first signal. A second one ends the command at once, as usual."""
-    loop = asyncio.get_running_loop()
-
-    def off() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
     def asked() -> None:
         note("interrupted: the step that runs is let to its end, then everything is removed (again: stop at once)")
         stop.set()
-        off()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked)
-    try:
+    with first_signal(asked):
         yield
-    finally:
-        off()
 
 
 async def _wait(mesh: SmokeMesh, stop: asyncio.Event) -> None:

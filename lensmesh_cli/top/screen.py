@@ -31,6 +31,8 @@ class ScrollWindow:
         self._interval_s = interval_s
         self._figures: MeshFigures | None = None
         self.top = 0
+        self.reads_keys = True
+        """Whether anybody reads them."""
 
     def show(self, figures: MeshFigures) -> None:
         """Take the next frame. The scroll position stays."""
@@ -53,21 +55,25 @@ class ScrollWindow:
         self.top = min(self.top, max(len(lines) - room, 0))
         seen = lines[self.top : self.top + room]
         place = f"{self.top + 1}-{self.top + len(seen)} of {len(lines)}"
-        footer = f"q quits, j k arrows scroll, lines {place}"[:width]
+        known = "q quits, j k arrows scroll" if self.reads_keys else "Ctrl-C quits"
+        footer = f"{known}, lines {place}"[:width]
         found = [segment for line in seen for segment in [*line, Segment.line()]]
         return Segments([*found, Segment(footer, Style(dim=True))])
 
 
 @contextlib.contextmanager
-def keys(loop: asyncio.AbstractEventLoop, pressed: asyncio.Queue[str]) -> Iterator[None]:
-    """Put each pressed key into the queue. There are none where standard input is no terminal."""
-    if not sys.stdin.isatty():
-        yield
+def keys(loop: asyncio.AbstractEventLoop, pressed: asyncio.Queue[str]) -> Iterator[bool]:
+    """Put each pressed key into the queue. Tell whether keys are read: not on Windows, and not from a pipe."""
+    try:
+        import os
+        import termios
+        import tty
+    except ImportError:
+        yield False
         return
-    import os
-    import termios
-    import tty
-
+    if not sys.stdin.isatty():
+        yield False
+        return
     number = sys.stdin.fileno()
     before = termios.tcgetattr(number)
 
@@ -78,7 +84,7 @@ def keys(loop: asyncio.AbstractEventLoop, pressed: asyncio.Queue[str]) -> Iterat
     tty.setcbreak(number)
     loop.add_reader(number, read)
     try:
-        yield
+        yield True
     finally:
         loop.remove_reader(number)
         termios.tcsetattr(number, termios.TCSADRAIN, before)
@@ -105,7 +111,7 @@ async def show(figures: AsyncGenerator[MeshFigures, None], interval_s: float, co
     async with aclosing(figures):
         window.show(await anext(figures))
         with (
-            keys(asyncio.get_running_loop(), pressed),
+            keys(asyncio.get_running_loop(), pressed) as window.reads_keys,
             Live(window.lines(), console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as screen,
         ):
             following, key = asyncio.ensure_future(anext(figures)), asyncio.ensure_future(pressed.get())

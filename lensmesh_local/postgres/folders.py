@@ -4,15 +4,13 @@ import contextlib
 import hashlib
 import os
 import stat
-import sys
 import tempfile
 from pathlib import Path
 
+from lensmesh_chassis.process.addresses import MAX_UNIX_PATH_BYTES
 from lensmesh_local.postgres.user import CannotStart, PostgresUser
 
 SOCKET = ".s.PGSQL.5432"
-# What the address of a Unix socket holds.
-LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 
 
 def socket_folder(folder: Path, account: PostgresUser) -> Path:
@@ -23,14 +21,14 @@ def socket_folder(folder: Path, account: PostgresUser) -> Path:
     """
     path = os.fsencode(folder / SOCKET)
     # A comma stands between hosts in a URL.
-    if len(path) <= LONGEST_SOCKET and b"," not in path:
+    if len(path) <= MAX_UNIX_PATH_BYTES and b"," not in path:
         return folder
     base = runtime_base()
     with contextlib.suppress(FileExistsError):
         base.mkdir(mode=0o700)
     if not is_private(base):
         raise CannotStart(
-            f"the path of {folder} is too long for a socket ({len(path)} bytes with {SOCKET}, {LONGEST_SOCKET} at"
+            f"the path of {folder} is too long for a socket ({len(path)} bytes with {SOCKET}, {MAX_UNIX_PATH_BYTES} at"
             f" most), and {base}, where the socket would lie instead, is not a folder of this user alone: choose a"
             f" shorter --data, or remove {base}"
         )

@@ -3,6 +3,7 @@
 import datetime
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.process.addresses import MAX_UNIX_PATH_BYTES
+from lensmesh_chassis.process.addresses import MAX_UNIX_PATH_BYTES, longest_unix_path
 from lensmesh_local.sidecars.certificates import Authority
 from tests.support.every_shape import call, finish
 from tests.support.service_process import PATIENCE, process
@@ -99,6 +100,12 @@ async def test_the_longest_path_that_a_socket_can_have(tmp_path: Path, short: Pa
     async with process(tmp_path, LISTEN=f"unix:{path}") as started:
         await started.addresses()
         assert await answers(f"unix:{path}")
+
+
+def test_a_socket_of_macos_has_a_shorter_path() -> None:
+    assert longest_unix_path(sys.platform) == MAX_UNIX_PATH_BYTES
+    assert longest_unix_path("linux") == 107
+    assert longest_unix_path("darwin") == 103
 
 
 async def test_a_folder_that_does_not_exist_and_a_file_that_is_no_socket(tmp_path: Path, short: Path) -> None:
