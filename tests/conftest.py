@@ -69,7 +69,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Put the whole folders first; for a quick run, leave out what takes long."""
     if config.getoption("--quick"):
         sys.addaudithook(_refuse_processes)
-        quick, long = [], []
+        quick: list[pytest.Item] = []
+        long: list[pytest.Item] = []
         for item in items:
             folder = item.nodeid.split("/")[1]
             is_long = folder in WHOLE or any(map(item.get_closest_marker, ("process", "slow")))
