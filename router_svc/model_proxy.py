@@ -54,7 +54,7 @@ class ModelStream:
         options: Message,
         scope: CallScope,
     ) -> None:
-        """`calls`: by the name of the items' field."""
+        """Gather items into `calls`, which stand by the name of the items' field."""
         self._batchers: dict[str, MicroBatcher[Any, Any]] = {
             name: MicroBatcher(
                 functools.partial(batch_calls.run, options=options, scope=scope.at(name)),

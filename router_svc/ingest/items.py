@@ -46,7 +46,7 @@ class Intake:
     """Reads the items of one call or stream."""
 
     def __init__(self, max_image_bytes: int, hashing: Executor, fetcher: Fetching, scope: CallScope) -> None:
-        """`scope` is at the item of a call; the items of a stream are told by their own fields."""
+        """Take images in. `scope` is at the item of a call; the items of a stream are told by their own fields."""
         self._max_image_bytes = max_image_bytes
         self._hashing = hashing
         self._fetcher = fetcher

@@ -37,7 +37,7 @@ class Writer:
         metadata_policy: search_pb2.MetadataPolicy.ValueType,
         scope: CallScope,
     ) -> None:
-        """`scope` is at an item: what is said of one of a batch begins with that path."""
+        """Write into a collection. `scope` is at an item: what is said of one of a batch begins with that path."""
         self._stores = stores
         self._collection = collection
         self._metadata_policy = metadata_policy

@@ -93,7 +93,7 @@ class BatchCalls(ABC, Generic[T, O, R]):
         method: UpstreamMethod[Any, Any],
         result: Callable[..., R],
     ) -> None:
-        """`method` answers with `results`, one for each item of its request, and `result` makes one of an `error`."""
+        """Call `method`, which answers `results`, one for each item; `result` makes one of an `error`."""
         self._pool = pool
         self._suspects = suspects
         self._method = method

@@ -155,10 +155,9 @@ class UpstreamPool:
         tries: int = 1,
         why: Callable[[Sequence[str]], Awaitable[str]] | None = None,
     ) -> None:
-        """`unreachable` tells of a target whether nobody there answered when last asked. `tries`: how often all targets
-        are tried, where the channels do not try their replicas by themselves.
+        """Give calls to `upstreams`, which are tried `tries` times where the channels do not try their replicas again.
 
-        `why` asks the services at targets why they do not serve; "" where none of them says.
+        `unreachable` tells of a target whether nobody there answered when last asked. `why` asks the services at targets why they do not serve; "" where none of them says.
         """
         self.kind = kind
         self.draining = draining

@@ -40,7 +40,7 @@ class Waiting:
     """
 
     def __init__(self, scope: CallScope, absence: Absence, draining: asyncio.Event, *, comes_back: bool) -> None:
-        """`comes_back`: whether there is anybody at all to wait for."""
+        """Begin to wait. `comes_back`: whether there is anybody at all to wait for."""
         self._scope = scope
         self._absence = absence
         self._draining = draining

@@ -18,6 +18,7 @@ CHECKED = (
     "lensmesh_local",
     "lensmesh_shapes",
     "protos",
+    "router_svc",
     "search_svc",
 )
 # Beginnings that hide who does what: the subject of the sentence comes late, or never.
