@@ -45,7 +45,7 @@ class Session:
     def __init__(
         self, dependencies: Dependencies, resolver: OptionsResolver, options: ResolvedOptions, scopes: IngestScopes
     ) -> None:
-        """Begin with the `options` that `resolver` returned; it is asked again where the collection is another by now."""
+        """Begin with the `options` that `resolver` returned; it is asked again where the collection is another."""
         self._dependencies = dependencies
         self._resolver = resolver
         self._scopes = scopes

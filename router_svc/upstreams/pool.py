@@ -157,7 +157,8 @@ class UpstreamPool:
     ) -> None:
         """Give calls to `upstreams`, which are tried `tries` times where the channels do not try their replicas again.
 
-        `unreachable` tells of a target whether nobody there answered when last asked. `why` asks the services at targets why they do not serve; "" where none of them says.
+        `unreachable` tells of a target whether nobody there answered when last asked. `why` asks the services at
+        targets why they do not serve; "" where none of them says.
         """
         self.kind = kind
         self.draining = draining
