@@ -3,7 +3,7 @@
 import asyncio
 
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.telemetry.logging import get_logger
 from search_svc.store import Store, StoreRefused
 
@@ -19,7 +19,7 @@ class StoreWatch:
     It opens the store, again and again until that works, and then checks it every `interval_s` seconds.
     """
 
-    def __init__(self, store: Store, health: Health, service: str, interval_s: float) -> None:
+    def __init__(self, store: Store, health: HealthState, service: str, interval_s: float) -> None:
         self._store = store
         self._health = health
         self._service = service

@@ -22,7 +22,7 @@ _NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN: int = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-class Health:
+class HealthState:
     """State of the services: which can do their work now, and why others cannot. To be used on the event loop.
 
     Services are known by their full names ("lensmesh.encoder.v1.EncoderService"). "" means all of them together: it is
@@ -151,7 +151,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # gr
     state.
     """
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: HealthState) -> None:
         self._health = health
 
     async def Check(self, request: Any, context: Any) -> Any:

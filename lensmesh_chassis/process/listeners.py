@@ -24,7 +24,7 @@ from lensmesh_chassis.process.addresses import (
     parse_address,
     parse_addresses,
 )
-from lensmesh_chassis.process.health import Health, HealthServicer
+from lensmesh_chassis.process.health import HealthServicer, HealthState
 from lensmesh_chassis.process.memory import container_limit_bytes, give_back_free, resident_bytes
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.interceptors import InFlight, ReadinessInterceptor, in_order
@@ -57,7 +57,7 @@ class GrpcListeners:
     def __init__(
         self,
         settings: ServiceSettings,
-        health: Health,
+        health: HealthState,
         draining: asyncio.Event,
         registry: CollectorRegistry,
         tracer_provider: Any | None,

@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.process.exit import give_up
-from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.process.listeners import GrpcListeners
 from lensmesh_chassis.process.server_info import server_info, version
 from lensmesh_chassis.settings import ServiceSettings, shown
@@ -26,7 +26,7 @@ from lensmesh_chassis.telemetry.error_tracking import capture, start_error_track
 from lensmesh_chassis.telemetry.logging import configure_logging, get_logger
 from lensmesh_chassis.telemetry.process_metrics import describe_process
 
-__all__ = ["App", "Health", "RunningServer", "Runtime", "run", "running"]
+__all__ = ["App", "HealthState", "RunningServer", "Runtime", "run", "running"]
 
 _log = get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Runtime(Generic[S]):
     """Tools that the chassis gives to an App."""
 
     settings: S
-    health: Health
+    health: HealthState
     draining: asyncio.Event
     server_info: Callable[[], common_pb2.ServerInfo]
     # For metrics of the App's own; shown by the same endpoint as the chassis'.
@@ -101,7 +101,7 @@ class _Service(Generic[S]):
         give_up: Callable[[], None] | None = None,
     ) -> None:
         self._name = name
-        health, draining, registry = Health(), asyncio.Event(), CollectorRegistry()
+        health, draining, registry = HealthState(), asyncio.Event(), CollectorRegistry()
         info = server_info(settings.instance, health.trouble)
         self.runtime: Runtime[S] = Runtime(settings, health, draining, info, registry, tracer_provider, give_up)
         describe_process(registry, name, health, settings.restarts)

@@ -18,7 +18,7 @@ from lensmesh_chassis.limits import check_size
 from lensmesh_chassis.messages.budget import MessageBudget
 from lensmesh_chassis.messages.flow import MessagesIn, MessagesOut
 from lensmesh_chassis.messages.parsing import INLINE_BYTES, parse_message
-from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.call_code import outcome
 from lensmesh_chassis.rpc.disconnect import DisconnectDetector
@@ -146,7 +146,9 @@ class ReadinessInterceptor(Interceptor):
     counts calls itself.
     """
 
-    def __init__(self, health: Health, started: asyncio.Event, draining: asyncio.Event, in_flight: InFlight) -> None:
+    def __init__(
+        self, health: HealthState, started: asyncio.Event, draining: asyncio.Event, in_flight: InFlight
+    ) -> None:
         self._health, self._started, self._draining, self._in_flight = health, started, draining, in_flight
 
     @asynccontextmanager

@@ -18,7 +18,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.process.server_info import version
 
 # Often enough to meet a loop that is blocked for a tenth of a second, seldom enough to cost nothing.
@@ -26,7 +26,7 @@ LAG_EVERY_S = 0.1
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-def describe_process(registry: CollectorRegistry, component: str, health: Health, restarts: int) -> None:
+def describe_process(registry: CollectorRegistry, component: str, health: HealthState, restarts: int) -> None:
     """Add the metrics that every process shows. `component` is the service's short name, "encoder"."""
     # Otherwise each counter and histogram gets one more series, which nobody asks for.
     without_created: Any = disable_created_metrics
@@ -46,7 +46,7 @@ def describe_process(registry: CollectorRegistry, component: str, health: Health
 class _HealthCollector(Collector):
     """Collector that reads the health at each scrape, in whatever phase the process is."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: HealthState) -> None:
         self._health = health
 
     def collect(self) -> Iterator[Metric]:

@@ -12,12 +12,15 @@ from PIL import Image
 
 from caption_svc.app import CaptionApp
 from caption_svc.model import CaptionModel
+from caption_svc.models.blip import load_blip
 from caption_svc.settings import CaptionSettings
 from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import RunningServer, running
+from lensmesh_inference.models import ModelKind
 from lensmesh_shapes import draw, held_out_scenes
-from tests.caption.fakes import TINY, FakeModel, save_tiny_blip
+from tests.caption.fakes import ON_CPU, TINY, FakeModel, save_tiny_blip
+from tests.caption.slow_model import SlowModel
 
 
 @pytest.fixture(scope="package")
@@ -93,3 +96,9 @@ async def serve() -> AsyncIterator[Serve]:
             return Client(caption_pb2_grpc.CaptionerServiceStub(channel), server, apps[0])
 
         yield start
+
+
+@pytest.fixture
+def slow(tiny_folder: Path) -> SlowModel:
+    """The small model, whose words come as the test lets them."""
+    return SlowModel(load_blip(tiny_folder, name="slow", kind=ModelKind.LOCAL, compute=ON_CPU))

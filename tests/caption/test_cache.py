@@ -11,14 +11,11 @@ from caption_svc.cached import CaptionCodec, scope_of
 from caption_svc.model import Caption, Plan
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
+from tests.caption.calls import ask, items, queue
 from tests.caption.conftest import Client, Serve
 from tests.caption.fakes import FakeModel
-from tests.caption.test_faults import ask
-from tests.caption.test_stream import items, queue
-from tests.caption.test_word_by_word import SlowModel, request, slow
+from tests.caption.slow_model import SlowModel, request
 from tests.support.waiting import until
-
-__all__ = ["slow"]
 
 MISS = common_pb2.CACHE_OUTCOME_MISS
 HIT = common_pb2.CACHE_OUTCOME_HIT

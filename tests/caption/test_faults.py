@@ -14,18 +14,10 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, Overloaded
 from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from lensmesh_inference.digest import content_digest
-from tests.caption.conftest import Client, Serve
+from tests.caption.calls import ask, queue
+from tests.caption.conftest import Serve
 from tests.caption.fakes import FakeModel
-from tests.caption.test_stream import queue
 from tests.support.waiting import until
-
-
-def ask(client: Client, contents: list[bytes], **options: object) -> asyncio.Future[caption_pb2.CaptionImagesResponse]:
-    request = caption_pb2.CaptionImagesRequest(
-        images=[common_pb2.Image(content=content) for content in contents],
-        options=caption_pb2.CaptionOptions(**options),  # type: ignore[arg-type]  # what the tests pass fits
-    )
-    return asyncio.ensure_future(client.stub.CaptionImages(request))
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back(

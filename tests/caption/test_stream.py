@@ -10,23 +10,12 @@ from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
-from lensmesh_inference.batching.batcher import Batcher
-from tests.caption.conftest import Client, Serve
+from tests.caption.calls import items, queue
+from tests.caption.conftest import Serve
 from tests.caption.fakes import FakeModel
 from tests.support.waiting import until
 
 Request = caption_pb2.CaptionStreamRequest
-
-
-def items(contents: list[bytes], count: int, start: int = 0) -> list[caption_pb2.CaptionStreamItem]:
-    return [
-        caption_pb2.CaptionStreamItem(ref=str(number), image=common_pb2.Image(content=contents[number % len(contents)]))
-        for number in range(start, start + count)
-    ]
-
-
-def queue(client: Client) -> Batcher[object, object]:
-    return client.app.models.default.batcher
 
 
 async def test_every_item_is_answered_once_under_its_ref(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:

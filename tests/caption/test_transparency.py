@@ -6,8 +6,8 @@ from PIL import Image, ImageDraw
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
+from tests.caption.calls import ask
 from tests.caption.conftest import Serve, encoded
-from tests.caption.test_faults import ask
 
 DROP, WHITE = common_pb2.TRANSPARENCY_POLICY_DROP, common_pb2.TRANSPARENCY_POLICY_WHITE
 HIT, MISS = common_pb2.CACHE_OUTCOME_HIT, common_pb2.CACHE_OUTCOME_MISS

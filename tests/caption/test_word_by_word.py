@@ -1,68 +1,19 @@
 """StreamCaption as a person watches it: pieces come while the model still works, and it stops when nobody watches."""
 
 import asyncio
-import threading
-from collections.abc import Sequence
-from typing import Any
 
 import grpc
 import pytest
 
-from caption_svc.model import Caption, CaptionerInput, Worker
-from caption_svc.models.blip import BlipCaptioner, load_blip
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
-from lensmesh_inference.models import ModelKind
+from tests.caption.calls import queue
 from tests.caption.conftest import Serve
-from tests.caption.fakes import ON_CPU, FakeModel
-from tests.caption.test_stream import queue
+from tests.caption.fakes import FakeModel
+from tests.caption.slow_model import SlowModel, request
 from tests.support.waiting import until
-
-
-class SlowModel:
-    """The tiny BLIP, one step at a time: each word waits for `step`."""
-
-    def __init__(self, model: BlipCaptioner) -> None:
-        self.model = model
-        self.facts = model.facts
-        self.input_bytes = model.input_bytes
-        self.devices, self.plan, self.prepare = model.devices, model.plan, model.prepare
-        self.step = threading.Semaphore(0)
-        self.steps = 0
-
-    def workers(self) -> Sequence[Worker]:
-        return [self.caption]
-
-    def caption(self, jobs: Sequence[CaptionerInput]) -> Sequence[Caption | LensmeshError]:
-        for job in jobs:
-            if job.on_text is not None:
-                self._slow_down(job)
-        return self.model.workers()[0](jobs)
-
-    def _slow_down(self, job: CaptionerInput) -> None:
-        told = job.on_text
-        assert told is not None
-
-        def on_text(text: str) -> None:
-            self.steps += 1
-            told(text)
-            assert self.step.acquire(timeout=30)
-
-        job.on_text = on_text
-
-
-@pytest.fixture
-def slow(tiny_folder: Any) -> SlowModel:
-    return SlowModel(load_blip(tiny_folder, name="slow", kind=ModelKind.LOCAL, compute=ON_CPU))
-
-
-def request(content: bytes) -> caption_pb2.StreamCaptionRequest:
-    return caption_pb2.StreamCaptionRequest(
-        image=common_pb2.Image(content=content), options=caption_pb2.CaptionOptions(prompt="a red", max_tokens=20)
-    )
 
 
 async def test_the_first_word_comes_before_the_last_is_made(

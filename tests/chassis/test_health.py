@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import NotFound, Unavailable
-from lensmesh_chassis.process.health import LIVE, Health
+from lensmesh_chassis.process.health import LIVE, HealthState
 from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
@@ -34,7 +34,7 @@ async def answers(channel: grpc.aio.Channel, status: int) -> bool:
 
 
 def test_nothing_serves_before_it_said_so() -> None:
-    health = Health()
+    health = HealthState()
     assert health.status("") == NOT_SERVING
     assert health.reason() == "starting"
     health.add(["a", "b"])
@@ -42,7 +42,7 @@ def test_nothing_serves_before_it_said_so() -> None:
 
 
 def test_the_whole_serves_while_each_part_does() -> None:
-    health = Health()
+    health = HealthState()
     health.add(["a", "b"])
     health.serving("a")
     assert (health.status("a"), health.status("")) == (SERVING, NOT_SERVING)
@@ -57,7 +57,7 @@ def test_the_whole_serves_while_each_part_does() -> None:
 
 
 def test_what_was_said_during_the_start_holds_after_it() -> None:
-    health = Health()
+    health = HealthState()
     health.add(["a", "b"])
     health.not_serving("b", "no weights")
     health.started()
@@ -66,7 +66,7 @@ def test_what_was_said_during_the_start_holds_after_it() -> None:
 
 def test_a_process_that_answers_is_live_whatever_its_services_are() -> None:
     """What a liveness probe asks: a store that is away is no reason to restart a service."""
-    health = Health()
+    health = HealthState()
     assert health.status(LIVE) == SERVING
     health.add(["a"])
     health.not_serving("a", "the database is away")
@@ -76,7 +76,7 @@ def test_a_process_that_answers_is_live_whatever_its_services_are() -> None:
 
 
 def test_a_drain_is_final() -> None:
-    health = Health()
+    health = HealthState()
     health.add(["a"])
     health.started()
     health.drain()
@@ -87,7 +87,7 @@ def test_a_drain_is_final() -> None:
 
 def test_not_serving_needs_a_reason() -> None:
     with pytest.raises(ValueError, match="why"):
-        Health().not_serving("", "")
+        HealthState().not_serving("", "")
 
 
 async def test_health_answers_while_the_service_starts(tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ import time
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.process.server_info import version
 from lensmesh_chassis.telemetry.process_metrics import LoopLag, describe_process
 from tests.support.waiting import until
 
 
 async def test_health_is_shown_as_it_is_when_asked() -> None:
-    registry, health = CollectorRegistry(), Health()
+    registry, health = CollectorRegistry(), HealthState()
     describe_process(registry, "fake", health, restarts=2)
 
     def shown() -> dict[str, float | None]:
@@ -35,7 +35,7 @@ async def test_health_is_shown_as_it_is_when_asked() -> None:
 
 async def test_no_series_tells_when_a_counter_was_made() -> None:
     registry = CollectorRegistry()
-    describe_process(registry, "fake", Health(), restarts=0)
+    describe_process(registry, "fake", HealthState(), restarts=0)
     LoopLag(registry)
     assert b"_created" not in generate_latest(registry)
 

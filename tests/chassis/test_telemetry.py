@@ -17,7 +17,7 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.messages.budget import MessageBudget
 from lensmesh_chassis.messages.flow import MessagesIn, MessagesOut
-from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.disconnect import DisconnectDetector
 from lensmesh_chassis.rpc.interceptors import Errors, InFlight, ReadinessInterceptor, in_order
@@ -117,7 +117,7 @@ async def test_the_order_of_the_interceptors(traced: Traced) -> None:
     """Telemetry sees the call before all others; what decides how it ended is next to the handler."""
     telemetry = server_interceptors(traced.provider)
     started, draining = asyncio.Event(), asyncio.Event()
-    gate = ReadinessInterceptor(Health(), started, draining, InFlight())
+    gate = ReadinessInterceptor(HealthState(), started, draining, InFlight())
     budget = MessageBudget(1 << 20, message_bytes=1 << 20)
     order = in_order(telemetry, CallMetrics(CollectorRegistry()), gate, budget, max_message_bytes=1)
     names = [type(one) for one in order]

@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 import numpy.typing as npt
+import pytest
 from google.rpc import status_pb2
 from PIL import Image
 
@@ -30,7 +31,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.process.server import RunningServer, Runtime, running
-from lensmesh_chassis.rpc.status import from_status
+from lensmesh_chassis.rpc.status import from_rpc_error, from_status
 from lensmesh_inference.registry import ModelRegistry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,3 +162,9 @@ async def info_of(address: str) -> encoder_pb2.GetInfoResponse:
                     if error.code() is not grpc.StatusCode.UNAVAILABLE:
                         raise
                 await asyncio.sleep(0.1)
+
+
+async def refused(call: object) -> LensmeshError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call  # type: ignore[misc]  # any call of the stub
+    return from_rpc_error(caught.value)

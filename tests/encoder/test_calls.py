@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import threading
 
-import grpc
 import numpy as np
 import pytest
 
@@ -17,14 +16,12 @@ from lensmesh_chassis.errors import (
     DeadlineExceeded,
     InternalFault,
     InvalidInput,
-    LensmeshError,
     NotBuilt,
     Overloaded,
     PreconditionFailed,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import from_rpc_error
-from tests.encoder.helpers import HeldModel, failure, image, png, serving, vector
+from tests.encoder.helpers import HeldModel, failure, image, png, refused, serving, vector
 from tests.support.waiting import until
 
 FLOAT16 = common_pb2.DATA_TYPE_FLOAT16
@@ -179,12 +176,6 @@ async def test_one_address_carries_several_models() -> None:
             texts=["x"], options=encoder_pb2.EncodeOptions(space_id=info.models[1].spaces[0].id)
         )
         assert (await served.stub.EncodeTexts(request)).results[0].embedding.dimension == 768
-
-
-async def refused(call: object) -> LensmeshError:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call  # type: ignore[misc]  # any call of the stub
-    return from_rpc_error(caught.value)
 
 
 async def test_counts_and_options_fail_the_call() -> None:

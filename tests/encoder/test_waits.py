@@ -13,8 +13,7 @@ from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.batching.faults import DeviceLost
-from tests.encoder.helpers import HeldModel, serving
-from tests.encoder.test_calls import refused
+from tests.encoder.helpers import HeldModel, refused, serving
 from tests.support.waiting import until
 
 BULK = encoder_pb2.EncodeOptions(priority=common_pb2.PRIORITY_BULK)

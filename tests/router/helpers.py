@@ -8,8 +8,9 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis.contract import DETAILS_KEY
 from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.rpc.status import from_rpc_error
+from lensmesh_chassis.rpc.status import GRPC_CODES, from_rpc_error, to_status
 
 
 def item(ref: str, content: bytes | None = None, **fields: Any) -> router_pb2.IngestItem:
@@ -56,3 +57,10 @@ async def error_of(call: Awaitable[Any]) -> LensmeshError:
     with pytest.raises(grpc.RpcError) as caught:
         await call
     return from_rpc_error(caught.value)
+
+
+def rpc_error(error: LensmeshError) -> grpc.aio.AioRpcError:
+    """What a stub raises where a service of the mesh raised `error`."""
+    status = to_status(error)
+    details = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
+    return grpc.aio.AioRpcError(GRPC_CODES[status.code], grpc.aio.Metadata(), details, status.message)

@@ -25,7 +25,7 @@ from router_svc.upstreams.models import Captioners, Encoders
 from router_svc.upstreams.pool import Upstream, UpstreamPool
 from router_svc.upstreams.suspects import ItemSuspects
 from tests.router.fakes import SPACE, vector
-from tests.router.test_pool import rpc_error
+from tests.router.helpers import rpc_error
 from tests.support.waiting import until
 
 SOCKET = "Stream removed (Socket closed)"

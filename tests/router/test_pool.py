@@ -8,7 +8,6 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from lensmesh_chassis.contract import DETAILS_KEY
 from lensmesh_chassis.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -18,18 +17,11 @@ from lensmesh_chassis.errors import (
     UpstreamFault,
 )
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.status import GRPC_CODES, to_status
 from router_svc.call_scope import CallScope, Patience
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.methods import UpstreamMethod
 from router_svc.upstreams.pool import Upstream, UpstreamPool
-
-
-def rpc_error(error: LensmeshError) -> grpc.aio.AioRpcError:
-    """What a stub raises where a service of the mesh raised `error`."""
-    status = to_status(error)
-    details = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
-    return grpc.aio.AioRpcError(GRPC_CODES[status.code], grpc.aio.Metadata(), details, status.message)
+from tests.router.helpers import rpc_error
 
 
 def bare(code: grpc.StatusCode) -> grpc.aio.AioRpcError:

@@ -8,7 +8,7 @@ import pytest
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.process.health import Health
+from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from search_svc.app import SERVICE, SearchApp
@@ -31,7 +31,7 @@ async def standin() -> AsyncIterator[StandIn]:
     await made.remove()
 
 
-async def serving(health: Health, wanted: bool) -> None:
+async def serving(health: HealthState, wanted: bool) -> None:
     """Waits until health says so."""
 
     async def said() -> bool:

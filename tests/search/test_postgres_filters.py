@@ -15,9 +15,9 @@ from search_svc.postgres.tables import items_table
 from search_svc.store import Store
 from search_svc.times import parse_time
 from tests.search.conftest import settings_for
+from tests.search.filter_cases import cases, compare
 from tests.search.strategies import BASE, INDEXES, strings, thorough, time_texts
 from tests.search.support import definition
-from tests.search.test_filter_meaning import cases, compare
 
 
 @pytest.fixture
