@@ -17,11 +17,11 @@ from search_svc.model import (
     CountedCollection,
     Definition,
     Facet,
+    FetchedItems,
     FieldIndex,
     Hits,
     Item,
     ItemPage,
-    Items,
     Upserted,
     View,
 )
@@ -116,7 +116,7 @@ class MeteredStore:
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
-    ) -> Items:
+    ) -> FetchedItems:
         items = self._store.get_items(collection, ids, view=view, max_bytes=max_bytes, timeout_s=timeout_s)
         return await self._timed("get_items", items)
 

@@ -208,7 +208,7 @@ class Upserted:
 
 
 @dataclass(frozen=True)
-class Items:
+class FetchedItems:
     """Items that were read; `cut` when more were asked for than `max_bytes` let through."""
 
     items: tuple[StoredItem, ...]

@@ -11,11 +11,11 @@ from search_svc.model import (
     CountedCollection,
     Definition,
     Facet,
+    FetchedItems,
     FieldIndex,
     Hits,
     Item,
     ItemPage,
-    Items,
     NamedSpace,
     Numbers,
     Upserted,
@@ -118,7 +118,7 @@ class Store(Protocol):
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
-    ) -> Items:
+    ) -> FetchedItems:
         """Return the items that exist, in the order asked for, up to about `max_bytes` of content."""
 
     async def list_items(

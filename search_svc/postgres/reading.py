@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 from pgvector import HalfVector, Vector
 
-from search_svc.model import Caption, Collection, Items, Numbers, StoredItem, View
+from search_svc.model import Caption, Collection, FetchedItems, Numbers, StoredItem, View
 from search_svc.postgres.tables import CONTENT, items_table, members_table, vectors_table
 
 # Small enough that a piece of the fattest items stays in memory easily, large enough that a page is a few round trips.
@@ -19,13 +19,13 @@ async def read_keys(
     *,
     view: View,
     max_bytes: int,
-) -> Items:
+) -> FetchedItems:
     """Return the items under (key, id) pairs, in their order.
 
     At least one, and not much more than `max_bytes` of content.
     """
     if view is View.ID:
-        return Items(tuple(StoredItem(item_id) for _, item_id in keys), cut=False)
+        return FetchedItems(tuple(StoredItem(item_id) for _, item_id in keys), cut=False)
     statement = _statement(collection, view)
     found: list[StoredItem] = []
     size = 0
@@ -35,9 +35,9 @@ async def read_keys(
         for row in (rows[key] for key in piece if key in rows):
             size += _size(row)
             if size > max_bytes and found:
-                return Items(tuple(found), cut=True)
+                return FetchedItems(tuple(found), cut=True)
             found.append(_item(collection, row, view))
-    return Items(tuple(found), cut=False)
+    return FetchedItems(tuple(found), cut=False)
 
 
 def _statement(collection: Collection, view: View) -> str:

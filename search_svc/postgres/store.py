@@ -12,11 +12,11 @@ from search_svc.model import (
     CountedCollection,
     Definition,
     Facet,
+    FetchedItems,
     FieldIndex,
     Hits,
     Item,
     ItemPage,
-    Items,
     Upserted,
     View,
 )
@@ -109,8 +109,8 @@ class PostgresStore:
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
-    ) -> Items:
-        async def work(connection: asyncpg.Connection) -> Items:
+    ) -> FetchedItems:
+        async def work(connection: asyncpg.Connection) -> FetchedItems:
             keys = await reading.keys_of_ids(connection, collection, ids)
             return await reading.read_keys(connection, collection, keys, view=view, max_bytes=max_bytes)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from qdrant_client import AsyncQdrantClient, models
 
-from search_svc.model import Collection, Items, StoredItem, View
+from search_svc.model import Collection, FetchedItems, StoredItem, View
 from search_svc.qdrant.layout import CONTENT, point_id
 from search_svc.qdrant.points import from_record, size_of
 
@@ -14,7 +14,7 @@ PIECE = 200
 
 async def read_ids(
     client: AsyncQdrantClient, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int
-) -> Items:
+) -> FetchedItems:
     """Return the items that exist of these ids, in their order; not much more than `max_bytes` of content."""
     found: list[StoredItem] = []
     size = 0
@@ -30,9 +30,9 @@ async def read_ids(
                 continue
             size += size_of(record)
             if size > max_bytes and found:
-                return Items(tuple(found), cut=True)
+                return FetchedItems(tuple(found), cut=True)
             found.append(from_record(record, collection.definition, view))
-    return Items(tuple(found), cut=False)
+    return FetchedItems(tuple(found), cut=False)
 
 
 async def read_points(

@@ -19,11 +19,11 @@ from search_svc.model import (
     CountedCollection,
     Definition,
     Facet,
+    FetchedItems,
     FieldIndex,
     Hits,
     Item,
     ItemPage,
-    Items,
     Upserted,
     View,
 )
@@ -153,7 +153,7 @@ class QdrantStore:
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
-    ) -> Items:
+    ) -> FetchedItems:
         return await self._with(
             collection,
             lambda client: reading.read_ids(client, collection, ids, view=view, max_bytes=max_bytes),
