@@ -44,7 +44,7 @@ class ModelServiceApp(ABC, Generic[S, M, E]):
         *,
         pools: Sequence[DecodePool] = (),
     ) -> None:
-        """`service` is the full name of the contract's service; `load` blocks, and is called in a thread.
+        """Take the full name of the contract's service, and what loads the models: `load` blocks, and runs in a thread.
 
         `pools` prepare items beside the pool that decodes images: tokenizers, say.
         """

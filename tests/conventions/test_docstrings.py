@@ -16,6 +16,7 @@ CHECKED = (
     "lensmesh_cli",
     "lensmesh_inference",
     "lensmesh_local",
+    "lensmesh_serving",
     "lensmesh_shapes",
     "protos",
     "router_svc",
