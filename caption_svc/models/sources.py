@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caption_svc.model import CaptionModel
+from caption_svc.models.families import loader_of
 from caption_svc.models.mock import MockCaptioner
 from caption_svc.models.weights import cached_folder, fetch_folder, has_weights
 from lensmesh_chassis.errors import NotFound
@@ -57,10 +58,7 @@ def load_model(choice: ModelChoice, compute: ComputeOptions, *, allow_download: 
                 f"{choice.name}`, or set the model to a folder or to shapes.",
             )
         folder = fetch_folder(choice.name)
-    # Here and not above: the mock has to start without torch.
-    from caption_svc.models.blip import load_blip
-
-    return load_blip(folder, name=choice.name, kind=choice.kind, compute=compute)
+    return loader_of(folder)(folder, name=choice.name, kind=choice.kind, compute=compute)
 
 
 def _choose(name: str, real_model: str) -> ModelChoice:

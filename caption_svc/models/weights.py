@@ -94,11 +94,6 @@ def _load(folder: Path) -> Parts:
 
     hub: Any = transformers  # for the same reason as in Parts
     hub.utils.logging.disable_progress_bar()
-    kind = hub.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    if kind != "blip":
-        raise PreconditionFailed(
-            Reason.MODEL_NOT_SERVED, f"{folder} holds a model of type {kind!r}: only BLIP captioners are served."
-        )
     network, report = hub.BlipForConditionalGeneration.from_pretrained(
         folder, local_files_only=True, dtype=torch.float32, weights_only=True, output_loading_info=True
     )
