@@ -103,7 +103,9 @@ class RouterApp:
         caption_pb2_grpc.add_CaptionerServiceServicer_to_server(
             CaptionerProxy(settings, runtime, captioners, directory, limits, streams), server
         )
-        search_pb2_grpc.add_SearchServiceServicer_to_server(SearchProxy(runtime, stores, limits), server)
+        # Its methods are made from the contract, which no type checker sees.
+        search_proxy = cast(search_pb2_grpc.SearchServiceServicer, SearchProxy(runtime, stores, limits))
+        search_pb2_grpc.add_SearchServiceServicer_to_server(search_proxy, server)
         return (ROUTER_SERVICE, *(kind.service for kind in Kind))
 
     async def start(self) -> None:

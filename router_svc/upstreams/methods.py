@@ -1,9 +1,11 @@
-"""The methods that the router calls on the services behind it."""
+"""The methods that the router calls on the services behind it. What it only passes on, it reads from the contract."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.encoder.v1 import encoder_pb2
@@ -22,6 +24,11 @@ class UpstreamMethod(Generic[Q, A]):
     answer: type[A]
     """Of a streamed answer: one piece of it."""
 
+    @classmethod
+    def of(cls, method: MethodDescriptor) -> "UpstreamMethod[Any, Any]":
+        """Return the method that a contract describes."""
+        return UpstreamMethod(method.name, GetMessageClass(method.input_type), GetMessageClass(method.output_type))
+
 
 ENCODE_IMAGES = UpstreamMethod("EncodeImages", encoder_pb2.EncodeImagesRequest, encoder_pb2.EncodeImagesResponse)
 ENCODE_TEXTS = UpstreamMethod("EncodeTexts", encoder_pb2.EncodeTextsRequest, encoder_pb2.EncodeTextsResponse)
@@ -37,16 +44,8 @@ CREATE_COLLECTION = UpstreamMethod(
     "CreateCollection", search_pb2.CreateCollectionRequest, search_pb2.CreateCollectionResponse
 )
 GET_COLLECTION = UpstreamMethod("GetCollection", search_pb2.GetCollectionRequest, search_pb2.GetCollectionResponse)
-LIST_COLLECTIONS = UpstreamMethod(
-    "ListCollections", search_pb2.ListCollectionsRequest, search_pb2.ListCollectionsResponse
-)
-DELETE_COLLECTION = UpstreamMethod(
-    "DeleteCollection", search_pb2.DeleteCollectionRequest, search_pb2.DeleteCollectionResponse
-)
 UPSERT_ITEMS = UpstreamMethod("UpsertItems", search_pb2.UpsertItemsRequest, search_pb2.UpsertItemsResponse)
 GET_ITEMS = UpstreamMethod("GetItems", search_pb2.GetItemsRequest, search_pb2.GetItemsResponse)
-DELETE_ITEMS = UpstreamMethod("DeleteItems", search_pb2.DeleteItemsRequest, search_pb2.DeleteItemsResponse)
 LIST_ITEMS = UpstreamMethod("ListItems", search_pb2.ListItemsRequest, search_pb2.ListItemsResponse)
 SEARCH = UpstreamMethod("Search", search_pb2.SearchRequest, search_pb2.SearchResponse)
 BATCH_SEARCH = UpstreamMethod("BatchSearch", search_pb2.BatchSearchRequest, search_pb2.BatchSearchResponse)
-COUNT_FACETS = UpstreamMethod("CountFacets", search_pb2.CountFacetsRequest, search_pb2.CountFacetsResponse)
