@@ -156,7 +156,7 @@ def test_the_stores_paths_become_the_routers() -> None:
 
 def test_methods_of_upstreams_are_those_of_the_contracts() -> None:
     named = [value for value in vars(methods).values() if isinstance(value, UpstreamMethod)]
-    assert methods.SEARCH in named and methods.ENCODE_IMAGES in named
+    assert {method.name for method in named} > {"Search", "EncodeImages"}
     for method in named:
         [service] = method.request.DESCRIPTOR.file.services_by_name.values()
         told = service.methods_by_name[method.name]
