@@ -27,13 +27,13 @@ from lensmesh_client.errors import (
 from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.images import ImageLike
 from lensmesh_client.mesh import (
+    AvailableModel,
     Device,
     Health,
     Limits,
     MeshStatus,
     Model,
     ModelKind,
-    ServedModel,
     Server,
     Service,
     ServiceInfo,
@@ -41,7 +41,7 @@ from lensmesh_client.mesh import (
     Space,
 )
 from lensmesh_client.queries import Search
-from lensmesh_client.stored import Collection, Facet, FacetCount, FieldType, FoundItems, Item, NamedSpace, StoredItem
+from lensmesh_client.stored import Collection, Facet, FacetCount, FieldType, FoundItems, Item, NamedSpace, WrittenItem
 from lensmesh_client.sync import SyncClient
 from lensmesh_client.types import (
     Caption,
@@ -49,7 +49,7 @@ from lensmesh_client.types import (
     CaptionResult,
     Captions,
     Change,
-    Classification,
+    ClassifyResult,
     Embedding,
     Embeddings,
     EmbedResult,
@@ -66,6 +66,7 @@ from lensmesh_client.types import (
 
 __all__ = [
     "AlreadyExists",
+    "AvailableModel",
     "Cancelled",
     "Caption",
     "CaptionPiece",
@@ -73,7 +74,7 @@ __all__ = [
     "Captions",
     "Change",
     "ChannelSecurity",
-    "Classification",
+    "ClassifyResult",
     "Client",
     "Collection",
     "DeadlineExceeded",
@@ -111,18 +112,17 @@ __all__ = [
     "Reason",
     "Search",
     "SearchResult",
-    "ServedModel",
     "Server",
     "Service",
     "ServiceInfo",
     "ServiceKind",
     "Space",
-    "StoredItem",
     "SyncClient",
     "Timings",
     "Transparency",
     "Unavailable",
     "UpstreamFault",
     "Violation",
+    "WrittenItem",
     "parse_filter",
 ]

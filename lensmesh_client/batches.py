@@ -24,7 +24,7 @@ ITEM_OVERHEAD_BYTES = 32
 
 
 def chunks(loaded: Iterable[tuple[int, S]], max_items: int, max_bytes: int) -> Iterator[list[tuple[int, S]]]:
-    """Runs of (position, input) that fit into one call each."""
+    """Cut inputs into runs of (position, input) that fit into one call each."""
     chunk: list[tuple[int, S]] = []
     size = 0
     for index, item in loaded:
@@ -50,7 +50,7 @@ async def answers(
     limits: Limits,
     field: str,
 ) -> list[R | LensmeshError]:
-    """One answer or error per input. `load(input, path)` runs in a thread; its InvalidInput is that input's answer.
+    """Return one answer or error for each input. `load(input, path)` runs in a thread; its InvalidInput is the answer.
 
     An error of a whole call is raised, after waiting out what an overloaded service asks for.
     """
@@ -103,7 +103,7 @@ async def answers(
 
 
 async def _patiently(call: Callable[[], Awaitable[Sequence[R]]]) -> Sequence[R]:
-    """The batch belongs to a job that has time: a refusal that says when to come again is obeyed some times."""
+    """Make a call, and make it again some times where a refusal says when: a batch belongs to a job that has time."""
     for _ in range(ATTEMPTS - 1):
         try:
             return await call()

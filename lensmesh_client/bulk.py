@@ -84,7 +84,7 @@ class _Loss:
         self._failures: int = 0 if before is None else before._failures + 1
 
     def last_try_ends(self, now: float) -> float:
-        """Loop time until which a stream that is opened `now` may stay without an answer."""
+        """Return the loop time until which a stream that is opened `now` may stay without an answer."""
         return max(self.give_up_at, now + LAST_TRY_S)
 
     @property
@@ -139,7 +139,7 @@ class BulkStream(Generic[R]):
         """Above 0 where the last stream's end was hidden by a write: were it a refusal, the next one should show it."""
 
     async def run(self, feed: Callable[[], Coroutine[None, None, None]]) -> AsyncGenerator[R]:
-        """Results as they become final. `feed` admits the caller's items; its error is raised after their answers."""
+        """Yield results as they become final. `feed` admits the caller's items; its error comes after their answers."""
         feeder = asyncio.create_task(self._fed(feed), context=self._context.copy())
         pump = asyncio.create_task(self._pump(), context=self._context.copy())
         tell = self._persistence.on_wait
@@ -167,7 +167,7 @@ class BulkStream(Generic[R]):
             self._window.end_of_input()
 
     def settle(self, entry: Entry, error: LensmeshError) -> None:
-        """A final error."""
+        """Give an entry its final error."""
         self._results.put_nowait((entry, self._method.failed(entry, error)))
 
     async def _pump(self) -> None:
@@ -227,7 +227,7 @@ class BulkStream(Generic[R]):
         return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
 
     async def _attempt(self, *, refresh_limits: bool) -> LensmeshError | None:
-        """One stream, to its end. None if it ended in good order."""
+        """Run one stream to its end. Return None if it ended in good order, else why it did not."""
         remaining = self._remaining_s()
         if remaining == 0.0:
             return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"the {self._method.name} was not done within timeout_s")

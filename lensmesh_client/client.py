@@ -13,11 +13,11 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_client import mesh, requests, translate_mesh
 from lensmesh_client.captioning import CaptionerCalls
-from lensmesh_client.collections import Collections
+from lensmesh_client.collections import CollectionCalls
 from lensmesh_client.connection import Connection
 from lensmesh_client.encoding import EncoderCalls
 from lensmesh_client.ingesting import IngestCalls
-from lensmesh_client.items import Items
+from lensmesh_client.items import ItemCalls
 from lensmesh_client.searching import SearchCalls
 
 DEFAULT_TARGET = "127.0.0.1:50050"
@@ -57,8 +57,8 @@ class Client(IngestCalls, SearchCalls, EncoderCalls, CaptionerCalls):
             InvalidInput: `timeout_s` is no number of seconds.
         """
         self._connection = Connection(target, security, timeout_s, max_message_bytes, on_wait)
-        self.collections = Collections(self._connection)
-        self.items = Items(self._connection)
+        self.collections = CollectionCalls(self._connection)
+        self.items = ItemCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self

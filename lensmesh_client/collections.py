@@ -15,7 +15,7 @@ from lensmesh_client.mesh import Space
 from lensmesh_client.stored import Collection, FieldType, NamedSpace
 
 
-class Collections:
+class CollectionCalls:
     """The named sets of items that a mesh keeps. An ingest makes those that are missing; here they are made by hand."""
 
     def __init__(self, connection: Connection) -> None:
@@ -116,7 +116,7 @@ class Collections:
         return answer.deleted_count
 
     async def _default_space(self, timeout_s: float | None) -> search_pb2.NamedSpace:
-        """As an ingest makes it: what the default encoder answers with."""
+        """Ask for the space that an ingest would take: the default encoder's own."""
         request = encoder_pb2.GetInfoRequest()
         info = await self._connection.call(self._connection.encoder.GetInfo, request, timeout_s)
         space = next((space for served in info.models for space in served.spaces), None)

@@ -106,17 +106,17 @@ class Connection:
         return search_pb2_grpc.SearchServiceStub(self.channel)
 
     async def call(self, method: Unary[Q, R], request: Q, timeout_s: float | None = None) -> R:
-        """One unary call with a deadline. Raises LensmeshError only."""
+        """Make one unary call with a deadline. Raises LensmeshError only."""
         answer, _ = await self.traced_call(method, request, timeout_s)
         return answer
 
     async def traced_call(self, method: Unary[Q, R], request: Q, timeout_s: float | None = None) -> tuple[R, str]:
-        """As `call`, and the id of the trace that the mesh keeps of it; "" where it keeps none."""
+        """Call as `call` does, and return the id of the trace that the mesh keeps of it; "" where it keeps none."""
         async with told(self, self._on_wait):
             return await self.silent_call(method, request, self._timeout_s if timeout_s is None else timeout_s)
 
     async def silent_call(self, method: Unary[Q, R], request: Q, timeout_s: float | None) -> tuple[R, str]:
-        """As `traced_call`, however long it takes: for the question what another call waits for."""
+        """Call as `traced_call` does, however long it takes: for the question what another call waits for."""
         timeout_s = check_seconds(timeout_s, "timeout_s")
         try:
             return await self._once(method, request, timeout_s)
@@ -151,7 +151,7 @@ class Connection:
             ) from error
 
     def explain(self, error: grpc.RpcError) -> LensmeshError:
-        """The typed error, with the id of its trace; one that says where nobody answered, and how somebody would."""
+        """Return the typed error, with the id of its trace. It says where nobody answered, and how somebody would."""
         typed = from_rpc_error(error)
         if isinstance(error, grpc.aio.AioRpcError) and (trace_id := _trace_id(error.trailing_metadata())):
             typed.metadata["trace_id"] = trace_id
@@ -175,7 +175,7 @@ class Connection:
         )
 
     async def streamed(self, method: Streaming[Q, R], request: Q, timeout_s: float | None = None) -> AsyncGenerator[R]:
-        """Answers of a call that streams them. Raises LensmeshError only."""
+        """Yield the answers of a call that streams them. Raises LensmeshError only."""
         timeout_s = check_seconds(self._timeout_s if timeout_s is None else timeout_s, "timeout_s")
         closings = self.closings
         call = method(request, timeout=timeout_s)
@@ -197,7 +197,7 @@ class Connection:
             call.cancel()
 
     async def limits(self, *, refresh: bool = False, timeout_s: float | None = None) -> mesh.Limits:
-        """What the router accepts; asked once, and again on `refresh`. `timeout_s` is that of the call it is for."""
+        """Return what the router accepts: asked once, and on `refresh`. `timeout_s` is that of the call it is for."""
         if self._limits is None or refresh:
             given = (check_seconds(timeout_s, "timeout_s"), self._timeout_s)
             least = min((seconds for seconds in given if seconds is not None), default=None)
@@ -207,14 +207,14 @@ class Connection:
         return self._limits
 
     async def collection(self, name: str, timeout_s: float | None = None) -> str:
-        """The collection of that name; the mesh's default for an empty one, which only the router knows."""
+        """Return `name`, or for an empty one the mesh's default, which only the router knows."""
         if check_text(name, "collection", Reason.COLLECTION_INVALID):
             return name
         await self.limits(timeout_s=timeout_s)
         return self._default_collection
 
     async def close(self) -> None:
-        """Ends running calls."""
+        """End running calls."""
         channel, self._channel = self._channel, None
         self.closings += 1
         self._ownership.release()

@@ -16,7 +16,7 @@ from lensmesh_client.connection import Connection
 from lensmesh_client.guard import building, check_text
 from lensmesh_client.images import ImageLike, image_bytes, listed
 from lensmesh_client.tracing import operation
-from lensmesh_client.types import Classification, Embeddings, EmbedResult, Priority, Transparency
+from lensmesh_client.types import ClassifyResult, Embeddings, EmbedResult, Priority, Transparency
 from lensmesh_client.window import WINDOW_BYTES, WINDOW_ITEMS
 
 
@@ -155,7 +155,7 @@ class EncoderCalls:
         space_id: str = "",
         priority: Priority | str | None = None,
         timeout_s: float | None = None,
-    ) -> list[Classification]:
+    ) -> list[ClassifyResult]:
         """Tell how well each label fits each image, without training (zero-shot).
 
         Args:

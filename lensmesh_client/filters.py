@@ -28,7 +28,7 @@ FORMS = 'key=value, key!=value, key>=3, key>3, key<=3, key<3, key=["a", "b"], ke
 
 
 def parse_filter(filters: FilterLike) -> search_pb2.Filter:
-    """One filter that says what all of `filters` say.
+    """Make one filter that says what all of `filters` say.
 
     A value is read as JSON where it is JSON (3, true, "3", ["a", "b"]) and as a string otherwise; a list means one of
     its elements; `*` means that the field is there. Raises InvalidInput with reason FILTER_INVALID.

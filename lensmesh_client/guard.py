@@ -79,7 +79,7 @@ async def answered(answer: Awaitable[R]) -> R:
 
 
 def unreadable() -> UpstreamFault:
-    """The error for an answer that cannot be parsed."""
+    """Make the error for an answer that cannot be parsed."""
     return UpstreamFault(
         Reason.MESSAGE_MALFORMED,
         "the answer cannot be read: it is no message of this client's contract, or nested deeper than protobuf reads. "

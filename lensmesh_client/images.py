@@ -64,7 +64,7 @@ def _read(path: str, field: str, max_bytes: int) -> bytes:
 
 
 def listed(images: Iterable[ImageLike] | ImageLike) -> list[ImageLike]:
-    """One image or several, as a list: bytes and paths are iterable or look so, and still are one image."""
+    """Return one image or several as a list: bytes and paths are iterable or look so, and still are one image."""
     if isinstance(images, bytes | bytearray | memoryview | str | os.PathLike):
         return [images]
     return list(images) if isinstance(images, Iterable) else [images]

@@ -15,11 +15,11 @@ from lensmesh_client.guard import building, check_text
 from lensmesh_client.metadata import MAX_DEPTH
 from lensmesh_client.queries import Search
 from lensmesh_client.requests import chosen
-from lensmesh_client.stored import Facet, FoundItems, Item, StoredItem
+from lensmesh_client.stored import Facet, FoundItems, Item, WrittenItem
 from lensmesh_client.types import Embedding, Hit, MetadataPolicy, SearchResult
 
 
-class Items:
+class ItemCalls:
     """What collections hold, as the store has it: no model runs for any of these calls."""
 
     def __init__(self, connection: Connection) -> None:
@@ -32,7 +32,7 @@ class Items:
         collection: str = "",
         metadata: MetadataPolicy | str = MetadataPolicy.REPLACE,
         timeout_s: float | None = None,
-    ) -> tuple[StoredItem, ...]:
+    ) -> tuple[WrittenItem, ...]:
         """Write items whose vectors the caller has. What is there under an id is replaced whole.
 
         A vector, caption or metadata left out is removed. On an error nothing was written in PostgreSQL; in Qdrant

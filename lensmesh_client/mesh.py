@@ -110,7 +110,7 @@ class ServiceKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
+class AvailableModel:
     """A model that a service answers with."""
 
     model: Model
@@ -125,7 +125,7 @@ class ServiceInfo:
     """What one kind of service behind the router accepts and answers with."""
 
     kind: ServiceKind
-    models: tuple[ServedModel, ...]
+    models: tuple[AvailableModel, ...]
     """The first is the default; none for search."""
     limits: Limits
     server: Server

@@ -45,17 +45,17 @@ class Search:
 
 
 def read_options(with_vectors: bool) -> search_pb2.ReadOptions:
-    """How items come back: all of them but for their vectors' numbers, or with these."""
+    """Say how items come back: without their vectors' numbers, or with these."""
     return search_pb2.ReadOptions(view=search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC)
 
 
 def tuning(exact: bool) -> search_pb2.SearchTuning | None:
-    """How hard to look; None for the service's default."""
+    """Say how hard to look; None for the service's default."""
     return search_pb2.SearchTuning(exact=True) if exact else None
 
 
 def routed(search: Search, path: str, max_image_bytes: int = 0) -> router_pb2.SearchRequest:
-    """The Router's message of a search. Reads the image, so it belongs into a thread. Raises InvalidInput."""
+    """Make the Router's message of a search. It reads the image: call it in a thread. Raises InvalidInput."""
     with building(path):
         _check_one(search, path, ("text", "image", "item_id", "embedding"))
         query = router_pb2.Query(space=check_text(search.space, f"{path}.space", Reason.SPACE_UNKNOWN))
@@ -80,7 +80,7 @@ def routed(search: Search, path: str, max_image_bytes: int = 0) -> router_pb2.Se
 
 
 def stored(search: Search, collection: str, path: str) -> search_pb2.SearchRequest:
-    """The store's message of a search: it knows no model, and so no text and no image. Raises InvalidInput."""
+    """Make the store's message of a search: the store knows no text and no image. Raises InvalidInput."""
     with building(path):
         if search.text is not None or search.image is not None:
             raise InvalidInput(

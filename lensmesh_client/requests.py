@@ -24,14 +24,14 @@ Number = TypeVar("Number")
 
 
 def priority(value: Priority | str | None) -> common_pb2.Priority.ValueType:
-    """The contract's enum value. Raises InvalidInput for a word it does not know."""
+    """Return the contract's enum value. Raises InvalidInput for a word it does not know."""
     if value is None:
         return common_pb2.PRIORITY_UNSPECIFIED
     return chosen("priority", value, Priority, translate.PRIORITIES)
 
 
 def transparency(value: Transparency | str | None) -> common_pb2.TransparencyPolicy.ValueType:
-    """The contract's enum value. Raises InvalidInput for a word it does not know."""
+    """Return the contract's enum value. Raises InvalidInput for a word it does not know."""
     if value is None:
         return common_pb2.TRANSPARENCY_POLICY_UNSPECIFIED
     return chosen("transparency", value, Transparency, translate.TRANSPARENCIES)
@@ -57,7 +57,7 @@ def ingest_options(
     metadata: MetadataPolicy | str,
     policy_of_alpha: Transparency | str | None = None,
 ) -> router_pb2.IngestOptions:
-    """For one call or one stream."""
+    """Make the options of one call or one stream."""
     steered = prompt or max_tokens
     return router_pb2.IngestOptions(
         collection=collection,
@@ -79,7 +79,7 @@ def query(
     space: str,
     max_image_bytes: int = 0,
 ) -> router_pb2.Query:
-    """The one thing to be near to. Reads the image, of `max_image_bytes` at most, so it belongs into a thread."""
+    """Make the one query of a search. It reads the image, of `max_image_bytes` at most: call it in a thread."""
     named = {"text": text, "image": image, "item_id": item_id, "embedding": embedding}
     given = [name for name, value in named.items() if value is not None]
     if len(given) != 1:
@@ -103,5 +103,5 @@ def query(
 
 
 def images(contents: Sequence[bytes]) -> list[common_pb2.Image]:
-    """One Image message for each file."""
+    """Make one Image message for each file."""
     return [common_pb2.Image(content=content) for content in contents]

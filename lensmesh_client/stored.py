@@ -78,7 +78,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredItem:
+class WrittenItem:
     """What became of one item that was written."""
 
     id: str

@@ -78,7 +78,7 @@ async def run(
 
 
 def ingest(connection: Connection, options: router_pb2.IngestOptions) -> BulkMethod[IngestResult]:
-    """RouterService.IngestStream."""
+    """Describe RouterService.IngestStream."""
 
     def result(entry: Entry, answer: router_pb2.IngestResult) -> IngestResult | LensmeshError:
         if answer.WhichOneof("outcome") == "item":
@@ -96,7 +96,7 @@ def ingest(connection: Connection, options: router_pb2.IngestOptions) -> BulkMet
 
 
 def embed(connection: Connection, options: encoder_pb2.EncodeOptions) -> BulkMethod[EmbedResult]:
-    """EncoderService.EncodeStream."""
+    """Describe EncoderService.EncodeStream."""
     from lensmesh_client import vectors
 
     def result(entry: Entry, answer: encoder_pb2.EncodeStreamResult) -> EmbedResult | LensmeshError:
@@ -115,7 +115,7 @@ def embed(connection: Connection, options: encoder_pb2.EncodeOptions) -> BulkMet
 
 
 def caption(connection: Connection, options: caption_pb2.CaptionOptions) -> BulkMethod[CaptionResult]:
-    """CaptionerService.CaptionStream."""
+    """Describe CaptionerService.CaptionStream."""
 
     def result(entry: Entry, answer: caption_pb2.CaptionStreamResult) -> CaptionResult | LensmeshError:
         if answer.result.WhichOneof("outcome") == "caption":

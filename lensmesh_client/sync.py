@@ -18,8 +18,8 @@ from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client.client import DEFAULT_TARGET, MIB, Client
-from lensmesh_client.collections import Collections
-from lensmesh_client.items import Items
+from lensmesh_client.collections import CollectionCalls
+from lensmesh_client.items import ItemCalls
 from lensmesh_client.ownership import closed
 
 P = ParamSpec("P")
@@ -140,33 +140,33 @@ class _Group(Generic[A]):
         self._run = run
 
 
-def _collections(owner: _Group[Collections]) -> Collections:
+def _collections(owner: _Group[CollectionCalls]) -> CollectionCalls:
     return owner._asynchronous
 
 
-class SyncCollections(_Group[Collections]):
+class SyncCollections(_Group[CollectionCalls]):
     """`Client.collections` with blocking methods of the same names and arguments."""
 
-    create = _blocking(Collections.create, _collections)
-    get = _blocking(Collections.get, _collections)
-    list = _blocking(Collections.list, _collections)
-    delete = _blocking(Collections.delete, _collections)
+    create = _blocking(CollectionCalls.create, _collections)
+    get = _blocking(CollectionCalls.get, _collections)
+    list = _blocking(CollectionCalls.list, _collections)
+    delete = _blocking(CollectionCalls.delete, _collections)
 
 
-def _items(owner: _Group[Items]) -> Items:
+def _items(owner: _Group[ItemCalls]) -> ItemCalls:
     return owner._asynchronous
 
 
-class SyncItems(_Group[Items]):
+class SyncItems(_Group[ItemCalls]):
     """`Client.items` with blocking methods of the same names and arguments; `list` is a plain generator."""
 
-    upsert = _blocking(Items.upsert, _items)
-    get = _blocking(Items.get, _items)
-    list = _blocking_each(Items.list, _items)
-    delete = _blocking(Items.delete, _items)
-    facets = _blocking(Items.facets, _items)
-    search = _blocking(Items.search, _items)
-    search_many = _blocking(Items.search_many, _items)
+    upsert = _blocking(ItemCalls.upsert, _items)
+    get = _blocking(ItemCalls.get, _items)
+    list = _blocking_each(ItemCalls.list, _items)
+    delete = _blocking(ItemCalls.delete, _items)
+    facets = _blocking(ItemCalls.facets, _items)
+    search = _blocking(ItemCalls.search, _items)
+    search_many = _blocking(ItemCalls.search_many, _items)
 
 
 class SyncClient:
@@ -207,7 +207,7 @@ class SyncClient:
         return thread.run(work)
 
     def _started(self) -> _LoopThread:
-        """The thread with the event loop, begun by the first call: one made before a fork begins in the child."""
+        """Return the thread of the event loop. The first call begins it, also where that is after a fork."""
         with self._starting:
             if self._closed:
                 raise PreconditionFailed(

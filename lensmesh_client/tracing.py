@@ -18,12 +18,12 @@ R = TypeVar("R")
 
 
 def lane(priority: Any, default: Priority) -> str:
-    """The lane that an operation asks for, as spans name it."""
+    """Name the lane that an operation asks for, as spans do."""
     return Priority.BULK if priority == Priority.BULK else Priority.INTERACTIVE if priority else default
 
 
 def operation(name: str) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Coroutine[Any, Any, R]]]:
-    """A method whose every run is a span of that name."""
+    """Make every run of a method a span of that name."""
 
     def traced(method: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         @functools.wraps(method)

@@ -49,7 +49,7 @@ TRANSPARENCIES = {
 
 
 def plain(value: struct_pb2.Value) -> object:
-    """A Value as Python has it; whole numbers as int."""
+    """Translate a Value into Python; whole numbers become int."""
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
         return {key: plain(inner) for key, inner in value.struct_value.fields.items()}
@@ -64,24 +64,24 @@ def plain(value: struct_pb2.Value) -> object:
 
 
 def moment(message: timestamp_pb2.Timestamp) -> datetime:
-    """With time zone UTC."""
+    """Translate a time, with time zone UTC."""
     return message.ToDatetime(tzinfo=UTC)
 
 
 def caption(message: common_pb2.Caption) -> types.Caption:
-    """As received."""
+    """Translate a caption."""
     return types.Caption(message.text, message.confidence, message.token_count, message.truncated, message.model)
 
 
 def timings(message: common_pb2.Timings) -> types.Timings:
-    """As received."""
+    """Translate timings."""
     return types.Timings(
         message.queue_us, message.preprocess_us, message.compute_us, message.total_us, message.batch_size
     )
 
 
 def ingested(item: router_pb2.IngestedItem, index: int, ref: str) -> types.IngestResult:
-    """A durable item."""
+    """Translate a durable item."""
     return types.IngestResult(
         index=index,
         ref=ref,
@@ -100,7 +100,7 @@ def ingested(item: router_pb2.IngestedItem, index: int, ref: str) -> types.Inges
 
 
 def hit(message: search_pb2.Hit) -> types.Hit:
-    """As received."""
+    """Translate a hit."""
     item = message.item
     return types.Hit(
         id=item.id,
@@ -118,13 +118,13 @@ def hit(message: search_pb2.Hit) -> types.Hit:
 
 
 def found(message: router_pb2.SearchResponse, trace_id: str = "") -> types.SearchResult:
-    """As received."""
+    """Translate the answer of a search."""
     hits = tuple(hit(each) for each in message.hits)
     return types.SearchResult(hits, message.encode_us, message.store_us, trace_id)
 
 
 def captioned(answer: caption_pb2.CaptionResult | LensmeshError, index: int = 0) -> types.CaptionResult:
-    """As received; an error of the client's own as the result that it is."""
+    """Translate a caption's result; an error of the client's own becomes a result."""
     if isinstance(answer, LensmeshError):
         return types.CaptionResult(error=answer, index=index)
     times = timings(answer.timings)
@@ -133,14 +133,14 @@ def captioned(answer: caption_pb2.CaptionResult | LensmeshError, index: int = 0)
     return types.CaptionResult(error=from_status(answer.error), timings=times, index=index)
 
 
-def classified(answer: encoder_pb2.Classification | LensmeshError, labels: Sequence[str]) -> types.Classification:
-    """As received, its numbers with their labels."""
+def classified(answer: encoder_pb2.Classification | LensmeshError, labels: Sequence[str]) -> types.ClassifyResult:
+    """Translate a classification, its numbers with their labels."""
     if isinstance(answer, LensmeshError):
-        return types.Classification(error=answer)
+        return types.ClassifyResult(error=answer)
     times = timings(answer.timings)
     if answer.WhichOneof("outcome") == "scores":
-        return types.Classification(dict(zip(labels, answer.scores.probabilities, strict=False)), timings=times)
-    return types.Classification(error=from_status(answer.error), timings=times)
+        return types.ClassifyResult(dict(zip(labels, answer.scores.probabilities, strict=False)), timings=times)
+    return types.ClassifyResult(error=from_status(answer.error), timings=times)
 
 
 def _vectors(messages: Mapping[str, common_pb2.Embedding]) -> dict[str, types.Vectors]:

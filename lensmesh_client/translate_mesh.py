@@ -27,7 +27,7 @@ MODALITIES = {common_pb2.MODALITY_IMAGE: "image", common_pb2.MODALITY_TEXT: "tex
 
 
 def limits(message: common_pb2.Limits) -> mesh.Limits:
-    """As received."""
+    """Translate limits."""
     return mesh.Limits(
         max_message_bytes=message.max_message_bytes,
         max_items=message.max_items,
@@ -47,7 +47,7 @@ def limits(message: common_pb2.Limits) -> mesh.Limits:
 
 
 def server(message: common_pb2.ServerInfo) -> mesh.Server:
-    """As received."""
+    """Translate what a process tells of itself."""
     return mesh.Server(
         version=message.version,
         instance=message.instance,
@@ -57,7 +57,7 @@ def server(message: common_pb2.ServerInfo) -> mesh.Server:
 
 
 def model(message: common_pb2.ModelInfo) -> mesh.Model:
-    """As received."""
+    """Translate a model."""
     return mesh.Model(
         name=message.name,
         kind=KINDS.get(message.kind, mesh.ModelKind.UNKNOWN),
@@ -74,7 +74,7 @@ def model(message: common_pb2.ModelInfo) -> mesh.Model:
 
 
 def space(message: common_pb2.VectorSpace) -> mesh.Space:
-    """As received."""
+    """Translate a vector space."""
     on_white = message.transparency == common_pb2.TRANSPARENCY_POLICY_WHITE
     return mesh.Space(
         message.id,
@@ -88,7 +88,7 @@ def space(message: common_pb2.VectorSpace) -> mesh.Space:
 
 
 def space_message(value: mesh.Space) -> common_pb2.VectorSpace:
-    """As sent; what a newer service told beyond it stays untold, and the id alone decides."""
+    """Make the message of a vector space; what a newer service told beyond it stays untold, the id alone decides."""
     numbers = {name: number for number, name in MODALITIES.items()}
     return common_pb2.VectorSpace(
         id=value.id,
@@ -102,28 +102,28 @@ def space_message(value: mesh.Space) -> common_pb2.VectorSpace:
 
 
 def encoder(message: encoder_pb2.GetInfoResponse) -> mesh.ServiceInfo:
-    """As received."""
+    """Translate an encoder's GetInfo."""
     models = tuple(
-        mesh.ServedModel(model(each.model), tuple(space(one) for one in each.spaces), each.context_tokens)
+        mesh.AvailableModel(model(each.model), tuple(space(one) for one in each.spaces), each.context_tokens)
         for each in message.models
     )
     return mesh.ServiceInfo(mesh.ServiceKind.ENCODER, models, limits(message.limits), server(message.server))
 
 
 def captioner(message: caption_pb2.GetInfoResponse) -> mesh.ServiceInfo:
-    """As received."""
-    models = tuple(mesh.ServedModel(model(each)) for each in message.models)
+    """Translate a captioner's GetInfo."""
+    models = tuple(mesh.AvailableModel(model(each)) for each in message.models)
     return mesh.ServiceInfo(mesh.ServiceKind.CAPTION, models, limits(message.limits), server(message.server))
 
 
 def search(message: search_pb2.GetInfoResponse) -> mesh.ServiceInfo:
-    """As received."""
+    """Translate search's GetInfo."""
     told = limits(message.limits), server(message.server)
     return mesh.ServiceInfo(mesh.ServiceKind.SEARCH, (), *told, store=message.store)
 
 
 def service(message: router_pb2.ServiceStatus) -> mesh.Service:
-    """As received."""
+    """Translate one replica's status."""
     return mesh.Service(
         name=message.name,
         address=message.address,
@@ -138,7 +138,7 @@ def service(message: router_pb2.ServiceStatus) -> mesh.Service:
 
 
 def status(message: router_pb2.GetStatusResponse) -> mesh.MeshStatus:
-    """As received."""
+    """Translate the mesh's status."""
     return mesh.MeshStatus(
         services=tuple(service(each) for each in message.services),
         limits=limits(message.limits),

@@ -23,7 +23,7 @@ _OF_NUMBER = {number: word for word, number in FIELD_TYPES.items()}
 
 
 def collection(message: search_pb2.Collection) -> stored.Collection:
-    """As received."""
+    """Translate a collection."""
     return stored.Collection(
         name=message.name,
         spaces=tuple(_named_space(each) for each in message.spaces),
@@ -47,7 +47,7 @@ def _named_space(message: search_pb2.NamedSpace) -> stored.NamedSpace:
 
 
 def named_space(space: stored.NamedSpace) -> search_pb2.NamedSpace:
-    """As sent."""
+    """Make the message of a collection's space."""
     index = search_pb2.VectorIndex(
         stored_as=common_pb2.DATA_TYPE_FLOAT16 if space.half_precision else common_pb2.DATA_TYPE_FLOAT32
     )
@@ -59,7 +59,7 @@ def named_space(space: stored.NamedSpace) -> search_pb2.NamedSpace:
 
 
 def field_indexes(fields: Mapping[str, stored.FieldType | str]) -> list[search_pb2.FieldIndex]:
-    """As sent. Raises InvalidInput for a type that is not known."""
+    """Make the messages of indexed fields. Raises InvalidInput for a type that is not known."""
     return [
         search_pb2.FieldIndex(field=name, type=chosen("fields", kind, stored.FieldType, FIELD_TYPES))
         for name, kind in fields.items()
@@ -67,7 +67,7 @@ def field_indexes(fields: Mapping[str, stored.FieldType | str]) -> list[search_p
 
 
 def item(message: search_pb2.Item) -> stored.Item:
-    """As received; vectors whose numbers were not asked for are left out."""
+    """Translate an item; vectors whose numbers were not asked for are left out."""
     return stored.Item(
         id=message.id,
         vectors=_embeddings(message),
@@ -92,7 +92,7 @@ def _embeddings(message: search_pb2.Item) -> dict[str, types.Embedding]:
 
 
 def item_message(value: stored.Item, path: str, max_depth: int = MAX_DEPTH) -> search_pb2.Item:
-    """As sent. Raises InvalidInput that names what of the item cannot be."""
+    """Make the message of an item. Raises InvalidInput that names what of it cannot be sent."""
     message = search_pb2.Item(
         id=check_text(value.id, f"{path}.id", Reason.ITEM_ID_INVALID),
         metadata=struct(value.metadata, max_depth) if value.metadata else None,
@@ -122,9 +122,9 @@ def _digest(text: str, path: str) -> bytes:
         raise InvalidInput(Reason.DIGEST_INVALID, f"{path} is no hexadecimal number: {error}", field=path) from error
 
 
-def written(message: search_pb2.UpsertResult) -> stored.StoredItem:
-    """As received."""
-    return stored.StoredItem(
+def written(message: search_pb2.UpsertResult) -> stored.WrittenItem:
+    """Translate what became of an item."""
+    return stored.WrittenItem(
         id=message.id,
         outcome=translate.OUTCOMES.get(message.outcome),
         changes=tuple(translate.CHANGES[change] for change in message.changes if change in translate.CHANGES),
@@ -133,7 +133,7 @@ def written(message: search_pb2.UpsertResult) -> stored.StoredItem:
 
 
 def facets(messages: Iterable[search_pb2.Facet]) -> tuple[stored.Facet, ...]:
-    """As received."""
+    """Translate facets."""
     return tuple(
         stored.Facet(
             message.field,

@@ -232,20 +232,20 @@ class Embeddings:
         return len(self.vectors)
 
     def __getitem__(self, index: int) -> Embedding:
-        """One input's embedding. Raises its error, and IndexError beyond the last."""
+        """Return one input's embedding. Raises its error, and IndexError beyond the last."""
         at = range(len(self))[index]
         if at in self.errors:
             raise self.errors[at]
         return Embedding(self.vectors[at], self.space_id)
 
     def checked(self) -> Vectors:
-        """`vectors`, or the first failed input's error."""
+        """Return `vectors`. Raises the first failed input's error."""
         for index in sorted(self.errors):
             raise self.errors[index]
         return self.vectors
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
-        """What `numpy.asarray(embeddings)` calls; raises as `checked` does."""
+        """Return what `numpy.asarray(embeddings)` asks for. Raises as `checked` does."""
         import numpy as np
 
         return np.array(self.checked(), dtype=dtype, copy=copy)
@@ -273,7 +273,7 @@ class CaptionPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
+class ClassifyResult:
     """How well each label fits one image, or why that is not known."""
 
     probabilities: Mapping[str, float] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from lensmesh_client import translate, types
 
 
 def embedding(vector: ArrayLike, space_id: str) -> common_pb2.Embedding:
-    """A vector of shape (d,) as float32 little-endian bytes."""
+    """Make the message of a vector of shape (d,): float32 little-endian bytes."""
     try:
         numbers = np.asarray(vector, dtype="<f4")
     except Exception as error:  # a caller's own array raises what it likes
@@ -35,7 +35,7 @@ def embedding(vector: ArrayLike, space_id: str) -> common_pb2.Embedding:
 
 
 def vector(message: common_pb2.Embedding) -> types.Vectors:
-    """float32, shape (d,), writable; (0,) where the numbers were not asked for."""
+    """Return the numbers: float32, shape (d,), writable; (0,) where they were not asked for."""
     if message.floats:
         return np.array(message.floats, dtype=np.float32)
     kind = "<f2" if message.data_type == common_pb2.DATA_TYPE_FLOAT16 else "<f4"
@@ -43,7 +43,7 @@ def vector(message: common_pb2.Embedding) -> types.Vectors:
 
 
 def embedded(message: encoder_pb2.EncodeResult, index: int) -> types.EmbedResult:
-    """An embedding, as received."""
+    """Translate one embedding of a stream."""
     return types.EmbedResult(
         index,
         types.Embedding(vector(message.embedding), message.embedding.space_id),
@@ -55,7 +55,7 @@ def embedded(message: encoder_pb2.EncodeResult, index: int) -> types.EmbedResult
 
 
 def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> types.Embeddings:
-    """Answers in the order of the input; rows without a vector are NaN."""
+    """Translate answers in the order of the input; rows without a vector are NaN."""
     rows: list[types.Vectors | None] = []
     errors: dict[int, LensmeshError] = {}
     truncated: list[bool] = []

@@ -70,7 +70,7 @@ class Window:
         return self.exhausted and not self._ready and not self._later
 
     async def admit(self, entry: Entry, *, send: bool = True) -> None:
-        """Waits for room; one entry larger than all the room goes alone. What is not to be sent only takes its room."""
+        """Wait for room; one entry larger than all the room goes alone. What is not to be sent only takes its room."""
         while self._held and (
             len(self._held) >= self._max_items
             or self._bytes + entry.size_bytes > self._max_bytes
@@ -87,7 +87,7 @@ class Window:
             self.work.set()
 
     def release(self, entry: Entry) -> None:
-        """Its final answer has been taken by the caller."""
+        """Forget an entry whose final answer the caller has taken."""
         del self._held[entry.message.ref]
         self._keys.discard(entry.key)
         self._bytes -= entry.size_bytes
@@ -104,19 +104,19 @@ class Window:
         return len(self._sent) + len(self._ready) + len(self._later)
 
     def end_of_input(self) -> None:
-        """Nothing more will be admitted."""
+        """Take note that nothing more will be admitted."""
         self.exhausted = True
         self.work.set()
 
     async def something_to_do(self) -> bool:
-        """Waits until a stream is needed (True) or all is done (False)."""
+        """Wait until a stream is needed (True) or all is done (False)."""
         while not (self._ready or self._later or self.finished):
             self.work.clear()
             await self.work.wait()
         return not self.finished
 
     def take(self, max_items: int, max_bytes: int) -> list[Entry]:
-        """The next message's entries, marked as sent; empty where none is ready."""
+        """Return the next message's entries, marked as sent; empty where none is ready."""
         group: list[Entry] = []
         size, most = 0, min(max_items or GROUP_ITEMS, GROUP_ITEMS)
         if self._most_out is not None:
@@ -138,7 +138,7 @@ class Window:
         return group
 
     def answered(self, ref: str) -> Entry | None:
-        """The sent entry of that ref, taken out; None for one that was not asked or has its answer."""
+        """Take out the sent entry of that ref. Return None for one that was not asked or has its answer."""
         entry = self._sent.pop(ref, None)
         self.waiting_since = asyncio.get_running_loop().time() if self._sent else None
         if self._most_out is not None and not self._sent:
@@ -159,7 +159,7 @@ class Window:
         self._most_out = None
 
     def send_again(self, entry: Entry, delay_s: float) -> None:
-        """After a delay, unless the window is closed before."""
+        """Send an entry after a delay, unless the window is closed before."""
 
         def due() -> None:
             del self._later[entry.message.ref]
@@ -169,14 +169,14 @@ class Window:
         self._later[entry.message.ref] = asyncio.get_running_loop().call_later(delay_s, due)
 
     def unsend(self) -> int:
-        """The stream ended: what was sent and not answered waits again, oldest first. Tells how many wait."""
+        """Let what was sent and not answered wait again, oldest first: its stream ended. Return how many wait."""
         self._ready = deque(sorted([*self._sent.values(), *self._ready], key=lambda entry: entry.index))
         self._sent.clear()
         self.waiting_since = None
         return len(self._ready)
 
     def close(self) -> None:
-        """Stops the timers."""
+        """Stop the timers."""
         for timer in self._later.values():
             timer.cancel()
         self._later.clear()

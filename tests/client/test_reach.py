@@ -27,8 +27,8 @@ from lensmesh_client import (
     Space,
     SyncClient,
 )
-from lensmesh_client.collections import Collections
-from lensmesh_client.items import Items
+from lensmesh_client.collections import CollectionCalls
+from lensmesh_client.items import ItemCalls
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "client.md"
 METHODS: dict[str, MethodDescriptor] = {
@@ -168,7 +168,7 @@ def public(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def all_methods() -> dict[str, Callable[..., Any]]:
     """Of the client and of its groups."""
-    groups = (("", Client), ("collections.", Collections), ("items.", Items))
+    groups = (("", Client), ("collections.", CollectionCalls), ("items.", ItemCalls))
     return {f"{prefix}{name}": method for prefix, kind in groups for name, method in public(kind)}
 
 

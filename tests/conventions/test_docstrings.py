@@ -14,6 +14,7 @@ CHECKED = (
     "docs",
     "lensmesh_chassis",
     "lensmesh_cli",
+    "lensmesh_client",
     "lensmesh_inference",
     "lensmesh_local",
     "lensmesh_serving",
