@@ -86,7 +86,7 @@ class ModelServiceApp(ABC, Generic[S, M, E]):
         # In a thread: health is asked, and answers, while gigabytes are read, and a process that is told to stop does
         # not wait for them.
         models = await in_daemon_thread(self._load, settings)
-        tell = functools.partial(runtime.health.tell, self._service)
+        tell = functools.partial(runtime.health.set_reason, self._service)
         health = ModelHealth(settings.health_options, tell, runtime.give_up, self._metrics)
         await self._cache.start()
         self._models = ModelRegistry(

@@ -51,7 +51,7 @@ class StoreWatch:
         else:
             self._health.serving(self._service)
         trouble = "" if reason else self._store.write_trouble()
-        self._health.tell_part(WRITES, reason or (f"store: {trouble}" if trouble else ""))
+        self._health.set_part_reason(WRITES, reason or (f"store: {trouble}" if trouble else ""))
         reason = reason or (f"store: {trouble}" if trouble else "")
         if reason != self._said:
             self._said = reason

@@ -61,14 +61,14 @@ class HealthState:
             raise ValueError("say why the service does not serve")
         self._set(service, reason)
 
-    def tell(self, service: str, trouble: str) -> None:
+    def set_reason(self, service: str, trouble: str) -> None:
         """Say that the service cannot do its work because of `trouble`, or that it can, where `trouble` is empty."""
         if trouble:
             self.not_serving(service, trouble)
         else:
             self.serving(service)
 
-    def tell_part(self, name: str, trouble: str) -> None:
+    def set_part_reason(self, name: str, trouble: str) -> None:
         """Say that the part `name` of the services' work fails because of `trouble`, or works, where that is empty.
 
         A part has a name of its own in grpc.health ("writes") and does not change what the services' names answer.
