@@ -1,6 +1,6 @@
-"""Start the encoder:
+"""The encoder's entry point: ``python -m encoder_svc``.
 
-``python -m encoder_svc``. Settings are environment variables with the prefix LENSMESH_ENCODER_.
+Settings are environment variables with the prefix LENSMESH_ENCODER_.
 """
 
 import lensmesh_chassis.process.grpc_log_level  # noqa: F401 - for its effect, which gRPC reads at its import
@@ -11,7 +11,7 @@ from lensmesh_chassis.settings import load_settings
 
 
 def main() -> None:
-    """Run until a signal."""
+    """Run the encoder until a signal ends it."""
     run(load_settings(EncoderSettings), EncoderApp, "encoder")
 
 

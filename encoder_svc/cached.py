@@ -17,28 +17,34 @@ _KNOWN: Final = 0x80
 
 
 def scope_of(facts: EncoderFacts, modality: Modality, transparency: Transparency) -> str:
-    """What names the vectors of a model's images, or of its texts.
+    """Return the name under which the cache keeps the vectors of a model's images, or of its texts.
 
-    They are kept as the model makes them, so that its unit-length space and its raw one share them. Of texts all its
-    spaces do.
+    The cache keeps vectors as the model makes them, so that the model's unit-length space and its raw one share them.
+    All spaces of a model share the vectors of texts. Images on white have a name of their own.
     """
     on_white = modality == "image" and transparency is Transparency.WHITE
     return f"{facts.spaces[0].id}:{modality}" + (":white" if on_white else "")
 
 
 class VectorCodec:
-    """A vector of `dimension` numbers: each 4 bytes, little-endian; then one byte, `_KNOWN` and a bit for each flag."""
+    """A codec for vectors of `dimension` numbers.
+
+    A payload has 4 bytes for each number, little-endian. One more byte holds `_KNOWN` and a bit for each flag.
+    """
 
     def __init__(self, dimension: int) -> None:
         self._dimension = dimension
 
     def dump(self, value: Embedded) -> bytes:
-        """The payload."""
+        """Return the payload of a vector and its flags."""
         flags = _TRUNCATED * value.truncated | _LOW_CONTENT * value.low_content | _CLEAR * value.fully_transparent
         return value.vector.astype(_NUMBERS).tobytes() + bytes([_KNOWN | flags])
 
     def load(self, payload: bytes) -> Embedded | None:
-        """The vector; None for bytes that are none of this dimension."""
+        """Return the vector of a payload.
+
+        Return None for bytes that are no finite vector of this dimension, or that lack `_KNOWN`.
+        """
         if len(payload) != self._dimension * _NUMBERS.itemsize + 1 or payload[-1] & ~_FLAGS != _KNOWN:
             return None
         flags = payload[-1]

@@ -1,4 +1,4 @@
-"""One served model: from an image or a text to its vector. Knows no gRPC and no protobuf."""
+"""One served model, from an image or a text to its vector. This module imports neither gRPC nor protobuf."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ Input: TypeAlias = ImageInput | TextInput
 class TextPools:
     """The threads that make tokens of texts.
 
-    Texts have threads of their own, and long ones another than short ones: whatever a text costs, no image and no
-    search's few words wait for it.
+    Short texts have one thread and long texts another, apart from the threads that decode images. However long a text
+    takes, no image and no search's few words wait for it.
     """
 
     def __init__(self) -> None:
@@ -63,16 +63,16 @@ class TextPools:
 
     @property
     def all(self) -> tuple[DecodePool, DecodePool]:
-        """Both."""
+        """Both pools, that of short texts first."""
         return self.short, self.long
 
     def pool_of(self, text: str) -> DecodePool:
-        """Return whose turn a text is."""
+        """Return the pool that tokenizes a text; its length decides."""
         return self.long if len(text) > SHORT_TEXT_CHARS else self.short
 
 
 class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
-    """One model, and its way from items to vectors."""
+    """One served model with the engine that makes vectors of its items."""
 
     def __init__(self, model: EncoderModel, resources: EngineResources, texts: TextPools) -> None:
         engine: ModelEngine[EncoderInput, Vector, Embedded] = ModelEngine(
@@ -90,7 +90,11 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
     def item(
         self, source: Input, space: Space, *, half: bool = False, decoder: ImageDecoder | None = None
     ) -> EngineItem[EncoderInput, Embedded]:
-        """Return what one image or text asks of the model: its vector in a space, which with `half` fits float16."""
+        """Return the engine's item for one image or text, which asks for its vector in `space`.
+
+        With `half` the item fails where a number of the vector is too large for float16. `decoder` decodes the image in
+        place of the pool's own decoder.
+        """
         facts = self.model.facts
         convert = functools.partial(_convert, normalized=space.normalized, half=half)
         if isinstance(source, ImageInput):
@@ -126,7 +130,7 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         )
 
     async def ask(self, device: int) -> CanaryVectors:
-        """Ask one device for the vectors of an image and a text that are always the same."""
+        """Ask one device for the vectors of the canary's image and text, which are always the same."""
         space = self.model.facts.spaces[0]
         # What callers may send is limited by settings; this is none of theirs.
         decoder = self._decoder.within(ImageLimits())
@@ -136,12 +140,15 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         return _unit(image.vector), _unit(text.vector)
 
     def same(self, known: CanaryVectors, answer: CanaryVectors) -> bool:
-        """Return whether two answers say the same: batches of other sizes round otherwise, and no more than that."""
+        """Return whether two answers to the canary agree.
+
+        Batches of different sizes round differently. Such answers agree; any larger difference is a failure.
+        """
         return all(float(one @ other) >= CANARY_COSINE for one, other in zip(known, answer, strict=True))
 
     def _finish(self, prepared: EncoderInput, vector: Vector) -> Embedded:
         if not np.isfinite(vector).all():
-            text = f"{self.model.facts.name} made numbers of this item that are none (NaN or infinite)."
+            text = f"{self.model.facts.name} answered NaN or an infinite number for this item."
             raise InternalFault(Reason.MODEL_FAILED, text)
         return Embedded(vector, prepared.truncated, prepared.low_content, prepared.fully_transparent)
 

@@ -1,7 +1,8 @@
-"""`python -m encoder_svc.evaluate --precision int8`: what a backend and a precision cost, as JSON.
+"""A report, as JSON, of what a backend and a precision cost: `python -m encoder_svc.evaluate --precision int8`.
 
-The model is loaded as the service loads it, once as asked for and once by torch in float32. Told are the cosines
-between both over images, and for the bundled model what each finds: recall of held-out scenes by their captions.
+The model is loaded twice, as the service loads it: once as asked for and once by torch in float32. The report holds the
+cosines between the vectors of both, over images. For the bundled model it also holds how well each of the two finds
+held-out scenes by their captions, as recall.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 def compare(settings: EncoderSettings, images: Sequence[bytes], texts: Sequence[str]) -> dict[str, Any]:
-    """Figures of the settings' model beside the same by torch in float32.
+    """Return the figures of the settings' model, beside those of the same model by torch in float32.
 
-    Text n belongs to image n alone; with no texts only cosines are told.
+    Text n belongs to image n alone. Without texts the report has cosines and no recall.
     """
     exact = settings.model_copy(update={"backend": "torch", "precision": "float32"})
     report: dict[str, Any] = {"model": settings.model, "pictures": len(images)}
@@ -55,25 +56,28 @@ def compare(settings: EncoderSettings, images: Sequence[bytes], texts: Sequence[
 
 
 def image_vectors(model: EncoderModel, images: Sequence[bytes], settings: EncoderSettings) -> Vector:
-    """A unit vector for each image."""
+    """Return a unit vector for each image, a row each. Raises a ``LensmeshError`` for a bad image."""
     decoder = ImageDecoder(settings.image_limits)
     return _vectors(model, (model.prepare_image(content, decoder, "image") for content in images))
 
 
 def text_vectors(model: EncoderModel, texts: Sequence[str]) -> Vector:
-    """A unit vector for each text."""
+    """Return a unit vector for each text, a row each."""
     return _vectors(model, map(model.prepare_text, texts))
 
 
 def recalls(texts: Vector, images: Vector) -> dict[str, float]:
-    """Shares of texts whose own image is the nearest, and among the five nearest."""
+    """Return the shares of texts, 0 to 1, whose own image is the nearest, and is among the five nearest.
+
+    Row n of `texts` and row n of `images` are a pair's unit vectors.
+    """
     scores = texts @ images.T
     ranks = (scores > scores.diagonal()[:, None]).sum(axis=1)
     return {f"recall_at_{top}": float((ranks < top).mean()) for top in (1, 5)}
 
 
 def scenes(count: int) -> tuple[list[bytes], list[str]]:
-    """Held-out scenes of the bundled pack as JPEG files, and their captions."""
+    """Draw held-out scenes of the bundled pack; return them as JPEG files, with their captions."""
     drawn = held_out_scenes(count)
     files = []
     for scene in drawn:
@@ -98,7 +102,7 @@ def _vectors(model: EncoderModel, prepared: Iterator[EncoderInput]) -> Vector:
 
 
 def main() -> None:
-    """Parse the command line and print the figures."""
+    """Parse the command line and print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="shapes", help="as in LENSMESH_ENCODER_MODEL")
     parser.add_argument("--backend", default="auto")

@@ -1,4 +1,7 @@
-"""What the engine knows of a model: its spaces, and three functions. Knows no torch, no gRPC and no protobuf."""
+"""The engine's view of a model: its spaces, and the functions that prepare inputs and compute vectors.
+
+This module imports neither torch nor gRPC nor protobuf.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _LONGER: Final = 1 << 30
 
 @dataclass(frozen=True)
 class Space:
-    """One vector space: what can be compared with one another."""
+    """One vector space. Only vectors of the same space can be compared."""
 
     id: str
     model: str
@@ -39,9 +42,9 @@ class Space:
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """One item as the model takes it; `data` is whatever the model's own `prepare_*` made.
+    """One item as the model takes it. `data` is what the model's own `prepare_*` made.
 
-    `low_content` and `fully_transparent` are said of images, as `images.prepare.Prepared` has them.
+    `low_content` and `fully_transparent` are about images, and mean what they mean in `images.prepare.Prepared`.
     """
 
     modality: Modality
@@ -54,9 +57,9 @@ class EncoderInput:
 
     @property
     def group(self) -> tuple[str, int]:
-        """What it may share a batch with: images with images, texts with texts of about its own length.
+        """The group of items that may share a batch: images, or texts of about the same length.
 
-        A batch is computed at the length of its longest text: short ones would pay for a long one.
+        A batch is computed at the length of its longest text, so short texts would pay for a long one.
         """
         return self.modality, next((limit for limit in _LENGTHS if self.length <= limit), _LONGER)
 
@@ -67,9 +70,10 @@ IMAGE_GROUP: Final = EncoderInput("image", None).group
 
 @dataclass(frozen=True)
 class Embedded:
-    """One item's vector as the model makes it, not normalized; `truncated` where a text was cut to the context.
+    """One item's vector as the model makes it, not normalized.
 
-    `low_content`: an image is of one colour, or nearly so. `fully_transparent`: nothing of it can be seen.
+    `truncated`: a text was cut to the model's context. `low_content`: an image is of one colour, or nearly so.
+    `fully_transparent`: nothing of an image can be seen.
     """
 
     vector: Vector
@@ -80,9 +84,9 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderFacts(ModelFacts):
-    """What does not change while a model is served. The first of `spaces` is the default one.
+    """The facts of a model, which do not change while it is served. The first of `spaces` is the default one.
 
-    `image_bytes` is what the queue holds of one image as the model takes it.
+    `image_bytes` is the memory of one prepared image while it waits in the queue.
     """
 
     spaces: tuple[Space, ...]
@@ -94,28 +98,29 @@ Worker: TypeAlias = Callable[[Sequence[EncoderInput]], Sequence[Vector | Lensmes
 
 
 class EncoderModel(Protocol):
-    """A model. `prepare_*` run in any thread."""
+    """A model that makes vectors of images and texts. Its `prepare_*` methods may run in any thread."""
 
     @property
     def facts(self) -> EncoderFacts:
-        """What it is."""
+        """The model's facts."""
 
     def prepare_image(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> EncoderInput:
-        """Decode and preprocess one encoded image; raises ``InvalidInput`` for a bad one."""
+        """Decode and preprocess one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one."""
 
     def prepare_text(self, text: str) -> EncoderInput:
-        """Tokenize one text to the model's context, saying whether it was cut."""
+        """Tokenize one text and cut it to the model's context; `truncated` says whether it was cut."""
 
     def workers(self) -> Sequence[Worker]:
-        """One function for each device, called in a thread of its own.
+        """Return one function for each device. Each function is called in a thread of its own.
 
-        It gives vectors as the model makes them, not normalized, for items of one modality, in their order.
+        A function takes items of one modality. It returns their vectors in the same order, as the model makes them: not
+        normalized. An item that failed has an error in place of its vector.
         """
 
     def devices(self) -> Sequence[DeviceFacts]:
-        """Where it runs, now."""
+        """Return the devices that the model runs on, as they are now."""
 
 
 def spaces_of(
@@ -127,7 +132,10 @@ def spaces_of(
     weights_digest: str,
     quantization: str = "none",
 ) -> tuple[Space, ...]:
-    """A model's unit-length space, which is its default, and its raw one; then the same two for images on white."""
+    """Return a model's spaces: the unit-length one, which is the default, and the raw one.
+
+    The same two for images on white come after them.
+    """
 
     def space(transparency: Transparency, normalized: bool) -> Space:
         key = space_id(

@@ -30,7 +30,7 @@ NUMBERS: Final = {common_pb2.DATA_TYPE_FLOAT32: "<f4", common_pb2.DATA_TYPE_FLOA
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeCall(ModelCall[ServedEncoder]):
-    """What holds for every item of one call or stream: in which space, in which numbers, readable or not."""
+    """The checked options of one call or stream: the space, the type of the numbers, and whether they are readable."""
 
     space: Space
     data_type: common_pb2.DataType.ValueType
@@ -42,7 +42,7 @@ class EncodeCall(ModelCall[ServedEncoder]):
         return {**super().attributes, spans.SPACE_ID: self.space.id}
 
     def item(self, source: Input) -> EngineItem[EncoderInput, Embedded]:
-        """Return what one image or text asks of the model.
+        """Return the engine's item for one image or text.
 
         Raises ``InvalidInput`` for a text that is empty or too long.
         """
@@ -59,9 +59,9 @@ def read_options(
     *,
     streamed: bool,
 ) -> EncodeCall:
-    """Check the options and find the model. Options fail the call: this raises before anything is decoded.
+    """Check the options and find the model. Bad options fail the whole call, before anything is decoded.
 
-    Raises ``InvalidInput`` naming the field, ``PreconditionFailed`` for a space that is not served.
+    Raises ``InvalidInput`` naming the field, and ``PreconditionFailed`` for a space that is not served.
     """
     data_type = _read_data_type(options.data_type)
     lane = lane_of(options.priority, streamed=streamed)
@@ -81,9 +81,10 @@ def read_options(
 def find_space(
     models: ModelRegistry[ServedEncoder], space_id: str, transparency: Transparency | None = None
 ) -> tuple[ServedEncoder, Space]:
-    """Return who answers in this space; empty means the first model's default, or its first one of `transparency`.
+    """Return the model that answers in a space, and the space.
 
-    Raises SPACE_NOT_SERVED, and OPTION_INVALID for a space of another policy.
+    An empty `space_id` means the first model's default space, or its first space of `transparency`. Raises
+    SPACE_NOT_SERVED for a space that no model has, and OPTION_INVALID for a space of another policy.
     """
     if not space_id:
         first = models.default

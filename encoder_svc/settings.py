@@ -8,7 +8,7 @@ from lensmesh_serving.settings import ModelServiceSettings
 
 
 class EncoderSettings(ModelServiceSettings):
-    """What the encoder serves, on what, and how much of it at a time."""
+    """The encoder's settings: what it serves, on which devices, and how much of it at a time."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_ENCODER_", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Between the contract's messages and the service's own types."""
+"""The translation between the contract's messages and the service's own types."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _TOLD_POLICIES: Final = {policy: number for number, policy in POLICIES.items()}
 
 
 async def read_image(image: common_pb2.Image, field: str, fetcher: Fetching) -> Input:
-    """Read an image; raises for one without bytes."""
+    """Read an image. Raises IMAGE_MISSING for one without a source, and what `fetcher` raises."""
     return ImageInput(await image_content(image, field, fetcher), f"{field}.{image.WhichOneof('source')}")
 
 
 async def read_stream_item(item: encoder_pb2.EncodeStreamItem, field: str, fetcher: Fetching) -> Input:
-    """Read an image or a text; raises IMAGE_MISSING for an item that is neither."""
+    """Read an image or a text. Raises IMAGE_MISSING for an item that is neither."""
     if item.WhichOneof("input") == "text":
         return TextInput(item.text, f"{field}.text")
     return await read_image(item.image, f"{field}.image", fetcher)
 
 
 def write_result(call: EncodeCall, completed: Completed[Embedded]) -> encoder_pb2.EncodeResult:
-    """Write one item's vector, in the numbers and the form that were asked for."""
+    """Write one item's vector, in the data type and the form that were asked for."""
     value = completed.value
     numbers = value.vector.astype(NUMBERS[call.data_type])
     embedding = common_pb2.Embedding(space_id=call.space.id, data_type=call.data_type, dimension=len(numbers))

@@ -28,10 +28,11 @@ _log = logging.getLogger(__name__)
 
 
 def calibration(folder: str, prepare: Callable[[bytes], torch.Tensor]) -> Calibration:
-    """What to calibrate on; `prepare` makes a model's input of an encoded image.
+    """Return the inputs that int8 is calibrated on; `prepare` makes a model's input of an encoded image.
 
-    `folder` is the setting `calibration_dir`. Its first images are taken, by name, and their content is part of the
-    calibration's name, as vectors depend on it. Raises ``PreconditionFailed`` for a folder without images.
+    `folder` is the setting `calibration_dir`; where it is empty, drawn scenes are taken. Of a folder the first
+    `MOST_IMAGES` images by name are taken. Their content is part of the calibration's name, because vectors depend on
+    it. Raises ``PreconditionFailed`` for a folder with too few images.
     """
     if not folder:
         _log.warning(
@@ -60,7 +61,7 @@ def _images(folder: Path) -> list[Path]:
         raise PreconditionFailed(
             Reason.OPTION_INVALID,
             f"calibration_dir {folder} holds {len(paths)} images ({', '.join(sorted(_SUFFIXES))}): put at least "
-            f"{_LEAST_IMAGES} typical ones there, or set it to nothing.",
+            f"{_LEAST_IMAGES} typical ones there, or leave it empty to take drawn scenes.",
             field="calibration_dir",
         )
     return paths[:MOST_IMAGES]

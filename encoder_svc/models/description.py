@@ -1,4 +1,4 @@
-"""What an open_clip model is, for its vector spaces: everything that changes vectors, and nothing that does not."""
+"""The description that names an open_clip model's vector spaces: all that changes vectors, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from lensmesh_inference.tokenization import is_uncased_bert, tokenization
 
 
 def preprocessing_facts(config: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
-    """How images and texts are made into a model's inputs; `config` has the fields of open_clip's `PreprocessCfg`."""
+    """Return the facts that decide how images and texts become a model's inputs.
+
+    `config` has the fields of open_clip's `PreprocessCfg`.
+    """
     size = config["size"]
     sides = [size, size] if isinstance(size, int) else [int(side) for side in size]
     return {
@@ -41,7 +44,10 @@ def describe(
     device: str,
     image_bytes: int,
 ) -> EncoderFacts:
-    """A model's facts, before backends are chosen: those have their say in `backend`, `precision` and parity."""
+    """Return a model's facts as they are before its backends are chosen.
+
+    The caller sets `backend`, `precision` and `parity_cosine` once the backends are known.
+    """
     context = int(preprocessing["text"]["context"])
     spaces = spaces_of(
         source.name,

@@ -1,7 +1,7 @@
-"""Inputs whose float32 answers are known: what a model is held against at start and while it serves.
+"""Inputs whose float32 answers are known: a model's answers are compared with them as it is loaded.
 
-The inputs are those of the bundled pack for every model. For its own CLIP the answers come with it; for any other they
-are computed by open_clip in float32 as the model is loaded, and remembered.
+Every model has the inputs of the bundled pack. The answers of the pack's own CLIP come with the pack. The answers of
+any other model are computed by open_clip in float32 as the model is loaded, and kept on disk.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ class Golden:
     text_vectors: Vector
 
     def parity(self, worker: Worker, prepared: Sequence[EncoderInput]) -> float:
-        """The lowest cosine of a worker's answers; `prepared` are the images and then the texts.
+        """Return the lowest cosine between a worker's answers and the known ones; NaN where an answer is an error.
 
-        Images are computed as one batch, texts one by one, each at its own length. NaN where an answer is an error.
+        `prepared` holds the images and then the texts. Images are computed as one batch. Texts are computed one by one,
+        each at its own length.
         """
         count = len(self.images)
         answers = list(worker(prepared[:count]))
@@ -52,12 +53,12 @@ class Golden:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the reference itself has an answer to everything."""
+        """Whether all numbers of the known vectors are finite."""
         return bool(np.isfinite(self.image_vectors).all() and np.isfinite(self.text_vectors).all())
 
 
 def stored() -> Golden:
-    """The bundled pack's."""
+    """Return the inputs and the vectors of the bundled pack."""
     known = shapes.read()
     return Golden(known.images, known.texts, known.image_vectors, known.text_vectors)
 
@@ -65,7 +66,11 @@ def stored() -> Golden:
 def computed(
     model: Any, transform: Callable[[Any], torch.Tensor], tokenizer: Any, key: Json, folder: CompiledFolder
 ) -> Golden:
-    """Any model's, by `model` itself, which is open_clip's in float32; `key` names all that changes its vectors."""
+    """Compute the vectors of `model`, or read them where `folder` keeps them.
+
+    `model` is open_clip's own, in float32, and `transform` is open_clip's own preprocessing. `key` names everything
+    that changes the model's vectors.
+    """
     inputs = shapes.read()
 
     def make(into: Path) -> None:

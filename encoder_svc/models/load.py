@@ -1,6 +1,6 @@
-"""From the setting `model` to loaded models:
+"""The loading of the models that the setting `model` names, and the choice that `auto` makes on this machine.
 
-what `auto` means here, and why. Imports torch only where a model needs it.
+Torch is imported only where a model needs it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_models(settings: EncoderSettings) -> list[EncoderModel]:
-    """Load what `settings.model` names, in its order. Blocks for seconds.
+    """Load the models that `settings.model` names, in its order. Blocks for seconds.
 
     Raises ``PreconditionFailed`` where a model that is named cannot be served; `auto` always finds something.
     """
@@ -34,7 +34,10 @@ def load_models(settings: EncoderSettings) -> list[EncoderModel]:
 
 
 def load_model(name: str, settings: EncoderSettings, *, allow_download: bool | None = None) -> EncoderModel:
-    """Load one model by its name."""
+    """Load one model by its name; `allow_download` of None means what the settings say.
+
+    Raises ``PreconditionFailed`` for a model that cannot be served.
+    """
     source = parse_source(name)
     if source.form is Form.MOCK:
         _log.warning("%s answers with vectors derived from digests: for developing callers, useless for search", name)
@@ -53,7 +56,10 @@ def _open_clip(source: Source, settings: EncoderSettings, allow_download: bool) 
 
 
 def _auto(settings: EncoderSettings) -> EncoderModel:
-    """The real model where everything is on this machine, else the bundled pack, else the mock; says which and why."""
+    """Load what `auto` means on this machine, and log which model that is and why.
+
+    It is the real model where all that it needs is here, else the bundled pack, else the mock.
+    """
     if missing := missing_packages(*_NEEDED):
         _log.warning("model auto: mock, because %s is not installed; install lensmesh[encoder]", missing)
         return load_model("mock", settings)

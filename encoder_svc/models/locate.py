@@ -1,4 +1,4 @@
-"""Where open_clip finds a model: its configuration, its weights, its tokenizer. Imports open_clip, and so torch."""
+"""The places of an open_clip model's configuration, weights and tokenizer. Imports open_clip, and so torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CachedFile: TypeAlias = Callable[..., Path | None]
 
 @dataclass(frozen=True)
 class Located:
-    """What `open_clip.create_model` is called with. `model_config` is open_clip's own description of the two towers."""
+    """The arguments of `open_clip.create_model`. `model_config` is open_clip's own description of the two towers."""
 
     create_name: str
     pretrained: str | None
@@ -39,7 +39,8 @@ class Located:
 def locate(source: Source, *, allow_download: bool, cached: CachedFile = cached_on_hub) -> Located:
     """Find a model on this machine, or fetch it where that is allowed. Raises ``PreconditionFailed`` with the fix.
 
-    `cached` looks into the hub's cache: a repository and some of its files in, the first that is there out.
+    `cached` looks into the hub's cache. It takes a repository and names of its files, and returns the first that is
+    there.
     """
     match source.form:
         case Form.SHAPES:
@@ -115,14 +116,14 @@ def _by_checkpoint(source: Source) -> Located:
     if not path.is_file():
         raise model_error(f"{source.name}: there is no file {path}.")
     if path.suffix not in _SUFFIXES:
-        raise model_error(f"{source.name}: a checkpoint ends in one of {', '.join(_SUFFIXES)}.")
+        raise model_error(f"{source.name}: the name of a checkpoint ends in one of {', '.join(_SUFFIXES)}.")
     if "openai" in path.name.lower() and not model_config.get("quick_gelu"):
         _log.warning("%s: OpenAI's weights need QuickGELU; use %s-quickgelu", source.name, source.architecture)
     return Located(source.architecture, str(path), model_config)
 
 
 def cached_weights(facts: Mapping[str, Any], cached: CachedFile) -> Path | None:
-    """The file of one of open_clip's pretrained tags, if this machine has it. Asks no network."""
+    """Return the weights' file of one of open_clip's pretrained tags; None where it is not here. Asks no network."""
     if facts.get("hf_hub"):
         repository, _, filename = str(facts["hf_hub"]).rpartition("/")
         filename = filename or HF_WEIGHTS_NAME
@@ -136,7 +137,10 @@ def cached_weights(facts: Mapping[str, Any], cached: CachedFile) -> Path | None:
 
 
 def make_tokenizer(located: Located, *, allow_download: bool) -> Any:
-    """The tokenizer that open_clip would make for this model, from files of this machine if they are there."""
+    """Make the tokenizer that open_clip would make for this model, from files of this machine if they are there.
+
+    Raises ``PreconditionFailed`` where they are not and may not be downloaded.
+    """
     text = located.model_config["text_cfg"]
     name = text.get("hf_tokenizer_name")
     if not name:
@@ -167,7 +171,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         model_config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
     except (ValueError, KeyError, TypeError) as error:
-        raise model_error(f"{path} is no open_clip configuration: it is JSON with a key model_cfg.") from error
+        raise model_error(f"{path} is no open_clip configuration: that is JSON with a key model_cfg.") from error
     if not isinstance(model_config, dict):
         raise model_error(f"{path} is no open_clip configuration: model_cfg is not an object.")
     return model_config

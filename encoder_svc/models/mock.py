@@ -1,9 +1,9 @@
-"""A model that is none: vectors derived from the content's digest, for developing callers. Imports no torch.
+"""A stand-in for a model: vectors derived from the content's digest, for developing callers. Imports no torch.
 
-The numbers of one vector: SHAKE-256 of (the model's name, "/", the SHA-256 of the content), `dimension` times 4 bytes
-of it read as little-endian unsigned integers u, each as u / 2^31 - 1. So the same bytes always give the same vector,
-in any language. In its spaces on white, an image's content is what can be seen of it: "WIDTHxHEIGHT:" and the RGB
-bytes, row by row.
+A vector is made of the SHAKE-256 of (the model's name, "/", the SHA-256 of the content). Its first `dimension` times 4
+bytes are read as little-endian unsigned integers u. Each number is u / 2^31 - 1. So the same bytes always give the same
+vector, in any language. In the spaces on white, an image's content is what can be seen of it: "WIDTHxHEIGHT:" and the
+RGB bytes, row by row.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PREPROCESSING: Final[Mapping[Transparency, Json]] = {
 
 
 class MockModel:
-    """Answers at once. Images are decoded all the same, so that bad ones fail as they would with a real model."""
+    """A model that answers at once. It decodes images all the same, so that bad ones fail as with a real model."""
 
     def __init__(self, name: str) -> None:
         # It has no weights: the digest is that of the rule by which it answers.

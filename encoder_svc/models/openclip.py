@@ -21,7 +21,7 @@ from lensmesh_inference.images.transparency import Transparency
 
 @dataclass(frozen=True)
 class Inputs:
-    """How a model's inputs are made; `used_tokens` tells how many of a text's tokens its vector depends on."""
+    """The maker of a model's inputs. `used_tokens` tells how many of a text's tokens its vector depends on."""
 
     preprocessing: Preprocessing
     tokens: Tokens
@@ -34,14 +34,14 @@ class Inputs:
         field: str = "image",
         transparency: Transparency = Transparency.DROP,
     ) -> EncoderInput:
-        """Of one encoded image; raises ``InvalidInput``."""
+        """Make the input of one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one."""
         made = decoder.prepare(content, self.preprocessing.transform, field, transparency=transparency)
         return EncoderInput(
             "image", made.pixels, low_content=made.low_content, fully_transparent=made.fully_transparent
         )
 
     def text(self, text: str) -> EncoderInput:
-        """Of one text."""
+        """Make the input of one text."""
         tokens, cut = self.tokens(text)
         return EncoderInput("text", tokens, truncated=cut, length=self.used_tokens(tokens))
 
@@ -52,7 +52,7 @@ class OpenClipModel:
     def __init__(
         self, facts: EncoderFacts, inputs: Inputs, places: Sequence[Placement], pairs: Sequence[tuple[Tower, Tower]]
     ) -> None:
-        """`pairs` are the towers of images and of texts, for each of `places`."""
+        """Take the model's parts. `pairs` holds a tower of images and one of texts for each of `places`."""
         self.facts = facts
         self._inputs = inputs
         self._places = places

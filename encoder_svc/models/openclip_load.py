@@ -1,4 +1,4 @@
-"""From a model's name to a model that serves: found, read, named, given to backends, held against open_clip."""
+"""The loading of an open_clip model: it is found, read, named, given to backends and compared with open_clip."""
 
 from __future__ import annotations
 
@@ -44,10 +44,9 @@ _log = logging.getLogger(__name__)
 
 
 def load(source: Source, compute: ComputeOptions, *, calibration_dir: str, allow_download: bool) -> OpenClipModel:
-    """Load one model.
+    """Load one model. Blocks for seconds, and for minutes where something has to be compiled first.
 
-    Takes seconds, and minutes where something has to be compiled first; blocks. Raises ``PreconditionFailed`` for what
-    cannot be served as configured.
+    Raises ``PreconditionFailed`` for a model that cannot be served as configured.
     """
     places = _places(compute)
     located = locate(source, allow_download=allow_download)
@@ -71,7 +70,7 @@ def load(source: Source, compute: ComputeOptions, *, calibration_dir: str, allow
     # Last: the tokenizer is theirs from now on.
     inputs = Inputs(preprocessing, Tokens(tokenizer), used_tokens(texts))
     if not golden.is_finite:
-        raise model_error(f"{source.name} answers NaN, by open_clip in float32, too: its weights are damaged.")
+        raise model_error(f"{source.name} answers NaN even by open_clip itself in float32: its weights are damaged.")
     prepared, words = _prepared(inputs, golden)
 
     learnt, quantization = None, "none"
@@ -154,12 +153,18 @@ def _example(prepared: Sequence[EncoderInput]) -> torch.Tensor:
 
 
 def _all(pairs: Sequence[tuple[Tower, Tower]], what: str) -> str:
-    """One word where all towers agree, else each that occurs, that of images first: "int8+float32"."""
+    """Return the attribute `what` of all towers, as one word.
+
+    Where the towers differ it names each value that occurs, that of images first: "int8+float32".
+    """
     return "+".join(dict.fromkeys(str(getattr(tower, what)) for pair in pairs for tower in pair))
 
 
 def _parity(served: OpenClipModel, golden: Golden, prepared: Sequence[EncoderInput]) -> float:
-    """The lowest cosine of any worker to open_clip in float32. Raises ``PreconditionFailed`` where it is too low."""
+    """Return the lowest cosine between any worker's answers and open_clip's in float32, 1 at most.
+
+    Raises ``PreconditionFailed`` where it is too low for the precision.
+    """
     name, precision = served.facts.name, served.facts.precision
     lowest = min(golden.parity(worker, prepared) for worker in served.workers())
     least = min(required(one) for one in precision.split("+"))

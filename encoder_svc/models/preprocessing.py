@@ -1,4 +1,4 @@
-"""What becomes of an image before an open_clip model sees it: our own fast way, and the library's to compare with."""
+"""The preprocessing of images for an open_clip model: our own fast code, and the library's to compare with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How bytes become a tower's input.
+    """The steps from an image to a tower's input.
 
     `transform` makes uint8 of shape (3, height, width), `normalize` is what the tower then does with it, and `library`
     is open_clip's own code for both.
@@ -34,7 +34,7 @@ class Preprocessing:
 
 
 def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
-    """Of the fields of open_clip's `PreprocessCfg`."""
+    """Return the preprocessing that `config` describes; it has the fields of open_clip's `PreprocessCfg`."""
     size = config["size"]
     height, width = (size, size) if isinstance(size, int) else size
     library = image_transform_v2(PreprocessCfg(**config), is_train=False)

@@ -17,7 +17,7 @@ FORMS: Final = (
 
 
 class Form(Enum):
-    """How a model is named."""
+    """The forms that a model's name can have."""
 
     MOCK = auto()
     SHAPES = auto()
@@ -30,7 +30,7 @@ class Form(Enum):
 
 @dataclass(frozen=True)
 class Source:
-    """One model's name, taken apart. `where` is a tag, a repository or a path, as `form` says."""
+    """The parts of one model's name. `where` is a tag, a repository or a path, as `form` says."""
 
     name: str
     form: Form
@@ -39,9 +39,9 @@ class Source:
 
 
 def parse_source(name: str) -> Source:
-    """Take a model's name apart;
+    """Take a model's name apart.
 
-    raises ``PreconditionFailed`` for one that could only mean random weights or nothing.
+    Raises ``PreconditionFailed`` for a name that could only mean random weights, or that means nothing.
     """
     if name in DIMENSIONS:
         return Source(name, Form.MOCK)
@@ -67,7 +67,7 @@ def parse_source(name: str) -> Source:
 
 
 def cached_on_hub(repository: str, *filenames: str) -> Path | None:
-    """The first of some files of a hub repository that this machine's cache holds. Asks no network."""
+    """Return the first of a hub repository's files that this machine's cache holds, or None. Asks no network."""
     from huggingface_hub import try_to_load_from_cache
 
     for filename in filenames:

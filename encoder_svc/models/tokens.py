@@ -1,7 +1,7 @@
-"""Texts as the tokens of a model, cut to its context; whether they were cut is said.
+"""Tokens of texts, cut to a model's context.
 
-The time for one text grows with its length and no faster, whatever its words are: open_clip's own code needs the square
-of a word's length, and its cleaning the square of a run of combining marks.
+The time for one text grows with its length and no faster, whatever its words are. In open_clip's own code it grows with
+the square of a word's length, and in its cleaning with the square of a run of combining marks.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _BLANK_LINES: Final = regex.compile(r"\n[ \t\r\n]*\n")
 
 
 class Tokens:
-    """One of open_clip's tokenizers, for many threads. From now on nobody else calls the tokenizer."""
+    """One of open_clip's tokenizers, for many threads. Nobody else may call that tokenizer from then on."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.context = int(tokenizer.context_length)
         self._tokens = _tokens_of(tokenizer)
 
     def __call__(self, text: str) -> tuple[torch.Tensor, bool]:
-        """int64 of shape (context,), and whether the text was longer than that."""
+        """Return a text's tokens, int64 of shape (context,), and whether the text was longer than that."""
         if len(text) > _HARMLESS:
             text = _MARKS.sub(r"\1", _BLANK_LINES.sub("\n", text))
         try:
@@ -56,7 +56,7 @@ def _tokens_of(tokenizer: Any) -> Callable[[str, int], tuple[torch.Tensor, bool]
 
 
 class _Words:
-    """open_clip's own tokenizer, word by word, no further than the context reaches."""
+    """open_clip's own tokenizer, called word by word and no further than the context reaches."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -66,7 +66,7 @@ class _Words:
         )
 
     def tokens(self, text: str, context: int) -> tuple[torch.Tensor, bool]:
-        """As `Tokens.__call__`."""
+        """Return what `Tokens.__call__` returns, for a context of `context` tokens."""
         tokenizer = self._tokenizer
         most = context - 2
         ids: list[int] = []
@@ -89,10 +89,10 @@ class _Words:
 
 
 class _Pieces:
-    """A tokenizer of transformers that is Rust code: asked once, for all tokens, and cut and padded here.
+    """A tokenizer of transformers that is Rust code. It is called once for all tokens; they are cut and padded here.
 
-    transformers itself would tell the Rust code for each text where to cut, which refuses that while another thread is
-    inside; and the end of the text would have to be asked for by a second call.
+    transformers itself would tell the Rust code for each text where to cut. The Rust code refuses that while another
+    thread is inside. The end of the text would also need a second call.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -108,7 +108,7 @@ class _Pieces:
         self._marks = [inner.bos_token_id, inner.eos_token_id, inner.cls_token_id]
 
     def tokens(self, text: str, context: int) -> tuple[torch.Tensor, bool]:
-        """As `Tokens.__call__`."""
+        """Return what `Tokens.__call__` returns, for a context of `context` tokens."""
         made = self._rust.encode_batch_fast([self._clean(text)], add_special_tokens=not self._in_clips_mode)[0]
         ids: list[int] = made.ids
         if self._in_clips_mode:
@@ -130,7 +130,7 @@ def _marks_at_end(mask: list[int]) -> int:
 
 
 class _Whole:
-    """Any other tokenizer: called as it is, one text at a time, for what it keeps between calls."""
+    """Any other tokenizer. It is called as it is, for one text at a time, because it may keep state between calls."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -143,7 +143,7 @@ class _Whole:
         self._padding_means_end = self._padding not in ends and not self._has_class_token
 
     def tokens(self, text: str, context: int) -> tuple[torch.Tensor, bool]:
-        """As `Tokens.__call__`."""
+        """Return what `Tokens.__call__` returns, for a context of `context` tokens."""
         with self._one_at_a_time:
             longer = self._tokenize(text, context + 1)
             if self._padding_means_end and int(longer[context]) == self._padding:

@@ -15,7 +15,7 @@ _POOLS_ONE: Final = ("first", "argmax", "eos")
 
 
 class ImageTower(torch.nn.Module):
-    """Normalized images to vectors."""
+    """A tower from normalized images to vectors."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ImageTower(torch.nn.Module):
 
 
 class TextTower(torch.nn.Module):
-    """Tokens of full length to vectors, for towers that look at all of them."""
+    """A tower from tokens of full length to vectors, for models that look at all of them."""
 
     def __init__(self, text: Any) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class TextTower(torch.nn.Module):
 
 
 class CausalTextTower(torch.nn.Module):
-    """Tokens to vectors, for towers where no position sees a later one: any length up to the context will do.
+    """A tower from tokens to vectors, for models where no position sees a later one.
 
-    What stands behind the pooled position then changes nothing, so that a batch can be cut to its longest text.
-    open_clip computes the same, always at full length.
+    Any length up to the context will do. What stands behind the pooled position changes nothing, so a batch can be cut
+    to its longest text. open_clip computes the same, always at full length.
     """
 
     attn_mask: Tensor
@@ -71,7 +71,7 @@ class CausalTextTower(torch.nn.Module):
         return pooled @ weight
 
     def used(self, tokens: Tensor) -> int:
-        """How many of a text's tokens, from the first on, its vector depends on."""
+        """Return how many of a text's tokens, from the first on, its vector depends on."""
         if self._pool == "first":
             return 1
         marks = tokens if self._pool == "argmax" else torch.eq(tokens, self._end or 0).int()
@@ -79,7 +79,7 @@ class CausalTextTower(torch.nn.Module):
 
 
 def text_tower(model: Any) -> CausalTextTower | TextTower:
-    """A model's text half; causal where the model itself says that it is."""
+    """Return the tower of a model's text half. It is causal where the model itself is."""
     if isinstance(model, open_clip.CLIP):
         # Its text half has no module of its own.
         return CausalTextTower(model) if _is_causal(model) else TextTower(_Whole(model))
@@ -90,12 +90,12 @@ def text_tower(model: Any) -> CausalTextTower | TextTower:
 
 
 def used_tokens(tower: CausalTextTower | TextTower) -> Callable[[Tensor], int]:
-    """How many of a text's tokens a tower needs."""
+    """Return the function that tells how many of a text's tokens a tower needs."""
     return tower.used if isinstance(tower, CausalTextTower) else len
 
 
 def _pooled(features: Any) -> Tensor:
-    """The vectors: CoCa's towers give them with the tokens that they were made of."""
+    """Return the vectors alone. CoCa's towers return them together with the tokens that they were made of."""
     vectors: Tensor = features[0] if isinstance(features, tuple) else features
     return vectors
 
@@ -116,7 +116,10 @@ def _pooling(text: Any) -> tuple[str, int | None]:
 
 
 def _is_causal(text: Any) -> bool:
-    """Whether no position can see a later one. Asked of the mask itself: names and settings have been wrong."""
+    """Return whether no position can see a later one.
+
+    The mask itself is read, because names and settings have been wrong.
+    """
     mask = text.attn_mask
     if mask is None or mask.ndim != 2 or _pooling(text)[0] not in _POOLS_ONE:
         return False

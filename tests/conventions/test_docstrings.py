@@ -12,6 +12,7 @@ CHECKED = (
     "bench",
     "deploy",
     "docs",
+    "encoder_svc",
     "lensmesh_chassis",
     "lensmesh_cli",
     "lensmesh_client",
