@@ -1,5 +1,7 @@
-"""Start the captioner: ``python -m caption_svc``. Settings are environment variables with the prefix
-LENSMESH_CAPTION_."""
+"""The captioner's entry point: ``python -m caption_svc``.
+
+Settings are environment variables with the prefix LENSMESH_CAPTION_.
+"""
 
 import lensmesh_chassis.process.grpc_log_level  # noqa: F401 - for its effect, which gRPC reads at its import
 from caption_svc.app import CaptionApp
@@ -9,7 +11,7 @@ from lensmesh_chassis.settings import load_settings
 
 
 def main() -> None:
-    """Run until a signal."""
+    """Run the captioner until a signal ends it."""
     run(load_settings(CaptionSettings), CaptionApp, "caption")
 
 

@@ -15,9 +15,10 @@ _CAPTION: TypeAdapter[Caption] = TypeAdapter(Caption)
 
 
 def scope_of(facts: CaptionerFacts, plan: Plan) -> str:
-    """What names the captions that a model makes by a plan.
+    """Return the name under which the cache keeps the captions that a model makes by a plan.
 
-    Backend and precision are part of it: they may change a word. So may the model's configuration, beside its weights.
+    Backend and precision are part of it, because they may change a word. So may the model's configuration, beside its
+    weights.
     """
     how = json_digest(
         {
@@ -36,14 +37,14 @@ def scope_of(facts: CaptionerFacts, plan: Plan) -> str:
 
 
 class CaptionCodec:
-    """A caption as JSON in UTF-8."""
+    """A codec for captions: JSON in UTF-8."""
 
     def dump(self, value: Caption) -> bytes:
-        """The payload."""
+        """Return the payload of a caption."""
         return json.dumps(asdict(value), ensure_ascii=False, separators=(",", ":")).encode()
 
     def load(self, payload: bytes) -> Caption | None:
-        """The caption; None for bytes that are none."""
+        """Return the caption of a payload, or None for bytes that are no caption."""
         try:
             return _CAPTION.validate_json(payload, strict=True)
         except ValidationError:

@@ -1,4 +1,4 @@
-"""One served model: from an image to its caption. Knows no gRPC and no protobuf."""
+"""One served model, from an image to its caption. This module imports neither gRPC nor protobuf."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from lensmesh_inference.registry import ServedModel
 
 
 class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
-    """One model, and its way from images to captions."""
+    """One served model with the engine that makes captions of its images."""
 
     def __init__(
         self, model: CaptionModel, resources: EngineResources, prompts: DecodePool, *, canary_tokens: int
     ) -> None:
-        """`prompts` makes tokens of prompts; the canary's caption has `canary_tokens` at most."""
+        """Take the model and what it shares with others.
+
+        `prompts` is the pool that makes tokens of prompts. The canary's caption has at most `canary_tokens` tokens.
+        """
         engine: ModelEngine[CaptionerInput, Caption, Caption] = ModelEngine(
             model.workers(),
             resources,
@@ -42,7 +45,7 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
         self._canary_tokens = canary_tokens
 
     async def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
-        """Make a plan as `CaptionModel.plan` does, off the event loop where there is something to tokenize."""
+        """Make a plan as `CaptionModel.plan` does. A prompt is tokenized in a thread, off the event loop."""
         if not prompt:
             return self.model.plan(prompt, max_tokens, beams)
         return await self._prompts.run(self.model.plan, prompt, max_tokens, beams)
@@ -56,10 +59,11 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
         on_text: Callable[[str], None] | None = None,
         decoder: ImageDecoder | None = None,
     ) -> EngineItem[CaptionerInput, Caption]:
-        """Return what one image asks of the model; `field` is its dotted path in its request.
+        """Return the engine's item for one image; `field` is the image's dotted path in its request.
 
-        `on_text` is called in another thread while the caption grows, unless the cache has it or it is made for
-        somebody else.
+        `on_text` is called in another thread while the caption grows. It is not called where the cache has the caption,
+        or where the caption is already made for another caller. `decoder` decodes the image in place of the pool's own
+        decoder.
         """
         abandoned = threading.Event()
 
@@ -80,10 +84,10 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
     async def run_by_word(
         self, content: bytes, plan: Plan, *, lane: Lane, field: str, deadline: float | None = None
     ) -> AsyncGenerator[str | Completed[Caption], None]:
-        """Give the caption piece by piece, leading spaces included, then the whole. The pieces joined are its text.
+        """Yield the caption piece by piece, leading spaces included, then the whole. The pieces joined are its text.
 
-        A caption that is known already comes in one piece. The image is in batches like any other; closing the
-        iterator stops it between two tokens. Raises ``Overloaded`` where there is no room.
+        A caption that is known already comes in one piece. The image is in batches like any other. Closing the iterator
+        stops the image's generation between two tokens. Raises ``Overloaded`` where there is no room.
         """
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
@@ -109,7 +113,7 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
             await asyncio.gather(task, return_exceptions=True)
 
     async def ask(self, device: int) -> str:
-        """Ask one device what an image that is always the same shows."""
+        """Ask one device for the caption of the canary's image, which is always the same."""
         plan = self.model.plan("", self._canary_tokens, 1)
         # What callers may send is limited by settings; this is none of theirs.
         decoder = self._decoder.within(ImageLimits())
@@ -118,5 +122,5 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
         return caption.text
 
     def same(self, known: str, answer: str) -> bool:
-        """Return whether two answers have the same words."""
+        """Return whether two answers to the canary have the same words."""
         return known == answer

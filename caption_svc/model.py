@@ -1,4 +1,4 @@
-"""What a caption model is to the rest of the service. Knows no torch, no gRPC."""
+"""The service's view of a caption model. This module imports neither torch nor gRPC."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lensmesh_inference.models import ModelFacts
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionerFacts(ModelFacts):
-    """What a served model tells about itself. Parity is of what its tower sees, and of the first word's scores.
+    """The facts of a served model. Its parity is that of the vision tower's states and of the first word's scores.
 
-    `answers_digest` is of all beside backend and precision that decides what it answers: weights, configuration,
+    `answers_digest` is of all that decides the answers, except backend and precision: weights, configuration,
     preprocessing, vocabulary.
     """
 
@@ -26,13 +26,13 @@ class CaptionerFacts(ModelFacts):
 
     @property
     def label(self) -> str:
-        """What `Caption.model` says: the name, "@" and 12 digits of the digest."""
+        """The text of `Caption.model`: the name, "@" and the first 12 digits of the weights' digest."""
         return f"{self.name}@{self.weights_digest[:12]}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one call's captions are generated. Images of equal plans share a batch.
+    """The plan by which one call's captions are generated. Images of equal plans share a batch.
 
     `prompt_ids` are the prompt's tokens without special ones; `max_tokens` counts generated tokens, the end token
     included. `transparency` is what the model sees where an image is transparent.
@@ -59,9 +59,9 @@ class Caption:
 class CaptionerInput:
     """One image on its way through the model.
 
-    `pixels` is what `CaptionModel.prepare` made of it. `on_text` is called in the model's thread, after each step,
-    with the text so far that no later step changes. `abandoned` is set when nobody waits any more: generation leaves
-    the image out from then on, and what it answers for it means nothing.
+    `pixels` is what `CaptionModel.prepare` made of the image. `on_text` is called in the model's thread after each
+    step, with the text so far that no later step changes. `abandoned` is set when nobody waits any more. From then on
+    generation leaves the image out, and the answer for it means nothing.
     """
 
     pixels: Any
@@ -78,17 +78,20 @@ class CaptionModel(Protocol):
 
     @property
     def facts(self) -> CaptionerFacts:
-        """What it is."""
+        """The model's facts."""
 
     @property
     def input_bytes(self) -> int:
-        """Memory that one prepared image holds while it waits."""
+        """Memory that one prepared image holds while it waits, in bytes."""
 
     def devices(self) -> Sequence[DeviceFacts]:
-        """Where it runs, memory as of now."""
+        """Return the devices that the model runs on, with their memory as it is now."""
 
     def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
-        """Check a call's parameters. Raises ``InvalidInput`` for a prompt that the model cannot begin with."""
+        """Check a call's parameters and make a plan of them.
+
+        Raises ``InvalidInput`` for a prompt that the model cannot begin with.
+        """
 
     def prepare(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
@@ -99,7 +102,8 @@ class CaptionModel(Protocol):
         """
 
     def workers(self) -> Sequence[Worker]:
-        """One function for each device, called in a thread of its own.
+        """Return one function for each device. Each function is called in a thread of its own.
 
-        It describes images of one plan, one answer for each, in order.
+        A function describes images of one plan. It returns one answer for each image, in order: a caption, or the error
+        where the image failed.
         """

@@ -25,13 +25,13 @@ MAX_BEAMS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionCall(ModelCall[ServedCaptioner]):
-    """What holds for every image of one call or stream: by which plan it is described."""
+    """The checked options of one call or stream: the plan by which each of its images is described."""
 
     plan: Plan
 
     @property
     def label(self) -> str:
-        """What `Caption.model` says."""
+        """The text of `Caption.model`."""
         return self.served.model.facts.label
 
     @property
@@ -39,7 +39,7 @@ class CaptionCall(ModelCall[ServedCaptioner]):
         return {**super().attributes, spans.MODEL: self.label, spans.ITEM_KIND: "image"}
 
     def item(self, content: bytes, field: str) -> EngineItem[CaptionerInput, Caption]:
-        """Return what one image asks of the model."""
+        """Return the engine's item for one image; `field` is its dotted path in the request."""
         return self.served.item(content, self.plan, field=field)
 
 
@@ -52,9 +52,9 @@ async def read_options(
     streamed: bool = False,
     most_beams: int = MAX_BEAMS,
 ) -> CaptionCall:
-    """Check the options and find the model. Options fail the call: this raises before anything is decoded.
+    """Check the options and find the model. Bad options fail the whole call, before anything is decoded.
 
-    Raises ``InvalidInput`` naming the field and its limit, ``PreconditionFailed`` for a model that is not served.
+    Raises ``InvalidInput`` naming the field and its limit, and ``PreconditionFailed`` for a model that is not served.
     """
     check_transparency(options.transparency)
     served = models.named(options.model)
@@ -62,7 +62,7 @@ async def read_options(
     if options.max_tokens > settings.max_caption_tokens:
         raise _invalid("max_tokens", options.max_tokens, settings.max_caption_tokens, "0 means the default")
     if options.beam_count > most_beams:
-        why = "0 means 1" if most_beams > 1 else "a beam has no word until all are done; use CaptionImages for beams"
+        why = "0 means 1" if most_beams > 1 else "with beams no word is final until the end; use CaptionImages"
         raise _invalid("beam_count", options.beam_count, most_beams, why)
     if len(options.prompt) > settings.max_text_chars:
         raise InvalidInput(

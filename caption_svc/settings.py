@@ -8,7 +8,7 @@ from lensmesh_serving.settings import ModelServiceSettings
 
 
 class CaptionSettings(ModelServiceSettings):
-    """What the captioner serves, on what, and how much of it at a time."""
+    """The captioner's settings: what it serves, on which devices, and how much of it at a time."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_CAPTION_", frozen=True)
 
@@ -35,5 +35,5 @@ class CaptionSettings(ModelServiceSettings):
 
     @property
     def usual_caption_tokens(self) -> int:
-        """What CaptionOptions.max_tokens of 0 means."""
+        """The number of tokens that CaptionOptions.max_tokens of 0 means."""
         return min(self.default_caption_tokens, self.max_caption_tokens)

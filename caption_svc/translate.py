@@ -44,7 +44,7 @@ def write_model(served: ServedCaptioner) -> common_pb2.ModelInfo:
 
 
 def write_limits(settings: CaptionSettings) -> common_pb2.Limits:
-    """Write what the service accepts."""
+    """Write the limits of what the service accepts."""
     limits = model_info.write_limits(settings)
     limits.max_caption_tokens = settings.max_caption_tokens
     return limits

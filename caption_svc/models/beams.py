@@ -1,7 +1,8 @@
-"""Beam search over a batch of images, by the rules of transformers' `generate`: the best by mean log-probability of
-a token, until no running beam can beat the worst of as many finished ones as there are beams.
+"""Beam search over a batch of images, by the rules of transformers' `generate`.
 
-An image whose search is over leaves the batch, as one does that nobody waits for.
+The best beam is the one with the highest mean log-probability of a token. A search is over when as many beams are
+finished as there are beams, and no running beam can beat the worst of these. An image leaves the batch when its search
+is over, or when nobody waits for it any more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from caption_svc.models.generated import Generated
 
 @dataclass(frozen=True)
 class _Beam:
-    """Tokens so far, each one's log-probability given those before it, and the sum of these."""
+    """The tokens so far, each one's log-probability given those before it, and the sum of these."""
 
     tokens: tuple[int, ...] = ()
     logs: tuple[float, ...] = ()
@@ -26,7 +27,7 @@ class _Beam:
 
 @dataclass
 class _Search:
-    """One image's search. `finished` holds means and beams, the best first."""
+    """The search for one image's caption. `finished` holds means and beams, the best first."""
 
     image: int
     running: list[_Beam] = field(default_factory=lambda: [_Beam()])
@@ -39,8 +40,11 @@ class _Search:
     def go_on(
         self, candidates: Sequence[tuple[int, _Beam]], beams: int, end_id: int, *, last: bool
     ) -> Sequence[tuple[int, _Beam]]:
-        """Sorts this step's candidates, each with the beam that it comes from, the best first; the next step's, none
-        where the search is over."""
+        """Sort this step's candidates into finished and running beams; return those that the next step goes on from.
+
+        `candidates` are sorted, the best first. Each stands beside the number of the beam that it continues, as in what
+        is returned. Nothing is returned where the search is over.
+        """
         steps = len(candidates[0][1].tokens)
         for _, beam in candidates[:beams]:
             if last or beam.tokens[-1] == end_id:
@@ -62,9 +66,10 @@ def search_beams(
     beams: int,
     abandoned: Callable[[int], bool],
 ) -> list[Generated]:
-    """The best of `beams` hypotheses for each image, at most `max_tokens` tokens long.
+    """Return the best of `beams` hypotheses for each image, at most `max_tokens` tokens long.
 
-    Arguments as for `decode_greedily`; `abandoned` tells of an image by its place in the batch.
+    The other arguments are those of `decode_greedily`. `abandoned` takes an image's place in the first batch, and tells
+    whether nobody waits for it any more.
     """
     everybody = [_Search(image) for image in range(len(image_states))]
     searches = list(everybody)
@@ -95,7 +100,7 @@ def search_beams(
 
 
 def _candidates(scores: torch.Tensor, searches: Sequence[_Search], count: int) -> list[list[tuple[int, _Beam]]]:
-    """For each image the `count` best continuations of its running beams, each with the beam's number."""
+    """Return for each image the `count` best continuations of its running beams, each with the beam's number."""
     vocabulary = scores.shape[-1]
     logs = scores.log_softmax(-1).view(len(searches), -1, vocabulary)
     before = torch.tensor([[beam.total for beam in search.running] for search in searches], device=scores.device)

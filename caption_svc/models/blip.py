@@ -47,8 +47,10 @@ ImageTransform: TypeAlias = "Transform | LibraryTransform"
 
 
 class BlipCaptioner:
-    """A loaded captioner; a `CaptionModel`. Each of its workers belongs to one thread, all else may be called from
-    any."""
+    """A loaded captioner; a `CaptionModel`.
+
+    Each of its workers belongs to one thread. All else may be called from any thread.
+    """
 
     def __init__(
         self,
@@ -68,11 +70,14 @@ class BlipCaptioner:
         self.input_bytes: int = _golden(transform).nbytes
 
     def devices(self) -> Sequence[DeviceFacts]:
-        """Each one once, however many workers share it."""
+        """Return each device once, however many workers share it."""
         return [describe_device(device) for device in dict.fromkeys(self._devices)]
 
     def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
-        """Tokenize the prompt; cut `max_tokens` to the positions that the decoder has left after it."""
+        """Tokenize the prompt, and cut `max_tokens` to the positions that the decoder has left after it.
+
+        Raises ``InvalidInput`` for a prompt that leaves none.
+        """
         ids = self._words.encode(prompt)
         left = self._positions - len(ids)
         if left < 1:
@@ -87,16 +92,19 @@ class BlipCaptioner:
     def prepare(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> torch.Tensor:
-        """Pixels as the model's own processor makes them before it normalizes, uint8 of shape (3, height, width)."""
+        """Return an image's pixels, uint8 of shape (3, height, width).
+
+        They are as the model's own processor makes them before it normalizes.
+        """
         return decoder.prepare(content, self._transform, field, transparency=transparency).pixels
 
     def workers(self) -> Sequence[Worker]:
-        """One for each device, or as many as share the CPU."""
+        """Return one worker for each device, or as many as share the CPU."""
         return [describer.caption for describer in self._describers]
 
 
 def load_blip(folder: Path, *, name: str, kind: ModelKind, compute: ComputeOptions) -> BlipCaptioner:
-    """Load a captioner from a folder and hold it against transformers' own float32 answers.
+    """Load a captioner from a folder and compare it with transformers' own float32 answers.
 
     Raises ``NotFound`` or ``PreconditionFailed`` for a folder, device, backend or precision that cannot be used.
     """
@@ -143,7 +151,10 @@ def load_blip(folder: Path, *, name: str, kind: ModelKind, compute: ComputeOptio
 
 
 def _decoders(network: Any, towers: Sequence[Tower], devices: Sequence[torch.device]) -> list[Decoder]:
-    """One for each tower, in its numbers where they are torch's; those of one device share their weights."""
+    """Make one decoder for each tower, in the tower's precision.
+
+    Decoders of one device share their weights.
+    """
     made: dict[torch.device, Decoder] = {}
     for tower, device in zip(towers, devices, strict=True):
         if device not in made:

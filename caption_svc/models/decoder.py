@@ -22,8 +22,10 @@ Item = TypeVar("Item")
 
 
 class Decoder:
-    """One network's decoder, a BlipTextLMHeadModel; its methods belong to one thread at a time, `Reading`s to one
-    batch."""
+    """The decoder of one network, which is a BlipTextLMHeadModel.
+
+    Its methods belong to one thread at a time. A `Reading` belongs to one batch.
+    """
 
     def __init__(self, network: Any) -> None:
         text = network.config
@@ -35,14 +37,19 @@ class Decoder:
         self.dtype: torch.dtype = network.dtype
 
     def read(self, states: torch.Tensor, *, length: int, beams: int = 1) -> Reading:
-        """Begin with some images, `states` being what the vision tower made of them, shape (images, patches + 1,
-        width), which the reading may write over. At most `length` tokens will go in for each of an image's `beams`."""
+        """Begin with some images. At most `length` tokens will go in for each of an image's `beams`.
+
+        `states` is what the vision tower made of the images, shape (images, patches + 1, width). The reading may write
+        over it.
+        """
         rows = len(states) * beams
         return Reading(states, beams, (len(self._layers), rows, self._heads, length, self._width // self._heads))
 
     def step(self, reading: Reading, ids: torch.Tensor) -> torch.Tensor:
-        """Takes in tokens, shape (rows, tokens), rows being images x beams (or images alone, for a prompt). Gives
-        the scores of the next one, float32, shape (rows, vocabulary)."""
+        """Take in tokens; return the scores of the next token, float32, shape (rows, vocabulary).
+
+        `ids` has shape (rows, tokens). Rows are images x beams, or images alone for a prompt.
+        """
         before, rows, tokens = reading.length, *ids.shape
         hidden = self._embeddings(input_ids=ids, past_key_values_length=before)
         for layer, keys, values in zip(self._layers, reading.keys, reading.values, strict=True):
@@ -63,8 +70,11 @@ class Decoder:
 
 
 class Reading:
-    """A batch on its way: the images' states, and keys and values of the tokens so far, shape (layers, rows, heads,
-    tokens, numbers of a head). Rows are ordered by image, then by beam."""
+    """A batch on its way: the images' states, and keys and values of the tokens so far.
+
+    Keys and values have shape (layers, rows, heads, tokens, numbers of a head). Rows are ordered by image, then by
+    beam.
+    """
 
     def __init__(self, states: torch.Tensor, beams: int, shape: tuple[int, ...]) -> None:
         self.states = states
@@ -73,13 +83,13 @@ class Reading:
         self.length = 0
 
     def follow(self, parents: Sequence[int]) -> None:
-        """Each row goes on from what row `parents[row]` had."""
+        """Let each row go on from what row `parents[row]` had."""
         chosen = torch.tensor(parents, device=self.states.device)
         for kept in (self.keys, self.values):
             kept[:, : len(parents), :, : self.length] = kept[:, chosen, :, : self.length]
 
     def leave_out(self, image: int) -> None:
-        """Takes one image out; the last one comes in its place, as `take_out` does with lists."""
+        """Take one image out. The last image comes in its place, as `take_out` does with lists."""
         last = len(self.states) - 1
         if image != last:
             self.states[image] = self.states[last]
@@ -90,7 +100,7 @@ class Reading:
 
 
 def take_out(items: list[Item], place: int) -> None:
-    """Takes one item out; the last one comes in its place."""
+    """Take one item out. The last item comes in its place."""
     last = items.pop()
     if place < len(items):
         items[place] = last
@@ -113,8 +123,11 @@ class _Layer:
         return self._text.query(hidden), self._text.key(hidden), self._text.value(hidden)
 
     def look(self, hidden: torch.Tensor, states: torch.Tensor, heads: int) -> torch.Tensor:
-        """Attention to the image, shape as `hidden`. The key's bias adds the same to all scores of a query, which
-        softmax does not see; the value's is added to the result, since the weights of a query sum to 1."""
+        """Return the attention to the image, shape as `hidden`.
+
+        The key's bias is left out: it adds the same to all scores of a query, which softmax does not see. The value's
+        bias is added to the result, because the weights of a query sum to 1.
+        """
         images, _, width = states.shape
         queries = self._query(hidden).view(-1, heads, hidden.shape[-1] // heads).transpose(0, 1)
         size = queries.shape[-1]

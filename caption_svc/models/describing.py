@@ -24,7 +24,7 @@ from lensmesh_inference.backends.tower import Tower
 
 @dataclass(frozen=True)
 class Language:
-    """What a captioner writes in: its words, and the tokens that stand before and after a caption."""
+    """The language of a captioner: its words, and the tokens that stand before and after a caption."""
 
     words: Vocabulary
     begin_id: int
@@ -43,8 +43,8 @@ class Describer:
     def caption(self, inputs: Sequence[CaptionerInput]) -> list[Caption | LensmeshError]:
         """Describe images of one plan.
 
-        Raises ``OutOfMemory`` and ``DeviceLost`` where that is it. A batch may be run again after a failure: its inputs
-        are left as they were.
+        Raises ``OutOfMemory`` or ``DeviceLost`` where the device fails so. A batch may be run again after a failure:
+        its inputs are left as they were.
         """
         plan, language = inputs[0].plan, self._language
         start_ids = (language.begin_id, *plan.prompt_ids)
@@ -73,14 +73,14 @@ class Describer:
 
     @torch.inference_mode()
     def look(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the vision tower makes of a batch, in the decoder's numbers, where the decoder is."""
+        """Return what the vision tower makes of a batch, in the decoder's precision and on the decoder's device."""
         if isinstance(self._tower, TorchTower):
             return self._tower.compute(pixels)
         return torch.from_numpy(self._tower.run(pixels)).to(self._decoder.dtype)
 
     @torch.inference_mode()
     def first_scores(self, states: torch.Tensor) -> torch.Tensor:
-        """Each image's scores of the first token over the vocabulary."""
+        """Return each image's scores of the first token, shape (images, vocabulary)."""
         begin = torch.full((len(states), 1), self._language.begin_id, device=states.device)
         return self._decoder.step(self._decoder.read(states, length=1), begin)
 

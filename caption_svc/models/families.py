@@ -20,7 +20,7 @@ has to start without torch."""
 
 
 def loader_of(folder: Path) -> Callable[..., CaptionModel]:
-    """Return what loads the model in a folder: it takes the folder, `name`, `kind` and `compute`.
+    """Return the function that loads the model in a folder. It takes the folder, `name`, `kind` and `compute`.
 
     Raises ``NotFound`` without a config.json that can be read, and ``PreconditionFailed`` for a model of another type.
     """

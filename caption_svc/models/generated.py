@@ -20,7 +20,7 @@ class Generated:
     ended: bool = False
 
     def add(self, token: int, probability: float, end_token: int) -> None:
-        """Appends one token; nothing may follow the end token."""
+        """Append one token. Nothing may follow the end token."""
         self.tokens.append(token)
         self.probabilities.append(probability)
         self.ended = token == end_token

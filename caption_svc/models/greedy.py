@@ -14,7 +14,7 @@ from caption_svc.models.decoder import Decoder, take_out
 from caption_svc.models.generated import Generated
 
 Watcher = Callable[[int, Generated], bool]
-"""Told the row and what it has so far after each step; answers whether to go on with the row."""
+"""A function that is told the row and what it has so far after each step. It answers whether to go on with the row."""
 
 
 def decode_greedily(
@@ -25,7 +25,7 @@ def decode_greedily(
     max_tokens: int,
     watch: Watcher,
 ) -> list[Generated]:
-    """Generates up to `max_tokens` tokens for each image.
+    """Generate up to `max_tokens` tokens for each image.
 
     `image_states` is the vision tower's last hidden state, shape (images, patches + 1, width), and is written over.
     `start_ids` are the begin token and the prompt. Returns one `Generated` for each image, in order; a row that the

@@ -1,4 +1,4 @@
-"""From the settings to loaded models, said in the log with what they became and why."""
+"""The loading of the models that the settings name, with a log of what each name became and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_models(settings: CaptionSettings) -> list[CaptionModel]:
-    """Load what `settings.model` names, in its order, and say what it became and why. Blocks for seconds.
+    """Load the models that `settings.model` names, in its order; log what each became and why. Blocks for seconds.
 
     Raises a ``LensmeshError`` where a model that is named cannot be served; `auto` always finds something.
     """

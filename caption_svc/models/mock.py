@@ -24,7 +24,7 @@ _PLACES = ("beside", "behind", "above", "under", "in front of", "on top of", "ne
 
 
 class MockCaptioner:
-    """Answers derived from the content's digest; a `CaptionModel`."""
+    """A `CaptionModel` whose answers are derived from the content's digest."""
 
     def __init__(self, name: str = "mock") -> None:
         self.facts = CaptionerFacts(
@@ -38,19 +38,19 @@ class MockCaptioner:
         self.input_bytes = hashlib.sha256().digest_size
 
     def devices(self) -> Sequence[DeviceFacts]:
-        """The CPU."""
+        """Return the CPU alone."""
         return [describe_cpu(1)]
 
     def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
-        """A token is a word here."""
+        """Make a plan without tokens of the prompt: a token is a word here."""
         return Plan(prompt, (), max_tokens, beams)
 
     def prepare(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
     ) -> bytes:
-        """SHA-256 of the encoded image, which is decoded so that a bad one fails as with a real model.
+        """Return the SHA-256 of the encoded image, which is decoded so that a bad one fails as with a real model.
 
-        On white it is of what can be seen, as the mock encoder has it.
+        On white the digest is of what can be seen, as in the mock encoder.
         """
         decoded = decoder.check(content, field, transparency=transparency)
         return hashlib.sha256(content).digest() if transparency is Transparency.DROP else decoded.digest()
@@ -59,7 +59,7 @@ class MockCaptioner:
         return [self.caption]
 
     def caption(self, inputs: Sequence[CaptionerInput]) -> list[Caption]:
-        """One caption for each digest."""
+        """Return one caption for each digest."""
         return [_caption(one) for one in inputs]
 
 

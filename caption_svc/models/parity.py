@@ -1,7 +1,7 @@
-"""What transformers itself makes of the known image in float32, and how near a served captioner comes to it.
+"""The answers of transformers itself to the known image in float32, and how near a served captioner comes to them.
 
-Both what the vision tower sees and the first word's scores are compared: scores alone lean on the words' own
-frequencies, and would hardly notice a tower that sees nothing.
+Both the vision tower's states and the first word's scores are compared. Scores alone depend much on how frequent the
+words are, and would hardly change for a tower that sees nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from lensmesh_inference.digest import Json, content_digest
 from lensmesh_inference.images.normalize import Normalize
 
 MIN_COSINE = 0.99
-"""bfloat16 stays above 0.999 in models of any size; below this something computes something else."""
+"""The lowest cosine that passes. bfloat16 stays above 0.999 in models of any size.
+
+Below `MIN_COSINE` a captioner computes something else.
+"""
 
 _FILE = "reference.npz"
 
@@ -31,10 +34,10 @@ _FILE = "reference.npz"
 def reference(
     network: Any, pixels: torch.Tensor, normalize: Normalize, key: Json, folder: CompiledFolder
 ) -> tuple[Array, Array]:
-    """States of the vision tower and scores of the first word, for one image: of transformers' own modules in
-    float32, or as they were remembered.
+    """Return the vision tower's states and the first word's scores for one image.
 
-    `network` is a BlipForConditionalGeneration, `key` tells all that decides its answers.
+    They are computed by transformers' own modules in float32, or read where `folder` keeps them. `network` is a
+    BlipForConditionalGeneration. `key` names all that decides its answers.
     """
 
     def make(into: Path) -> None:
@@ -55,7 +58,7 @@ def reference(
 
 
 def parity(describer: Describer, pixels: torch.Tensor, known: tuple[Array, Array]) -> float:
-    """The lower of the two cosines between a describer's answers and those of `reference`."""
+    """Return the lower of the two cosines between a describer's answers and those of `reference`, 1 at most."""
     states = describer.look(pixels)
     seen = states.float().cpu().numpy().copy()
     scores = describer.first_scores(states).float().cpu().numpy()
@@ -65,7 +68,7 @@ def parity(describer: Describer, pixels: torch.Tensor, known: tuple[Array, Array
 
 
 def check_parity(cosine: float, what: str) -> None:
-    """Raises ``PreconditionFailed`` for a captioner, told by `what`, that is not the one it should be."""
+    """Raise ``PreconditionFailed`` for a captioner whose cosine is too low or NaN. `what` names it in the message."""
     if not cosine >= MIN_COSINE:
         raise PreconditionFailed(
             Reason.MODEL_FAILED,

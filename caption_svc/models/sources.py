@@ -1,4 +1,4 @@
-"""From the names in the settings to loaded models. Imports torch only for a model that needs it."""
+"""The choice and loading of the models that the settings name. Torch is imported only for a model that needs it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ _NEEDED = ("torch", "transformers")
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """One model to load; `folder` is None for a mock and for weights that are yet to be fetched. `why` is for the
-    log."""
+    """One model to load.
+
+    `folder` is None for a mock, and for weights that are yet to be found or fetched. `why` is for the log.
+    """
 
     name: str
     kind: ModelKind
@@ -33,7 +35,7 @@ class ModelChoice:
 
 
 def choose_models(names: str, real_model: str) -> list[ModelChoice]:
-    """Takes the comma-separated names of the setting apart; "auto" becomes the best there is on this machine.
+    """Take the comma-separated names of the setting apart. "auto" becomes the best model that this machine has.
 
     Raises ``PreconditionFailed`` for an empty list, a name that means nothing, or one that is there twice.
     """
@@ -44,7 +46,10 @@ def choose_models(names: str, real_model: str) -> list[ModelChoice]:
 
 
 def load_model(choice: ModelChoice, compute: ComputeOptions, *, allow_download: bool) -> CaptionModel:
-    """Loads one model; takes seconds, so not on the event loop. Raises a ``LensmeshError`` that says what to do."""
+    """Load one model. Blocks for seconds, so it is not to be called on the event loop.
+
+    Raises a ``LensmeshError`` that says what to do.
+    """
     if choice.kind is ModelKind.MOCK:
         return MockCaptioner(choice.name)
     if missing := missing_packages(*_NEEDED):
@@ -85,7 +90,10 @@ def _folder(name: str) -> Path | None:
 
 
 def _best(real_model: str) -> ModelChoice:
-    """What "auto" means here: the real model, else shapes, else mock, with the reason why not the one before."""
+    """Choose what "auto" means on this machine: the real model, else shapes, else mock.
+
+    `why` of the choice says why it is not the one before.
+    """
     missing = missing_packages(*_NEEDED)
     if missing:
         return ModelChoice(

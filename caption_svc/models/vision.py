@@ -1,7 +1,7 @@
 """BLIP's vision tower over transformers' own weights.
 
-transformers writes out the scores of its attention, 577 x 577 for each head and image, and reads them again; here it
-is torch's fused attention, which both torch and OpenVINO compute without them.
+transformers writes out the scores of its attention, 577 x 577 for each head and image, and reads them again. This
+module uses torch's fused attention, which both torch and OpenVINO compute without writing the scores out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ class VisionTower(torch.nn.Module):
         self.vision = vision
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """`pixels` are normalized, shape (n, 3, height, width); gives the last layer's states, shape (n, patches + 1,
-        width)."""
+        """Return the last layer's states, shape (n, patches + 1, width).
+
+        `pixels` are normalized, shape (n, 3, height, width).
+        """
         states: Tensor = self.vision.embeddings(pixels)
         for layer in self.vision.encoder.layers:
             states = states + _attend(layer.self_attn, layer.layer_norm1(states))

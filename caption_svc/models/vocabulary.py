@@ -1,4 +1,4 @@
-"""Words to tokens and back, as a captioner's own tokenizer has them."""
+"""The way from words to tokens and back, by a captioner's own tokenizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lensmesh_chassis.reasons import Reason
 
 
 class Vocabulary:
-    """One tokenizer's face to the captioner; `tokenizer` is a PreTrainedTokenizerBase."""
+    """The captioner's view of its tokenizer, which is a PreTrainedTokenizerBase."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -23,7 +23,7 @@ class Vocabulary:
         self.encode("a")
 
     def encode(self, prompt: str) -> tuple[int, ...]:
-        """The prompt's tokens, none for a blank one. Raises ``InvalidInput`` where it spells special tokens."""
+        """Return the prompt's tokens, none for a blank one. Raises ``InvalidInput`` where it spells special tokens."""
         ids = tuple(self._tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt.strip() else ()
         if self._special_ids.intersection(ids):
             raise InvalidInput(
@@ -34,9 +34,10 @@ class Vocabulary:
         return ids
 
     def text(self, plan: Plan, generated: Sequence[int]) -> str:
-        """The caption, prompt included, without special tokens.
+        """Return the caption, prompt included, without special tokens.
 
-        A prompt with words that the model has no tokens for stands there as it was given: its tokens would say nothing.
+        A prompt may have words that the model has no tokens for. Such a prompt stands in the caption as it was given,
+        because its tokens would say nothing.
         """
         if self._unknown_id in plan.prompt_ids:
             return " ".join([*plan.prompt.split(), *self._decode(generated).split()])

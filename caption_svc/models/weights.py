@@ -1,5 +1,7 @@
-"""Where a BLIP captioner's files lie, and loading them. Nothing in a folder is ever run: safetensors, or
-`weights_only`."""
+"""The files of a BLIP captioner: where they lie, and how they are loaded.
+
+Nothing in a folder is ever run: weights are safetensors, or are read with `weights_only`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ class Parts:
 
 
 def cached_folder(hub_name: str) -> Path | None:
-    """The hub cache's newest complete copy of a model, without asking the network; None where there is none."""
+    """Return the hub cache's newest complete copy of a model, or None where there is none. Asks no network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -40,8 +42,10 @@ def cached_folder(hub_name: str) -> Path | None:
 
 
 def fetch_folder(hub_name: str) -> Path:
-    """The model's folder in the hub cache, downloaded first where it is not there. Raises ``NotFound`` where that
-    fails."""
+    """Return the model's folder in the hub cache; download it first where it is not there.
+
+    Raises ``NotFound`` where that fails.
+    """
     from huggingface_hub import snapshot_download
 
     cached = cached_folder(hub_name)
@@ -62,7 +66,7 @@ def fetch_folder(hub_name: str) -> Path:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a folder has a configuration and weights, as transformers names them."""
+    """Return whether a folder has a configuration and weights, as transformers names them."""
     return (folder / "config.json").is_file() and any(next(folder.glob(name), None) for name in _WEIGHTS)
 
 

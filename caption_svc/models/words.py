@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def settled(text: str) -> str:
-    """The part of an unfinished caption that no further token can change: all words but the last.
+    """Return the part of an unfinished caption that no further token can change: all words but the last.
 
     The last one may get another piece ("walk" + "##ing") or an apostrophe ("man" + "'s"), and an "n" before it may
     become the middle of "don't".
@@ -18,15 +18,17 @@ def settled(text: str) -> str:
 
 
 class Deltas:
-    """Turns texts so far into pieces to append, leading space included."""
+    """The pieces by which a text grows, leading space included: each is handed to `emit`."""
 
     def __init__(self, emit: Callable[[str], None]) -> None:
         self._emit = emit
         self._sent = ""
 
     def grow(self, text: str) -> None:
-        """Emits what `text` has beyond what was emitted; a shorter or repeated text (a batch that ran again) adds
-        nothing."""
+        """Emit what `text` has beyond what was emitted.
+
+        A shorter or repeated text adds nothing: it is of a batch that ran again.
+        """
         if len(text) > len(self._sent) and text.startswith(self._sent):
             self._emit(text[len(self._sent) :])
             self._sent = text

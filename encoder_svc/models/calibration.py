@@ -61,7 +61,7 @@ def _images(folder: Path) -> list[Path]:
         raise PreconditionFailed(
             Reason.OPTION_INVALID,
             f"calibration_dir {folder} holds {len(paths)} images ({', '.join(sorted(_SUFFIXES))}): put at least "
-            f"{_LEAST_IMAGES} typical ones there, or leave it empty to take drawn scenes.",
+            f"{_LEAST_IMAGES} typical ones there, or leave the setting empty to use drawn scenes.",
             field="calibration_dir",
         )
     return paths[:MOST_IMAGES]
