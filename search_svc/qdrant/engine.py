@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.connection import header_adder_async_interceptor
+from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
@@ -132,6 +133,17 @@ class Remote:
         return grpc.aio.secure_channel(target, channel_credentials(self._security), options, interceptors=interceptors)
 
 
+class _LocalClient(AsyncQdrantClient):
+    """Local mode that closes what it deletes: by itself it leaves open files to the garbage collector."""
+
+    async def delete_collection(self, collection_name: str, *rest: Any, **more: Any) -> bool:
+        """Close the collection's files, then delete as inherited."""
+        collections = cast(AsyncQdrantLocal, self._client).collections
+        if collection_name in collections:
+            collections[collection_name].close()
+        return await super().delete_collection(collection_name, *rest, **more)
+
+
 class Local:
     """Local mode. It computes in the caller's thread and keeps its files open there, so one thread does all its work.
 
@@ -177,7 +189,7 @@ class Local:
         warnings.filterwarnings("ignore", message="Local mode is not recommended")
         path = self._folder.path
         if path == ":memory:":
-            return AsyncQdrantClient(location=path)
+            return _LocalClient(location=path)
         try:
             Path(path).mkdir(parents=True, exist_ok=True)
             # The client has a lock too, but takes it after it has read everything.
@@ -186,7 +198,8 @@ class Local:
             raise StoreRefused(f"the folder {path} cannot be used: {error.strerror}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            client = AsyncQdrantClient(path=path)
+            # Without the check it also saves a look at how SQLite was built, by a database that it leaves open.
+            client = _LocalClient(path=path, force_disable_check_same_thread=True)
         except (BlockingIOError, RuntimeError):
             os.close(lock)
             raise StoreRefused(f"the folder {path} is in use: Qdrant's local mode serves one process") from None
