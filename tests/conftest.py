@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # What models are compiled into is found by the next test of the run, and nothing is left in the user's own cache.
     # The processes that share a run's tests (pytest-xdist) inherit the folder of the one that started them.
     if "PYTEST_XDIST_WORKER" not in os.environ:
+        # What uv has fetched once stays in reach: gigabytes, for an environment with torch.
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        os.environ.setdefault("UV_CACHE_DIR", str(Path(caches) / "uv"))
         cache = tempfile.mkdtemp(prefix="lensmesh-tests-cache-")
         os.environ["XDG_CACHE_HOME"] = cache
         config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
