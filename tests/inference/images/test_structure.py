@@ -14,7 +14,7 @@ from PIL import Image
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.limits import FORMATS, ImageLimits
 from lensmesh_inference.images.structure import look
 from tests.inference.images.encoded import encoded, noise, oriented
 from tests.support.hostile_images import scan_bomb, segment, tiff
@@ -75,6 +75,11 @@ def test_noise_behind_a_known_beginning_is_no_error_of_the_look() -> None:
         for length in (0, 1, 5, 30, 3000):
             with contextlib.suppress(InvalidInput):
                 look(head + chance.randbytes(length))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_format_is_decoded_without_a_look(kind: str) -> None:
+    assert look(encoded(noise(), kind)).container == kind, "what nobody looks at counts as cheap"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
