@@ -1,8 +1,10 @@
-"""The packages, what each may import, and their modules."""
+"""The packages, what each may import, their modules, and the names of the contracts."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+from lensmesh_chassis import contract
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,3 +44,10 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
+
+
+def contract_names() -> set[str]:
+    """Return the names of the contracts' messages and enums: they mean the same wherever they stand."""
+    files = {service.file for service in contract.services()}
+    files |= {needed for file in files for needed in file.dependencies if needed.package.startswith("lensmesh.")}
+    return {name for file in files for name in (*file.message_types_by_name, *file.enum_types_by_name)}

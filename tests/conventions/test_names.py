@@ -3,8 +3,7 @@
 import ast
 from collections import defaultdict
 
-from lensmesh_chassis import contract
-from tests.conventions.packages import ALLOWED, ROOT, imports, modules
+from tests.conventions.packages import ALLOWED, ROOT, contract_names, imports, modules
 
 # What is no message or enum of the contracts, and is one and the same notion in two packages all the same.
 WANTED = {
@@ -14,13 +13,6 @@ WANTED = {
     "StoredItem": "an item of the store: in Search, and as the router looks it up",
     "Transparency": "what a model sees where an image is transparent: for decoders, and for callers",
 }
-
-
-def contract_names() -> set[str]:
-    """Return the names of the contracts' messages and enums: they mean the same wherever they stand."""
-    files = {service.file for service in contract.services()}
-    files |= {needed for file in files for needed in file.dependencies if needed.package.startswith("lensmesh.")}
-    return {name for file in files for name in (*file.message_types_by_name, *file.enum_types_by_name)}
 
 
 def test_a_public_class_name_means_one_thing() -> None:
