@@ -1,4 +1,4 @@
-"""The errors that lensmesh code raises. Only status.py knows which gRPC code each one becomes:
+"""The errors that lensmesh code raises. Only rpc/status.py knows which gRPC code each one becomes:
 
     LensmeshError               (abstract)
      +-- InvalidInput           INVALID_ARGUMENT     wrong whatever the state; `field` is a dotted path

@@ -4,7 +4,7 @@ from typing import Any
 
 from lensmesh.search.v1 import search_pb2
 
-# The store's own settings decide; these are their defaults.
+# What 0 means in the contract. Search itself decides: `default_hits` in its settings, the others in its service.py.
 _HITS, _PAGE, _FACET_VALUES = 10, 100, 20
 
 
