@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # Services are processes: with this set, each that a test or a demo starts would compile all of the code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up bench test quick soak fuzz tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
+.PHONY: help setup demo up bench test quick long-tests soak fuzz tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -40,6 +40,9 @@ test: setup lint types  ## everything that CI checks
 
 quick: setup lint types  ## lint, types, and the tests that start no process and take below half a second
 	$(BIN)/python -m pytest --quick --quiet --numprocesses $(JOBS) $(ARGS)
+
+long-tests: setup   ## note anew which tests `make quick` leaves out: a whole run on a quiet machine
+	$(BIN)/python -m pytest --note-long --numprocesses $(JOBS)
 
 # Real programs to look with and to test against, built from Go modules whose versions and hashes deploy/tools/ pins.
 TOOLS := $(abspath .tools)/bin

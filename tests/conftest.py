@@ -3,14 +3,14 @@
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.long_tests import LONG_TESTS, LongTests, folder_of, name_of
 
 # Folders whose tests share what takes long to start (images, an API server, a traced mesh): one process runs a folder
 # whole. They come first, since a long folder that begins last keeps everybody waiting.
@@ -18,8 +18,9 @@ WHOLE = ("images", "upgrade", "kubernetes", "tracing", "observability", "sidecar
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--quick`: `make quick` runs what starts no process and is not marked slow."""
-    parser.addoption("--quick", action="store_true", help="leave out tests that start processes or are marked slow")
+    """Add `--quick`, for `make quick`, and `--note-long`, for `make long-tests`."""
+    parser.addoption("--quick", action="store_true", help=f"leave out the tests that {LONG_TESTS.name} lists")
+    parser.addoption("--note-long", action="store_true", help=f"write {LONG_TESTS.name} anew, after a run of all tests")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,6 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
         cache = tempfile.mkdtemp(prefix="lensmesh-tests-cache-")
         os.environ["XDG_CACHE_HOME"] = cache
         config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    if config.option.note_long:
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            LONG_TESTS.unlink(missing_ok=True)
+        config.pluginmanager.register(LongTests(besides=WHOLE))
     # A shell that runs the tests in the background has SIGINT ignored, and what they start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,27 +68,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolde
     return ByFolder(config, log)
 
 
-def _refuse_processes(event: str, _: Any) -> None:
-    """Fail a quick test that starts a process: it belongs to the others."""
-    if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
-        raise AssertionError("a test that starts a process is marked pytest.mark.process, or its module is")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the whole folders first; for a quick run, leave out what takes long."""
     if config.getoption("--quick"):
-        sys.addaudithook(_refuse_processes)
-        quick: list[pytest.Item] = []
-        long: list[pytest.Item] = []
-        for item in items:
-            folder = item.nodeid.split("/")[1]
-            is_long = folder in WHOLE or any(map(item.get_closest_marker, ("process", "slow")))
-            (long if is_long else quick).append(item)
-        config.hook.pytest_deselected(items=long)
+        long = set(LONG_TESTS.read_text(encoding="utf-8").splitlines())
+        quick = [one for one in items if folder_of(one) not in WHOLE and name_of(one) not in long]
+        config.hook.pytest_deselected(items=[one for one in items if one not in set(quick)])
         items[:] = quick
 
     def place(item: pytest.Item) -> int:
-        folder = item.nodeid.split("/")[1]
-        return WHOLE.index(folder) if folder in WHOLE else len(WHOLE)
+        return WHOLE.index(folder_of(item)) if folder_of(item) in WHOLE else len(WHOLE)
 
     items.sort(key=place)
