@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from bench.fuzz.__main__ import fuzz, memory_limits, p99
@@ -11,6 +12,8 @@ from bench.fuzz.callers import Answers
 from bench.fuzz.hostile import hostile
 from bench.fuzz.mutants import MUTATIONS, mutants
 from bench.fuzz.seeds import seeds
+
+pytestmark = pytest.mark.slow
 
 
 def test_mutants_are_many_different_and_the_same_again() -> None:

@@ -11,6 +11,8 @@ import pytest
 from bench.cases.flood import growth
 from bench.figures import TARGETS
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 1800
 
 

@@ -12,6 +12,8 @@ from bench.soak.samples import Sample
 from bench.soak.verdict import judge, warm_up_s
 from tests.support.meshes import environment
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 600.0
 # All pools of a service on a few cores, and then some.
 MOST_THREADS = 64

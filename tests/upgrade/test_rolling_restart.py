@@ -16,6 +16,8 @@ from lensmesh_local.process import Managed
 from tests.support.postgres import PostgresForTests
 from tests.support.processes import service
 
+pytestmark = pytest.mark.slow
+
 COUNT = 2000
 DEPLOYMENT = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base" / "every-service.yaml"
 MIN_READY_S = float(yaml.safe_load(DEPLOYMENT.read_text())["spec"]["minReadySeconds"])
