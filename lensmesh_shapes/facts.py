@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -119,8 +118,3 @@ def held_out_scenes(count: int, seed: int = HELD_OUT_SEED) -> list[Scene]:
         scene = sample_scene(rng, held_out=True)
         scenes.setdefault(scene.facts, scene)
     return list(scenes.values())
-
-
-def all_single_facts() -> list[Facts]:
-    """Return every fact set of one group."""
-    return [Facts(Group(*values)) for values in product(COUNTS, SIZES, COLOURS, SHAPES)]
