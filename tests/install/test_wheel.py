@@ -4,7 +4,6 @@ uv hard-links what `make setup` has already fetched, so that even the environmen
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,37 +13,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-UV = Path(sys.executable).parent / "uv"
+from tests.install.commands import UV, run
+from tests.support.tools import ROOT
+
 MODEL_PACKAGES = {"torch", "torchvision", "transformers", "open-clip-torch", "pyarrow"}
-
-
-def run(command: list[str | Path], cwd: Path, timeout_s: float = 600) -> str:
-    """Standard output of a command that must succeed, away from this checkout's import paths."""
-    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
-    build: list[str | Path] = [
-        UV,
-        "build",
-        "--quiet",
-        "--wheel",
-        "--no-build-isolation",
-        "--python",
-        sys.executable,
-        "--out-dir",
-        out,
-    ]
-    run([*build, ROOT], cwd=out)
-    return next(out.glob("*.whl"))
 
 
 @pytest.fixture(scope="module")

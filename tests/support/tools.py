@@ -7,6 +7,7 @@ LENSMESH_TEST_ALL_TOOLS=1, as in CI, a missing one fails instead: nothing is lef
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -31,6 +32,8 @@ HOW = {
     "curl": "install Debian's curl",
     "pgbouncer": "install Debian's pgbouncer",
     "redis-server": "install Debian's redis-server",
+    "apt-get": "only Debian and what descends from it have it",
+    "dpkg": "only Debian and what descends from it have it",
 }
 
 
@@ -52,8 +55,12 @@ def need(name: str) -> Path:
     """The program `name`. Leaves the test out, or fails it where all are wanted, if it is not on this machine."""
     found = find(name)
     if found is None:
-        message = f"{name} is not on this machine: {HOW[name]}"
-        if all_wanted():
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
+        lacking(f"{name} is not on this machine: {HOW[name]}")
     return found
+
+
+def lacking(message: str) -> NoReturn:
+    """Leave the test out, or fail it where all are wanted: the machine lacks what `message` names."""
+    if all_wanted():
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
