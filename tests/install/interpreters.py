@@ -14,7 +14,6 @@ from tests.support.tools import ROOT, lacking, need
 RELEASES = {"3.13": "trixie", "3.14": "forky"}
 STORE = ROOT / ".tools" / "pythons"
 """Where they stay: what is deleted here is fetched anew."""
-ARCHIVE = "http://deb.debian.org/debian"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MINUTES = 10
 
@@ -43,7 +42,7 @@ def _unpack(version: str, folder: Path) -> None:
         (folder / each).mkdir(parents=True)
     (folder / "status").touch()
     sources = folder / "sources.list"
-    sources.write_text(f"deb [signed-by={KEYRING}] {ARCHIVE} {RELEASES[version]} main\n")
+    sources.write_text(f"deb [signed-by={KEYRING}] {_archive()} {RELEASES[version]} main\n")
     options = {
         "Dir::Etc::SourceList": sources,
         "Dir::Etc::SourceParts": "/dev/null",
@@ -68,6 +67,15 @@ def _unpack(version: str, folder: Path) -> None:
         _run([str(need("dpkg")), "--extract", str(package), str(folder / "root")])
 
 
+def _archive() -> str:
+    """Return where this machine's own apt fetches Debian from: the same place has the later releases."""
+    told = _run([str(need("apt-get")), "indextargets", "--format", "$(ORIGIN) $(SUITE) $(REPO_URI) "])
+    archives = [words[2] for words in map(str.split, told.splitlines()) if words[0] == "Debian" and "-" not in words[1]]
+    if not archives:
+        lacking("this machine's apt has no archive of Debian: on another system these interpreters come from elsewhere")
+    return archives[0]
+
+
 def _write_script(version: str, root: Path, home: Path) -> None:
     """Put a script in the place of the interpreter, which will lie in `home`."""
     [loader] = (root / "usr" / "lib").glob("*/ld-linux-*.so.*")
@@ -82,6 +90,7 @@ def _write_script(version: str, root: Path, home: Path) -> None:
     program.chmod(0o755)
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=MINUTES * 60, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
