@@ -28,6 +28,8 @@ _FLOOR_S = 0.001
 # A server sends GOAWAY to clients that ping faster than it allows: server_options() allows twice as fast.
 _KEEPALIVE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
+# How long a connection may take to open: some round trips with TLS over a long way, or a process that is busy.
+_CONNECT_MS = 5_000
 
 KEEPALIVE_SECONDS = (_KEEPALIVE_MS + _KEEPALIVE_TIMEOUT_MS) / 1000
 """Of a process that answers nothing any more (stopped, or its machine gone) a channel knows after so long at most: the
@@ -89,7 +91,8 @@ def open_channel(
         ("grpc.http2.max_pings_without_data", 0),
         # A replica that comes back is found within seconds, not after gRPC's two minutes of back-off.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        # Despite its name this is what one attempt is given; the next one follows by the back-off.
+        ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
         # In a rolling update the next replica goes a few seconds after this one came back.
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),

@@ -34,7 +34,8 @@ _OPTIONS: dict[str, Any] = {
     "grpc.keepalive_timeout_ms": _KEEPALIVE_MS // 2,
     # A server that comes back is found within seconds, not after gRPC's two minutes of back-off.
     "grpc.initial_reconnect_backoff_ms": 200,
-    "grpc.min_reconnect_backoff_ms": 200,
+    # How long one attempt may take, despite its name: some round trips with TLS over a long way.
+    "grpc.min_reconnect_backoff_ms": 5_000,
     "grpc.max_reconnect_backoff_ms": 5_000,
     "grpc.max_send_message_length": -1,
     "grpc.max_receive_message_length": -1,

@@ -1,6 +1,7 @@
 """Channels: retried, balanced, limited, with deadlines and request ids passed on."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -62,6 +63,37 @@ async def test_a_flaky_service_is_asked_again(served: Served) -> None:
     answer = await stub(served.channel).GetInfo(encoder_pb2.GetInfoRequest(), timeout=30)
     assert answer.server.instance == "test"
     assert served.app.encoder.calls == 3
+
+
+async def test_a_connection_may_take_a_while_to_open(served: Served) -> None:
+    """Over a long way with TLS, or to a process that has much to do: a call waits for it, and is not refused."""
+    address = parse_address(served.server.addresses[0])
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1)
+        there, back = await asyncio.open_connection(address.host, address.port)
+
+        async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65_536):
+                    sink.write(data)
+                    await sink.drain()
+            sink.close()
+
+        async with asyncio.TaskGroup() as both:
+            both.create_task(carry(reader, back))
+            both.create_task(carry(there, writer))
+        for end in (back, writer):
+            with contextlib.suppress(OSError):
+                await end.wait_closed()
+
+    async with await asyncio.start_server(slow, "127.0.0.1", 0) as way:
+        port = way.sockets[0].getsockname()[1]
+        async with open_channel(f"127.0.0.1:{port}") as channel:
+            # No contract lets this method be sent again, so nothing hides a failure.
+            assert await finish(call(channel, "UnaryUnary", timeout=30)) == ["a"]
+        # The ways end with their connections.
+        await asyncio.sleep(0.05)
 
 
 async def test_a_large_request_is_retried_too(served: Served) -> None:

@@ -1,8 +1,8 @@
 """What each method sends and gives back, and how its failures look."""
 
 import asyncio
-import contextlib
 import io
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -254,18 +254,11 @@ SILENT: dict[str, Callable[[Client], Awaitable[object]]] = {
 @pytest.mark.parametrize("name", SILENT)
 async def test_a_deadline_holds_for_the_question_for_limits_too(name: str) -> None:
     """Which is asked first: of a router that takes the connection and says nothing."""
-    callers: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, writer: callers.append(writer), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
         async with Client(f"127.0.0.1:{port}", timeout_s=300) as client, asyncio.timeout(15):
             with pytest.raises(DeadlineExceeded):
                 await SILENT[name](client)
-        for writer in callers:
-            writer.close()
-            # Its transport ends in the loop's next turn, which must not be after the test.
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e300])
