@@ -89,7 +89,7 @@ def ingest(connection: Connection, options: router_pb2.IngestOptions) -> BulkMet
         name="ingest",
         open=lambda requests, timeout: connection.router.IngestStream(requests, timeout=timeout),
         options=router_pb2.IngestStreamRequest(options=options),
-        items=lambda messages: router_pb2.IngestStreamRequest(items=messages),  # type: ignore[arg-type]  # its own
+        items=lambda messages: router_pb2.IngestStreamRequest(items=messages),  # type: ignore[arg-type]  # its items
         result=result,
         failed=lambda entry, error: IngestResult(index=entry.index, ref=entry.ref, error=error),
     )
@@ -108,7 +108,7 @@ def embed(connection: Connection, options: encoder_pb2.EncodeOptions) -> BulkMet
         name="embedding",
         open=lambda requests, timeout: connection.encoder.EncodeStream(requests, timeout=timeout),
         options=encoder_pb2.EncodeStreamRequest(options=options),
-        items=lambda messages: encoder_pb2.EncodeStreamRequest(items=messages),  # type: ignore[arg-type]  # its own
+        items=lambda messages: encoder_pb2.EncodeStreamRequest(items=messages),  # type: ignore[arg-type]  # its items
         result=result,
         failed=lambda entry, error: EmbedResult(index=entry.index, error=error),
     )
@@ -126,7 +126,7 @@ def caption(connection: Connection, options: caption_pb2.CaptionOptions) -> Bulk
         name="captioning",
         open=lambda requests, timeout: connection.captioner.CaptionStream(requests, timeout=timeout),
         options=caption_pb2.CaptionStreamRequest(options=options),
-        items=lambda messages: caption_pb2.CaptionStreamRequest(items=messages),  # type: ignore[arg-type]  # its own
+        items=lambda messages: caption_pb2.CaptionStreamRequest(items=messages),  # type: ignore[arg-type]  # its items
         result=result,
         failed=lambda entry, error: CaptionResult(error=error, index=entry.index),
     )

@@ -13,20 +13,20 @@ from opentelemetry.trace import Span
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.telemetry import spans
 
-I = TypeVar("I")  # noqa: E741 - item and outcome, as in the batcher
-O = TypeVar("O")  # noqa: E741
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(slots=True)
-class _Waiting(Generic[I, O]):
-    item: I
+class _Waiting(Generic[Item, Outcome]):
+    item: Item
     size: int
-    answer: asyncio.Future[O]
+    answer: asyncio.Future[Outcome]
     owner: Span
     """The item's own span."""
 
 
-class MicroBatcher(Generic[I, O]):
+class MicroBatcher(Generic[Item, Outcome]):
     """One stream's items on their way into batch calls of `run`.
 
     `run` answers one outcome per item, in order; if it raises, every item of that call fails with the error. An item
@@ -38,14 +38,14 @@ class MicroBatcher(Generic[I, O]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[I]], Awaitable[Sequence[O]]],
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
         *,
-        size_of: Callable[[I], int],
+        size_of: Callable[[Item], int],
         max_items: int,
         max_bytes: int,
         max_calls: int,
         step: str = "call",
-        failure_of: Callable[[O], LensmeshError | None] | None = None,
+        failure_of: Callable[[Outcome], LensmeshError | None] | None = None,
     ) -> None:
         self._run = run
         self._failure_of = failure_of
@@ -57,13 +57,13 @@ class MicroBatcher(Generic[I, O]):
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_calls = max_calls
-        self._waiting: deque[_Waiting[I, O]] = deque()
+        self._waiting: deque[_Waiting[Item, Outcome]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
 
-    async def submit(self, item: I) -> O:
+    async def submit(self, item: Item) -> Outcome:
         """Return the outcome of `item`, when the call that carried it has ended."""
-        answer: asyncio.Future[O] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         owner = trace.get_current_span()
         with spans.span(self._step) as span:
             # The stream's own span is above the call anyway.
@@ -98,8 +98,8 @@ class MicroBatcher(Generic[I, O]):
             self._calls.add(call)
             call.add_done_callback(self._end_call)
 
-    def _next_batch(self) -> list[_Waiting[I, O]]:
-        batch: list[_Waiting[I, O]] = []
+    def _next_batch(self) -> list[_Waiting[Item, Outcome]]:
+        batch: list[_Waiting[Item, Outcome]] = []
         size = 0
         while self._waiting and len(batch) < self._max_items:
             first = self._waiting[0]
@@ -116,7 +116,7 @@ class MicroBatcher(Generic[I, O]):
         self._calls.discard(call)
         self._pump()
 
-    async def _carry(self, batch: list[_Waiting[I, O]]) -> None:
+    async def _carry(self, batch: list[_Waiting[Item, Outcome]]) -> None:
         watch = _Watch(len(batch))
         for waiting in batch:
             waiting.answer.add_done_callback(watch.forget)

@@ -1,20 +1,21 @@
 """One base for interceptors of calls that are made, whatever their shape. For served calls see handlers.py."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import grpc
 
 
-class ClientInterceptor:
+class ClientInterceptor(ABC):
     """Base of an interceptor: what is done around each call that a channel makes."""
 
+    @abstractmethod
     async def make_call(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
         """Make the call by `await continuation(details, request)` and return it.
 
         `shape`: "unary", "server_stream", "client_stream" or "bidi_stream". `request`: the message, or the iterator of
         them where requests are streamed.
         """
-        raise NotImplementedError
 
     def of_all_shapes(self) -> tuple[grpc.aio.ClientInterceptor, ...]:
         """Return the interceptors to give to a channel, one for each shape.

@@ -42,7 +42,7 @@ class ItemIngestion:
             content_digest=wanted.digest,
         )
         for name, value in wanted.metadata.items():
-            item.metadata.fields[name].CopyFrom(value)  # type: ignore[arg-type]
+            item.metadata.fields[name].CopyFrom(value)  # type: ignore[arg-type]  # a Value
         for name, donor in found.plan.take.items():
             item.vectors[name].CopyFrom(found.donors[donor].vectors[name])
             item.low_content |= found.donors[donor].low_content

@@ -17,8 +17,8 @@ from router_svc.ingest.writer import Writer, WriteResult
 from router_svc.micro_batcher import MicroBatcher
 from router_svc.upstreams.batch_call import failure_of
 
-I = TypeVar("I")  # noqa: E741 - item and outcome, as in the batcher
-O = TypeVar("O")  # noqa: E741
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 # A vector, a caption and the message around them, where a step's items are not counted themselves.
 NOMINAL_BYTES = 4096
@@ -70,10 +70,10 @@ class Steps:
     def _batcher(
         self,
         name: str,
-        run: Callable[[Sequence[I]], Awaitable[Sequence[O]]],
-        size_of: Callable[[I], int],
-        failure: Callable[[O], LensmeshError | None] | None,
-    ) -> MicroBatcher[I, O]:
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
+        size_of: Callable[[Item], int],
+        failure: Callable[[Outcome], LensmeshError | None] | None,
+    ) -> MicroBatcher[Item, Outcome]:
         settings = self._dependencies.settings
         return MicroBatcher(
             run,

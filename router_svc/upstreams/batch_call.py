@@ -22,7 +22,7 @@ from router_svc.upstreams.suspects import ItemSuspects
 from router_svc.upstreams.together import together
 
 T = TypeVar("T")
-O = TypeVar("O", bound=Message)  # noqa: E741 - options
+Options = TypeVar("Options", bound=Message)
 
 # What a message holds beside its items: options, tags and lengths.
 ENVELOPE_BYTES = 4096
@@ -41,13 +41,13 @@ R = TypeVar("R", bound=Result)
 
 
 @dataclass(slots=True)
-class _Work(Generic[T, O, R]):
+class _Work(Generic[T, Options, R]):
     """One list on its way, and what became of its items so far."""
 
     items: Sequence[T]
-    given: O
+    given: Options
     """The options as the caller gave them."""
-    options: O
+    options: Options
     """The same, with what is settled of them: said to every service."""
     scope: CallScope
     results: dict[int, R] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class _Work(Generic[T, O, R]):
             raise refused[0]
 
 
-class BatchCalls(ABC, Generic[T, O, R]):
+class BatchCalls(ABC, Generic[T, Options, R]):
     """One kind of batch call to one kind of service.
 
     What a replica held when it ended is not handed to the next one as it is: see ItemSuspects.
@@ -100,11 +100,11 @@ class BatchCalls(ABC, Generic[T, O, R]):
         self._result = result
 
     @abstractmethod
-    async def find(self, given: O, options: O) -> ModelTargets:
+    async def find(self, given: Options, options: Options) -> ModelTargets:
         """Tell who serves, and settle in `options` what is left open in `given`, which the caller sent."""
 
     @abstractmethod
-    def request(self, items: Sequence[T], options: O) -> Message:
+    def request(self, items: Sequence[T], options: Options) -> Message:
         """Make the request of one call."""
 
     @abstractmethod
@@ -119,14 +119,14 @@ class BatchCalls(ABC, Generic[T, O, R]):
     def blame(self, path: str) -> LensmeshError:
         """Make the error, by its path, of an item that ends replicas."""
 
-    async def run(self, items: Sequence[T], options: O, scope: CallScope = NO_LIMIT) -> list[R]:
+    async def run(self, items: Sequence[T], options: Options, scope: CallScope = NO_LIMIT) -> list[R]:
         """Return one result per item, in order. `options` stay as they are; the scope is at the list of items.
 
         An item that nobody could take now is tried again while patience lasts, together with its like. What nobody
         foresaw fails its item where it is one item's, else its call's. Raises what failed the whole: the first call
         that was refused or that nobody took.
         """
-        work: _Work[T, O, R] = _Work(items, options, type(options)(), scope)
+        work: _Work[T, Options, R] = _Work(items, options, type(options)(), scope)
         work.options.CopyFrom(options)
         waiting, losses = self._pool.waiting(scope), 0
         while True:
@@ -149,7 +149,7 @@ class BatchCalls(ABC, Generic[T, O, R]):
                     raise
                 return work.answers
 
-    def _cut(self, work: _Work[T, O, R], serving: ModelTargets) -> Iterator[list[int]]:
+    def _cut(self, work: _Work[T, Options, R], serving: ModelTargets) -> Iterator[list[int]]:
         """Cut what is left into calls, without suspects; what no call takes has its error then."""
         limits = _call_limits(serving)
         fitting: dict[int, int] = {}
@@ -167,7 +167,7 @@ class BatchCalls(ABC, Generic[T, O, R]):
         for run in cut([fitting[index] for index in indexes], limits):
             yield [indexes[position] for position in run]
 
-    async def _send_suspects(self, work: _Work[T, O, R], serving: ModelTargets) -> None:
+    async def _send_suspects(self, work: _Work[T, Options, R], serving: ModelTargets) -> None:
         """Send what was in a lost call, one call at a time."""
         if not work.left:
             return
@@ -175,7 +175,7 @@ class BatchCalls(ABC, Generic[T, O, R]):
             while group := self._next_suspects(work, _call_limits(serving)):
                 await self._send(work, group, serving)
 
-    def _next_suspects(self, work: _Work[T, O, R], limits: CallLimits) -> list[int]:
+    def _next_suspects(self, work: _Work[T, Options, R], limits: CallLimits) -> list[int]:
         """Choose the next items to be sent together of those in a lost call; none where all are answered."""
         self._refuse_known(work)
         group: list[int] = []
@@ -196,12 +196,12 @@ class BatchCalls(ABC, Generic[T, O, R]):
         # protobuf copies the bytes of an image each time they are looked at.
         return self._suspects.most_with(self.content_of(item)) if self._suspects else 0
 
-    def _refuse_known(self, work: _Work[T, O, R]) -> None:
+    def _refuse_known(self, work: _Work[T, Options, R]) -> None:
         for index in work.left if self._suspects else ():
             if self._suspects.refuses(self.content_of(work.items[index])):
                 work.results[index] = self._refuse(self.blame(work.scope.path(index)))
 
-    async def _send(self, work: _Work[T, O, R], indexes: Sequence[int], serving: ModelTargets) -> None:
+    async def _send(self, work: _Work[T, Options, R], indexes: Sequence[int], serving: ModelTargets) -> None:
         """Make one call, and note what became of its items."""
         batch = [work.items[index] for index in indexes]
         paths = [work.scope.path(index) for index in indexes]

@@ -10,7 +10,7 @@ from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from router_svc.call_scope import CallScope
 from router_svc.model_directory import ModelDirectory, ModelTargets
-from router_svc.upstreams.batch_call import BatchCalls, O, R
+from router_svc.upstreams.batch_call import BatchCalls, Options, R
 from router_svc.upstreams.errors import ReplicaLost, unavailable
 from router_svc.upstreams.methods import CAPTION_IMAGES, CLASSIFY_IMAGES, ENCODE_IMAGES, ENCODE_TEXTS, STREAM_CAPTION
 from router_svc.upstreams.pool import UpstreamPool
@@ -37,7 +37,7 @@ def too_costly(path: str) -> InvalidInput:
     )
 
 
-class _ImageCalls(BatchCalls[common_pb2.Image, O, R]):
+class _ImageCalls(BatchCalls[common_pb2.Image, Options, R]):
     """Batch calls whose items are images."""
 
     def size_of(self, item: common_pb2.Image) -> int:
