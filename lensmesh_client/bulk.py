@@ -38,6 +38,7 @@ LAST_TRY_S = 2.0
 STRIKES, STRIKES_UNEXPLAINED = 2, 3
 # What grpc.aio says, in place of the server's own status, when a write meets a stream that the server has just ended.
 WRITE_MET_THE_END = "Internal error from Core"
+HIDDEN = "the stream broke while items were being sent"
 # Time for a refusal to arrive before the first write that could hide it; doubled each time it was not enough.
 FIRST_CAUTION_S, LONGEST_CAUTION_S = 0.1, 3.0
 
@@ -77,8 +78,8 @@ class _Loss:
     """Streams that broke one after another without an answer on any of them."""
 
     def __init__(self, error: LensmeshError, give_up_at: float, before: _Loss | None) -> None:
-        self.error = error
-        """Why the last one broke."""
+        self.error = before.error if before is not None and error.message == HIDDEN else error
+        """Why the last one broke that told why."""
         self.give_up_at = give_up_at
         """Loop time."""
         self._failures: int = 0 if before is None else before._failures + 1
@@ -201,7 +202,7 @@ class BulkStream(Generic[R]):
                 raise error
             loss = _Loss(error, loss.give_up_at if loss else since + self._persistence.patience_s, loss)
             if loop.time() > loss.give_up_at:
-                raise error
+                raise loss.error
             if self._persistence.on_resume is not None:
                 self._persistence.on_resume(error, waiting)
             if not of_a_message(error):
@@ -248,7 +249,7 @@ class BulkStream(Generic[R]):
             typed = self._connection.explain(error)
             if isinstance(typed, InternalFault) and typed.message == WRITE_MET_THE_END:
                 self._caution_s = min(max(FIRST_CAUTION_S, 2 * self._caution_s), LONGEST_CAUTION_S)
-                return Unavailable(Reason.UNKNOWN, "the stream broke while items were being sent")
+                return Unavailable(Reason.UNKNOWN, HIDDEN)
             self._caution_s = 0.0
             return typed
         except LensmeshError as error:

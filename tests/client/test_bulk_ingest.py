@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from lensmesh_client import Client, IngestItem, IngestResult
+from lensmesh_client.bulk import WRITE_MET_THE_END
 from lensmesh_client.errors import (
     DeadlineExceeded,
+    InternalFault,
     InvalidInput,
     LensmeshError,
     Overloaded,
@@ -232,6 +234,19 @@ async def test_patience_ends(client: Client, router: FakeRouter) -> None:
     with pytest.raises(Unavailable, match="always draining"):
         await all_of(client.ingest_many(images(3), patience_s=1.0))
     assert router.streams > 1
+
+
+async def test_patience_ends_with_the_reason_that_was_told(client: Client, router: FakeRouter) -> None:
+    router.error = Unavailable(Reason.DRAINING, "always draining", retry_after_s=0.01)
+
+    def hide(error: LensmeshError, waiting: int) -> None:
+        # From now on gRPC tells of a write that met the stream's end, as it may at any time.
+        if error.message == "always draining":
+            router.error = InternalFault(Reason.UNKNOWN, WRITE_MET_THE_END)
+
+    with pytest.raises(Unavailable, match="always draining"):
+        await all_of(client.ingest_many(images(3), patience_s=1.0, on_resume=hide))
+    assert router.error.reason is Reason.UNKNOWN
 
 
 async def test_the_whole_has_a_deadline(client: Client, router: FakeRouter) -> None:
