@@ -142,7 +142,8 @@ async def test_a_deadline_reaches_the_encoder_and_ends_the_call(mesh: Mesh) -> N
     mesh.encoder.faults.gate = asyncio.Event()
     error = await error_of(mesh.router.Ingest(router_pb2.IngestRequest(item=item("p")), timeout=1.5))
     assert isinstance(error, DeadlineExceeded)
-    assert 0 < mesh.encoder.time_left_s[0] < 1.5
+    # On each way gRPC rounds what is left up to hundredths of a second.
+    assert 0 < mesh.encoder.time_left_s[0] <= 1.5 + 0.02
     await until(lambda: mesh.encoder.faults.in_flight == 0, "the encoder is left alone")
 
 
