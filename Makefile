@@ -30,8 +30,10 @@ demo: setup         ## the main job on drawn scenes: ingest, search, captions, f
 up: setup           ## the mesh on this machine
 	$(BIN)/lensmesh up $(ARGS)
 
-bench: setup        ## the serving engine beside the model itself, open_clip and other servers
-	$(BIN)/python -m bench.engine $(ARGS)
+# One of them alone takes ARGS of its own: make bench BENCH=overhead ARGS="--cases calls".
+BENCH ?= engine overhead
+bench: setup        ## the serving engine beside the model itself, open_clip and other servers; what serving itself costs
+	for one in $(BENCH); do $(BIN)/python -m bench.$$one $(ARGS) || exit 1; done
 
 # A whole run is shared by several processes: many tests wait. A part of it (ARGS) runs in one, with its output as it comes.
 JOBS ?= 3

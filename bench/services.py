@@ -1,4 +1,7 @@
-"""Services as `lensmesh up` starts them: as processes whose health says when they are ready, and which are ended."""
+"""Services and their database as `lensmesh up` starts them: as processes that say when they are ready.
+
+All are ended.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,33 @@ START_S = 900.0
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
-class Service:
-    """One service. `settings` are named as in docs/settings.md, without the prefix."""
+class Running:
+    """A process that is kept running, by its spec."""
 
-    def __init__(self, kind: str, name: str, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, spec: Spec) -> None:
+        self.name = spec.name
+        self._managed = Managed(spec, print)
+
+    async def start(self) -> None:
+        """Start the process and wait until it serves. Raises StartError with the end of its log."""
+        await self._managed.start()
+
+    async def stop(self) -> None:
+        """Drain and end the process."""
+        await self._managed.stop()
+
+
+class Service(Running):
+    """One service. `settings` are named as in docs/settings.md, without the prefix; `environment` is for all else."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        folder: Path,
+        settings: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         prefix, ready = f"LENSMESH_{kind.upper()}_", folder / f"{name}.json"
         own = {
             "LISTEN": LOCAL,
@@ -27,27 +53,22 @@ class Service:
             "INSTANCE": name,
             **settings,
         }
-        self.name = name
-        self._managed = Managed(
+        super().__init__(
             Spec(
                 name=name,
                 module=f"{kind}_svc",
-                environment={"NO_COLOR": "1", **PASSIVE, **{prefix + key: value for key, value in own.items()}},
+                environment={
+                    "NO_COLOR": "1",
+                    **PASSIVE,
+                    **(environment or {}),
+                    **{prefix + key: value for key, value in own.items()},
+                },
                 ready_file=ready,
                 log_file=folder / f"{name}.log",
                 serving=serves,
                 start_s=START_S,
-            ),
-            print,
+            )
         )
-
-    async def start(self) -> None:
-        """Start the service and wait until it serves. Raises StartError with the end of its log."""
-        await self._managed.start()
-
-    async def stop(self) -> None:
-        """Drain and end the service."""
-        await self._managed.stop()
 
     @property
     def address(self) -> str:
@@ -80,3 +101,29 @@ class Service:
     def log(self) -> Path:
         """The file of its log."""
         return self._managed.spec.log_file
+
+
+class Database(Running):
+    """An embedded PostgreSQL with pgvector, durable."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        ready = folder / f"{name}.json"
+        super().__init__(
+            Spec(
+                name=name,
+                module="lensmesh_local.database",
+                arguments=(str(folder / name), str(ready)),
+                ready_file=ready,
+                log_file=folder / f"{name}.log",
+            )
+        )
+
+    @property
+    def uri(self) -> str:
+        """The address at which it takes connections."""
+        return str(self._managed.ready["uri"])
+
+    @property
+    def pid(self) -> int:
+        """The id of PostgreSQL's first process, which starts one for each connection."""
+        return int(self._managed.ready["postmaster_pid"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.services import PASSIVE, Service
+from bench.bare.echo import loop_of
+from bench.services import PASSIVE, Database, Running, Service
 from bench.worker import Worker
 
 # The model is measured, not what is remembered of it.
@@ -36,6 +38,8 @@ class Options:
     settings: Mapping[str, str] = field(default_factory=dict)
     """More settings of the Encoder, for the services and the in-process limit alike."""
     peers: bool = True
+    against: str = ""
+    """The folder of another checkout, whose services are measured beside this one's."""
     smoke: bool = False
 
 
@@ -46,7 +50,7 @@ class Stage:
         self.folder = folder
         self.images = images
         self.options = options
-        self._services: dict[str, Service] = {}
+        self._running: dict[str, Running] = {}
         self._workers: dict[str, Worker] = {}
 
     async def __aenter__(self) -> Self:
@@ -55,11 +59,10 @@ class Stage:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._workers.values():
-            await worker.stop()
-        # Callers first.
-        for service in reversed(self._services.values()):
-            await service.stop()
+        # Callers first, databases last.
+        await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
+        for kind in (Service, Database):
+            await asyncio.gather(*(one.stop() for one in self._running.values() if isinstance(one, kind)))
 
     @property
     def encoder_settings(self) -> dict[str, str]:
@@ -68,16 +71,16 @@ class Stage:
 
     async def encoder(self, name: str = "encoder", **settings: str) -> Service:
         """Start an Encoder."""
-        return await self._service("encoder", name, {**self.encoder_settings, **settings})
+        return await self.service("encoder", name, {**self.encoder_settings, **settings})
 
     async def captioner(self, name: str = "captioner", **settings: str) -> Service:
         """Start a Captioner."""
-        return await self._service("caption", name, {**NO_CACHE, **settings})
+        return await self.service("caption", name, {**NO_CACHE, **settings})
 
     async def router(self, encoder: Service, name: str = "router") -> Service:
         """Start a Router with one Encoder behind it and no other service."""
         targets = {"ENCODER_TARGETS": encoder.address, "CAPTION_TARGETS": "", "SEARCH_TARGETS": ""}
-        return await self._service("router", name, targets)
+        return await self.service("router", name, targets)
 
     async def caller(self, service: Service, number: int = 0) -> Worker:
         """Start a caller of the models at that service. Several callers have numbers."""
@@ -110,12 +113,28 @@ class Stage:
     def _encoder_environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         return {f"LENSMESH_ENCODER_{key}": value for key, value in {**self.encoder_settings, **settings}.items()}
 
-    async def _service(self, kind: str, name: str, settings: Mapping[str, str]) -> Service:
-        if name not in self._services:
-            service = Service(kind, name, self.folder, settings)
-            self._services[name] = service
-            await service.start()
-        return self._services[name]
+    async def service(
+        self, kind: str, name: str, settings: Mapping[str, str], environment: Mapping[str, str] | None = None
+    ) -> Service:
+        """Start any service."""
+        found = self._running.get(name)
+        if not isinstance(found, Service):
+            self._running[name] = found = Service(kind, name, self.folder, settings, environment)
+            await found.start()
+        return found
+
+    async def database(self, name: str = "database") -> Database:
+        """Start a PostgreSQL."""
+        found = self._running.get(name)
+        if not isinstance(found, Database):
+            self._running[name] = found = Database(name, self.folder)
+            await found.start()
+        return found
+
+    async def echo(self, like: Service) -> Worker:
+        """Start a bare echo on the kind of event loop that this service has."""
+        kind = loop_of(like.pid)
+        return await self.worker(f"echo-{kind}", "bench.bare.echo", kind)
 
     async def worker(
         self,
