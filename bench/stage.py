@@ -61,8 +61,8 @@ class Stage:
     ) -> None:
         # Callers first, databases last.
         await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
-        for kind in (Service, Database):
-            await asyncio.gather(*(one.stop() for one in self._running.values() if isinstance(one, kind)))
+        for these in (Service, Database):
+            await asyncio.gather(*(one.stop() for one in self._running.values() if isinstance(one, these)))
 
     @property
     def encoder_settings(self) -> dict[str, str]:
