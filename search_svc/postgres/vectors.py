@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 from pgvector import HalfVector, Vector
 
-from search_svc.model import ROUNDING, Item, NamedSpace, Numbers, StoredAs
+from search_svc.model import ROUNDING, NamedSpace, Numbers, StoredAs
 from search_svc.postgres.faults import collision
 from search_svc.postgres.tables import digest_of, members_table, vector_type, vectors_table
 
@@ -16,68 +16,68 @@ async def write_vectors(
     key: str,
     position: int,
     named: NamedSpace,
-    items: Sequence[Item],
-    keys: dict[str, int],
+    wanted: Sequence[tuple[int, Numbers | None]],
 ) -> set[int]:
-    """Write one space's vectors of the items.
+    """Write one space's vectors, each under its item's key; None removes what is there.
 
     Return the keys whose vector came, went or changed by more than rounding.
     """
-    members = members_table(key, position)
-    present = [
-        (keys[item.id], to_database(item.vectors[named.name], named)) for item in items if named.name in item.vectors
-    ]
-    absent = [keys[item.id] for item in items if named.name not in item.vectors]
-    touched: set[int] = set()
-    freed: set[int] = set()
-    if absent:
-        gone = await connection.fetch(
-            f"DELETE FROM {members} WHERE key = ANY($1::bigint[]) RETURNING key, vector", absent
+    vectors, members = vectors_table(key, position), members_table(key, position)
+    present = [(item_key, to_database(numbers, named)) for item_key, numbers in wanted if numbers is not None]
+    absent = [item_key for item_key, numbers in wanted if numbers is None]
+    norm = "l2_norm" if named.stored_as is StoredAs.FLOAT16 else "vector_norm"
+    # Tables are asked row by row, in subqueries: whatever the planner believes of a table that grows fast, these use
+    # its indexes. Vectors are made in one order, so that two writers of the same ones wait for one another and never
+    # stand in each other's way.
+    rows = await connection.fetch(
+        f"""
+        WITH asked AS MATERIALIZED (
+            SELECT new.key, new.vector, (SELECT m.vector FROM {members} AS m WHERE m.key = new.key) AS old
+            FROM unnest($1::bigint[], $2::{vector_type(named)}[]) AS new(key, vector)
+        ), changed AS MATERIALIZED (
+            SELECT key, vector, old, {digest_of("vector", named)} AS digest FROM asked WHERE coalesce((
+                SELECT l2_distance(v.vector, asked.vector) > {ROUNDING} * {norm}(asked.vector)
+                FROM {vectors} AS v WHERE v.key = asked.old
+            ), true)
+        ), there AS MATERIALIZED (
+            SELECT *, (SELECT v.key FROM {vectors} AS v WHERE {digest_of("v.vector", named)} = digest) AS found
+            FROM changed
+        ), added AS (
+            INSERT INTO {vectors} (vector) SELECT vector FROM there WHERE found IS NULL ORDER BY digest
+            ON CONFLICT ({digest_of("vector", named)}) DO NOTHING
+            RETURNING key, {digest_of("vector", named)} AS digest
+        ), given AS (
+            INSERT INTO {members} (key, vector)
+            SELECT there.key, coalesce(there.found, added.key) FROM there LEFT JOIN added USING (digest)
+            WHERE coalesce(there.found, added.key) IS NOT NULL
+            ON CONFLICT (key) DO UPDATE SET vector = excluded.vector
+            RETURNING key
+        ), gone AS (
+            DELETE FROM {members} WHERE key = ANY($3::bigint[]) RETURNING key, vector
         )
-        touched |= {row["key"] for row in gone}
-        freed |= {row["vector"] for row in gone}
-    if present:
-        norm = "l2_norm" if named.stored_as is StoredAs.FLOAT16 else "vector_norm"
-        changed = await connection.fetch(
-            f"""
-            SELECT new.place, m.vector AS old
-            FROM unnest($1::bigint[], $2::{vector_type(named)}[]) WITH ORDINALITY AS new(key, vector, place)
-            LEFT JOIN {members} AS m ON m.key = new.key
-            LEFT JOIN {vectors_table(key, position)} AS v ON v.key = m.vector
-            WHERE v.key IS NULL OR l2_distance(v.vector, new.vector) > {ROUNDING} * {norm}(new.vector)
-            """,
-            [item_key for item_key, _ in present],
-            [vector for _, vector in present],
-        )
-        if changed:
-            await _give_vectors(connection, key, position, named, [present[row["place"] - 1] for row in changed])
-        touched |= {present[row["place"] - 1][0] for row in changed}
-        freed |= {row["old"] for row in changed if row["old"] is not None}
-    await remove_unused(connection, vectors_table(key, position), members, freed)
-    return touched
+        SELECT there.key, there.old, given.key IS NULL AS missed FROM there LEFT JOIN given USING (key)
+        UNION ALL SELECT key, vector, false FROM gone
+        """,
+        [item_key for item_key, _ in present],
+        [vector for _, vector in present],
+        absent,
+    )
+    if missed := {row["key"] for row in rows if row["missed"]}:
+        await _take(connection, key, position, named, [pair for pair in present if pair[0] in missed])
+    await remove_unused(connection, vectors, members, {row["old"] for row in rows} - {None})
+    return {row["key"] for row in rows}
 
 
-async def _give_vectors(
+async def _take(
     connection: asyncpg.Connection, key: str, position: int, named: NamedSpace, pairs: Sequence[tuple[int, Any]]
 ) -> None:
-    """Insert vectors that are not there yet, and assign them to the items."""
-    vectors = vectors_table(key, position)
-    # In one order, so that two writers of the same vectors wait for one another and never stand in each other's way.
-    pairs = sorted(pairs, key=lambda pair: pair[1].to_numpy().tobytes())
-    numbers = [vector for _, vector in pairs]
-    await connection.execute(
-        f"""
-        INSERT INTO {vectors} (vector) SELECT new.vector FROM unnest($1::{vector_type(named)}[]) AS new(vector)
-        ON CONFLICT ({digest_of("vector", named)}) DO NOTHING
-        """,
-        numbers,
-    )
+    """Give items vectors that another writer made meanwhile."""
     status = await connection.execute(
         f"""
         INSERT INTO {members_table(key, position)} (key, vector)
         SELECT key, found FROM (
             SELECT new.key, (
-                SELECT v.key FROM {vectors} AS v
+                SELECT v.key FROM {vectors_table(key, position)} AS v
                 WHERE {digest_of("v.vector", named)} = {digest_of("new.vector", named)}
             ) AS found
             FROM unnest($1::bigint[], $2::{vector_type(named)}[]) AS new(key, vector)
@@ -85,7 +85,7 @@ async def _give_vectors(
         ON CONFLICT (key) DO UPDATE SET vector = excluded.vector
         """,
         [item_key for item_key, _ in pairs],
-        numbers,
+        [vector for _, vector in pairs],
     )
     if int(status.split()[-1]) != len(pairs):
         # One was there, and another writer removed it before it could be taken.

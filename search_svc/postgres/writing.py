@@ -1,6 +1,7 @@
 """Writing of items: a fixed number of statements, however many items."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,26 @@ from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, members_table, vectors_table
 from search_svc.postgres.vectors import remove_unused, write_vectors
 
+_COLUMNS = ", ".join(CONTENT)
+_CAPTION = tuple(column for column in CONTENT if column.startswith("caption_"))
+
+
+@dataclass(slots=True)
+class _Row:
+    """One item's row, locked by this transaction, and what became of it so far."""
+
+    key: int
+    update_time: datetime
+    created: bool = False
+    written: bool = False
+    changes: set[Change] = field(default_factory=set)
+
+    def result(self, item_id: str) -> Upserted:
+        if self.created:
+            return Upserted(item_id, ItemOutcome.CREATED, self.update_time)
+        outcome = ItemOutcome.UPDATED if self.written else ItemOutcome.UNCHANGED
+        return Upserted(item_id, outcome, self.update_time, tuple(each for each in Change if each in self.changes))
+
 
 async def upsert(
     connection: asyncpg.Connection, collection: Collection, items: Sequence[Item], merge: MetadataLimits | None
@@ -24,108 +45,129 @@ async def upsert(
     each other's way.
     """
     ordered = sorted(items, key=lambda item: item.id.encode())
-    now, written = await _write_content(connection, collection.key, ordered, merge=merge is not None)
-    if merge is not None:
-        places = {item.id: place for place, item in enumerate(items)}
-        texts = await _merged_texts(connection, collection.key, [*written], merge)
-        check_merged({places[item_id]: text for item_id, text in texts.items()}, merge)
-    rows = await connection.fetch(
-        f"SELECT id, key, update_time FROM {items_table(collection.key)} WHERE id = ANY($1::text[])",
-        [item.id for item in ordered],
-    )
-    keys = {row["id"]: row["key"] for row in rows}
-    times = {row["id"]: row["update_time"] for row in rows}
-    touched: set[int] = set()
-    for position, named in enumerate(collection.definition.spaces):
-        touched |= await write_vectors(connection, collection.key, position, named, ordered, keys)
-    late = touched - {keys[item_id] for item_id in written}
-    if late:
-        await connection.execute(
-            f"UPDATE {items_table(collection.key)} SET update_time = $1 WHERE key = ANY($2::bigint[])",
-            now,
-            sorted(late),
-        )
-    results = []
-    for item in items:
-        row = written.get(item.id)
-        if row is not None and row["created"]:
-            results.append(Upserted(item.id, ItemOutcome.CREATED, now))
-            continue
-        changes = tuple(
-            change
-            for change in Change
-            if (keys[item.id] in touched if change is Change.VECTORS else row is not None and row[change.value])
-        )
-        if row is None and not changes:
-            results.append(Upserted(item.id, ItemOutcome.UNCHANGED, times[item.id]))
-        else:
-            results.append(Upserted(item.id, ItemOutcome.UPDATED, now, changes))
-    return results
+    # What is there is locked first. The statements that write then see these rows as they stay until they are written:
+    # what they say of their own changes is exact.
+    rows = await _lock(connection, collection.key, [item.id for item in ordered])
+    there = [item for item in ordered if item.id in rows]
+    if new := [item for item in ordered if item.id not in rows]:
+        rows |= await _insert(connection, collection.key, new)
+    if there:
+        texts = await _update(connection, collection.key, there, rows, merge)
+        if merge is not None:
+            check_merged({place: texts[item.id] for place, item in enumerate(items) if item.id in texts}, merge)
+    await _write_vectors(connection, collection, ordered, rows)
+    return [rows[item.id].result(item.id) for item in items]
 
 
-async def _write_content(
-    connection: asyncpg.Connection, key: str, items: Sequence[Item], *, merge: bool
-) -> tuple[datetime, dict[str, asyncpg.Record]]:
-    """Write everything but vectors.
-
-    Return the time of writing, and by id what happened to the items that were written.
-    """
-    table = items_table(key)
-    ids = [item.id for item in items]
-    # The statement that writes then sees these rows as they stay until it has written them: what it says of its own
-    # changes is exact.
-    await connection.execute(f"SELECT FROM {table} WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE", ids)
-    columns = ", ".join(CONTENT)
-    arrays = ", ".join(f"${number}::{sql_type}[]" for number, sql_type in enumerate(("text", *CONTENT_TYPES), start=1))
-    # Keys at the top level: what is new replaces what is stored under the same key.
-    values = {column: f"excluded.{column}" for column in CONTENT} | (
-        {"metadata": "old.metadata || excluded.metadata"} if merge else {}
-    )
-    captions = [column for column in CONTENT if column.startswith("caption_")]
-    rows = await connection.fetch(
-        f"""
-        WITH written AS (
-            INSERT INTO {table} AS old (id, {columns}, create_time, update_time)
-            SELECT new.*, now(), now() FROM unnest({arrays}) AS new
-            ON CONFLICT (id) DO UPDATE
-                SET {", ".join(f"{column} = {value}" for column, value in values.items())},
-                    update_time = excluded.update_time
-                WHERE ({", ".join(f"old.{column}" for column in CONTENT)})
-                    IS DISTINCT FROM ({", ".join(values.values())})
-            RETURNING key, id, {columns}, xmax = 0 AS created
-        )
-        SELECT w.id, w.created, before.key IS NOT NULL AS seen,
-            w.content_digest IS DISTINCT FROM before.content_digest AS content,
-            ({", ".join(f"w.{column}" for column in captions)})
-                IS DISTINCT FROM ({", ".join(f"before.{column}" for column in captions)}) AS caption,
-            w.metadata IS DISTINCT FROM before.metadata AS metadata,
-            w.image_uri IS DISTINCT FROM before.image_uri AS image_uri
-        FROM written AS w LEFT JOIN {table} AS before ON before.key = w.key
-        """,  # xmax is 0 in a row that nobody has replaced or locked yet: in one that is new.
+async def _lock(connection: asyncpg.Connection, key: str, ids: Sequence[str]) -> dict[str, _Row]:
+    """Lock the items that are there, in the order of their ids. Return them by id."""
+    found = await connection.fetch(
+        f"SELECT id, key, update_time FROM {items_table(key)} WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE",
         ids,
+    )
+    return {row["id"]: _Row(row["key"], row["update_time"]) for row in found}
+
+
+async def _insert(connection: asyncpg.Connection, key: str, items: Sequence[Item]) -> dict[str, _Row]:
+    """Write everything but vectors of items that are new. Return their rows by id."""
+    made = await connection.fetch(
+        f"""
+        INSERT INTO {items_table(key)} (id, {_COLUMNS}, create_time, update_time)
+        SELECT new.*, now(), now() FROM unnest({_arrays("text")}) AS new
+        ON CONFLICT (id) DO NOTHING RETURNING id, key, update_time
+        """,
+        [item.id for item in items],
         *_content(items),
     )
-    if not all(row["created"] or row["seen"] for row in rows):
+    if len(made) < len(items):
         # Made by another after these rows were locked: once more, with theirs locked too.
         raise collision()
-    now: datetime = await connection.fetchval("SELECT now()")
-    return now, {row["id"]: row for row in rows}
+    return {row["id"]: _Row(row["key"], row["update_time"], created=True) for row in made}
 
 
-async def _merged_texts(
-    connection: asyncpg.Connection, key: str, ids: Sequence[str], limits: MetadataLimits
+async def _update(
+    connection: asyncpg.Connection,
+    key: str,
+    items: Sequence[Item],
+    rows: dict[str, _Row],
+    merge: MetadataLimits | None,
 ) -> dict[str, str]:
-    """Return the metadata, by item id, that may exceed the limits: PostgreSQL's text is never shorter than ours."""
-    rows = await connection.fetch(
-        f"""
-        SELECT id, metadata FROM {items_table(key)} WHERE id = ANY($1::text[])
-            AND (octet_length(metadata::text) > $2 OR jsonb_path_exists(metadata,
-                'strict $.**{{{int(limits.max_depth)} to last}} ? (@.type() == "object" || @.type() == "array")'))
-        """,
-        ids,
-        limits.max_bytes,
+    """Write everything but vectors of items that are there, where it differs, and note in `rows` what changed.
+
+    Return the merged metadata, by item id, that may exceed the limits: PostgreSQL's text is never shorter than ours.
+    """
+    table = items_table(key)
+    # Keys at the top level: what is new replaces what is stored under the same key.
+    values = {column: f"new.{column}" for column in CONTENT} | (
+        {"metadata": "old.metadata || new.metadata"} if merge is not None else {}
     )
-    return {row["id"]: row["metadata"] for row in rows}
+    stored = ", ".join(f"old.{column}" for column in CONTENT)
+    written = await connection.fetch(
+        f"""
+        WITH written AS (
+            UPDATE {table} AS old
+                SET {", ".join(f"{column} = {value}" for column, value in values.items())}, update_time = now()
+                FROM unnest({_arrays("bigint")}) AS new(key, {_COLUMNS})
+                WHERE old.key = new.key
+                    AND ({stored}) IS DISTINCT FROM ({", ".join(values.values())})
+            RETURNING old.key, old.id, {stored}, old.update_time
+        )
+        SELECT w.id, w.update_time,
+            w.content_digest IS DISTINCT FROM before.content_digest AS content,
+            ({", ".join(f"w.{column}" for column in _CAPTION)})
+                IS DISTINCT FROM ({", ".join(f"before.{column}" for column in _CAPTION)}) AS caption,
+            w.metadata IS DISTINCT FROM before.metadata AS metadata,
+            w.image_uri IS DISTINCT FROM before.image_uri AS image_uri,
+            CASE WHEN {_may_exceed("w.metadata", merge)} THEN w.metadata END AS merged
+        FROM written AS w JOIN {table} AS before ON before.key = w.key
+        """,
+        [rows[item.id].key for item in items],
+        *_content(items),
+    )
+    for changed in written:
+        row = rows[changed["id"]]
+        row.written, row.update_time = True, changed["update_time"]
+        row.changes |= {change for change in Change if change is not Change.VECTORS and changed[change.value]}
+    return {changed["id"]: changed["merged"] for changed in written if changed["merged"] is not None}
+
+
+async def _write_vectors(
+    connection: asyncpg.Connection, collection: Collection, items: Sequence[Item], rows: dict[str, _Row]
+) -> None:
+    """Write the vectors of all spaces, and note in `rows` where they changed."""
+    touched: set[int] = set()
+    for position, named in enumerate(collection.definition.spaces):
+        vectors = [(rows[item.id].key, item.vectors.get(named.name)) for item in items]
+        touched |= await write_vectors(connection, collection.key, position, named, vectors)
+    changed = [row for row in rows.values() if row.key in touched and not row.created]
+    if late := [row.key for row in changed if not row.written]:
+        now: datetime = await connection.fetchval(
+            f"""
+            WITH written AS (
+                UPDATE {items_table(collection.key)} SET update_time = now() WHERE key = ANY($1::bigint[])
+            ) SELECT now()
+            """,
+            sorted(late),
+        )
+    for row in changed:
+        row.changes.add(Change.VECTORS)
+        if not row.written:
+            row.written, row.update_time = True, now
+
+
+def _arrays(first: str) -> str:
+    """Return the parameters of `unnest`: what rows are known by, and their content."""
+    return ", ".join(f"${number}::{sql_type}[]" for number, sql_type in enumerate((first, *CONTENT_TYPES), start=1))
+
+
+def _may_exceed(metadata: str, limits: MetadataLimits | None) -> str:
+    """Return the condition under which merged metadata has to be looked at."""
+    if limits is None:
+        return "false"
+    return (
+        f"octet_length({metadata}::text) > {int(limits.max_bytes)} OR jsonb_path_exists({metadata},"
+        f""" 'strict $.**{{{int(limits.max_depth)} to last}} ? (@.type() == "object" || @.type() == "array")')"""
+    )
 
 
 def _content(items: Sequence[Item]) -> list[list[Any]]:

@@ -86,6 +86,23 @@ async def test_statements_stand_below_operations_without_their_values(database_u
     assert SECRET not in str([attributes(span) for span in spans])
 
 
+@pytest.mark.parametrize("count", [1, 100])
+async def test_a_call_is_written_by_a_few_statements_whatever_its_items(database_url: str, count: int) -> None:
+    async with traced_search(database_url) as (stub, traced, _):
+        await create(stub)
+        for vector in ([1, 0, 0, 0], [0, 1, 0, 0]):
+            traced.exporter.clear()
+            await upsert(stub, *(item(str(n), vector, {"n": vector[0]}) for n in range(count)))
+            spans = list(traced.exporter.get_finished_spans())
+            [store] = named(spans, "store upsert")
+            below = [span.name for span in statements(spans) if parent_of(span) == id_of(store)]
+            # What is there is locked, content and vectors are written; vectors that nobody has any more go.
+            expected = ["BEGIN", "SELECT", "INSERT", "WITH", "COMMIT"]
+            if vector[1]:
+                expected = ["BEGIN", "SELECT", "WITH", "WITH", "DELETE", "COMMIT"]
+            assert below == expected
+
+
 async def test_a_setting_shows_the_values(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONTENT_VARIABLE, "true")
     values = [attributes(span).get("db.statement.parameters") for span in statements(await used(database_url))]
