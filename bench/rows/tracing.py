@@ -25,14 +25,16 @@ async def measure(stage: Stage, results: Results, say: Say) -> None:
     collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{await sink.ask('address')}"}
     parts: dict[str, Part] = {}
     for side in sides(stage):
-        for mode, tracing in (("off", {}), ("every", {**EVERY, **collector})):
-            name, environment = f"{side.prefix}{mode}", {**side.environment, **tracing}
-            encoder = await stage.service("encoder", name, {"MODEL": "mock", **NO_CACHE}, environment)
-            parts[name] = _calls(stage, press, encoder, sink if tracing else None)
+        for mode, name, tracing in (("off", "mock", {}), ("every", "traced", {**EVERY, **collector})):
+            environment = {**side.environment, **tracing}
+            settings = {"MODEL": "mock", **NO_CACHE}
+            encoder = await stage.service("encoder", f"{side.prefix}{name}", settings, environment)
+            key = f"{side.prefix}{mode}"
+            parts[key] = _calls(stage, press, encoder, f"tracing/{key}", sink if tracing else None)
     await in_rounds(parts, results, rounds=stage.options.rounds, say=say)
 
 
-def _calls(stage: Stage, press: Worker, encoder: Service, sink: Worker | None) -> Part:
+def _calls(stage: Stage, press: Worker, encoder: Service, key: str, sink: Worker | None) -> Part:
     async def part() -> Mapping[str, float]:
         before = await sink.ask("calls") if sink else 0
         found = await press.ask(
@@ -46,7 +48,7 @@ def _calls(stage: Stage, press: Worker, encoder: Service, sink: Worker | None) -
         )
         if sink and await sink.ask("calls") == before:
             raise WorkerError("no span was sent")
-        return {f"tracing/{encoder.name}_{figure}": value for figure, value in found.items()}
+        return {f"{key}_{figure}": value for figure, value in found.items()}
 
     return part
 
