@@ -78,7 +78,7 @@ class _Loss:
     """Streams that broke one after another without an answer on any of them."""
 
     def __init__(self, error: LensmeshError, give_up_at: float, before: _Loss | None) -> None:
-        self.error = before.error if before is not None and error.message == HIDDEN else error
+        self.error: LensmeshError = before.error if before is not None and error.message == HIDDEN else error
         """Why the last one broke that told why."""
         self.give_up_at = give_up_at
         """Loop time."""
