@@ -97,8 +97,7 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
             loop.call_soon_threadsafe(deltas.grow, text)
 
         item = self.item(content, plan, field=field, on_text=on_text)
-        running = self.engine.run_one(item, lane=lane, deadline=deadline, wait_for_room=False)
-        task = asyncio.create_task(running)
+        task = asyncio.create_task(self.engine.run_one(item, lane=lane, deadline=deadline))
         task.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -19,9 +18,10 @@ from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.images.inputs import Fetching, image_content
 from lensmesh_chassis.limits import check_message
-from lensmesh_inference.items import Completed, EngineItem
+from lensmesh_inference.items import Completed, EngineItem, ItemOutcome
 from lensmesh_serving.app import ModelServiceApp
-from lensmesh_serving.call import check_batch, write_outcomes
+from lensmesh_serving.call import check_batch, write_outcome, write_outcomes
+from lensmesh_serving.reading import read_items
 from lensmesh_serving.stream import StreamItem, answer_stream, read_stream
 
 CaptionItem: TypeAlias = EngineItem[CaptionerInput, Caption]
@@ -49,11 +49,11 @@ class CaptionerServicer(caption_pb2_grpc.CaptionerServiceServicer):
         check_batch(request, "images", self._settings)
         call = await self._call(request.options, context)
         async with self._fetcher.for_call() as fetches:
-            items = await asyncio.gather(
-                *(self._item(image, f"images[{index}]", call, fetches) for index, image in enumerate(request.images)),
-                return_exceptions=True,
-            )
-            outcomes = await call.run_batch(items)
+            reads = [
+                functools.partial(self._item, image, f"images[{index}]", call)
+                for index, image in enumerate(request.images)
+            ]
+            outcomes = await call.run_batch(await read_items(reads, fetches))
         results = write_outcomes(outcomes, functools.partial(write_result, call), write_error)
         return caption_pb2.CaptionImagesResponse(results=results)
 
@@ -63,12 +63,11 @@ class CaptionerServicer(caption_pb2_grpc.CaptionerServiceServicer):
         async def begin(options: caption_pb2.CaptionOptions) -> CaptionCall:
             return await self._call(options, context, streamed=True)
 
-        items = read_stream(request_iterator, begin, self._settings)
-        groups: Any = answer_stream(items, self._answer, write_error, self._runtime)
+        messages = read_stream(request_iterator, begin, self._settings)
+        groups: Any = answer_stream(messages, self._read, self._app)
         async with aclosing(groups):
             async for group in groups:
-                results = [caption_pb2.CaptionStreamResult(ref=ref, result=result) for ref, result in group]
-                yield caption_pb2.CaptionStreamResponse(results=results)
+                yield _write_group(group)
 
     async def StreamCaption(
         self, request: caption_pb2.StreamCaptionRequest, context: Any
@@ -96,7 +95,15 @@ class CaptionerServicer(caption_pb2_grpc.CaptionerServiceServicer):
     async def _item(self, image: common_pb2.Image, field: str, call: CaptionCall, fetches: Fetching) -> CaptionItem:
         return call.item(await image_content(image, field, fetches), field)
 
-    async def _answer(self, one: StreamItem[CaptionCall]) -> caption_pb2.CaptionResult:
-        async with self._fetcher.for_call() as fetches:
-            item = await self._item(one.message.image, f"{one.field}.image", one.call, fetches)
-            return write_result(one.call, await one.call.run_one(item))
+    async def _read(self, one: StreamItem[CaptionCall], fetches: Fetching) -> CaptionItem:
+        return await self._item(one.message.image, f"{one.field}.image", one.call, fetches)
+
+
+def _write_group(
+    group: Sequence[tuple[StreamItem[CaptionCall], ItemOutcome[Caption]]],
+) -> caption_pb2.CaptionStreamResponse:
+    response = caption_pb2.CaptionStreamResponse()
+    for one, outcome in group:
+        result = write_outcome(outcome, functools.partial(write_result, one.call), write_error)
+        response.results.add(ref=one.message.ref, result=result)
+    return response

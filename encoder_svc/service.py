@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -18,10 +17,11 @@ from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import NotBuilt
 from lensmesh_chassis.images.inputs import Fetching
 from lensmesh_chassis.reasons import Reason
-from lensmesh_inference.items import EngineItem
+from lensmesh_inference.items import EngineItem, ItemOutcome
 from lensmesh_serving.app import ModelServiceApp
-from lensmesh_serving.call import check_batch, or_error, write_outcomes
+from lensmesh_serving.call import check_batch, or_error, write_outcome, write_outcomes
 from lensmesh_serving.model_info import write_limits
+from lensmesh_serving.reading import read_items
 from lensmesh_serving.stream import StreamItem, answer_stream, read_stream
 
 EncodeItem: TypeAlias = EngineItem[EncoderInput, Embedded]
@@ -49,10 +49,11 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         check_batch(request, "images", self._settings)
         call = self._call(request.options, context)
         async with self._fetcher.for_call() as fetches:
-            items = await asyncio.gather(
-                *(self._item(image, f"images[{index}]", call, fetches) for index, image in enumerate(request.images)),
-                return_exceptions=True,
-            )
+            reads = [
+                functools.partial(self._item, image, f"images[{index}]", call)
+                for index, image in enumerate(request.images)
+            ]
+            items = await read_items(reads, fetches)
             return encoder_pb2.EncodeImagesResponse(results=await _run_batch(call, items))
 
     async def EncodeTexts(
@@ -70,12 +71,11 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         async def begin(options: encoder_pb2.EncodeOptions) -> EncodeCall:
             return self._call(options, context, streamed=True)
 
-        items = read_stream(request_iterator, begin, self._settings)
-        groups: Any = answer_stream(items, self._answer, write_error, self._runtime)
+        messages = read_stream(request_iterator, begin, self._settings)
+        groups: Any = answer_stream(messages, self._read, self._app)
         async with aclosing(groups):
             async for group in groups:
-                results = [encoder_pb2.EncodeStreamResult(ref=ref, result=result) for ref, result in group]
-                yield encoder_pb2.EncodeStreamResponse(results=results)
+                yield _write_group(group)
 
     async def ClassifyImages(
         self, request: encoder_pb2.ClassifyImagesRequest, context: Any
@@ -92,11 +92,19 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def _item(self, image: common_pb2.Image, field: str, call: EncodeCall, fetches: Fetching) -> EncodeItem:
         return call.item(await read_image(image, field, fetches))
 
-    async def _answer(self, one: StreamItem[EncodeCall]) -> encoder_pb2.EncodeResult:
-        async with self._fetcher.for_call() as fetches:
-            source = await read_stream_item(one.message, one.field, fetches)
-            return write_result(one.call, await one.call.run_one(one.call.item(source)))
+    async def _read(self, one: StreamItem[EncodeCall], fetches: Fetching) -> EncodeItem:
+        return one.call.item(await read_stream_item(one.message, one.field, fetches))
 
 
 async def _run_batch(call: EncodeCall, items: Sequence[EncodeItem | BaseException]) -> list[encoder_pb2.EncodeResult]:
     return write_outcomes(await call.run_batch(items), functools.partial(write_result, call), write_error)
+
+
+def _write_group(
+    group: Sequence[tuple[StreamItem[EncodeCall], ItemOutcome[Embedded]]],
+) -> encoder_pb2.EncodeStreamResponse:
+    response = encoder_pb2.EncodeStreamResponse()
+    for one, outcome in group:
+        result = write_outcome(outcome, functools.partial(write_result, one.call), write_error)
+        response.results.add(ref=one.message.ref, result=result)
+    return response

@@ -47,10 +47,23 @@ class ModelCall(Generic[E]):
         trace.get_current_span().set_attributes({**attributes, spans.BATCH_SIZE: len(items)})
         return await self.served.engine.run_batch(items, lane=self.lane, deadline=self.deadline, attributes=attributes)
 
-    async def run_one(self, item: EngineItem[Any, Value]) -> Completed[Value]:
-        """Answer one item of a stream, as `ModelEngine.run_one` does, and tell of it on its span."""
-        trace.get_current_span().set_attributes(item.attributes)
-        return await self.served.engine.run_one(item, lane=self.lane, deadline=self.deadline)
+    async def run_some(
+        self,
+        items: Sequence[EngineItem[Any, Value] | BaseException],
+        tell: Callable[[int, ItemOutcome[Value]], None],
+        place_of: Callable[[int], Mapping[str, Any]],
+    ) -> None:
+        """Answer some items of a stream, as `ModelEngine.run_some` does.
+
+        `place_of` returns what a span tells of where an item stands in its stream.
+        """
+        await self.served.engine.run_some(
+            items,
+            tell,
+            lane=self.lane,
+            deadline=self.deadline,
+            attributes_of=lambda index: {**place_of(index), **self.attributes},
+        )
 
 
 def check_batch(request: Message, field: str, settings: ModelServiceSettings) -> None:
@@ -84,19 +97,24 @@ def or_error(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R |
         return error
 
 
+def write_outcome(
+    outcome: ItemOutcome[Value],
+    write: Callable[[Completed[Value]], R],
+    write_error: Callable[[Failed], R],
+) -> R:
+    """Write the result of one item. One that cannot be written fails alone."""
+    if isinstance(outcome, Failed):
+        return write_error(outcome)
+    try:
+        return write(outcome)
+    except Exception as error:  # noqa: BLE001 - as above
+        return write_error(Failed(error, outcome.timing.total_us))
+
+
 def write_outcomes(
     outcomes: Sequence[ItemOutcome[Value]],
     write: Callable[[Completed[Value]], R],
     write_error: Callable[[Failed], R],
 ) -> list[R]:
     """Write the results of a call, in order. A result that cannot be written fails alone."""
-    results: list[R] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Failed):
-            results.append(write_error(outcome))
-            continue
-        try:
-            results.append(write(outcome))
-        except Exception as error:  # noqa: BLE001 - as above
-            results.append(write_error(Failed(error, outcome.timing.total_us)))
-    return results
+    return [write_outcome(outcome, write, write_error) for outcome in outcomes]

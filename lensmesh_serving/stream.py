@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.images.fetching import Fetcher
+from lensmesh_chassis.images.inputs import Fetching
 from lensmesh_chassis.limits import check_items, check_message
-from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.streams import answer_as_ready
+from lensmesh_chassis.rpc.streams import answer_chunks
 from lensmesh_chassis.telemetry import spans
-from lensmesh_inference.batching.tracing import item_span
-from lensmesh_inference.items import Failed
+from lensmesh_inference.items import EngineItem, ItemOutcome
+from lensmesh_serving.app import ModelServiceApp
 from lensmesh_serving.call import ModelCall
+from lensmesh_serving.reading import Reader, read_elsewhere, read_here
 from lensmesh_serving.settings import ModelServiceSettings
 
 C = TypeVar("C", bound=ModelCall[Any])
-R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StreamItem(Generic[C]):
     """One item as read, and what holds for its stream."""
 
@@ -39,14 +40,14 @@ class StreamItem(Generic[C]):
 
 async def read_stream(
     requests: AsyncIterator[Any], begin: Callable[[Any], Awaitable[C]], settings: ModelServiceSettings
-) -> AsyncIterator[StreamItem[C]]:
-    """Read the items of a stream whose requests have `options` and `items`, numbered through all of them.
+) -> AsyncIterator[list[StreamItem[C]]]:
+    """Read a stream whose requests have `options` and `items`: the items of each request, numbered through all of them.
 
     `begin` makes a call of the first request's options. Raises what it raises, ``InvalidInput`` for requests beyond
     the limits, and with reason OPTIONS_REPEATED for options in any other request.
     """
     call: C | None = None
-    places = itertools.count()
+    read = 0
     async for request in requests:
         check_message(request, settings.max_message_bytes)
         if request.items:
@@ -59,38 +60,78 @@ async def read_stream(
                 "options stand in the first message of a stream only: open another stream for other options.",
                 field="options",
             )
-        for index, message in enumerate(request.items):
-            yield StreamItem(next(places), message, f"items[{index}]", call)
+        yield [StreamItem(read + index, item, f"items[{index}]", call) for index, item in enumerate(request.items)]
+        read += len(request.items)
 
 
 async def answer_stream(
-    items: AsyncIterator[StreamItem[C]],
-    answer: Callable[[StreamItem[C]], Awaitable[R]],
-    write_error: Callable[[Failed], R],
-    runtime: Runtime[Any],
-) -> AsyncIterator[list[tuple[str, R]]]:
-    """Answer items as they are ready: groups of each one's `ref` and its result.
+    messages: AsyncIterator[list[StreamItem[C]]],
+    read: Callable[[StreamItem[C], Fetching], Coroutine[Any, Any, EngineItem[Any, Any]]],
+    app: ModelServiceApp[Any, Any, Any],
+) -> AsyncIterator[list[tuple[StreamItem[C], ItemOutcome[Any]]]]:
+    """Answer items as they are ready: groups of each one and its outcome.
 
-    `answer` runs in the item's span; what it raises becomes the item's result by `write_error`, and ends nothing.
+    `read` makes the engine's item of one, as a `Reader` does. What it raises becomes the item's outcome, and ends
+    nothing.
     """
-    settings: ModelServiceSettings = runtime.settings
-
-    async def result_of(one: StreamItem[C]) -> tuple[str, R]:
-        arrived = time.monotonic()
-        try:
-            with item_span(one.index, {spans.ITEM_REF: one.message.ref, **one.call.attributes}):
-                return one.message.ref, await answer(one)
-        except Exception as error:  # noqa: BLE001 - an item fails alone; to_status logs what is not meant for callers
-            return one.message.ref, write_error(Failed(error, int((time.monotonic() - arrived) * 1e6)))
-
-    answers: Any = answer_as_ready(
-        items,
-        result_of,
+    settings: ModelServiceSettings = app.settings
+    groups: Any = answer_chunks(
+        messages,
+        _Stream(read, app.fetcher).answer,
         size_of=lambda one: one.message.ByteSize(),
         max_items=settings.stream_items,
         max_bytes=settings.stream_bytes,
-        draining=runtime.draining,
+        draining=app.runtime.draining,
     )
-    async with aclosing(answers):
-        async for group in answers:
+    async with aclosing(groups):
+        async for group in groups:
             yield group
+
+
+class _Stream(Generic[C]):
+    """The way of a stream's items to their engine."""
+
+    def __init__(
+        self, read: Callable[[StreamItem[C], Fetching], Coroutine[Any, Any, EngineItem[Any, Any]]], fetcher: Fetcher
+    ) -> None:
+        self._read = read
+        self._fetcher = fetcher
+
+    async def answer(
+        self, chunk: Sequence[StreamItem[C]], give: Callable[[int, tuple[StreamItem[C], ItemOutcome[Any]]], None]
+    ) -> None:
+        """Answer a chunk: together what is here, and each item that has to be fetched on its own."""
+        read = {index: read_here(self._reader(one)) for index, one in enumerate(chunk)}
+        here = {index: item for index, item in read.items() if item is not None}
+        fetching = [
+            asyncio.create_task(self._fetch_and_answer(chunk[index], functools.partial(give, index)))
+            for index, item in read.items()
+            if item is None
+        ]
+        try:
+            if here:
+                places = list(here)
+                await chunk[0].call.run_some(
+                    list(here.values()),
+                    lambda index, outcome: give(places[index], (chunk[places[index]], outcome)),
+                    lambda index: _place_of(chunk[places[index]]),
+                )
+            await asyncio.gather(*fetching)
+        finally:
+            for task in fetching:
+                task.cancel()
+            await asyncio.gather(*fetching, return_exceptions=True)
+
+    async def _fetch_and_answer(
+        self, one: StreamItem[C], give: Callable[[tuple[StreamItem[C], ItemOutcome[Any]]], None]
+    ) -> None:
+        async with self._fetcher.for_call() as fetches:
+            item = await read_elsewhere(self._reader(one), fetches)
+            await one.call.run_some([item], lambda _, outcome: give((one, outcome)), lambda _: _place_of(one))
+
+    def _reader(self, one: StreamItem[C]) -> Reader[EngineItem[Any, Any]]:
+        return functools.partial(self._read, one)
+
+
+def _place_of(one: StreamItem[Any]) -> Mapping[str, Any]:
+    return {spans.ITEM_INDEX: one.index, spans.ITEM_REF: one.message.ref}

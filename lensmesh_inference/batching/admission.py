@@ -70,6 +70,12 @@ class Admission:
             raise self._too_long(lane, wait_s, left_s)
         return self.lanes[lane].admit(items, size_bytes, _retry_s(wait_s))
 
+    def admit_if_room(self, lane: Lane, size_bytes: int) -> Reservation | None:
+        """Reserve room for one item of a stream, unless there is none or others wait for it."""
+        if not self.lanes[lane].room_now(size_bytes):
+            return None
+        return self.lanes[lane].admit(1, size_bytes, LEAST_RETRY_S)
+
     async def admit_when_room(self, lane: Lane, size_bytes: int) -> Reservation:
         """Reserve room for one item of a stream, however long that takes."""
         await self.lanes[lane].room(size_bytes)

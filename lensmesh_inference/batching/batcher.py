@@ -10,25 +10,23 @@ thread for each device. This module knows no torch and no gRPC.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
-from lensmesh_chassis.errors import InternalFault, LensmeshError, Overloaded, Unavailable
-from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.errors import LensmeshError, Overloaded
 from lensmesh_inference.batching.admission import Admission
 from lensmesh_inference.batching.costs import Costs
 from lensmesh_inference.batching.devices import DeviceWorker, one_thread
+from lensmesh_inference.batching.dispatch import Dispatcher
 from lensmesh_inference.batching.execution import Execution, ItemOutput
-from lensmesh_inference.batching.faults import DeviceLost
+from lensmesh_inference.batching.gauges import BatcherGauges
 from lensmesh_inference.batching.lanes import Lane, QueuedItem, Reservation
 from lensmesh_inference.batching.observer import BatchObserver, NullBatchObserver
-from lensmesh_inference.batching.running import Running
 from lensmesh_inference.batching.selection import Selector
-from lensmesh_inference.batching.tracing import ItemTrace
+from lensmesh_inference.batching.tracing import NOT_RECORDED, ItemSpan, ItemTrace, call_as_item
 from lensmesh_inference.options import BatchingOptions
 
 __all__ = ["Batcher", "ItemOutput", "Lane", "Reservation"]
@@ -36,13 +34,8 @@ __all__ = ["Batcher", "ItemOutput", "Lane", "Reservation"]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-# An item that was in so many devices as they were lost is not given to another: it may be what kills them.
-MOST_LOSSES = 2
 
-_log = logging.getLogger(__name__)
-
-
-class Batcher(Generic[In, Out]):
+class Batcher(BatcherGauges, Generic[In, Out]):
     """One queue, and a thread for each of the `workers` that take batches from it.
 
     A worker gets up to `options.max_batch` items of one group and returns as many outputs, in order. An output that is
@@ -64,12 +57,9 @@ class Batcher(Generic[In, Out]):
         clock: Callable[[], float] = time.monotonic,
         thread: Callable[[str], Executor] = one_thread,
     ) -> None:
-        self._name = name
-        self._limits = (options.max_queue_items, options.max_queue_bytes)
-        self._clock = clock
         self.observer = observer or NullBatchObserver()
-        self._costs = Costs()
-        self._devices = [
+        costs = Costs()
+        devices = [
             DeviceWorker(
                 worker,
                 number=number,
@@ -80,131 +70,36 @@ class Batcher(Generic[In, Out]):
             )
             for number, worker in enumerate(workers)
         ]
-        self._admission = Admission(
+        admission = Admission(
             name,
-            self._devices,
-            self._costs,
+            devices,
+            costs,
             max_items=options.max_queue_items,
             max_bytes=options.max_queue_bytes,
             max_wait_s=options.max_wait_s,
             kind_of=cost_group,
             clock=clock,
         )
-        self._lanes = self._admission.lanes
-        self._selector: Selector[In, ItemOutput[Out]] = Selector(
+        super().__init__(name, devices, admission, (options.max_queue_items, options.max_queue_bytes), clock)
+        selector: Selector[In, ItemOutput[Out]] = Selector(
             self._lanes,
-            self._costs,
+            costs,
             linger_s=options.linger_s,
             bulk_batch_s=options.bulk_batch_s,
             kind_of=cost_group,
         )
-        self._execution: Execution[In, Out] = Execution(
-            name,
-            self._costs,
-            kind_of=cost_group,
-            is_late=self._selector.is_late,
-            observer=self.observer,
-            clock=clock,
+        execution: Execution[In, Out] = Execution(
+            name, costs, kind_of=cost_group, is_late=selector.is_late, observer=self.observer, clock=clock
         )
-        self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._dispatcher = Dispatcher(name, devices, self._lanes, selector, execution, clock)
 
     async def start(self) -> None:
         """Start the devices' threads. Items submitted before wait for it."""
-        if self._tasks:
-            return
-        self._stopping = False
-        for device in self._devices:
-            if device.lost:
-                continue
-            device.start()
-            self._tasks.append(asyncio.create_task(self._serve(device), name=device.name))
+        self._dispatcher.start()
 
     async def stop(self) -> None:
         """Finish the batches in the threads, fail what is queued with ``Unavailable``, and end the threads."""
-        self._stopping = True
-        self._wake.set()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(device.stop() for device in self._devices))
-        self._tasks = []
-        self._fail_queued(self._gone())
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-        return self._name
-
-    def batches_of(self, device: int) -> int:
-        """Return the number of batches that one device has been given so far."""
-        return self._devices[device].batches
-
-    @property
-    def queued_items(self) -> int:
-        """Items that wait for any device, in both lanes."""
-        return sum(lane.queued_items for lane in self._lanes.values())
-
-    @property
-    def held_items(self) -> int:
-        """Items queued, in a device or promised room, in both lanes."""
-        return sum(lane.held_items for lane in self._lanes.values())
-
-    def queued_in(self, lane: Lane) -> int:
-        """Return the number of items of one lane that wait for a device."""
-        return self._lanes[lane].queued_items
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of `held_items`, as their submitters gave them."""
-        return sum(lane.held_bytes for lane in self._lanes.values())
-
-    def lane_depths(self) -> Iterator[tuple[str, int, int, int]]:
-        """Yield for each lane: its name, items held, those of them queued, bytes held."""
-        for lane, queue in self._lanes.items():
-            yield lane.name.lower(), queue.held_items, queue.queued_items, queue.held_bytes
-
-    def limits(self) -> tuple[int, int]:
-        """Return the items and bytes that each lane may hold."""
-        return self._limits
-
-    def wait_s(self, lane: Lane) -> float:
-        """Return the seconds until a device would begin with an item that came now, predicted from recent batches."""
-        return self._admission.wait_s(lane)
-
-    @property
-    def expected_wait_s(self) -> float:
-        """The predicted wait (`wait_s`) of bulk items, which wait for everything."""
-        return self.wait_s(Lane.BULK)
-
-    @property
-    def running_s(self) -> float:
-        """The seconds that the oldest batch in a device has run; 0 when all devices are idle."""
-        now = self._clock()
-        return max((device.running_s(now) for device in self._devices), default=0.0)
-
-    def running(self) -> Sequence[Running]:
-        """Return what is in the devices now. Safe to call from any thread."""
-        return [batch for device in self._devices if (batch := device.running()) is not None]
-
-    @property
-    def working(self) -> list[int]:
-        """The numbers of the devices that are left."""
-        return [device.number for device in self._devices if not device.lost]
-
-    @property
-    def devices(self) -> int:
-        """The number of devices that are left."""
-        return len(self.working)
-
-    @property
-    def lost(self) -> bool:
-        """Whether no device is left."""
-        return not self.devices
-
-    @property
-    def batch_limit(self) -> int:
-        """The items that the smallest device left takes in one batch now; 0 where no device is left."""
-        return min((device.limit for device in self._devices if not device.lost), default=0)
+        await self._dispatcher.stop()
 
     def admit(self, lane: Lane, *, items: int, size_bytes: int, deadline: float | None = None) -> Reservation:
         """Reserve room for a whole call before its items are decoded, or raise ``Overloaded`` at once.
@@ -212,20 +107,34 @@ class Batcher(Generic[In, Out]):
         A call is refused if its lane is full, or if it would wait for longer than allowed or than until its `deadline`.
         Use the reservation as a context manager around the call, and pass it to each `submit`.
         """
-        self._check_open()
+        self._dispatcher.check_open()
         try:
             return self._admission.admit(lane, items, size_bytes, deadline)
         except Overloaded:
             self.observer.refused(lane)
             raise
 
+    def try_to_admit(
+        self, lane: Lane, *, items: int, size_bytes: int, deadline: float | None = None
+    ) -> Reservation | None:
+        """Do as `admit` does, but return None where that would refuse the call: it may need less room."""
+        self._dispatcher.check_open()
+        with suppress(Overloaded):
+            return self._admission.admit(lane, items, size_bytes, deadline)
+        return None
+
+    def admit_if_room(self, lane: Lane, *, size_bytes: int) -> Reservation | None:
+        """Do as `admit_when_room` does, but return None in place of waiting."""
+        self._dispatcher.check_open()
+        return self._admission.admit_if_room(lane, size_bytes)
+
     async def admit_when_room(self, lane: Lane, *, size_bytes: int) -> Reservation:
-        """Do as `admit` does, for one item, but wait for room.
+        """Do as `admit` does, for one item, but wait for room. More items may then fit (`Reservation.grow`).
 
         It waits until the lane is less than half full and the predicted wait is less than half of what is allowed.
         Streams are read no further meanwhile, and leave half of the room to unary calls.
         """
-        self._check_open()
+        self._dispatcher.check_open()
         return await self._admission.admit_when_room(lane, size_bytes)
 
     @contextmanager
@@ -234,11 +143,20 @@ class Batcher(Generic[In, Out]):
 
         `group` is None where it is not known before.
         """
-        with self._lanes[lane].coming(group):
-            try:
-                yield
-            finally:
-                self._wake.set()
+        self.expect(lane, group)
+        try:
+            yield
+        finally:
+            self.expect_no_more(lane, group)
+
+    def expect(self, lane: Lane, group: Hashable | None) -> None:
+        """Mark one item as being prepared, as `coming` does."""
+        self._lanes[lane].expect(group)
+
+    def expect_no_more(self, lane: Lane, group: Hashable | None) -> None:
+        """Take the mark back: the item is put in the queue now, or never."""
+        self._lanes[lane].expect_no_more(group)
+        self._dispatcher.wake()
 
     async def submit(
         self,
@@ -250,111 +168,72 @@ class Batcher(Generic[In, Out]):
         deadline: float | None = None,
         reservation: Reservation | None = None,
         device: int | None = None,
+        span: ItemSpan | None = None,
     ) -> ItemOutput[Out]:
         """Queue one item and wait for its answer. `deadline` is a time of the event loop's clock.
 
-        With `device`, the device of that number answers the item, before all others and alone in a batch, to find out
-        whether it works. If that device is lost, any other answers.
+        Without a span of its own, the current one is the item's.
 
         Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a
-        reservation), ``DeadlineExceeded`` where the deadline passes before a device is free or is sooner than the
-        fastest batch so far, and ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on
-        this very item.
+        reservation), and what `put` answers with.
         """
-        self._check_open()
-        asked = None if device is None or self._devices[device].lost else self._devices[device]
+        self._dispatcher.check_open()
         own_reservation = self.admit(lane, items=1, size_bytes=size_bytes) if reservation is None else None
-        answer_to_come: asyncio.Future[ItemOutput[Out]] = asyncio.get_running_loop().create_future()
-        trace = ItemTrace(lane.name.lower())
-        entry = QueuedItem(item, group, lane, deadline, self._clock(), answer_to_come, trace)
-        queue = self._lanes[lane]
-        if asked is None:
-            queue.put(entry)
-        else:
-            asked.own[entry] = None
-        self._wake.set()
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def tell(_: object) -> None:
+            if not over.done():
+                over.set_result(None)
+
         try:
-            answer = await entry.answer
-            self.observer.waited(lane, answer.queue_us / 1e6)
-            return answer
-        except BaseException as error:
-            trace.fail(error)
-            raise
+            span = span or call_as_item()
+            entry = self.put(item, tell, lane=lane, group=group, deadline=deadline, device=device, span=span)
+            try:
+                await over
+            finally:
+                self.withdraw(entry)
+            if entry.error is not None:
+                raise entry.error
+            assert entry.output is not None, "what has ended without an error has an output"
+            self.observer.waited(lane, entry.output.queue_us / 1e6)
+            return entry.output
         finally:
-            trace.end()
-            queue.discard(entry)
-            if asked is not None:
-                asked.own.pop(entry, None)
             if own_reservation is not None:
                 own_reservation.release()
 
-    async def _serve(self, device: DeviceWorker[In, Out | LensmeshError]) -> None:
-        while not self._stopping:
-            if device.own:
-                batch = [device.take_own()]
-            else:
-                choice = self._selector.choose(self._clock(), device.limit)
-                self._execution.drop(choice.late)
-                batch = choice.batch
-                if not batch:
-                    await self._sleep(choice.look_again)
-                    continue
-            try:
-                await self._execution.run(device, batch)
-            except DeviceLost as error:
-                self._lose(device, batch, error)
-                return
-
-    async def _sleep(self, look_again: float | None) -> None:
-        """Wait until something happens, at the latest until `look_again`."""
-        self._wake.clear()
-        alarm = None if look_again is None else asyncio.get_running_loop().call_at(look_again, self._wake.set)
-        await self._wake.wait()
-        if alarm is not None:
-            alarm.cancel()
-        # Let everybody who is ready now submit: one pass of the loop, not a wait.
-        await asyncio.sleep(0)
-
-    def _lose(
+    def put(
         self,
-        device: DeviceWorker[In, Out | LensmeshError],
-        batch: Sequence[QueuedItem[In, ItemOutput[Out]]],
-        error: DeviceLost,
-    ) -> None:
-        """Take the device out. What it did not answer goes to the others, if there are any."""
-        device.lost = True
-        _log.error("%s is lost, %d devices are left: %r", device.name, self.devices, error)
-        unanswered = [entry for entry in batch if not entry.answer.done()]
-        for entry in unanswered:
-            entry.losses += 1
-            if entry.losses >= MOST_LOSSES:
-                entry.fail(
-                    InternalFault(
-                        Reason.MODEL_FAILED, f"{self._name} lost {entry.losses} devices with this item in them."
-                    )
-                )
-        for lane, queue in self._lanes.items():
-            queue.put_back([entry for entry in unanswered if entry.lane is lane and not entry.answer.done()])
-        while device.own:
-            entry = device.take_own()
-            self._lanes[entry.lane].put(entry)
-        if self.lost:
-            self._fail_queued(self._gone())
-        self._wake.set()
+        item: In,
+        on_answer: Callable[[QueuedItem[In, ItemOutput[Out]]], None],
+        *,
+        lane: Lane,
+        group: Hashable = None,
+        deadline: float | None = None,
+        device: int | None = None,
+        span: ItemSpan = NOT_RECORDED,
+    ) -> QueuedItem[In, ItemOutput[Out]]:
+        """Queue one admitted item. `on_answer` is called on the event loop with what is returned, once it is answered.
 
-    def _check_open(self) -> None:
-        if self._stopping or self.lost:
-            raise self._gone()
+        The answer is ``DeadlineExceeded`` where the deadline passes before a device is free or is sooner than the
+        fastest batch so far, and ``InternalFault`` with reason MODEL_FAILED or OUT_OF_MEMORY where the model fails on
+        this very item.
 
-    def _gone(self) -> Unavailable:
-        if self.lost:
-            return Unavailable(Reason.NOT_READY, f"{self._name} has no device left: send it to another replica.")
-        return Unavailable(Reason.DRAINING, f"{self._name} stops: send it again.")
+        With `device`, the device of that number answers the item, before all others and alone in a batch, to find out
+        whether it works. If that device is lost, any other answers. Raises ``Unavailable`` where no device will.
+        """
+        self._dispatcher.check_open()
+        trace = ItemTrace(lane.name.lower(), span)
+        entry = QueuedItem(item, group, lane, deadline, self._clock(), on_answer, trace)
+        if device is None or self._devices[device].lost:
+            self._lanes[lane].put(entry)
+        else:
+            self._devices[device].own[entry] = None
+        self._dispatcher.wake()
+        return entry
 
-    def _fail_queued(self, error: Unavailable) -> None:
-        for lane in self._lanes.values():
-            for entry in lane.clear():
-                entry.fail(error)
+    def withdraw(self, entry: QueuedItem[In, ItemOutput[Out]]) -> None:
+        """Take an item out of the queue, if it is still there: nobody waits for its answer."""
+        entry.give_up()
+        self._lanes[entry.lane].discard(entry)
         for device in self._devices:
-            while device.own:
-                device.take_own().fail(error)
+            device.own.pop(entry, None)

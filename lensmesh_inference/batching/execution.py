@@ -14,7 +14,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshErr
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.costs import Costs
-from lensmesh_inference.batching.devices import DeviceWorker
+from lensmesh_inference.batching.devices import DeviceWorker, Ran
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
 from lensmesh_inference.batching.lanes import Lane, QueuedItem
 from lensmesh_inference.batching.observer import BatchObserver
@@ -78,10 +78,10 @@ class Execution(Generic[In, Out]):
             await self._run_halves(device, batch, inside)
             return
         facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
+        ran: Ran[Out | LensmeshError] | None = None
         with batch_span([entry.trace for entry in batch], facts, inside) as span:
             try:
-                await self._run_at_once(device, batch)
-                return
+                ran = await self._run_at_once(device, batch)
             except Exception as error:
                 # Without its words: an error that nobody foresaw may quote what it was given.
                 spans.fail(span, error)
@@ -98,7 +98,11 @@ class Execution(Generic[In, Out]):
                     self._observer.batch_failed()
                     _log.warning("%s failed on a batch of %d, trying its halves: %r", self._name, len(batch), error)
                 _put_back(batch)
-            await self._run_halves(device, batch, context.get_current())
+            if ran is None:
+                await self._run_halves(device, batch, context.get_current())
+                return
+        # Outside of the batch's span, which is no item's.
+        _answer(batch, ran)
 
     async def _run_halves(
         self,
@@ -112,8 +116,8 @@ class Execution(Generic[In, Out]):
 
     async def _run_at_once(
         self, device: DeviceWorker[In, Out | LensmeshError], batch: list[QueuedItem[In, ItemOutput[Out]]]
-    ) -> None:
-        """Run the batch as it is. If the worker raises, this raises the same, and no item is answered."""
+    ) -> Ran[Out | LensmeshError]:
+        """Run the batch as it is. If the worker raises, this raises the same."""
         kind, items = self._kind_of(batch[0].group), len(batch)
         self._batches += 1
         ran = await device.run(
@@ -127,17 +131,12 @@ class Execution(Generic[In, Out]):
         device.went_well()
         self._costs.learn(device.number, kind, items, ran.seconds)
         self._observer.computed(items, ran.seconds)
-        for entry, output in zip(batch, ran.outputs, strict=True):
-            if isinstance(output, LensmeshError):
-                entry.fail(output)
-            elif not entry.answer.done():
-                queue_us = int((ran.started - entry.arrived) * 1e6)
-                entry.answer.set_result(ItemOutput(output, queue_us, int(ran.seconds * 1e6), items))
+        return ran
 
     def _still_wanted(self, batch: list[QueuedItem[In, ItemOutput[Out]]]) -> list[QueuedItem[In, ItemOutput[Out]]]:
         now = self._clock()
-        self.drop([entry for entry in batch if not entry.answer.done() and self._is_late(entry, now)])
-        return [entry for entry in batch if not entry.answer.done()]
+        self.drop([entry for entry in batch if not entry.done and self._is_late(entry, now)])
+        return [entry for entry in batch if not entry.done]
 
     def drop(self, late: Sequence[QueuedItem[In, ItemOutput[Out]]]) -> None:
         """Fail the items that would not be done in time."""
@@ -172,6 +171,17 @@ class Execution(Generic[In, Out]):
         fault.__cause__ = error
         spans.mark_recorded(fault)
         entry.fail(fault)
+
+
+def _answer(batch: Sequence[QueuedItem[In, ItemOutput[Out]]], ran: Ran[Out | LensmeshError]) -> None:
+    """Answer the items of a batch."""
+    compute_us, items = int(ran.seconds * 1e6), len(batch)
+    for entry, output in zip(batch, ran.outputs, strict=True):
+        if isinstance(output, LensmeshError):
+            entry.fail(output)
+        else:
+            queue_us = int((ran.started - entry.arrived) * 1e6)
+            entry.answer(ItemOutput(output, queue_us, compute_us, items))
 
 
 def _put_back(batch: Sequence[QueuedItem[Any, Any]]) -> None:

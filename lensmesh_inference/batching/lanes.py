@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import TracebackType
@@ -29,39 +29,82 @@ class Lane(IntEnum):
     BULK = 1
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class QueuedItem(Generic[In, A]):
-    """One waiting item. `arrived` and `deadline` are times of the batcher's clock."""
+    """One item that waits for its answer. `arrived` and `deadline` are times of the batcher's clock.
+
+    `on_answer` is called on the event loop, once there is an answer: `output`, or `error`. It must not raise.
+    """
 
     item: In
     group: Hashable
     lane: Lane
     deadline: float | None
     arrived: float
-    answer: asyncio.Future[A]
+    on_answer: Callable[[QueuedItem[In, A]], None]
     trace: ItemTrace
     losses: int = 0
     """The number of devices that were lost while the item was in them."""
+    done: bool = False
+    """Whether it is answered, or nobody waits for it any more."""
+    output: A | None = None
+    error: BaseException | None = None
+
+    def answer(self, output: A) -> None:
+        """Answer with the model's output, unless the caller has gone."""
+        if not self.done:
+            self.output = output
+            self._end()
 
     def fail(self, error: LensmeshError) -> None:
         """Answer with an error, unless the caller has gone."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        if not self.done:
+            self.error = error
+            self.trace.fail(error)
+            self._end()
+
+    def give_up(self) -> None:
+        """Tell nothing any more: the caller has gone."""
+        if not self.done:
+            self.done = True
+            self.trace.fail(asyncio.CancelledError())
+            self.trace.end()
+
+    def _end(self) -> None:
+        self.done = True
+        self.trace.end()
+        self.on_answer(self)
 
 
 class Reservation:
     """Room for some items, until released. Releasing twice is harmless."""
 
     def __init__(self, lane: LaneQueue[Any, Any], items: int, size_bytes: int) -> None:
-        self._lane: LaneQueue[Any, Any] | None = lane
+        self._lane = lane
         self._items = items
         self._size_bytes = size_bytes
 
+    def grow(self, size_bytes: int) -> bool:
+        """Take room for one more item of a stream, and return True, where there is any."""
+        if not self._lane.has_room(size_bytes):
+            return False
+        self._lane.take_room(1, size_bytes)
+        self._items += 1
+        self._size_bytes += size_bytes
+        return True
+
+    def give_back(self, size_bytes: int) -> None:
+        """Give the room of one item back."""
+        self._items -= 1
+        self._size_bytes -= size_bytes
+        self._lane.give_back(1, size_bytes)
+
     def release(self) -> None:
         """Give the room back."""
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.give_back(self._items, self._size_bytes)
+        items, size_bytes = self._items, self._size_bytes
+        self._items = self._size_bytes = 0
+        if items:
+            self._lane.give_back(items, size_bytes)
 
     def __enter__(self) -> Self:
         return self
@@ -115,12 +158,16 @@ class LaneQueue(Generic[In, A]):
                     "predicted_wait_seconds": wait_s,
                 },
             )
-        self.held_items += items
-        self.held_bytes += size_bytes
+        self.take_room(items, size_bytes)
         return Reservation(self, items, size_bytes)
 
+    def take_room(self, items: int, size_bytes: int) -> None:
+        """Count items as held. `Reservation` counts them off."""
+        self.held_items += items
+        self.held_bytes += size_bytes
+
     def give_back(self, items: int, size_bytes: int) -> None:
-        """Give room back. `Reservation.release` calls it."""
+        """Give room back. `Reservation` calls it."""
         self.held_items -= items
         self.held_bytes -= size_bytes
         self._let_in()
@@ -130,7 +177,7 @@ class LaneQueue(Generic[In, A]):
 
         There is room if less than half of it is taken, the item fits, and `more` says yes.
         """
-        if not self._waiting and self._has_room(size_bytes):
+        if self.room_now(size_bytes):
             return
         loop = asyncio.get_running_loop()
         line_up = self._waiting.append
@@ -148,37 +195,41 @@ class LaneQueue(Generic[In, A]):
                     self._let_in()
                 raise
             self._called = False
-            if self._has_room(size_bytes):
+            if self.has_room(size_bytes):
                 # The next one looks when this one has taken its room, which it does before it waits again.
                 loop.call_soon(self._let_in)
                 return
             # A call took it meanwhile: first again.
             line_up = self._waiting.appendleft
 
+    def room_now(self, size_bytes: int) -> bool:
+        """Tell whether there is room for one item of a stream, and nobody waits for it."""
+        return not self._waiting and not self._called and self.has_room(size_bytes)
+
     def _let_in(self) -> None:
         """Wake the first waiting item where there is room. Only one is awake at a time, so that their order stays."""
-        while self._waiting and not self._called and self._has_room(self._waiting[0][1]):
+        while self._waiting and not self._called and self.has_room(self._waiting[0][1]):
             turn, _ = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
                 self._called = True
 
-    def _has_room(self, size_bytes: int) -> bool:
+    def has_room(self, size_bytes: int) -> bool:
+        """Tell whether there is room for one item of a stream."""
         if not self.held_items:
             return True
         half_free = self.held_items * 2 < self._max_items and self.held_bytes * 2 < self._max_bytes
         return half_free and self.held_bytes + size_bytes <= self._max_bytes and self._more()
 
-    @contextmanager
-    def coming(self, group: Hashable | None) -> Iterator[None]:
-        """Count one item of that group as being prepared. None: its group is not known yet."""
-        self._coming[group] += 1
-        try:
-            yield
-        finally:
-            self._coming[group] -= 1
-            if not self._coming[group]:
-                del self._coming[group]
+    def expect(self, group: Hashable | None, items: int = 1) -> None:
+        """Count items of that group as being prepared. None: their group is not known yet."""
+        self._coming[group] += items
+
+    def expect_no_more(self, group: Hashable | None, items: int = 1) -> None:
+        """Count them off: they are prepared, or nobody wants them any more."""
+        self._coming[group] -= items
+        if not self._coming[group]:
+            del self._coming[group]
 
     def is_coming(self, group: Hashable) -> bool:
         """Tell whether an item is being prepared that is, or may be, of that group."""

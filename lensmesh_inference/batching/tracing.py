@@ -8,28 +8,103 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
 from lensmesh_chassis.telemetry import spans
 
-# What the item that is worked on belongs to: its call, or its stream.
-_owner: ContextVar[Context | None] = ContextVar("lensmesh_owner_of_item", default=None)
+
+class ItemSpan:
+    """The span of one item, which hangs below what the item belongs to: its call, or its stream.
+
+    Nothing is recorded on `NOT_RECORDED`, which stands for all items of a call that is not sampled.
+    """
+
+    def __init__(self, span: Span, owner: Context) -> None:
+        self.recorded = span.is_recording()
+        self._span = span
+        if self.recorded:
+            self.owner = owner
+            self.context = trace.set_span_in_context(span, owner)
+            self.tracer = spans.tracer()
+
+    @property
+    def span_context(self) -> SpanContext:
+        """What others link to."""
+        return self._span.get_span_context()
+
+    def set_attribute(self, name: str, value: str) -> None:
+        """Tell one more fact of the item."""
+        self._span.set_attribute(name, value)
+
+    def link(self, other: SpanContext) -> None:
+        """Link the item to another span."""
+        self._span.add_link(other)
+
+    @contextmanager
+    def step(self, name: str, since_ns: int, again: type[Exception]) -> Iterator[None]:
+        """Open a span below the item's that began at `since_ns` of `time.time_ns`, and make it current.
+
+        An error of the type `again` leaves none: the step will be opened again.
+        """
+        if not self.recorded:
+            yield
+            return
+        made = self.tracer.start_span(name, self.context, start_time=since_ns)
+        try:
+            with trace.use_span(made, record_exception=False, set_status_on_exception=False):
+                yield
+        except again:
+            raise
+        except BaseException as error:
+            spans.fail(made, error)
+            made.end()
+            raise
+        made.end()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the item's span the current one, where it is recorded."""
+        if not self.recorded:
+            yield
+            return
+        with trace.use_span(self._span, record_exception=False, set_status_on_exception=False):
+            yield
+
+    def fail(self, error: BaseException) -> None:
+        """Record what keeps the item from an answer."""
+        spans.fail(self._span, error)
+
+    def end(self) -> None:
+        """End the span."""
+        self._span.end()
 
 
-@contextmanager
-def item_span(index: int, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
-    """Open the span of one item of a call or stream. `index` is its position there."""
-    token = _owner.set(context.get_current())
-    try:
-        with spans.span("item", {spans.ITEM_INDEX: index, **(attributes or {})}) as span:
-            yield span
-    finally:
-        _owner.reset(token)
+class _CallSpan(ItemSpan):
+    """The span of a call that has one item. Whoever opened it ends it, and records what is raised inside."""
+
+    def fail(self, error: BaseException) -> None: ...
+
+    def end(self) -> None: ...
+
+
+NOT_RECORDED: Final = ItemSpan(trace.INVALID_SPAN, Context())
+
+
+def begin_item(attributes: Mapping[str, Any]) -> ItemSpan:
+    """Begin the span of one item below the current span, where that is recorded."""
+    if not spans.recording():
+        return NOT_RECORDED
+    owner = context.get_current()
+    return ItemSpan(spans.tracer().start_span("item", owner, attributes=attributes), owner)
+
+
+def call_as_item() -> ItemSpan:
+    """Return the current span as that of an item."""
+    return _CallSpan(trace.get_current_span(), context.get_current()) if spans.recording() else NOT_RECORDED
 
 
 class ItemTrace:
@@ -38,24 +113,26 @@ class ItemTrace:
     No span is made where the item is not recorded.
     """
 
-    def __init__(self, lane: str) -> None:
-        self._item = trace.get_current_span()
-        self.recorded = self._item.is_recording()
-        if self.recorded:
-            self._context = context.get_current()
-            # Of the batch, should this item be the first in it.
-            self.owner = _owner.get() or self._context
-            self._tracer = spans.tracer()
-            self._now = self._tracer.start_span("queue", self._context, attributes={spans.LANE: lane})
+    __slots__ = ("_now", "item")
+
+    def __init__(self, lane: str, item: ItemSpan) -> None:
+        self.item = item
+        if item.recorded:
+            self._now = item.tracer.start_span("queue", item.context, attributes={spans.LANE: lane})
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the item is recorded."""
+        return self.item.recorded
 
     def start_forward(self, batch: Span) -> None:
         """Begin the span `forward` in this batch. After a failed batch it is the next batch, half as large."""
         if self.recorded:
             self._now.end()
             here = batch.get_span_context()
-            self._now = self._tracer.start_span("forward", self._context, links=[Link(here)])
-            batch.add_link(self._item.get_span_context())
-            self._item.add_link(here)
+            self._now = self.item.tracer.start_span("forward", self.item.context, links=[Link(here)])
+            batch.add_link(self.item.span_context)
+            self.item.link(here)
 
     def put_back(self) -> None:
         """Record that the batch failed, and that it is not known which item caused it."""
@@ -85,7 +162,7 @@ def batch_span(items: Sequence[ItemTrace], attributes: Mapping[str, Any], inside
         yield trace.INVALID_SPAN
         return
     first = recorded[0]
-    span = first._tracer.start_span("batch", inside or first.owner, attributes=attributes)
+    span = first.item.tracer.start_span("batch", inside or first.item.owner, attributes=attributes)
     for item in recorded:
         item.start_forward(span)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from typing import Final
 
@@ -11,7 +12,10 @@ ENTRY_BYTES: Final = 200
 
 
 class ByteLru:
-    """At most `limit_bytes` of entries, including what Python needs for them. 0 keeps nothing."""
+    """At most `limit_bytes` of entries, including what Python needs for them. 0 keeps nothing.
+
+    Any thread may use it.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -19,39 +23,47 @@ class ByteLru:
         self.evictions = 0
         """Entries dropped to make room."""
         self._entries: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str) -> bytes | None:
         """Return the value, which is now the last one to be dropped."""
-        value = self._entries.get(key)
-        if value is not None:
-            self._entries.move_to_end(key)
-        return value
+        with self._lock:
+            value = self._entries.get(key)
+            if value is not None:
+                self._entries.move_to_end(key)
+            return value
 
     def put(self, key: str, value: bytes) -> None:
         """Keep a value in place of the key's old one. A value that is larger than the whole limit is not kept."""
-        self.drop(key)
         size = _size(key, value)
-        if size > self.limit_bytes:
-            return
-        while self.held_bytes + size > self.limit_bytes:
-            self._give_up(*self._entries.popitem(last=False))
-            self.evictions += 1
-        self._entries[key] = value
-        self.held_bytes += size
+        with self._lock:
+            self._drop(key)
+            if size > self.limit_bytes:
+                return
+            while self.held_bytes + size > self.limit_bytes:
+                self._give_up(*self._entries.popitem(last=False))
+                self.evictions += 1
+            self._entries[key] = value
+            self.held_bytes += size
 
     def drop(self, key: str) -> None:
         """Forget a key, if it is there."""
-        value = self._entries.pop(key, None)
-        if value is not None:
-            self._give_up(key, value)
+        with self._lock:
+            self._drop(key)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._entries.clear()
-        self.held_bytes = 0
+        with self._lock:
+            self._entries.clear()
+            self.held_bytes = 0
+
+    def _drop(self, key: str) -> None:
+        value = self._entries.pop(key, None)
+        if value is not None:
+            self._give_up(key, value)
 
     def _give_up(self, key: str, value: bytes) -> None:
         self.held_bytes -= _size(key, value)

@@ -1,7 +1,7 @@
 """One computation of what several callers want at the same time.
 
 A caller who asks for something that is being computed waits for it. The computation belongs to no caller: it lives as
-long as any caller waits, and is cancelled when none does. Three rules protect a caller from the others:
+long as any caller waits, and is stopped when none does. Three rules protect a caller from the others:
 
 - An interactive caller does not wait in the bulk lane. It starts another computation in its own lane, and the first of
   the two that is done answers everybody and ends the other. So what a device has nearly finished is used, and what
@@ -14,106 +14,166 @@ long as any caller waits, and is cancelled when none does. Three rules protect a
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+import threading
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.lanes import Lane
 
 T = TypeVar("T")
-Computation = Callable[[], Coroutine[Any, Any, T]]
 
 
-@dataclass(frozen=True)
-class SharedResult(Generic[T]):
-    """A result. `own` says whether the caller's own computation made it."""
+class Caller(ABC, Generic[T]):
+    """A caller who wants one result. Whether it computes, `SingleFlight.join` tells.
 
-    value: T
-    own: bool
+    `deadline` is a time of the event loop's clock. The methods are called on the event loop.
+    """
+
+    flight: _Flight[T] | None = None
+    left = False
+    """Whether it waits for nothing any more."""
+    timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, lane: Lane, deadline: float | None) -> None:
+        self.lane = lane
+        self.deadline = deadline
+
+    @abstractmethod
+    def hear(self, value: T, *, own: bool) -> None:
+        """Take the result. `own` says whether this caller's own computation made it."""
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """Take the reason why there is no result."""
+
+    @abstractmethod
+    def try_again(self, *, alone: bool) -> None:
+        """Ask once more, because another caller's computation failed; `alone`: without sharing it."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the computation, which nobody wants."""
 
 
-class _Call(Generic[T]):
-    """The computation of one key: usually one run, or two while an interactive one overtakes a bulk one."""
+class _Flight(Generic[T]):
+    """The callers of one key. Usually one of them computes, or two while an interactive one overtakes a bulk one."""
 
-    def __init__(self, over: Callable[[_Call[T]], None]) -> None:
-        self._over = over
-        # Every caller by the future that it waits for, with the run that it started.
-        self._waiting: dict[asyncio.Future[asyncio.Task[T]], asyncio.Task[T] | None] = {}
-        self._runs: dict[asyncio.Task[T], Lane] = {}
-
-    async def join(self, lane: Lane, deadline: float | None, compute: Computation[T]) -> tuple[asyncio.Task[T], bool]:
-        """Wait until a run ends that concerns this caller. Return it, and whether it is this caller's own.
-
-        A run is started where none is in as good a lane; the queue then watches the deadline. Raises ``TimeoutError``
-        where the deadline passes while others' runs are waited for.
-        """
-        run: asyncio.Task[T] | None = None
-        if all(lane < other for other in self._runs.values()):
-            run = asyncio.create_task(compute())
-            self._runs[run] = lane
-            run.add_done_callback(self._run_ended)
-        news: asyncio.Future[asyncio.Task[T]] = asyncio.get_running_loop().create_future()
-        self._waiting[news] = run
-        try:
-            async with asyncio.timeout_at(deadline if run is None else None):
-                ended = await news
-            return ended, ended is run
-        finally:
-            del self._waiting[news]
-            if not self._waiting:
-                self._end()
-
-    def _run_ended(self, run: asyncio.Task[T]) -> None:
-        self._runs.pop(run, None)
-        error = asyncio.CancelledError() if run.cancelled() else run.exception()
-        settled = error is None or isinstance(error, InternalFault) or not self._runs
-        for news, own in self._waiting.items():
-            if (settled or own is run) and not news.done():
-                news.set_result(run)
-        if settled:
-            self._end()
-
-    def _end(self) -> None:
-        self._over(self)
-        for run in self._runs:
-            run.cancel()
+    def __init__(self, key: str) -> None:
+        self.key = key
+        # Dicts keep the order in which they came.
+        self.waiting: dict[Caller[T], None] = {}
+        self.computing: dict[Caller[T], None] = {}
 
 
 class SingleFlight(Generic[T]):
     """The computations that are under way, by key."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, _Call[T]] = {}
+        self._flights: dict[str, _Flight[T]] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._flights)
 
-    async def share(self, key: str, lane: Lane, deadline: float | None, compute: Computation[T]) -> SharedResult[T]:
-        """Return the result of `compute()`, or of an equal computation that is under way.
+    def join(self, key: str, caller: Caller[T]) -> bool:
+        """Have a caller wait for the result of a key. Return whether it has to compute it itself, from any thread.
 
-        `deadline` is a time of the event loop's clock. Raises what this caller's own computation raises, what the model
-        fails with on this very content, and ``DeadlineExceeded`` where the deadline passes while another computation is
-        waited for.
+        It has to where nobody computes it in as good a lane. `waits` says on the event loop that it does not.
         """
-        while True:
-            call = self._calls.get(key)
-            if call is None:
-                call = self._calls[key] = _Call(functools.partial(self._forget, key))
-            try:
-                run, own = await call.join(lane, deadline, compute)
-            except TimeoutError:
-                message = "Its deadline passed while the same content was computed for another caller."
-                raise DeadlineExceeded(Reason.DEADLINE_EXCEEDED, message) from None
-            error = asyncio.CancelledError() if run.cancelled() else run.exception()
-            if own or error is None or isinstance(error, InternalFault):
-                return SharedResult(run.result(), own)
-            if not isinstance(error, DeadlineExceeded):
-                return SharedResult(await compute(), own=True)
+        with self._lock:
+            if caller.left:
+                return False
+            flight = self._flights.get(key)
+            if flight is None:
+                flight = self._flights[key] = _Flight(key)
+            caller.flight = flight
+            flight.waiting[caller] = None
+            computes = all(caller.lane < other.lane for other in flight.computing)
+            if computes:
+                flight.computing[caller] = None
+            return computes
 
-    def _forget(self, key: str, call: _Call[T]) -> None:
+    def waits(self, caller: Caller[T]) -> None:
+        """Watch the deadline of a caller that waits for another's computation.
+
+        That of a caller who computes is the queue's affair: what is in the device when it passes is still answered.
+        """
+        flight = caller.flight
+        if caller.deadline is None or flight is None or caller.left or caller in flight.computing:
+            return
+        if caller.timer is None:
+            caller.timer = asyncio.get_running_loop().call_at(caller.deadline, self._too_late, caller)
+
+    def leave(self, caller: Caller[T]) -> None:
+        """Let a caller go, and stop what nobody else waits for: its own computation, or another's."""
+        with self._lock:
+            caller.left = True
+            flight = caller.flight
+            if flight is not None:
+                flight.waiting.pop(caller, None)
+            unwanted = [caller] if flight is None else [] if flight.waiting else self._close(flight)
+        _let_be(caller)
+        for one in unwanted:
+            one.stop()
+
+    def succeeded(self, caller: Caller[T], value: T) -> None:
+        """Tell the result of a caller's computation to all who wait for it."""
+        told, unwanted = self._ended(caller, for_all=True)
+        for one in unwanted:
+            one.stop()
+        for one in told:
+            one.hear(value, own=one is caller)
+
+    def failed(self, caller: Caller[T], error: Exception) -> None:
+        """Tell that a caller's computation failed."""
+        broken = isinstance(error, InternalFault)
+        told, unwanted = self._ended(caller, for_all=broken)
+        for one in unwanted:
+            one.stop()
+        for one in told:
+            if one is caller or broken:
+                one.fail(error)
+            else:
+                one.try_again(alone=not isinstance(error, DeadlineExceeded))
+
+    def _ended(self, caller: Caller[T], *, for_all: bool) -> tuple[list[Caller[T]], list[Caller[T]]]:
+        """Return the callers who are told how a computation ended, and those whose computations nobody wants now."""
+        with self._lock:
+            flight = caller.flight
+            assert flight is not None, "only who joined computes for others"
+            flight.computing.pop(caller, None)
+            if for_all or not flight.computing:
+                told = list(flight.waiting)
+            else:
+                told = [caller] if caller in flight.waiting else []
+            for one in told:
+                del flight.waiting[one]
+                one.flight = None
+            unwanted = [] if flight.waiting else self._close(flight)
+        for one in told:
+            _let_be(one)
+        return told, unwanted
+
+    def _close(self, flight: _Flight[T]) -> list[Caller[T]]:
+        """Forget the flight. Return the callers whose computations are still under way."""
         # Another one may have begun under its key meanwhile.
-        if self._calls.get(key) is call:
-            del self._calls[key]
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+        computing, flight.computing = list(flight.computing), {}
+        return computing
+
+    def _too_late(self, caller: Caller[T]) -> None:
+        if caller.flight is None or caller.left:
+            return
+        self.leave(caller)
+        message = "Its deadline passed while the same content was computed for another caller."
+        caller.fail(DeadlineExceeded(Reason.DEADLINE_EXCEEDED, message))
+
+
+def _let_be(caller: Caller[T]) -> None:
+    """Watch a caller's deadline no longer."""
+    if caller.timer is not None:
+        caller.timer.cancel()
+        caller.timer = None

@@ -45,6 +45,11 @@ class TieredCache:
         return bool(self._here.limit_bytes) or self._shared is not None
 
     @property
+    def shared(self) -> bool:
+        """Whether there is a tier behind the memory, which a look-up has to wait for."""
+        return self._shared is not None
+
+    @property
     def items(self) -> int:
         """The number of entries in memory."""
         return len(self._here)

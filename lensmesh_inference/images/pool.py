@@ -9,13 +9,14 @@ from typing import TypeVar
 from lensmesh_inference.batching.lanes import Lane
 from lensmesh_inference.batching.running import Running
 from lensmesh_inference.devices import DeviceFacts, cpu_count
-from lensmesh_inference.images.care import NeedsCareError, be_quick
+from lensmesh_inference.images.care import be_quick
 from lensmesh_inference.images.decoder import ImageDecoder, choose_processes
 from lensmesh_inference.images.limits import ImageLimits
-from lensmesh_inference.images.threads import LaneThreads
+from lensmesh_inference.images.threads import Job, LaneThreads
 from lensmesh_inference.options import DecodeOptions
 
 T = TypeVar("T")
+J = TypeVar("J", bound=Job)
 
 CAREFUL_END_S = 5.0
 
@@ -30,7 +31,7 @@ def open_pool(options: DecodeOptions, devices: Iterable[DeviceFacts]) -> DecodeP
 class DecodePool:
     """At most `threads` jobs at a time, interactive ones first. A job that is cancelled while it waits leaves at once.
 
-    A job whose image needs care gives its thread back, and starts again in one of the careful threads.
+    A job whose image needs care goes to one of the careful threads, and starts again there.
     """
 
     def __init__(self, threads: int = 0, *, decoder: ImageDecoder | None = None, name: str = "decode") -> None:
@@ -38,18 +39,24 @@ class DecodePool:
         self.decoder = decoder or ImageDecoder(ImageLimits())
         self.threads = threads or cpu_count()
         self.name = name
-        self._quick = LaneThreads(self.threads, name=name, begin=be_quick)
         self._careful = LaneThreads(self.decoder.careful_threads, name=f"{name}-careful")
+        self._quick = LaneThreads(self.threads, name=name, begin=be_quick, careful=self._careful)
+
+    def start(self, jobs: Sequence[J], tell: Callable[[Sequence[J]], None], *, lane: Lane) -> None:
+        """Hand jobs over to the threads, as `LaneThreads.start` does."""
+        self._quick.start(jobs, tell, lane=lane)
+
+    def prune(self) -> None:
+        """Let go of all jobs that nobody wants any more."""
+        self._quick.prune()
+        self._careful.prune()
 
     async def run(self, function: Callable[..., T], *args: object, lane: Lane = Lane.INTERACTIVE) -> T:
         """Call `function(*args)` in a thread and wait for it.
 
         A job that has begun runs to its end even if cancelled.
         """
-        try:
-            return await self._quick.run(function, *args, lane=lane)
-        except NeedsCareError:
-            return await self._careful.run(function, *args, lane=lane)
+        return await self._quick.run(function, *args, lane=lane)
 
     def running(self) -> Sequence[Running]:
         """Return what the threads work on. Safe to call from any thread.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lensmesh_chassis.errors import InvalidInput, Unavailable
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.streams import answer_as_ready
+from lensmesh_chassis.rpc.streams import answer_as_ready, answer_chunks
 from tests.support.waiting import until
 
 FOREVER = 60.0
@@ -167,6 +167,63 @@ def test_cancelled_at_any_point_nothing_goes_on(plan: list[tuple[int, int]], max
         assert not work.running
 
     run(check())
+
+
+@settings(deadline=None)
+@given(st.lists(plans, max_size=6), st.integers(1, 10), st.integers(1, 100), st.integers(1, 5))
+def test_messages_are_cut_into_chunks_for_which_there_is_room(
+    messages: list[list[tuple[int, int]]], max_items: int, max_bytes: int, max_group: int
+) -> None:
+    plan = [one for message in messages for one in message]
+    work = Work(lambda n: plan[n][0], lambda n: plan[n][1])
+    chunks: list[list[int]] = []
+
+    async def read() -> AsyncIterator[Sequence[int]]:
+        first = 0
+        for message in messages:
+            await asyncio.sleep(0)
+            yield range(first, first + len(message))
+            first += len(message)
+
+    async def answer(chunk: Sequence[int], give: Callable[[int, int], None]) -> None:
+        chunks.append(list(chunk))
+
+        async def one(index: int, number: int) -> None:
+            give(index, await work.answer(number))
+
+        await asyncio.gather(*(one(index, number) for index, number in enumerate(chunk)))
+
+    async def check() -> None:
+        stream = answer_chunks(
+            read(), answer, size_of=work.sizes, max_items=max_items, max_bytes=max_bytes, max_group=max_group,
+            draining=asyncio.Event(),
+        )  # fmt: skip
+        groups = [group async for group in stream]
+        assert Counter(n for group in groups for n in group) == Counter(range(len(plan)))
+        assert all(1 <= len(group) <= max_group for group in groups)
+        assert [number for chunk in chunks for number in chunk] == list(range(len(plan)))
+        assert work.most_items <= max_items
+        assert work.most_bytes < max_bytes + 41
+        await others_gone()
+
+    run(check())
+
+
+async def test_a_message_for_which_there_is_room_is_one_chunk() -> None:
+    chunks: list[Sequence[int]] = []
+
+    async def read() -> AsyncIterator[Sequence[int]]:
+        yield range(8)
+        yield range(8, 20)
+
+    async def answer(chunk: Sequence[int], give: Callable[[int, int], None]) -> None:
+        chunks.append(chunk)
+        for index, number in enumerate(chunk):
+            give(index, number)
+
+    stream = answer_chunks(read(), answer, size_of=lambda _: 1, max_items=8, max_bytes=100, draining=asyncio.Event())
+    assert [number async for group in stream for number in group] == list(range(20))
+    assert list(map(len, chunks)) == [8, 8, 4]
 
 
 async def test_answers_come_in_the_order_they_are_ready() -> None:

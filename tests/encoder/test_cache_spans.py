@@ -11,7 +11,6 @@ from encoder_svc.engine import ServedEncoder, TextInput, TextPools
 from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Lane
-from lensmesh_inference.batching.tracing import item_span
 from lensmesh_inference.cache.tiered import TieredCache
 from lensmesh_inference.health import ModelHealth
 from lensmesh_inference.registry import ModelRegistry
@@ -48,8 +47,9 @@ async def test_the_outcome_is_on_the_items_span(traced: Traced) -> None:
         served = models.default
         item = served.item(TextInput("a cat", "text"), served.model.facts.spaces[0])
         for index in range(2):
-            with traced.provider.get_tracer("test").start_as_current_span("server"), item_span(index):
-                await served.engine.run_one(item, lane=Lane.BULK)
+            with traced.provider.get_tracer("test").start_as_current_span("server"):
+                attributes = {spans.ITEM_INDEX: index}
+                await served.engine.run_batch([item], lane=Lane.BULK, attributes=attributes)
     finally:
         await models.stop()
     kept = list(traced.exporter.get_finished_spans())

@@ -3,81 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import pytest
 
-from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError, Overloaded
+from lensmesh_chassis.errors import LensmeshError, Overloaded
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.cache.observer import CacheOutcome
 from lensmesh_inference.cache.tiered import TieredCache
-from lensmesh_inference.engine import EngineResources, ModelEngine
-from lensmesh_inference.images.pool import DecodePool
-from lensmesh_inference.items import Completed, EngineItem, Failed
-from lensmesh_inference.observer import NullModelObserver
-from lensmesh_inference.options import BatchingOptions
+from lensmesh_inference.items import Completed, Failed
+from tests.inference.engines import Doubler, item, started, streamed
 from tests.support.waiting import until
-
-
-class Doubler:
-    """A model that doubles numbers; it can be held, and says of 13 that this one is bad."""
-
-    def __init__(self) -> None:
-        self.free = threading.Event()
-        self.free.set()
-        self.batches: list[list[int]] = []
-
-    def compute(self, batch: Sequence[int]) -> Sequence[int | LensmeshError]:
-        assert self.free.wait(60)
-        self.batches.append(list(batch))
-        return [InternalFault(Reason.MODEL_FAILED, "13 it cannot") if number == 13 else 2 * number for number in batch]
-
-
-class NumberCodec:
-    """Numbers as text."""
-
-    def dump(self, value: int) -> bytes:
-        return str(value).encode()
-
-    def load(self, payload: bytes) -> int | None:
-        return int(payload)
-
-
-Engine = ModelEngine[int, int, int]
-
-
-@asynccontextmanager
-async def started(model: Doubler, cache: TieredCache | None = None, **options: int) -> AsyncIterator[Engine]:
-    pool = DecodePool(2)
-    resources = EngineResources(pool, BatchingOptions(**options), cache or TieredCache(), NullModelObserver())
-    engine: Engine = ModelEngine(
-        [model.compute],
-        resources,
-        name="doubler",
-        group_of=lambda _: "numbers",
-        finish=lambda _, output: output,
-        codec=NumberCodec(),
-    )
-    await engine.batcher.start()
-    try:
-        yield engine
-    finally:
-        model.free.set()
-        await engine.batcher.stop()
-        await pool.close()
-
-
-def item(number: int, *, plus: int = 0) -> EngineItem[int, int]:
-    def prepare() -> int:
-        if number < 0:
-            raise InvalidInput(Reason.OPTION_INVALID, "a number below 0", field="number")
-        return number
-
-    content, scope = str(number).encode(), "numbers"
-    return EngineItem(prepare=prepare, size_bytes=1, content=content, scope=scope, convert=lambda value: value + plus)
 
 
 async def test_each_item_has_its_outcome_in_order() -> None:
@@ -103,11 +39,11 @@ async def test_a_full_lane_refuses_all_items_of_a_call_and_one_alone_waits() -> 
         await until(lambda: engine.batcher.held_items == 3)
         with pytest.raises(Overloaded):
             await engine.run_batch([item(7), item(8)], lane=Lane.BULK)
-        waiting = asyncio.create_task(engine.run_one(item(9), lane=Lane.BULK))
+        waiting = asyncio.create_task(streamed(engine, [item(9)]))
         assert engine.batcher.held_items == 3
         model.free.set()
         assert all(isinstance(outcome, Completed) for outcome in await first)
-        assert (await waiting).value == 18
+        assert [outcome.value for outcome in await waiting if isinstance(outcome, Completed)] == [18]
         assert engine.batcher.held_items == 0
     assert {7, 8}.isdisjoint(number for batch in model.batches for number in batch)
 

@@ -15,7 +15,7 @@ from opentelemetry.trace import StatusCode
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInput
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Batcher, ItemOutput, Lane
-from lensmesh_inference.batching.tracing import item_span
+from lensmesh_inference.batching.tracing import begin_item
 from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.options import BatchingOptions
 from tests.inference.batching.doubler import Doubler, hold, started
@@ -43,8 +43,14 @@ async def call(
     spans.current_tracer.set(traced.provider.get_tracer("test"))
 
     async def one(index: int, item: int) -> ItemOutput[int]:
-        with item_span(index):
-            return await batcher.submit(item, lane=Lane.BULK, size_bytes=1, deadline=deadline)
+        span = begin_item({spans.ITEM_INDEX: index})
+        try:
+            return await batcher.submit(item, lane=Lane.BULK, size_bytes=1, deadline=deadline, span=span)
+        except BaseException as error:
+            span.fail(error)
+            raise
+        finally:
+            span.end()
 
     with traced.provider.get_tracer("test").start_as_current_span("server"):
         return await asyncio.gather(*(one(*pair) for pair in enumerate(items)), return_exceptions=True)

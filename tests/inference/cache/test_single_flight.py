@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.lanes import Lane
-from lensmesh_inference.cache.single_flight import SharedResult, SingleFlight
+from lensmesh_inference.cache.single_flight import Caller, SingleFlight
 
 BULK, INTERACTIVE = Lane.BULK, Lane.INTERACTIVE
 LATE = DeadlineExceeded(Reason.DEADLINE_EXCEEDED, "too late")
@@ -38,6 +39,74 @@ class Computations:
             raise
 
 
+@dataclass(frozen=True)
+class SharedResult:
+    """A result, and whether the caller's own computation made it."""
+
+    value: str
+    own: bool
+
+
+class Asking(Caller[str]):
+    """A caller whose computation is a task, and who waits for its result."""
+
+    def __init__(
+        self,
+        flights: SingleFlight[str],
+        key: str,
+        lane: Lane,
+        deadline: float | None,
+        compute: Callable[[], Coroutine[Any, Any, str]],
+    ) -> None:
+        super().__init__(lane, deadline)
+        self.flights, self.key, self.compute = flights, key, compute
+        self.result: asyncio.Future[SharedResult] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[str] | None = None
+
+    async def ask(self) -> SharedResult:
+        try:
+            self.try_again(alone=False)
+            return await self.result
+        finally:
+            if not self.heard:
+                self.flights.leave(self)
+
+    heard = False
+
+    def hear(self, value: str, *, own: bool) -> None:
+        self.heard = True
+        if not self.result.done():
+            self.result.set_result(SharedResult(value, own))
+
+    def fail(self, error: Exception) -> None:
+        self.heard = True
+        if not self.result.done():
+            self.result.set_exception(error)
+
+    def try_again(self, *, alone: bool) -> None:
+        if not alone and not self.flights.join(self.key, self):
+            self.flights.waits(self)
+            return
+        self.task = asyncio.create_task(self.compute())
+        self.task.add_done_callback(self._ended)
+
+    def stop(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    def _ended(self, task: asyncio.Task[str]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        assert error is None or isinstance(error, Exception)
+        if self.flight is None:
+            self.hear(task.result(), own=True) if error is None else self.fail(error)
+        elif error is None:
+            self.flights.succeeded(self, task.result())
+        else:
+            self.flights.failed(self, error)
+
+
 class Callers:
     """Callers of one key, and what their computations are."""
 
@@ -46,9 +115,14 @@ class Callers:
         self.computations = Computations()
 
     def ask(
-        self, lane: Lane = BULK, deadline: float | None = None, compute: Callable[[], Any] | None = None
-    ) -> asyncio.Task[SharedResult[str]]:
-        return asyncio.create_task(self.flights.share("key", lane, deadline, compute or self.computations))
+        self,
+        lane: Lane = BULK,
+        deadline: float | None = None,
+        compute: Callable[[], Coroutine[Any, Any, str]] | None = None,
+        key: str = "key",
+    ) -> asyncio.Task[SharedResult]:
+        asking = Asking(self.flights, key, lane, deadline, compute or self.computations)
+        return asyncio.create_task(asking.ask())
 
     @property
     def begun(self) -> list[asyncio.Future[str]]:
@@ -240,7 +314,7 @@ async def test_while_two_compute_the_failure_of_one_is_told_to_its_caller_alone(
 
 async def test_other_contents_do_not_wait(callers: Callers) -> None:
     one = callers.ask()
-    other = asyncio.create_task(callers.flights.share("other", BULK, None, callers.computations))
+    other = callers.ask(key="other")
     await settle()
     assert len(callers.begun) == 2
     callers.begun[1].set_result("its own")
@@ -264,7 +338,7 @@ def test_nobody_is_forgotten_and_nothing_is_left_over(steps: list[tuple[str, Any
 
     async def scenario() -> None:
         callers = Callers()
-        asked: list[asyncio.Task[SharedResult[str]]] = []
+        asked: list[asyncio.Task[SharedResult]] = []
         for step, what in steps:
             running = [end for end in callers.begun if not end.done()]
             if step == "ask":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 
 import pytest
 
+from lensmesh_chassis.errors import Unavailable
 from lensmesh_inference.batching.lanes import Lane
 from lensmesh_inference.devices import cpu_count
+from lensmesh_inference.images import threads
 from lensmesh_inference.images.pool import DecodePool
 from tests.support.waiting import until
 
@@ -56,6 +59,88 @@ async def test_interactive_jobs_overtake_waiting_bulk_jobs() -> None:
     await asyncio.gather(first, interactive, *bulk)
     assert order == ["interactive", "bulk", "bulk", "bulk"]
     await pool.close()
+
+
+class Noted:
+    """A job that notes its number, and does what it is told."""
+
+    def __init__(self, number: int, order: list[int], work: Callable[[], object] = lambda: None) -> None:
+        self.number, self.order, self.work = number, order, work
+        self.wanted = True
+        self.refused: Exception | None = None
+
+    def run(self) -> None:
+        self.order.append(self.number)
+        self.work()
+
+    def refuse(self, error: Exception) -> None:
+        self.refused = error
+
+
+async def test_idle_threads_share_a_chunk() -> None:
+    pool, told = DecodePool(3), list[Noted]()
+    # Each of the first three goes on only when all three are there.
+    together = threading.Barrier(3, timeout=30)
+    jobs = [Noted(number, [], together.wait if number < 3 else int) for number in range(9)]
+    pool.start(jobs, told.extend, lane=Lane.BULK)
+    await until(lambda: len(told) == 9)
+    assert set(told) == set(jobs)
+    await pool.close()
+
+
+async def test_what_is_interactive_goes_in_the_middle_of_a_bulk_chunk() -> None:
+    pool, free, order, told = DecodePool(1), threading.Event(), list[int](), list[Noted]()
+    pool.start([Noted(0, order, lambda: free.wait(30)), Noted(1, order), Noted(2, order)], told.extend, lane=Lane.BULK)
+    await until(lambda: order == [0])
+    pool.start([Noted(10, order)], told.extend, lane=Lane.INTERACTIVE)
+    free.set()
+    await until(lambda: len(told) == 4)
+    assert order == [0, 10, 1, 2]
+    await pool.close()
+
+
+async def test_chunks_of_one_lane_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So that each turn is over with its first job.
+    monkeypatch.setattr(threads, "TURN_S", -1.0)
+    pool, free, order, told = DecodePool(1), threading.Event(), list[int](), list[Noted]()
+    first = [Noted(0, order, lambda: free.wait(30)), *(Noted(number, order) for number in (1, 2, 3))]
+    pool.start(first, told.extend, lane=Lane.BULK)
+    await until(lambda: order == [0])
+    pool.start([Noted(10, order), Noted(11, order)], told.extend, lane=Lane.BULK)
+    free.set()
+    await until(lambda: len(told) == 6)
+    assert order == [0, 10, 1, 11, 2, 3]
+    await pool.close()
+
+
+async def test_no_job_of_a_chunk_begins_that_nobody_wants() -> None:
+    pool, free, order, told = DecodePool(1), threading.Event(), list[int](), list[Noted]()
+    jobs = [Noted(0, order, lambda: free.wait(30)), *(Noted(number, order) for number in (1, 2, 3))]
+    pool.start(jobs, told.extend, lane=Lane.BULK)
+    await until(lambda: order == [0])
+    for job in jobs[:3]:
+        job.wanted = False
+    assert pool.waiting == 1
+    pool.prune()
+    free.set()
+    await until(lambda: jobs[3] in told)
+    assert order == [0, 3]
+    await pool.close()
+
+
+async def test_what_waits_when_the_pool_closes_is_told_so() -> None:
+    pool, free, order, told = DecodePool(1), threading.Event(), list[int](), list[Noted]()
+    jobs = [Noted(0, order, lambda: free.wait(30)), Noted(1, order)]
+    pool.start(jobs, told.extend, lane=Lane.BULK)
+    await until(lambda: order == [0])
+    closing = asyncio.create_task(pool.close())
+    await until(lambda: told == [jobs[1]])
+    free.set()
+    await closing
+    pool.start([Noted(2, order)], told.extend, lane=Lane.BULK)
+    await until(lambda: len(told) == 3)
+    assert [type(job.refused) for job in told] == [Unavailable, type(None), Unavailable]
+    assert order == [0]
 
 
 async def test_what_is_cancelled_while_it_waits_is_never_run() -> None:
