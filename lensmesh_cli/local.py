@@ -180,10 +180,11 @@ def announce(mesh: Supervisor, status: MeshStatus | None, *, hints: bool = True)
         service.kind: service.store or ", ".join(f"{model.name} ({model.kind})" for model in service.models)
         for service in (status.services if status else ())
     }
-    for name in ("router", "encoder", "caption", "search", "database"):
-        if name in mesh.processes:
-            where = "unix socket" if name == "database" else mesh.address(name)
-            rows.add_row(name, where, models.get(name, ""), megabytes(mesh.processes[name].memory_bytes()))
+    for name in mesh.services:
+        model = models.get(name.partition("-")[0], "")
+        rows.add_row(name, mesh.address(name), model, megabytes(mesh.processes[name].memory_bytes()))
+    if "database" in mesh.processes:
+        rows.add_row("database", "unix socket", "", megabytes(mesh.processes["database"].memory_bytes()))
     if mesh.jaeger:
         rows.add_row("jaeger", mesh.jaeger, "", megabytes(mesh.processes["jaeger"].memory_bytes()))
     err.print(rows)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,15 @@ from lensmesh_chassis.contract import PORTS
 from lensmesh_chassis.process.addresses import ListenAddress, parse_addresses
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_local import jaeger, ports
+from lensmesh_local.lock import DataFolderError, FolderLock
 from lensmesh_local.process import POLL_S, Managed, Say, Spec, StartError
 
 if TYPE_CHECKING:  # it needs an extra
     from lensmesh_local.sidecars.local import LocalSidecars
 
-ORDER = ("database", "encoder", "caption", "search", "router")
 PORT_OFFSETS = {name: port - PORTS["router"] for name, port in PORTS.items()}
 """Added to the first port, which is the router's."""
 LOCAL = "127.0.0.1"
-LOCK_PATIENCE_S = 10.0
 ALL_SERVE_S = 60.0
 
 
@@ -45,6 +44,8 @@ class MeshOptions:
     port: int = PORTS["router"]
     """The router's; the others follow. 0: free ports."""
     model: str = ""
+    encoders: int = 1
+    """Processes of the encoder, each with the model of its own. All but the first take free ports."""
     caption_model: str = ""
     store_url: str = ""
     """A store of the caller's own; empty: an embedded PostgreSQL in `data`."""
@@ -56,10 +57,6 @@ class MeshOptions:
     """The program of a Jaeger that gets the traces; None starts none."""
 
 
-class DataFolderError(Exception):
-    """The data folder is used by another mesh."""
-
-
 class Supervisor:
     """A whole mesh: started when entered, drained in reverse order when left. `say` is told what happens, in words."""
 
@@ -67,7 +64,7 @@ class Supervisor:
         self._options = options
         self._say = say
         self._data = options.data.expanduser().resolve()
-        self._lock: int | None = None
+        self._lock = FolderLock(self._data)
         self._environment = dict(options.environment or {})
         self.processes: dict[str, Managed] = {}
         self._sidecars: LocalSidecars | None = None
@@ -97,13 +94,23 @@ class Supervisor:
         """Address of Jaeger's page and query API; "" where none runs."""
         return str(self.processes["jaeger"].ready["ui"]) if "jaeger" in self.processes else ""
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of the services that were started, the router's first."""
+        names = ("router", *self._encoders, "caption", "search")
+        return tuple(name for name in names if name in self.processes)
+
+    @property
+    def _encoders(self) -> tuple[str, ...]:
+        return ("encoder", *(f"encoder-{number}" for number in range(2, self._options.encoders + 1)))
+
     def _own(self, name: str) -> str:
         bound = str(self.processes[name].ready["addresses"][0])
         return bound.replace("0.0.0.0:", f"{LOCAL}:").replace("[::]:", f"{LOCAL}:")
 
     def addresses(self) -> dict[str, str]:
         """Return all addresses by name, the database's URI included."""
-        found = {name: self.address(name) for name in ORDER if name in self.processes and name != "database"}
+        found = {name: self.address(name) for name in self.services}
         if "database" in self.processes:
             found["database"] = str(self.processes["database"].ready["uri"])
         if self.jaeger:
@@ -129,7 +136,7 @@ class Supervisor:
         The router goes first, then what it calls, then the Envoys between them, then what they use.
         """
         envoys = tuple(name for name in self.processes if name.endswith("-envoy"))
-        for names in (("router",), ("search", "caption", "encoder"), envoys, ("database",), ("jaeger",)):
+        for names in (("router",), ("search", "caption", *self._encoders), envoys, ("database",), ("jaeger",)):
             running = [self.processes[name] for name in names if name in self.processes]
             await asyncio.gather(*(process.stop() for process in running))
         await self._leave()
@@ -151,7 +158,7 @@ class Supervisor:
             await asyncio.gather(self._renewal, return_exceptions=True)
         if self._sidecars is not None:
             self._sidecars.close()
-        self._unlock()
+        self._lock.release()
 
     async def start(self) -> None:
         """Start everything and wait until all serve.
@@ -160,7 +167,10 @@ class Supervisor:
         """
         for folder in (self._data, self._data / "logs", self._data / "run"):
             folder.mkdir(parents=True, exist_ok=True)
-        await self._take_lock()
+        await self._lock.take()
+        # Of a mesh that was killed, with more encoders than this one.
+        for left in (self._data / "run").glob("encoder-[0-9]*.json"):
+            left.unlink()
         if unusable := ports.taken(self._wanted_ports()):
             raise StartError("\n".join(unusable))
         if self._options.sidecars:
@@ -172,7 +182,7 @@ class Supervisor:
         store = self._options.store_url
         database = None if store else asyncio.create_task(self._add(self._database()))
         models = [
-            asyncio.create_task(self._serve("encoder", {"MODEL": self._options.model})),
+            *(asyncio.create_task(self._serve(name, {"MODEL": self._options.model})) for name in self._encoders),
             asyncio.create_task(self._serve("caption", {"MODEL": self._options.caption_model})),
         ]
         tasks = [*models, *([database] if database else [])]
@@ -187,8 +197,9 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if self._sidecars is None:
-            behind = ("encoder", "caption", "search")
-            await self._serve("router", {f"{name.upper()}_TARGETS": self._own(name) for name in behind})
+            behind = {"encoder": self._encoders, "caption": ("caption",), "search": ("search",)}
+            targets = {kind: ",".join(self._own(name) for name in names) for kind, names in behind.items()}
+            await self._serve("router", {f"{kind.upper()}_TARGETS": those for kind, those in targets.items()})
             return
         await self._serve("router", self._sidecars.settings("router"))
         # The router came before its Envoy, and has met nobody yet.
@@ -248,8 +259,7 @@ class Supervisor:
     async def _add(self, spec: Spec) -> Mapping[str, Any]:
         with contextlib.suppress(FileNotFoundError):
             spec.log_file.replace(spec.log_file.with_suffix(".old.log"))
-        fds = () if self._lock is None else (self._lock,)
-        self.processes[spec.name] = Managed(spec, self._say, fds)
+        self.processes[spec.name] = Managed(spec, self._say, self._lock.descriptors)
         return await self.processes[spec.name].start()
 
     def _database(self) -> Spec:
@@ -265,22 +275,26 @@ class Supervisor:
         )
 
     def _service(self, name: str, settings: Mapping[str, str]) -> Spec:
-        prefix = f"LENSMESH_{name.upper()}_"
-        port = self._options.port + PORT_OFFSETS[name] if self._options.port else 0
+        kind, _, number = name.partition("-")
+        prefix = f"LENSMESH_{kind.upper()}_"
+        port = self._options.port + PORT_OFFSETS[kind] if self._options.port and not number else 0
         ready = self._data / "run" / f"{name}.json"
+        # An address of a caller's choice is the first one's.
+        metrics = "" if number else os.environ.get(f"{prefix}METRICS_LISTEN")
         own = {
             "LISTEN": f"{self._host(name)}:{port}",
-            "METRICS_LISTEN": os.environ.get(f"{prefix}METRICS_LISTEN") or f"{LOCAL}:0",
+            "METRICS_LISTEN": metrics or f"{LOCAL}:0",
+            "INSTANCE": f"{os.environ.get(f'{prefix}INSTANCE') or socket.gethostname()}-{number}" if number else "",
             "READY_FILE": str(ready),
             "LOG_FORMAT": "console",
             **settings,
         }
-        if os.environ.get(f"{prefix}TLS_CERTIFICATE_FILE"):
-            # Health is asked in plain text.
+        if os.environ.get(f"{prefix}TLS_CERTIFICATE_FILE") or number:
+            # Health is asked in plain text, and no two processes have one address.
             own["HEALTH_LISTEN"] = f"{LOCAL}:0"
         return Spec(
             name=name,
-            module=f"{name}_svc",
+            module=f"{kind}_svc",
             environment={
                 # Waiting OpenMP threads spin. Two model services share these cores, and each would burn what the other
                 # needs: a tenth of the throughput, or less, was left where a third process was busy too.
@@ -299,46 +313,6 @@ class Supervisor:
             },
             restarts=f"{prefix}RESTARTS",
         )
-
-    async def _take_lock(self) -> None:
-        """Lock the folder: there is one mesh for each.
-
-        The children hold the lock too, so that no process of the last mesh is left when it is free.
-        """
-        path = self._data / "lock"
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                holder = os.pread(self._lock, 100, 0).decode() or "another process"
-                if _alive(holder) or asyncio.get_running_loop().time() > deadline:
-                    os.close(self._lock)
-                    self._lock = None
-                    raise DataFolderError(
-                        f"the data folder {self._data} is in use by the mesh of process {holder}: stop that one, or "
-                        "name another folder with --data"
-                    ) from None
-                await asyncio.sleep(0.2)
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 async def serves(ready: Mapping[str, Any]) -> bool:

@@ -34,6 +34,15 @@ def up(
     model: Annotated[
         str, typer.Option(help="The encoder's model: auto, shapes, mock, ARCH/TAG, hf-hub:ORG/NAME, local-dir:/PATH.")
     ] = "",
+    encoders: Annotated[
+        int,
+        typer.Option(
+            help="How many processes of the encoder run, each with its own copy of the model on the same device: for a "
+            "device that is faster than one process can feed it (docs/backends.md).",
+            min=1,
+            max=64,
+        ),
+    ] = 1,
     caption_model: Annotated[
         str, typer.Option(help="The captioner's model: auto, shapes, mock, ORG/NAME, local-dir:/PATH.")
     ] = "",
@@ -74,6 +83,8 @@ def up(
     from lensmesh_local.sidecars.model import EGRESS
     from lensmesh_local.supervisor import PORT_OFFSETS, MeshOptions
 
+    if sidecars and encoders > 1:
+        fail("--sidecars has one Envoy before one encoder: leave out --encoders", Exit.USAGE)
     missing = check_parts(mock=mock, store_url=store_url, sidecars=sidecars)
     if sidecars and port + max(PORT_OFFSETS.values()) + EGRESS > 65535 and not free_ports:
         fail(
@@ -93,6 +104,7 @@ def up(
         host=host,
         port=0 if free_ports else port,
         model="mock" if mock else model,
+        encoders=encoders,
         caption_model="mock" if mock else caption_model,
         store_url=store_url,
         sidecars=sidecars,

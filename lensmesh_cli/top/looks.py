@@ -36,9 +36,13 @@ class Look:
 def endpoints_of(data: Path) -> list[str]:
     """Return the metrics endpoints of the mesh of a data folder, from the ready files of its services."""
     found = []
-    for service in SERVICES:
+    run = data / "run"
+    # Further processes of one service have numbers.
+    for file in (
+        path for name in SERVICES for path in (run / f"{name}.json", *sorted(run.glob(f"{name}-[0-9]*.json")))
+    ):
         try:
-            ready = json.loads((data / "run" / f"{service}.json").read_text(encoding="utf-8"))
+            ready = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if ready.get("metrics"):

@@ -1,5 +1,6 @@
 """A mesh under stress: crashes, Ctrl-C, a second mesh on the same folder, a supervisor that is killed."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from lensmesh_cli.top.looks import LookDifference, endpoints_of, look
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.in_process import lensmesh_here
 from tests.support.meshes import Mesh, draw_images, environment, lensmesh, mock_mesh
@@ -103,6 +105,28 @@ def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
         pids.append(int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0]))
         mesh.process.kill()
         wait_until(lambda: not any(_runs(pid) for pid in pids), "its children end")
+
+
+def test_several_encoders(tmp_path: Path) -> None:
+    with mock_mesh(tmp_path, "--encoders", "2") as mesh:
+        draw_images(tmp_path / "images", 60)
+        assert mesh.json("ingest", tmp_path / "images", "--collection", "shared")["stored"] == 60
+        # One process each, and the Router gives work to both.
+        looks = [one for one in asyncio.run(look(endpoints_of(mesh.data))) if one.component == "encoder"]
+        assert len(looks) == 2
+        assert all(LookDifference([(one, one)]).now("lensmesh_engine_batch_items_count") > 0 for one in looks)
+        with SyncClient(mesh.target) as client:
+            found = [one.address for one in client.status().services if one.kind == "encoder"]
+            assert found == [mesh.addresses["encoder"], mesh.addresses["encoder-2"]]
+            os.kill(mesh.pid("encoder-2"), signal.SIGKILL)
+            assert len(client.search("anything", collection="shared").hits) == 10
+        wait_until(lambda: "encoder-2 was killed by SIGKILL; it is started again" in mesh.said(), "it is said")
+
+
+def test_sidecars_stand_before_one_encoder(tmp_path: Path) -> None:
+    done = lensmesh_here("up", "--mock", "--sidecars", "--encoders", "2", "--data", tmp_path)
+    assert done.code == 2
+    assert "leave out --encoders" in done.err
 
 
 def test_a_router_with_tls(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ _TOGETHER = (
     ("external-store", "observability"),
     ("external-store", "edge-plain"),
     ("external-store", "certificates", "envoy-sidecar"),
+    ("external-store", "gpu", "gpu-shared"),
     ("qdrant", "weights", "gpu", "autoscale-keda", "observability", "edge-plain", "redis-cache"),
     ("pgvector", "certificates", "envoy-sidecar", "edge", "gpu", "observability", "observability-sidecars"),
 )

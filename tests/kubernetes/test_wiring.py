@@ -17,6 +17,7 @@ from tests.kubernetes.manifests import SERVICES, Objects, service_of
 from tests.kubernetes.rendering import COMBINATIONS, COMPONENTS, FOLDERS, KUBERNETES, Variant, render, with_secrets
 
 ROOT = Path(__file__).parents[2]
+GPU_NAMES = {"nvidia.com/gpu", "nvidia.com/gpu.shared"}
 Check = Callable[[Objects], Iterable[str]]
 CHECKS: tuple[Check, ...] = (
     references.selectors,
@@ -108,11 +109,21 @@ def test_images_have_versions(objects: Objects) -> None:
                 assert re.search(r"\d+\.\d+", tag), container["image"]
 
 
+def test_encoders_that_share_a_gpu() -> None:
+    objects = render(Variant("shared", ("namespace", "external-store", "gpu", "gpu-shared")))
+    found = {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "Deployment"}
+    for name, asked in ("encoder", "nvidia.com/gpu.shared"), ("caption", "nvidia.com/gpu"):
+        [container] = found[name]["template"]["spec"]["containers"]
+        for part in ("requests", "limits"):
+            assert set(container["resources"][part]) & GPU_NAMES == {asked}
+    assert found["encoder"]["replicas"] == 2
+
+
 def test_gpu_images_go_with_gpus(objects: Objects) -> None:
     for pod in objects.pods():
         for container in pod.containers:
             if service_of(container):
-                wanted = "nvidia.com/gpu" in container["resources"]["limits"]
+                wanted = not GPU_NAMES.isdisjoint(container["resources"]["limits"])
                 assert container["image"].endswith("-gpu") == wanted, pod.name
 
 
