@@ -41,7 +41,18 @@ from lensmesh_client.mesh import (
     Space,
 )
 from lensmesh_client.queries import Search
-from lensmesh_client.stored import Collection, Facet, FacetCount, FieldType, FoundItems, Item, NamedSpace, WrittenItem
+from lensmesh_client.stored import (
+    Collection,
+    Facet,
+    FacetCount,
+    FieldType,
+    FoundItems,
+    IndexState,
+    IndexStatus,
+    Item,
+    NamedSpace,
+    WrittenItem,
+)
 from lensmesh_client.sync import SyncClient
 from lensmesh_client.types import (
     Caption,
@@ -90,6 +101,8 @@ __all__ = [
     "Health",
     "Hit",
     "ImageLike",
+    "IndexState",
+    "IndexStatus",
     "IngestItem",
     "IngestResult",
     "InternalFault",

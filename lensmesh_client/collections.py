@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.search.v1 import search_pb2
@@ -12,7 +13,10 @@ from lensmesh_client import translate_stored
 from lensmesh_client.connection import Connection
 from lensmesh_client.guard import building, check_text
 from lensmesh_client.mesh import Space
-from lensmesh_client.stored import Collection, FieldType, NamedSpace
+from lensmesh_client.stored import Collection, FieldType, IndexState, NamedSpace
+
+# Between two looks at a build, first and longest.
+_PAUSES_S = (0.1, 2.0)
 
 
 class CollectionCalls:
@@ -27,6 +31,7 @@ class CollectionCalls:
         *,
         spaces: Mapping[str, Space] | Iterable[NamedSpace] | None = None,
         fields: Mapping[str, FieldType | str] | None = None,
+        deferred: bool = False,
         timeout_s: float | None = None,
     ) -> Collection:
         """Make an empty collection; the same definition again is answered with what is there.
@@ -36,6 +41,8 @@ class CollectionCalls:
             spaces: The kinds of vectors that items may have: spaces by name, or `NamedSpace`s, which also tell how
                 vectors are indexed and stored. None is one space, "image", of the mesh's default encoder.
             fields: Metadata fields that facets count and filters use often, with the type of their values.
+            deferred: Leave the indexes of all spaces for `build_index`, as `NamedSpace.deferred` does for one: a
+                large collection is filled several times as fast.
             timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
@@ -54,6 +61,9 @@ class CollectionCalls:
             )
         if spaces is None:
             definition.spaces.append(await self._default_space(timeout_s))
+        if deferred:
+            for space in definition.spaces:
+                space.index.deferred.SetInParent()
         request = search_pb2.CreateCollectionRequest(collection=definition)
         answer = await self._connection.call(self._connection.search.CreateCollection, request, timeout_s)
         return translate_stored.collection(answer.collection)
@@ -97,6 +107,47 @@ class CollectionCalls:
             if not (token := page.next_page_token):
                 return found
 
+    async def build_index(
+        self,
+        name: str = "",
+        *,
+        wait: bool = True,
+        on_progress: Callable[[float], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> Collection:
+        """Build the indexes that were left for later. Reads and writes go on meanwhile.
+
+        The work is the store's: it goes on whoever stops waiting for it. Indexes that are built stay as they are.
+
+        Args:
+            name: The collection's name; empty means the mesh's default.
+            wait: Whether to return when they are built, or as soon as the mesh knows that they shall be.
+            on_progress: Told now and then while they are built: about how much of it is done, 0 to 1.
+            timeout_s: Seconds until the answer of each call; None is the client's own. The whole has no limit.
+
+        Returns:
+            The collection as it stands.
+
+        Raises:
+            NotFound: There is no collection of that name.
+            Unavailable: The build failed, because the store's disk is full, say; the service tries again by itself.
+            LensmeshError: Any other failure.
+        """
+        name = await self._connection.collection(name, timeout_s)
+        request = search_pb2.BuildIndexesRequest(collection=name)
+        answer = await self._connection.call(self._connection.search.BuildIndexes, request, timeout_s)
+        collection = translate_stored.collection(answer.collection)
+        pause_s = _PAUSES_S[0]
+        while wait and any(status.state is not IndexState.BUILT for status in collection.indexes.values()):
+            if error := next((status.error for status in collection.indexes.values() if status.error), None):
+                raise error
+            if on_progress is not None:
+                on_progress(_progress(collection))
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _PAUSES_S[1])
+            collection = await self.get(name, timeout_s=timeout_s)
+        return collection
+
     async def delete(self, name: str, *, timeout_s: float | None = None) -> int:
         """Remove a collection with all its items; one that is not there is no error.
 
@@ -125,6 +176,12 @@ class CollectionCalls:
                 Reason.SPACE_NOT_SERVED, "the mesh has no encoder to take a space from: name the collection's spaces"
             )
         return search_pb2.NamedSpace(name="image", space=space)
+
+
+def _progress(collection: Collection) -> float:
+    """Return how much of the work on all indexes is done."""
+    parts = [1.0 if status.state is IndexState.BUILT else status.progress for status in collection.indexes.values()]
+    return sum(parts) / len(parts)
 
 
 def _spaces(spaces: Mapping[str, Space] | Iterable[NamedSpace]) -> list[search_pb2.NamedSpace]:

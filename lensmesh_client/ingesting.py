@@ -35,6 +35,7 @@ class IngestCalls:
         spaces: Sequence[str] = (),
         metadata: MetadataPolicy | str = MetadataPolicy.MERGE,
         transparency: Transparency | str | None = None,
+        deferred_index: bool = False,
         timeout_s: float | None = None,
     ) -> IngestResult:
         """Make one image findable; return when it is durable.
@@ -49,6 +50,7 @@ class IngestCalls:
             metadata: What becomes of metadata that is stored already.
             transparency: The policy that a new collection is made with, which then holds for it; None means the
                 collection's own.
+            deferred_index: Whether a collection that is made leaves its index for `collections.build_index`.
             timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
@@ -64,7 +66,7 @@ class IngestCalls:
         message = await asyncio.to_thread(bulk_input.message, item, limits)
         with building("options"):
             options = requests.ingest_options(
-                collection, captions, prompt, max_tokens, spaces, None, metadata, transparency
+                collection, captions, prompt, max_tokens, spaces, None, metadata, transparency, deferred_index
             )
         request = router_pb2.IngestRequest(options=options, item=message)
         answer, trace_id = await self._connection.traced_call(self._connection.router.Ingest, request, timeout_s)
@@ -81,6 +83,7 @@ class IngestCalls:
         spaces: Sequence[str] = (),
         metadata: MetadataPolicy | str = MetadataPolicy.MERGE,
         transparency: Transparency | str | None = None,
+        deferred_index: bool = False,
         priority: Priority | str | None = None,
         window_items: int = WINDOW_ITEMS,
         window_bytes: int = WINDOW_BYTES,
@@ -110,6 +113,8 @@ class IngestCalls:
             spaces: The collection's spaces to fill; empty means all that are served.
             metadata: What becomes of metadata that is stored already.
             transparency: The policy that a new collection is made with; None means the collection's own.
+            deferred_index: Whether a collection that is made leaves its index for `collections.build_index`: a large
+                one is filled several times as fast.
             priority: Who waits; None means bulk.
             window_items: How many items are read ahead of the results taken.
             window_bytes: How many bytes of them.
@@ -131,7 +136,7 @@ class IngestCalls:
         def method() -> BulkMethod[IngestResult]:
             with building("options"):
                 options = requests.ingest_options(
-                    collection, captions, prompt, max_tokens, spaces, priority, metadata, transparency
+                    collection, captions, prompt, max_tokens, spaces, priority, metadata, transparency, deferred_index
                 )
             return streams.ingest(self._connection, options)
 

@@ -266,7 +266,7 @@ class ItemCalls:
             "search",
         )
         answer, trace_id = await self._connection.traced_call(self._connection.search.Search, request, timeout_s)
-        return SearchResult(_hits(answer), trace_id=trace_id)
+        return SearchResult(_hits(answer), trace_id=trace_id, exact=answer.exact)
 
     async def search_many(
         self, searches: Iterable[Search], *, timeout_s: float | None = None
@@ -291,7 +291,7 @@ class ItemCalls:
                 request.searches.append(queries.stored(search, collection, f"searches[{index}]"))
         answer = await self._connection.call(self._connection.search.BatchSearch, request, timeout_s)
         return tuple(
-            SearchResult(_hits(each.response))
+            SearchResult(_hits(each.response), exact=each.response.exact)
             if each.WhichOneof("outcome") == "response"
             else SearchResult((), error=from_status(each.error))
             for each in answer.results

@@ -56,6 +56,7 @@ def ingest_options(
     who: Priority | str | None,
     metadata: MetadataPolicy | str,
     policy_of_alpha: Transparency | str | None = None,
+    deferred_index: bool = False,
 ) -> router_pb2.IngestOptions:
     """Make the options of one call or one stream."""
     steered = prompt or max_tokens
@@ -67,6 +68,7 @@ def ingest_options(
         spaces=spaces,
         metadata_policy=chosen("metadata", metadata, MetadataPolicy, translate.METADATA_POLICIES),
         transparency=transparency(policy_of_alpha),
+        deferred_index=deferred_index,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from lensmesh_chassis.errors import LensmeshError
 from lensmesh_client.mesh import Space
 from lensmesh_client.types import Caption, Change, Embedding, Outcome
 
@@ -38,6 +39,32 @@ class NamedSpace:
     """Links of the index for each item, 2 to 100; 0 means 16."""
     hnsw_ef_construction: int = 0
     """Candidates while the index is built, 4 to 1,000 and at least twice the links; 0 means 128."""
+    deferred: bool = False
+    """Whether the index is left for later: `build_index` builds it in one go. Until then searches are exact."""
+    build_at: int = 0
+    """Of a deferred index: items of the collection from which on the service builds it by itself; 0: never."""
+
+
+class IndexState(StrEnum):
+    """How far the index of a space is."""
+
+    DEFERRED = "deferred"
+    """Left for later: searches are exact."""
+    BUILDING = "building"
+    """It is being built, or will be in a moment: searches are exact."""
+    BUILT = "built"
+    """Searches use it, and writes keep it up to date."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """How far the index of a space is."""
+
+    state: IndexState
+    progress: float = 0.0
+    """Of a build that runs: about how much of it is done, 0 to 1."""
+    error: LensmeshError | None = None
+    """Why the last try to build failed; the service tries again by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +79,8 @@ class Collection:
     create_time: datetime | None = None
     uid: str = ""
     """Made by chance: a collection that was deleted and made again under its name has another one."""
+    indexes: Mapping[str, IndexStatus] = field(default_factory=dict)
+    """By the name of the space, where it has an index."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -150,6 +150,7 @@ class SyncCollections(_Group[CollectionCalls]):
     create = _blocking(CollectionCalls.create, _collections)
     get = _blocking(CollectionCalls.get, _collections)
     list = _blocking(CollectionCalls.list, _collections)
+    build_index = _blocking(CollectionCalls.build_index, _collections)
     delete = _blocking(CollectionCalls.delete, _collections)
 
 

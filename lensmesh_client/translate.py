@@ -120,7 +120,7 @@ def hit(message: search_pb2.Hit) -> types.Hit:
 def found(message: router_pb2.SearchResponse, trace_id: str = "") -> types.SearchResult:
     """Translate the answer of a search."""
     hits = tuple(hit(each) for each in message.hits)
-    return types.SearchResult(hits, message.encode_us, message.store_us, trace_id)
+    return types.SearchResult(hits, message.encode_us, message.store_us, trace_id, exact=message.exact)
 
 
 def captioned(answer: caption_pb2.CaptionResult | LensmeshError, index: int = 0) -> types.CaptionResult:

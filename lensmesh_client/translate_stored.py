@@ -8,6 +8,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import stored, translate, translate_mesh, types
 from lensmesh_client.guard import check_text
 from lensmesh_client.metadata import MAX_DEPTH, struct
@@ -18,6 +19,11 @@ FIELD_TYPES = {
     stored.FieldType.NUMBER: search_pb2.FIELD_TYPE_NUMBER,
     stored.FieldType.BOOL: search_pb2.FIELD_TYPE_BOOL,
     stored.FieldType.TIME: search_pb2.FIELD_TYPE_TIME,
+}
+INDEX_STATES = {
+    search_pb2.INDEX_STATE_DEFERRED: stored.IndexState.DEFERRED,
+    search_pb2.INDEX_STATE_BUILDING: stored.IndexState.BUILDING,
+    search_pb2.INDEX_STATE_BUILT: stored.IndexState.BUILT,
 }
 _OF_NUMBER = {number: word for word, number in FIELD_TYPES.items()}
 
@@ -32,7 +38,17 @@ def collection(message: search_pb2.Collection) -> stored.Collection:
         item_count=message.item_count,
         create_time=translate.moment(message.create_time) if message.HasField("create_time") else None,
         uid=message.uid,
+        indexes={
+            each.name: _index_status(each.index_status)
+            for each in message.spaces
+            if each.index_status.state in INDEX_STATES
+        },
     )
+
+
+def _index_status(message: search_pb2.IndexStatus) -> stored.IndexStatus:
+    error = from_status(message.error) if message.HasField("error") else None
+    return stored.IndexStatus(INDEX_STATES[message.state], message.progress, error)
 
 
 def _named_space(message: search_pb2.NamedSpace) -> stored.NamedSpace:
@@ -43,6 +59,8 @@ def _named_space(message: search_pb2.NamedSpace) -> stored.NamedSpace:
         indexed=message.index.WhichOneof("kind") != "flat",
         hnsw_m=message.index.hnsw.m,
         hnsw_ef_construction=message.index.hnsw.ef_construction,
+        deferred=message.index.HasField("deferred"),
+        build_at=message.index.deferred.at_item_count,
     )
 
 
@@ -55,6 +73,8 @@ def named_space(space: stored.NamedSpace) -> search_pb2.NamedSpace:
         index.hnsw.CopyFrom(search_pb2.HnswIndex(m=space.hnsw_m, ef_construction=space.hnsw_ef_construction))
     else:
         index.flat.SetInParent()
+    if space.deferred:
+        index.deferred.CopyFrom(search_pb2.DeferredBuild(at_item_count=space.build_at))
     return search_pb2.NamedSpace(name=space.name, space=translate_mesh.space_message(space.space), index=index)
 
 

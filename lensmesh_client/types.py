@@ -181,6 +181,8 @@ class SearchResult:
     """Of the trace that the mesh keeps of this search, as 32 hexadecimal digits; empty where it keeps none."""
     error: LensmeshError | None = None
     """Why nothing could be found: of one search of several; a single one raises it."""
+    exact: bool = False
+    """Whether every item was compared, so that none nearer was missed: on request, or because no index is built."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -50,11 +50,17 @@ class CollectionCache:
         return self._remember(answer.collection)
 
     async def ensure(
-        self, name: str, transparency: common_pb2.TransparencyPolicy.ValueType, scope: CallScope
+        self,
+        name: str,
+        transparency: common_pb2.TransparencyPolicy.ValueType,
+        scope: CallScope,
+        *,
+        deferred: bool = False,
     ) -> search_pb2.Collection:
         """Return the definition of a collection, made with one space of the default encoder if it is not there.
 
-        `transparency` is that space's policy; unspecified means the default space's.
+        `transparency` is that space's policy; unspecified means the default space's. `deferred` leaves its index for
+        later.
         """
         try:
             return await self.get(name, scope)
@@ -62,6 +68,8 @@ class CollectionCache:
             pass
         space = await self._stores.patiently(functools.partial(self._directory.space_with, transparency), scope)
         wanted = search_pb2.Collection(name=name, spaces=[search_pb2.NamedSpace(name=IMAGE_SPACE, space=space)])
+        if deferred:
+            wanted.spaces[0].index.deferred.SetInParent()
         try:
             answer = await self._stores.call_patiently(
                 CREATE_COLLECTION, search_pb2.CreateCollectionRequest(collection=wanted), scope

@@ -164,6 +164,7 @@ class SearchHandler:
                 result.error.CopyFrom(to_status(search.error))
                 continue
             result.response.encode_us, result.response.store_us = search.encode_us, store_us
+            result.response.exact = found[id(search)].exact
             # Also where both are 0.
             result.response.SetInParent()
             await copy_all(found[id(search)].hits, result.response.hits)
@@ -181,7 +182,7 @@ class SearchHandler:
             found = await self._stores.call_patiently(SEARCH, sent, scope)
         except LensmeshError as error:
             raise self._refused(search, error) from error
-        answer = router_pb2.SearchResponse(encode_us=search.encode_us, store_us=_since_us(started))
+        answer = router_pb2.SearchResponse(encode_us=search.encode_us, store_us=_since_us(started), exact=found.exact)
         await copy_all(found.hits, answer.hits)
         return answer
 

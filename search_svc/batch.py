@@ -32,6 +32,7 @@ async def answer_batch(
             result = response.results[place]
             try:
                 found = await answer(searches[place])
+                result.response.exact = found.exact
                 result.response.SetInParent()
                 await copy_all(found.hits, result.response.hits)
             except Unavailable:

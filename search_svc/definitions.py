@@ -1,11 +1,12 @@
 """Definitions of collections, as every store keeps and compares them."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from lensmesh_chassis.errors import AlreadyExists
 from lensmesh_chassis.reasons import Reason
-from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs, VectorSpace
+from search_svc.model import Deferred, Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs, VectorSpace
 
 
 def definition_to_json(definition: Definition) -> str:
@@ -15,6 +16,8 @@ def definition_to_json(definition: Definition) -> str:
             "name": named.name,
             "stored_as": named.stored_as.value,
             "hnsw": named.hnsw and {"m": named.hnsw.m, "ef_construction": named.hnsw.ef_construction},
+            # Beside it: releases before it read what is not there.
+            **({"deferred": asdict(named.hnsw.deferred)} if named.hnsw and named.hnsw.deferred else {}),
             "space": {
                 "id": named.space.id,
                 "model": named.space.model,
@@ -40,12 +43,16 @@ def definition_from_json(name: str, text: str) -> Definition:
             name=entry["name"],
             space=VectorSpace(**{**entry["space"], "modalities": tuple(entry["space"]["modalities"])}),
             stored_as=StoredAs(entry["stored_as"]),
-            hnsw=Hnsw(**entry["hnsw"]) if entry["hnsw"] else None,
+            hnsw=Hnsw(**entry["hnsw"], deferred=_deferred(entry)) if entry["hnsw"] else None,
         )
         for entry in kept["spaces"]
     )
     indexes = tuple(FieldIndex(tuple(entry["path"]), FieldType(entry["type"])) for entry in kept["field_indexes"])
     return Definition(name, spaces, indexes)
+
+
+def _deferred(entry: dict[str, Any]) -> Deferred | None:
+    return Deferred(**entry["deferred"]) if "deferred" in entry else None
 
 
 def check_same(there: Definition, wanted: Definition) -> None:

@@ -37,6 +37,7 @@ OPERATIONS = (
     "count_items",
     "list_collections",
     "delete_collection",
+    "build_indexes",
     "upsert",
     "get_items",
     "list_items",
@@ -108,6 +109,9 @@ class MeteredStore:
 
     async def delete_collection(self, name: str, *, timeout_s: float) -> int:
         return await self._timed("delete_collection", self._store.delete_collection(name, timeout_s=timeout_s))
+
+    async def build_indexes(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
+        return await self._timed("build_indexes", self._store.build_indexes(collection, timeout_s=timeout_s))
 
     async def upsert(
         self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float

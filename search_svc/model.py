@@ -9,6 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lensmesh_chassis.errors import LensmeshError
+
 # One-dimensional, finite; float16 or float32 as its space stores it.
 Numbers: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
 # A vector whose difference is below this share of its length differs by rounding: float16 has 11 significant bits.
@@ -46,11 +48,20 @@ class VectorSpace:
 
 
 @dataclass(frozen=True)
+class Deferred:
+    """An index that is left for later: until it is asked for, or there are so many items (0: never by itself)."""
+
+    at_item_count: int = 0
+
+
+@dataclass(frozen=True)
 class Hnsw:
     """Parameters of a graph of neighbours: links per node, candidates while building."""
 
     m: int = 16
     ef_construction: int = 128
+    # When it is built makes no other definition.
+    deferred: Deferred | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -119,14 +130,34 @@ class Collection:
     create_time: datetime
     # Made by chance with it, and told to callers.
     uid: str = ""
+    # Names of spaces whose index was not built yet when this was read: searches in them are exact.
+    unbuilt: frozenset[str] = frozenset()
+
+
+class IndexState(StrEnum):
+    """How far an index is."""
+
+    DEFERRED = "deferred"
+    BUILDING = "building"
+    BUILT = "built"
+
+
+@dataclass(frozen=True)
+class IndexStatus:
+    """How far an index is, and why the last try to build it failed."""
+
+    state: IndexState
+    progress: float = 0.0
+    error: LensmeshError | None = None
 
 
 @dataclass(frozen=True)
 class CountedCollection:
-    """A collection and how many items it has."""
+    """A collection and how many items it has. `indexes` has those that are not built, by the name of their space."""
 
     collection: Collection
     item_count: int
+    indexes: Mapping[str, IndexStatus] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -234,10 +265,11 @@ class Hit:
 
 @dataclass(frozen=True)
 class Hits:
-    """Hits, best first; `cut` when more were found than `max_bytes` let through."""
+    """Hits, best first; `cut` when more were found than `max_bytes` let through, `exact` when no index was asked."""
 
     hits: tuple[Hit, ...]
     cut: bool
+    exact: bool = False
 
 
 @dataclass(frozen=True)

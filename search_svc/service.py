@@ -115,6 +115,15 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         count = await self._store.delete_collection(request.name, timeout_s=self._left(context))
         return search_pb2.DeleteCollectionResponse(deleted_count=count)
 
+    async def BuildIndexes(
+        self, request: search_pb2.BuildIndexesRequest, context: Any
+    ) -> search_pb2.BuildIndexesResponse:
+        async def work(collection: Collection) -> search_pb2.BuildIndexesResponse:
+            counted = await self._store.build_indexes(collection, timeout_s=self._left(context))
+            return search_pb2.BuildIndexesResponse(collection=write_collection(counted))
+
+        return await self._with(request.collection, work, context)
+
     async def UpsertItems(self, request: search_pb2.UpsertItemsRequest, context: Any) -> search_pb2.UpsertItemsResponse:
         check_items(len(request.items), self._settings.max_items, "items")
         merge = self._settings.metadata_limits if merges_metadata(request.metadata_policy) else None

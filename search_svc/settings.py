@@ -48,6 +48,20 @@ class SearchSettings(ServiceSettings):
     hnsw_ef: int = Field(
         default=100, ge=1, le=1000, description="Candidates that an HNSW index looks at where a search does not say."
     )
+    build_memory_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=0,
+        description="Most memory that PostgreSQL may take to build an index that was left for later, in bytes "
+        "(maintenance_work_mem). It gets what the items need, at least what the server is set to; a graph that needs "
+        "more is built on the disk, several times slower. Behind PgBouncer the server's own setting counts.",
+    )
+    build_workers: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Processes that help to build such an index (max_parallel_maintenance_workers), as far as "
+        "PostgreSQL has them free.",
+    )
     batch_parallel: int = Field(default=4, ge=1, description="Searches of one BatchSearch that run at a time.")
     max_items: int = Field(default=1000, ge=1, description="Items, ids or searches in one call.")
     max_page_size: int = Field(default=1000, ge=1, description="Items in a page of a list, values of a facet.")

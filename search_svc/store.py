@@ -96,13 +96,19 @@ class Store(Protocol):
         """
 
     async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
-        """Return the collection with its count."""
+        """Return the collection with its count, and how far its indexes are."""
 
     async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
         """Return up to `count` collections by name, beginning behind the name `after`."""
 
     async def delete_collection(self, name: str, *, timeout_s: float) -> int:
         """Remove the collection with all its items. Return how many there were; 0 if there is no such collection."""
+
+    async def build_indexes(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
+        """Begin to build the indexes that were left for later, and return at once how far they are.
+
+        It goes on beside reads and writes, also when this process ends. What fails is told, and tried again.
+        """
 
     async def upsert(
         self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float

@@ -86,7 +86,9 @@ class OptionsResolver:
         collections = self._dependencies.collection_cache
         name = collections.name(self._options.collection)
         trace.get_current_span().set_attribute(spans.COLLECTION, name)
-        collection = await collections.ensure(name, self._options.transparency, self._scopes.store)
+        collection = await collections.ensure(
+            name, self._options.transparency, self._scopes.store, deferred=self._options.deferred_index
+        )
         settled = functools.partial(
             settle, self._options, collection, self._dependencies.directory, streamed=self._streamed
         )

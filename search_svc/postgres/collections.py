@@ -6,9 +6,11 @@ import asyncpg
 
 from search_svc.definitions import check_same, definition_from_json, definition_to_json
 from search_svc.model import Collection, CountedCollection, Definition
+from search_svc.postgres import deferred
 from search_svc.postgres.tables import create_statements, items_table, members_table, vectors_table
 
 _COLUMNS = "key, name, definition, create_time, uid"
+_UNBUILT = "ARRAY(SELECT space FROM lensmesh.deferred_indexes WHERE collection = key) AS unbuilt"
 # With the hash of the name: one maker or remover of a collection at a time.
 _LOCK = 0x6C656E73
 
@@ -20,35 +22,39 @@ async def create(connection: asyncpg.Connection, definition: Definition) -> Coun
     if there is not None:
         check_same(there.definition, definition)
         return await counted(connection, there)
-    row = await connection.fetchrow(
-        f"INSERT INTO lensmesh.collections (name, definition, create_time) VALUES ($1, $2, now()) RETURNING {_COLUMNS}",
-        definition.name,
-        definition_to_json(definition),
+    key = str(
+        await connection.fetchval(
+            "INSERT INTO lensmesh.collections (name, definition, create_time) VALUES ($1, $2, now()) RETURNING key",
+            definition.name,
+            definition_to_json(definition),
+        )
     )
-    made = _collection(row)
-    for statement in create_statements(made.key, definition):
+    for statement in create_statements(key, definition):
         await connection.execute(statement)
-    return CountedCollection(made, 0)
+    await deferred.defer(connection, key, definition)
+    made = await find(connection, definition.name)
+    assert made is not None
+    return await counted(connection, made)
 
 
 async def find(connection: asyncpg.Connection, name: str) -> Collection | None:
     """Return the collection of that name, or None."""
-    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM lensmesh.collections WHERE name = $1", name)
+    row = await connection.fetchrow(f"SELECT {_COLUMNS}, {_UNBUILT} FROM lensmesh.collections WHERE name = $1", name)
     return _collection(row) if row else None
 
 
 async def page(connection: asyncpg.Connection, *, after: str, count: int) -> Sequence[CountedCollection]:
     """Return up to `count` collections by name, beginning behind `after`."""
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM lensmesh.collections WHERE name > $1 ORDER BY name LIMIT $2", after, count
+        f"SELECT {_COLUMNS}, {_UNBUILT} FROM lensmesh.collections WHERE name > $1 ORDER BY name LIMIT $2", after, count
     )
     return [await counted(connection, _collection(row)) for row in rows]
 
 
 async def counted(connection: asyncpg.Connection, collection: Collection) -> CountedCollection:
-    """Return the collection with its count, which is always counted and never estimated."""
+    """Return the collection with its count, which is counted and never estimated, and how far its indexes are."""
     items = await connection.fetchval(f"SELECT count(*) FROM {items_table(collection.key)}")
-    return CountedCollection(collection, items)
+    return CountedCollection(collection, items, await deferred.statuses(connection, collection))
 
 
 async def remove(connection: asyncpg.Connection, name: str) -> int:
@@ -60,6 +66,7 @@ async def remove(connection: asyncpg.Connection, name: str) -> int:
     tables = [items_table(collection.key)]
     for position, _ in enumerate(collection.definition.spaces):
         tables += [vectors_table(collection.key, position), members_table(collection.key, position)]
+    await deferred.break_off(connection, collection)
     # Writers that are at it finish first and count.
     await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
     items: int = await connection.fetchval(f"SELECT count(*) FROM {tables[0]}")
@@ -74,4 +81,5 @@ async def _lock(connection: asyncpg.Connection, name: str) -> None:
 
 def _collection(row: asyncpg.Record) -> Collection:
     definition = definition_from_json(row["name"], row["definition"])
-    return Collection(str(row["key"]), definition, row["create_time"], str(row["uid"]))
+    unbuilt = frozenset(definition.spaces[position].name for position in row["unbuilt"])
+    return Collection(str(row["key"]), definition, row["create_time"], str(row["uid"]), unbuilt)

@@ -112,6 +112,15 @@ class Database:
         await self._forget_watch()
         await self._pool.close(_CLOSE_S)
 
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler stands between: nothing may be set for a session then."""
+        return self._connector.pooled
+
+    async def connect(self) -> asyncpg.Connection:
+        """Open a connection beside the pool, for what takes longer than a call. The caller ends it."""
+        return await self._connector.open()
+
     async def run(
         self,
         work: Callable[[asyncpg.Connection], Awaitable[T]],

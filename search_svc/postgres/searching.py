@@ -50,7 +50,7 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
     async def exactly(count: int) -> list[FoundItem]:
         return await _exactly(connection, collection, query, near, count)
 
-    exact = query.exact or query.space.hnsw is None
+    exact = query.exact or query.space.hnsw is None or query.space.name in collection.unbuilt
     places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
     hits = page(places, query.offset, query.min_score)
     items = await read_keys(
@@ -61,7 +61,7 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
         max_bytes=query.max_bytes,
     )
     ranks = {each.item_id: (query.offset + place, each.score) for place, each in enumerate(hits, start=1)}
-    return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut)
+    return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut, exact)
 
 
 async def _near(connection: asyncpg.Connection, collection: Collection, query: Query) -> _Near:

@@ -137,6 +137,19 @@ END $$;
 """
 
 
+_FOURTH = """
+CREATE TABLE lensmesh.deferred_indexes (
+    collection bigint NOT NULL REFERENCES lensmesh.collections ON DELETE CASCADE,
+    space integer NOT NULL,
+    at_item_count bigint NOT NULL,
+    wanted boolean NOT NULL DEFAULT false,
+    reason text NOT NULL DEFAULT '',
+    message text NOT NULL DEFAULT '',
+    PRIMARY KEY (collection, space)
+);
+"""
+
+
 @dataclass(frozen=True)
 class MigrationStep:
     """Statements that lead from version - 1 to version."""
@@ -152,4 +165,5 @@ STEPS = (
     MigrationStep(
         3, "each distinct vector once; lists in lists and years beyond 9999 as the contract reads them", _THIRD
     ),
+    MigrationStep(4, "indexes that are built later", _FOURTH),
 )

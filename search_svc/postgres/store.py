@@ -20,7 +20,8 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.postgres import collections, facets, reading, searching, writing
+from search_svc.postgres import collections, deferred, facets, reading, searching, writing
+from search_svc.postgres.building import BuildSettings, IndexBuilder
 from search_svc.postgres.database import Database
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import items_table
@@ -41,32 +42,38 @@ def open_store(settings: SearchSettings, _tracer_provider: Any | None) -> "Postg
         connect_s=settings.store_connect_seconds,
         idle_s=settings.store_idle_seconds,
     )
-    return PostgresStore(database, hnsw_ef=settings.hnsw_ef)
+    build = BuildSettings(settings.build_memory_bytes, settings.build_workers, settings.store_check_seconds)
+    return PostgresStore(database, hnsw_ef=settings.hnsw_ef, build=build)
 
 
 class PostgresStore:
     """Items in PostgreSQL; see `Store`. Definitions never change, so they are remembered.
 
-    A missing table shows that one is stale.
+    A missing table shows that one is stale. Which indexes are built is looked at with each check.
 
     Args:
         database: where to.
         hnsw_ef: candidates an index looks at where a search does not say.
+        build: how much of the server the building of an index may use.
     """
 
-    def __init__(self, database: Database, *, hnsw_ef: int) -> None:
+    def __init__(self, database: Database, *, hnsw_ef: int, build: BuildSettings) -> None:
         self._database = database
         self._hnsw_ef = hnsw_ef
         self._known: dict[str, Collection] = {}
+        self._builder = IndexBuilder(database, build, self._known)
 
     async def open(self) -> None:
         self._known.clear()
         await self._database.open()
+        self._builder.look()
 
     async def check(self) -> None:
         await self._database.check()
+        self._builder.look()
 
     async def close(self) -> None:
+        await self._builder.stop()
         await self._database.close()
 
     def write_trouble(self) -> str:
@@ -99,6 +106,15 @@ class PostgresStore:
     async def delete_collection(self, name: str, *, timeout_s: float) -> int:
         self._known.pop(name, None)
         return await self._run(lambda c: collections.remove(c, name), timeout_s, write=True)
+
+    async def build_indexes(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
+        async def work(connection: asyncpg.Connection) -> CountedCollection:
+            await deferred.want(connection, collection.key)
+            return await collections.counted(connection, collection)
+
+        counted = await self._with(collection, work, timeout_s, write=True)
+        self._builder.hurry()
+        return counted
 
     async def upsert(
         self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float

@@ -4,6 +4,7 @@ Every collection has a table of its own for its items, and every space one for i
 have exact types, one collection never slows another, and a change of metadata rewrites no vector:
 
     lensmesh.collections                name, definition
+    lensmesh.deferred_indexes           which graphs are not built yet, see deferred.py
     lensmesh.items_7                    collection 7: key, id, metadata, caption, ...
     lensmesh.vectors_7_0                its first space, each distinct vector once: key, vector halfvec(512)
     lensmesh.members_7_0                which item has which vector: key of the item, vector
@@ -14,7 +15,7 @@ searches for other vectors off from what lies behind them.
 
 from collections.abc import Iterator
 
-from search_svc.model import Definition, FieldIndex, FieldType, NamedSpace, StoredAs
+from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs
 
 SCHEMA = "lensmesh"
 # Columns of an item besides its key and id, in the order that writing and reading share.
@@ -45,6 +46,11 @@ def vectors_table(key: str, position: int) -> str:
 def members_table(key: str, position: int) -> str:
     """Return the name of the table that tells which item has which vector of a space at that position."""
     return f"{SCHEMA}.members_{int(key)}_{position}"
+
+
+def index_name(key: str, position: int) -> str:
+    """Return the name of the graph of a space at that position, where it is built later than its table."""
+    return f"{SCHEMA}.graph_{int(key)}_{position}"
 
 
 def digest_of(vector: str, named: NamedSpace) -> str:
@@ -107,10 +113,22 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
                 vector bigint NOT NULL REFERENCES {vectors}
             )"""
         yield f"CREATE INDEX ON {members} (vector)"
-        if named.hnsw:
-            operators = "halfvec_cosine_ops" if named.stored_as is StoredAs.FLOAT16 else "vector_cosine_ops"
-            options = f"m = {int(named.hnsw.m)}, ef_construction = {int(named.hnsw.ef_construction)}"
-            yield f"CREATE INDEX ON {vectors} USING hnsw (vector {operators}) WITH ({options})"
+        if named.hnsw and not named.hnsw.deferred:
+            yield f"CREATE INDEX ON {vectors} {_graph(named, named.hnsw)}"
+
+
+def create_index(key: str, position: int, named: NamedSpace, vector_schema: str) -> str:
+    """Return the statement that builds the graph of a space whose vectors are there, in no transaction."""
+    assert named.hnsw is not None
+    name = index_name(key, position).partition(".")[2]
+    graph = _graph(named, named.hnsw, f'"{vector_schema}".')
+    return f"CREATE INDEX CONCURRENTLY {name} ON {vectors_table(key, position)} {graph}"
+
+
+def _graph(named: NamedSpace, hnsw: Hnsw, schema: str = "") -> str:
+    operators = "halfvec_cosine_ops" if named.stored_as is StoredAs.FLOAT16 else "vector_cosine_ops"
+    options = f"m = {int(hnsw.m)}, ef_construction = {int(hnsw.ef_construction)}"
+    return f"USING hnsw (vector {schema}{operators}) WITH ({options})"
 
 
 def _field_index(items: str, index: FieldIndex) -> str:

@@ -7,7 +7,7 @@ from qdrant_client import AsyncQdrantClient
 
 from search_svc.definitions import check_same
 from search_svc.model import Collection, CountedCollection, Definition
-from search_svc.qdrant import registry
+from search_svc.qdrant import indexing, registry
 from search_svc.qdrant.faults import CollectionGone, translated
 from search_svc.qdrant.layout import Tuning, new_key, payload_indexes, vector_params
 
@@ -37,7 +37,10 @@ async def _make(
     key = new_key(prefix, definition.name)
     try:
         await client.create_collection(
-            key, vectors_config=vector_params(definition, tuning), on_disk_payload=tuning.on_disk or None
+            key,
+            vectors_config=vector_params(definition, tuning),
+            optimizers_config=indexing.optimizers(definition),
+            on_disk_payload=tuning.on_disk or None,
         )
         if not local:
             for field, schema in payload_indexes(definition):
@@ -54,8 +57,9 @@ async def _make(
 
 
 async def counted(client: AsyncQdrantClient, collection: Collection) -> CountedCollection:
-    """Return the collection with its count, which is always counted and never estimated."""
-    return CountedCollection(collection, (await client.count(collection.key, exact=True)).count)
+    """Return the collection with its count, which is counted and never estimated, and how far its indexes are."""
+    count = (await client.count(collection.key, exact=True)).count
+    return CountedCollection(collection, count, await indexing.statuses(client, collection))
 
 
 async def page(client: AsyncQdrantClient, prefix: str, *, after: str, count: int) -> Sequence[CountedCollection]:

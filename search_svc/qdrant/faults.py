@@ -18,7 +18,7 @@ _log = get_logger(__name__)
 _LOCAL_GONE = re.compile(r"Collection .* not found")
 _LOCAL_THERE = re.compile(r"Collection .* already exists")
 # The server's words for a full disk, which it calls an internal error.
-_FULL = re.compile("no space left on device", re.IGNORECASE)
+FULL = re.compile("no space left on device", re.IGNORECASE)
 Code = grpc.StatusCode
 _REASONS = {
     Code.UNAVAILABLE: "Qdrant is not reachable",
@@ -53,7 +53,7 @@ def translated() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         code = error.code()
-        if _FULL.search(error.details() or ""):
+        if FULL.search(error.details() or ""):
             raise store_full() from None
         if code is Code.NOT_FOUND:
             raise CollectionGone from None

@@ -56,14 +56,14 @@ async def search(
     async def exactly(count: int) -> list[FoundItem]:
         return sorted(await _with_ties(nearest, count), key=lambda each: each.order)[:count]
 
-    exact = query.exact or local or query.space.hnsw is None
+    exact = query.exact or local or query.space.hnsw is None or query.space.name in collection.unbuilt
     places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
     hits = page(places, query.offset, query.min_score)
     items = await read_ids(
         client, collection, [each.item_id for each in hits], view=query.view, max_bytes=query.max_bytes
     )
     ranks = {each.item_id: (query.offset + place, each.score) for place, each in enumerate(hits, start=1)}
-    return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut)
+    return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut, exact)
 
 
 class _Nearest(Protocol):

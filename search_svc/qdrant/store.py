@@ -3,6 +3,8 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -27,10 +29,10 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.qdrant import collections, facets, reading, registry, searching, writing
+from search_svc.qdrant import collections, facets, indexing, reading, registry, searching, writing
 from search_svc.qdrant.address import parse_address
 from search_svc.qdrant.engine import QdrantEngine, make_engine
-from search_svc.qdrant.faults import CollectionGone, There
+from search_svc.qdrant.faults import CollectionGone, There, translated
 from search_svc.qdrant.layout import Tuning, point_id
 from search_svc.qdrant.predicates import compile_filter
 from search_svc.refusals import no_collection, unavailable
@@ -104,6 +106,9 @@ class QdrantStore:
         if not self._version or there != self._steps[-1].version:
             # Emptied, restored or brought up to date by another release behind our back.
             await self.open()
+        unbuilt = [name for name, collection in self._known.items() if collection.unbuilt]
+        if unbuilt:
+            await self._look(lambda client: self._look_again(client, unbuilt))
 
     async def close(self) -> None:
         await self._engine.close()
@@ -124,7 +129,7 @@ class QdrantStore:
     async def find_collection(self, name: str, *, fresh: bool, timeout_s: float) -> Collection:
         if fresh or name not in self._known:
             self._known.pop(name, None)
-            collection = await self._run(lambda client: registry.find(client, self._prefix, name), timeout_s)
+            collection = await self._run(lambda client: self._found(client, name), timeout_s)
             if collection is None:
                 raise no_collection(name)
             self._known[name] = collection
@@ -144,12 +149,23 @@ class QdrantStore:
 
         return await self._run(lambda client: collections.remove(client, self._prefix, name), timeout_s)
 
+    async def build_indexes(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
+        async def work(client: AsyncQdrantClient) -> CountedCollection:
+            await indexing.build(client, collection)
+            return await collections.counted(client, collection)
+
+        return await self._with(collection, work, timeout_s)
+
     async def upsert(
         self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float
     ) -> list[Upserted]:
-        return await self._with(
-            collection, lambda client: writing.upsert(client, self._engine, collection, items, merge), timeout_s
-        )
+        async def work(client: AsyncQdrantClient) -> list[Upserted]:
+            results = await writing.upsert(client, self._engine, collection, items, merge)
+            if collection.unbuilt:
+                await indexing.build_where_reached(client, collection)
+            return results
+
+        return await self._with(collection, work, timeout_s)
 
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
@@ -235,6 +251,24 @@ class QdrantStore:
             return found
 
         return await self._with(collection, work, timeout_s)
+
+    async def _found(self, client: AsyncQdrantClient, name: str) -> Collection | None:
+        """Return the collection of that name, and which of its indexes are not built."""
+        collection = await registry.find(client, self._prefix, name)
+        if collection is None:
+            return None
+        return replace(collection, unbuilt=frozenset(await indexing.statuses(client, collection)))
+
+    async def _look_again(self, client: AsyncQdrantClient, names: Sequence[str]) -> None:
+        """Remember which indexes of collections are built by now."""
+        for name in names:
+            known = self._known.pop(name, None)
+            # One that is gone by now is looked up when it is asked for.
+            with suppress(CollectionGone), translated():
+                if known is not None and (collection := await self._found(client, name)) is not None:
+                    self._known[name] = collection
+                    if collection.unbuilt:
+                        await indexing.go_on(client, collection)
 
     async def _server_version(self, client: AsyncQdrantClient) -> str:
         """Return the server's version, as "1.18.1".

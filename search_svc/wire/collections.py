@@ -8,13 +8,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.rpc.status import to_status
 from search_svc.filters import parse_metadata_path
 from search_svc.model import (
     CountedCollection,
+    Deferred,
     Definition,
     FieldIndex,
     FieldType,
     Hnsw,
+    IndexState,
+    IndexStatus,
     NamedSpace,
     StoredAs,
     VectorSpace,
@@ -27,6 +31,8 @@ _SPACE_NAME = re.compile(r"[a-z0-9_]{1,63}")
 _INDEXED_DIMENSIONS = {StoredAs.FLOAT32: 2_000, StoredAs.FLOAT16: 4_000}
 _STORED_DIMENSIONS = 16_000
 _MAX_SPACES = 32
+# Of a bigint.
+_MOST_ITEMS = 2**63 - 1
 _MAX_MODALITIES = 16
 _MAX_FIELD_INDEXES = 64
 _MAX_SPACE_TEXT = 1_000
@@ -35,6 +41,11 @@ _FIELD_TYPES = {
     search_pb2.FIELD_TYPE_NUMBER: FieldType.NUMBER,
     search_pb2.FIELD_TYPE_BOOL: FieldType.BOOL,
     search_pb2.FIELD_TYPE_TIME: FieldType.TIME,
+}
+_INDEX_STATES = {
+    IndexState.DEFERRED: search_pb2.INDEX_STATE_DEFERRED,
+    IndexState.BUILDING: search_pb2.INDEX_STATE_BUILDING,
+    IndexState.BUILT: search_pb2.INDEX_STATE_BUILT,
 }
 _WIRE_FIELD_TYPES = {field_type: wire for wire, field_type in _FIELD_TYPES.items()}
 
@@ -108,7 +119,9 @@ def _space(named: search_pb2.NamedSpace, field: str, findings: Findings) -> Name
             f"{field}.space.dimension",
             f"is {space.dimension}, and a vector {how} has 1 to {limit:,} dimensions{hint}",
         )
-    hnsw = None if flat else _hnsw(named.index.hnsw, f"{field}.index.hnsw", findings)
+    if flat and named.index.HasField("deferred"):
+        _invalid(findings, f"{field}.index.deferred", "is set, and there is no index to build: leave it out, or flat")
+    hnsw = None if flat else _hnsw(named.index, f"{field}.index.hnsw", findings)
     kept = VectorSpace(
         **texts,
         dimension=space.dimension,
@@ -119,8 +132,12 @@ def _space(named: search_pb2.NamedSpace, field: str, findings: Findings) -> Name
     return NamedSpace(named.name, kept, stored_as, hnsw)
 
 
-def _hnsw(index: search_pb2.HnswIndex, field: str, findings: Findings) -> Hnsw:
-    hnsw = Hnsw(m=index.m or Hnsw.m, ef_construction=index.ef_construction or Hnsw.ef_construction)
+def _hnsw(index: search_pb2.VectorIndex, field: str, findings: Findings) -> Hnsw:
+    hnsw = Hnsw(
+        m=index.hnsw.m or Hnsw.m,
+        ef_construction=index.hnsw.ef_construction or Hnsw.ef_construction,
+        deferred=_deferred(index.deferred, field, findings) if index.HasField("deferred") else None,
+    )
     if not 2 <= hnsw.m <= 100:
         _invalid(findings, f"{field}.m", f"is {hnsw.m}: use 2 to 100, or 0 for {Hnsw.m}")
     elif not max(4, 2 * hnsw.m) <= hnsw.ef_construction <= 1_000:
@@ -130,6 +147,13 @@ def _hnsw(index: search_pb2.HnswIndex, field: str, findings: Findings) -> Hnsw:
             f"is {hnsw.ef_construction}: use 4 to 1,000, and at least twice m, here {2 * hnsw.m}",
         )
     return hnsw
+
+
+def _deferred(deferred: search_pb2.DeferredBuild, field: str, findings: Findings) -> Deferred:
+    if deferred.at_item_count > _MOST_ITEMS:
+        field = field.replace(".hnsw", ".deferred.at_item_count")
+        _invalid(findings, field, f"is {deferred.at_item_count}: use at most {_MOST_ITEMS:,}, or 0 for never")
+    return Deferred(deferred.at_item_count)
 
 
 def _index(index: search_pb2.FieldIndex, field: str, findings: Findings) -> FieldIndex | None:
@@ -173,11 +197,22 @@ def write_collection(counted: CountedCollection) -> search_pb2.Collection:
         if named.hnsw:
             space.index.hnsw.m = named.hnsw.m
             space.index.hnsw.ef_construction = named.hnsw.ef_construction
+            if named.hnsw.deferred:
+                space.index.deferred.at_item_count = named.hnsw.deferred.at_item_count
+                space.index.deferred.SetInParent()
+            _write_status(counted.indexes.get(named.name, IndexStatus(IndexState.BUILT)), space.index_status)
         else:
             space.index.flat.SetInParent()
     for index in definition.field_indexes:
         message.field_indexes.add(field=index.name, type=_WIRE_FIELD_TYPES[index.type])
     return message
+
+
+def _write_status(status: IndexStatus, message: search_pb2.IndexStatus) -> None:
+    message.state = _INDEX_STATES[status.state]
+    message.progress = status.progress
+    if status.error is not None:
+        message.error.CopyFrom(to_status(status.error))
 
 
 def timestamp(moment: datetime) -> Timestamp:

@@ -105,7 +105,7 @@ def write_hits(
     Raises:
         InvalidInput: RESPONSE_TOO_LARGE, with the limit that would fit.
     """
-    response = search_pb2.SearchResponse()
+    response = search_pb2.SearchResponse(exact=hits.exact)
     room = Room(max_message_bytes)
     for hit in hits.hits:
         message = response.hits.add(score=hit.score)

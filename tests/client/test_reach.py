@@ -51,6 +51,7 @@ CALLS: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "collections.create": (("named",), {"spaces": {"image": SPACE}, "fields": {"year": "number"}}),
     "collections.get": ((), {}),
     "collections.list": ((), {}),
+    "collections.build_index": ((), {}),
     "collections.delete": (("named",), {}),
     "items.upsert": ((Item("one", {"image": VECTOR}),), {}),
     "items.get": (("one",), {}),

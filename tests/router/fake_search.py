@@ -88,6 +88,9 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         self.collections.pop(request.name, None)
         return search_pb2.DeleteCollectionResponse(deleted_count=len(self.items.pop(request.name, {})))
 
+    async def BuildIndexes(self, request: search_pb2.BuildIndexesRequest, context: Any) -> Any:
+        return search_pb2.BuildIndexesResponse(collection=self._collection(request.collection))
+
     async def UpsertItems(self, request: search_pb2.UpsertItemsRequest, context: Any) -> Any:
         check_items(len(request.items), self.max_items, "items")
         async with self.faults.call(len(request.items)):

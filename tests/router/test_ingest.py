@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 
+import pytest
 from google.protobuf import struct_pb2
 
 from lensmesh.common.v1 import common_pb2
@@ -37,6 +38,14 @@ async def test_images_are_stored_with_vector_caption_and_digest(mesh: Mesh) -> N
     assert stored.caption.model == "teller@000000000000"
     assert [space.name for space in mesh.search.collections["default"].spaces] == ["image"]
     assert {options.priority for options in mesh.encoder.options} == {common_pb2.PRIORITY_BULK}
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+async def test_a_collection_that_is_made_may_leave_its_index_for_later(mesh: Mesh, deferred: bool) -> None:
+    options = router_pb2.IngestOptions(collection="cats", deferred_index=deferred)
+    await mesh.router.Ingest(router_pb2.IngestRequest(options=options, item=item("p")))
+    [space] = mesh.search.collections["cats"].spaces
+    assert space.index.HasField("deferred") == deferred
 
 
 async def test_one_image_is_ingested_by_a_call(mesh: Mesh) -> None:

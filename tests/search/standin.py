@@ -54,6 +54,12 @@ class StandIn:
         # Metadata of the last call, and of the last call of each name.
         self.metadata: list[tuple[str, str]] = []
         self.seen: dict[str, list[tuple[str, str]]] = {}
+        # While set, graphs are being built: this much of the vectors has one.
+        self.optimized: float | None = None
+        # Why the optimizer failed; and whether it waits for a word, as after a restart.
+        self.optimizer_error = ""
+        self.waits = False
+        self._thresholds: dict[str, int] = {}
         self._indexes: dict[str, dict[str, int]] = {}
         self._engine: Any = EdgeEngine()
         self._server: grpc.aio.Server | None = None
@@ -111,7 +117,46 @@ class StandIn:
         await self._engine.create_collection(
             request.collection_name, vectors_config=GrpcToRest.convert_vectors_config(request.vectors_config)
         )
+        if request.optimizers_config.HasField("indexing_threshold"):
+            self._thresholds[request.collection_name] = request.optimizers_config.indexing_threshold
         return api.CollectionOperationResponse(result=True)
+
+    async def _Update(self, request: api.UpdateCollection) -> Any:
+        await self._engine.count(request.collection_name)
+        self._thresholds[request.collection_name] = request.optimizers_config.indexing_threshold
+        self.waits = False
+        return api.CollectionOperationResponse(result=True)
+
+    async def _Get_collection(self, request: api.GetCollectionInfoRequest) -> Any:
+        count = (await self._engine.count(request.collection_name)).count
+        status = models.CollectionStatus.GREEN
+        if self.optimized is not None:
+            status = models.CollectionStatus.YELLOW
+        if self.waits:
+            status = models.CollectionStatus.GREY
+        info = models.CollectionInfo(
+            status=status,
+            optimizer_status=models.OptimizersStatusOneOf1(error=self.optimizer_error)
+            if self.optimizer_error
+            else models.OptimizersStatusOneOf.OK,
+            indexed_vectors_count=int(count * (1.0 if self.optimized is None else self.optimized)),
+            points_count=count,
+            segments_count=1,
+            payload_schema={},
+            config=models.CollectionConfig(
+                params=models.CollectionParams(),
+                hnsw_config=models.HnswConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
+                wal_config=models.WalConfig(wal_capacity_mb=32, wal_segments_ahead=0),
+                optimizer_config=models.OptimizersConfig(
+                    deleted_threshold=0.2,
+                    vacuum_min_vector_number=1_000,
+                    default_segment_number=0,
+                    indexing_threshold=self._thresholds.get(request.collection_name, 10_000),
+                    flush_interval_sec=5,
+                ),
+            ),
+        )
+        return api.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(info))
 
     async def _Delete_collection(self, request: api.DeleteCollection) -> Any:
         self._indexes.pop(request.collection_name, None)
@@ -148,7 +193,9 @@ class StandIn:
         await self._engine.delete(request.collection_name, points_selector=selector)
         return _done()
 
-    async def _Get(self, request: api.GetPoints) -> Any:
+    async def _Get(self, request: Any) -> Any:
+        if isinstance(request, api.GetCollectionInfoRequest):
+            return await self._Get_collection(request)
         records = await self._engine.retrieve(
             request.collection_name,
             [GrpcToRest.convert_point_id(point) for point in request.ids],

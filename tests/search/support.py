@@ -23,8 +23,8 @@ Stub: TypeAlias = "search_pb2_grpc.SearchServiceAsyncStub"
 
 
 def named_space(name: str = "image", dimension: int = 4, **options: Any) -> search_pb2.NamedSpace:
-    """A normalized space; options are those of VectorSpace, `stored_as`, `flat` and `hnsw`."""
-    flat, hnsw = options.pop("flat", False), options.pop("hnsw", None)
+    """A normalized space; options are those of VectorSpace, `stored_as`, `flat`, `hnsw` and `deferred`."""
+    flat, hnsw, deferred = options.pop("flat", False), options.pop("hnsw", None), options.pop("deferred", None)
     named = search_pb2.NamedSpace(name=name)
     named.space.CopyFrom(
         common_pb2.VectorSpace(
@@ -36,6 +36,8 @@ def named_space(name: str = "image", dimension: int = 4, **options: Any) -> sear
         named.index.flat.SetInParent()
     if hnsw is not None:
         named.index.hnsw.CopyFrom(hnsw)
+    if deferred is not None:
+        named.index.deferred.CopyFrom(deferred)
     assert not options
     return named
 
@@ -157,6 +159,12 @@ async def listed(stub: Stub, chosen: search_pb2.Filter | None = None, **fields: 
         if not page.next_page_token:
             return ids
         request.page_token = page.next_page_token
+
+
+async def index_status(stub: Stub, name: str = "pictures") -> search_pb2.IndexStatus:
+    """How far the index of a collection's first space is."""
+    answer = await stub.GetCollection(search_pb2.GetCollectionRequest(name=name))
+    return answer.collection.spaces[0].index_status
 
 
 async def refused(call: Awaitable[Any], code: grpc.StatusCode, reason: Reason, *fields: str) -> LensmeshError:

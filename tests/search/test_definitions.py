@@ -37,6 +37,11 @@ def changed(**spaces: Any) -> search_pb2.Collection:
         (changed(hnsw=search_pb2.HnswIndex(m=101)), "collection.spaces[0].index.hnsw.m"),
         (changed(hnsw=search_pb2.HnswIndex(m=65)), "collection.spaces[0].index.hnsw.ef_construction"),
         (changed(hnsw=search_pb2.HnswIndex(ef_construction=1_001)), "collection.spaces[0].index.hnsw.ef_construction"),
+        (changed(flat=True, deferred=search_pb2.DeferredBuild()), "collection.spaces[0].index.deferred"),
+        (
+            changed(deferred=search_pb2.DeferredBuild(at_item_count=2**63)),
+            "collection.spaces[0].index.deferred.at_item_count",
+        ),
         (changed(hnsw=search_pb2.HnswIndex(m=2, ef_construction=3)), "collection.spaces[0].index.hnsw.ef_construction"),
         (collection("pictures", named_space(), named_space()), "collection.spaces[1].name"),
         (collection(indexes={"a": 0}), "collection.field_indexes[0].type"),

@@ -221,6 +221,7 @@ class IngestOptions(_message.Message):
     SPACES_FIELD_NUMBER: _builtins.int
     METADATA_POLICY_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
+    DEFERRED_INDEX_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name; empty means GetStatusResponse.default_collection. One that does not exist is made with one named space,
     "image", of the default encoder.
@@ -234,6 +235,10 @@ class IngestOptions(_message.Message):
     transparency: _common_pb2.TransparencyPolicy.ValueType
     """Policy of the space that a new collection is made with, and of generated captions; unspecified means the collection's own. An
     existing collection whose spaces have another policy: FAILED_PRECONDITION with reason SPACE_MISMATCH.
+    """
+    deferred_index: _builtins.bool
+    """Whether a collection that is made here leaves its index for SearchService.BuildIndexes (VectorIndex.deferred): for a large ingest
+    into a new collection. An existing one stays as it is.
     """
     @_builtins.property
     def caption_options(self) -> _caption_pb2.CaptionOptions:
@@ -253,10 +258,11 @@ class IngestOptions(_message.Message):
         spaces: _abc.Iterable[_builtins.str] | None = ...,
         metadata_policy: _search_pb2.MetadataPolicy.ValueType = ...,
         transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
+        deferred_index: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "metadata_policy", b"metadata_policy", "priority", b"priority", "spaces", b"spaces", "transparency", b"transparency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "deferred_index", b"deferred_index", "metadata_policy", b"metadata_policy", "priority", b"priority", "spaces", b"spaces", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -665,10 +671,13 @@ class SearchResponse(_message.Message):
     HITS_FIELD_NUMBER: _builtins.int
     ENCODE_US_FIELD_NUMBER: _builtins.int
     STORE_US_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     encode_us: _builtins.int
     """Encoding the queries, in microseconds."""
     store_us: _builtins.int
     """Asking the store, in microseconds."""
+    exact: _builtins.bool
+    """As the store's SearchResponse.exact: every item was compared, and no index may have missed one."""
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.Hit]:
         """Best first."""
@@ -679,10 +688,11 @@ class SearchResponse(_message.Message):
         hits: _abc.Iterable[_search_pb2.Hit] | None = ...,
         encode_us: _builtins.int = ...,
         store_us: _builtins.int = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encode_us", b"encode_us", "hits", b"hits", "store_us", b"store_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encode_us", b"encode_us", "exact", b"exact", "hits", b"hits", "store_us", b"store_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

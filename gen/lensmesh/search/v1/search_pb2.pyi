@@ -23,6 +23,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _IndexState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IndexStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INDEX_STATE_UNSPECIFIED: _IndexState.ValueType  # 0
+    """Never sent."""
+    INDEX_STATE_DEFERRED: _IndexState.ValueType  # 1
+    """Left for later: searches are exact."""
+    INDEX_STATE_BUILDING: _IndexState.ValueType  # 2
+    """It is being built, or will be in a moment: searches are exact."""
+    INDEX_STATE_BUILT: _IndexState.ValueType  # 3
+    """Searches use it, and writes keep it up to date."""
+
+class IndexState(_IndexState, metaclass=_IndexStateEnumTypeWrapper):
+    """IndexState is how far the index of a space is."""
+
+INDEX_STATE_UNSPECIFIED: IndexState.ValueType  # 0
+"""Never sent."""
+INDEX_STATE_DEFERRED: IndexState.ValueType  # 1
+"""Left for later: searches are exact."""
+INDEX_STATE_BUILDING: IndexState.ValueType  # 2
+"""It is being built, or will be in a moment: searches are exact."""
+INDEX_STATE_BUILT: IndexState.ValueType  # 3
+"""Searches use it, and writes keep it up to date."""
+Global___IndexState: _TypeAlias = IndexState  # noqa: Y015
+
 class _FieldType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -305,6 +333,7 @@ class NamedSpace(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SPACE_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    INDEX_STATUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 63 of a-z, 0-9 and "_"."""
     @_builtins.property
@@ -315,20 +344,57 @@ class NamedSpace(_message.Message):
     def index(self) -> Global___VectorIndex:
         """How it is indexed and stored; unset means the service's default."""
 
+    @_builtins.property
+    def index_status(self) -> Global___IndexStatus:
+        """Set by the service; unset without an index, and by services that knew only indexes that are built on write."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         space: _common_pb2.VectorSpace | None = ...,
         index: Global___VectorIndex | None = ...,
+        index_status: Global___IndexStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "space", b"space"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "index_status", b"index_status", "space", b"space"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "name", b"name", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "index_status", b"index_status", "name", b"name", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NamedSpace: _TypeAlias = NamedSpace  # noqa: Y015
+
+@_typing.final
+class IndexStatus(_message.Message):
+    """IndexStatus is how far the index of a space is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    state: Global___IndexState.ValueType
+    """What can be said in a word."""
+    progress: _builtins.float
+    """Of a build that runs: about how much of it is done, 0 to 1."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why the last try to build failed (STORE_FULL), until one succeeds; the service tries again by itself."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___IndexState.ValueType = ...,
+        progress: _builtins.float = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "progress", b"progress", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexStatus: _TypeAlias = IndexStatus  # noqa: Y015
 
 @_typing.final
 class VectorIndex(_message.Message):
@@ -339,6 +405,7 @@ class VectorIndex(_message.Message):
     STORED_AS_FIELD_NUMBER: _builtins.int
     HNSW_FIELD_NUMBER: _builtins.int
     FLAT_FIELD_NUMBER: _builtins.int
+    DEFERRED_FIELD_NUMBER: _builtins.int
     stored_as: _common_pb2.DataType.ValueType
     """Numbers as stored; unspecified means FLOAT16. Indexed spaces have at most 2,000 dimensions as FLOAT32, 4,000 as FLOAT16."""
     @_builtins.property
@@ -349,22 +416,52 @@ class VectorIndex(_message.Message):
     def flat(self) -> Global___FlatIndex:
         """None: every search is exact."""
 
+    @_builtins.property
+    def deferred(self) -> Global___DeferredBuild:
+        """Unset means that the index is there from the beginning, and grows with every write. Set, a collection is filled several times as
+        fast and its searches are exact, until the index is built. Refused with `flat`. A definition that differs in this alone is the
+        same: what is there stays.
+        """
+
     def __init__(
         self,
         *,
         stored_as: _common_pb2.DataType.ValueType = ...,
         hnsw: Global___HnswIndex | None = ...,
         flat: Global___FlatIndex | None = ...,
+        deferred: Global___DeferredBuild | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flat", b"flat", "hnsw", b"hnsw", "kind", b"kind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deferred", b"deferred", "flat", b"flat", "hnsw", b"hnsw", "kind", b"kind"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flat", b"flat", "hnsw", b"hnsw", "kind", b"kind", "stored_as", b"stored_as"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferred", b"deferred", "flat", b"flat", "hnsw", b"hnsw", "kind", b"kind", "stored_as", b"stored_as"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["hnsw", "flat"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___VectorIndex: _TypeAlias = VectorIndex  # noqa: Y015
+
+@_typing.final
+class DeferredBuild(_message.Message):
+    """DeferredBuild leaves an index for later. It is built in one go by BuildIndexes, or by the service itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    at_item_count: _builtins.int
+    """Items of the collection from which on the service builds it by itself, within seconds; 0: only BuildIndexes does."""
+    def __init__(
+        self,
+        *,
+        at_item_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_item_count", b"at_item_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeferredBuild: _TypeAlias = DeferredBuild  # noqa: Y015
 
 @_typing.final
 class HnswIndex(_message.Message):
@@ -904,6 +1001,52 @@ class DeleteCollectionResponse(_message.Message):
 Global___DeleteCollectionResponse: _TypeAlias = DeleteCollectionResponse  # noqa: Y015
 
 @_typing.final
+class BuildIndexesRequest(_message.Message):
+    """BuildIndexesRequest names a collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection.name."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BuildIndexesRequest: _TypeAlias = BuildIndexesRequest  # noqa: Y015
+
+@_typing.final
+class BuildIndexesResponse(_message.Message):
+    """BuildIndexesResponse answers BuildIndexes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> Global___Collection:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        collection: Global___Collection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BuildIndexesResponse: _TypeAlias = BuildIndexesResponse  # noqa: Y015
+
+@_typing.final
 class UpsertItemsRequest(_message.Message):
     """UpsertItemsRequest writes items of one collection."""
 
@@ -1420,6 +1563,11 @@ class SearchResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    exact: _builtins.bool
+    """Every item that passes the filter was compared: as SearchTuning.exact asks, without an index, or before it is built. Otherwise an
+    index was asked, and may have missed some.
+    """
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """Best first; equal scores by id within this answer."""
@@ -1428,10 +1576,11 @@ class SearchResponse(_message.Message):
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "hits", b"hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

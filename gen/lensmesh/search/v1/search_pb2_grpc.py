@@ -63,6 +63,11 @@ class SearchServiceStub(object):
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.DeleteCollectionRequest.SerializeToString,
                 response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
+        self.BuildIndexes = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/BuildIndexes',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.BuildIndexesRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.BuildIndexesResponse.FromString,
+                _registered_method=True)
         self.UpsertItems = channel.unary_unary(
                 '/lensmesh.search.v1.SearchService/UpsertItems',
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.UpsertItemsRequest.SerializeToString,
@@ -138,6 +143,15 @@ class SearchServiceServicer(object):
 
     def DeleteCollection(self, request, context):
         """DeleteCollection removes a collection with all its items; no error if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BuildIndexes(self, request, context):
+        """BuildIndexes begins to build what VectorIndex.deferred left for later, and answers at once: NamedSpace.index_status tells how far
+        it is. Reads and writes go on meanwhile. The work is the store's: it goes on when a service ends, and begins again when the store
+        does. Indexes that are built already stay as they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,6 +239,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.DeleteCollection,
                     request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.DeleteCollectionRequest.FromString,
                     response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.DeleteCollectionResponse.SerializeToString,
+            ),
+            'BuildIndexes': grpc.unary_unary_rpc_method_handler(
+                    servicer.BuildIndexes,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.BuildIndexesRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.BuildIndexesResponse.SerializeToString,
             ),
             'UpsertItems': grpc.unary_unary_rpc_method_handler(
                     servicer.UpsertItems,
@@ -401,6 +420,33 @@ class SearchService(object):
             '/lensmesh.search.v1.SearchService/DeleteCollection',
             lensmesh_dot_search_dot_v1_dot_search__pb2.DeleteCollectionRequest.SerializeToString,
             lensmesh_dot_search_dot_v1_dot_search__pb2.DeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BuildIndexes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/BuildIndexes',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.BuildIndexesRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.BuildIndexesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,11 @@ class SearchServiceStub:
     """ListCollections describes all, by name."""
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteCollectionRequest, _search_pb2.DeleteCollectionResponse]
     """DeleteCollection removes a collection with all its items; no error if there is none."""
+    BuildIndexes: _grpc.UnaryUnaryMultiCallable[_search_pb2.BuildIndexesRequest, _search_pb2.BuildIndexesResponse]
+    """BuildIndexes begins to build what VectorIndex.deferred left for later, and answers at once: NamedSpace.index_status tells how far
+    it is. Reads and writes go on meanwhile. The work is the store's: it goes on when a service ends, and begins again when the store
+    does. Indexes that are built already stay as they are.
+    """
     UpsertItems: _grpc.UnaryUnaryMultiCallable[_search_pb2.UpsertItemsRequest, _search_pb2.UpsertItemsResponse]
     """UpsertItems writes items and answers when they are durable. An item that is there is replaced whole: a vector, caption or
     metadata left out is removed. On an error nothing was written in PostgreSQL; in Qdrant some may have been, and sending again is
@@ -95,6 +100,11 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """ListCollections describes all, by name."""
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteCollectionRequest, _search_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """DeleteCollection removes a collection with all its items; no error if there is none."""
+    BuildIndexes: _aio.UnaryUnaryMultiCallable[_search_pb2.BuildIndexesRequest, _search_pb2.BuildIndexesResponse]  # type: ignore[assignment]
+    """BuildIndexes begins to build what VectorIndex.deferred left for later, and answers at once: NamedSpace.index_status tells how far
+    it is. Reads and writes go on meanwhile. The work is the store's: it goes on when a service ends, and begins again when the store
+    does. Indexes that are built already stay as they are.
+    """
     UpsertItems: _aio.UnaryUnaryMultiCallable[_search_pb2.UpsertItemsRequest, _search_pb2.UpsertItemsResponse]  # type: ignore[assignment]
     """UpsertItems writes items and answers when they are durable. An item that is there is replaced whole: a vector, caption or
     metadata left out is removed. On an error nothing was written in PostgreSQL; in Qdrant some may have been, and sending again is
@@ -168,6 +178,17 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.DeleteCollectionResponse, _abc.Awaitable[_search_pb2.DeleteCollectionResponse]]:
         """DeleteCollection removes a collection with all its items; no error if there is none."""
+
+    @_abc_1.abstractmethod
+    def BuildIndexes(
+        self,
+        request: _search_pb2.BuildIndexesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.BuildIndexesResponse, _abc.Awaitable[_search_pb2.BuildIndexesResponse]]:
+        """BuildIndexes begins to build what VectorIndex.deferred left for later, and answers at once: NamedSpace.index_status tells how far
+        it is. Reads and writes go on meanwhile. The work is the store's: it goes on when a service ends, and begins again when the store
+        does. Indexes that are built already stay as they are.
+        """
 
     @_abc_1.abstractmethod
     def UpsertItems(
