@@ -1,4 +1,4 @@
-"""The progress of an ingest: a bar on a terminal, plain lines elsewhere."""
+"""The progress of an ingest and of a build: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,6 +19,44 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.0f} images/s", "cyan")
+
+
+class ShareBar:
+    """A bar of how much of one piece of work is done. Call `set()` with 0 to 1, as often as it is known."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._console = console
+        self._what = what
+        self._said = time.monotonic()
+        self._progress: Progress | None = None
+        if console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=console,
+            )
+            self._task = self._progress.add_task(what, total=1.0)
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def set(self, share: float) -> None:
+        """Show how much is done."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=share)
+        elif time.monotonic() - self._said > PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            self._console.print(f"{self._what}: {share:.0%}", markup=False, highlight=False, soft_wrap=True)
 
 
 class Bar:

@@ -77,6 +77,14 @@ def ingest(
         CaptionChoice, typer.Option(help="best-effort: store without one if none can be had; required: refuse then.")
     ] = CaptionChoice.BEST_EFFORT,
     transparency: TransparencyOption = None,
+    bulk: Annotated[
+        bool,
+        typer.Option(
+            "--bulk",
+            help="For many images into a new collection: build its index at the end, in one go. Until then searches "
+            "are exact, and slower the more there is.",
+        ),
+    ] = False,
     exclude: Annotated[
         list[str] | None,
         typer.Option(help="Pattern (*.gif, thumbs, 2019/*) of names or paths to leave out of folders; repeatable."),
@@ -106,6 +114,7 @@ def ingest(
 ) -> None:
     """Make images findable: stream them in, and remember which are stored."""
     from lensmesh_cli.disk import Disk
+    from lensmesh_cli.ingest.index import build_index
     from lensmesh_cli.ingest.metadata import Metadata
     from lensmesh_cli.ingest.prune import remove_gone
     from lensmesh_cli.ingest.report import Report
@@ -121,6 +130,7 @@ def ingest(
         "captions": captions.value,
         "metadata": "replace" if replace_metadata else "merge",
         "transparency": transparency,
+        "deferred_index": bulk,
     }
     with Disk(file_timeout) as disk:
         _check_any_there(paths, disk)
@@ -140,6 +150,8 @@ def ingest(
                 with Bar(SafeConsole(stderr=True, quiet=json_output), "ingest", 0) as bar:
                     shown = dataclasses.replace(connect, say=bar.say)
                     shown.run(work)
+                if bulk and run.identity:
+                    build_index(connect, collection, SafeConsole(stderr=True, quiet=json_output))
             except BaseException:
                 if run.counts.stored:
                     note(f"{run.counts.stored} images are stored; the same command goes on from there")

@@ -108,7 +108,8 @@ class FolderIngest:
 
     def _begin(self) -> None:
         # What decides, beside a file and its metadata, what is stored of it.
-        options = {name: str(value) for name, value in self._options.items() if name not in {"collection", "metadata"}}
+        elsewhere = {"collection", "metadata", "deferred_index"}
+        options = {name: str(value) for name, value in self._options.items() if name not in elsewhere}
         self._journal.begin(self._identity, options)
 
     async def _items(self, most_bytes: int, bar: Bar) -> AsyncIterator[IngestItem]:

@@ -73,6 +73,26 @@ def test_the_collection_is_made_on_white(user: User, tmp_path: Path) -> None:
     assert "transparency" in refused.err
 
 
+def test_a_bulk_ingest_builds_the_index_at_its_end(user: User, tmp_path: Path) -> None:
+    draw_images(tmp_path / "in", 3, start=7440)
+    assert user.json("ingest", tmp_path / "in", "--collection", "many", "--bulk")["stored"] == 3
+
+    async def made() -> search_pb2.Collection:
+        connection = Connection(user.target, ChannelSecurity(), 30.0, 1 << 20)
+        try:
+            request = search_pb2.GetCollectionRequest(name="many")
+            answer = await connection.call(connection.search.GetCollection, request)
+        finally:
+            await connection.close()
+        return answer.collection
+
+    [named] = asyncio.run(made()).spaces
+    assert named.index.HasField("deferred")
+    assert named.index_status.state == search_pb2.INDEX_STATE_BUILT
+    # Into what is there: nothing is left to build.
+    assert user.json("ingest", tmp_path / "in", "--collection", "many", "--bulk", "--fresh")["stored"] == 3
+
+
 def test_the_default_collection_may_have_another_name(user: User, tmp_path: Path) -> None:
     paths = draw_images(tmp_path / "in", 2, start=7430)
     folder = ("ingest", tmp_path / "in", "--journal", tmp_path / "journal")
