@@ -1,7 +1,7 @@
 """Translation of collections between the contract and the domain."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -26,6 +26,7 @@ from search_svc.model import (
 from search_svc.wire.findings import Findings
 from search_svc.wire.vectors import DATA_TYPES, STORED_AS
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SPACE_NAME = re.compile(r"[a-z0-9_]{1,63}")
 _INDEXED_DIMENSIONS = {StoredAs.FLOAT32: 2_000, StoredAs.FLOAT16: 4_000}
@@ -217,6 +218,5 @@ def _write_status(status: IndexStatus, message: search_pb2.IndexStatus) -> None:
 
 def timestamp(moment: datetime) -> Timestamp:
     """Return an aware time as protobuf has it."""
-    result = Timestamp()
-    result.FromDatetime(moment)
-    return result
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)

@@ -9,6 +9,9 @@ from google.protobuf import struct_pb2
 from lensmesh_chassis.messages.structs import DEEPEST, INEXACT, is_inexact
 from search_svc.metadata import to_json
 
+# Made once: making it takes as long as reading the metadata of an item.
+_DECODER = json.JSONDecoder(parse_int=float)
+
 
 class MetadataError(ValueError):
     """An error in metadata: what is wrong, and under which key."""
@@ -71,14 +74,31 @@ def json_to_struct(text: str, struct: struct_pb2.Struct) -> None:
 
     What an older version stored deeper than an answer can carry comes back as the JSON text of its inner part.
     """
-    struct.update(_shallow(json.loads(text, parse_int=float), DEEPEST))
+    fields = struct.fields
+    for key, value in _DECODER.decode(text).items():
+        _fill(fields[key], value, DEEPEST - 1)
 
 
-def _shallow(value: Any, levels: int) -> Any:
-    if not isinstance(value, list | dict):
-        return value
-    if not levels:
-        return to_json(value)
-    if isinstance(value, dict):
-        return {key: _shallow(inner, levels - 1) for key, inner in value.items()}
-    return [_shallow(inner, levels - 1) for inner in value]
+def _fill(message: struct_pb2.Value, value: Any, levels: int) -> None:
+    # As Struct.update() does, in two thirds of the time.
+    kind = type(value)
+    if kind is str:
+        message.string_value = value
+    elif kind is float:
+        message.number_value = value
+    elif kind is bool:
+        message.bool_value = value
+    elif value is None:
+        message.null_value = struct_pb2.NULL_VALUE
+    elif not levels:
+        message.string_value = to_json(value)
+    elif kind is dict:
+        message.struct_value.SetInParent()
+        fields = message.struct_value.fields
+        for key, inner in value.items():
+            _fill(fields[key], inner, levels - 1)
+    else:
+        message.list_value.SetInParent()
+        values = message.list_value.values
+        for inner in value:
+            _fill(values.add(), inner, levels - 1)
