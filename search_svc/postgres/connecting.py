@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 from pgvector.asyncpg import register_vector
@@ -14,8 +14,9 @@ from search_svc.store import StoreRefused
 
 # What each session gets, so that a server ends what a silent replica leaves behind.
 _SESSION = {
-    # Filters, indexes on expressions and limits are planned by their real values; compiling costs more than it brings.
-    "plan_cache_mode": "force_custom_plan",
+    # A statement is planned once where its values do not matter: see predicates.py for those that have filters.
+    "plan_cache_mode": "auto",
+    # Compiling costs more than it brings.
     "jit": "off",
     "TimeZone": "'UTC'",
 }
@@ -27,6 +28,8 @@ _DIRECT = {
     "tcp_user_timeout": "20000",
 }
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+# A plan may be kept for so long: tables grow, and what is best for few rows is not for many.
+_PLAN_S = 60
 _UNSUPPORTED = re.compile(r"unsupported startup parameter(?: in options)?: ([A-Za-z_.]{1,60})")
 
 
@@ -36,11 +39,17 @@ class Connector:
     Args:
         url: postgresql://...; never shown.
         connect_s: how long one connection may take to open, in seconds.
+        statement_s: how long a statement may take that is a transaction of its own, in seconds.
+        settings: what every session has besides.
     """
 
-    def __init__(self, url: str, *, connect_s: float) -> None:
+    def __init__(
+        self, url: str, *, connect_s: float, statement_s: float = 60.0, settings: Mapping[str, str] | None = None
+    ) -> None:
         self._url = url
         self._connect_s = connect_s
+        self.statement_s = statement_s
+        self._own_settings = dict(settings or {})
         self._last: str | None = None
         self.pooled = False
         """Whether a pooler such as PgBouncer stands between: no state of a session may be relied on then."""
@@ -55,14 +64,17 @@ class Connector:
 
     def _settings(self) -> dict[str, str]:
         path = f'lensmesh, "{self.vector_schema}"' if self.vector_schema else "lensmesh, public"
-        return {**_SESSION, "search_path": path}
+        return {**_SESSION, **self._own_settings, "search_path": path}
 
     async def open_for_vectors(self) -> asyncpg.Connection:
         """Open a connection that reads and writes vectors. The database has to be prepared already."""
         connection = await self.open()
         try:
-            async with asyncio.timeout(self._connect_s), connection.transaction():
-                await register_vector(connection, schema=self.vector_schema or "public")
+            async with asyncio.timeout(self._connect_s):
+                if not self.pooled:
+                    await connection.execute(f"SET statement_timeout = {int(1000 * self.statement_s)}")
+                async with connection.transaction():
+                    await register_vector(connection, schema=self.vector_schema or "public")
         except ValueError:
             connection.terminate()
             raise unavailable("this server's database is not prepared yet") from None
@@ -153,6 +165,7 @@ class Connector:
                 timeout=self._connect_s,
                 target_session_attrs=wanted,
                 server_settings={"application_name": "lensmesh-search"},
+                max_cached_statement_lifetime=_PLAN_S,
                 # A pooler gives each transaction another server, which knows none of the others' prepared statements.
                 **({"statement_cache_size": 0} if self.pooled else {}),
             )

@@ -1,8 +1,12 @@
-"""Transactions, one for each call. The server knows their deadline too. And checks whether the database can be used."""
+"""Transactions, one for each call, and statements that need none. And checks whether the database can be used.
+
+The server knows the deadline of each: a transaction carries it, and a single statement is cancelled at it. So no work
+goes on for a caller that has given up.
+"""
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import asyncpg
@@ -42,13 +46,24 @@ class Database:
         pool_size: most connections at a time.
         connect_s: how long one connection may take to open, in seconds.
         idle_s: how long the database waits for the next word of a transaction before it ends it, in seconds.
+        call_s: time of a call whose caller sets no deadline, in seconds.
+        settings: what every session has besides its own.
     """
 
-    def __init__(self, url: str, *, pool_size: int, connect_s: float, idle_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int,
+        connect_s: float,
+        idle_s: float,
+        call_s: float = 60.0,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self._url = url
         self._connect_s = connect_s
         self._idle_s = idle_s
-        self._connector = Connector(url, connect_s=connect_s)
+        self._connector = Connector(url, connect_s=connect_s, statement_s=call_s, settings=settings)
         self._pool_size = pool_size
         self._pool = Pool(self._connector.open_for_vectors, size=pool_size)
         self._stalls = Stalls(idle_s)
@@ -127,18 +142,19 @@ class Database:
         *,
         timeout_s: float,
         write: bool = False,
-        settings: str = "",
+        single: bool = False,
     ) -> T:
         """Do `work` in one transaction: reads see one moment, writes are durable when this returns.
 
-        `settings` are SET LOCAL statements of our own making. Work that collided with another transaction is done
-        again. No write is committed after `timeout_s`, nor by a process that stood still in between, whatever it held.
+        Work that collided with another transaction is done again. No write is committed after `timeout_s`, nor by a
+        process that stood still in between, whatever it held. `single` says that the work is one statement that reads:
+        it is a transaction by itself, and nothing else is said to the server.
         """
         begun = asyncio.get_running_loop().time()
         for attempt in range(_ATTEMPTS):
             try:
                 with translated():
-                    return await self._attempt(work, begun, begun + timeout_s, write, settings)
+                    return await self._attempt(work, begun, begun + timeout_s, write, single)
             except Collision:
                 pause_s = random.uniform(0.0, _LONGEST_PAUSE_S * min(1.0, 2**attempt / 100))
                 if attempt == _ATTEMPTS - 1 or asyncio.get_running_loop().time() + pause_s > begun + timeout_s:
@@ -156,16 +172,20 @@ class Database:
         begun: float,
         deadline: float,
         write: bool,
-        settings: str,
+        single: bool,
     ) -> T:
         if self.ready is None:
             raise unavailable("the database has not been reached yet, or is not prepared")
         connection = await self._acquire(deadline)
+        alone = single and self._may_be_alone(deadline)
         try:
-            async with asyncio.timeout_at(deadline + _GRACE_S) as scope:
-                await connection.execute(self._begin(write, deadline, settings))
-                result = await work(connection)
-                await connection.execute(self._commit(write, begun, deadline))
+            async with asyncio.timeout_at(deadline if alone else deadline + _GRACE_S) as scope:
+                if alone:
+                    result = await work(connection)
+                else:
+                    await connection.execute(self._begin(write, deadline))
+                    result = await work(connection)
+                    await connection.execute(self._commit(write, begun, deadline))
         except asyncpg.QueryCanceledError:
             await _roll_back(connection)
             raise too_late() from None
@@ -175,8 +195,11 @@ class Database:
                 raise
             raise too_late() from None
         except TimeoutError:
-            # It did not answer the server-side timeout: waiting for it to cancel would take as long again.
-            connection.terminate()
+            if alone:
+                await _settle(connection)
+            else:
+                # It did not answer the server-side timeout: waiting for it to cancel would take as long again.
+                connection.terminate()
             if scope.expired():
                 raise too_late() from None
             raise unavailable("the database does not answer") from None
@@ -210,7 +233,11 @@ class Database:
                 " longer, or raise LENSMESH_SEARCH_POOL_SIZE",
             ) from None
 
-    def _begin(self, write: bool, deadline: float, settings: str) -> str:
+    def _may_be_alone(self, deadline: float) -> bool:
+        """Tell whether a statement needs no transaction around it: its session has all settings, and time enough."""
+        return not self._connector.pooled and _left_ms(deadline) <= 1000 * self._connector.statement_s
+
+    def _begin(self, write: bool, deadline: float) -> str:
         """Return the statements that begin a transaction, for one round trip.
 
         They hold our own numbers only: no value of a caller gets here.
@@ -236,7 +263,7 @@ class Database:
                 "SELECT set_config('synchronous_commit', 'on', true)"
                 " WHERE current_setting('synchronous_commit') = 'off';"
             )
-        return begin + limits + self._connector.local_settings() + settings
+        return begin + limits + self._connector.local_settings()
 
     def _commit(self, write: bool, begun: float, deadline: float) -> str:
         """Return the statements that end the transaction, but not after the deadline.
@@ -269,6 +296,20 @@ class Database:
 
 def _left_ms(deadline: float) -> int:
     return int(1000 * (deadline - asyncio.get_running_loop().time()))
+
+
+async def _settle(connection: asyncpg.Connection) -> None:
+    """Wait for the end of a statement that the driver has told the server to cancel.
+
+    A connection to a server that does not do so soon is closed.
+    """
+    try:
+        async with asyncio.timeout(_GRACE_S):
+            await connection.execute("SELECT")
+    except BaseException as error:
+        connection.terminate()
+        if isinstance(error, asyncio.CancelledError):
+            raise
 
 
 async def _roll_back(connection: asyncpg.Connection) -> None:

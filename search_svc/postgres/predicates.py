@@ -5,7 +5,6 @@ for false. AND and OR keep that; only NOT has to say IS NOT TRUE.
 """
 
 import json
-from collections.abc import Hashable
 from datetime import datetime
 
 from search_svc.filters import (
@@ -35,20 +34,20 @@ _OWN = {
 }
 
 
+# With its last parameter true this costs nothing, and a plan for any value of it is dearer than every other plan.
+_BY_VALUES = "({} OR (SELECT count(*) FROM generate_series(1, 1000000000)) > 0)"
+
+
 class Parameters:
-    """Numbered parameters of one statement; equal ones of the same type are sent once."""
+    """Numbered parameters of one statement. Its text does not depend on their values."""
 
     def __init__(self) -> None:
         self.values: list[object] = []
-        self._seen: dict[tuple[str, object], str] = {}
 
     def add(self, value: object, sql_type: str) -> str:
         """Add a value and return its place in the statement: $3::text."""
-        key = (sql_type, value if isinstance(value, Hashable) else id(value))
-        if key not in self._seen:
-            self.values.append(value)
-            self._seen[key] = f"${len(self.values)}::{sql_type}"
-        return self._seen[key]
+        self.values.append(value)
+        return f"${len(self.values)}::{sql_type}"
 
 
 class Predicate:
@@ -57,16 +56,24 @@ class Predicate:
     def __init__(self, definition: Definition, parameters: Parameters) -> None:
         self._definition = definition
         self._parameters = parameters
+        self._fields: dict[FieldPath, str] = {}
 
     def sql(self, tree: Filter) -> str:
-        """Return a condition that is TRUE for the items that pass, FALSE or NULL for the others."""
+        """Return a condition that is TRUE for the items that pass, FALSE or NULL for the others.
+
+        A statement that has it is planned by its values each time, however often it is prepared: which items pass, and
+        the paths that tell which index knows, are among them.
+        """
+        return f"({self._sql(tree)}) AND {_BY_VALUES.format(self._parameters.add(True, 'boolean'))}"
+
+    def _sql(self, tree: Filter) -> str:
         match tree:
             case All(inner):
-                return " AND ".join(f"({self.sql(one)})" for one in inner) or "TRUE"
+                return " AND ".join(f"({self._sql(one)})" for one in inner) or "TRUE"
             case Some(inner):
-                return " OR ".join(f"({self.sql(one)})" for one in inner) or "FALSE"
+                return " OR ".join(f"({self._sql(one)})" for one in inner) or "FALSE"
             case Not(one):
-                return f"({self.sql(one)}) IS NOT TRUE"
+                return f"({self._sql(one)}) IS NOT TRUE"
             case Exists(path):
                 return self._exists(path)
             case Equals(path, values):
@@ -83,7 +90,10 @@ class Predicate:
         """
         if path[0] in _OWN:
             return _OWN[path[0]]
-        return "i.metadata" + "".join(f" -> {self._parameters.add(level, 'text')}" for level in path)
+        if path not in self._fields:
+            levels = (f" -> {self._parameters.add(level, 'text')}" for level in path)
+            self._fields[path] = "i.metadata" + "".join(levels)
+        return self._fields[path]
 
     def _exists(self, path: FieldPath) -> str:
         if path[0] in _OWN:

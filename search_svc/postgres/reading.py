@@ -1,106 +1,101 @@
-"""Reading of items: statements choose keys, and this reads the items under them, in pieces, up to a size."""
+"""Reading of items: what is asked for of each, and at most so many at once that they stay in memory easily."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
-from pgvector import HalfVector, Vector
 
 from search_svc.model import Caption, Collection, FetchedItems, Numbers, StoredItem, View
 from search_svc.postgres.tables import CONTENT, items_table, members_table, vectors_table
 
-# Small enough that a piece of the fattest items stays in memory easily, large enough that a page is a few round trips.
-_PIECE = 200
+# Items of one statement: few enough that the fattest ones stay in memory easily, and more than most calls ask for.
+AT_ONCE = 200
+# About what an item brings besides texts and numbers, and a vector that is not shown.
+_FIXED_BYTES = 50
 
 
-async def read_keys(
-    connection: asyncpg.Connection,
-    collection: Collection,
-    keys: Sequence[tuple[int, str]],
-    *,
-    view: View,
-    max_bytes: int,
+class ItemColumns:
+    """SQL for what a view shows of the items `i`.
+
+    Args:
+        collection: whose items.
+        view: which parts of them.
+    """
+
+    def __init__(self, collection: Collection, view: View) -> None:
+        self.items = f"{items_table(collection.key)} AS i"
+        columns = ["i.id"]
+        joins = []
+        if view is not View.ID:
+            columns += [f"i.{column}" for column in (*CONTENT, "create_time", "update_time")]
+            for position, _ in enumerate(collection.definition.spaces):
+                member, vector = f"m{position}", f"v{position}"
+                joins.append(f"LEFT JOIN {members_table(collection.key, position)} AS {member} ON {member}.key = i.key")
+                if view is View.FULL:
+                    vectors = vectors_table(collection.key, position)
+                    joins.append(f"LEFT JOIN {vectors} AS {vector} ON {vector}.key = {member}.vector")
+                    columns.append(f"{vector}.vector AS {vector}")
+                else:
+                    columns.append(f"{member}.key AS {vector}")
+        self.columns = ", ".join(columns)
+        self.joins = " ".join(joins)
+
+
+class RowReader:
+    """A maker of items out of rows that begin with the columns of `ItemColumns`, one by one.
+
+    It takes at least one, and not much more than `max_bytes` of content.
+    """
+
+    def __init__(self, collection: Collection, view: View, max_bytes: int) -> None:
+        self._spaces = collection.definition.spaces
+        self._view = view
+        self._left = max_bytes
+        self._items: list[StoredItem] = []
+        self._cut = False
+
+    def take(self, row: Sequence[Any]) -> bool:
+        """Read the item of a row. Tell whether it still found room."""
+        if self._view is View.ID:
+            self._items.append(StoredItem(row[0]))
+            return True
+        # In the order of `ItemColumns`.
+        item_id, metadata, text, confidence, tokens, truncated, model, uri, digest, low, made, changed, *rest = row
+        size = _FIXED_BYTES + len(item_id) + len(metadata) + len(text or "") + len(model or "") + len(uri) + len(digest)
+        vectors: dict[str, Numbers | None] = {}
+        for named, value in zip(self._spaces, rest, strict=True):
+            if value is not None:
+                vectors[named.name] = value.to_numpy() if self._view is View.FULL else None
+                size += 4 * named.space.dimension if self._view is View.FULL else _FIXED_BYTES
+        self._left -= size
+        if self._left < 0 and self._items:
+            self._cut = True
+            return False
+        caption = None if text is None else Caption(text, confidence, tokens, truncated, model)
+        self._items.append(StoredItem(item_id, vectors, caption, metadata, uri, digest, low, made, changed))
+        return True
+
+    def taken(self) -> FetchedItems:
+        """Return the items, in the order of their rows."""
+        return FetchedItems(tuple(self._items), self._cut)
+
+
+async def read_ids(
+    connection: asyncpg.Connection, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int
 ) -> FetchedItems:
-    """Return the items under (key, id) pairs, in their order.
+    """Return the items that exist, in the order asked for, by one statement for each `AT_ONCE` of them.
 
     At least one, and not much more than `max_bytes` of content.
     """
-    if view is View.ID:
-        return FetchedItems(tuple(StoredItem(item_id) for _, item_id in keys), cut=False)
-    statement = _statement(collection, view)
-    found: list[StoredItem] = []
-    size = 0
-    for begin in range(0, len(keys), _PIECE):
-        piece = [key for key, _ in keys[begin : begin + _PIECE]]
-        rows = {row["key"]: row for row in await connection.fetch(statement, piece)}
-        for row in (rows[key] for key in piece if key in rows):
-            size += _size(row)
-            if size > max_bytes and found:
-                return FetchedItems(tuple(found), cut=True)
-            found.append(_item(collection, row, view))
-    return FetchedItems(tuple(found), cut=False)
-
-
-def _statement(collection: Collection, view: View) -> str:
-    columns = ", ".join(f"i.{column}" for column in ("key", "id", *CONTENT, "create_time", "update_time"))
-    joins = ""
-    for position, _ in enumerate(collection.definition.spaces):
-        joins += f" LEFT JOIN {members_table(collection.key, position)} AS m{position} ON m{position}.key = i.key"
-        if view is View.FULL:
-            columns += f", v{position}.vector AS v{position}"
-            vectors = vectors_table(collection.key, position)
-            joins += f" LEFT JOIN {vectors} AS v{position} ON v{position}.key = m{position}.vector"
-        else:
-            columns += f", m{position}.key AS v{position}"
-    return f"SELECT {columns} FROM {items_table(collection.key)} AS i{joins} WHERE i.key = ANY($1::bigint[])"
-
-
-def _size(row: asyncpg.Record) -> int:
-    """Return about how many bytes a row brought."""
-    size = 0
-    for value in row.values():
-        if isinstance(value, str | bytes):
-            size += len(value)
-        elif isinstance(value, HalfVector | Vector):
-            size += 4 * value.dimensions()
-        else:
-            size += 8
-    return size
-
-
-def _item(collection: Collection, row: asyncpg.Record, view: View) -> StoredItem:
-    vectors: dict[str, Numbers | None] = {}
-    for position, named in enumerate(collection.definition.spaces):
-        value = row[f"v{position}"]
-        if value is not None:
-            vectors[named.name] = value.to_numpy() if view is View.FULL else None
-    caption = None
-    if row["caption_text"] is not None:
-        caption = Caption(
-            text=row["caption_text"],
-            confidence=row["caption_confidence"],
-            token_count=row["caption_token_count"],
-            truncated=row["caption_truncated"],
-            model=row["caption_model"],
-        )
-    return StoredItem(
-        id=row["id"],
-        vectors=vectors,
-        caption=caption,
-        metadata=row["metadata"],
-        image_uri=row["image_uri"],
-        content_digest=row["content_digest"],
-        low_content=row["low_content"],
-        create_time=row["create_time"],
-        update_time=row["update_time"],
+    content = ItemColumns(collection, view)
+    # The list is kept from the planner: it would plan each call anew for the sake of the list's length.
+    statement = (
+        f"SELECT {content.columns} FROM {content.items} {content.joins} WHERE i.id = ANY ((SELECT $1::text[])::text[])"
     )
-
-
-async def keys_of_ids(
-    connection: asyncpg.Connection, collection: Collection, ids: Sequence[str]
-) -> list[tuple[int, str]]:
-    """Return (key, id) of the ids that exist, in the order given."""
-    rows = await connection.fetch(
-        f"SELECT key, id FROM {items_table(collection.key)} WHERE id = ANY($1::text[])", list(ids)
-    )
-    keys = {row["id"]: row["key"] for row in rows}
-    return [(keys[item_id], item_id) for item_id in ids if item_id in keys]
+    reader = RowReader(collection, view, max_bytes)
+    for begin in range(0, len(ids), AT_ONCE):
+        piece = ids[begin : begin + AT_ONCE]
+        rows = {row[0]: row for row in await connection.fetch(statement, list(piece))}
+        if not all(reader.take(rows[item_id]) for item_id in piece if item_id in rows):
+            break
+    return reader.taken()

@@ -1,5 +1,6 @@
-"""The Store on PostgreSQL: each method is one transaction."""
+"""The Store on PostgreSQL: each method is one transaction, and those that only read one statement if that can be."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,11 +21,10 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.postgres import collections, deferred, facets, reading, searching, writing
+from search_svc.postgres import collections, deferred, facets, one_statement, reading, searching, writing
 from search_svc.postgres.building import BuildSettings, IndexBuilder
 from search_svc.postgres.database import Database
-from search_svc.postgres.predicates import Parameters, Predicate
-from search_svc.postgres.tables import items_table
+from search_svc.postgres.listing import Listing
 from search_svc.refusals import no_collection, unavailable
 from search_svc.settings import SearchSettings
 from search_svc.store import Query, StaleCollection
@@ -41,9 +41,11 @@ def open_store(settings: SearchSettings, _tracer_provider: Any | None) -> "Postg
         pool_size=settings.pool_size,
         connect_s=settings.store_connect_seconds,
         idle_s=settings.store_idle_seconds,
+        call_s=settings.call_seconds,
+        settings=searching.session_settings(settings.hnsw_ef),
     )
     build = BuildSettings(settings.build_memory_bytes, settings.build_workers, settings.store_check_seconds)
-    return PostgresStore(database, hnsw_ef=settings.hnsw_ef, build=build)
+    return PostgresStore(database, build=build)
 
 
 class PostgresStore:
@@ -53,13 +55,11 @@ class PostgresStore:
 
     Args:
         database: where to.
-        hnsw_ef: candidates an index looks at where a search does not say.
         build: how much of the server the building of an index may use.
     """
 
-    def __init__(self, database: Database, *, hnsw_ef: int, build: BuildSettings) -> None:
+    def __init__(self, database: Database, *, build: BuildSettings) -> None:
         self._database = database
-        self._hnsw_ef = hnsw_ef
         self._known: dict[str, Collection] = {}
         self._builder = IndexBuilder(database, build, self._known)
 
@@ -90,7 +90,7 @@ class PostgresStore:
     async def find_collection(self, name: str, *, fresh: bool, timeout_s: float) -> Collection:
         if fresh or name not in self._known:
             self._known.pop(name, None)
-            collection = await self._run(lambda c: collections.find(c, name), timeout_s)
+            collection = await self._run(lambda c: collections.find(c, name), timeout_s, single=True)
             if collection is None:
                 raise no_collection(name)
             self._known[name] = collection
@@ -126,11 +126,10 @@ class PostgresStore:
     async def get_items(
         self, collection: Collection, ids: Sequence[str], *, view: View, max_bytes: int, timeout_s: float
     ) -> FetchedItems:
-        async def work(connection: asyncpg.Connection) -> FetchedItems:
-            keys = await reading.keys_of_ids(connection, collection, ids)
-            return await reading.read_keys(connection, collection, keys, view=view, max_bytes=max_bytes)
+        def work(connection: asyncpg.Connection) -> Awaitable[FetchedItems]:
+            return reading.read_ids(connection, collection, ids, view=view, max_bytes=max_bytes)
 
-        return await self._with(collection, work, timeout_s)
+        return await self._with(collection, work, timeout_s, single=len(ids) <= reading.AT_ONCE)
 
     async def list_items(
         self,
@@ -143,21 +142,8 @@ class PostgresStore:
         max_bytes: int,
         timeout_s: float,
     ) -> ItemPage:
-        parameters = Parameters()
-        condition = "TRUE" if filter is None else Predicate(collection.definition, parameters).sql(filter)
-        statement = (
-            f"SELECT i.key, i.id FROM {items_table(collection.key)} AS i"
-            f" WHERE i.id > {parameters.add(after, 'text')} AND ({condition})"
-            f" ORDER BY i.id LIMIT {parameters.add(count + 1, 'bigint')}"
-        )
-
-        async def work(connection: asyncpg.Connection) -> ItemPage:
-            keys = [(row["key"], row["id"]) for row in await connection.fetch(statement, *parameters.values)]
-            items = await reading.read_keys(connection, collection, keys[:count], view=view, max_bytes=max_bytes)
-            more = items.cut or len(keys) > count
-            return ItemPage(items.items, items.items[-1].id if more else None)
-
-        return await self._with(collection, work, timeout_s)
+        listing = Listing(collection, filter, after=after, count=count, view=view, max_bytes=max_bytes)
+        return await self._with(collection, listing.read, timeout_s, single=listing.is_single)
 
     def position(self, item_id: str) -> str:
         return item_id
@@ -171,10 +157,14 @@ class PostgresStore:
         )
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
-        settings = searching.scan_settings(query, self._hnsw_ef)
-        return await self._with(
-            collection, lambda c: searching.search(c, collection, query), timeout_s, settings=settings
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        hits = await one_statement.search(
+            lambda fetch: self._with(collection, fetch, deadline - clock(), single=True), collection, query
         )
+        if hits is not None:
+            return hits
+        return await self._with(collection, lambda c: searching.search(c, collection, query), deadline - clock())
 
     async def count_facets(
         self,
@@ -196,23 +186,23 @@ class PostgresStore:
                     break
             return found
 
-        return await self._with(collection, work, timeout_s)
+        return await self._with(collection, work, timeout_s, single=len(fields) == 1)
 
     async def _with(
-        self, collection: Collection, work: Work[T], timeout_s: float, *, write: bool = False, settings: str = ""
+        self, collection: Collection, work: Work[T], timeout_s: float, *, write: bool = False, single: bool = False
     ) -> T:
         """Run work on one collection's own tables."""
         try:
-            return await self._database.run(work, timeout_s=timeout_s, write=write, settings=settings)
+            return await self._database.run(work, timeout_s=timeout_s, write=write, single=single)
         except asyncpg.UndefinedTableError:
             self._known.pop(collection.definition.name, None)
             raise StaleCollection from None
 
-    async def _run(self, work: Work[T], timeout_s: float, *, write: bool = False) -> T:
+    async def _run(self, work: Work[T], timeout_s: float, *, write: bool = False, single: bool = False) -> T:
         """Run work that looks at several collections; one of them may be removed meanwhile."""
         for _ in range(_ATTEMPTS):
             try:
-                return await self._database.run(work, timeout_s=timeout_s, write=write)
+                return await self._database.run(work, timeout_s=timeout_s, write=write, single=single)
             except asyncpg.UndefinedTableError:
                 continue
         raise unavailable("the database is not prepared, or lost its schema")

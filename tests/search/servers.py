@@ -1,7 +1,11 @@
 """A way to cut, stop and swallow the connections to a store."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
+
+See: TypeAlias = Callable[[asyncio.StreamReader, bytes], None]
 
 
 class Proxy:
@@ -42,13 +46,18 @@ class Proxy:
             to_writer.transport.abort()
             return
         with suppress(OSError, asyncio.CancelledError):
-            await asyncio.gather(self._copy(reader, to_writer), self._copy(to_reader, writer))
+            await asyncio.gather(self._copy(reader, to_writer, self.from_client), self._copy(to_reader, writer))
         for one in (writer, to_writer):
             one.transport.abort()
             self._writers.discard(one)
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def from_client(self, reader: asyncio.StreamReader, data: bytes) -> None:
+        """Sees what clients say, before the server does."""
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, see: See | None = None) -> None:
         while data := await reader.read(65536):
+            if see is not None:
+                see(reader, data)
             await self.flowing.wait()
             writer.write(data)
             await writer.drain()

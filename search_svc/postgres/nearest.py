@@ -1,0 +1,91 @@
+"""SQL that finds what is nearest to a vector: as an index finds it, and by comparing every vector.
+
+Both statements have the columns key, id and score. Numbers of hits are SQL: a plan that is kept for a statement knows a
+number that stands in its text, and no parameter.
+"""
+
+from search_svc.model import Collection
+from search_svc.postgres.predicates import Parameters, Predicate
+from search_svc.postgres.tables import items_table, members_table, vectors_table
+from search_svc.store import Query
+
+# A tie is two scores that are equal as they are told: as float32.
+_SCORE = "least(greatest((1 - {distance})::real, -1), 1)"
+
+
+def is_exact(collection: Collection, query: Query) -> bool:
+    """Tell whether every vector is compared: no index is asked, or there is none yet."""
+    return query.exact or query.space.hnsw is None or query.space.name in collection.unbuilt
+
+
+class Nearest:
+    """What is nearest in one collection's space, of the items that may be found.
+
+    Args:
+        parameters: of the statement that this becomes a part of.
+        but: SQL for the key of the item that is no hit itself; empty where there is none.
+    """
+
+    def __init__(self, collection: Collection, query: Query, parameters: Parameters, *, but: str = "") -> None:
+        position = collection.definition.spaces.index(query.space)
+        self.items = items_table(collection.key)
+        self.vectors = vectors_table(collection.key, position)
+        self.members = members_table(collection.key, position)
+        self._filtered = query.filter is not None
+        conditions = [f"i.key <> {but}"] if but else []
+        if query.filter is not None:
+            conditions.append(f"({Predicate(collection.definition, parameters).sql(query.filter)})")
+        self._condition = " AND ".join(conditions) or "TRUE"
+        # Named first wherever all are: tables are locked in this order.
+        self._source = (
+            f"{self.items} AS i JOIN {self.members} AS m USING (key) JOIN {self.vectors} AS v ON v.key = m.vector"
+        )
+
+    def by_index(self, vector: str, count: str, gate: str = "TRUE") -> str:
+        """Return the statement for up to `count` items as the index finds them.
+
+        Vectors come first, then all items that have one of these. Where only some items of a vector are needed, they
+        are chosen by their ids. Nothing is looked for unless `gate` holds.
+        """
+        # Without a filter every vector has an item, but for the one whose only item asks.
+        source, enough = f"{self.vectors} AS v WHERE {gate}", f"({count} + 1)"
+        if self._filtered:
+            source, enough = f"{self._source} WHERE {self._condition} AND {gate}", count
+        return f"""
+            SELECT own.key, own.id, {_SCORE.format(distance="v.distance")} AS score
+            FROM (
+                SELECT DISTINCT vector, distance FROM (
+                    SELECT v.key AS vector, v.vector <=> {vector} AS distance
+                    FROM {source} ORDER BY distance LIMIT {enough}
+                ) AS nearest
+            ) AS v CROSS JOIN LATERAL (
+                SELECT i.key, i.id FROM {self.members} AS m JOIN {self.items} AS i USING (key)
+                WHERE m.vector = v.vector AND {self._condition} ORDER BY i.id LIMIT {count}
+            ) AS own
+            ORDER BY score DESC, own.id LIMIT {count}"""
+
+    def among(self, vector: str, keys: str) -> str:
+        """Return the statement for those of the items under `keys` that may still be found, in any order."""
+        score = _SCORE.format(distance=f"(v.vector <=> {vector})")
+        return (
+            f"SELECT i.key, i.id, {score} AS score FROM {self._source} WHERE {self._condition} AND i.key = ANY ({keys})"
+        )
+
+    def exactly(self, vector: str, count: str, gate: str = "TRUE") -> str:
+        """Return the statement for the nearest `count` of all items, best first, equal scores by id.
+
+        Nothing is compared unless `gate` holds.
+        """
+        score = _SCORE.format(distance=f"(v.vector <=> {vector})")
+        if self._filtered:
+            scored = f"SELECT i.key, i.id, {score} AS score FROM {self._source} WHERE {self._condition} AND {gate}"
+        else:
+            # Every vector has an item, but for the one whose only item asks: so the best vectors are enough, and only
+            # their items are looked up.
+            scored = f"""
+                SELECT i.key, i.id, best.score FROM (
+                    SELECT v.key AS vector, {score} AS score FROM {self.vectors} AS v
+                    WHERE {gate} ORDER BY score DESC FETCH FIRST ({count} + 1) ROWS WITH TIES
+                ) AS best JOIN {self.members} AS m USING (vector) JOIN {self.items} AS i ON i.key = m.key
+                WHERE {self._condition}"""
+        return f"{scored} ORDER BY score DESC, id LIMIT {count}"
