@@ -1,5 +1,6 @@
 """Who serves what: which encoders answer in a vector space, which captioners run a model."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,8 @@ class ModelDirectory:
         self._own_limits = own_limits
         self._defaults: dict[Kind, str] = {}
         """VectorSpace.id and ModelInfo.name that the first targets' defaults are, once they have told."""
+        self._found: dict[tuple[Kind, str], tuple[list[Sequence[Info]], ModelTargets]] = {}
+        """By VectorSpace.id or ModelInfo.name: what replicas had told, and who serves it by that."""
 
     def models(self) -> list[encoder_pb2.ServedModel]:
         """Return every model of every encoder with all its spaces, the default first."""
@@ -160,19 +163,31 @@ class ModelDirectory:
 
     async def _find(self, kind: Kind, name: str) -> ModelTargets | None:
         """Find who serves a space or model, after asking all replicas again where nobody is known to."""
-        if not any(name in _names(info) for info in self._infos(kind)):
-            await self._ask_again(kind)
-        suiting: dict[str, list[Info]] = {}
-        for target in self._monitor.targets(kind):
-            if infos := [info for info in self._monitor.told(kind, target) if name in _names(info)]:
-                suiting[target] = infos
-        if suiting:
-            return ModelTargets(
-                tuple(suiting), self._call_limits([info for infos in suiting.values() for info in infos])
-            )
+        if (serving := self._known(kind, name)) is not None:
+            return serving
+        await self._ask_again(kind)
+        if (serving := self._known(kind, name)) is not None:
+            return serving
         if self._strangers(kind) or not self._monitor.targets(kind):
             raise unavailable(kind, self._monitor.targets(kind))
         return None
+
+    def _known(self, kind: Kind, name: str) -> ModelTargets | None:
+        """Tell who serves a space or model by what replicas have told; the same until one of them tells again."""
+        told = [self._monitor.told(kind, target) for target in self._monitor.targets(kind)]
+        last = self._found.get((kind, name))
+        if last is not None and all(map(operator.is_, last[0], told)):
+            return last[1]
+        suiting: dict[str, list[Info]] = {}
+        for target, told_there in zip(self._monitor.targets(kind), told, strict=True):
+            if infos := [info for info in told_there if name in _names(info)]:
+                suiting[target] = infos
+        if not suiting:
+            self._found.pop((kind, name), None)
+            return None
+        limits = self._call_limits([info for infos in suiting.values() for info in infos])
+        self._found[kind, name] = told, ModelTargets(tuple(suiting), limits)
+        return self._found[kind, name][1]
 
     async def _ask_again(self, kind: Kind) -> None:
         if self._monitor.targets(kind):

@@ -10,6 +10,9 @@ T = TypeVar("T")
 
 async def together(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Return all results, in order. The first error cancels the others, waits for their end, and is raised as it is."""
+    if len(jobs) == 1:
+        # Nearly always: one needs no task.
+        return [await jobs[0]]
     tasks = [asyncio.create_task(job) for job in jobs]
     try:
         return list(await asyncio.gather(*tasks))

@@ -101,6 +101,18 @@ async def test_what_the_first_has_told_is_remembered_while_it_is_away(monitor: T
         assert (await directory.captioners("")).targets == ("first:2", "second:2")
 
 
+async def test_who_serves_is_found_once_for_all_that_was_told(monitor: Told, directory: ModelDirectory) -> None:
+    monitor.say = {"first:1": [encoder(SPACE)], "second:1": [encoder(SPACE)]}
+    found = await directory.encoders(SPACE.id)
+    assert found.targets == ("first:1", "second:1")
+    assert await directory.encoders(SPACE.id) is found
+    # The next round of questions may bring another answer.
+    monitor.say["second:1"] = [encoder(OTHER_SPACE)]
+    await monitor.refresh()
+    assert (await directory.encoders(SPACE.id)).targets == ("first:1",)
+    assert (await directory.encoders(OTHER_SPACE.id)).targets == ("second:1",)
+
+
 async def test_a_rolling_update_moves_the_default_once(monitor: Told, directory: ModelDirectory) -> None:
     seen = []
     for replicas in (

@@ -22,6 +22,7 @@ from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.methods import UpstreamMethod
 from router_svc.upstreams.monitor import one_family
 from router_svc.upstreams.replica import Condition, Replica
+from router_svc.upstreams.together import together
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,14 @@ async def test_who_gives_up_waiting_lets_the_next_one_pass() -> None:
     assert await small == 2
     with pytest.raises(asyncio.CancelledError):
         await large
+
+
+async def test_one_job_alone_needs_no_task_of_its_own() -> None:
+    async def job() -> asyncio.Task[None] | None:
+        return asyncio.current_task()
+
+    assert await together([job()]) == [asyncio.current_task()]
+    assert asyncio.current_task() not in await together([job(), job()])
 
 
 def test_targets_are_read() -> None:
