@@ -80,7 +80,6 @@ class RouterApp:
         limits = JoinedLimits(settings, monitor)
         streams = StreamLimits(
             max_items=settings.max_items,
-            max_message_bytes=settings.max_message_bytes,
             in_flight_items=settings.stream_in_flight_items,
             in_flight_bytes=settings.stream_in_flight_bytes,
             all_streams=Budget(settings.all_in_flight_bytes),

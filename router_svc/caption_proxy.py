@@ -5,9 +5,9 @@ from contextlib import aclosing
 from typing import Any
 
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
-from lensmesh_chassis.limits import check_message
 from router_svc.call_scope import CallScope
 from router_svc.model_proxy import ModelProxy, ModelStream
+from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.models import Captioners
 
@@ -38,14 +38,14 @@ class CaptionerProxy(ModelProxy[Captioners], caption_pb2_grpc.CaptionerServiceSe
     async def CaptionImages(
         self, request: caption_pb2.CaptionImagesRequest, context: Any
     ) -> caption_pb2.CaptionImagesResponse:
-        self._check(request, request.images, "images")
-        results = await self._models.images.run(request.images, request.options, CallScope.of(context, "images[]"))
+        self._check(request.images, "images")
+        images = list(map(PackedImage.of, request.images))
+        results = await self._models.images.run(images, request.options, CallScope.of(context, "images[]"))
         return caption_pb2.CaptionImagesResponse(results=results)
 
     async def StreamCaption(
         self, request: caption_pb2.StreamCaptionRequest, context: Any
     ) -> AsyncIterator[caption_pb2.StreamCaptionResponse]:
-        check_message(request, self._settings.max_message_bytes)
         pieces = self._models.stream_caption(request, CallScope.of(context, "image"))
         async with aclosing(pieces):
             async for piece in pieces:

@@ -10,6 +10,7 @@ from lensmesh_chassis.reasons import Reason
 from router_svc.call_scope import CallScope
 from router_svc.model_proxy import ModelProxy, ModelStream
 from router_svc.upstreams.batch_call import BatchCalls
+from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.models import Encoders
 
@@ -41,25 +42,27 @@ class EncoderProxy(ModelProxy[Encoders], encoder_pb2_grpc.EncoderServiceServicer
     async def EncodeImages(
         self, request: encoder_pb2.EncodeImagesRequest, context: Any
     ) -> encoder_pb2.EncodeImagesResponse:
-        self._check(request, request.images, "images")
-        results = await self._models.images.run(request.images, request.options, CallScope.of(context, "images[]"))
+        self._check(request.images, "images")
+        images = list(map(PackedImage.of, request.images))
+        results = await self._models.images.run(images, request.options, CallScope.of(context, "images[]"))
         return encoder_pb2.EncodeImagesResponse(results=results)
 
     async def EncodeTexts(
         self, request: encoder_pb2.EncodeTextsRequest, context: Any
     ) -> encoder_pb2.EncodeTextsResponse:
-        self._check(request, request.texts, "texts")
+        self._check(request.texts, "texts")
         results = await self._models.texts.run(request.texts, request.options, CallScope.of(context, "texts[]"))
         return encoder_pb2.EncodeTextsResponse(results=results)
 
     async def ClassifyImages(
         self, request: encoder_pb2.ClassifyImagesRequest, context: Any
     ) -> encoder_pb2.ClassifyImagesResponse:
-        self._check(request, request.images, "images")
+        self._check(request.images, "images")
         options = encoder_pb2.ClassifyImagesRequest(
             labels=request.labels, template=request.template, priority=request.priority, space_id=request.space_id
         )
-        results = await self._models.classification.run(request.images, options, CallScope.of(context, "images[]"))
+        images = list(map(PackedImage.of, request.images))
+        results = await self._models.classification.run(images, options, CallScope.of(context, "images[]"))
         return encoder_pb2.ClassifyImagesResponse(results=results)
 
     async def EncodeStream(

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextvars
+import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -30,7 +31,7 @@ class MicroBatcher(Generic[Item, Outcome]):
     """One stream's items on their way into batch calls of `run`.
 
     `run` answers one outcome per item, in order; if it raises, every item of that call fails with the error. An item
-    whose submitter is cancelled leaves the queue, and a call that nobody waits for any longer is cancelled.
+    whose future is cancelled leaves the queue, and a call that nobody waits for any longer is cancelled.
 
     In a trace each item's time here is a span named `step`, which fails as `failure_of` says of its outcome. A call
     stands below the stream that the batcher was made in, linked to the items it carries.
@@ -63,17 +64,32 @@ class MicroBatcher(Generic[Item, Outcome]):
 
     async def submit(self, item: Item) -> Outcome:
         """Return the outcome of `item`, when the call that carried it has ended."""
+        return await self.enqueue(item)
+
+    def enqueue(self, item: Item) -> asyncio.Future[Outcome]:
+        """Put `item` in line, and return the future of its outcome. Whoever lets it go unread uses `let_go`."""
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         owner = trace.get_current_span()
-        with spans.span(self._step) as span:
-            # The stream's own span is above the call anyway.
-            linked = trace.INVALID_SPAN if owner is self._stream else owner
-            self._waiting.append(_Waiting(item, self._size_of(item), answer, linked))
-            self._pump_soon()
-            outcome = await answer
-            if self._failure_of is not None and (error := self._failure_of(outcome)) is not None:
+        if owner.is_recording():
+            answer.add_done_callback(functools.partial(self._end_step, spans.tracer().start_span(self._step)))
+        # The stream's own span is above the call anyway.
+        linked = trace.INVALID_SPAN if owner is self._stream else owner
+        self._waiting.append(_Waiting(item, self._size_of(item), answer, linked))
+        self._pump_soon()
+        return answer
+
+    def _end_step(self, span: Span, answer: asyncio.Future[Outcome]) -> None:
+        """End the span of an item's time here, before whoever waits for its answer runs on."""
+        try:
+            if answer.cancelled():
+                spans.fail(span, asyncio.CancelledError())
+            elif (error := answer.exception() or self._failure(answer.result())) is not None:
                 spans.fail(span, error)
-            return outcome
+        finally:
+            span.end()
+
+    def _failure(self, outcome: Outcome) -> LensmeshError | None:
+        return self._failure_of(outcome) if self._failure_of is not None else None
 
     async def close(self) -> None:
         """Drop what waits, cancel what runs, and return when nothing of it is left."""
@@ -134,6 +150,14 @@ class MicroBatcher(Generic[Item, Outcome]):
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
+
+
+def let_go(answers: Iterable[asyncio.Future[Any]]) -> None:
+    """Withdraw the items of these futures, as far as they wait, and leave what came of the others unread."""
+    for answer in answers:
+        if not answer.cancel() and not answer.cancelled():
+            # Otherwise asyncio complains of an error that nobody looked at.
+            answer.exception()
 
 
 class _Watch:

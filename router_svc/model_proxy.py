@@ -3,13 +3,14 @@
 import functools
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 from opentelemetry import trace
 
 from lensmesh.common.v1 import common_pb2
-from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.limits import check_items
 from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.telemetry import spans
@@ -20,6 +21,7 @@ from router_svc.model_directory import ModelDirectory
 from router_svc.settings import RouterSettings
 from router_svc.stream import StreamLimits, answers, first_message
 from router_svc.upstreams.batch_call import BatchCalls, failure_of
+from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.pool import UpstreamPool
 
 O_contra = TypeVar("O_contra", contravariant=True)
@@ -36,6 +38,18 @@ class Models(Protocol[O_contra]):
 
 
 M = TypeVar("M", bound=Models[Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStreamItem:
+    """One item of a stream: what a model is asked, or why it cannot be."""
+
+    ref: str
+    field: str = ""
+    """Which field of the item holds what the model takes."""
+    content: PackedImage | str = ""
+    size: int = 0
+    error: Exception | None = None
 
 
 class ModelStream:
@@ -55,6 +69,7 @@ class ModelStream:
         scope: CallScope,
     ) -> None:
         """Gather items into `calls`, which stand by the name of the items' field."""
+        self._calls = calls
         self._batchers: dict[str, MicroBatcher[Any, Any]] = {
             name: MicroBatcher(
                 functools.partial(batch_calls.run, options=options, scope=scope.at(name)),
@@ -77,26 +92,34 @@ class ModelStream:
         """Tell which field of an item holds what the model takes."""
         raise NotImplementedError
 
-    async def prepare(self, items: Sequence[Any]) -> AsyncGenerator[Any, None]:
-        """Yield the items as they are."""
+    async def prepare(self, items: Sequence[Any]) -> AsyncGenerator["ModelStreamItem", None]:
+        """Yield what each item asks for, out of its message."""
         for item in items:
-            yield item
+            yield self._prepared(item)
 
-    def size_of(self, item: Any) -> int:
+    def size_of(self, item: "ModelStreamItem") -> int:
         """Return its bytes, as StreamWork.size_of."""
-        size: int = item.ByteSize()
-        return size
+        return item.size
 
-    def ref_of(self, item: Any) -> str:
+    def ref_of(self, item: "ModelStreamItem") -> str:
         """Return its ref, as StreamWork.ref_of."""
-        ref: str = item.ref
-        return ref
+        return item.ref
 
-    async def answer(self, item: Any) -> Any:
+    def _prepared(self, item: Any) -> "ModelStreamItem":
+        try:
+            field = self.field_of(item)
+            value = getattr(item, field)
+            content = PackedImage.of(value) if isinstance(value, common_pb2.Image) else value
+            return ModelStreamItem(item.ref, field, content, self._calls[field].size_of(content))
+        except Exception as error:  # noqa: BLE001 - of this item alone
+            return ModelStreamItem(item.ref, error=error)
+
+    async def answer(self, item: "ModelStreamItem") -> Any:
         """Answer one item, as StreamWork.answer."""
         try:
-            name = self.field_of(item)
-            result = await self._batchers[name].submit(getattr(item, name))
+            if item.error is not None:
+                raise item.error
+            result = await self._batchers[item.field].submit(item.content)
         except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
             spans.fail(trace.get_current_span(), error)
             result = self.result_type(error=to_status(error))
@@ -129,8 +152,7 @@ class ModelProxy(Generic[M]):
         """Begin a stream with options that are settled."""
         raise NotImplementedError
 
-    def _check(self, request: Message, items: Sequence[Any], field: str) -> None:
-        check_message(request, self._settings.max_message_bytes)
+    def _check(self, items: Sequence[Any], field: str) -> None:
         check_items(len(items), self._settings.max_items, field)
 
     async def _answers(self, request_iterator: Any, context: Any) -> AsyncGenerator[list[Any], None]:

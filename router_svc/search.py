@@ -22,6 +22,7 @@ from router_svc.answer_sizes import items_of
 from router_svc.call_scope import CallScope
 from router_svc.collection_cache import CollectionCache
 from router_svc.queries import check_search, from_store, to_store
+from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.methods import BATCH_SEARCH, SEARCH
 from router_svc.upstreams.models import Encoders
 from router_svc.upstreams.pool import UpstreamPool
@@ -40,7 +41,7 @@ class _Search:
     """By index of the query."""
     spaces: dict[int, str] = field(default_factory=dict)
     """NamedSpace.name, by index of the query."""
-    fetched: dict[int, common_pb2.Image] = field(default_factory=dict)
+    fetched: dict[int, PackedImage] = field(default_factory=dict)
     """Images given by address, by index of the query."""
     encode_us: int = 0
     error: Exception | None = None
@@ -78,8 +79,8 @@ class _Query:
         return self.search.request.queries[self.index]
 
     @property
-    def image(self) -> common_pb2.Image:
-        return self.search.fetched.get(self.index, self.query.image)
+    def image(self) -> PackedImage:
+        return self.search.fetched.get(self.index) or PackedImage.of(self.query.image)
 
 
 @dataclass(slots=True)
@@ -229,7 +230,7 @@ class SearchHandler:
     async def _fetch(query: _Query, fetches: Fetching) -> None:
         try:
             content = await fetches.fetch(query.query.image.uri, f"{query.path}.uri")
-            query.search.fetched[query.index] = common_pb2.Image(content=content)
+            query.search.fetched[query.index] = PackedImage.of(common_pb2.Image(content=content))
         except Exception as error:  # noqa: BLE001 - as above
             query.search.error = error
 

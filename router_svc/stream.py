@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from lensmesh_chassis.concurrency import Budget, Share
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, InvalidInput, Unavailable
-from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.limits import check_items
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.streams import answer_as_ready
 from lensmesh_chassis.telemetry import spans
@@ -25,7 +25,6 @@ class StreamLimits:
     """What one message and one stream may hold, and what all streams may together."""
 
     max_items: int
-    max_message_bytes: int
     in_flight_items: int
     in_flight_bytes: int
     all_streams: Budget
@@ -80,8 +79,8 @@ async def answers(
 ) -> AsyncGenerator[list[R], None]:
     """Yield groups of answers to all items of a stream, as they become ready.
 
-    Each answer has a span of its own, `item`, below the stream's. Raises OPTIONS_REPEATED, TOO_MANY_ITEMS and
-    MESSAGE_TOO_LARGE once what was read before is answered, and DRAINING.
+    Each answer has a span of its own, `item`, below the stream's. Raises OPTIONS_REPEATED, TOO_MANY_ITEMS and what
+    `rest` raises once what was read before is answered, and DRAINING.
     """
     async with limits.all_streams.share() as share:
         stream = _Stream(work, limits, share)
@@ -117,11 +116,15 @@ class _Stream(Generic[T, R]):
     async def items(self, first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[_Read[T]]:
         """Yield what is to be answered, as far as there is room for it."""
         message, is_first = first, True
+        del first
         places = itertools.count()
         while True:
             self._check(message, is_first)
             if message.items:
-                async with aclosing(self._work.prepare(message.items)) as prepared:
+                prepared = self._work.prepare(message.items)
+                # What is kept of it, `prepare` has taken out: an image is not held twice.
+                message = None
+                async with aclosing(prepared):
                     async for item in prepared:
                         size = self._work.size_of(item)
                         yield _Read(next(places), item, size, await self._share.take(size))
@@ -150,6 +153,5 @@ class _Stream(Generic[T, R]):
                 "options stand in the first message of a stream and hold for all of it: leave them out here",
                 field="options",
             )
-        check_message(message, self._limits.max_message_bytes)
         if message.items:
             check_items(len(message.items), self._limits.max_items, "items")

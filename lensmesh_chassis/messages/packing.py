@@ -55,6 +55,15 @@ async def pack_message(message: Message) -> bytes:
     return b"".join(packed)
 
 
+def pack_items(rest: Message, field: str, items: Iterable[bytes]) -> bytes:
+    """Serialize `rest` with more messages in its repeated `field`, each of which is serialized already."""
+    tag = _varint(rest.DESCRIPTOR.fields_by_name[field].number << 3 | _BYTES)
+    packed = [rest.SerializeToString()]
+    for item in items:
+        packed += tag, _varint(len(item)), item
+    return b"".join(packed)
+
+
 async def copy_all(messages: Iterable[Message], into: Any) -> None:
     """Add copies of `messages` to a repeated field."""
     slices = Slices()

@@ -80,16 +80,16 @@ class _IngestStreamWork:
         return item.size
 
     def ref_of(self, item: Incoming) -> str:
-        return item.item.ref
+        return item.ref
 
     async def answer(self, item: Incoming) -> router_pb2.IngestResult:
         try:
             with self._metrics.item() as counted:
                 done = await self._session.ingest(item)
                 counted.durable(done)
-            return router_pb2.IngestResult(ref=item.item.ref, item=done)
+            return router_pb2.IngestResult(ref=item.ref, item=done)
         except Exception as error:  # noqa: BLE001 - a fault of ours fails one item, not the stream
             spans.fail(trace.get_current_span(), error)
-            return failed(item.item.ref, error)
+            return failed(item.ref, error)
         finally:
             self._fetches.drop(item.fetched)

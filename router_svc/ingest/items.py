@@ -1,24 +1,31 @@
 """Images as they come in: looked at, named, and put in line behind their own kind."""
 
 import asyncio
+import contextlib
 import hashlib
 import unicodedata
-from collections.abc import AsyncGenerator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from google.protobuf import struct_pb2
+
+from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.images.inputs import Fetching, image_content
+from lensmesh_chassis.messages.packing import Slices
 from lensmesh_chassis.messages.structs import check_struct
 from lensmesh_chassis.reasons import Reason
 from router_svc.call_scope import CallScope
 from router_svc.ingest.plan import Wanted
 from router_svc.ingest.turns import Turn, Turns
+from router_svc.upstreams.images import NO_IMAGE, PackedImage
 
 MAX_ID_BYTES = 256
 DIGEST_BYTES = 32
-# Below it, hashing takes less time than handing over to a thread.
+# Below it, hashing what a message brought takes less time than handing it over to a thread.
 INLINE_BYTES = 256 * 1024
 # The same of looking through metadata, value by value.
 INLINE_METADATA_BYTES = 4 * 1024
@@ -26,9 +33,12 @@ INLINE_METADATA_BYTES = 4 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One image that is read. Exactly one of `wanted` and `error` is set."""
+    """One image that is read, out of its message. Exactly one of `wanted` and `error` is set."""
 
-    item: router_pb2.IngestItem
+    ref: str
+    image: PackedImage
+    size: int
+    """Bytes it holds while it is in flight."""
     wanted: Wanted | None
     error: Exception | None
     turn: Turn | None
@@ -36,10 +46,15 @@ class Incoming:
     fetched: int = 0
     """Bytes that were fetched for it."""
 
-    @property
-    def size(self) -> int:
-        """Bytes it holds while it is in flight."""
-        return self.item.ByteSize()
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An item whose image's bytes are here, or why they are not."""
+
+    image: PackedImage = NO_IMAGE
+    uri: str = ""
+    fetched: int = 0
+    error: Exception | None = None
 
 
 class Intake:
@@ -55,7 +70,14 @@ class Intake:
 
     async def read(self, items: Sequence[router_pb2.IngestItem]) -> list[Incoming]:
         """Read the items of one message, in order; a bad one carries its error."""
-        return [self._incoming(*seen) for seen in await asyncio.gather(*(self._look_at(item) for item in items))]
+        found: list[_Found] = []
+        slices = Slices()
+        for item in items:
+            found.append(await self._find(item))
+            if slices.over:
+                await slices.rest()
+        digests = await self._digests([one.image for one in found])
+        return [await self._incoming(*one) for one in zip(items, found, digests, strict=True)]
 
     async def each(self, items: Sequence[router_pb2.IngestItem]) -> AsyncGenerator[Incoming, None]:
         """Yield the items of one message, fetched ones as they are here; items of one id keep their order.
@@ -64,7 +86,10 @@ class Intake:
         earlier one waits for.
         """
         if not any(item.image.uri for item in items):
-            for incoming in await self.read(items):
+            read = await self.read(items)
+            # The message is not held while there is no room for what it brought.
+            del items
+            for incoming in read:
                 yield incoming
             return
         ready: asyncio.Queue[Incoming] = asyncio.Queue()
@@ -87,52 +112,66 @@ class Intake:
     ) -> None:
         if earlier is not None:
             await asyncio.wait({earlier})
-        ready.put_nowait(self._incoming(*await self._look_at(item)))
+        [incoming] = await self.read([item])
+        ready.put_nowait(incoming)
 
-    def _incoming(self, item: router_pb2.IngestItem, found: Wanted | Exception, fetched: int) -> Incoming:
-        if isinstance(found, Wanted):
-            try:
-                return Incoming(item, found, None, self._turns.take(found), fetched)
-            except Exception as error:  # noqa: BLE001 - as of _look_at; an item without an answer would hold its stream
-                found = error
-        return Incoming(item, None, found, None, fetched)
-
-    async def _look_at(self, item: router_pb2.IngestItem) -> tuple[router_pb2.IngestItem, Wanted | Exception, int]:
-        """Return the item, with its image's bytes where they were fetched, what it wants or why not, and their size."""
-        uri, size = item.image.uri, 0
+    async def _find(self, item: router_pb2.IngestItem) -> _Found:
+        """Return the image of an item, fetched where it is given by address."""
+        uri = item.image.uri
         try:
+            if item.image.HasField("content"):
+                return _Found(PackedImage.of(item.image))
             content = await image_content(item.image, self._scope.inside("image"), self._fetcher)
-            if uri:
-                size = len(content)
-                # Fetched once, here: whoever encodes and captions it gets the very bytes that the digest is of.
-                fetched = router_pb2.IngestItem()
-                fetched.CopyFrom(item)
-                fetched.image.content = content
-                item = fetched
-            self._check_size(len(content))
-            digest = await self._digest(content)
+            # Fetched once, here: whoever encodes and captions it gets the very bytes that the digest is of.
+            return _Found(PackedImage.of(common_pb2.Image(content=content)), uri, len(content))
+        except Exception as error:  # noqa: BLE001 - whatever an item breaks, it breaks for itself
+            return _Found(uri=uri, error=error)
+
+    async def _digests(self, images: Sequence[PackedImage]) -> list[bytes]:
+        """Return the SHA-256 of each image's bytes: of all that one message brought in one thread."""
+        left = deque(images)
+        if sum(image.size for image in images) <= INLINE_BYTES:
+            return _sha256_of_each(left, self._max_image_bytes)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._hashing, _sha256_of_each, left, self._max_image_bytes)
+        finally:
+            # Of a stream that was left, no thread looks at more than the image that it is in.
+            left.clear()
+
+    async def _incoming(self, item: router_pb2.IngestItem, found: _Found, digest: bytes) -> Incoming:
+        image, fetched = found.image, found.fetched
+        size = image.size + len(item.ref) + len(item.caption)
+        try:
+            if found.error is not None:
+                raise found.error
+            self._check_size(len(image.content))
             self._check_digest(item.content_digest, digest)
             check_id(item.id, self._scope.inside("id"))
-            await self._check_metadata(item)
-        except Exception as error:  # noqa: BLE001 - whatever an item breaks, it breaks for itself
-            return item, error, size
-        wanted = Wanted(item.id or digest.hex(), digest, item.metadata.fields, item.caption, item.image_uri or uri)
-        return item, wanted, size
+            metadata, metadata_bytes = await self._metadata(item)
+            uri = item.image_uri or found.uri
+            wanted = Wanted(item.id or digest.hex(), digest, metadata, item.caption, uri)
+            return Incoming(item.ref, image, size + metadata_bytes, wanted, None, self._turns.take(wanted), fetched)
+        except Exception as error:  # noqa: BLE001 - as above; an item without an answer would hold its stream
+            return Incoming(item.ref, image, size, None, error, None, fetched)
 
-    async def _digest(self, content: bytes) -> bytes:
-        if len(content) <= INLINE_BYTES:
-            return _sha256(content)
-        return await asyncio.get_running_loop().run_in_executor(self._hashing, _sha256, content)
+    async def _metadata(self, item: router_pb2.IngestItem) -> tuple[Mapping[str, object], int]:
+        """Return the metadata of an item, and their bytes.
 
-    async def _check_metadata(self, item: router_pb2.IngestItem) -> None:
-        """Refuse what the store would refuse, before a model runs, and before it spoils the call that carries it."""
+        Refuses what the store would refuse, before a model runs, and before it spoils the call that carries it.
+        """
         if not item.HasField("metadata"):
-            return
+            return {}, 0
         field = self._scope.inside("metadata")
-        if item.metadata.ByteSize() <= INLINE_METADATA_BYTES:
-            check_struct(item.metadata, field)
+        # A part of a message keeps all of it, the images too.
+        metadata = struct_pb2.Struct()
+        metadata.CopyFrom(item.metadata)
+        size = metadata.ByteSize()
+        if size <= INLINE_METADATA_BYTES:
+            check_struct(metadata, field)
         else:
-            await asyncio.get_running_loop().run_in_executor(self._hashing, check_struct, item.metadata, field)
+            await asyncio.get_running_loop().run_in_executor(self._hashing, check_struct, metadata, field)
+        return metadata.fields, size
 
     def _check_size(self, size: int) -> None:
         field = self._scope.inside("image.content")
@@ -164,8 +203,15 @@ class Intake:
             )
 
 
-def _sha256(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
+def _sha256_of_each(left: deque[PackedImage], max_bytes: int) -> list[bytes]:
+    """Return the digests of images until none is left; of those beyond the limit, none."""
+    digests: list[bytes] = []
+    # Another thread may empty it at any time.
+    with contextlib.suppress(IndexError):
+        while True:
+            content = left.popleft().content
+            digests.append(hashlib.sha256(content).digest() if len(content) <= max_bytes else b"")
+    return digests
 
 
 def check_id(item_id: str, field: str) -> None:

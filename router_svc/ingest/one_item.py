@@ -1,10 +1,13 @@
 """One image: looked up, embedded and captioned as far as the store does not have it, and written."""
 
 import asyncio
+from collections.abc import Mapping
 
 from opentelemetry import trace
 
+from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError, PreconditionFailed
@@ -15,8 +18,9 @@ from router_svc.ingest.lookup import LookupResult
 from router_svc.ingest.plan import CaptionSource, Wanted
 from router_svc.ingest.steps import Steps
 from router_svc.ingest.writer import WriteResult
+from router_svc.micro_batcher import let_go
 from router_svc.upstreams.errors import is_away, is_busy
-from router_svc.upstreams.together import together
+from router_svc.upstreams.images import PackedImage
 
 
 class ItemIngestion:
@@ -28,13 +32,13 @@ class ItemIngestion:
         self._wanted = wanted
         self._done = router_pb2.IngestedItem(id=wanted.id)
 
-    async def ingest(self, image: common_pb2.Image) -> router_pb2.IngestedItem:
+    async def ingest(self, image: PackedImage) -> router_pb2.IngestedItem:
         """Look up what the store has of the image, and do what is left. Raises why it is not stored."""
         found = await self._steps.lookups.submit(self._wanted)
         trace.get_current_span().set_attribute(spans.CACHE_HIT, found.plan.unchanged or bool(found.plan.take))
         return _unchanged(self._wanted, found) if found.plan.unchanged else await self._renew(image, found)
 
-    async def _renew(self, image: common_pb2.Image, found: LookupResult) -> router_pb2.IngestedItem:
+    async def _renew(self, image: PackedImage, found: LookupResult) -> router_pb2.IngestedItem:
         done, wanted = self._done, self._wanted
         item = search_pb2.Item(
             id=wanted.id,
@@ -46,14 +50,16 @@ class ItemIngestion:
         for name, donor in found.plan.take.items():
             item.vectors[name].CopyFrom(found.donors[donor].vectors[name])
             item.low_content |= found.donors[donor].low_content
-        describing = asyncio.create_task(self._caption(image, found))
+        # At the same time, and without a task for either: an item costs the router its share of two calls.
+        space_ids = dict.fromkeys(self._options.space_ids[name] for name in found.plan.encode)
+        embedded = {space_id: self._steps.vectors[space_id].enqueue(image) for space_id in space_ids}
+        described = self._steps.captions.enqueue(image) if found.plan.caption is CaptionSource.MODEL else None
         try:
             # The encoder's word on a bad image counts, whatever the captioner makes of it.
-            await self._embed(image, found, item)
-            caption = await describing
+            await self._embed(embedded, found, item)
+            caption = await self._caption(described, found)
         finally:
-            describing.cancel()
-            await asyncio.gather(describing, return_exceptions=True)
+            let_go([*embedded.values(), *([described] if described else [])])
         if caption is not None:
             item.caption.CopyFrom(caption)
             done.caption.CopyFrom(caption)
@@ -67,36 +73,44 @@ class ItemIngestion:
         done.store_us = written.store_us
         return done
 
-    async def _embed(self, image: common_pb2.Image, found: LookupResult, item: search_pb2.Item) -> None:
+    async def _embed(
+        self,
+        embedded: Mapping[str, asyncio.Future[encoder_pb2.EncodeResult]],
+        found: LookupResult,
+        item: search_pb2.Item,
+    ) -> None:
+        """Put the vectors into the item. `embedded`: what becomes of the image in each space, by VectorSpace.id."""
         done = self._done
-        by_space: dict[str, list[str]] = {}
-        for name in found.plan.encode:
-            by_space.setdefault(self._options.space_ids[name], []).append(name)
-        results = await together([self._steps.vectors[space_id].submit(image) for space_id in by_space])
-        for names, result in zip(by_space.values(), results, strict=True):
+        if len(embedded) > 1:
+            # The first that fails is raised at once.
+            await asyncio.gather(*embedded.values())
+        results = {space_id: await result for space_id, result in embedded.items()}
+        for result in results.values():
             if result.HasField("error"):
                 raise from_status(result.error)
-            for name in names:
-                item.vectors[name].CopyFrom(result.embedding)
             item.low_content |= result.low_content
             done.fully_transparent |= result.fully_transparent
             if result.timings.total_us >= done.encode.total_us:
                 done.encode.CopyFrom(result.timings)
+        for name in found.plan.encode:
+            item.vectors[name].CopyFrom(results[self._options.space_ids[name]].embedding)
 
-    async def _caption(self, image: common_pb2.Image, found: LookupResult) -> common_pb2.Caption | None:
+    async def _caption(
+        self, described: asyncio.Future[caption_pb2.CaptionResult] | None, found: LookupResult
+    ) -> common_pb2.Caption | None:
         match found.plan.caption:
-            case CaptionSource.NOWHERE:
-                return None
             case CaptionSource.CALLER:
                 return common_pb2.Caption(text=self._wanted.caption)
             case CaptionSource.STORED:
                 return found.donors[found.plan.caption_from].caption
-            case CaptionSource.MODEL:
-                return await self._generate(image)
+            case CaptionSource.MODEL if described is not None:
+                return await self._generated(described)
+            case _:
+                return None
 
-    async def _generate(self, image: common_pb2.Image) -> common_pb2.Caption | None:
+    async def _generated(self, described: asyncio.Future[caption_pb2.CaptionResult]) -> common_pb2.Caption | None:
         try:
-            result = await self._steps.captions.submit(image)
+            result = await described
             if result.HasField("error"):
                 raise from_status(result.error)
         except LensmeshError as error:

@@ -100,7 +100,7 @@ class Session:
         while True:
             steps = self._steps
             try:
-                return await ItemIngestion(steps, wanted).ingest(incoming.item.image)
+                return await ItemIngestion(steps, wanted).ingest(incoming.image)
             except LensmeshError as error:
                 tries += 1
                 if error.reason not in _OUTDATED or tries == _MOST_TRIES:

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from lensmesh.caption.v1 import caption_pb2
-from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError
@@ -16,6 +15,7 @@ from router_svc.ingest.plan import Wanted
 from router_svc.ingest.writer import Writer, WriteResult
 from router_svc.micro_batcher import MicroBatcher
 from router_svc.upstreams.batch_call import failure_of
+from router_svc.upstreams.images import PackedImage
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -42,13 +42,13 @@ class Steps:
         self.writes: MicroBatcher[search_pb2.Item, WriteResult | LensmeshError] = self._batcher(
             "write", writer.run, _item_bytes, _failure_of_write
         )
-        self.captions: MicroBatcher[common_pb2.Image, caption_pb2.CaptionResult] = self._batcher(
+        self.captions: MicroBatcher[PackedImage, caption_pb2.CaptionResult] = self._batcher(
             "caption",
             functools.partial(describe.run, options=options.caption_options, scope=captioner),
             describe.size_of,
             failure_of,
         )
-        self.vectors: dict[str, MicroBatcher[common_pb2.Image, encoder_pb2.EncodeResult]] = {
+        self.vectors: dict[str, MicroBatcher[PackedImage, encoder_pb2.EncodeResult]] = {
             space_id: self._batcher(
                 "encode",
                 functools.partial(encode.run, options=encode_options, scope=encoder),

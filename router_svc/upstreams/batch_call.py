@@ -104,8 +104,8 @@ class BatchCalls(ABC, Generic[T, Options, R]):
         """Tell who serves, and settle in `options` what is left open in `given`, which the caller sent."""
 
     @abstractmethod
-    def request(self, items: Sequence[T], options: Options) -> Message:
-        """Make the request of one call."""
+    def request(self, items: Sequence[T], options: Options) -> Message | bytes:
+        """Make the request of one call: a message, or what it is serialized to."""
 
     @abstractmethod
     def size_of(self, item: T) -> int:
@@ -193,7 +193,6 @@ class BatchCalls(ABC, Generic[T, Options, R]):
         return group
 
     def _most_with(self, item: T) -> int:
-        # protobuf copies the bytes of an image each time they are looked at.
         return self._suspects.most_with(self.content_of(item)) if self._suspects else 0
 
     def _refuse_known(self, work: _Work[T, Options, R]) -> None:

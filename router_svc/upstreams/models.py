@@ -3,29 +3,21 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 
+from google.protobuf.message import Message
+
 from lensmesh.caption.v1 import caption_pb2
-from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
+from lensmesh_chassis.messages.packing import pack_items
 from lensmesh_chassis.reasons import Reason
 from router_svc.call_scope import CallScope
 from router_svc.model_directory import ModelDirectory, ModelTargets
 from router_svc.upstreams.batch_call import BatchCalls, Options, R
 from router_svc.upstreams.errors import ReplicaLost, unavailable
+from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.methods import CAPTION_IMAGES, CLASSIFY_IMAGES, ENCODE_IMAGES, ENCODE_TEXTS, STREAM_CAPTION
 from router_svc.upstreams.pool import UpstreamPool
 from router_svc.upstreams.suspects import ItemSuspects
-
-
-def image_bytes(image: common_pb2.Image) -> int:
-    """Return about what an image takes in a message."""
-    # Not len(image.content): protobuf copies the bytes each time they are looked at.
-    return image.ByteSize() + 8
-
-
-def image_identity(image: common_pb2.Image) -> bytes:
-    """Return what tells an image from any other."""
-    return image.content or image.uri.encode()
 
 
 def too_costly(path: str) -> InvalidInput:
@@ -37,14 +29,18 @@ def too_costly(path: str) -> InvalidInput:
     )
 
 
-class _ImageCalls(BatchCalls[common_pb2.Image, Options, R]):
+def _with_images(rest: Message, images: Sequence[PackedImage]) -> bytes:
+    return pack_items(rest, "images", [image.packed for image in images])
+
+
+class _ImageCalls(BatchCalls[PackedImage, Options, R]):
     """Batch calls whose items are images."""
 
-    def size_of(self, item: common_pb2.Image) -> int:
-        return image_bytes(item)
+    def size_of(self, item: PackedImage) -> int:
+        return item.size
 
-    def content_of(self, item: common_pb2.Image) -> bytes:
-        return image_identity(item)
+    def content_of(self, item: PackedImage) -> bytes:
+        return item.packed
 
     def blame(self, path: str) -> LensmeshError:
         return too_costly(path)
@@ -60,10 +56,8 @@ class ImageEncoding(_ImageCalls[encoder_pb2.EncodeOptions, encoder_pb2.EncodeRes
     async def find(self, given: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
         return await _find_encoders(self._directory, options)
 
-    def request(
-        self, items: Sequence[common_pb2.Image], options: encoder_pb2.EncodeOptions
-    ) -> encoder_pb2.EncodeImagesRequest:
-        return encoder_pb2.EncodeImagesRequest(images=items, options=options)
+    def request(self, items: Sequence[PackedImage], options: encoder_pb2.EncodeOptions) -> bytes:
+        return _with_images(encoder_pb2.EncodeImagesRequest(options=options), items)
 
 
 class TextEncoding(BatchCalls[str, encoder_pb2.EncodeOptions, encoder_pb2.EncodeResult]):
@@ -108,12 +102,8 @@ class Classification(_ImageCalls[encoder_pb2.ClassifyImagesRequest, encoder_pb2.
         options.space_id = chosen.space_id
         return targets
 
-    def request(
-        self, items: Sequence[common_pb2.Image], options: encoder_pb2.ClassifyImagesRequest
-    ) -> encoder_pb2.ClassifyImagesRequest:
-        request = encoder_pb2.ClassifyImagesRequest(images=items)
-        request.MergeFrom(options)
-        return request
+    def request(self, items: Sequence[PackedImage], options: encoder_pb2.ClassifyImagesRequest) -> bytes:
+        return _with_images(options, items)
 
 
 class ImageCaptioning(_ImageCalls[caption_pb2.CaptionOptions, caption_pb2.CaptionResult]):
@@ -128,10 +118,8 @@ class ImageCaptioning(_ImageCalls[caption_pb2.CaptionOptions, caption_pb2.Captio
         options.model = given.model or await self._directory.default_caption_model()
         return await self._directory.captioners(options.model)
 
-    def request(
-        self, items: Sequence[common_pb2.Image], options: caption_pb2.CaptionOptions
-    ) -> caption_pb2.CaptionImagesRequest:
-        return caption_pb2.CaptionImagesRequest(images=items, options=options)
+    def request(self, items: Sequence[PackedImage], options: caption_pb2.CaptionOptions) -> bytes:
+        return _with_images(caption_pb2.CaptionImagesRequest(options=options), items)
 
 
 class Encoders:
@@ -179,7 +167,7 @@ class Captioners:
         # Said to every captioner: another one's own default may be another model.
         request.options.model = request.options.model or await self._directory.default_caption_model()
         serving = await self._directory.captioners(request.options.model)
-        content = image_identity(request.image)
+        content = PackedImage.of(request.image).packed
         async with AsyncExitStack() as alone:
             while True:
                 if self._suspects.refuses(content):

@@ -178,7 +178,7 @@ class UpstreamPool:
     async def call(
         self,
         method: UpstreamMethod[Q, A],
-        request: Q,
+        request: Q | bytes,
         scope: CallScope = NO_LIMIT,
         *,
         targets: Sequence[str] | None = None,
@@ -187,8 +187,8 @@ class UpstreamPool:
     ) -> A:
         """Return the answer of the first of `targets`, or of all, that does the work.
 
-        `weight`: how many items the request has. `loses_once`: where a replica ends in the middle of it, raise
-        ReplicaLost instead of giving the same work to another one, which it may end likewise.
+        `request` may be serialized already. `weight`: how many items it has. `loses_once`: where a replica ends in the
+        middle of it, raise ReplicaLost instead of giving the same work to another one, which it may end likewise.
 
         Raises what the service said if it refused the work itself, DeadlineExceeded, Overloaded where all that could
         have too much to do, and otherwise Unavailable with the kind's reason.

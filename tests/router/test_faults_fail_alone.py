@@ -40,8 +40,8 @@ def outcomes(results: Any) -> list[str]:
 async def test_an_answer_and_a_size_that_cannot_be_handled_are_their_own_items(
     unstarted: Mesh, fault: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = throwing(fault, models.image_bytes, lambda image: image.content == b"odd")
-    monkeypatch.setattr(models, "image_bytes", size)
+    size = throwing(fault, models.ImageEncoding.size_of, lambda _, image: image.content == b"odd")
+    monkeypatch.setattr(models.ImageEncoding, "size_of", size)
     mesh = await unstarted.start()
     monkeypatch.setattr(batch_call, "repath", throwing(fault, errors.repath, lambda *_: True))
     results = (await mesh.encoder_service.EncodeImages(images(b"a", b"bad", b"b"))).results

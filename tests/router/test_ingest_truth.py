@@ -21,6 +21,7 @@ from router_svc.ingest.options import ResolvedOptions
 from router_svc.ingest.plan import PlanOptions
 from router_svc.ingest.session import Session
 from router_svc.settings import RouterSettings
+from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.methods import UpstreamMethod
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeSearch, vector
 
@@ -82,17 +83,18 @@ class Models:
     def images(self) -> "Models":
         return self
 
-    def size_of(self, image: common_pb2.Image) -> int:
-        return image.ByteSize()
+    def size_of(self, image: PackedImage) -> int:
+        return len(image.packed)
 
     async def run(self, images: Any, options: Any, scope: CallScope) -> Any:
         await asyncio.sleep(0)
+        contents = [bytes(image.content) for image in images]
         if isinstance(options, caption_pb2.CaptionOptions):
-            return [caption_pb2.CaptionResult(caption=caption_of(image.content, "teller")) for image in images]
+            return [caption_pb2.CaptionResult(caption=caption_of(content, "teller")) for content in contents]
         space = next(space for space in SPACES.values() if space.id == options.space_id)
         return [
-            encoder_pb2.EncodeResult(embedding=vector(image.content, space), low_content=is_plain(image.content))
-            for image in images
+            encoder_pb2.EncodeResult(embedding=vector(content, space), low_content=is_plain(content))
+            for content in contents
         ]
 
     def stored_at_once(self) -> int:

@@ -20,6 +20,7 @@ from router_svc.cut import CallLimits
 from router_svc.model_directory import ModelTargets
 from router_svc.upstreams import pool, waiting
 from router_svc.upstreams.errors import is_lost
+from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.models import Captioners, Encoders
 from router_svc.upstreams.pool import Upstream, UpstreamPool
@@ -78,7 +79,8 @@ class Replica:
         self.ends.set()
         self.ends = asyncio.Event()
 
-    async def EncodeImages(self, request: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as of a stub
+    async def EncodeImages(self, packed: bytes, timeout: float) -> Any:  # noqa: ASYNC109 - as of a stub
+        request = encoder_pb2.EncodeImagesRequest.FromString(packed)
         await self.work([image.content for image in request.images])
         results = [encoder_pb2.EncodeResult(embedding=vector(image.content, SPACE)) for image in request.images]
         return encoder_pb2.EncodeImagesResponse(results=results)
@@ -146,7 +148,7 @@ async def encode(
     encoders: Encoders, contents: Sequence[bytes], patience: Patience = PATIENT, deadline: float | None = None
 ) -> list[encoder_pb2.EncodeResult]:
     return await encoders.images.run(
-        [common_pb2.Image(content=content) for content in contents],
+        [PackedImage.of(common_pb2.Image(content=content)) for content in contents],
         encoder_pb2.EncodeOptions(space_id=SPACE.id),
         CallScope(deadline, patience, "images[]"),
     )

@@ -1,11 +1,12 @@
 """Items ride together when calls are busy, at once when they are not, and leave when nobody waits."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 import pytest
 
-from router_svc.micro_batcher import MicroBatcher
+from router_svc.micro_batcher import MicroBatcher, let_go
 from tests.support.waiting import until
 
 
@@ -115,3 +116,30 @@ async def test_closing_ends_everything() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert calls.batches == [["a"]]
+
+
+async def test_an_item_is_in_line_without_a_task_and_can_be_withdrawn() -> None:
+    calls = Calls()
+    batcher = calls.batcher(max_items=2)
+    running, beside = batcher.enqueue("a"), batcher.enqueue("b")
+    withdrawn, kept = batcher.enqueue("c"), batcher.enqueue("d")
+    await until(lambda: calls.running == 1, "it runs")
+    let_go([withdrawn, beside])
+    calls.open.set()
+    assert (await running, await kept) == ("A", "D")
+    assert withdrawn.cancelled()
+    assert beside.cancelled()
+    assert calls.batches == [["a", "b"], ["d"]]
+
+
+async def test_nobody_complains_of_an_error_that_is_let_go() -> None:
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    calls = Calls()
+    calls.open.set()
+    answer = calls.batcher().enqueue("poison")
+    await asyncio.wait({answer})
+    let_go([answer])
+    del answer
+    gc.collect()
+    assert said == []

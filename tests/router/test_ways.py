@@ -77,7 +77,7 @@ def test_what_the_page_names_exists() -> None:
         assert within in names_in(ast.parse((ROOT / path).read_text(encoding="utf-8"))), name
 
 
-def holds_image(value: Any, depth: int = 2) -> bool:
+def holds_image(value: Any, depth: int = 3) -> bool:
     """Whether a variable is the image, or a message or record with it inside."""
     match value:
         case bytes():
