@@ -12,7 +12,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from lensmesh_chassis import contract
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
-from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
 from lensmesh_chassis.rpc.forwarding import RequestIdForwarding
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
@@ -20,7 +19,7 @@ from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credential
 if TYPE_CHECKING:  # a client counts nothing, and loads nothing to count with
     from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 
-__all__ = ["DIRECT", "ChannelSecurity", "around_calls", "open_channel", "remaining_s", "service_config"]
+__all__ = ["DIRECT", "ChannelSecurity", "open_channel", "remaining_s", "service_config"]
 
 # Half a mesh hop is what it takes to tell a caller that its time is up; below the floor a call is not worth sending.
 _MARGIN_S = 0.02
@@ -59,7 +58,6 @@ def open_channel(
     tracer_provider: Any | None = None,
     authority: str = "",
     metrics: "ClientMetrics | None" = None,
-    interceptors: Sequence[grpc.aio.ClientInterceptor] | None = None,
     proxied: bool = False,
 ) -> grpc.aio.Channel:
     """Open a channel to `target`: "host:port", "dns:///host:port" or "unix:/path".
@@ -72,8 +70,7 @@ def open_channel(
     none, which is what a status display needs: a checked channel cannot reach a sick replica. `services`: descriptors
     whose methods may be sent again; None means all of lensmesh. `instrument`: pass the trace on, with spans by
     `tracer_provider` (None: the process' own, if any). `authority`: the name that the server's certificate is made for,
-    where `target` is one address of it. `metrics` counts the calls. `interceptors`: those to use, instead of those that
-    `instrument`, `tracer_provider` and `metrics` ask for. `proxied`: use the proxy that the environment names
+    where `target` is one address of it. `metrics` counts the calls. `proxied`: use the proxy that the environment names
     (`https_proxy`, `http_proxy`, `no_proxy`). A client may need one; services never use one between each other. Calls
     to this machine itself never take it.
     """
@@ -107,29 +104,15 @@ def open_channel(
         options.append(DIRECT)
     if authority:
         options += [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
-    if interceptors is None:
-        made = around_calls(target, instrument=instrument, tracer_provider=tracer_provider, metrics=metrics)
-        interceptors = [shaped for one in made for shaped in one.of_all_shapes()]
+    interceptors = list(RequestIdForwarding().of_all_shapes())
+    if instrument:
+        interceptors[:0] = tracing.client_interceptors(tracer_provider or tracing.active_provider(), target)
+    if metrics is not None:
+        # Innermost: the span that is current then is the call's own.
+        interceptors += metrics.of_all_shapes()
     if security is not None and security.encrypted:
         return grpc.aio.secure_channel(address, channel_credentials(security), options, interceptors=interceptors)
     return grpc.aio.insecure_channel(address, options, interceptors=interceptors)
-
-
-def around_calls(
-    target: str,
-    *,
-    instrument: bool = True,
-    tracer_provider: Any | None = None,
-    metrics: "ClientMetrics | None" = None,
-) -> list[ClientInterceptor]:
-    """Return what stands around each call of a channel to `target`, outermost first. Arguments as of open_channel."""
-    around: list[ClientInterceptor] = [RequestIdForwarding()]
-    if instrument:
-        around[:0] = tracing.client_spans(tracer_provider or tracing.active_provider(), target)
-    if metrics is not None:
-        # Innermost: the span that is current then is the call's own.
-        around.append(metrics)
-    return around
 
 
 @dataclass(frozen=True, slots=True)

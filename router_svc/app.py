@@ -11,7 +11,7 @@ from lensmesh.caption.v1 import caption_pb2_grpc
 from lensmesh.encoder.v1 import encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh.search.v1 import search_pb2_grpc
-from lensmesh_chassis.channels import around_calls, open_channel
+from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.concurrency import Budget
 from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.messages.piecewise import PiecewiseChannel
@@ -124,17 +124,17 @@ class RouterApp:
         # gRPC would send a call whose replica ended under it to the next one, which it may end as well: see Suspects.
         own_tries = kind is not Kind.SEARCH
         for target in self._targets[kind]:
-            around = around_calls(target, tracer_provider=self._runtime.tracer_provider, metrics=self._calls)
             channel = open_channel(
                 target,
                 security=self._security,
                 max_message_bytes=self._settings.max_message_bytes,
                 health_check=kind.service,
                 services=() if own_tries else None,
-                interceptors=[shaped for one in around for shaped in one.of_streams()],
+                metrics=self._calls,
+                tracer_provider=self._runtime.tracer_provider,
             )
             self._channels.append(channel)
-            upstreams.append(Upstream(target, stub(cast(grpc.aio.Channel, PiecewiseChannel(channel, around)))))
+            upstreams.append(Upstream(target, stub(cast(grpc.aio.Channel, PiecewiseChannel(channel)))))
         return UpstreamPool(
             kind,
             upstreams,

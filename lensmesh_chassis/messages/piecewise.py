@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -12,7 +10,6 @@ from google.protobuf.message import DecodeError, Message
 
 from lensmesh_chassis.messages.packing import pack_message
 from lensmesh_chassis.messages.parsing import INLINE_BYTES, parse_in_pieces
-from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
 from lensmesh_chassis.telemetry.logging import get_logger
 
 _LEAST_S = 0.001
@@ -26,14 +23,9 @@ class PiecewiseChannel:
     Streams pass through the channel unchanged.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, around: Sequence[ClientInterceptor] = ()) -> None:
-        """Make calls by `channel`; `around` stands around unary ones, outermost first.
-
-        Interceptors that a channel has itself make a unary call three tasks instead of one.
-        """
+    def __init__(self, channel: grpc.aio.Channel) -> None:
         # Generated stubs call it with more than its types tell.
         self._channel: Any = channel
-        self._around = around
 
     def unary_unary(
         self, method: str, request_serializer: Any, response_deserializer: Any, _registered_method: bool = False
@@ -41,7 +33,7 @@ class PiecewiseChannel:
         """Do as grpc.aio.Channel.unary_unary does, for generated stubs: the deserializer is a message's FromString."""
         del request_serializer
         call = self._channel.unary_unary(method, _registered_method=_registered_method)
-        return _Unary(method, call, response_deserializer.__self__, self._around)
+        return _Unary(method, call, response_deserializer.__self__)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
@@ -50,13 +42,10 @@ class PiecewiseChannel:
 class _Unary:
     """One unary method of a stub."""
 
-    def __init__(self, method: str, call: Any, answer: type[Message], around: Sequence[ClientInterceptor]) -> None:
+    def __init__(self, method: str, call: Any, answer: type[Message]) -> None:
         self._method = method
         self._call = call
         self._answer = answer
-        self._make: Any = self._begin
-        for interceptor in reversed(around):
-            self._make = functools.partial(interceptor.make_call, "unary", self._make)
 
     async def __call__(
         self,
@@ -72,8 +61,7 @@ class _Unary:
         began = loop.time()
         data = request if isinstance(request, bytes) else await pack_message(request)
         left = None if timeout is None else max(_LEAST_S, timeout - (loop.time() - began))
-        call = await self._make(grpc.aio.ClientCallDetails(self._method, left, None, None, None), data)
-        answer: bytes = await call
+        answer: bytes = await self._call(data, timeout=left)
         try:
             if len(answer) <= INLINE_BYTES:
                 return self._answer.FromString(answer)
@@ -82,6 +70,3 @@ class _Unary:
             log.warning("an answer cannot be parsed", method=self._method, error=str(error))
             return None
         return parsed
-
-    async def _begin(self, details: Any, data: bytes) -> Any:
-        return self._call(data, timeout=details.timeout, metadata=details.metadata)

@@ -1,7 +1,6 @@
 """One base for interceptors of calls that are made, whatever their shape. For served calls see handlers.py."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
 from typing import Any
 
 import grpc
@@ -23,22 +22,7 @@ class ClientInterceptor(ABC):
 
         gRPC would use one object that has several shapes for the first of them only.
         """
-        return (_UnaryUnary(self), *self.of_streams())
-
-    def of_streams(self) -> tuple[grpc.aio.ClientInterceptor, ...]:
-        """Return those of all shapes that stream, for a channel whose unary calls are made through `make_call`."""
-        return (_UnaryStream(self), _StreamUnary(self), _StreamStream(self))
-
-
-def told(answer: Coroutine[Any, Any, Any]) -> Any:
-    """Return the result of a coroutine of an ended call (`code()`, `details()`): it has nothing to wait for."""
-    try:
-        answer.send(None)
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        answer.close()
-    raise AssertionError("a call that is done has no code")
+        return (_UnaryUnary(self), _UnaryStream(self), _StreamUnary(self), _StreamStream(self))
 
 
 class _Shaped:

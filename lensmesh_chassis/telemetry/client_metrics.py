@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor, told
+from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
 from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.metrics import CALL_SECONDS, METHOD_LABELS
 
@@ -32,6 +32,7 @@ class ClientMetrics(ClientInterceptor):
             registry=r,
         )
         self._methods: dict[Any, tuple[tuple[str, str, str], Any, Any]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def make_call(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
         """Make the call, and count it when it ends, however it ends."""
@@ -46,9 +47,15 @@ class ClientMetrics(ClientInterceptor):
             self.handled.labels(*labels, _code(error).name).inc()
             raise
 
+        async def count() -> None:
+            self.handled.labels(*labels, (await call.code()).name).inc()
+
         def ended(_: Any) -> None:
             seconds.observe(time.perf_counter() - begun, at)
-            self.handled.labels(*labels, told(call.code()).name).inc()
+            # The code of a call that has ended is there at once, but gRPC tells it to a coroutine only.
+            task = asyncio.get_running_loop().create_task(count())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
         call.add_done_callback(ended)
         return call

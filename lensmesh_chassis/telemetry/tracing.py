@@ -10,7 +10,6 @@ import grpc
 from opentelemetry import trace
 
 from lensmesh_chassis.process.server_info import version
-from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
 from lensmesh_chassis.settings_error import SettingsError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -113,17 +112,12 @@ def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterce
 
 
 def client_interceptors(provider: Any | None, target: str = "") -> Sequence[grpc.aio.ClientInterceptor]:
-    """Return the interceptors that make a span of each call made and pass the trace on, for a channel of any shape.
+    """Return the interceptors that make a span of each call made and pass the trace on.
 
     Without provider or packages: none.
     """
-    return tuple(shaped for one in client_spans(provider, target) for shaped in one.of_all_shapes())
-
-
-def client_spans(provider: Any | None, target: str = "") -> Sequence[ClientInterceptor]:
-    """Return what `client_interceptors` are made of."""
     if provider is None or not can_export():
         return ()
     from lensmesh_chassis.telemetry.rpc_spans import ClientSpans
 
-    return (ClientSpans(provider, target),)
+    return ClientSpans(provider, target).of_all_shapes()
