@@ -23,7 +23,7 @@ DECODES = 2
 
 
 async def measure(stage: Stage, results: Results, say: Say) -> None:
-    """Measure a mesh of mock models, into a new collection."""
+    """Measure a mesh of mock models, into a new collection, and into one whose index is left for later."""
     options = stage.options
     decode = await stage.worker("decode", "bench.bare.decode", str(stage.images))
     press = await stage.worker("press", "bench.workers.press", str(stage.images))
@@ -34,11 +34,11 @@ async def measure(stage: Stage, results: Results, say: Say) -> None:
 
     parts: dict[str, Part] = {"decode": bare}
     for side in sides(stage):
-        parts[f"{side.prefix}ingest"] = await _mesh(stage, side, press)
+        parts |= await _mesh(stage, side, press)
     await in_rounds(parts, results, rounds=options.rounds, say=say)
 
 
-async def _mesh(stage: Stage, side: Side, press: Worker) -> Part:
+async def _mesh(stage: Stage, side: Side, press: Worker) -> dict[str, Part]:
     settings = {"MODEL": "mock", **NO_CACHE}
     store, encoder, captioner = await asyncio.gather(
         open_store(stage, side),
@@ -59,19 +59,26 @@ async def _mesh(stage: Stage, side: Side, press: Worker) -> Part:
         "search": store.search.pid,
     }
 
-    async def part() -> Mapping[str, float]:
-        found = await press.ask(
-            "ingest",
-            address=router.address,
-            pids=pids,
-            collection="ingested",
-            seconds=stage.options.seconds,
-            warm=stage.options.warm,
-        )
-        found["all_cpu_ms"] = sum(found[f"{process}_cpu_ms"] for process in PROCESSES)
-        return {f"ingest/{side.prefix}{figure}": value for figure, value in found.items()}
+    def into(name: str, *, deferred: bool) -> Part:
+        async def part() -> Mapping[str, float]:
+            found = await press.ask(
+                "ingest",
+                address=router.address,
+                pids=pids,
+                collection=name,
+                deferred=deferred,
+                seconds=stage.options.seconds,
+                warm=stage.options.warm,
+            )
+            found["all_cpu_ms"] = sum(found[f"{process}_cpu_ms"] for process in PROCESSES)
+            return {f"ingest/{side.prefix}{name}_{figure}": value for figure, value in found.items()}
 
-    return part
+        return part
+
+    parts = {f"{side.prefix}indexed": into("indexed", deferred=False)}
+    if not side.prefix:
+        parts["bulk"] = into("bulk", deferred=True)
+    return parts
 
 
 def _as_if_decoding_took(milliseconds: float, key: str) -> Callable[[Results], Spread | None]:
@@ -89,26 +96,33 @@ GROUP = Group(
     measure,
     (
         Row(
-            "IngestStream, mock models, 640x480: CPU of all processes an image",
-            "ingest/all_cpu_ms",
+            "IngestStream, mock models, 640x480, index deferred: CPU of all processes",
+            "ingest/bulk_all_cpu_ms",
             "ingest/decodes_cpu_ms",
             "decode + resize, once for each model",
         ),
-        *(Row(f"of it {process}", f"ingest/{process}_cpu_ms") for process in PROCESSES),
-        Row("IngestStream, mock models, 640x480", "ingest/rate", unit="/s"),
+        *(Row(f"of it {process}", f"ingest/bulk_{process}_cpu_ms") for process in PROCESSES),
+        Row("IngestStream likewise", "ingest/bulk_rate", unit="/s"),
+        Row(
+            "IngestStream, mock models, 640x480, into an HNSW collection: CPU of all processes",
+            "ingest/indexed_all_cpu_ms",
+            "ingest/decodes_cpu_ms",
+            "decode + resize, once for each model",
+        ),
+        Row("of it postgres, which indexes", "ingest/indexed_postgres_cpu_ms"),
     ),
     (
         Target(
-            f"IngestStream, mock, CPU of all processes an image, {_AS_IF}",
+            f"IngestStream, mock, index deferred, CPU of all processes an image, {_AS_IF}",
             ALL_MS,
-            _as_if_decoding_took(DECODE_MS, "ingest/all_cpu_ms"),
+            _as_if_decoding_took(DECODE_MS, "ingest/bulk_all_cpu_ms"),
             at="most",
             unit=" ms",
         ),
         Target(
             f"IngestStream, CPU of the Router an image, {_AS_IF}",
             ROUTER_MS,
-            _as_if_decoding_took(DECODE_MS, "ingest/router_cpu_ms"),
+            _as_if_decoding_took(DECODE_MS, "ingest/bulk_router_cpu_ms"),
             at="most",
             unit=" ms",
         ),

@@ -90,11 +90,12 @@ class Presser:
         return asyncio.run(_measure(asked, press))
 
     def ingest(self, asked: Asked) -> dict[str, float]:
-        """Measure IngestStream of images into `collection`."""
+        """Measure IngestStream of images into `collection`, which is made by it; `deferred`: without its index."""
+        options = router_pb2.IngestOptions(collection=asked["collection"], deferred_index=asked["deferred"])
 
         async def press(address: str, count: Count, seconds: float) -> None:
             async with open_channel(address, instrument=False) as channel:
-                await _ingest(RouterServiceStub(channel), asked["collection"], self._supply("images"), count, seconds)
+                await _ingest(RouterServiceStub(channel), options, self._supply("images"), count, seconds)
 
         return asyncio.run(_measure(asked, press))
 
@@ -105,7 +106,7 @@ class Presser:
 
 async def _ingest(
     stub: RouterServiceAsyncStub,
-    collection: str,
+    options: router_pb2.IngestOptions,
     images: Iterator[encoding.Item],
     count: Count,
     seconds: float,
@@ -116,7 +117,7 @@ async def _ingest(
 
     async def requests() -> AsyncIterator[router_pb2.IngestStreamRequest]:
         nonlocal left
-        yield router_pb2.IngestStreamRequest(options=router_pb2.IngestOptions(collection=collection))
+        yield router_pb2.IngestStreamRequest(options=options)
         while clock() < end:
             while left < MESSAGE:
                 room.clear()
