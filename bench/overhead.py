@@ -30,6 +30,7 @@ from bench.rows import calls, images, ingest, search, tracing, writing
 from bench.rows.group import Group, Row
 from bench.rows.sides import before
 from bench.stage import Options, Stage
+from lensmesh_inference.backends import openvino_import
 
 GROUPS: dict[str, Group] = {
     "images": images.GROUP,
@@ -79,6 +80,8 @@ async def measure(chosen: argparse.Namespace, folder: Path) -> None:
         base,
         **given,
         model=tower,
+        # Not the faster one by what a busy moment says: it has to be the same one in every run.
+        settings={"BACKEND": "openvino" if openvino_import.installed() else "torch", "PRECISION": "float32"},
         peers=base.peers and not chosen.no_peers,
         against=str(chosen.against.resolve()) if chosen.against else "",
     )

@@ -92,6 +92,10 @@ class Stage:
         environment = self._encoder_environment(settings)
         return await self.worker(name, "bench.workers.limit", str(self.images), environment=environment)
 
+    async def tower(self) -> Worker:
+        """Start the worker that computes the Encoder's model alone."""
+        return await self.worker("tower", "bench.bare.forward", environment=self._encoder_environment({}))
+
     async def open_clip(self, precision: str = "float32") -> Worker:
         """Start the worker that uses open_clip as everyone writes it."""
         model = self.options.reference or self.options.model

@@ -23,9 +23,15 @@ CALLERS = 64
 
 async def measure(stage: Stage, results: Results, say: Say) -> None:
     """Measure the tower by stream and by single calls."""
-    bare = await stage.worker("decode", "bench.bare.decode", str(stage.images))
+    decode, tower = await stage.worker("decode", "bench.bare.decode", str(stage.images)), await stage.tower()
     caller = await stage.worker("press", "bench.workers.press", str(stage.images))
-    parts: dict[str, Part] = {"decode": partial(_ask, stage, bare, "bare", "images", threads=cpu_count())}
+
+    async def bare() -> Mapping[str, float]:
+        found = await _ask(stage, decode, "bare", "images", threads=cpu_count())
+        found |= await _ask(stage, tower, "tower", "forward")
+        return found | {"images/both_cpu_ms": found["images/bare_cpu_ms"] + found["images/tower_cpu_ms"]}
+
+    parts: dict[str, Part] = {"bare": bare}
     for side in sides(stage):
         name = f"{side.prefix}encoder"
         encoder = await stage.service("encoder", name, stage.encoder_settings, side.environment)
@@ -42,7 +48,7 @@ async def measure(stage: Stage, results: Results, say: Say) -> None:
     await in_rounds(parts, results, rounds=stage.options.rounds, say=say)
 
 
-async def _ask(stage: Stage, worker: Worker, name: str, what: str, **asked: Any) -> Mapping[str, float]:
+async def _ask(stage: Stage, worker: Worker, name: str, what: str, **asked: Any) -> dict[str, float]:
     options = stage.options
     found = await worker.ask(what, seconds=options.seconds, warm=options.warm, **asked)
     return {f"images/{name}_{figure}": value for figure, value in found.items()}
@@ -69,6 +75,12 @@ _CPU = tuple(
     Row(f"{way}, 640x480, free tower: server CPU", f"images/{ours}_server_cpu_ms", "images/bare_cpu_ms", _PARTS)
     for way, ours in _WAYS
 )
+_BOTH = Row(
+    f"{_STREAM}, 640x480, free tower: server CPU",
+    "images/stream_server_cpu_ms",
+    "images/both_cpu_ms",
+    f"{_PARTS} + the tower itself",
+)
 _RATES = tuple(
     Row(f"{way}, 640x480, free tower", f"images/{ours}_rate", "images/bare_rate", f"{_PARTS}, all cores", "/s")
     for way, ours in _WAYS
@@ -81,7 +93,7 @@ _BESIDE = tuple(
 
 GROUP = Group(
     measure,
-    (*_CPU, *_RATES, *_BESIDE),
+    (*_CPU, _BOTH, *_RATES, *_BESIDE),
     (
         Target(
             "server CPU an image, EncodeStream, free tower, of bare decode + resize",
