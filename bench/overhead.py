@@ -127,7 +127,7 @@ def table(rows: Sequence[Row], results: Results) -> str:
 def spread(results: Results, key: str, row: Row) -> str:
     """Format one figure's rounds; "" where it was not measured."""
     values = results.extra.get(key)
-    return f"{Spread.of(values):.{row.digits}f} {row.unit}" if values else ""
+    return f"{Spread.of(values):.{row.digits}f} {row.unit}".rstrip() if values else ""
 
 
 def readme(rows: Sequence[Row], results: Results) -> str:
@@ -151,7 +151,7 @@ def _measured(rows: Sequence[Row], results: Results) -> Iterator[tuple[Row, str,
 
 def _median(results: Results, key: str, row: Row) -> str:
     values = results.extra.get(key)
-    return f"{Spread.of(values).median:.{row.digits}f} {row.unit}" if values else ""
+    return f"{Spread.of(values).median:.{row.digits}f} {row.unit}".rstrip() if values else ""
 
 
 def tell(

@@ -27,7 +27,7 @@ class Row:
     @property
     def digits(self) -> int:
         """The digits after the point that mean something."""
-        return 0 if self.unit == "/s" else 2
+        return {"/s": 0, "": 4}.get(self.unit, 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,9 @@ def collection(space: common_pb2.VectorSpace, name: str = COLLECTION) -> search_
     )
 
 
-def items(space: common_pb2.VectorSpace, count: int, seed: int = 1) -> list[search_pb2.Item]:
+def items(space: common_pb2.VectorSpace, count: int) -> list[search_pb2.Item]:
     """Make items with vectors in clusters, and metadata such as images have."""
-    vectors = draw(np.random.default_rng(seed), count, space.dimension)
+    vectors = draw(np.random.default_rng(1), count, space.dimension)
     made = []
     for number, vector in enumerate(vectors):
         metadata = struct_pb2.Struct()
