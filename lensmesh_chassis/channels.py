@@ -12,6 +12,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from lensmesh_chassis import contract
 from lensmesh_chassis.limits import DEFAULT_MAX_MESSAGE_BYTES, transport_bytes
+from lensmesh_chassis.rpc.client_calls import ClientInterceptor, InterceptedChannel
 from lensmesh_chassis.rpc.forwarding import RequestIdForwarding
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
@@ -104,15 +105,18 @@ def open_channel(
         options.append(DIRECT)
     if authority:
         options += [("grpc.default_authority", authority), ("grpc.ssl_target_name_override", authority)]
-    interceptors = list(RequestIdForwarding().of_all_shapes())
+    interceptors: list[ClientInterceptor] = [RequestIdForwarding()]
     if instrument:
         interceptors[:0] = tracing.client_interceptors(tracer_provider or tracing.active_provider(), target)
     if metrics is not None:
-        # Innermost: the span that is current then is the call's own.
-        interceptors += metrics.of_all_shapes()
-    if security is not None and security.encrypted:
-        return grpc.aio.secure_channel(address, channel_credentials(security), options, interceptors=interceptors)
-    return grpc.aio.insecure_channel(address, options, interceptors=interceptors)
+        # Innermost: the call's own span is known then.
+        interceptors.append(metrics)
+    channel = (
+        grpc.aio.secure_channel(address, channel_credentials(security), options)
+        if security is not None and security.encrypted
+        else grpc.aio.insecure_channel(address, options)
+    )
+    return InterceptedChannel(channel, interceptors)
 
 
 @dataclass(frozen=True, slots=True)

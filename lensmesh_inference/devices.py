@@ -13,6 +13,7 @@ import psutil
 
 from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.process.cpus import cpu_count as cpu_count
+from lensmesh_chassis.process.memory import resident_bytes
 from lensmesh_chassis.reasons import Reason
 
 if TYPE_CHECKING:
@@ -130,7 +131,13 @@ def describe_device(device: torch.device) -> DeviceFacts:
 def describe_cpu(threads: int) -> DeviceFacts:
     """Return the facts of the CPU, with the number of threads in use. It needs no torch."""
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
-    return DeviceFacts("cpu", name, threads, psutil.virtual_memory().total, psutil.Process().memory_info().rss)
+    return DeviceFacts("cpu", name, threads, _memory_total(), resident_bytes())
+
+
+@functools.cache
+def _memory_total() -> int:
+    """Return the machine's memory in bytes: the same for as long as it runs, and asked for by every GetInfo."""
+    return psutil.virtual_memory().total
 
 
 def _refused(text: str) -> PreconditionFailed:

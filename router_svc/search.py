@@ -1,6 +1,7 @@
 """Searches in images and words: encoded together, each in the space it asks in, and put to the store."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -145,7 +146,7 @@ class SearchHandler:
                     sent.append(search)
             except Exception as error:  # noqa: BLE001 - as in _look_at
                 search.error = error
-        started = asyncio.get_running_loop().time()
+        started = time.perf_counter()
         await take_answer_room(sum(map(items_of, requests_sent)))
         answers = await self._ask_store(requests_sent, scope)
         store_us = _since_us(started)
@@ -175,7 +176,7 @@ class SearchHandler:
         """Put one encoded search to the store."""
         if search.error is not None:
             raise search.error
-        started = asyncio.get_running_loop().time()
+        started = time.perf_counter()
         sent = search.to_store()
         # Only now: encoding may take long, and holds little.
         await take_answer_room(items_of(sent))
@@ -206,7 +207,7 @@ class SearchHandler:
 
     async def _batches(self, searches: Sequence[_Search], scope: CallScope, fetches: Fetching) -> list[_Batch]:
         """Check all, and gather what is to encode, by space and kind. A bad search keeps its error."""
-        started = asyncio.get_running_loop().time()
+        started = time.perf_counter()
         found: list[tuple[str, _Query]] = []
         for search in searches:
             found += await self._look_at(search, scope)
@@ -300,4 +301,4 @@ def _fetch_seconds(scope: CallScope) -> float | None:
 
 
 def _since_us(started: float) -> int:
-    return int((asyncio.get_running_loop().time() - started) * 1e6)
+    return int((time.perf_counter() - started) * 1e6)

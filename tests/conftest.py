@@ -1,15 +1,18 @@
 """What all tests share: a temporary folder of their own, and Ctrl-C that reaches what they start."""
 
+import asyncio
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from lensmesh_chassis.process.event_loop import has_uvloop, loop_factory
 from tests.support.long_tests import LONG_TESTS, LongTests, folder_of, name_of
 
 # Folders whose tests share what takes long to start (images, an API server, a traced mesh): one process runs a folder
@@ -50,6 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs the tests in the background has SIGINT ignored, and what they start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run a test on asyncio's own event loop, and where it is marked for both on uvloop's as well."""
+    both = ("asyncio", "uvloop") if has_uvloop() and item.get_closest_marker("both_loops") else ("asyncio",)
+    return {name: loop_factory(name) for name in both}
 
 
 class ByFolder(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

@@ -40,8 +40,10 @@ _TRIM_EVERY_S = 1.0
 class _Transfer:
     """One message on its way in. `bytes`: what it may still bring, counted once the read has lasted."""
 
-    def __init__(self, size: int) -> None:
-        self.task, self.begun = asyncio.current_task(), asyncio.get_running_loop().time()
+    __slots__ = ("begun", "bytes", "given_up", "task")
+
+    def __init__(self, size: int, begun: float) -> None:
+        self.task, self.begun = asyncio.current_task(), begun
         self.bytes, self.given_up = size, False
 
     def give_up(self) -> None:
@@ -83,13 +85,19 @@ class MessageBudget:
         self.work = Budget(total_bytes)
         self._answers = AnswersOut(answer_bytes or 8 * message_bytes, patience_s=patience_s, unread_s=unread_s)
         self._lines: defaultdict[str, WaitingLine] = defaultdict(lambda: WaitingLine(lambda _: self._end_moment()))
-        self._quick = 0
+        # Reads that have their moment or, woken just now, are about to; and calls that wait for theirs.
+        self._quick = self._waiting = 0
         # Bytes of messages that are here and wait to be worked on.
         self._queued = 0
         self._queued_by: defaultdict[str, int] = defaultdict(int)
-        # By age. Those whose moment has passed count by what they may bring.
+        # By age: all, those that have their moment, and those whose moment has passed, which count by what they may
+        # bring.
         self._transfers: dict[_Transfer, None] = {}
+        self._fresh: dict[_Transfer, None] = {}
         self._slow: dict[_Transfer, None] = {}
+        # One timer for the moments of all reads: hardly any lasts as long, and setting one for each would cost more
+        # than the rest.
+        self._moment: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.refused = 0
         """Calls that waited for room in vain, or came too slowly for it."""
@@ -109,41 +117,38 @@ class MessageBudget:
         `largest`: bytes of the largest message that came on this stream so far, None before the first. `patient`: wait
         as long as it takes, for callers that hold nothing meanwhile. Raises Overloaded (OVERLOADED).
         """
-        if self._lines[method] or not self._may_begin(method):
+        if (self._waiting and self._lines[method]) or not self._may_begin(method):
             await self._turn(method, patient=patient)
         else:
             self._quick += 1
-        quick = True
-
-        def lasts() -> None:
-            nonlocal quick
-            quick = False
-            self._end_moment()
-            self._make_room(transfer)
-
-        transfer = _Transfer(self._message if largest is None else largest // _STREAM_SHARE)
-        timer = asyncio.get_running_loop().call_later(_QUICK_S, lasts)
+        loop = asyncio.get_running_loop()
+        transfer = _Transfer(self._message if largest is None else largest // _STREAM_SHARE, loop.time())
+        self._transfers[transfer] = self._fresh[transfer] = None
+        if self._moment is None:
+            self._moment = loop.call_later(_QUICK_S, self._end_moments)
+        if self._memory:
+            self._keep_looking()
         try:
-            with self._transferring(transfer):
-                return await read()
+            return await read()
+        except asyncio.CancelledError:
+            task = transfer.task
+            if transfer.given_up and task is not None and task.uncancel() == 0:
+                raise self._full() from None
+            raise
         finally:
-            timer.cancel()
-            if quick:
+            del self._transfers[transfer]
+            if transfer in self._fresh:
+                del self._fresh[transfer]
                 self._end_moment()
+            else:
+                del self._slow[transfer]
 
-    @contextmanager
-    def account(self, method: str) -> Iterator["CallAccount"]:
+    def account(self, method: str) -> "CallAccount":
         """Open the account of one call's messages. Leaving it gives back all that it took."""
-        account = CallAccount(self, method)
-        try:
-            yield account
-        finally:
-            account.drop()
+        return CallAccount(self, method)
 
     async def enter(self, method: str, size: int, *, patient: bool) -> int:
         """Wait for room to work on a message of `size` bytes. Return how many bytes must be given back to `work`."""
-        if size < SMALL_BYTES:
-            return 0
         with self._queueing(method, size):
             try:
                 async with asyncio.timeout(None if patient else self._patience_s):
@@ -162,27 +167,24 @@ class MessageBudget:
                 self.refused += 1
                 raise self._no_answer_room() from None
 
-    async def send(
-        self,
-        size: int,
-        write: Callable[[], Awaitable[None]],
-        *,
-        place: AnswerRoom | None = None,
-        end: Callable[[], object] = lambda: None,
-    ) -> None:
-        """Write an answer of `size` bytes once there is room. Raises Overloaded (OVERLOADED) where there is none.
+    async def begin_answer(self, size: int, place: AnswerRoom, end: Callable[[], object]) -> Callable[[], None]:
+        """Wait for room to write a large answer, of `size` bytes. Raises Overloaded (OVERLOADED) where there is none.
 
         `place`: what was reserved for it. `end` ends the connection, where the answer is not taken while others wait
-        or memory is short.
+        or memory is short. Return what is to be called when the answer is written, or never will be.
         """
-        place = place or AnswerRoom()
-        if size < SMALL_BYTES:
-            place.leave()
-            await write()
-            return
         self._keep_looking()
         try:
-            await self._answers.send(place, size, write, end)
+            return await self._answers.begin(place, size, end)
+        except NoRoomError:
+            self.refused += 1
+            raise self._no_answer_room() from None
+
+    async def send(self, size: int, write: Callable[[], Awaitable[None]], end: Callable[[], object]) -> None:
+        """Write a large answer once there is room. Raises Overloaded (OVERLOADED) where there is none."""
+        self._keep_looking()
+        try:
+            await self._answers.send(AnswerRoom(), size, write, end)
         except NoRoomError:
             self.refused += 1
             raise self._no_answer_room() from None
@@ -207,16 +209,33 @@ class MessageBudget:
         return self._quick < _QUICK and (self._queued < self._message or not self._queued_by[method])
 
     async def _turn(self, method: str, *, patient: bool) -> None:
+        self._waiting += 1
         try:
             async with asyncio.timeout(None if patient else self._patience_s):
                 await self._lines[method].wait()
         except TimeoutError:
             self.refused += 1
             raise self._full() from None
+        finally:
+            self._waiting -= 1
 
     def _end_moment(self) -> None:
         self._quick -= 1
-        self._let_on()
+        if self._waiting:
+            self._let_on()
+
+    def _end_moments(self) -> None:
+        """End the moment of the reads that have lasted, and look again when that of the next one ends."""
+        loop, self._moment = asyncio.get_running_loop(), None
+        for one in list(self._fresh):
+            ends = one.begun + _QUICK_S
+            if ends > loop.time():
+                self._moment = loop.call_at(ends, self._end_moments)
+                return
+            del self._fresh[one]
+            self._slow[one] = None
+            self._end_moment()
+            self._make_room(one)
 
     def _let_on(self) -> None:
         """Wake the call that waits longest of each method in turn, as far as there is room."""
@@ -233,7 +252,6 @@ class MessageBudget:
 
     def _make_room(self, late: _Transfer) -> None:
         """Count a read that lasts. Where all of these may bring too much, give up the oldest, or else this one."""
-        self._slow[late] = None
         before = asyncio.get_running_loop().time() - self._slow_s
         for one in list(self._slow):
             if self._slow_bytes() > self._lasting and one.begun < before:
@@ -256,22 +274,6 @@ class MessageBudget:
 
     def _slow_bytes(self) -> int:
         return sum(one.bytes for one in self._slow if not one.given_up)
-
-    @contextmanager
-    def _transferring(self, transfer: _Transfer) -> Iterator[None]:
-        self._transfers[transfer] = None
-        if self._memory:
-            self._keep_looking()
-        try:
-            yield
-        except asyncio.CancelledError:
-            task = transfer.task
-            if transfer.given_up and task is not None and task.uncancel() == 0:
-                raise self._full() from None
-            raise
-        finally:
-            del self._transfers[transfer]
-            self._slow.pop(transfer, None)
 
     def _keep_looking(self) -> None:
         if self._timer is None:
@@ -322,12 +324,21 @@ class MessageBudget:
 class CallAccount:
     """The message that one call works on, and its room in the budget."""
 
+    __slots__ = ("_budget", "_method", "_taken")
+
     def __init__(self, budget: MessageBudget, method: str) -> None:
         self._budget, self._method, self._taken = budget, method, 0
 
+    def __enter__(self) -> "CallAccount":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.drop()
+
     async def work_on(self, size: int, *, patient: bool = False) -> None:
-        """Take room for a message that is here. Raises Overloaded where there is none in time."""
-        self._taken = await self._budget.enter(self._method, size, patient=patient)
+        """Take room for a message that is here, unless it is small. Raises Overloaded where there is none in time."""
+        if size >= SMALL_BYTES:
+            self._taken = await self._budget.enter(self._method, size, patient=patient)
 
     def drop(self) -> None:
         """Give back the room of the message: it is done with."""

@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-import grpc
-
 from lensmesh_chassis.concurrency import Budget
 
 # Of an answer there are its bytes, and gRPC's copy of them, while it is written; before, what it is made of as well.
@@ -30,7 +28,11 @@ class NoRoomError(Exception):
     """An answer that cannot be written or made, because others are not read."""
 
 
-_taking: ContextVar[Callable[[int], Awaitable[None]] | None] = ContextVar("answer_room", default=None)
+class CallOverError(asyncio.CancelledError):
+    """The end of a call to which an answer was to be written. It is a cancellation: nothing went wrong here."""
+
+
+_room: ContextVar["AnswerRoom | None"] = ContextVar("answer_room", default=None)
 
 
 async def take_answer_room(items: int) -> None:
@@ -38,14 +40,14 @@ async def take_answer_room(items: int) -> None:
 
     A second time changes nothing. Raises Overloaded (OVERLOADED) where there is no room in time.
     """
-    take = _taking.get()
-    if take is not None:
-        await take(items * _ITEM_BYTES)
+    room = _room.get()
+    if room is not None:
+        await room.reserve(items * _ITEM_BYTES)
 
 
-def use_answer_room(take: Callable[[int], Awaitable[None]]) -> None:
-    """Set the function that take_answer_room() calls within this call."""
-    _taking.set(take)
+def use_answer_room(room: "AnswerRoom") -> None:
+    """Set the room that take_answer_room() takes within this call."""
+    _room.set(room)
 
 
 @dataclass(eq=False)
@@ -57,11 +59,19 @@ class _Write:
 
 
 class AnswerRoom:
-    """The room that one answer has taken; at first none."""
+    """The room that one answer has taken; at first none. `reserve` is asked for it before the answer is made."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_bytes", "_reserve", "_room")
+
+    def __init__(self, reserve: "Callable[[AnswerRoom, int], Awaitable[None]] | None" = None) -> None:
+        self._reserve = reserve
         self._room: Budget | None = None
         self._bytes = 0
+
+    async def reserve(self, most_bytes: int) -> None:
+        """Take room for an answer of at most `most_bytes`."""
+        if self._reserve is not None:
+            await self._reserve(self, most_bytes)
 
     def fill(self, room: Budget, taken: int) -> None:
         self._room, self._bytes = room, taken
@@ -85,8 +95,9 @@ class AnswerRoom:
 
     def leave(self) -> None:
         """Give all of it back."""
-        self.shrink(0)
-        self._room = None
+        if self._room is not None:
+            self.shrink(0)
+            self._room = None
 
 
 class AnswersOut:
@@ -124,12 +135,11 @@ class AnswersOut:
         if not place.bytes:
             await self._take(place, _MADE * most_bytes)
 
-    async def send(
-        self, place: AnswerRoom, size: int, write: Callable[[], Awaitable[None]], end: Callable[[], object]
-    ) -> None:
-        """Write an answer of `size` bytes in its place, or once there is room; `end` ends the connection it goes to.
+    async def begin(self, place: AnswerRoom, size: int, end: Callable[[], object]) -> Callable[[], None]:
+        """Wait for room to write an answer of `size` bytes, which counts from then on.
 
-        Raises NoRoomError where others have waited for long, or too many do.
+        `end` ends the connection it goes to. Return what is to be called when it is written, or never will be. Raises
+        NoRoomError where others have waited for long, or too many do.
         """
         if place.bytes < min(_WRITTEN * size, self.total_bytes // _SMALL_PART):
             # Nobody waits for room with room in his hands.
@@ -142,19 +152,30 @@ class AnswersOut:
             finally:
                 self._waiting_bytes -= size
         place.shrink(_WRITTEN * size)
-        # A call that is cancelled leaves its write behind: a task of its own, with the room that it holds.
         left, one = place.handed_on(), _Write(size, end)
         self._writes[one] = None
 
-        def over(done: asyncio.Future[None]) -> None:
+        def over() -> None:
             del self._writes[one]
             left.leave()
-            # What went wrong is told to the call, which may be over.
-            if not done.cancelled():
-                done.exception()
 
+        return over
+
+    async def send(
+        self, place: AnswerRoom, size: int, write: Callable[[], Awaitable[None]], end: Callable[[], object]
+    ) -> None:
+        """Write an answer of `size` bytes in its place, or once there is room. Raises as `begin` does."""
+        over = await self.begin(place, size, end)
+
+        def done(writing: asyncio.Future[None]) -> None:
+            over()
+            # What went wrong is told to the call, which may be over.
+            if not writing.cancelled():
+                writing.exception()
+
+        # A call that is cancelled leaves its write behind: a task of its own, with the room that it holds.
         writing = asyncio.ensure_future(write())
-        writing.add_done_callback(over)
+        writing.add_done_callback(done)
         await asyncio.shield(writing)
 
     async def _take(self, place: AnswerRoom, size: int) -> None:
@@ -178,14 +199,3 @@ class AnswersOut:
         oldest.ended = True
         oldest.end()
         return True
-
-
-async def written(write: Awaitable[None]) -> None:
-    """Wait for a write of gRPC.
-
-    Where it fails because the call has ended, raise the call's cancellation: it is no fault.
-    """
-    try:
-        await write
-    except grpc.aio.InternalError:
-        raise asyncio.CancelledError from None

@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.channels import Connections, server_options
@@ -28,6 +28,7 @@ from lensmesh_chassis.process.health import HealthServicer, HealthState
 from lensmesh_chassis.process.memory import container_limit_bytes, give_back_free, resident_bytes
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.interceptors import InFlight, ReadinessInterceptor, in_order
+from lensmesh_chassis.rpc.served import ServedMethods
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.telemetry.bound_metrics import BoundMetrics
@@ -79,15 +80,17 @@ class GrpcListeners:
         readiness = ReadinessInterceptor(health, self._started, draining, self._in_flight)
         identities = parse_identities(settings.tls_client_ids)
         callers = Callers(identities) if identities else None
-        self.server = grpc.aio.server(
-            interceptors=in_order(
-                tracing.server_interceptors(tracer_provider),
-                CallMetrics(registry),
-                readiness,
-                self.budget,
-                callers,
-                max_message_bytes=settings.max_message_bytes,
-            ),
+        metrics = CallMetrics(registry)
+        self._methods = ServedMethods(
+            in_order(tracing.server_interceptors(tracer_provider), metrics, readiness, callers),
+            self.budget,
+            max_message_bytes=settings.max_message_bytes,
+            counts=metrics.messages,
+        )
+        # In the place of a server to whoever adds handlers.
+        self.handlers = cast("grpc.aio.Server", self._methods)
+        self._server = grpc.aio.server(
+            handlers=(self._methods,),
             options=server_options(
                 settings.max_message_bytes,
                 Connections(
@@ -113,11 +116,12 @@ class GrpcListeners:
         _remove(self._settings.ready_file)
         self._health.add(services)
         servicer = HealthServicer(self._health)
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, self.server)
-        reflection.enable_server_reflection((*services, _HEALTH_SERVICE, reflection.SERVICE_NAME), self.server)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, self.handlers)
+        reflected = reflection.aio.ReflectionServicer((*services, _HEALTH_SERVICE, reflection.SERVICE_NAME))
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, self.handlers)
         credentials = server_credentials(self._settings)
         for wanted in parse_addresses(self._settings.listen):
-            self.addresses += (str(_bind(self.server, wanted, credentials, "listen")),)
+            self.addresses += (str(_bind(self._server, wanted, credentials, "listen")),)
         if self._settings.health_listen:
             probes = Connections(self._settings.max_connections, _PROBES_EACH)
             self._health_server = grpc.aio.server(options=server_options(_PROBE_BYTES, probes))
@@ -128,7 +132,7 @@ class GrpcListeners:
             self._lag.start()
             self._metrics = MetricsEndpoint(self._registry, parse_address(self._settings.metrics_listen))
             self.metrics_address = str(self._metrics.address)
-        await self.server.start()
+        await self._server.start()
         if self._health_server is not None:
             await self._health_server.start()
         _write_ready_file(self._settings.ready_file, self.addresses, self.health_address, self.metrics_address)
@@ -153,7 +157,7 @@ class GrpcListeners:
         self._health.drain()
         self._health.close()
         grace = 0.0 if self._in_flight.count else _FLUSH_SECONDS
-        servers = [server for server in (self.server, self._health_server) if server is not None]
+        servers = [server for server in (self._server, self._health_server) if server is not None]
         await asyncio.gather(*(server.stop(grace) for server in servers))
         # gRPC has told the handlers to end; what they clean up may still need the App.
         with contextlib.suppress(TimeoutError):

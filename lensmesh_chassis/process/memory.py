@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from pathlib import Path
 from typing import Final
@@ -44,11 +45,25 @@ _NO_LIMIT: Final = 1 << 60
 
 
 def resident_bytes() -> int:
-    """Return how much memory this process uses now; 0 where the system does not tell."""
+    """Return how much memory this process uses now."""
     try:
-        return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        figures, page_bytes = _statm(os.getpid())
+        return int(os.pread(figures, 256, 0).split()[1]) * page_bytes
     except OSError:
-        return 0
+        # Only Linux tells it so.
+        import psutil
+
+        used: int = psutil.Process().memory_info().rss
+        return used
+
+
+@functools.cache
+def _statm(_process: int) -> tuple[int, int]:
+    """Return a descriptor of this process' figures, and the size of a page.
+
+    It stays open: opening it takes twenty times as long as reading it, and every GetInfo reads it.
+    """
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC), os.sysconf("SC_PAGE_SIZE")
 
 
 def container_limit_bytes() -> int:

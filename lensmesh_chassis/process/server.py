@@ -16,6 +16,7 @@ from typing_extensions import TypeVar
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import LensmeshError
+from lensmesh_chassis.process.event_loop import loop_factory
 from lensmesh_chassis.process.exit import give_up
 from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.process.listeners import GrpcListeners
@@ -58,7 +59,10 @@ class App(Protocol):
     """The part that a service implements."""
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
-        """Add the servicers; do nothing else. Return the full names of their services, for reflection and health."""
+        """Add the servicers; do nothing else: what is given takes handlers and is no whole server.
+
+        Return the full names of their services, for reflection and health.
+        """
 
     async def start(self) -> None:
         """Load, connect and warm up. Meanwhile the server answers health already and refuses calls.
@@ -110,7 +114,7 @@ class _Service(Generic[S]):
 
     async def start(self) -> None:
         """Start the servers, then the App. Raises what the App raises; `stop` has to be called in any case."""
-        await self.host.start(self.app.register(self.host.server))
+        await self.host.start(self.app.register(self.host.handlers))
         await self.app.start()
         self.host.accept_calls()
 
@@ -156,7 +160,8 @@ def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
     start_error_tracking(settings, service)
     provider = tracing.start_tracing(service, settings.instance)
     try:
-        code = asyncio.run(_until_signal(settings, build, service, provider))
+        with asyncio.Runner(loop_factory=loop_factory(settings.event_loop)) as runner:
+            code = runner.run(_until_signal(settings, build, service, provider))
     finally:
         stop_error_tracking()
         tracing.stop_tracing(provider)
@@ -185,6 +190,7 @@ async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service
                 addresses=one.host.addresses,
                 health=one.host.health_address,
                 metrics=one.host.metrics_address,
+                event_loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
                 not_serving_reason=one.runtime.health.reason(),
             )
             await stopping

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.process.memory import resident_bytes
 
 
 def version() -> str:
@@ -17,16 +18,13 @@ def version() -> str:
 
 def server_info(instance: str, not_serving_reason: Callable[[], str]) -> Callable[[], common_pb2.ServerInfo]:
     """Return a function that describes this process as it is at each call."""
-    # Imported here: whoever asks for the release alone, as each client does, needs nothing of it.
-    import psutil
-
-    release, start, process = version(), time.time(), psutil.Process()
+    release, start = version(), time.time()
 
     def describe() -> common_pb2.ServerInfo:
         info = common_pb2.ServerInfo(
             version=release,
             instance=instance,
-            memory_bytes=process.memory_info().rss,
+            memory_bytes=resident_bytes(),
             not_serving_reason=not_serving_reason(),
         )
         info.start_time.FromNanoseconds(int(start * 1e9))

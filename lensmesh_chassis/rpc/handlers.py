@@ -1,10 +1,9 @@
-"""One base for interceptors of calls that are served, whatever their shape and whichever style their handler has."""
+"""A method that is served, the behaviour of its handler, and the one base of what takes part in its calls."""
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import grpc
 
@@ -16,27 +15,31 @@ from lensmesh_chassis.reasons import Reason
 Unary = Callable[[Any, Any], Awaitable[Any]]
 Streaming = Callable[[Any, Any], AsyncIterator[Any]]
 
+End = Callable[[BaseException | None, grpc.StatusCode], None]
+"""Takes what ended a call, None where nothing was raised, and the code that the caller sees."""
+Begin = Callable[[Any], End | None]
+"""Takes the context of a call that begins. Returns what its end is told to; None where that is of no interest."""
+
 _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
 
 
 @dataclass(frozen=True)
-class Rpc:
-    """One call as interceptors see it before it runs."""
+class Method:
+    """One method that a server has."""
 
-    method: str  # "/package.Service/Method"
-    metadata: Any
+    path: str  # "/package.Service/Method"
     request_streaming: bool
     response_streaming: bool
 
     @property
     def service(self) -> str:
         """The full name of the service."""
-        return self.method.rpartition("/")[0].lstrip("/")
+        return self.path.rpartition("/")[0].lstrip("/")
 
     @property
     def name(self) -> str:
         """The method's name alone."""
-        return self.method.rpartition("/")[2]
+        return self.path.rpartition("/")[2]
 
     @property
     def type(self) -> str:
@@ -49,62 +52,23 @@ class Rpc:
 
     @property
     def infrastructure(self) -> bool:
-        """Whether the call is health or reflection: these are answered while draining, and are not traced."""
-        return is_infrastructure(self.method)
+        """Whether it is health or reflection: these are answered while draining, and are not traced."""
+        return is_infrastructure(self.path)
 
 
-def is_infrastructure(method: str) -> bool:
-    """Tell whether the path belongs to health or reflection."""
-    return method.startswith(_INFRASTRUCTURE)
+def is_infrastructure(path: str) -> bool:
+    """Tell whether the path of a method belongs to health or reflection."""
+    return path.startswith(_INFRASTRUCTURE)
 
 
-class Interceptor(grpc.aio.ServerInterceptor):
-    """Base of the chassis' interceptors.
+class Interceptor(Protocol):
+    """Something that takes part in calls, from before their message is read until their handler has ended."""
 
-    `around` is entered before a handler runs, and left when it has ended in any way.
-    """
+    def around(self, method: Method) -> Begin | None:
+        """Return what each call of the method begins with; None to take no part in them.
 
-    def around(self, rpc: Rpc, context: Any) -> AbstractAsyncContextManager[None]:
-        """Return the context in which the handler runs.
-
-        An exception of the handler passes through it; where a stream is closed early, that is GeneratorExit.
+        Asked once for each method. A call is refused by a ``LensmeshError`` out of what is returned.
         """
-        raise NotImplementedError
-
-    def adapt(self, _rpc: Rpc, handler: Any) -> Any:
-        """Return the handler to run instead of `handler`, of the same shape."""
-        return handler
-
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        rpc = Rpc(
-            handler_call_details.method,
-            handler_call_details.invocation_metadata,
-            handler.request_streaming,
-            handler.response_streaming,
-        )
-        handler = self.adapt(rpc, handler)
-        if rpc.response_streaming:
-            return rebuilt(handler, self._streaming(rpc, streaming(handler)))
-        return rebuilt(handler, self._unary(rpc, unary(handler)))
-
-    def _unary(self, rpc: Rpc, run: Unary) -> Unary:
-        async def unary_behaviour(request: Any, context: Any) -> Any:
-            async with self.around(rpc, context):
-                return await run(request, context)
-
-        return unary_behaviour
-
-    def _streaming(self, rpc: Rpc, run: Streaming) -> Streaming:
-        async def streaming_behaviour(request: Any, context: Any) -> AsyncIterator[Any]:
-            responses: Any = run(request, context)
-            async with self.around(rpc, context), aclosing(responses):
-                async for response in responses:
-                    yield response
-
-        return streaming_behaviour
 
 
 def unary(handler: Any) -> Unary:
@@ -130,6 +94,11 @@ def streaming(handler: Any) -> Streaming:
     return generator
 
 
+def writes_itself(handler: Any) -> bool:
+    """Tell whether a handler that answers a stream does so by context.write()."""
+    return inspect.iscoroutinefunction(handler.stream_stream if handler.request_streaming else handler.unary_stream)
+
+
 async def _refuse(_request: Any, _context: Any) -> Any:
     """Stand in for a handler that is a plain function, and raise.
 
@@ -138,21 +107,3 @@ async def _refuse(_request: Any, _context: Any) -> Any:
     raise InternalFault(
         Reason.INTERNAL, "this method is not written as a coroutine or an async generator; services must be"
     )
-
-
-def rebuilt(handler: Any, behaviour: Any, **changes: Any) -> Any:
-    """Return a handler of the same shape and codecs with another behaviour.
-
-    `changes`: request_deserializer, response_serializer.
-    """
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
-    codecs = {
-        "request_deserializer": handler.request_deserializer,
-        "response_serializer": handler.response_serializer,
-    }
-    return make(behaviour, **(codecs | changes))

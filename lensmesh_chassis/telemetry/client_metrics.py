@@ -1,18 +1,18 @@
 """The usual gRPC client metrics, for the channels of one process."""
 
-import asyncio
 import time
-from typing import Any
+from collections.abc import Callable
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from lensmesh_chassis.rpc.client_interceptor import ClientInterceptor
+from lensmesh_chassis.rpc.client_calls import BeginCall, CallEnd, OutgoingCall
+from lensmesh_chassis.rpc.handlers import Method
 from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.metrics import CALL_SECONDS, METHOD_LABELS
 
 
-class ClientMetrics(ClientInterceptor):
+class ClientMetrics:
     """Interceptor that counts the calls of this process.
 
     Labels are methods of our own contracts, so callers cannot add any.
@@ -31,48 +31,24 @@ class ClientMetrics(ClientInterceptor):
             buckets=CALL_SECONDS,
             registry=r,
         )
-        self._methods: dict[Any, tuple[tuple[str, str, str], Any, Any]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
 
-    async def make_call(self, shape: str, continuation: Any, details: Any, request: Any) -> Any:
-        """Make the call, and count it when it ends, however it ends."""
-        labels, started, seconds = self._of(details.method, shape)
-        started.inc()
-        begun, at = time.perf_counter(), exemplar()
-        try:
-            call = await continuation(details, request)
-        except BaseException as error:
-            # No call came of it, as on a closed channel: it was counted as started, so it counts as ended too.
-            seconds.observe(time.perf_counter() - begun, at)
-            self.handled.labels(*labels, _code(error).name).inc()
-            raise
+    def around(self, method: Method) -> BeginCall:
+        labels = (method.type, method.service, method.name)
+        started, seconds = self.started.labels(*labels), self.seconds.labels(*labels)
+        handled: dict[grpc.StatusCode, Counter] = {}
 
-        async def count() -> None:
-            self.handled.labels(*labels, (await call.code()).name).inc()
+        def begin(call: OutgoingCall) -> Callable[[CallEnd], None]:
+            begun, at = time.perf_counter(), exemplar(call.span)
+            started.inc()
 
-        def ended(_: Any) -> None:
-            seconds.observe(time.perf_counter() - begun, at)
-            # The code of a call that has ended is there at once, but gRPC tells it to a coroutine only.
-            task = asyncio.get_running_loop().create_task(count())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            def end(how: CallEnd) -> None:
+                seconds.observe(time.perf_counter() - begun, at)
+                code = how.code or grpc.StatusCode.UNKNOWN
+                counter = handled.get(code)
+                if counter is None:
+                    counter = handled[code] = self.handled.labels(*labels, code.name)
+                counter.inc()
 
-        call.add_done_callback(ended)
-        return call
+            return end
 
-    def _of(self, method: str | bytes, shape: str) -> tuple[tuple[str, str, str], Any, Any]:
-        known = self._methods.get(method)
-        if known is None:
-            text = method.decode() if isinstance(method, bytes) else method
-            service, _, name = text.lstrip("/").rpartition("/")
-            labels = (shape, service, name)
-            known = (labels, self.started.labels(*labels), self.seconds.labels(*labels))
-            self._methods[method] = known
-        return known
-
-
-def _code(error: BaseException) -> grpc.StatusCode:
-    if isinstance(error, asyncio.CancelledError):
-        return grpc.StatusCode.CANCELLED
-    code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
-    return code or grpc.StatusCode.UNKNOWN
+        return begin

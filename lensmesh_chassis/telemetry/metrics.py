@@ -1,17 +1,16 @@
 """The usual gRPC server metrics, in a registry of this server, and the HTTP endpoint that shows them."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
+import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.process.addresses import ListenAddress, why_not_bound
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.call_code import outcome
-from lensmesh_chassis.rpc.handlers import Interceptor, Rpc, rebuilt, streaming, unary
+from lensmesh_chassis.rpc.handlers import Begin, End, Method
 from lensmesh_chassis.telemetry.exemplars import exemplar
 
 METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -20,21 +19,7 @@ CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 _BYTES = tuple(float(2**exponent) for exponent in range(6, 28, 3))
 
 
-class _Method:
-    """Metrics of one method, looked up once."""
-
-    def __init__(self, metrics: "CallMetrics", labels: tuple[str, str, str]) -> None:
-        self.labels = labels
-        self.started = metrics.started.labels(*labels)
-        self.in_flight = metrics.in_flight.labels(*labels)
-        self.seconds = metrics.seconds.labels(*labels)
-        self.received = metrics.received.labels(*labels)
-        self.sent = metrics.sent.labels(*labels)
-        self.received_bytes = metrics.received_bytes.labels(*labels)
-        self.sent_bytes = metrics.sent_bytes.labels(*labels)
-
-
-class CallMetrics(Interceptor):
+class CallMetrics:
     """Interceptor that counts calls and messages.
 
     Only methods that the server has become labels, so callers cannot add any.
@@ -62,48 +47,45 @@ class CallMetrics(Interceptor):
         self.sent_bytes = Histogram(
             "grpc_server_msg_sent_bytes", "Sizes of messages sent.", METHOD_LABELS, buckets=_BYTES, registry=r
         )
-        self._methods: dict[str, _Method] = {}
 
-    def _of(self, rpc: Rpc) -> _Method:
-        method = self._methods.get(rpc.method)
-        if method is None:
-            method = self._methods[rpc.method] = _Method(self, (rpc.type, rpc.service, rpc.name))
-        return method
+    def around(self, method: Method) -> Begin:
+        labels = (method.type, method.service, method.name)
+        started, in_flight = self.started.labels(*labels), self.in_flight.labels(*labels)
+        seconds = self.seconds.labels(*labels)
+        handled: dict[grpc.StatusCode, Counter] = {}
 
-    def adapt(self, rpc: Rpc, handler: Any) -> Any:
-        """Count messages in the codecs: they see every message of every style of handler, and its size for nothing."""
-        method = self._of(rpc)
-        parse, serialize = handler.request_deserializer, handler.response_serializer
+        def begin(_context: Any) -> End:
+            start, at = time.perf_counter(), exemplar()
+            started.inc()
+            in_flight.inc()
 
-        def received(data: bytes) -> Any:
-            method.received.inc()
-            method.received_bytes.observe(len(data))
-            return parse(data) if parse else data
+            def end(_error: BaseException | None, code: grpc.StatusCode) -> None:
+                in_flight.dec()
+                seconds.observe(time.perf_counter() - start, at)
+                counter = handled.get(code)
+                if counter is None:
+                    counter = handled[code] = self.handled.labels(*labels, code.name)
+                counter.inc()
 
-        def sent(message: Any) -> Any:
-            data = serialize(message) if serialize else message
-            method.sent.inc()
-            method.sent_bytes.observe(len(data))
-            return data
+            return end
 
-        run = streaming(handler) if rpc.response_streaming else unary(handler)
-        return rebuilt(handler, run, request_deserializer=received, response_serializer=sent)
+        return begin
 
-    @asynccontextmanager
-    async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
-        method, start, error = self._of(rpc), time.perf_counter(), None
-        at = exemplar()
-        method.started.inc()
-        method.in_flight.inc()
-        try:
-            yield
-        except BaseException as caught:
-            error = caught
-            raise
-        finally:
-            method.in_flight.dec()
-            method.seconds.observe(time.perf_counter() - start, at)
-            self.handled.labels(*method.labels, outcome(error, context).name).inc()
+    def messages(self, method: Method) -> tuple[Callable[[int], None], Callable[[int], None]]:
+        """Return what each message of the method's calls is told to, by its size: one received, and one sent."""
+        labels = (method.type, method.service, method.name)
+        return (
+            _counted(self.received.labels(*labels), self.received_bytes.labels(*labels)),
+            _counted(self.sent.labels(*labels), self.sent_bytes.labels(*labels)),
+        )
+
+
+def _counted(count: Counter, sizes: Histogram) -> Callable[[int], None]:
+    def message(size: int) -> None:
+        count.inc()
+        sizes.observe(size)
+
+    return message
 
 
 class MetricsEndpoint:

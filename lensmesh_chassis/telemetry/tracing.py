@@ -6,10 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import grpc
 from opentelemetry import trace
 
 from lensmesh_chassis.process.server_info import version
+from lensmesh_chassis.rpc.client_calls import ClientInterceptor
+from lensmesh_chassis.rpc.handlers import Interceptor
 from lensmesh_chassis.settings_error import SettingsError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -102,7 +103,7 @@ def active_provider() -> Any | None:
     return None if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider) else provider
 
 
-def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterceptor]:
+def server_interceptors(provider: Any | None) -> Sequence[Interceptor]:
     """Return the interceptors that make a span of each call served; none without a provider."""
     if provider is None:
         return ()
@@ -111,7 +112,7 @@ def server_interceptors(provider: Any | None) -> Sequence[grpc.aio.ServerInterce
     return (ServerSpans(provider),)
 
 
-def client_interceptors(provider: Any | None, target: str = "") -> Sequence[grpc.aio.ClientInterceptor]:
+def client_interceptors(provider: Any | None, target: str = "") -> Sequence[ClientInterceptor]:
     """Return the interceptors that make a span of each call made and pass the trace on.
 
     Without provider or packages: none.
@@ -120,4 +121,4 @@ def client_interceptors(provider: Any | None, target: str = "") -> Sequence[grpc
         return ()
     from lensmesh_chassis.telemetry.rpc_spans import ClientSpans
 
-    return ClientSpans(provider, target).of_all_shapes()
+    return (ClientSpans(provider, target),)

@@ -1,17 +1,15 @@
 """Permission to call. With mutual TLS any certificate of the authority can connect; this says which may do more."""
 
 import fnmatch
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from lensmesh_chassis.errors import PermissionDenied
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.handlers import Interceptor, Rpc
-from lensmesh_chassis.rpc.status import abort
+from lensmesh_chassis.rpc.handlers import Begin, Method
 
 
-class Callers(Interceptor):
+class Callers:
     """Interceptor that refuses a call over TLS whose certificate has none of the wanted SPIFFE ids.
 
     gRPC itself looks at none.
@@ -24,20 +22,18 @@ class Callers(Interceptor):
     def __init__(self, identities: Sequence[str]) -> None:
         self._identities = identities
 
-    @asynccontextmanager
-    async def around(self, rpc: Rpc, context: Any) -> AsyncIterator[None]:
-        if not rpc.infrastructure and (stranger := self._stranger(context.auth_context())) is not None:
-            await abort(context, stranger)
-        yield
+    def around(self, method: Method) -> Begin | None:
+        return None if method.infrastructure else self._check
 
-    def _stranger(self, facts: Any) -> PermissionDenied | None:
+    def _check(self, context: Any) -> None:
+        facts = context.auth_context()
         if facts.get("transport_security_type") != [b"ssl"]:
-            return None
+            return
         shown = [value.decode("ascii", "replace") for value in facts.get("peer_spiffe_id") or ()]
         if any(fnmatch.fnmatchcase(one, wanted) for one in shown for wanted in self._identities):
-            return None
+            return
         who = f"the certificate of {shown[0]}" if shown else "a certificate without a SPIFFE id"
-        return PermissionDenied(
+        raise PermissionDenied(
             Reason.CALLER_NOT_ALLOWED,
             f"{who} may not call this service: use the certificate of an identity that may, or add it to the service's "
             "setting tls_client_ids",

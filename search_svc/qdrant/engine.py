@@ -2,10 +2,11 @@
 
 import asyncio
 import fcntl
+import functools
 import os
 import sqlite3
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -15,6 +16,15 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.connection import header_adder_async_interceptor
 from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 
+from lensmesh_chassis.rpc.client_calls import (
+    BeginCall,
+    ClientInterceptor,
+    OutgoingCall,
+    begins_of,
+    tell_end,
+    tell_unmade,
+)
+from lensmesh_chassis.rpc.handlers import Method
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
 from search_svc.qdrant.address import Folder, QdrantAddress
@@ -127,11 +137,35 @@ class Remote:
         # The client's own answers with a bare message, where spans need the call: it comes first.
         interceptors = [
             header_adder_async_interceptor(headers),
-            *tracing.client_interceptors(self._tracer_provider, target),
+            _Traced(tracing.client_interceptors(self._tracer_provider, target)),
         ]
         if not address.tls:
             return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
         return grpc.aio.secure_channel(target, channel_credentials(self._security), options, interceptors=interceptors)
+
+
+class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
+    """Our interceptors within one of gRPC's, since the client's own is one."""
+
+    def __init__(self, interceptors: Sequence[ClientInterceptor]) -> None:
+        self._interceptors = interceptors
+        self._begins: dict[str, list[BeginCall]] = {}
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        name = client_call_details.method
+        path = name.decode() if isinstance(name, bytes) else name
+        begins = self._begins.get(path)
+        if begins is None:
+            begins = self._begins[path] = begins_of(self._interceptors, Method(path, False, False))
+        making = OutgoingCall(list(client_call_details.metadata or ()))
+        ends = [end for begin in begins if (end := begin(making)) is not None]
+        try:
+            call = await continuation(client_call_details._replace(metadata=making.metadata), request)
+        except BaseException as error:
+            tell_unmade(ends, error)
+            raise
+        call.add_done_callback(functools.partial(tell_end, ends))
+        return call
 
 
 class _LocalClient(AsyncQdrantClient):

@@ -11,10 +11,12 @@ import pytest
 
 from lensmesh_chassis.channels import server_options
 from lensmesh_chassis.messages.budget import MessageBudget
-from lensmesh_chassis.messages.flow import MessagesOut
 from lensmesh_chassis.messages.peer_connection import end_connection
 from lensmesh_chassis.messages.unread import take_answer_room
+from lensmesh_chassis.rpc.served import ServedMethods
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.both_loops
 
 MIB = 2**20
 LARGE = 4 * MIB
@@ -68,7 +70,8 @@ class Served:
 async def serving(**changes: Any) -> AsyncIterator[tuple[Served, Callable[[], Awaitable[grpc.aio.Channel]]]]:
     """The server, and what opens a channel to it."""
     served = Served(**changes)
-    server = grpc.aio.server(interceptors=[MessagesOut(served.budget)], options=server_options(LARGE))
+    methods = ServedMethods([], served.budget, max_message_bytes=LARGE)
+    server = grpc.aio.server(handlers=(methods,), options=server_options(LARGE))
     handlers: dict[str, Any] = {
         "One": grpc.unary_unary_rpc_method_handler(served.one),
         "Many": grpc.unary_stream_rpc_method_handler(served.many),
@@ -76,10 +79,11 @@ async def serving(**changes: Any) -> AsyncIterator[tuple[Served, Callable[[], Aw
         "Medium": grpc.unary_unary_rpc_method_handler(served.medium),
         "Small": grpc.unary_unary_rpc_method_handler(served.small),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    methods.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
     served.port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(until, lambda: served.budget.held == 0)
         stack.push_async_callback(server.stop, 0)
 
         async def channel() -> grpc.aio.Channel:

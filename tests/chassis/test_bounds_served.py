@@ -18,6 +18,8 @@ from tests.chassis.conftest import Serve, Served
 from tests.support.every_shape import METHODS, SHAPES, call, finish
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.both_loops
+
 
 async def error_of(rpc: Any) -> Any:
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -16,6 +16,8 @@ from tests.chassis.conftest import Served
 from tests.support.every_shape import METHODS, SHAPES, TYPES, call, finish
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.both_loops
+
 
 class Caller:
     """A counted channel and what it has counted."""

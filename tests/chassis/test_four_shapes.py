@@ -14,6 +14,8 @@ from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Served
 from tests.support.every_shape import METHODS, SHAPES, call, finish
 
+pytestmark = pytest.mark.both_loops
+
 every_shape = pytest.mark.parametrize("method", METHODS)
 
 

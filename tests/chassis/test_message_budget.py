@@ -13,6 +13,8 @@ from lensmesh_chassis.messages.budget import SMALL_BYTES, MessageBudget
 from lensmesh_chassis.reasons import Reason
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.both_loops
+
 LARGE = SMALL_BYTES * 4
 
 

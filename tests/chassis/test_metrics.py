@@ -16,6 +16,8 @@ from tests.chassis.conftest import Serve, Served
 from tests.support.every_shape import METHODS, SHAPES, TYPES, FakeApp, call, finish, settings
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.both_loops
+
 
 def value(served: Served, name: str, method: str, **labels: str) -> float | None:
     labels |= {"grpc_service": SHAPES, "grpc_method": method, "grpc_type": TYPES[method]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.messages import packing
 from lensmesh_chassis.messages.packing import copy_all, pack_message
 from lensmesh_chassis.messages.piecewise import PiecewiseChannel
+from lensmesh_chassis.rpc.client_calls import BeginCall, CallEnd, ClientInterceptor, InterceptedChannel, OutgoingCall
+from lensmesh_chassis.rpc.handlers import RpcMethod
 
 T = TypeVar("T")
 # A field of each wire type that no contract has yet, as a newer caller would send them.
@@ -109,12 +111,33 @@ class Echo(search_pb2_grpc.SearchServiceServicer):
     async def GetItems(self, request: search_pb2.GetItemsRequest, context: Any) -> search_pb2.GetItemsResponse:
         if request.collection == "silent":
             await asyncio.Event().wait()
+        if request.collection == "metadata":
+            names = [f"{key}={value}" for key, value in context.invocation_metadata() if key.startswith("x-")]
+            return search_pb2.GetItemsResponse(missing_ids=names)
         items = [hit.item for hit in hits(len(request.ids), 400).hits]
         return search_pb2.GetItemsResponse(items=items, missing_ids=request.ids)
 
 
+class Counting:
+    """Counts the calls that it stands around, and the tasks that they are made in."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+        self.tasks: set[object] = set()
+        self.codes: list[grpc.StatusCode | None] = []
+
+    def around(self, method: RpcMethod) -> BeginCall:
+        def begin(making: OutgoingCall) -> Callable[[CallEnd], None]:
+            self.seen.append((method.type, method.path))
+            self.tasks.add(asyncio.current_task())
+            making.metadata.append(("x-count", str(len(self.seen))))
+            return lambda end: self.codes.append(end.code)
+
+        return begin
+
+
 @asynccontextmanager
-async def stub() -> AsyncIterator[Any]:
+async def stub(around: Sequence[ClientInterceptor] = ()) -> AsyncIterator[Any]:
     server = grpc.aio.server()
     echo: Any = Echo  # what it does not have is not called
     search_pb2_grpc.add_SearchServiceServicer_to_server(echo(), server)
@@ -122,7 +145,7 @@ async def stub() -> AsyncIterator[Any]:
     await server.start()
     channel = open_channel(f"127.0.0.1:{port}")
     try:
-        piecewise: Any = PiecewiseChannel(channel)
+        piecewise: Any = PiecewiseChannel(InterceptedChannel(channel, around))
         yield search_pb2_grpc.SearchServiceStub(piecewise)
     finally:
         await channel.close()
@@ -145,3 +168,17 @@ async def test_a_stub_of_a_piecewise_channel_is_as_any_other() -> None:
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
+
+
+async def test_what_stands_around_a_piecewise_channel_makes_its_calls_in_the_callers_task() -> None:
+    outer, inner = Counting(), Counting()
+    method = "/lensmesh.search.v1.SearchService/"
+    async with stub([outer, inner]) as search:
+        answer = await search.GetItems(search_pb2.GetItemsRequest(collection="metadata"), timeout=60)
+        assert list(answer.missing_ids) == ["x-count=1", "x-count=1"]
+        with pytest.raises(grpc.aio.AioRpcError):
+            await search.UpsertItems(upsert())
+    for one in (outer, inner):
+        assert one.seen == [("unary", f"{method}GetItems"), ("unary", f"{method}UpsertItems")]
+        assert one.tasks == {asyncio.current_task()}
+        assert one.codes == [grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION]

@@ -28,6 +28,7 @@ from tests.support.waiting import until
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.both_loops
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_under_load_drains(tmp_path: Path, number: signal.Signals) -> None:
     """Calls in flight finish, health and new calls are told what is going on, nothing is lost, exit code 0."""
@@ -61,13 +62,14 @@ async def test_a_signal_under_load_drains(tmp_path: Path, number: signal.Signals
         assert "fake stopped" in await one.said()
 
 
+@pytest.mark.both_loops
 async def test_a_second_signal_forces(tmp_path: Path) -> None:
     async with process(tmp_path, "holds", str(tmp_path / "never"), DRAIN_SECONDS="600") as one:
         found = await one.addresses()
         async with open_channel(found["addresses"][0]) as channel:
             await until_serving(channel)
             held = call(channel, "UnaryStream")
-            await held.read()
+            await anext(aiter(held))
             one.process.send_signal(signal.SIGTERM)
             await until(lambda: says(channel, health_pb2.HealthCheckResponse.NOT_SERVING))
             one.process.send_signal(signal.SIGTERM)
@@ -77,13 +79,14 @@ async def test_a_second_signal_forces(tmp_path: Path) -> None:
         assert "second signal" in await one.said()
 
 
+@pytest.mark.both_loops
 async def test_the_drain_ends_at_its_limit(tmp_path: Path) -> None:
     async with process(tmp_path, "holds", str(tmp_path / "never"), DRAIN_SECONDS="0.2") as one:
         found = await one.addresses()
         async with open_channel(found["addresses"][0]) as channel:
             await until_serving(channel)
             held = call(channel, "UnaryStream")
-            await held.read()
+            await anext(aiter(held))
             one.process.send_signal(signal.SIGTERM)
             assert await one.ended() == 0
             with pytest.raises(grpc.aio.AioRpcError):
@@ -103,6 +106,7 @@ async def test_a_watcher_does_not_keep_the_process(tmp_path: Path) -> None:
             assert await one.ended() == 0
 
 
+@pytest.mark.both_loops
 async def test_a_signal_while_starting_stops_the_start(tmp_path: Path) -> None:
     async with process(tmp_path, "hangs") as one:
         found = await one.addresses()
@@ -215,7 +219,7 @@ async def test_of_a_stopped_process_its_callers_hear_by_keepalive(
         async with open_channel(found["addresses"][0]) as channel:
             await until_serving(channel)
             held = call(channel, "UnaryStream", ["forever"])
-            await held.read()
+            await anext(aiter(held))
             one.process.send_signal(signal.SIGSTOP)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 # Answers that were on their way are read first.
@@ -224,6 +228,7 @@ async def test_of_a_stopped_process_its_callers_hear_by_keepalive(
             one.process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.both_loops
 async def test_a_process_that_gives_up_says_so_and_leaves_at_once(tmp_path: Path) -> None:
     """Though a thread of it never ends, and its event loop is not asked."""
     async with process(tmp_path, "gives-up") as one:

@@ -17,6 +17,8 @@ from tests.chassis.conftest import Serve
 from tests.support.every_shape import METHODS, SHAPES, call, finish
 from tests.support.spans_kept import Traced, of_kind
 
+pytestmark = pytest.mark.both_loops
+
 every_shape = pytest.mark.parametrize("method", METHODS)
 
 

@@ -14,6 +14,8 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.streams import answer_as_ready, answer_chunks
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.both_loops
+
 FOREVER = 60.0
 
 

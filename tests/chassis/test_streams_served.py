@@ -16,6 +16,8 @@ from tests.chassis.conftest import Served
 from tests.support.every_shape import FakeApp, settings
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.both_loops
+
 
 async def thousand(count: int = 1000) -> AsyncIterator[encoder_pb2.EncodeStreamRequest]:
     for start in range(0, count, 10):

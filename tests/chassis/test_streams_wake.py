@@ -3,7 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
+
 from lensmesh_chassis.rpc.streams import answer_as_ready
+
+pytestmark = pytest.mark.both_loops
 
 
 async def test_the_last_answer_ends_the_iteration() -> None:

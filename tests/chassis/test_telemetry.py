@@ -15,15 +15,13 @@ from prometheus_client import CollectorRegistry
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.messages.budget import MessageBudget
-from lensmesh_chassis.messages.flow import MessagesIn, MessagesOut
 from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.disconnect import DisconnectDetector
-from lensmesh_chassis.rpc.interceptors import Errors, InFlight, ReadinessInterceptor, in_order
+from lensmesh_chassis.rpc.interceptors import AccessLog, InFlight, ReadinessInterceptor, RequestIds, in_order
 from lensmesh_chassis.telemetry.metrics import CallMetrics
 from lensmesh_chassis.telemetry.spans import ITEM_REF
 from lensmesh_chassis.telemetry.tracing import active_provider, client_interceptors, server_interceptors, start_tracing
+from lensmesh_chassis.tls.callers import Callers
 from tests.chassis.conftest import Serve
 from tests.support.every_shape import METHODS, SHAPES, call, finish
 from tests.support.spans_kept import Traced, of_kind
@@ -114,16 +112,13 @@ def test_without_a_collector_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_the_order_of_the_interceptors(traced: Traced) -> None:
-    """Telemetry sees the call before all others; what decides how it ended is next to the handler."""
+    """Telemetry sees the call before all others; who is let in is counted, logged and has its id."""
     telemetry = server_interceptors(traced.provider)
     started, draining = asyncio.Event(), asyncio.Event()
     gate = ReadinessInterceptor(HealthState(), started, draining, InFlight())
-    budget = MessageBudget(1 << 20, message_bytes=1 << 20)
-    order = in_order(telemetry, CallMetrics(CollectorRegistry()), gate, budget, max_message_bytes=1)
+    order = in_order(telemetry, CallMetrics(CollectorRegistry()), gate, Callers(["spiffe://mesh/*"]))
     names = [type(one) for one in order]
-    assert names[:2] == [MessagesOut, type(telemetry[0])]
-    assert names[-2:] == [Errors, DisconnectDetector]
-    assert names.index(CallMetrics) < names.index(ReadinessInterceptor) < names.index(MessagesIn) < names.index(Errors)
+    assert names == [type(telemetry[0]), RequestIds, AccessLog, CallMetrics, Callers, ReadinessInterceptor]
 
 
 @pytest.fixture

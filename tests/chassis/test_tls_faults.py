@@ -17,6 +17,8 @@ from lensmesh_local.sidecars.certificates import Authority, Files
 from tests.chassis.mutual_tls import mutual, shows
 from tests.support.every_shape import FakeApp, settings
 
+pytestmark = pytest.mark.both_loops
+
 HOUR = datetime.timedelta(hours=1)
 
 

@@ -10,6 +10,8 @@ from encoder_svc import service, translate
 from lensmesh.encoder.v1 import encoder_pb2
 from tests.encoder.helpers import image, serving
 
+pytestmark = pytest.mark.both_loops
+
 REQUEST = encoder_pb2.EncodeImagesRequest(images=[image(1), image(2), image(3)])
 OUTCOMES = ["embedding", "error", "embedding"]
 
