@@ -18,7 +18,7 @@ from lensmesh_chassis.messages.peer_connection import end_connection
 from lensmesh_chassis.messages.unread import AnswerRoom, CallOverError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.disconnect import DisconnectDetector
-from lensmesh_chassis.rpc.handlers import Method
+from lensmesh_chassis.rpc.handlers import RpcMethod
 from lensmesh_chassis.rpc.request_id import request_bytes
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class MessageFlow:
 
     def __init__(
         self,
-        method: Method,
+        method: RpcMethod,
         handler: Any,
         budget: MessageBudget,
         counts: tuple[Count, Count],

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from lensmesh_chassis.rpc.handlers import Method
+from lensmesh_chassis.rpc.handlers import RpcMethod
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ BeginCall = Callable[[OutgoingCall], Callable[[CallEnd], None] | None]
 class ClientInterceptor(Protocol):
     """Something that takes part in the calls that a channel makes."""
 
-    def around(self, method: Method) -> BeginCall | None:
+    def around(self, method: RpcMethod) -> BeginCall | None:
         """Return what each call of the method begins with; None to take no part in them.
 
         Asked once for each method of a stub.
@@ -55,18 +55,18 @@ class InterceptedChannel(grpc.aio.Channel):
         self._interceptors = interceptors
 
     def unary_unary(self, method: str, *codecs: Any, **more: Any) -> Any:
-        return self._method(Method(method, False, False), self._channel.unary_unary(method, *codecs, **more))
+        return self._method(RpcMethod(method, False, False), self._channel.unary_unary(method, *codecs, **more))
 
     def unary_stream(self, method: str, *codecs: Any, **more: Any) -> Any:
-        return self._method(Method(method, False, True), self._channel.unary_stream(method, *codecs, **more))
+        return self._method(RpcMethod(method, False, True), self._channel.unary_stream(method, *codecs, **more))
 
     def stream_unary(self, method: str, *codecs: Any, **more: Any) -> Any:
-        return self._method(Method(method, True, False), self._channel.stream_unary(method, *codecs, **more))
+        return self._method(RpcMethod(method, True, False), self._channel.stream_unary(method, *codecs, **more))
 
     def stream_stream(self, method: str, *codecs: Any, **more: Any) -> Any:
-        return self._method(Method(method, True, True), self._channel.stream_stream(method, *codecs, **more))
+        return self._method(RpcMethod(method, True, True), self._channel.stream_stream(method, *codecs, **more))
 
-    def _method(self, method: Method, make: Callable[..., Any]) -> Callable[..., Any]:
+    def _method(self, method: RpcMethod, make: Callable[..., Any]) -> Callable[..., Any]:
         begins = begins_of(self._interceptors, method)
 
         def call(*request: Any, metadata: Any = None, **options: Any) -> Any:
@@ -104,7 +104,7 @@ class InterceptedChannel(grpc.aio.Channel):
         await self._channel.__aexit__(*raised)
 
 
-def begins_of(interceptors: Sequence[ClientInterceptor], method: Method) -> list[BeginCall]:
+def begins_of(interceptors: Sequence[ClientInterceptor], method: RpcMethod) -> list[BeginCall]:
     """Return what a method's calls begin with."""
     return [begin for each in interceptors if (begin := each.around(method)) is not None]
 

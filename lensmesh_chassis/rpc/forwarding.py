@@ -2,14 +2,14 @@
 
 from lensmesh_chassis.contract import REQUEST_ID_KEY
 from lensmesh_chassis.rpc.client_calls import BeginCall, OutgoingCall
-from lensmesh_chassis.rpc.handlers import Method
+from lensmesh_chassis.rpc.handlers import RpcMethod
 from lensmesh_chassis.rpc.request_id import request_id
 
 
 class RequestIdForwarding:
     """Puts the id of the call that is served now into the metadata of each call made for it."""
 
-    def around(self, _method: Method) -> BeginCall:
+    def around(self, _method: RpcMethod) -> BeginCall:
         return _forward
 
 

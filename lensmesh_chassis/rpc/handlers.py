@@ -24,7 +24,7 @@ _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
 
 
 @dataclass(frozen=True)
-class Method:
+class RpcMethod:
     """One method that a server has."""
 
     path: str  # "/package.Service/Method"
@@ -64,7 +64,7 @@ def is_infrastructure(path: str) -> bool:
 class Interceptor(Protocol):
     """Something that takes part in calls, from before their message is read until their handler has ended."""
 
-    def around(self, method: Method) -> Begin | None:
+    def around(self, method: RpcMethod) -> Begin | None:
         """Return what each call of the method begins with; None to take no part in them.
 
         Asked once for each method. A call is refused by a ``LensmeshError`` out of what is returned.

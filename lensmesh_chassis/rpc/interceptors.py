@@ -12,7 +12,7 @@ from lensmesh_chassis.contract import REQUEST_ID_KEY, TRACE_ID_KEY
 from lensmesh_chassis.errors import DEFAULT_RETRY_AFTER_S, Overloaded, Unavailable
 from lensmesh_chassis.process.health import HealthState
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.handlers import Begin, End, Interceptor, Method
+from lensmesh_chassis.rpc.handlers import Begin, End, Interceptor, RpcMethod
 from lensmesh_chassis.rpc.request_id import accepted_request_id, request_id
 from lensmesh_chassis.rpc.request_id import method as current_method
 from lensmesh_chassis.telemetry import spans
@@ -36,7 +36,7 @@ class RequestIds:
     It returns it in the trailing metadata, with the trace's id where a trace is kept.
     """
 
-    def around(self, method: Method) -> Begin:
+    def around(self, method: RpcMethod) -> Begin:
         path = method.path
 
         def begin(context: Any) -> None:
@@ -56,7 +56,7 @@ class RequestIds:
 class AccessLog:
     """Interceptor that logs one line for each call: debug where it went well, info where it did not."""
 
-    def around(self, method: Method) -> Begin:
+    def around(self, method: RpcMethod) -> Begin:
         def begin(context: Any) -> End | None:
             if not _log.isEnabledFor(logging.INFO):
                 return None
@@ -141,7 +141,7 @@ class ReadinessInterceptor:
     ) -> None:
         self._health, self._started, self._draining, self._in_flight = health, started, draining, in_flight
 
-    def around(self, method: Method) -> Begin:
+    def around(self, method: RpcMethod) -> Begin:
         in_flight = self._in_flight
         if method.infrastructure:
             return self._watch

@@ -17,7 +17,7 @@ from lensmesh_chassis.messages.flow import Count, MessageFlow
 from lensmesh_chassis.messages.unread import AnswerRoom, CallOverError, use_answer_room
 from lensmesh_chassis.rpc.call_code import outcome
 from lensmesh_chassis.rpc.disconnect import DisconnectDetector
-from lensmesh_chassis.rpc.handlers import Begin, End, Interceptor, Method, streaming, unary, writes_itself
+from lensmesh_chassis.rpc.handlers import Begin, End, Interceptor, RpcMethod, streaming, unary, writes_itself
 from lensmesh_chassis.rpc.status import abort
 
 
@@ -43,7 +43,7 @@ class ServedMethods(grpc.GenericRpcHandler):
         budget: MessageBudget,
         *,
         max_message_bytes: int,
-        counts: Callable[[Method], tuple[Count, Count]] = lambda _: (_count_none, _count_none),
+        counts: Callable[[RpcMethod], tuple[Count, Count]] = lambda _: (_count_none, _count_none),
     ) -> None:
         self._interceptors, self._budget = interceptors, budget
         self._max_message_bytes, self._counts = max_message_bytes, counts
@@ -72,7 +72,7 @@ class ServedMethods(grpc.GenericRpcHandler):
         return None
 
     def _compose(self, path: str, handler: Any) -> Any:
-        method = Method(path, handler.request_streaming, handler.response_streaming)
+        method = RpcMethod(path, handler.request_streaming, handler.response_streaming)
         begins = [begin for each in self._interceptors if (begin := each.around(method)) is not None]
         messages = MessageFlow(
             method, handler, self._budget, self._counts(method), max_message_bytes=self._max_message_bytes
@@ -90,7 +90,7 @@ class _Calls:
     """
 
     def __init__(
-        self, method: Method, handler: Any, begins: Sequence[Begin], messages: MessageFlow, budget: MessageBudget
+        self, method: RpcMethod, handler: Any, begins: Sequence[Begin], messages: MessageFlow, budget: MessageBudget
     ) -> None:
         self._path, self._streamed = method.path, method.request_streaming
         self._begins, self._messages, self._budget = begins, messages, budget

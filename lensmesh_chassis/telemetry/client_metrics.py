@@ -7,7 +7,7 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from lensmesh_chassis.rpc.client_calls import BeginCall, CallEnd, OutgoingCall
-from lensmesh_chassis.rpc.handlers import Method
+from lensmesh_chassis.rpc.handlers import RpcMethod
 from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.metrics import CALL_SECONDS, METHOD_LABELS
 
@@ -32,7 +32,7 @@ class ClientMetrics:
             registry=r,
         )
 
-    def around(self, method: Method) -> BeginCall:
+    def around(self, method: RpcMethod) -> BeginCall:
         labels = (method.type, method.service, method.name)
         started, seconds = self.started.labels(*labels), self.seconds.labels(*labels)
         handled: dict[grpc.StatusCode, Counter] = {}

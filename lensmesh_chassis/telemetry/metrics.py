@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.process.addresses import ListenAddress, why_not_bound
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.handlers import Begin, End, Method
+from lensmesh_chassis.rpc.handlers import Begin, End, RpcMethod
 from lensmesh_chassis.telemetry.exemplars import exemplar
 
 METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -48,7 +48,7 @@ class CallMetrics:
             "grpc_server_msg_sent_bytes", "Sizes of messages sent.", METHOD_LABELS, buckets=_BYTES, registry=r
         )
 
-    def around(self, method: Method) -> Begin:
+    def around(self, method: RpcMethod) -> Begin:
         labels = (method.type, method.service, method.name)
         started, in_flight = self.started.labels(*labels), self.in_flight.labels(*labels)
         seconds = self.seconds.labels(*labels)
@@ -71,7 +71,7 @@ class CallMetrics:
 
         return begin
 
-    def messages(self, method: Method) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    def messages(self, method: RpcMethod) -> tuple[Callable[[int], None], Callable[[int], None]]:
         """Return what each message of the method's calls is told to, by its size: one received, and one sent."""
         labels = (method.type, method.service, method.name)
         return (

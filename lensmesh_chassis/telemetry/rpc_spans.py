@@ -16,7 +16,7 @@ from opentelemetry.semconv._incubating.attributes.rpc_attributes import RPC_GRPC
 from opentelemetry.trace import Span, Status, StatusCode
 
 from lensmesh_chassis.rpc.client_calls import BeginCall, CallEnd, OutgoingCall
-from lensmesh_chassis.rpc.handlers import Begin, End, Method
+from lensmesh_chassis.rpc.handlers import Begin, End, RpcMethod
 from lensmesh_chassis.telemetry import spans
 
 # The name of the code, as the newer conventions want it and people read it.
@@ -50,7 +50,7 @@ class ServerSpans:
         self._stock = make(tracer_provider=provider)
         self._tracer = provider.get_tracer("lensmesh")
 
-    def around(self, method: Method) -> Begin | None:
+    def around(self, method: RpcMethod) -> Begin | None:
         if method.infrastructure:
             return None
         named, of_every_call = SimpleNamespace(method=method.path), method.name != "GetInfo"
@@ -102,7 +102,7 @@ class ClientSpans:
         self._stock = make(tracer_provider=provider)[0]
         self._attributes: Mapping[str, str] = {"server.address": target} if target else {}
 
-    def around(self, method: Method) -> BeginCall | None:
+    def around(self, method: RpcMethod) -> BeginCall | None:
         if method.infrastructure:
             return None
         named = SimpleNamespace(method=method.path)

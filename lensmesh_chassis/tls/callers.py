@@ -6,7 +6,7 @@ from typing import Any
 
 from lensmesh_chassis.errors import PermissionDenied
 from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.rpc.handlers import Begin, Method
+from lensmesh_chassis.rpc.handlers import Begin, RpcMethod
 
 
 class Callers:
@@ -22,7 +22,7 @@ class Callers:
     def __init__(self, identities: Sequence[str]) -> None:
         self._identities = identities
 
-    def around(self, method: Method) -> Begin | None:
+    def around(self, method: RpcMethod) -> Begin | None:
         return None if method.infrastructure else self._check
 
     def _check(self, context: Any) -> None:

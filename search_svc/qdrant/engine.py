@@ -24,7 +24,7 @@ from lensmesh_chassis.rpc.client_calls import (
     tell_end,
     tell_unmade,
 )
-from lensmesh_chassis.rpc.handlers import Method
+from lensmesh_chassis.rpc.handlers import RpcMethod
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credentials
 from search_svc.qdrant.address import Folder, QdrantAddress
@@ -156,7 +156,7 @@ class _Traced(grpc.aio.UnaryUnaryClientInterceptor):
         path = name.decode() if isinstance(name, bytes) else name
         begins = self._begins.get(path)
         if begins is None:
-            begins = self._begins[path] = begins_of(self._interceptors, Method(path, False, False))
+            begins = self._begins[path] = begins_of(self._interceptors, RpcMethod(path, False, False))
         making = OutgoingCall(list(client_call_details.metadata or ()))
         ends = [end for begin in begins if (end := begin(making)) is not None]
         try:
