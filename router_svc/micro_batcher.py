@@ -30,6 +30,9 @@ class _Waiting(Generic[Item, Outcome]):
 class MicroBatcher(Generic[Item, Outcome]):
     """One stream's items on their way into batch calls of `run`.
 
+    There are `max_calls` calls at a time. The first `eager_calls` of them (0: all) begin with whatever waits, others
+    only with as much as a call takes: where a call costs as much as its items do, few large ones are better.
+
     `run` answers one outcome per item, in order; if it raises, every item of that call fails with the error. An item
     whose future is cancelled leaves the queue, and a call that nobody waits for any longer is cancelled.
 
@@ -45,6 +48,7 @@ class MicroBatcher(Generic[Item, Outcome]):
         max_items: int,
         max_bytes: int,
         max_calls: int,
+        eager_calls: int = 0,
         step: str = "call",
         failure_of: Callable[[Outcome], LensmeshError | None] | None = None,
     ) -> None:
@@ -58,7 +62,9 @@ class MicroBatcher(Generic[Item, Outcome]):
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_calls = max_calls
+        self._eager_calls = eager_calls or max_calls
         self._waiting: deque[_Waiting[Item, Outcome]] = deque()
+        self._waiting_bytes = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
 
@@ -74,7 +80,8 @@ class MicroBatcher(Generic[Item, Outcome]):
             answer.add_done_callback(functools.partial(self._end_step, spans.tracer().start_span(self._step)))
         # The stream's own span is above the call anyway.
         linked = trace.INVALID_SPAN if owner is self._stream else owner
-        self._waiting.append(_Waiting(item, self._size_of(item), answer, linked))
+        self._waiting.append(_Waiting(item, size := self._size_of(item), answer, linked))
+        self._waiting_bytes += size
         self._pump_soon()
         return answer
 
@@ -96,6 +103,7 @@ class MicroBatcher(Generic[Item, Outcome]):
         for waiting in self._waiting:
             waiting.answer.cancel()
         self._waiting.clear()
+        self._waiting_bytes = 0
         calls = list(self._calls)
         for call in calls:
             call.cancel()
@@ -109,23 +117,30 @@ class MicroBatcher(Generic[Item, Outcome]):
 
     def _pump(self) -> None:
         self._pump_is_due = False
-        while len(self._calls) < self._max_calls and (batch := self._next_batch()):
+        while self._may_begin() and (batch := self._next_batch()):
             call = asyncio.create_task(self._carry(batch), context=self._context.copy())
             self._calls.add(call)
             call.add_done_callback(self._end_call)
+
+    def _may_begin(self) -> bool:
+        if len(self._calls) < self._eager_calls:
+            return True
+        is_full = len(self._waiting) >= self._max_items or self._waiting_bytes >= self._max_bytes
+        return is_full and len(self._calls) < self._max_calls
 
     def _next_batch(self) -> list[_Waiting[Item, Outcome]]:
         batch: list[_Waiting[Item, Outcome]] = []
         size = 0
         while self._waiting and len(batch) < self._max_items:
             first = self._waiting[0]
-            if first.answer.done():
-                self._waiting.popleft()
-                continue
-            if batch and size + first.size > self._max_bytes:
+            gone = first.answer.done()
+            if not gone and batch and size + first.size > self._max_bytes:
                 break
-            batch.append(self._waiting.popleft())
-            size += first.size
+            self._waiting.popleft()
+            self._waiting_bytes -= first.size
+            if not gone:
+                batch.append(first)
+                size += first.size
         return batch
 
     def _end_call(self, call: asyncio.Task[None]) -> None:

@@ -38,9 +38,12 @@ class Steps:
         encoder = scopes.encoder.at(scopes.encoder.inside("image"))
         captioner = scopes.captioner.at(scopes.captioner.inside("image"))
         encode, describe = dependencies.encoders.images, dependencies.captioners.images
-        self.lookups: MicroBatcher[Wanted, LookupResult] = self._batcher("lookup", lookup.run, _nominal_bytes, None)
+        # The store does a statement for many items in about the time of one: only full calls go beside another.
+        self.lookups: MicroBatcher[Wanted, LookupResult] = self._batcher(
+            "lookup", lookup.run, _nominal_bytes, None, eager_calls=1
+        )
         self.writes: MicroBatcher[search_pb2.Item, WriteResult | LensmeshError] = self._batcher(
-            "write", writer.run, _item_bytes, _failure_of_write
+            "write", writer.run, _item_bytes, _failure_of_write, eager_calls=1
         )
         self.captions: MicroBatcher[PackedImage, caption_pb2.CaptionResult] = self._batcher(
             "caption",
@@ -73,6 +76,7 @@ class Steps:
         run: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
         size_of: Callable[[Item], int],
         failure: Callable[[Outcome], LensmeshError | None] | None,
+        eager_calls: int = 0,
     ) -> MicroBatcher[Item, Outcome]:
         settings = self._dependencies.settings
         return MicroBatcher(
@@ -81,6 +85,7 @@ class Steps:
             max_items=min(settings.batch_items, self._dependencies.directory.stored_at_once()),
             max_bytes=settings.batch_bytes,
             max_calls=settings.batch_calls,
+            eager_calls=eager_calls,
             step=name,
             failure_of=failure,
         )

@@ -35,8 +35,17 @@ class Calls:
             raise ValueError("poison")
         return [item.upper() for item in batch]
 
-    def batcher(self, max_items: int = 4, max_bytes: int = 100, max_calls: int = 1) -> MicroBatcher[str, str]:
-        return MicroBatcher(self.run, size_of=len, max_items=max_items, max_bytes=max_bytes, max_calls=max_calls)
+    def batcher(
+        self, max_items: int = 4, max_bytes: int = 100, max_calls: int = 1, eager_calls: int = 0
+    ) -> MicroBatcher[str, str]:
+        return MicroBatcher(
+            self.run,
+            size_of=len,
+            max_items=max_items,
+            max_bytes=max_bytes,
+            max_calls=max_calls,
+            eager_calls=eager_calls,
+        )
 
 
 async def test_an_idle_call_takes_what_is_there_and_a_busy_one_gathers() -> None:
@@ -75,6 +84,26 @@ async def test_calls_at_a_time_are_bounded() -> None:
     calls.open.set()
     await asyncio.gather(*tasks)
     assert calls.most == 3
+
+
+async def test_beside_an_eager_call_only_full_ones_begin() -> None:
+    calls = Calls()
+    batcher = calls.batcher(max_items=3, max_bytes=10, max_calls=3, eager_calls=1)
+    answers = [batcher.enqueue("a")]
+    await until(lambda: calls.batches == [["a"]], "the first goes alone")
+    answers += map(batcher.enqueue, "bc")
+    await asyncio.sleep(0)
+    assert calls.running == 1, "two wait for a third, or for the end of the first"
+    answers += map(batcher.enqueue, "de")
+    await until(lambda: calls.batches[1:] == [["b", "c", "d"]], "three are as many as a call takes")
+    answers.append(batcher.enqueue("f" * 9))
+    await until(lambda: calls.batches[2:] == [["e", "f" * 9]], "and so are ten bytes")
+    answers += map(batcher.enqueue, "ghi")
+    await asyncio.sleep(0)
+    assert calls.most == 3, "there are no more calls than may be"
+    calls.open.set()
+    await asyncio.gather(*answers)
+    assert calls.batches[3:] == [["g", "h", "i"]]
 
 
 async def test_what_nobody_waits_for_leaves_the_queue_and_ends_its_call() -> None:
