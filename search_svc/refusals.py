@@ -15,7 +15,8 @@ def no_pooled_connection() -> Unavailable:
     """Build the error for a pooler that lets this replica wait."""
     return unavailable(
         "PgBouncer gave no connection to the database in time: raise its default_pool_size (with pool_mode = session"
-        " each replica needs LENSMESH_SEARCH_POOL_SIZE + 1), or lower LENSMESH_SEARCH_POOL_SIZE"
+        " each replica needs LENSMESH_SEARCH_POOL_SIZE + 1, and two more while it builds an index that was left for"
+        " later), or lower LENSMESH_SEARCH_POOL_SIZE"
     )
 
 

@@ -22,7 +22,18 @@ from lensmesh_chassis.process.server import RunningServer, running
 from lensmesh_chassis.reasons import Reason
 from search_svc.app import SearchApp
 from tests.search.conftest import settings_for
-from tests.search.support import Stub, collection, create, found, item, refused, search_request, upsert
+from tests.search.support import (
+    Stub,
+    collection,
+    create,
+    found,
+    index_status,
+    item,
+    named_space,
+    refused,
+    search_request,
+    upsert,
+)
 from tests.support.postgres import PostgresForTests
 from tests.support.tools import need
 from tests.support.waiting import until
@@ -109,6 +120,21 @@ async def test_everything_works_behind_it(behind: Behind, mode: str, pool: int) 
         assert await asyncio.gather(*searches) == [["0"]] * 12
         await stub.CountFacets(search_pb2.CountFacetsRequest(collection="pictures", fields=["n"]))
         assert (await stub.DeleteCollection(search_pb2.DeleteCollectionRequest(name="pictures"))).deleted_count == 12
+
+
+@pytest.mark.parametrize(("mode", "pool"), [("transaction", 3), ("session", 4)])
+async def test_an_index_is_built_behind_it(behind: Behind, mode: str, pool: int) -> None:
+    async with behind(mode, pool, pool_size=1) as (stub, _):
+        # A build is more than one transaction, and keeps a lock meanwhile.
+        later = collection("later", named_space(deferred=search_pb2.DeferredBuild()))
+        await create(stub, later)
+        await upsert(stub, item("a", [1, 0, 0, 0]), into="later")
+        await stub.BuildIndexes(search_pb2.BuildIndexesRequest(collection="later"))
+
+        async def built() -> bool:
+            return (await index_status(stub, "later")).state == search_pb2.INDEX_STATE_BUILT
+
+        await until(built)
 
 
 async def test_too_few_connections_are_an_error_in_time_and_health_says_so(behind: Behind) -> None:

@@ -194,6 +194,34 @@ async def test_a_full_disk_is_told_and_it_is_tried_again(database_url: str) -> N
         await connection.close()
 
 
+async def test_little_shared_memory_is_no_full_disk(database_url: str) -> None:
+    """A container gives 64 MB of it unless told otherwise: helpers would need more."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        """
+        CREATE OR REPLACE FUNCTION public.no_room() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('max_parallel_maintenance_workers') <> '0' THEN
+                RAISE EXCEPTION 'could not resize shared memory segment "/PostgreSQL.1": No space left on device'
+                    USING ERRCODE = 'disk_full';
+            END IF;
+        END $$;
+        """
+    )
+    try:
+        async with searching(database_url) as stub:
+            await filled(stub)
+            await connection.execute(
+                "CREATE EVENT TRIGGER no_room ON ddl_command_start WHEN TAG IN ('CREATE INDEX')"
+                " EXECUTE FUNCTION public.no_room()"
+            )
+            await build(stub)
+            await until(lambda: built(stub))
+            assert not (await index_status(stub)).HasField("error")
+    finally:
+        await connection.execute("DROP EVENT TRIGGER IF EXISTS no_room; DROP FUNCTION public.no_room")
+        await connection.close()
+
+
 async def test_a_build_goes_on_when_search_is_killed(database_url: str, tmp_path: Path) -> None:
     async with search_process(database_url, tmp_path) as search:
         await filled(search.stub)
