@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lensmesh_chassis.channels import remaining_s
@@ -40,11 +40,11 @@ class CallScope:
 
     def waiting(self, patience: Patience) -> "CallScope":
         """Return the same scope with another patience."""
-        return replace(self, patience=patience)
+        return CallScope(self.deadline, patience, self.field_path)
 
     def at(self, field_path: str | tuple[str, ...]) -> "CallScope":
         """Return the same scope for what lies at another path."""
-        return replace(self, field_path=field_path)
+        return CallScope(self.deadline, self.patience, field_path)
 
     def inside(self, name: str) -> str:
         """Return the path of a field of what this scope is at."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from opentelemetry import trace
@@ -112,7 +113,7 @@ class SearchHandler:
         while True:
             search = _Search(request, self._collection_cache.name(request.collection), "")
             _describe(search)
-            async with self._fetcher.for_call(_fetch_seconds(scope)) as fetches:
+            async with self._fetching([search], scope) as fetches:
                 batches = await self._batches([search], scope, fetches)
                 await together([self._encode(batch, scope) for batch in batches])
             _end(batches)
@@ -133,7 +134,7 @@ class SearchHandler:
             _Search(request, self._collection_cache.name(request.collection), f"searches[{index}].")
             for index, request in enumerate(requests)
         ]
-        async with self._fetcher.for_call(_fetch_seconds(scope)) as fetches:
+        async with self._fetching(searches, scope) as fetches:
             batches = await self._batches(searches, scope, fetches)
             await together([self._encode(batch, scope) for batch in batches])
         _end(batches)
@@ -204,6 +205,12 @@ class SearchHandler:
         if error.reason in (Reason.COLLECTION_NOT_FOUND, Reason.SPACE_MISMATCH, Reason.SPACE_UNKNOWN):
             self._collection_cache.forget(search.collection)
         return from_store(error, search.prefix)
+
+    def _fetching(self, searches: Sequence[_Search], scope: CallScope) -> AbstractAsyncContextManager[Fetching]:
+        """Open the account of what a call's images are fetched by, where it has any by address."""
+        if any(query.image.uri for search in searches for query in search.request.queries):
+            return self._fetcher.for_call(_fetch_seconds(scope))
+        return nullcontext(self._fetcher)
 
     async def _batches(self, searches: Sequence[_Search], scope: CallScope, fetches: Fetching) -> list[_Batch]:
         """Check all, and gather what is to encode, by space and kind. A bad search keeps its error."""

@@ -64,8 +64,11 @@ def pack_items(rest: Message, field: str, items: Iterable[bytes]) -> bytes:
     return b"".join(packed)
 
 
-async def copy_all(messages: Iterable[Message], into: Any) -> None:
+async def copy_all(messages: Sequence[Message], into: Any) -> None:
     """Add copies of `messages` to a repeated field."""
+    if len(messages) < _FEW:
+        into.extend(messages)
+        return
     slices = Slices()
     for message in messages:
         into.append(message)

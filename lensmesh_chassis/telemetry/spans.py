@@ -162,6 +162,9 @@ def carrying(items: Sequence[Span]) -> Iterator[None]:
 def carrying_some(indexes: Sequence[int]) -> Iterator[None]:
     """Link the calls that are made inside with only some of the current items, those at `indexes`."""
     items = _passengers.get()
+    if not items:
+        yield
+        return
     with carrying([items[index] for index in indexes if index < len(items)]):
         yield
 

@@ -280,6 +280,8 @@ class UpstreamPool:
 
         A process that hangs keeps its connections, and each call to it would wait until the keepalive ends them.
         """
+        if len(targets) == 1:
+            return [self._upstreams[targets[0]]]
         self._turn += 1
         now = asyncio.get_running_loop().time()
         upstreams = [self._upstreams[target] for target in targets]
