@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import figures, files
-from bench.bare.tower import make_tower
+from bench.bare.tower import name_of
 from bench.machine import Machine, this_machine
 from bench.measure import Results, Spread
 from bench.report import write_json
@@ -75,11 +75,10 @@ async def measure(chosen: argparse.Namespace, folder: Path) -> None:
     say(files.say(made))
     given = {name: getattr(chosen, name) for name in ("rounds", "seconds", "warm") if getattr(chosen, name)}
     base = SMOKE if chosen.smoke else FULL
-    tower = make_tower(folder / "tower")
     options = replace(
         base,
         **given,
-        model=tower,
+        model=name_of(folder / "tower"),
         # Not the faster one by what a busy moment says: it has to be the same one in every run.
         settings={"BACKEND": "openvino" if openvino_import.installed() else "torch", "PRECISION": "float32"},
         peers=base.peers and not chosen.no_peers,

@@ -93,7 +93,7 @@ class Stage:
         return await self.worker(name, "bench.workers.limit", str(self.images), environment=environment)
 
     async def tower(self) -> Worker:
-        """Start the worker that computes the Encoder's model alone."""
+        """Start the worker of the tower that costs nothing. It makes it, in the folder of the chosen model."""
         return await self.worker("tower", "bench.bare.forward", environment=self._encoder_environment({}))
 
     async def open_clip(self, precision: str = "float32") -> Worker:

@@ -1,6 +1,6 @@
-"""A tower in process, over images that are prepared already: python -m bench.bare.forward.
+"""The tower that costs nothing, in process, over images that are prepared already: python -m bench.bare.forward.
 
-The Encoder's settings are in the environment.
+It is made first, in the folder of the Encoder's model, whose settings are in the environment.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from bench.bare.tower import make_tower
 from bench.processor import process_s
 from bench.worker import Asked, serve
 from encoder_svc.model import EncoderInput
@@ -45,8 +46,10 @@ class Tower:
 
 
 def main() -> None:
-    """Serve."""
-    serve({"forward": Tower(load_settings(EncoderSettings)).forward})
+    """Make the tower, and serve."""
+    settings = load_settings(EncoderSettings)
+    make_tower(settings.model)
+    serve({"forward": Tower(settings).forward})
 
 
 if __name__ == "__main__":

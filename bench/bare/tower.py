@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+_FORM = "local-dir:"
 CONFIG = {
     "model_cfg": {
         "embed_dim": 512,
@@ -18,16 +19,21 @@ CONFIG = {
 }
 
 
-def make_tower(folder: Path) -> str:
-    """Write the model into `folder`. Return its name, as in LENSMESH_ENCODER_MODEL."""
+def name_of(folder: Path) -> str:
+    """Return the name of a model in that folder, as in LENSMESH_ENCODER_MODEL."""
+    return f"{_FORM}{folder}"
+
+
+def make_tower(name: str) -> None:
+    """Write the model into its new folder. It takes open_clip, which takes seconds to import."""
     import open_clip
     import torch
     from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
     from safetensors.torch import save_file
 
+    folder = Path(name.removeprefix(_FORM))
     folder.mkdir()
     (folder / HF_CONFIG_NAME).write_text(json.dumps(CONFIG))
     torch.manual_seed(7)
-    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / HF_SAFE_WEIGHTS_NAME)
-    return f"local-dir:{folder}"
+    model = open_clip.create_model(name, load_weights=False)
+    save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, folder / HF_SAFE_WEIGHTS_NAME)

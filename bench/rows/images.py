@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -23,8 +24,11 @@ CALLERS = 64
 
 async def measure(stage: Stage, results: Results, say: Say) -> None:
     """Measure the tower by stream and by single calls."""
-    decode, tower = await stage.worker("decode", "bench.bare.decode", str(stage.images)), await stage.tower()
-    caller = await stage.worker("press", "bench.workers.press", str(stage.images))
+    decode, tower, caller = await asyncio.gather(
+        stage.worker("decode", "bench.bare.decode", str(stage.images)),
+        stage.tower(),
+        stage.worker("press", "bench.workers.press", str(stage.images)),
+    )
 
     async def bare() -> Mapping[str, float]:
         found = await _ask(stage, decode, "bare", "images", threads=cpu_count())

@@ -18,7 +18,7 @@ from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import DIRECT
 
-COLLECTION = "bench"
+COLLECTION = "searched"
 BATCH = 500
 PATIENCE_S = 600.0
 
