@@ -40,7 +40,7 @@ GROUPS: dict[str, Group] = {
     "writing": writing.GROUP,
     "tracing": tracing.GROUP,
 }
-FULL = Options(rounds=5, seconds=6.0, warm=2.0)
+FULL = Options(rounds=5, seconds=5.0, warm=2.0)
 SMOKE = Options(rounds=1, seconds=0.3, warm=0.3, peers=False, smoke=True)
 SIZE = {(640, 480): 1}
 
