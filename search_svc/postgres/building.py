@@ -30,6 +30,8 @@ _log = get_logger(__name__)
 _LOCK = 0x6C656E73
 _CALL_S = 10.0
 _LONGEST_PAUSE_S = 60.0
+# While a build runs, its server is asked once in so many looks whether it is there.
+_CHECKS = 5
 # Of the server's memory for each node of a graph, beside its vector: pgvector 0.8.
 _NODE_BYTES = 320
 _LINK_BYTES = 32
@@ -42,8 +44,10 @@ class BuildSettings:
 
     memory_bytes: int
     workers: int
-    pause_s: float
-    """Before a build that failed is tried again; each further one waits twice as long, up to a minute."""
+    check_s: float
+    """Between two looks. A build that failed is tried again after as long, then after twice that, up to a minute."""
+    answer_s: float
+    """The longest time that the server may take to say that it is there."""
 
 
 class IndexBuilder:
@@ -128,7 +132,7 @@ class IndexBuilder:
                 await self._failed(index, unavailable("an unexpected error, see this service's log"))
 
     async def _failed(self, index: DeferredIndex, error: LensmeshError) -> None:
-        waited = self._pauses.get(index.name, (0.0, self._settings.pause_s / 2))[1]
+        waited = self._pauses.get(index.name, (0.0, self._settings.check_s / 2))[1]
         pause = min(2 * waited, _LONGEST_PAUSE_S)
         self._pauses[index.name] = (asyncio.get_running_loop().time() + pause, pause)
         _log.warning(
@@ -140,12 +144,12 @@ class IndexBuilder:
     async def _build(self, index: DeferredIndex) -> None:
         """Build one index, unless somebody is at it."""
         with translated():
-            async with self._alone(index) as is_alone:
-                if not is_alone:
+            async with self._alone(index) as lock:
+                if lock is None:
                     return
                 connection = await self._database.connect()
                 try:
-                    if not await self._stands(connection, index):
+                    if not await self._stands(connection, lock, index):
                         return
                 finally:
                     connection.terminate()
@@ -156,8 +160,8 @@ class IndexBuilder:
                 self._known[name] = replace(collection, unbuilt=collection.unbuilt - {index.named.name})
 
     @asynccontextmanager
-    async def _alone(self, index: DeferredIndex) -> AsyncIterator[bool]:
-        """Hold the database's lock on an index. Yield whether this replica has it."""
+    async def _alone(self, index: DeferredIndex) -> AsyncIterator[asyncpg.Connection | None]:
+        """Hold the database's lock on an index. Yield the connection that has it, or None if another replica does."""
         connection = await self._database.connect()
         try:
             # In a transaction, so that a pooler keeps to one server.
@@ -167,11 +171,11 @@ class IndexBuilder:
             )
             # Lets go of the snapshot of the one before, which the build would wait for.
             await connection.execute("SELECT")
-            yield is_alone
+            yield connection if is_alone else None
         finally:
             connection.terminate()
 
-    async def _stands(self, connection: asyncpg.Connection, index: DeferredIndex) -> bool:
+    async def _stands(self, connection: asyncpg.Connection, lock: asyncpg.Connection, index: DeferredIndex) -> bool:
         """See to it that the index stands. False: the server is at it already, for a replica that is gone."""
         state = await connection.fetchrow(
             """
@@ -191,13 +195,13 @@ class IndexBuilder:
         _log.info("an index is being built", collection=index.collection, space=index.named.name)
         await self._make_room(connection, index)
         try:
-            await self._create(connection, index)
+            await self._create(connection, lock, index)
         except asyncpg.DiskFullError as error:
             if "shared memory" not in str(error) or self._database.is_pooled:
                 raise
             # Not the disk: a container gives processes little memory to share. One alone needs none.
             await connection.execute("SET max_parallel_maintenance_workers = 0")
-            await self._create(connection, index)
+            await self._create(connection, lock, index)
         _log.info(
             "an index is built",
             collection=index.collection,
@@ -223,24 +227,35 @@ class IndexBuilder:
             "SET statement_timeout = 0; SET lock_timeout = 0"
         )
 
-    async def _create(self, connection: asyncpg.Connection, index: DeferredIndex) -> None:
+    async def _create(self, connection: asyncpg.Connection, lock: asyncpg.Connection, index: DeferredIndex) -> None:
         ready = self._database.ready
         statement = create_index(index.key, index.position, index.named, ready.vector_schema if ready else "public")
         work = asyncio.ensure_future(connection.execute(statement))
         try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
+            while not (await asyncio.wait([work], timeout=_CHECKS * self._settings.check_s))[0]:
+                await self._ask(lock)
+        except BaseException:
             # Without a word to the server: see `_make_room`.
             connection.terminate()
             await asyncio.wait([work])
             work.exception()
             raise
+        try:
+            work.result()
         except asyncpg.PostgresError:
             if not connection.is_closed():
                 # What it left takes room, and every write would go into it.
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
                     await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
             raise
+
+    async def _ask(self, lock: asyncpg.Connection) -> None:
+        """Raise Unavailable if the server is not there any more: a network that is cut tells nobody who waits."""
+        try:
+            async with asyncio.timeout(self._settings.answer_s):
+                await lock.execute("SELECT")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            raise unavailable("the database does not answer") from None
 
 
 def _node_bytes(named: NamedSpace) -> int:

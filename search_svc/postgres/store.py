@@ -44,7 +44,12 @@ def open_store(settings: SearchSettings, _tracer_provider: Any | None) -> "Postg
         call_s=settings.call_seconds,
         settings=searching.session_settings(settings.hnsw_ef),
     )
-    build = BuildSettings(settings.build_memory_bytes, settings.build_workers, settings.store_check_seconds)
+    build = BuildSettings(
+        memory_bytes=settings.build_memory_bytes,
+        workers=settings.build_workers,
+        check_s=settings.store_check_seconds,
+        answer_s=settings.store_connect_seconds,
+    )
     return PostgresStore(database, build=build)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import grpc
@@ -18,6 +19,7 @@ from search_svc.app import SearchApp
 from tests.search.builds import VECTORS, build, built, filled, is_exact
 from tests.search.conftest import settings_for
 from tests.search.processes import search_process
+from tests.search.servers import Proxy
 from tests.search.support import Stub, found, index_status, item, search_request, upsert
 from tests.support.postgres import PostgresForTests
 from tests.support.waiting import until
@@ -31,10 +33,10 @@ GRAPHS = """
 
 
 @asynccontextmanager
-async def searching(url: str) -> AsyncIterator[Stub]:
+async def searching(url: str, **options: Any) -> AsyncIterator[Stub]:
     """The service on a database, which it looks at twenty times a second."""
     async with (
-        running(settings_for(url, store_check_seconds=0.05), SearchApp, "search") as server,
+        running(settings_for(url, store_check_seconds=0.05, **options), SearchApp, "search") as server,
         open_channel(server.address) as channel,
     ):
         yield search_pb2_grpc.SearchServiceStub(channel)
@@ -141,6 +143,36 @@ def nothing_runs(watcher: asyncpg.Connection) -> Callable[[], Awaitable[bool]]:
         return not await watcher.fetchval(RUNNING)
 
     return look
+
+
+async def test_a_network_that_is_cut_in_silence_keeps_nobody_waiting(
+    postgres: PostgresForTests, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = Proxy(postgres.socket)
+    await proxy.listen()
+    url = f"postgresql://postgres:@127.0.0.1:{proxy.port}/postgres?sslmode=disable"
+    try:
+        async with searching(url, store_connect_seconds=0.5) as stub:
+            await filled(stub)
+            async with held(database_url) as writer:
+                await half_built(stub, writer)
+                proxy.flowing.clear()
+
+                await until(lambda: "an index could not be built" in caplog.text)
+                # The server is still at it, and who looks next leaves it alone.
+                assert await writer.building()
+                proxy.flowing.set()
+                await writer.release()
+
+            async def is_built() -> bool:
+                try:
+                    return await built(stub)
+                except grpc.aio.AioRpcError:
+                    return False
+
+            await until(is_built)
+    finally:
+        await proxy.cut()
 
 
 async def test_removing_a_collection_does_not_wait_for_its_build(database_url: str) -> None:
