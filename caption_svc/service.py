@@ -17,7 +17,6 @@ from caption_svc.translate import write_caption, write_error, write_limits, writ
 from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.images.inputs import Fetching, image_content
-from lensmesh_chassis.limits import check_message
 from lensmesh_inference.items import Completed, EngineItem, ItemOutcome
 from lensmesh_serving.app import ModelServiceApp
 from lensmesh_serving.call import check_batch, write_outcome, write_outcomes
@@ -72,7 +71,6 @@ class CaptionerServicer(caption_pb2_grpc.CaptionerServiceServicer):
     async def StreamCaption(
         self, request: caption_pb2.StreamCaptionRequest, context: Any
     ) -> AsyncIterator[caption_pb2.StreamCaptionResponse]:
-        check_message(request, self._settings.max_message_bytes)
         call = await self._call(request.options, context, most_beams=1)
         trace.get_current_span().set_attributes(call.attributes)
         pieces = call.served.run_by_word(

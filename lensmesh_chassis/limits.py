@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 DEFAULT_MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 # Of all filters of a call. A service may allow fewer.
@@ -39,13 +36,11 @@ def check_items(count: int, limit: int, field: str) -> None:
         )
 
 
-def check_message(message: Message, max_bytes: int, field: str = "") -> None:
-    """Refuse a message of more than `max_bytes`. Raises InvalidInput with reason MESSAGE_TOO_LARGE."""
-    check_size(message.ByteSize(), max_bytes, field)
-
-
 def check_size(size: int, max_bytes: int, field: str = "") -> None:
-    """Refuse a message of `size` bytes that is larger than `max_bytes`. Raises as check_message does."""
+    """Refuse a message of `size` bytes that is larger than `max_bytes`. Raises InvalidInput (MESSAGE_TOO_LARGE).
+
+    `size` is that of the bytes as they came: ByteSize() of a message would serialize all of it.
+    """
     if size > max_bytes:
         raise InvalidInput(
             Reason.MESSAGE_TOO_LARGE,

@@ -12,7 +12,7 @@ from opentelemetry import trace
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.images.inputs import wants_bulk
-from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.limits import check_items
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.items import Completed, EngineItem, Failed, ItemOutcome
@@ -67,11 +67,10 @@ class ModelCall(Generic[E]):
 
 
 def check_batch(request: Message, field: str, settings: ModelServiceSettings) -> None:
-    """Hold a request to the limits of messages and items; `field` names its list of items.
+    """Hold a request to the limit of items; `field` names its list of items.
 
-    Raises ``InvalidInput`` with reason MESSAGE_TOO_LARGE, NO_ITEMS or TOO_MANY_ITEMS.
+    Raises ``InvalidInput`` with reason NO_ITEMS or TOO_MANY_ITEMS. The chassis has refused what is too large before.
     """
-    check_message(request, settings.max_message_bytes)
     check_items(len(getattr(request, field)), settings.max_items, field)
 
 

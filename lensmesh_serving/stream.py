@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.images.inputs import Fetching
-from lensmesh_chassis.limits import check_items, check_message
+from lensmesh_chassis.limits import check_items
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.streams import answer_chunks
 from lensmesh_chassis.telemetry import spans
@@ -49,7 +49,6 @@ async def read_stream(
     call: C | None = None
     read = 0
     async for request in requests:
-        check_message(request, settings.max_message_bytes)
         if request.items:
             check_items(len(request.items), settings.max_items, "items")
         if call is None:

@@ -1,10 +1,9 @@
 """Limits are refused with the limit and the fix."""
 
 import pytest
-from google.protobuf.wrappers_pb2 import BytesValue
 
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.limits import check_items, check_message, transport_bytes
+from lensmesh_chassis.limits import check_items, check_size, transport_bytes
 from lensmesh_chassis.reasons import Reason
 
 
@@ -22,12 +21,11 @@ def test_counts_outside(count: int, reason: Reason) -> None:
 
 
 def test_messages() -> None:
-    message = BytesValue(value=bytes(1000))
-    check_message(message, message.ByteSize())
+    check_size(1003, 1003)
     with pytest.raises(InvalidInput, match="limit is 1000") as caught:
-        check_message(message, 1000, "image")
+        check_size(1003, 1000, "image")
     assert caught.value.reason is Reason.MESSAGE_TOO_LARGE
-    assert caught.value.metadata == {"size_bytes": str(message.ByteSize()), "limit_bytes": "1000"}
+    assert caught.value.metadata == {"size_bytes": "1003", "limit_bytes": "1000"}
 
 
 def test_the_transport_takes_a_quarter_more() -> None:
