@@ -33,12 +33,13 @@ class CaptionerServicer(caption_pb2_grpc.CaptionerServiceServicer):
         self._app = app
         self._runtime = app.runtime
         self._settings = app.settings
+        self._limits = write_limits(app.settings)
         self._fetcher = app.fetcher
 
     async def GetInfo(self, request: caption_pb2.GetInfoRequest, context: Any) -> caption_pb2.GetInfoResponse:
         return caption_pb2.GetInfoResponse(
             models=[write_model(served) for served in self._app.models.served],
-            limits=write_limits(self._settings),
+            limits=self._limits,
             server=self._runtime.server_info(),
         )
 

@@ -34,12 +34,13 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self._app = app
         self._runtime = app.runtime
         self._settings = app.settings
+        self._limits = write_limits(app.settings)
         self._fetcher = app.fetcher
 
     async def GetInfo(self, request: encoder_pb2.GetInfoRequest, context: Any) -> encoder_pb2.GetInfoResponse:
         return encoder_pb2.GetInfoResponse(
             models=[write_model(served) for served in self._app.models.served],
-            limits=write_limits(self._settings),
+            limits=self._limits,
             server=self._runtime.server_info(),
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 from encoder_svc.engine import ImageInput, Input, ServedEncoder, TextInput
-from encoder_svc.model import Embedded, Space
+from encoder_svc.model import Embedded, EncoderFacts, Space
 from encoder_svc.options import NUMBERS, POLICIES, EncodeCall
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
@@ -57,10 +58,17 @@ def write_error(failed: Failed) -> encoder_pb2.EncodeResult:
 def write_model(served: ServedEncoder) -> encoder_pb2.ServedModel:
     """Write one model as it is now."""
     facts = served.model.facts
+    model = encoder_pb2.ServedModel()
+    model.CopyFrom(_write_facts(facts))
+    model.model.MergeFrom(write_model_info(facts, served.model.devices(), served.canary_age_s))
+    return model
+
+
+@functools.cache
+def _write_facts(facts: EncoderFacts) -> encoder_pb2.ServedModel:
+    """Write what does not change, once."""
     return encoder_pb2.ServedModel(
-        model=write_model_info(facts, served.model.devices(), served.canary_age_s),
-        spaces=[_write_space(space) for space in facts.spaces],
-        context_tokens=facts.context_tokens,
+        spaces=[_write_space(space) for space in facts.spaces], context_tokens=facts.context_tokens
     )
 
 

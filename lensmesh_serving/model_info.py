@@ -1,9 +1,8 @@
 """The contract's messages that describe a service's models and limits."""
 
+import functools
 from collections.abc import Iterable
 from typing import Final
-
-from google.protobuf.duration_pb2 import Duration
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_inference.devices import DeviceFacts
@@ -21,19 +20,27 @@ def write_model_info(
     facts: ModelFacts, devices: Iterable[DeviceFacts], canary_age_s: float | None
 ) -> common_pb2.ModelInfo:
     """Write the message; without a canary's age where no canary has passed yet."""
-    info = common_pb2.ModelInfo(
+    info = common_pb2.ModelInfo()
+    info.CopyFrom(_write_facts(facts))
+    info.devices.extend(_write_device(device) for device in devices)
+    if canary_age_s is not None:
+        age = info.canary_age
+        age.seconds, age.nanos = int(canary_age_s), int(canary_age_s % 1 * 1e9)
+    return info
+
+
+@functools.cache
+def _write_facts(facts: ModelFacts) -> common_pb2.ModelInfo:
+    """Write what does not change, once: GetInfo is called often, and a copy takes a tenth of the time."""
+    return common_pb2.ModelInfo(
         name=facts.name,
         weights_digest=facts.weights_digest,
         kind=_KINDS[facts.kind],
-        devices=[_write_device(device) for device in devices],
         requested_device=facts.requested_device,
         backend=facts.backend,
         precision=facts.precision,
         parity_cosine=facts.parity_cosine,
     )
-    if canary_age_s is not None:
-        info.canary_age.CopyFrom(Duration(seconds=int(canary_age_s), nanos=int(canary_age_s % 1 * 1e9)))
-    return info
 
 
 def _write_device(device: DeviceFacts) -> common_pb2.Device:

@@ -18,16 +18,14 @@ def version() -> str:
 
 def server_info(instance: str, not_serving_reason: Callable[[], str]) -> Callable[[], common_pb2.ServerInfo]:
     """Return a function that describes this process as it is at each call."""
-    release, start = version(), time.time()
+    fixed = common_pb2.ServerInfo(version=version(), instance=instance)
+    fixed.start_time.FromNanoseconds(time.time_ns())
 
     def describe() -> common_pb2.ServerInfo:
-        info = common_pb2.ServerInfo(
-            version=release,
-            instance=instance,
-            memory_bytes=resident_bytes(),
-            not_serving_reason=not_serving_reason(),
-        )
-        info.start_time.FromNanoseconds(int(start * 1e9))
+        info = common_pb2.ServerInfo()
+        info.CopyFrom(fixed)
+        info.memory_bytes = resident_bytes()
+        info.not_serving_reason = not_serving_reason()
         return info
 
     return describe
