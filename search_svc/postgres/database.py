@@ -1,12 +1,14 @@
 """Transactions, one for each call, and statements that need none. And checks whether the database can be used.
 
-The server knows the deadline of each: a transaction carries it, and a single statement is cancelled at it. So no work
-goes on for a caller that has given up.
+The server knows the deadline of each: a transaction carries it, and a single statement is cancelled at it, and as soon
+as its caller leaves. So no work goes on for a caller that has given up.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from typing import TypeVar
 
 import asyncpg
@@ -67,6 +69,7 @@ class Database:
         self._pool_size = pool_size
         self._pool = Pool(self._connector.open_for_vectors, size=pool_size)
         self._stalls = Stalls(idle_s)
+        self._settling: set[asyncio.Task[None]] = set()
         self._watch: asyncpg.Connection | None = None
         self._has_transaction_timeout = False
         self.ready: PreparedDatabase | None = None
@@ -177,7 +180,7 @@ class Database:
         if self.ready is None:
             raise unavailable("the database has not been reached yet, or is not prepared")
         connection = await self._acquire(deadline)
-        alone = single and self._may_be_alone(deadline)
+        alone, breaks_off = single and self._may_be_alone(deadline), False
         try:
             async with asyncio.timeout_at(deadline if alone else deadline + _GRACE_S) as scope:
                 if alone:
@@ -195,25 +198,50 @@ class Database:
                 raise
             raise too_late() from None
         except TimeoutError:
-            if alone:
-                await _settle(connection)
-            else:
-                # It did not answer the server-side timeout: waiting for it to cancel would take as long again.
-                connection.terminate()
+            # In a transaction it did not answer the server-side timeout: waiting for it to cancel would take as long.
+            breaks_off = True
             if scope.expired():
                 raise too_late() from None
             raise unavailable("the database does not answer") from None
         except asyncio.CancelledError:
-            connection.terminate()
+            breaks_off = True
             raise
         except BaseException:
             await _roll_back(connection)
             raise
         finally:
-            self._pool.release(connection)
+            if breaks_off and alone:
+                self._settle(connection)
+            else:
+                if breaks_off:
+                    connection.terminate()
+                self._pool.release(connection)
         if write:
             self.write_trouble = None
         return result
+
+    def _settle(self, connection: asyncpg.Connection) -> None:
+        """Give a connection back once the statement has ended that the driver has told the server to cancel.
+
+        Nobody waits for that. A connection to a server that does not do so soon is closed.
+        """
+
+        async def settle() -> None:
+            settled = False
+            try:
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(_GRACE_S):
+                        await connection.execute("SELECT")
+                    settled = True
+            finally:
+                if not settled:
+                    connection.terminate()
+                self._pool.release(connection)
+
+        # Outside of the call's trace, which ends before.
+        task = asyncio.create_task(settle(), context=Context())
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
 
     async def _acquire(self, deadline: float) -> asyncpg.Connection:
         try:
@@ -296,20 +324,6 @@ class Database:
 
 def _left_ms(deadline: float) -> int:
     return int(1000 * (deadline - asyncio.get_running_loop().time()))
-
-
-async def _settle(connection: asyncpg.Connection) -> None:
-    """Wait for the end of a statement that the driver has told the server to cancel.
-
-    A connection to a server that does not do so soon is closed.
-    """
-    try:
-        async with asyncio.timeout(_GRACE_S):
-            await connection.execute("SELECT")
-    except BaseException as error:
-        connection.terminate()
-        if isinstance(error, asyncio.CancelledError):
-            raise
 
 
 async def _roll_back(connection: asyncpg.Connection) -> None:

@@ -207,12 +207,13 @@ def write_item(item: StoredItem, definition: Definition, reading: ItemReading, m
             embedding = message.vectors[named.name]
             write_vector(embedding, named, item.vectors[named.name], reading.data_type, readable=reading.readable)
     if item.caption is not None:
-        message.caption.text = item.caption.text
-        message.caption.confidence = item.caption.confidence
-        message.caption.token_count = item.caption.token_count
-        message.caption.truncated = item.caption.truncated
-        message.caption.model = item.caption.model
-        message.caption.SetInParent()
+        caption = message.caption
+        caption.SetInParent()
+        caption.text = item.caption.text
+        caption.confidence = item.caption.confidence
+        caption.token_count = item.caption.token_count
+        caption.truncated = item.caption.truncated
+        caption.model = item.caption.model
     if item.metadata != "{}":
         json_to_struct(item.metadata, message.metadata)
     message.image_uri = item.image_uri
