@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import random
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,9 +49,9 @@ class Upstream:
     stub: Any
     in_flight: int = 0
     shunned_until: float = float("-inf")
-    """Loop time before which others are tried first, because it was away a moment ago."""
+    """Time of time.monotonic() before which others are tried first, because it was away a moment ago."""
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=256))
-    """Loop times of calls whose replica ended under them."""
+    """When the replica ended under a call, by time.monotonic(): the clock of uvloop tells two that follow as one."""
 
     @contextlib.contextmanager
     def holding(self, weight: int) -> Iterator[None]:
@@ -134,7 +135,7 @@ class _Tries:
             return ""
 
     def _shun(self, upstream: Upstream, error: LensmeshError) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         upstream.shunned_until = now + SHUN_S
         if isinstance(error, ReplicaLost):
             upstream.losses.append(now)
@@ -267,11 +268,11 @@ class UpstreamPool:
         raise await tries.outcome()
 
     async def lost_others(self, since: float | None) -> bool:
-        """Tell whether, beside the call that was lost just now, others were lost since then, in loop time; None: now.
+        """Tell whether, beside the call that was lost just now, others were lost since then; None: now.
 
         Waits until all calls that a replica took with it are known.
         """
-        begin = asyncio.get_running_loop().time() - SETTLE_S if since is None else since
+        begin = time.monotonic() - SETTLE_S if since is None else since
         await asyncio.sleep(SETTLE_S)
         return sum(at >= begin for upstream in self._upstreams.values() for at in upstream.losses) > 1
 
@@ -283,7 +284,7 @@ class UpstreamPool:
         if len(targets) == 1:
             return [self._upstreams[targets[0]]]
         self._turn += 1
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         upstreams = [self._upstreams[target] for target in targets]
         start = self._turn % max(1, len(upstreams))
         return sorted(upstreams[start:] + upstreams[:start], key=functools.partial(self._rank, now))

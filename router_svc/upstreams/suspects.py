@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -60,7 +61,7 @@ class ItemSuspects:
         return record.most if record is not None and not record.refused else 0
 
     def lost_at(self, content: bytes) -> float | None:
-        """Return when this item was last noted as lost, in loop time; None: it is not suspected."""
+        """Return when this item was last noted as lost, by time.monotonic(); None: it is not suspected."""
         record = self._find(content)
         return record.at if record is not None else None
 
@@ -71,7 +72,7 @@ class ItemSuspects:
 
     def lost(self, contents: Sequence[bytes], *, others: bool = False) -> None:
         """Note that a replica ended with these items in one call; `others`: so did other calls, since the last time."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for content in contents:
             key = _key(content)
             record = self._records.pop(key, None)

@@ -130,3 +130,12 @@ def test_every_setting_is_described() -> None:
     assert "hunter2" not in str(settings)
     assert all(setting.description.endswith(".") for setting in settings.values())
     assert "LENSMESH_PROBE_DRAIN_SECONDS" in settings
+
+
+def test_an_event_loop_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensmesh_chassis.settings.has_uvloop", lambda: False)
+    assert "LENSMESH_PROBE_EVENT_LOOP is wrong: uvloop is not installed here" in refusal(
+        monkeypatch, EVENT_LOOP="uvloop"
+    )
+    monkeypatch.setenv("LENSMESH_PROBE_EVENT_LOOP", "auto")
+    assert load_settings(ProbeSettings).event_loop == "auto"

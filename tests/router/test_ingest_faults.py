@@ -15,6 +15,8 @@ from tests.router.fakes import FakeEncoder
 from tests.router.helpers import error_of, item, reason_of, request, retry_s
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.both_loops
+
 
 async def test_an_encoder_lost_and_back_costs_no_item(mesh: Mesh) -> None:
     mesh.encoder.faults.delay_s = 0.05

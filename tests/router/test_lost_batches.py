@@ -29,6 +29,8 @@ from tests.router.fakes import SPACE, vector
 from tests.router.helpers import rpc_error
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.both_loops
+
 SOCKET = "Stream removed (Socket closed)"
 REFUSED = "connections to all backends failing; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused"
 DRAINED = "Cancelling all calls"

@@ -7,6 +7,8 @@ import pytest
 
 from search_svc.postgres.pool import Pool
 
+pytestmark = pytest.mark.both_loops
+
 
 class FakeConnection:
     """As much of a connection as the pool looks at."""

@@ -14,6 +14,8 @@ from search_svc.postgres.database import Database
 from search_svc.postgres.faults import translate
 from search_svc.stalls import SETTLE_S
 
+pytestmark = pytest.mark.both_loops
+
 IDLE_S = 0.4
 
 
