@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from lensmesh_chassis.errors import InternalFault
 from lensmesh_chassis.telemetry import spans
@@ -28,6 +28,9 @@ from lensmesh_inference.items import Completed, EngineItem, Failed, ItemOutcome,
 In = TypeVar("In")
 Out = TypeVar("Out")
 Value = TypeVar("Value")
+
+# A larger image may take as long to decode as ten of the usual ones.
+_LONG_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,10 @@ class Preparation(Generic[In, Out, Value]):
     @property
     def wanted(self) -> bool:
         return not self.request.stopped
+
+    @property
+    def long(self) -> bool:
+        return len(self.request.item.content) > _LONG_BYTES
 
     def run(self) -> None:
         request = self.request

@@ -27,8 +27,9 @@ T = TypeVar("T")
 
 # So long the threads work on one chunk while others of its lane wait; then it is the turn of the next.
 TURN_S: Final = 0.02
-# Ended jobs of a bulk chunk are told so often: waking the event loop costs more than a small job.
-_TELL_S: Final = 0.005
+# A thread tells of bulk jobs that have ended after so long, together: waking the event loop costs as much as a small
+# job, and what comes together is computed together.
+_TELL_S: Final = 0.015
 
 
 class Job(Protocol):
@@ -37,6 +38,10 @@ class Job(Protocol):
     @property
     def wanted(self) -> bool:
         """Whether anybody still waits for it. It is asked right before the job begins, in the thread too."""
+
+    @property
+    def long(self) -> bool:
+        """Whether it may take long: the thread tells of what it has done before it begins."""
 
     def run(self) -> None:
         """Do the work. Raises nothing but ``NeedsCareError``, and is then run again in a careful thread."""
@@ -49,7 +54,10 @@ J = TypeVar("J", bound=Job)
 
 
 class JobChunk(Generic[J]):
-    """Jobs that came together. `tell` is called on the event loop with those that have ended, some at a time."""
+    """Jobs that came together. `tell` is called on the event loop with those that have ended, some at a time.
+
+    All chunks of a pool are of one event loop.
+    """
 
     def __init__(self, jobs: Iterable[J], tell: Callable[[Sequence[J]], None], lane: Lane) -> None:
         self.jobs = deque(jobs)
@@ -57,21 +65,15 @@ class JobChunk(Generic[J]):
         self.turn_ends: float | None = None
         # For what the threads log.
         self.context = contextvars.copy_context()
-        self._tell = tell
-        self._loop = asyncio.get_running_loop()
+        self.tell = tell
+        self.loop = asyncio.get_running_loop()
 
     def of(self, job: J) -> JobChunk[J]:
         """Return a chunk of one of its jobs, which another thread shall run."""
         other: JobChunk[J] = JobChunk.__new__(JobChunk)
         other.jobs, other.lane, other.turn_ends = deque([job]), self.lane, None
-        other.context, other._tell, other._loop = self.context, self._tell, self._loop
+        other.context, other.tell, other.loop = self.context, self.tell, self.loop
         return other
-
-    def tell(self, ended: Sequence[J]) -> None:
-        """Tell of jobs that have ended, from any thread."""
-        # The loop of a test, or of a process that ends, may be closed: nobody is left to be told.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._tell, ended)
 
 
 class LaneThreads:
@@ -166,21 +168,24 @@ class LaneThreads:
 
     def _serve(self) -> None:
         """Run jobs as long as there are any, in one of the threads."""
+        ended: list[tuple[JobChunk[Any], Any]] = []
+        tell_at = 0.0
         while (taken := self._take()) is not None:
             chunk, job = taken
-            ended = [job] if self._run(chunk, job) else []
-            tell_at = time.monotonic() + (_TELL_S if chunk.lane is Lane.BULK else 0)
-            while time.monotonic() < tell_at and (more := self._take(chunk)) is not None:
-                if self._run(*more):
-                    ended.append(more[1])
-            if ended:
-                chunk.tell(ended)
+            if ended and job.long:
+                _tell(ended)
+            if self._run(chunk, job):
+                now = time.monotonic()
+                if not ended:
+                    tell_at = now + _TELL_S
+                ended.append(taken)
+                if chunk.lane is Lane.INTERACTIVE or now >= tell_at:
+                    _tell(ended)
+        if ended:
+            _tell(ended)
 
-    def _take(self, only: JobChunk[Any] | None = None) -> tuple[JobChunk[Any], Any] | None:
-        """Return the next job and its chunk. Without one this thread is free.
-
-        With `only`, the job must be that chunk's; without one the thread then looks for another.
-        """
+    def _take(self) -> tuple[JobChunk[Any], Any] | None:
+        """Return the next job and its chunk. Without one this thread is free."""
         with self._lock:
             while (line := next(filter(None, self._lines.values()), None)) is not None:
                 chunk = line[0]
@@ -188,8 +193,6 @@ class LaneThreads:
                     line.rotate(-1)
                     chunk.turn_ends = None
                     continue
-                if only is not None and chunk is not only:
-                    return None
                 if chunk.turn_ends is None:
                     chunk.turn_ends = time.monotonic() + TURN_S
                 while chunk.jobs:
@@ -199,8 +202,7 @@ class LaneThreads:
                             line.popleft()
                         return chunk, job
                 line.popleft()
-            if only is None:
-                self._free += 1
+            self._free += 1
             return None
 
     def _run(self, chunk: JobChunk[Any], job: Any) -> bool:
@@ -224,7 +226,7 @@ class _Call:
 
     def __init__(self, function: Callable[..., Any], args: tuple[object, ...]) -> None:
         self._function, self._args = function, args
-        self.wanted = True
+        self.wanted, self.long = True, True
         self.value: object = None
         self.error: BaseException | None = None
 
@@ -242,8 +244,25 @@ class _Call:
         self.error = error
 
 
+def _tell(ended: list[tuple[JobChunk[Any], Any]]) -> None:
+    """Tell of jobs that have ended, each with its chunk, from any thread; the list is empty then."""
+    by_chunk: dict[JobChunk[Any], list[Any]] = {}
+    for chunk, job in ended:
+        by_chunk.setdefault(chunk, []).append(job)
+    ended.clear()
+    # The loop of a test, or of a process that ends, may be closed: nobody is left to be told.
+    with suppress(RuntimeError):
+        next(iter(by_chunk)).loop.call_soon_threadsafe(_tell_here, by_chunk)
+
+
+def _tell_here(by_chunk: Mapping[JobChunk[Any], Sequence[Any]]) -> None:
+    for chunk, jobs in by_chunk.items():
+        chunk.tell(jobs)
+
+
 def _refuse(chunks: Sequence[JobChunk[Any]]) -> None:
     for chunk in chunks:
         for job in chunk.jobs:
             job.refuse(Unavailable(Reason.DRAINING, "The service is shutting down: send it again."))
-        chunk.tell(list(chunk.jobs))
+    if left := [(chunk, job) for chunk in chunks for job in chunk.jobs]:
+        _tell(left)

@@ -17,7 +17,7 @@ from lensmesh_chassis.rpc.served import ServedMethods
 from lensmesh_chassis.rpc.status import from_rpc_error
 
 pytestmark = pytest.mark.both_loops
-BUDGET = {"message_bytes": 1 << 20}
+LARGEST = 1 << 20
 
 
 class Witness:
@@ -49,7 +49,7 @@ async def echo(request: bytes, _context: Any) -> bytes:
 
 @asynccontextmanager
 async def serving(*interceptors: Interceptor) -> AsyncIterator[grpc.aio.Channel]:
-    methods = ServedMethods(interceptors, MessageBudget(1 << 20, **BUDGET), max_message_bytes=1 << 20)
+    methods = ServedMethods(interceptors, MessageBudget(1 << 20, message_bytes=LARGEST), max_message_bytes=1 << 20)
     handlers: dict[str, Any] = {name: grpc.unary_unary_rpc_method_handler(echo) for name in ("Echo", "Other")}
     methods.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
     server = grpc.aio.server(handlers=(methods,))
@@ -90,7 +90,7 @@ async def test_a_refusal_is_told_to_those_outside_of_it_alone() -> None:
 
 
 async def test_small_messages_need_no_timer_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    budget, loop, timers = MessageBudget(1 << 20, **BUDGET), asyncio.get_running_loop(), 0
+    budget, loop, timers = MessageBudget(1 << 20, message_bytes=LARGEST), asyncio.get_running_loop(), 0
     call_later = loop.call_later
 
     def counted(*arguments: Any, **named: Any) -> asyncio.TimerHandle:
@@ -116,7 +116,7 @@ class _Counting:
 
 
 async def test_a_broken_off_call_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    ServedMethods([], MessageBudget(1 << 20, **BUDGET), max_message_bytes=1)
+    ServedMethods([], MessageBudget(1 << 20, message_bytes=LARGEST), max_message_bytes=1)
     log = logging.getLogger("grpc._cython.cygrpc")
     for error in (grpc.aio.InternalError("the call is over"), ValueError("a bug")):
         try:

@@ -66,7 +66,7 @@ class Noted:
 
     def __init__(self, number: int, order: list[int], work: Callable[[], object] = lambda: None) -> None:
         self.number, self.order, self.work = number, order, work
-        self.wanted = True
+        self.wanted, self.long = True, False
         self.refused: Exception | None = None
 
     def run(self) -> None:
