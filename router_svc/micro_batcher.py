@@ -58,11 +58,12 @@ class MicroBatcher(Generic[Item, Outcome]):
         # A call belongs to the stream, not to the item that happened to come first.
         self._context = contextvars.copy_context()
         self._stream = trace.get_current_span()
+        self._is_traced = self._stream.is_recording()
         self._size_of = size_of
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_calls = max_calls
-        self._eager_calls = eager_calls or max_calls
+        self._eager_calls = min(eager_calls or max_calls, max_calls)
         self._waiting: deque[_Waiting[Item, Outcome]] = deque()
         self._waiting_bytes = 0
         self._calls: set[asyncio.Task[None]] = set()
@@ -75,7 +76,8 @@ class MicroBatcher(Generic[Item, Outcome]):
     def enqueue(self, item: Item) -> asyncio.Future[Outcome]:
         """Put `item` in line, and return the future of its outcome. Whoever lets it go unread uses `let_go`."""
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        owner = trace.get_current_span()
+        # Where the stream is not traced its items are not, and nothing has to be asked for each.
+        owner = trace.get_current_span() if self._is_traced else trace.INVALID_SPAN
         if owner.is_recording():
             answer.add_done_callback(functools.partial(self._end_step, spans.tracer().start_span(self._step)))
         # The stream's own span is above the call anyway.

@@ -22,6 +22,8 @@ Outcome = TypeVar("Outcome")
 
 # A vector, a caption and the message around them, where a step's items are not counted themselves.
 NOMINAL_BYTES = 4096
+# Calls to the store that begin with whatever waits; further ones only when they are full.
+STORE_CALLS = 2
 
 
 class Steps:
@@ -38,12 +40,13 @@ class Steps:
         encoder = scopes.encoder.at(scopes.encoder.inside("image"))
         captioner = scopes.captioner.at(scopes.captioner.inside("image"))
         encode, describe = dependencies.encoders.images, dependencies.captioners.images
-        # The store does a statement for many items in about the time of one: only full calls go beside another.
+        # The store does a statement for many items in about the time of one. Two at a time: where a replica hangs, the
+        # other call goes on.
         self.lookups: MicroBatcher[Wanted, LookupResult] = self._batcher(
-            "lookup", lookup.run, _nominal_bytes, None, eager_calls=1
+            "lookup", lookup.run, _nominal_bytes, None, eager_calls=STORE_CALLS
         )
         self.writes: MicroBatcher[search_pb2.Item, WriteResult | LensmeshError] = self._batcher(
-            "write", writer.run, _item_bytes, _failure_of_write, eager_calls=1
+            "write", writer.run, _item_bytes, _failure_of_write, eager_calls=STORE_CALLS
         )
         self.captions: MicroBatcher[PackedImage, caption_pb2.CaptionResult] = self._batcher(
             "caption",

@@ -78,7 +78,7 @@ async def test_bytes_bound_a_batch_and_a_large_item_goes_alone() -> None:
 
 async def test_calls_at_a_time_are_bounded() -> None:
     calls = Calls()
-    batcher = calls.batcher(max_items=1, max_calls=3)
+    batcher = calls.batcher(max_items=1, max_calls=3, eager_calls=5)
     tasks = [asyncio.create_task(batcher.submit(str(number))) for number in range(10)]
     await until(lambda: calls.running == 3, "three run")
     calls.open.set()
