@@ -153,8 +153,12 @@ class Chunk(Generic[In, Out, Value]):
         if reservation is None:
             reservation = await batcher.admit_when_room(self._lane, size_bytes=size_bytes)
         missed[0].admitted(reservation)
+        group = missed[0].item.group
+        # The prediction costs more than all else that is looked at: once for all items, where they are alike.
+        alike = len(missed) > 1 and all(request.item.group is group for request in missed)
+        plenty = alike and batcher.has_plenty(self._lane, group, len(missed))
         taken = 1
-        while taken < len(missed) and reservation.grow(missed[taken].item.size_bytes):
+        while taken < len(missed) and reservation.grow(missed[taken].item.size_bytes, plenty=plenty):
             missed[taken].admitted(reservation)
             taken += 1
         self.start(missed[:taken])

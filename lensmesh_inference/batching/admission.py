@@ -81,6 +81,12 @@ class Admission:
         await self.lanes[lane].room(size_bytes)
         return self.lanes[lane].admit(1, size_bytes, LEAST_RETRY_S)
 
+    def has_plenty(self, lane: Lane, group: Hashable, items: int) -> bool:
+        """Tell whether streams should still go on reading with so many more items of a group, by the predicted wait."""
+        # Each in a batch of its own: at most so long.
+        work_s = self._costs.queue_seconds(self._kind_of(group), items, 1)
+        return (self.wait_s(lane) + work_s) * 2 < self._max_wait_s
+
     def _too_long(self, lane: Lane, wait_s: float, left_s: float) -> Overloaded:
         numbers: dict[str, object] = {
             "predicted_wait_seconds": f"{wait_s:.3f}",

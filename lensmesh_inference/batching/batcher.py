@@ -128,6 +128,10 @@ class Batcher(BatcherGauges, Generic[In, Out]):
         self._dispatcher.check_open()
         return self._admission.admit_if_room(lane, size_bytes)
 
+    def has_plenty(self, lane: Lane, group: Hashable, items: int) -> bool:
+        """Tell whether so many items of a group may be admitted as far as the predicted wait is concerned."""
+        return self._admission.has_plenty(lane, group, items)
+
     async def admit_when_room(self, lane: Lane, *, size_bytes: int) -> Reservation:
         """Do as `admit` does, for one item, but wait for room. More items may then fit (`Reservation.grow`).
 

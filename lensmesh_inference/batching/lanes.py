@@ -84,9 +84,12 @@ class Reservation:
         self._items = items
         self._size_bytes = size_bytes
 
-    def grow(self, size_bytes: int) -> bool:
-        """Take room for one more item of a stream, and return True, where there is any."""
-        if not self._lane.has_room(size_bytes):
+    def grow(self, size_bytes: int, *, plenty: bool = False) -> bool:
+        """Take room for one more item of a stream, and return True, where there is any.
+
+        With `plenty`, the predicted wait was looked at for all items together.
+        """
+        if not self._lane.has_room(size_bytes, plenty=plenty):
             return False
         self._lane.take_room(1, size_bytes)
         self._items += 1
@@ -214,12 +217,12 @@ class LaneQueue(Generic[In, A]):
                 turn.set_result(None)
                 self._called = True
 
-    def has_room(self, size_bytes: int) -> bool:
-        """Tell whether there is room for one item of a stream."""
+    def has_room(self, size_bytes: int, *, plenty: bool = False) -> bool:
+        """Tell whether there is room for one item of a stream. With `plenty`, nothing is asked but the room."""
         if not self.held_items:
             return True
         half_free = self.held_items * 2 < self._max_items and self.held_bytes * 2 < self._max_bytes
-        return half_free and self.held_bytes + size_bytes <= self._max_bytes and self._more()
+        return half_free and self.held_bytes + size_bytes <= self._max_bytes and (plenty or self._more())
 
     def expect(self, group: Hashable | None, items: int = 1) -> None:
         """Count items of that group as being prepared. None: their group is not known yet."""

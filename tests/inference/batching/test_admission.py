@@ -110,6 +110,28 @@ def test_a_call_that_would_wait_too_long_is_refused_with_the_wait() -> None:
     run(scenario())
 
 
+def test_there_is_plenty_as_long_as_each_of_the_items_would_be_let_in() -> None:
+    async def scenario() -> None:
+        batcher = Model().batcher(max_wait_s=20)
+        await warmed(batcher)
+        # At most 1.5 s each, and streams have half of the wait.
+        assert batcher.has_plenty(Lane.BULK, 0, 6)
+        assert not batcher.has_plenty(Lane.BULK, 0, 7)
+        running = [put(batcher, Item(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        assert batcher.has_plenty(Lane.BULK, 0, 4)
+        assert not batcher.has_plenty(Lane.BULK, 0, 5)
+        reservation = await batcher.admit_when_room(Lane.BULK, size_bytes=1)
+        assert reservation.grow(1, plenty=True)
+        assert reservation.grow(1)
+        reservation.release()
+        await asyncio.gather(*running)
+        assert batcher.held_items == 0
+        await batcher.stop()
+
+    run(scenario())
+
+
 def test_a_call_whose_deadline_comes_before_its_turn_is_refused() -> None:
     async def scenario() -> None:
         batcher = Model().batcher()
