@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -24,6 +25,8 @@ from lensmesh_inference.batching.lanes import Lane
 from lensmesh_inference.images.care import NeedsCareError
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 # So long the threads work on one chunk while others of its lane wait; then it is the turn of the next.
 TURN_S: Final = 0.02
@@ -216,6 +219,9 @@ class LaneThreads:
             assert self._careful is not None, "careful threads need no more care"
             self._careful.put(chunk.of(job))
             return False
+        except Exception as error:  # noqa: BLE001 - a job that has a fault may cost its item, and no thread
+            _log.exception("a job of %s raised", threading.current_thread().name)
+            job.refuse(error)
         finally:
             del self._running[number]
         return True

@@ -128,6 +128,16 @@ async def test_no_job_of_a_chunk_begins_that_nobody_wants() -> None:
     await pool.close()
 
 
+async def test_a_job_that_raises_costs_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    pool, order, told = DecodePool(1), list[int](), list[Noted]()
+    jobs = [Noted(0, order, lambda: 1 / 0), Noted(1, order)]
+    pool.start(jobs, told.extend, lane=Lane.BULK)
+    await until(lambda: told == jobs)
+    assert [type(job.refused) for job in jobs] == [ZeroDivisionError, type(None)]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    await pool.close()
+
+
 async def test_what_waits_when_the_pool_closes_is_told_so() -> None:
     pool, free, order, told = DecodePool(1), threading.Event(), list[int](), list[Noted]()
     jobs = [Noted(0, order, lambda: free.wait(30)), Noted(1, order)]
