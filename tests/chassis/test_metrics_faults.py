@@ -13,8 +13,6 @@ from tests.support.exposed import scrape
 from tests.support.service_process import entered, process, until_serving
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.both_loops
-
 
 def serving(text: str) -> dict[str, str]:
     """The health gauge by service."""

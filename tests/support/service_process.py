@@ -55,7 +55,6 @@ async def process(
         "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
         "PATH": os.environ["PATH"],
         "LENSMESH_FAKE_LISTEN": "127.0.0.1:0",
-        "LENSMESH_FAKE_EVENT_LOOP": type(asyncio.get_running_loop()).__module__.partition(".")[0],
         "LENSMESH_FAKE_READY_FILE": str(ready),
     }
     complete |= {f"LENSMESH_FAKE_{name}": value for name, value in variables.items()} | dict(environment or {})
