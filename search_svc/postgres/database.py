@@ -28,7 +28,7 @@ from search_svc.store import StoreRefused
 
 _log = get_logger(__name__)
 T = TypeVar("T")
-_ATTEMPTS = 12
+_ATTEMPTS = 30
 # Longest pause after a collision; the first is a hundredth of it. By chance, or the same two would meet again.
 _LONGEST_PAUSE_S = 0.25
 # Beyond the server's own statement timeout: a server that does not even answer that is taken for gone.
