@@ -14,7 +14,8 @@ from lensmesh_inference.batching.batcher import Lane, Reservation
 from lensmesh_inference.batching.tracing import ItemSpan
 from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.items import EngineItem, Failed, ItemOutcome
-from lensmesh_inference.request import EngineParts, Preparation, Request
+from lensmesh_inference.preparation import Preparation
+from lensmesh_inference.request import EngineParts, Request
 
 In = TypeVar("In")
 Out = TypeVar("Out")
