@@ -77,7 +77,15 @@ async def mesh(envoys: Envoys, tmp_path: Path) -> AsyncIterator[Mesh]:
         await envoys.until_healthy("router", "egress_encoder", 2)
         await envoys.until_healthy("router", "egress_search", 1)
         await envoys.until_healthy("router", "egress_caption", 1)
-        yield Mesh(envoys, place, encoders)
+        made = Mesh(envoys, place, encoders)
+
+        async def serves() -> bool:
+            return (await client.status()).serving
+
+        # The Router came before its Envoy, and has met nobody yet.
+        async with made.client() as client:
+            await until(serves, "the Router has met its neighbours")
+        yield made
 
 
 def draw(folder: Path, count: int) -> list[Path]:
