@@ -113,7 +113,11 @@ class Connector:
             self.pooled = pooled
             connection.terminate()
             connection = await self._choose()
-            return await self._prepared(connection)
+            try:
+                return await self._prepared(connection)
+            except BaseException:
+                connection.terminate()
+                raise
         if not pooled:
             await connection.execute("".join(f"SET {k} = {v};" for k, v in (self._settings() | _DIRECT).items()))
             # Not every system that PostgreSQL runs on has it.
@@ -152,9 +156,17 @@ class Connector:
         finally:
             for task in tasks:
                 task.cancel()
-            for other in await asyncio.gather(*tasks, return_exceptions=True):
-                if not isinstance(other, BaseException) and other is not chosen:
-                    other.terminate()
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            except asyncio.CancelledError:
+                chosen = None
+                raise
+            finally:
+                for task in tasks:
+                    if task.done() and not task.cancelled() and task.exception() is None:
+                        other = task.result()
+                        if other is not chosen:
+                            other.terminate()
         # A server that answers and is not wanted tells more than one that does not answer.
         raise next((e for e in errors if isinstance(e, asyncpg.TargetServerAttributeNotMatched)), errors[0])
 
