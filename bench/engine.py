@@ -21,6 +21,7 @@ from bench import figures, files, report
 from bench.cases import captions, flood, images, int8, peers, texts, waiting
 from bench.machine import Machine, this_machine
 from bench.measure import Case, Results, in_turn
+from bench.report import say
 from bench.stage import Options, Stage
 from lensmesh_inference.backends import openvino_import
 
@@ -111,11 +112,6 @@ GROUPS: dict[str, Callable[[Run], Awaitable[None]]] = {
 
 # Short enough for a test; int8 takes a calibration, and mocks have no backends.
 SMOKED = ("images", "load", "texts", "captions", "waiting", "flood")
-
-
-def say(line: str) -> None:
-    """Print progress on standard error."""
-    sys.stderr.write(line + "\n")
 
 
 def arguments() -> argparse.ArgumentParser:

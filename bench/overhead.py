@@ -1,4 +1,4 @@
-"""What a call, an image and an item cost beside the bare parts of them, by one command.
+"""Costs of a call, an image and an item, beside the bare parts of them, by one command.
 
 python -m bench.overhead                       all of it; --cases chooses
 python -m bench.overhead --cases images calls  these groups only
@@ -24,7 +24,7 @@ from bench import figures, files
 from bench.bare.tower import name_of
 from bench.machine import Machine, this_machine
 from bench.measure import Results, Spread
-from bench.report import write_json
+from bench.report import say, write_json
 from bench.rounds import times
 from bench.rows import calls, images, ingest, search, tracing, writing
 from bench.rows.group import Group, Row
@@ -43,11 +43,6 @@ GROUPS: dict[str, Group] = {
 FULL = Options(rounds=5, seconds=5.0, warm=2.0)
 SMOKE = Options(rounds=1, seconds=0.3, warm=0.3, peers=False, smoke=True)
 SIZE = {(640, 480): 1}
-
-
-def say(line: str) -> None:
-    """Print progress on standard error."""
-    sys.stderr.write(line + "\n")
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,11 @@ from lensmesh_cli.load.drawing import draw
 
 # What the README shows: the base first.
 README = ("limit", "stream", "router-stream", "unary", "open_clip")
+
+
+def say(line: str) -> None:
+    """Print progress on standard error."""
+    sys.stderr.write(line + "\n")
 
 
 def head(machine: Machine, options: Options, files: str, model: str) -> str:

@@ -34,7 +34,7 @@ class Running:
 
 
 class Service(Running):
-    """One service. `settings` are named as in docs/settings.md, without the prefix; `environment` is for all else."""
+    """A service. `settings` are named as in docs/settings.md, without the prefix; `environment` is for all else."""
 
     def __init__(
         self,

@@ -79,7 +79,7 @@ class _Loss:
 
     def __init__(self, error: LensmeshError, give_up_at: float, before: _Loss | None) -> None:
         self.error: LensmeshError = before.error if before is not None and error.message == HIDDEN else error
-        """Why the last one broke that told why."""
+        """The error of the last one that told why it broke."""
         self.give_up_at = give_up_at
         """Loop time."""
         self._failures: int = 0 if before is None else before._failures + 1

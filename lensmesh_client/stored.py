@@ -40,7 +40,7 @@ class NamedSpace:
     hnsw_ef_construction: int = 0
     """Candidates while the index is built, 4 to 1,000 and at least twice the links; 0 means 128."""
     deferred: bool = False
-    """Whether the index is left for later: `build_index` builds it in one go. Until then searches are exact."""
+    """True where the index is left for later: `build_index` builds it in one go. Until then searches are exact."""
     build_at: int = 0
     """Of a deferred index: items of the collection from which on the service builds it by itself; 0: never."""
 

@@ -15,13 +15,13 @@ Measure = Callable[[Stage, Results, Say], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. `ours` and `bare` are names of figures in `Results.extra`."""
+    """A line of the table. `ours` and `bare` are names of figures in `Results.extra`."""
 
     what: str
     ours: str
     bare: str = ""
     parts: str = ""
-    """What `bare` consists of, in words."""
+    """The parts that `bare` consists of, in words."""
     unit: str = "ms"
 
     @property
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is measured together: in turn, on one stage, which ends with it."""
+    """Rows that are measured together: in turn, on one stage, which ends with it."""
 
     measure: Measure
     rows: Sequence[Row]

@@ -12,7 +12,7 @@ BEFORE = "before_"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One checkout. `prefix` begins the names of its figures and processes, `environment` makes processes use it."""
+    """A checkout. `prefix` begins the names of its figures and processes, `environment` makes processes use it."""
 
     prefix: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)

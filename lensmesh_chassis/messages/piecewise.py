@@ -51,7 +51,7 @@ class _Unary:
         self,
         request: Message | bytes,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - as of a stub
+        timeout: float | None = None,  # noqa: ASYNC109 - it takes what a stub of gRPC takes
     ) -> Message | None:
         """Return the answer, or None, as gRPC does, where the bytes are no such message. `timeout` in seconds.
 

@@ -25,7 +25,7 @@ class OutgoingCall:
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """How a call ended: its code and the service's words, or what was raised in place of a call."""
+    """The end of a call: its code and the service's words, or what was raised in place of a call."""
 
     code: grpc.StatusCode | None = None
     details: str = ""

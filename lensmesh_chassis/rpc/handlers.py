@@ -25,7 +25,7 @@ _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
 
 @dataclass(frozen=True)
 class RpcMethod:
-    """One method that a server has."""
+    """A method that a server has."""
 
     path: str  # "/package.Service/Method"
     request_streaming: bool
@@ -52,7 +52,7 @@ class RpcMethod:
 
     @property
     def infrastructure(self) -> bool:
-        """Whether it is health or reflection: these are answered while draining, and are not traced."""
+        """True for health and reflection: these are answered while draining, and are not traced."""
         return is_infrastructure(self.path)
 
 

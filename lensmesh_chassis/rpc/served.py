@@ -1,4 +1,4 @@
-"""How calls are served: what stands around each of them, in one place.
+"""The serving of calls: what stands around each of them, in one place.
 
 gRPC's own interceptors would be asked at each call, and build the call's way anew out of closures and handlers. Here
 the way of a method's calls is composed once.
