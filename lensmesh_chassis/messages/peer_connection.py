@@ -26,11 +26,21 @@ def end_connection(peer: str) -> bool:
         return False
     for entry in list(_DESCRIPTORS.iterdir()):
         # A descriptor may be anything, and be closed meanwhile: what is looked at and ended is a copy.
-        with suppress(OSError, ValueError), socket.socket(fileno=os.dup(int(entry.name))) as one:
+        with suppress(OSError, ValueError), _copy(int(entry.name)) as one:
             if one.family in (socket.AF_INET, socket.AF_INET6) and _plain(*one.getpeername()[:2]) == wanted:
                 one.shutdown(socket.SHUT_RDWR)
                 return True
     return False
+
+
+def _copy(descriptor: int) -> socket.socket:
+    """Return a copy of a socket. Raises OSError where the descriptor is none, and leaves nothing open."""
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def _address(peer: str) -> Address | None:

@@ -4,6 +4,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -173,6 +174,7 @@ def test_only_connections_with_a_name_are_ended() -> None:
 
 
 def test_the_connection_of_a_peer_is_ended_and_no_other() -> None:
+    """Nothing that was looked at on the way stays open."""
     with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
 
         def connected() -> socket.socket:
@@ -181,7 +183,9 @@ def test_the_connection_of_a_peer_is_ended_and_no_other() -> None:
             return one
 
         one, other = connected(), connected()
+        before = {entry.name for entry in Path("/dev/fd").iterdir()}
         assert end_connection(f"ipv4:127.0.0.1:{one.getsockname()[1]}")
+        assert {entry.name for entry in Path("/dev/fd").iterdir()} == before
         assert one.recv(1) == b""
         other.setblocking(False)
         with pytest.raises(BlockingIOError):

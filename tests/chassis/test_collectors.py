@@ -121,11 +121,12 @@ async def test_spans_arrive_again_once_the_collector_is_back(tmp_path: Path) -> 
             # Spans can have arrived without their sender knowing, where the answer came too late: others tell it.
             async def back() -> bool:
                 await many_calls(address)
-                return log.said(BACK) == 1
+                return log.said(BACK) >= 1
 
             await until(back, seconds=300)
             assert collector.names
-    assert log.said(WARNING) == 1
+    # On a busy machine an answer can take longer than a second once more: that is an absence of its own.
+    assert log.said(WARNING) - log.said(BACK) in (0, 1)
 
 
 class Listed(SpanExporter):

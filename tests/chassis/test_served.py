@@ -15,6 +15,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.handlers import Begin, End, Interceptor, RpcMethod
 from lensmesh_chassis.rpc.served import ServedMethods
 from lensmesh_chassis.rpc.status import from_rpc_error
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.both_loops
 LARGEST = 1 << 20
@@ -85,6 +86,8 @@ async def test_a_refusal_is_told_to_those_outside_of_it_alone() -> None:
     async with serving(Witness("outer", said), Witness("gate", said, refuses=True), Witness("inner", said)) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await ask(channel, "Echo")
+        # Its caller may know before those that stand around the call.
+        await until(lambda: len(said) >= 6, "the outer one is told")
     assert from_rpc_error(caught.value).reason is Reason.NOT_READY
     assert said[3:] == ["outer begins", "gate begins", "outer ends UNAVAILABLE Unavailable"]
 
