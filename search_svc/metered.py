@@ -4,12 +4,13 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.exemplars import exemplar
+from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (

@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.rpc.client_calls import BeginCall, CallEnd, OutgoingCall
 from lensmesh_chassis.rpc.handlers import RpcMethod
 from lensmesh_chassis.telemetry.exemplars import exemplar
+from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram, Number
 from lensmesh_chassis.telemetry.metrics import CALL_SECONDS, METHOD_LABELS
 
 
@@ -35,7 +36,7 @@ class ClientMetrics:
     def around(self, method: RpcMethod) -> BeginCall:
         labels = (method.type, method.service, method.name)
         started, seconds = self.started.labels(*labels), self.seconds.labels(*labels)
-        handled: dict[grpc.StatusCode, Counter] = {}
+        handled: dict[grpc.StatusCode, Number] = {}
 
         def begin(call: OutgoingCall) -> Callable[[CallEnd], None]:
             begun, at = time.perf_counter(), exemplar(call.span)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.process.addresses import ListenAddress, why_not_bound
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.handlers import Begin, End, RpcMethod
 from lensmesh_chassis.telemetry.exemplars import exemplar
+from lensmesh_chassis.telemetry.loop_metrics import Counter, Distribution, Gauge, Histogram, Number
 
 METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 # From a cached answer to a long caption batch, in seconds.
@@ -52,7 +53,7 @@ class CallMetrics:
         labels = (method.type, method.service, method.name)
         started, in_flight = self.started.labels(*labels), self.in_flight.labels(*labels)
         seconds = self.seconds.labels(*labels)
-        handled: dict[grpc.StatusCode, Counter] = {}
+        handled: dict[grpc.StatusCode, Number] = {}
 
         def begin(_context: Any) -> End:
             start, at = time.perf_counter(), exemplar()
@@ -80,7 +81,7 @@ class CallMetrics:
         )
 
 
-def _counted(count: Counter, sizes: Histogram) -> Callable[[int], None]:
+def _counted(count: Number, sizes: Distribution) -> Callable[[int], None]:
     def message(size: int) -> None:
         count.inc()
         sizes.observe(size)

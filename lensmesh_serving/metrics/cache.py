@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from lensmesh_chassis.telemetry.loop_metrics import Counter, Number
 from lensmesh_inference.cache.tiered import TieredCache
 
 _OUTCOMES: Final = ("miss", "hit", "coalesced")
@@ -31,7 +32,7 @@ class CacheMetrics(Collector):
             registry=registry,
         )
         self._failures = {operation: self._errors.labels(operation) for operation in _OPERATIONS}
-        self._answers: dict[tuple[str, str], Counter] = {}
+        self._answers: dict[tuple[str, str], Number] = {}
         self._cache: TieredCache | None = None
         registry.register(self)
 

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from lensmesh_chassis.telemetry.exemplars import exemplar
+from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram
 from lensmesh_inference.images.counts import DecodeCounts
 from lensmesh_serving.metrics.decode import DecodeMetrics
 

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import prometheus_client
+from prometheus_client import CollectorRegistry
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
@@ -18,6 +19,7 @@ from lensmesh_chassis.errors import (
     PreconditionFailed,
 )
 from lensmesh_chassis.telemetry.exemplars import exemplar
+from lensmesh_chassis.telemetry.loop_metrics import Counter, Distribution, Gauge, Histogram, Number
 
 # The caller's own doing: no operator can help.
 _REFUSALS = (InvalidInput, NotFound, AlreadyExists, PreconditionFailed, PermissionDenied)
@@ -33,7 +35,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 class CountedItem:
     """One item while it is ingested. Unless told otherwise, it failed."""
 
-    def __init__(self, seconds: Histogram, uncaptioned: Counter) -> None:
+    def __init__(self, seconds: Distribution, uncaptioned: Number) -> None:
         self._seconds = seconds
         self._uncaptioned = uncaptioned
         self._begun = time.perf_counter()
@@ -60,17 +62,23 @@ class IngestMetrics:
             registry=r,
         )
         self._items = {outcome: items.labels(outcome) for outcome in OUTCOMES}
-        self._in_flight = Gauge("lensmesh_ingest_in_flight_items", "Items read and not yet answered.", registry=r)
+        self._in_flight = Gauge(
+            "lensmesh_ingest_in_flight_items", "Items read and not yet answered.", (), registry=r
+        ).labels()
         self._seconds = Histogram(
             "lensmesh_ingest_item_seconds",
             "Time from an item's turn to its answer, for items that became durable.",
+            (),
             buckets=_SECONDS,
             registry=r,
-        )
+        ).labels()
         self._uncaptioned = Counter(
-            "lensmesh_ingest_uncaptioned_items_total", "Items stored without the caption they should have.", registry=r
-        )
-        Gauge(
+            "lensmesh_ingest_uncaptioned_items_total",
+            "Items stored without the caption they should have.",
+            (),
+            registry=r,
+        ).labels()
+        prometheus_client.Gauge(
             "lensmesh_ingest_in_flight_bytes", "Bytes that all streams hold, of those they may hold.", registry=r
         ).set_function(held_bytes)
 
