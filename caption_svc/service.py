@@ -37,11 +37,10 @@ class CaptionerServicer(caption_pb2_grpc.CaptionerServiceServicer):
         self._fetcher = app.fetcher
 
     async def GetInfo(self, request: caption_pb2.GetInfoRequest, context: Any) -> caption_pb2.GetInfoResponse:
-        return caption_pb2.GetInfoResponse(
-            models=[write_model(served) for served in self._app.models.served],
-            limits=self._limits,
-            server=self._runtime.server_info(),
-        )
+        response = caption_pb2.GetInfoResponse(limits=self._limits, server=self._runtime.server_info())
+        for served in self._app.models.served:
+            write_model(response.models.add(), served)
+        return response
 
     async def CaptionImages(
         self, request: caption_pb2.CaptionImagesRequest, context: Any

@@ -38,9 +38,9 @@ def write_error(failed: Failed) -> caption_pb2.CaptionResult:
     return caption_pb2.CaptionResult(error=to_status(failed.error), timings=timings)
 
 
-def write_model(served: ServedCaptioner) -> common_pb2.ModelInfo:
-    """Write one model as it is now."""
-    return model_info.write_model_info(served.model.facts, served.model.devices(), served.canary_age_s)
+def write_model(info: common_pb2.ModelInfo, served: ServedCaptioner) -> None:
+    """Write one model as it is now into an empty message."""
+    model_info.write_model_info(info, served.model.facts, served.model.devices(), served.canary_age_s)
 
 
 def write_limits(settings: CaptionSettings) -> common_pb2.Limits:

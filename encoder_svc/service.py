@@ -38,11 +38,10 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self._fetcher = app.fetcher
 
     async def GetInfo(self, request: encoder_pb2.GetInfoRequest, context: Any) -> encoder_pb2.GetInfoResponse:
-        return encoder_pb2.GetInfoResponse(
-            models=[write_model(served) for served in self._app.models.served],
-            limits=self._limits,
-            server=self._runtime.server_info(),
-        )
+        response = encoder_pb2.GetInfoResponse(limits=self._limits, server=self._runtime.server_info())
+        for served in self._app.models.served:
+            write_model(response.models.add(), served)
+        return response
 
     async def EncodeImages(
         self, request: encoder_pb2.EncodeImagesRequest, context: Any

@@ -55,13 +55,11 @@ def write_error(failed: Failed) -> encoder_pb2.EncodeResult:
     return encoder_pb2.EncodeResult(error=to_status(failed.error))
 
 
-def write_model(served: ServedEncoder) -> encoder_pb2.ServedModel:
-    """Write one model as it is now."""
+def write_model(model: encoder_pb2.ServedModel, served: ServedEncoder) -> None:
+    """Write one model as it is now into an empty message."""
     facts = served.model.facts
-    model = encoder_pb2.ServedModel()
     model.CopyFrom(_write_facts(facts))
-    model.model.MergeFrom(write_model_info(facts, served.model.devices(), served.canary_age_s))
-    return model
+    write_model_info(model.model, facts, served.model.devices(), served.canary_age_s)
 
 
 @functools.cache

@@ -17,16 +17,15 @@ _KINDS: Final = {
 
 
 def write_model_info(
-    facts: ModelFacts, devices: Iterable[DeviceFacts], canary_age_s: float | None
-) -> common_pb2.ModelInfo:
-    """Write the message; without a canary's age where no canary has passed yet."""
-    info = common_pb2.ModelInfo()
+    info: common_pb2.ModelInfo, facts: ModelFacts, devices: Iterable[DeviceFacts], canary_age_s: float | None
+) -> None:
+    """Write into an empty message; without a canary's age where no canary has passed yet."""
     info.CopyFrom(_write_facts(facts))
-    info.devices.extend(_write_device(device) for device in devices)
+    for device in devices:
+        _write_device(info.devices.add(), device)
     if canary_age_s is not None:
         age = info.canary_age
         age.seconds, age.nanos = int(canary_age_s), int(canary_age_s % 1 * 1e9)
-    return info
 
 
 @functools.cache
@@ -43,14 +42,9 @@ def _write_facts(facts: ModelFacts) -> common_pb2.ModelInfo:
     )
 
 
-def _write_device(device: DeviceFacts) -> common_pb2.Device:
-    return common_pb2.Device(
-        id=device.id,
-        name=device.name,
-        threads=device.threads,
-        memory_total_bytes=device.memory_total,
-        memory_used_bytes=device.memory_used,
-    )
+def _write_device(message: common_pb2.Device, device: DeviceFacts) -> None:
+    message.id, message.name, message.threads = device.id, device.name, device.threads
+    message.memory_total_bytes, message.memory_used_bytes = device.memory_total, device.memory_used
 
 
 def write_limits(settings: ModelServiceSettings) -> common_pb2.Limits:

@@ -45,7 +45,7 @@ class Slices:
 
 async def pack_message(message: Message) -> bytes:
     """Serialize as `message.SerializeToString()` does, part by part where there are many."""
-    if _count(message, _parts(message.DESCRIPTOR)) < _FEW:
+    if _has_few(message, _parts(message.DESCRIPTOR)):
         return message.SerializeToString()
     packed: list[bytes] = []
     slices = Slices()
@@ -112,15 +112,27 @@ def _parts(kind: Descriptor, *, single: bool = True) -> tuple[_Part, ...]:
     return tuple(found)
 
 
-def _count(message: Message, parts: Sequence[_Part]) -> int:
-    """Return how many messages the parts of a message hold."""
-    total = 0
+def _has_few(message: Message, parts: Sequence[_Part]) -> bool:
+    """Tell whether the parts of a message hold few messages. It is asked for every answer, and so written out."""
+    return _few_left(message, parts, _FEW) > 0
+
+
+def _few_left(message: Message, parts: Sequence[_Part], left: int) -> int:
+    """Return how many more messages would still be few; 0 or less where there are more."""
     for part in parts:
-        values = part.values(message)
-        total += len(values)
+        if part.repeated:
+            values: Any = getattr(message, part.name)
+        elif message.HasField(part.name):
+            values = (getattr(message, part.name),)
+        else:
+            continue
+        left -= len(values)
         if part.inner:
-            total += sum(_count(value, part.inner) for value in values)
-    return total
+            for value in values:
+                if left <= 0:
+                    return left
+                left = _few_left(value, part.inner, left)
+    return left
 
 
 def _pack(message: Message, packed: list[bytes], parts: Sequence[_Part] | None = None) -> Generator[None, None, int]:
