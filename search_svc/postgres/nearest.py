@@ -46,6 +46,9 @@ class Nearest:
 
         Vectors come first, then all items that have one of these. Where only some items of a vector are needed, they
         are chosen by their ids. Nothing is looked for unless `gate` holds.
+
+        Items are asked for one by one, in a subquery: that uses their key, whatever the planner believes of a table
+        that it knows nothing of yet.
         """
         # Without a filter every vector has an item, but for the one whose only item asks.
         source, enough = f"{self.vectors} AS v WHERE {gate}", f"({count} + 1)"
@@ -59,8 +62,10 @@ class Nearest:
                     FROM {source} ORDER BY distance LIMIT {enough}
                 ) AS nearest
             ) AS v CROSS JOIN LATERAL (
-                SELECT i.key, i.id FROM {self.members} AS m JOIN {self.items} AS i USING (key)
-                WHERE m.vector = v.vector AND {self._condition} ORDER BY i.id LIMIT {count}
+                SELECT m.key, i.id FROM {self.members} AS m CROSS JOIN LATERAL (
+                    SELECT i.id FROM {self.items} AS i WHERE i.key = m.key AND {self._condition} LIMIT 1
+                ) AS i
+                WHERE m.vector = v.vector ORDER BY i.id LIMIT {count}
             ) AS own
             ORDER BY score DESC, own.id LIMIT {count}"""
 
