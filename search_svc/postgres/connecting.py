@@ -28,6 +28,12 @@ _DIRECT = {
     "tcp_user_timeout": "20000",
 }
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+STATEMENT_S = 900
+"""How long a statement may take that is a transaction of its own, in seconds.
+
+Longer than nearly every caller waits, also a router whose own caller sets no deadline. Deadlines end these statements;
+this ends what a replica leaves behind that was stopped.
+"""
 # A plan may be kept for so long: tables grow, and what is best for few rows is not for many.
 _PLAN_S = 60
 _UNSUPPORTED = re.compile(r"unsupported startup parameter(?: in options)?: ([A-Za-z_.]{1,60})")
@@ -39,16 +45,12 @@ class Connector:
     Args:
         url: postgresql://...; never shown.
         connect_s: how long one connection may take to open, in seconds.
-        statement_s: how long a statement may take that is a transaction of its own, in seconds.
         settings: what every session has besides.
     """
 
-    def __init__(
-        self, url: str, *, connect_s: float, statement_s: float = 60.0, settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, url: str, *, connect_s: float, settings: Mapping[str, str] | None = None) -> None:
         self._url = url
         self._connect_s = connect_s
-        self.statement_s = statement_s
         self._own_settings = dict(settings or {})
         self._last: str | None = None
         self.pooled = False
@@ -72,7 +74,7 @@ class Connector:
         try:
             async with asyncio.timeout(self._connect_s):
                 if not self.pooled:
-                    await connection.execute(f"SET statement_timeout = {int(1000 * self.statement_s)}")
+                    await connection.execute(f"SET statement_timeout = {1000 * STATEMENT_S}")
                 async with connection.transaction():
                     await register_vector(connection, schema=self.vector_schema or "public")
         except ValueError:

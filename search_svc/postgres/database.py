@@ -17,7 +17,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.logging import get_logger
 from search_svc.postgres.addresses import READS_ONLY, servers
-from search_svc.postgres.connecting import Connector
+from search_svc.postgres.connecting import STATEMENT_S, Connector
 from search_svc.postgres.faults import Collision, translated
 from search_svc.postgres.migrations import PreparedDatabase, prepare, schema_version
 from search_svc.postgres.pool import Pool
@@ -48,7 +48,6 @@ class Database:
         pool_size: most connections at a time.
         connect_s: how long one connection may take to open, in seconds.
         idle_s: how long the database waits for the next word of a transaction before it ends it, in seconds.
-        call_s: time of a call whose caller sets no deadline, in seconds.
         settings: what every session has besides its own.
     """
 
@@ -59,13 +58,12 @@ class Database:
         pool_size: int,
         connect_s: float,
         idle_s: float,
-        call_s: float = 60.0,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self._url = url
         self._connect_s = connect_s
         self._idle_s = idle_s
-        self._connector = Connector(url, connect_s=connect_s, statement_s=call_s, settings=settings)
+        self._connector = Connector(url, connect_s=connect_s, settings=settings)
         self._pool_size = pool_size
         self._pool = Pool(self._connector.open_for_vectors, size=pool_size)
         self._stalls = Stalls(idle_s)
@@ -263,7 +261,7 @@ class Database:
 
     def _may_be_alone(self, deadline: float) -> bool:
         """Tell whether a statement needs no transaction around it: its session has all settings, and time enough."""
-        return not self._connector.pooled and _left_ms(deadline) <= 1000 * self._connector.statement_s
+        return not self._connector.pooled and _left_ms(deadline) <= 1000 * STATEMENT_S
 
     def _begin(self, write: bool, deadline: float) -> str:
         """Return the statements that begin a transaction, for one round trip.

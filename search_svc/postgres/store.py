@@ -41,7 +41,6 @@ def open_store(settings: SearchSettings, _tracer_provider: Any | None) -> "Postg
         pool_size=settings.pool_size,
         connect_s=settings.store_connect_seconds,
         idle_s=settings.store_idle_seconds,
-        call_s=settings.call_seconds,
         settings=searching.session_settings(settings.hnsw_ef),
     )
     build = BuildSettings(
