@@ -36,7 +36,9 @@ from lensmesh_inference.images.transparency import Transparency, alpha_of, is_cl
 # Tells how many bytes libraries have written to standard error.
 Heard: TypeAlias = Callable[[], int]
 # For models that resize nothing themselves.
-_LOOKED_AT_PX: Final = (128, 128)
+_LOOKED_AT_PX: Final = 128
+# The part of its height that is looked at first, in the middle.
+_FIRST_PART: Final = 8
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,17 @@ class Decoded:
 
     def low_content(self) -> bool:
         """Tell whether the image is of one colour, or nearly so."""
-        small = self.image.resize(_LOOKED_AT_PX, Image.Resampling.BOX, reducing_gap=2)
-        return is_low_content(np.asarray(small).transpose(2, 0, 1))
+        # Nearly every image ends with the first part: where that is not of one colour, neither is the whole.
+        return self._is_flat(_LOOKED_AT_PX // _FIRST_PART) and self._is_flat(_LOOKED_AT_PX)
+
+    def _is_flat(self, rows: int) -> bool:
+        """Tell whether the middle `rows` of the image are of one colour, at the size at which it is looked at."""
+        width, height = self.image.size
+        rest = height * (_LOOKED_AT_PX - rows) / _LOOKED_AT_PX / 2
+        small = self.image.resize(
+            (_LOOKED_AT_PX, rows), Image.Resampling.BOX, box=(0, rest, width, height - rest), reducing_gap=2
+        )
+        return is_low_content(np.asarray(small).transpose(2, 0, 1), _LOOKED_AT_PX**2)
 
 
 def nothing() -> int:

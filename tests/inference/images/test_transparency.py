@@ -168,6 +168,13 @@ def test_images_of_one_colour_are_told(image: Image.Image, low: bool) -> None:
         assert DECODER.check(content).low_content() is low
 
 
+def test_a_thing_beside_the_middle_is_seen() -> None:
+    """The middle is looked at first, and is of one colour here."""
+    image = Image.new("RGB", (640, 480), "white")
+    image.paste("red", (600, 20, 640, 60))
+    assert not DECODER.check(saved(image, "PNG")).low_content()
+
+
 def test_a_speck_is_nothing_and_a_small_thing_is_something() -> None:
     pixels = np.full((3, 224, 224), 250, np.uint8)
     pixels[:, 100:107, 100:107] = 0
