@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,12 +188,11 @@ class Item:
     low_content: bool = False
 
 
-@dataclass(frozen=True)
-class StoredItem:
+class StoredItem(NamedTuple):
     """An item as it comes back. `vectors` holds None instead of the numbers unless they were asked for."""
 
     id: str
-    vectors: Mapping[str, Numbers | None] = field(default_factory=dict)
+    vectors: Mapping[str, Numbers | None] = MappingProxyType({})
     caption: Caption | None = None
     metadata: str = "{}"
     image_uri: str = ""
@@ -254,8 +254,7 @@ class ItemPage:
     next_after: str | None
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """One item that was found. Score is the cosine similarity, -1 to 1; rank 1 is the best of all, offset included."""
 
     item: StoredItem

@@ -18,7 +18,7 @@ from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
 from search_svc.store import StaleCollection, Store
 from search_svc.threads import Threads
-from search_svc.wire.collections import is_collection_name, read_definition, timestamp, write_collection
+from search_svc.wire.collections import is_collection_name, read_definition, write_collection, write_time
 from search_svc.wire.facets import read_facet_fields, write_facets
 from search_svc.wire.filters import read_filter
 from search_svc.wire.items import check_ids, content_bytes, merges_metadata, read_items, read_options, write_item
@@ -142,7 +142,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             for done in await self._store.upsert(collection, items, merge=merge, timeout_s=self._left(context)):
                 result = response.results.add(id=done.id, outcome=_OUTCOMES[done.outcome])
                 result.changes.extend(_CHANGES[change] for change in done.changes)
-                result.update_time.CopyFrom(timestamp(done.update_time))
+                write_time(done.update_time, result.update_time)
             return response
 
         return await self._with(request.collection, work, context)

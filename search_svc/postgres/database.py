@@ -242,6 +242,8 @@ class Database:
         task.add_done_callback(self._settling.discard)
 
     async def _acquire(self, deadline: float) -> asyncpg.Connection:
+        if (idle := self._pool.take()) is not None:
+            return idle
         try:
             async with asyncio.timeout_at(deadline) as scope:
                 return await self._pool.acquire()

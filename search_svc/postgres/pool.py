@@ -44,11 +44,8 @@ class Pool:
         """Connections that are open now."""
         return len(self._idle) + len(self._used)
 
-    async def acquire(self) -> asyncpg.Connection:
-        """Take a connection. Give it back by `release`.
-
-        Raises what opening raised, where no open connection could become free.
-        """
+    def take(self) -> asyncpg.Connection | None:
+        """Take an idle connection, if there is one. Give it back by `release`."""
         now = asyncio.get_running_loop().time()
         while self._idle:
             connection, since = self._idle.pop()
@@ -57,6 +54,15 @@ class Pool:
                 continue
             self._used[connection] = self._generation
             return connection
+        return None
+
+    async def acquire(self) -> asyncpg.Connection:
+        """Take a connection. Give it back by `release`.
+
+        Raises what opening raised, where no open connection could become free.
+        """
+        if (idle := self.take()) is not None:
+            return idle
         if self._closed:
             raise asyncpg.InterfaceError("the pool is closed")
         waiter: asyncio.Future[asyncpg.Connection] = asyncio.get_running_loop().create_future()

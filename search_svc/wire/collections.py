@@ -184,7 +184,7 @@ def write_collection(counted: CountedCollection) -> search_pb2.Collection:
     """Return a collection as callers see it."""
     definition = counted.collection.definition
     message = search_pb2.Collection(name=definition.name, item_count=counted.item_count, uid=counted.collection.uid)
-    message.create_time.CopyFrom(timestamp(counted.collection.create_time))
+    write_time(counted.collection.create_time, message.create_time)
     for named in definition.spaces:
         space = message.spaces.add(name=named.name)
         space.space.id = named.space.id
@@ -216,7 +216,8 @@ def _write_status(status: IndexStatus, message: search_pb2.IndexStatus) -> None:
         message.error.CopyFrom(to_status(status.error))
 
 
-def timestamp(moment: datetime) -> Timestamp:
-    """Return an aware time as protobuf has it."""
+def write_time(moment: datetime, message: Timestamp) -> None:
+    """Fill a message with an aware time."""
     since = moment - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+    message.seconds = since.days * 86_400 + since.seconds
+    message.nanos = since.microseconds * 1000

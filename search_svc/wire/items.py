@@ -10,7 +10,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from search_svc.metadata import MetadataLimits
 from search_svc.model import Caption, Definition, Item, Numbers, StoredItem, View
-from search_svc.wire.collections import timestamp
+from search_svc.wire.collections import write_time
 from search_svc.wire.findings import Findings
 from search_svc.wire.structs import MetadataError, TooDeepError, json_to_struct, struct_to_json
 from search_svc.wire.vectors import STORED_AS, read_vector, write_vector
@@ -27,7 +27,8 @@ _VIEWS = {
 
 def check_id(item_id: str, field: str, findings: Findings) -> None:
     """Check that an id has 1 to 256 bytes and no control characters."""
-    if not item_id or len(item_id.encode()) > MAX_ID_BYTES or any(unicodedata.category(c) == "Cc" for c in item_id):
+    has_control = not item_id.isprintable() and any(unicodedata.category(c) == "Cc" for c in item_id)
+    if not item_id or len(item_id.encode()) > MAX_ID_BYTES or has_control:
         findings.invalid(
             Reason.ITEM_ID_INVALID, field, f"must be 1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters"
         )
@@ -220,9 +221,9 @@ def write_item(item: StoredItem, definition: Definition, reading: ItemReading, m
     message.content_digest = item.content_digest
     message.low_content = item.low_content
     if item.create_time is not None:
-        message.create_time.CopyFrom(timestamp(item.create_time))
+        write_time(item.create_time, message.create_time)
     if item.update_time is not None:
-        message.update_time.CopyFrom(timestamp(item.update_time))
+        write_time(item.update_time, message.update_time)
 
 
 def content_bytes(items: Sequence[StoredItem]) -> int:

@@ -108,8 +108,10 @@ def write_hits(
     response = search_pb2.SearchResponse(exact=hits.exact)
     room = Room(max_message_bytes)
     for hit in hits.hits:
-        message = response.hits.add(score=hit.score)
-        message.legs.add(name=leg_name, score=hit.score, rank=hit.rank)
+        message = response.hits.add()
+        leg = message.legs.add()
+        message.score = leg.score = hit.score
+        leg.name, leg.rank = leg_name, hit.rank
         write_item(hit.item, definition, reading, message.item)
         if not room.take(message):
             raise too_large("limit", len(response.hits) - 1, max_message_bytes, "read less with read.view")

@@ -75,7 +75,8 @@ def json_to_struct(text: str, struct: struct_pb2.Struct) -> None:
     What an older version stored deeper than an answer can carry comes back as the JSON text of its inner part.
     """
     fields = struct.fields
-    for key, value in _DECODER.decode(text).items():
+    # What stores return has no space around it, which decode() would look for.
+    for key, value in _DECODER.raw_decode(text)[0].items():
         _fill(fields[key], value, DEEPEST - 1)
 
 

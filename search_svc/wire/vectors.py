@@ -102,9 +102,8 @@ def _stored(
         findings.invalid(Reason.VECTOR_INVALID, field, "is all zeros, which have no direction")
         return None
     if unit:
-        # Scaled first: the square of a tiny number is zero.
-        numbers = numbers / np.abs(numbers).max()
-        numbers /= np.linalg.norm(numbers)
+        # In double precision, which holds the square of every number that can be sent.
+        numbers = numbers / length
     elif named.stored_as is StoredAs.FLOAT16 and np.abs(numbers).max() > HALF_MAX:
         findings.invalid(
             Reason.VECTOR_INVALID,
@@ -120,7 +119,7 @@ def _stored(
     # Vectors that are equal have equal bytes: a negative zero is a zero.
     numbers = numbers + 0.0
     stored: Numbers = numbers.astype(np.float16) if named.stored_as is StoredAs.FLOAT16 else numbers.astype(np.float32)
-    if not stored.any():
+    if not unit and not stored.any():
         findings.invalid(Reason.VECTOR_INVALID, field, f"is all zeros once stored as {named.stored_as.name}")
         return None
     return stored

@@ -104,7 +104,7 @@ def told(hits: Hits) -> object:
     return (
         hits.cut,
         hits.exact,
-        [(hit.rank, hit.score, *(str(value) for value in vars(hit.item).values())) for hit in hits.hits],
+        [(hit.rank, hit.score, *map(str, hit.item)) for hit in hits.hits],
     )
 
 
