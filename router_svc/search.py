@@ -52,33 +52,28 @@ class _Search:
     def to_encode(self) -> "list[_Query]":
         """The queries in words or by an image."""
         return [
-            _Query(self, index)
+            _Query(self, index, query, kind)
             for index, query in enumerate(self.request.queries)
-            if query.WhichOneof("query") in ("text", "image")
+            if (kind := query.WhichOneof("query")) in ("text", "image")
         ]
 
     def to_store(self) -> search_pb2.SearchRequest:
         return to_store(self.request, self.collection, self.vectors, self.spaces)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Query:
     """One text or image to encode."""
 
     search: _Search
     index: int
+    query: router_pb2.Query
+    kind: str
+    """ "text" or "image"."""
 
     @property
     def path(self) -> str:
         return f"{self.search.prefix}queries[{self.index}].{self.kind}"
-
-    @property
-    def kind(self) -> str:
-        return "text" if self.query.HasField("text") else "image"
-
-    @property
-    def query(self) -> router_pb2.Query:
-        return self.search.request.queries[self.index]
 
     @property
     def image(self) -> PackedImage:
@@ -296,6 +291,8 @@ def _end(batches: Sequence[_Batch]) -> None:
 def _describe(search: _Search) -> None:
     """Tell the call's span what is searched."""
     span = trace.get_current_span()
+    if not span.is_recording():
+        return
     span.set_attributes({spans.COLLECTION: search.collection, spans.LANE: "interactive"})
     if spans.shows_content():
         texts = [query.text for query in search.request.queries if query.HasField("text")]

@@ -25,7 +25,7 @@ class OutgoingCall:
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """The end of a call: its code and the service's words, or what was raised in place of a call."""
+    """The end of a call: its code, and the service's words if it failed; or what was raised in place of a call."""
 
     code: grpc.StatusCode | None = None
     details: str = ""
@@ -111,7 +111,8 @@ def begins_of(interceptors: Sequence[ClientInterceptor], method: RpcMethod) -> l
 
 def tell_end(ends: Sequence[Callable[[CallEnd], None]], call: Any) -> None:
     """Tell of a call that has ended."""
-    _tell(ends, CallEnd(_told(call.code()), _told(call.details()) or ""))
+    code = _told(call.code())
+    _tell(ends, CallEnd(code, "" if code is grpc.StatusCode.OK else _told(call.details()) or ""))
 
 
 def tell_unmade(ends: Sequence[Callable[[CallEnd], None]], error: BaseException) -> None:

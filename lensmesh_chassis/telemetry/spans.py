@@ -8,7 +8,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -158,15 +158,10 @@ def carrying(items: Sequence[Span]) -> Iterator[None]:
         _passengers.reset(token)
 
 
-@contextmanager
-def carrying_some(indexes: Sequence[int]) -> Iterator[None]:
+def carrying_some(indexes: Sequence[int]) -> AbstractContextManager[None]:
     """Link the calls that are made inside with only some of the current items, those at `indexes`."""
     items = _passengers.get()
-    if not items:
-        yield
-        return
-    with carrying([items[index] for index in indexes if index < len(items)]):
-        yield
+    return carrying([items[index] for index in indexes if index < len(items)]) if items else nullcontext()
 
 
 def link_passengers(call: Span) -> None:

@@ -1,12 +1,11 @@
 """Gives calls to the services of one kind: to the least busy, to another where one is lost, and later where all are."""
 
 import asyncio
-import contextlib
 import functools
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -48,19 +47,11 @@ class Upstream:
     target: str
     stub: Any
     in_flight: int = 0
+    """Items that are with it now."""
     shunned_until: float = float("-inf")
     """Time of time.monotonic() before which others are tried first, because it was away a moment ago."""
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=256))
     """When the replica ended under a call, by time.monotonic(): the clock of uvloop tells two that follow as one."""
-
-    @contextlib.contextmanager
-    def holding(self, weight: int) -> Iterator[None]:
-        """Count `weight` items as given to this target."""
-        self.in_flight += weight
-        try:
-            yield
-        finally:
-            self.in_flight -= weight
 
 
 class _Tries:
@@ -196,15 +187,17 @@ class UpstreamPool:
         """
         tries = self._begin(targets, scope, loses_once=loses_once)
         while (upstream := await tries.next()) is not None:
+            upstream.in_flight += weight
             try:
-                with upstream.holding(weight):
-                    send = getattr(upstream.stub, method.name)
-                    answer: A = readable(self.kind, await send(request, timeout=scope.seconds_left(self._call_s)))
+                send = getattr(upstream.stub, method.name)
+                answer: A = readable(self.kind, await send(request, timeout=scope.seconds_left(self._call_s)))
             except grpc.RpcError as rpc_error:
                 tries.failed(upstream, rpc_error)
             else:
                 self._absence.end()
                 return answer
+            finally:
+                upstream.in_flight -= weight
         raise await tries.outcome()
 
     async def call_patiently(self, method: UpstreamMethod[Q, A], request: Q, scope: CallScope = NO_LIMIT) -> A:
@@ -246,12 +239,14 @@ class UpstreamPool:
             call = getattr(upstream.stub, method.name)(request, timeout=scope.seconds_left(self._call_s))
             try:
                 pieces = aiter(call)
+                upstream.in_flight += 1
                 try:
-                    with upstream.holding(1):
-                        piece = readable(self.kind, await anext(pieces, _END))
+                    piece = readable(self.kind, await anext(pieces, _END))
                 except grpc.RpcError as rpc_error:
                     tries.failed(upstream, rpc_error)
                     continue
+                finally:
+                    upstream.in_flight -= 1
                 self._absence.end()
                 while piece is not _END:
                     yield piece

@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 async def together(jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Return all results, in order. The first error cancels the others, waits for their end, and is raised as it is."""
+    if not jobs:
+        return []
     if len(jobs) == 1:
         # Nearly always: one needs no task.
         return [await jobs[0]]
