@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 from lensmesh_chassis.errors import LensmeshError, Overloaded
 from lensmesh_inference.batching.admission import Admission
 from lensmesh_inference.batching.costs import Costs
-from lensmesh_inference.batching.devices import DeviceWorker, one_thread
+from lensmesh_inference.batching.device_thread import DeviceThread, Thread
+from lensmesh_inference.batching.devices import DeviceWorker
 from lensmesh_inference.batching.dispatch import Dispatcher
 from lensmesh_inference.batching.execution import Execution, ItemOutput
 from lensmesh_inference.batching.gauges import BatcherGauges
@@ -55,7 +55,7 @@ class Batcher(BatcherGauges, Generic[In, Out]):
         cost_group: Callable[[Hashable], Hashable] = lambda group: group,
         observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
-        thread: Callable[[str], Executor] = one_thread,
+        thread: Callable[[str], Thread] = DeviceThread,
     ) -> None:
         self.observer = observer or NullBatchObserver()
         costs = Costs()

@@ -8,10 +8,10 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from lensmesh_inference.batching.device_thread import DeviceThread, Thread
 from lensmesh_inference.batching.lanes import QueuedItem
 from lensmesh_inference.batching.running import Running
 
@@ -24,12 +24,7 @@ GROW_AFTER = 64
 _log = logging.getLogger(__name__)
 
 
-def one_thread(name: str) -> Executor:
-    """Make the executor in which a device's worker runs."""
-    return ThreadPoolExecutor(1, thread_name_prefix=name)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ran(Generic[Out]):
     """The result of a batch. Times are in seconds of the batcher's clock, taken in the device's thread."""
 
@@ -49,7 +44,7 @@ class DeviceWorker(Generic[In, Out]):
         name: str,
         max_batch: int,
         clock: Callable[[], float],
-        thread: Callable[[str], Executor],
+        thread: Callable[[str], Thread] = DeviceThread,
     ) -> None:
         self.number = number
         self.name = name
@@ -65,11 +60,12 @@ class DeviceWorker(Generic[In, Out]):
         self._good_batches = 0
         self._clock = clock
         self._make_thread = thread
-        self._thread: Executor | None = None
+        self._thread: Thread | None = None
         self._thread_id: int | None = None
         self._since = 0.0
         self._expected_s = 0.0
-        self._running: Running | None = None
+        self._running: tuple[int, int, bool] | None = None
+        """The batch in the device: its number, how many items it has, and whether a similar one has run before."""
 
     def start(self) -> None:
         """Make the thread."""
@@ -78,10 +74,10 @@ class DeviceWorker(Generic[In, Out]):
     async def stop(self) -> None:
         """End the thread after its current batch. A lost device's thread may never end, and is not waited for."""
         thread, self._thread = self._thread, None
-        if thread is not None and self.lost:
-            thread.shutdown(wait=False)
-        elif thread is not None:
-            await asyncio.to_thread(thread.shutdown)
+        if thread is not None:
+            thread.end()
+            if not self.lost:
+                await asyncio.to_thread(thread.join)
 
     def take_own(self) -> QueuedItem[In, Any]:
         """Take the first item out of `own` and return it."""
@@ -94,22 +90,24 @@ class DeviceWorker(Generic[In, Out]):
 
         `seen` says whether a similar batch has run before. If not, the expected time is a guess.
         """
+        assert self._thread is not None, "a batch is run between start and stop"
         self.batches += 1
         self._since, self._expected_s = self._clock(), expected_s
-        self._running = Running(
-            number, f"a batch of {len(items)} has been in the device", expected_s or None, first=not seen
-        )
+        self._running = number, len(items), seen
         try:
             # In the batch's context, for what the thread logs.
-            work = functools.partial(contextvars.copy_context().run, self._work, items)
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await self._thread.submit(functools.partial(contextvars.copy_context().run, self._work, items))
         finally:
             self._running = None
 
     def running(self) -> Running | None:
         """Return what the device works on. Safe to call from any thread."""
-        batch = self._running
-        return None if batch is None else replace(batch, thread=self._thread_id)
+        running, expected_s = self._running, self._expected_s
+        if running is None:
+            return None
+        number, items, seen = running
+        what = f"a batch of {items} has been in the device"
+        return Running(number, what, expected_s or None, self._thread_id, first=not seen)
 
     def running_s(self, now: float) -> float:
         """Return the seconds that its batch has run; 0 when idle."""

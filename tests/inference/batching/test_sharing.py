@@ -23,8 +23,8 @@ def played(*, every_s: float, until_s: float, bulk_batch_s: float, max_batch: in
         batcher = model.batcher(max_batch=max_batch, max_queue_items=100_000, bulk_batch_s=bulk_batch_s)
         bulk = [put(batcher, Item(number)) for number in range(1000)]
         await batcher.start()
-        # Two batches, from which costs are learnt.
-        await asyncio.sleep(2 * max_batch * 0.125)
+        # Texts come just before the end of the second batch, which is the first that costs are learnt from.
+        await asyncio.sleep(2 * max_batch * 0.125 - 0.0625)
         texts = []
         while asyncio.get_running_loop().time() < until_s:
             texts += [put(batcher, Item(-1, Lane.INTERACTIVE, TEXTS)) for _ in range(rides)]

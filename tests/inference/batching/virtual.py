@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -65,23 +64,27 @@ class Clock:
         return asyncio.get_running_loop().time() + self.spent
 
 
-class _Thread(Executor):
+class _Thread:
     """Calls at once, and gives the outcome when the time that was spent has passed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        outcome: Future[Any] = Future()
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[T] = loop.create_future()
         try:
-            result = fn(*args, **kwargs)
+            result = work()
         except BaseException as error:  # noqa: BLE001 - as a thread does
             loop.call_later(self._clock.spent, outcome.set_exception, error)
         else:
             loop.call_later(self._clock.spent, outcome.set_result, result)
         self._clock.spent = 0.0
         return outcome
+
+    def end(self) -> None: ...
+
+    def join(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""The thread of a device: it computes one batch after the other, and tells the event loop of each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Thread(Protocol):
+    """A thread that a device's worker runs in."""
+
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Have the thread call a function, after all before. Return what will have its result."""
+
+    def end(self) -> None:
+        """End the thread after what was submitted."""
+
+    def join(self) -> None:
+        """Wait until the thread has ended. Blocks."""
+
+
+class DeviceThread:
+    """A thread of its own, with half the work of an executor between the event loop and a batch.
+
+    A process does not wait for it where it ends without `end` and `join`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Have the thread call a function, after all before. Return what will have its result."""
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._work.put((work, outcome))
+        return outcome
+
+    def end(self) -> None:
+        """End the thread after what was submitted."""
+        self._work.put(None)
+
+    def join(self) -> None:
+        """Wait until the thread has ended. Blocks."""
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while (submitted := self._work.get()) is not None:
+            _run(*submitted)
+            # Or the thread would hold a batch and its answers until the next one.
+            del submitted
+
+
+def _run(work: Callable[[], T], outcome: asyncio.Future[T]) -> None:
+    settle: Callable[[Any], None] = outcome.set_result
+    result: T | BaseException
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+        settle, result = outcome.set_exception, error
+    # The loop of a test, or of a process that ends, may be closed: nobody is left to be told.
+    with contextlib.suppress(RuntimeError):
+        outcome.get_loop().call_soon_threadsafe(_tell, outcome, settle, result)
+
+
+def _tell(outcome: asyncio.Future[Any], settle: Callable[[Any], None], result: object) -> None:
+    if not outcome.done():
+        settle(result)

@@ -1,0 +1,58 @@
+"""The thread of a device: results and errors in order, nothing held between batches, an end that waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+
+import pytest
+
+from lensmesh_inference.batching.device_thread import DeviceThread
+from tests.support.waiting import until
+
+
+class Batch:
+    """Something to be held."""
+
+
+async def test_results_and_errors_come_back_in_order() -> None:
+    thread, done = DeviceThread("device"), list[int]()
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    names = [thread.submit(lambda: threading.current_thread().name), thread.submit(lambda: done.append(1) or "")]  # type: ignore[func-returns-value]
+    failing = thread.submit(fail)
+    given_up = thread.submit(lambda: done.append(2))
+    given_up.cancel()
+    last = thread.submit(lambda: done.append(3))
+    assert await asyncio.gather(*names) == ["device", ""]
+    with pytest.raises(ValueError, match="no"):
+        await failing
+    await last
+    assert done == [1, 2, 3]
+    thread.end()
+    thread.join()
+
+
+async def test_a_batch_is_let_go_of_when_it_is_done() -> None:
+    thread, batch = DeviceThread("device"), Batch()
+    kept = weakref.ref(batch)
+    await thread.submit(lambda held=batch: held is None)  # type: ignore[misc]  # the function's own reference
+    del batch
+    await until(lambda: kept() is None)
+    thread.end()
+    thread.join()
+
+
+async def test_the_end_comes_after_what_was_submitted() -> None:
+    thread, free = DeviceThread("device"), threading.Event()
+    held = thread.submit(lambda: free.wait(60))
+    thread.end()
+    joined = asyncio.create_task(asyncio.to_thread(thread.join))
+    await asyncio.sleep(0)
+    assert not joined.done()
+    free.set()
+    assert await held
+    await joined
