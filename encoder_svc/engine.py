@@ -87,6 +87,7 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         super().__init__(model, engine)
         self._decoder = resources.pool.decoder
         self._texts = texts
+        self._brief_chars = model.brief_text_chars
 
     def item(
         self, source: Input, space: Space, *, half: bool = False, decoder: ImageDecoder | None = None
@@ -122,6 +123,7 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         return EngineItem(
             prepare=functools.partial(self.model.prepare_text, source.text),
             step="tokenize",
+            brief=len(source.text) <= self._brief_chars,
             size_bytes=len(source.text) * 4 + facts.context_tokens * 8,
             pool=self._texts.pool_of(source.text),
             content=content,

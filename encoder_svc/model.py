@@ -23,6 +23,9 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 Modality: TypeAlias = Literal["image", "text"]
 
 
+# Of a model that makes tokens of a text on its own: of so many characters a tokenizer makes tokens in 0.06 ms, and of
+# the most hostile ones in 0.5 ms. Few queries are longer.
+BRIEF_TEXT_CHARS: Final = 64
 _LENGTHS: Final = (0, 8, 16, 32)
 _LONGER: Final = 1 << 30
 
@@ -103,6 +106,13 @@ class EncoderModel(Protocol):
     @property
     def facts(self) -> EncoderFacts:
         """The model's facts."""
+
+    @property
+    def brief_text_chars(self) -> int:
+        """The most characters that a text may have of which `prepare_text` makes tokens at once.
+
+        It takes a fraction of a millisecond then, and waits for no other thread. 0: no text is so.
+        """
 
     def prepare_image(
         self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -23,6 +24,8 @@ Value = TypeVar("Value")
 
 # Larger contents are digested beside the event loop: SHA-256 takes 2 ms for a megabyte where the CPU does not help.
 _DIGEST_AT_ONCE_BYTES: Final = 16 * 1024
+# So long the brief items of a call are prepared on the event loop; threads take those that are left.
+_HERE_S: Final = 0.001
 
 
 class Chunk(Generic[In, Out, Value]):
@@ -85,12 +88,28 @@ class Chunk(Generic[In, Out, Value]):
         self._tell(index, outcome)
 
     def start(self, requests: Sequence[Request[In, Out, Value]]) -> None:
-        """Have threads prepare requests, which have room in the queue."""
+        """Prepare requests, which have room in the queue: brief ones of a call here, all others in threads."""
+        others = requests
+        if self._lane is Lane.INTERACTIVE:
+            others = self._context.copy().run(self._prepare_here, requests)
         pools: dict[DecodePool, list[Preparation[In, Out, Value]]] = {}
-        for request in requests:
+        for request in others:
             pools.setdefault(request.item.pool or self._parts.pool, []).append(Preparation(request))
         for pool, jobs in pools.items():
             self._context.copy().run(pool.start, jobs, _go_on, lane=self._lane)
+
+    def _prepare_here(self, requests: Sequence[Request[In, Out, Value]]) -> Sequence[Request[In, Out, Value]]:
+        """Prepare brief items on the event loop, for a moment: waking a thread takes longer. Return the others."""
+        until = time.monotonic() + _HERE_S
+        others: list[Request[In, Out, Value]] = []
+        for request in requests:
+            if request.item.brief and time.monotonic() < until:
+                job = Preparation(request)
+                job.run()
+                request.prepared(job)
+            else:
+                others.append(request)
+        return others
 
     async def _go(self, admit: Callable[[], Any]) -> None:
         try:

@@ -53,16 +53,18 @@ class EngineItem(Generic[In, Value]):
     """The request of one item to a model.
 
     `prepare` runs in a thread of `pool` (None: the engine's own), within a span called `step`, and makes what the model
-    takes. `size_bytes` is the memory that the item holds until it is answered. `group` is what `group_of` will return
-    for it, None where that is not known yet. `scope` names what is made of `content`: equal contents of one scope have
-    equal answers, and the cache is asked. An empty scope leaves the cache out. `convert` turns the model's answer into
-    what was asked for; its result is not kept. `given_up` is called once nothing more is computed for the item.
-    `attributes` are what a span may tell of it.
+    takes. Where it is `brief` it takes a fraction of a millisecond, waits for nothing and needs no care, and may run on
+    the event loop. `size_bytes` is the memory that the item holds until it is answered. `group` is what `group_of` will
+    return for it, None where that is not known yet. `scope` names what is made of `content`: equal contents of one
+    scope have equal answers, and the cache is asked. An empty scope leaves the cache out. `convert` turns the model's
+    answer into what was asked for; its result is not kept. `given_up` is called once nothing more is computed for the
+    item. `attributes` are what a span may tell of it.
     """
 
     prepare: Callable[[], In]
     size_bytes: int
     step: str = "decode"
+    brief: bool = False
     group: Hashable | None = None
     content: bytes = b""
     scope: str = ""

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from encoder_svc.model import EncoderFacts, EncoderInput, Vector, Worker, spaces_of
+from encoder_svc.model import BRIEF_TEXT_CHARS, EncoderFacts, EncoderInput, Vector, Worker, spaces_of
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import Json, content_digest
 from lensmesh_inference.images.decoder import ImageDecoder
@@ -31,6 +31,8 @@ _PREPROCESSING: Final[Mapping[Transparency, Json]] = {
 
 class MockModel:
     """A model that answers at once. It decodes images all the same, so that bad ones fail as with a real model."""
+
+    brief_text_chars = BRIEF_TEXT_CHARS
 
     def __init__(self, name: str) -> None:
         # It has no weights: the digest is that of the rule by which it answers.

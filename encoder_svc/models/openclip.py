@@ -54,6 +54,7 @@ class OpenClipModel:
     ) -> None:
         """Take the model's parts. `pairs` holds a tower of images and one of texts for each of `places`."""
         self.facts = facts
+        self.brief_text_chars = inputs.tokens.brief_chars
         self._inputs = inputs
         self._places = places
         self._pairs = pairs

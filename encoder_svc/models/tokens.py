@@ -7,13 +7,14 @@ the square of a word's length, and in its cleaning with the square of a run of c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any, Final
 
 import regex  # type: ignore[import-untyped]  # it comes with open_clip, and without types
 import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from tokenizers.models import BPE
+
+from encoder_svc.model import BRIEF_TEXT_CHARS
 
 # SimpleTokenizer remembers every word it ever saw: strangers' words must not fill the memory.
 _MAX_REMEMBERED_WORDS: Final = 50_000
@@ -32,7 +33,10 @@ class Tokens:
 
     def __init__(self, tokenizer: Any) -> None:
         self.context = int(tokenizer.context_length)
-        self._tokens = _tokens_of(tokenizer)
+        made = _tokens_of(tokenizer)
+        self._tokens = made.tokens
+        self.brief_chars = 0 if isinstance(made, _Whole) else BRIEF_TEXT_CHARS
+        """The most characters of a text whose tokens are made at once, without waiting for another thread."""
 
     def __call__(self, text: str) -> tuple[torch.Tensor, bool]:
         """Return a text's tokens, int64 of shape (context,), and whether the text was longer than that."""
@@ -45,14 +49,14 @@ class Tokens:
             return self._tokens(text.replace("&", " "), self.context)
 
 
-def _tokens_of(tokenizer: Any) -> Callable[[str, int], tuple[torch.Tensor, bool]]:
+def _tokens_of(tokenizer: Any) -> _Words | _Pieces | _Whole:
     if type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None:
-        return _Words(tokenizer).tokens
+        return _Words(tokenizer)
     inner: Any = getattr(tokenizer, "tokenizer", None)
     is_rust = type(tokenizer) is HFTokenizer and getattr(inner, "backend_tokenizer", None) is not None
     if is_rust and inner.padding_side == inner.truncation_side == "right":
-        return _Pieces(tokenizer).tokens
-    return _Whole(tokenizer).tokens
+        return _Pieces(tokenizer)
+    return _Whole(tokenizer)
 
 
 class _Words:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInput, Overloaded, Unavailable
+from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.cache.observer import CacheOutcome
 from lensmesh_inference.cache.tiered import TieredCache
@@ -183,3 +185,46 @@ async def test_a_closed_queue_is_the_outcome_of_each_item() -> None:
     async with started(Doubler()) as engine:
         await engine.batcher.stop()
         assert values(await streamed(engine, [item(1), item(-1)])) == [Unavailable] * 2
+
+
+class Seen:
+    """Brief items, and the threads in which they were prepared."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def item(self, number: int, *, seconds: float = 0.0) -> EngineItem[int, int]:
+        def prepare() -> int:
+            self.threads.append(threading.current_thread())
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                pass
+            if number < 0:
+                raise InvalidInput(Reason.OPTION_INVALID, "a number below 0", field="number")
+            return number
+
+        return dataclasses.replace(item(number), prepare=prepare, brief=True)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1024**2])
+async def test_brief_items_of_a_call_are_prepared_on_the_event_loop_and_those_of_a_stream_in_threads(
+    cache_bytes: int,
+) -> None:
+    seen, here = Seen(), threading.current_thread()
+    async with started(Doubler(), TieredCache(cache_bytes)) as engine:
+        call = [seen.item(1), seen.item(-1), seen.item(13), seen.item(2)]
+        outcomes = await engine.run_batch(call, lane=Lane.INTERACTIVE)
+        assert values(outcomes) == [2, InvalidInput, InternalFault, 4]
+        assert set(seen.threads) == {here}
+        seen.threads.clear()
+        assert values(await streamed(engine, [seen.item(3)])) == [6]
+        assert here not in seen.threads
+        assert engine.batcher.held_items == 0
+
+
+async def test_items_that_are_not_so_brief_leave_the_others_of_their_call_to_threads() -> None:
+    seen, here = Seen(), threading.current_thread()
+    async with started(Doubler()) as engine:
+        call = [seen.item(number, seconds=0.002) for number in range(3)]
+        assert values(await engine.run_batch(call, lane=Lane.INTERACTIVE)) == [0, 2, 4]
+    assert [thread is here for thread in seen.threads].count(True) == 1
