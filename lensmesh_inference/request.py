@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -195,8 +194,7 @@ class Request(Caller[Completed[Value]], Generic[In, Out, Value]):
         parts, item, prepared = self.parts, self.item, job.prepared
         assert prepared is not None, "what is neither found nor failed is prepared"
         self._preprocess_s = job.seconds
-        with self.span.current() if self.span.recorded else nullcontext():
-            parts.batcher.observer.prepared(job.seconds)
+        parts.batcher.observer.prepared(job.seconds, self.span.exemplar)
         try:
             group = parts.group_of(prepared)
             assert item.group in (None, group), f"{item.group} was said of an item of {group}: batches waited in vain"
@@ -225,8 +223,7 @@ class Request(Caller[Completed[Value]], Generic[In, Out, Value]):
                 raise entry.error
             output = entry.output
             assert output is not None, "what has no error has an output"
-            with self.span.current() if self.span.recorded else nullcontext():
-                parts.batcher.observer.waited(self.lane, output.queue_us / 1e6)
+            parts.batcher.observer.waited(self.lane, output.queue_us / 1e6, self.span.exemplar)
             value = parts.finish(entry.item, output.value)
             if self.key is not None and parts.trusted():
                 parts.cache.put(self.key, parts.codec.dump(value))

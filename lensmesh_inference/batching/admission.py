@@ -10,10 +10,7 @@ from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.costs import Costs
 from lensmesh_inference.batching.devices import DeviceWorker
-from lensmesh_inference.batching.lanes import Lane, LaneQueue, Reservation
-
-# What a caller is told to wait at least: it learns nothing from asking sooner.
-LEAST_RETRY_S = 0.1
+from lensmesh_inference.batching.lanes import Lane, LaneQueue, Reservation, retry_s
 
 
 class Admission:
@@ -53,13 +50,12 @@ class Admission:
         alive = [device for device in self._devices if not device.lost]
         if not alive:
             return 0.0
-        batch = max(1, min(device.limit for device in alive))
-        ahead = [self.lanes[Lane.INTERACTIVE]] if lane is Lane.INTERACTIVE else list(self.lanes.values())
-        work_s = sum(
-            self._costs.queue_seconds(self._kind_of(group), items, batch)
-            for queue in ahead
-            for group, items in queue.counts().items()
-        )
+        batch = max(1, min([device.limit for device in alive]))
+        work_s = 0.0
+        for one, queue in self.lanes.items():
+            if one <= lane:
+                for group, items in queue.counts().items():
+                    work_s += self._costs.queue_seconds(self._kind_of(group), items, batch)
         return _first_free([device.remaining_s(now) for device in alive], work_s)
 
     def admit(self, lane: Lane, items: int, size_bytes: int, deadline: float | None) -> Reservation:
@@ -68,18 +64,18 @@ class Admission:
         left_s = math.inf if deadline is None else max(0.0, deadline - self._clock())
         if wait_s > min(self._max_wait_s, left_s):
             raise self._too_long(lane, wait_s, left_s)
-        return self.lanes[lane].admit(items, size_bytes, _retry_s(wait_s))
+        return self.lanes[lane].admit(items, size_bytes, wait_s)
 
     def admit_if_room(self, lane: Lane, size_bytes: int) -> Reservation | None:
         """Reserve room for one item of a stream, unless there is none or others wait for it."""
         if not self.lanes[lane].room_now(size_bytes):
             return None
-        return self.lanes[lane].admit(1, size_bytes, LEAST_RETRY_S)
+        return self.lanes[lane].admit(1, size_bytes)
 
     async def admit_when_room(self, lane: Lane, size_bytes: int) -> Reservation:
         """Reserve room for one item of a stream, however long that takes."""
         await self.lanes[lane].room(size_bytes)
-        return self.lanes[lane].admit(1, size_bytes, LEAST_RETRY_S)
+        return self.lanes[lane].admit(1, size_bytes)
 
     def has_plenty(self, lane: Lane, group: Hashable, items: int) -> bool:
         """Tell whether streams should still go on reading with so many more items of a group, by the predicted wait."""
@@ -101,9 +97,9 @@ class Admission:
             numbers["deadline_seconds"] = f"{left_s:.3f}"
         return Overloaded(
             Reason.OVERLOADED,
-            f"The predicted wait for {self._name} is {wait_s:.3g} s, {limit}: try again in {_retry_s(wait_s):g} s, or "
+            f"The predicted wait for {self._name} is {wait_s:.3g} s, {limit}: try again in {retry_s(wait_s):g} s, or "
             "send less at once.",
-            retry_after_s=_retry_s(wait_s),
+            retry_after_s=retry_s(wait_s),
             metadata=numbers,
         )
 
@@ -112,15 +108,13 @@ class Admission:
         return lambda: self.wait_s(lane) * 2 < self._max_wait_s
 
 
-def _retry_s(wait_s: float) -> float:
-    return max(LEAST_RETRY_S, round(wait_s, 3))
-
-
 def _first_free(remaining_s: Sequence[float], work_s: float) -> float:
     """Return the seconds until the first device is free.
 
     Each is busy for `remaining_s`, and all share `work_s` as they become free.
     """
+    if len(remaining_s) == 1:
+        return remaining_s[0] + work_s
     busy = sorted(remaining_s)
     level = busy[0]
     for sharing, next_free in enumerate(busy[1:], 1):

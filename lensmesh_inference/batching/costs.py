@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from operator import mul
-from statistics import fmean
 
 # What a measurement still counts after the next one of its size, and after the next one of another.
 DECAY = 0.9
@@ -29,7 +27,7 @@ MOST_GROUPS = 256
 SURPRISE = 4.0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Size:
     """The decaying means of the batches of about one size."""
 
@@ -46,7 +44,6 @@ class _Size:
         self.seconds += (seconds - self.seconds) / self.weight
 
 
-@dataclass
 class _Line:
     """The line through the means of the sizes.
 
@@ -55,36 +52,44 @@ class _Line:
     knew of others. After a very long time the size is forgotten.
     """
 
-    sizes: dict[int, _Size] = field(default_factory=dict)
-    fit: tuple[float, float] = (0.0, 0.0)
-    """Fixed seconds, and seconds for each item; neither is negative."""
+    def __init__(self) -> None:
+        self.sizes: dict[int, _Size] = {}
+        self.fit = 0.0, 0.0
+        """Fixed seconds, and seconds for each item; neither is negative."""
 
     def add(self, items: int, seconds: float) -> None:
         """Add one measurement."""
         this = self.sizes.setdefault(_size_class(items), _Size())
         for other in self.sizes.values():
             other.weight *= OTHERS_DECAY
-        self.sizes = {size: one for size, one in self.sizes.items() if one is this or one.weight >= LEAST_WEIGHT}
+        if len(self.sizes) > 1:
+            self.sizes = {size: one for size, one in self.sizes.items() if one is this or one.weight >= LEAST_WEIGHT}
         this.add(items, seconds)
         self.fit = self._fitted()
 
     def _fitted(self) -> tuple[float, float]:
-        means = [one for one in self.sizes.values() if one.seconds]
-        if not means:
-            return 0.0, 0.0
-        items, seconds = [one.items for one in means], [one.seconds for one in means]
-        weights = [one.weight / one.seconds**2 for one in means]
-        if max(items) >= APART * min(items):
-            items_mean, seconds_mean = fmean(items, weights), fmean(seconds, weights)
-            off = [n - items_mean for n in items]
-            per_item = fmean(map(mul, off, seconds), weights) / fmean(map(mul, off, off), weights)
-            if per_item * max(items) < NOTHING * seconds_mean:
+        means = [(one.items, one.seconds, one.weight / one.seconds**2) for one in self.sizes.values() if one.seconds]
+        if len(means) < 2:
+            return (0.0, means[0][1] / means[0][0]) if means else (0.0, 0.0)
+        least, most = min(items for items, _, _ in means), max(items for items, _, _ in means)
+        if most >= APART * least:
+            weights = sum(weight for _, _, weight in means)
+            items_mean = sum(weight * items for items, _, weight in means) / weights
+            seconds_mean = sum(weight * seconds for _, seconds, weight in means) / weights
+            off = [(items - items_mean, seconds, weight) for items, seconds, weight in means]
+            per_item = _slope(off)
+            if per_item * most < NOTHING * seconds_mean:
                 return seconds_mean, 0.0
             fixed = seconds_mean - per_item * items_mean
             if fixed >= 0:
                 return fixed, per_item
         # All of about one size, or small ones cheaper than a line allows: proportional.
-        return 0.0, fmean(map(mul, items, seconds), weights) / fmean(map(mul, items, items), weights)
+        return 0.0, _slope(means)
+
+
+def _slope(points: Sequence[tuple[float, float, float]]) -> float:
+    """Return the slope of the line through 0 that fits points and their weights best."""
+    return sum(weight * x * y for x, y, weight in points) / sum(weight * x * x for x, _, weight in points)
 
 
 @dataclass

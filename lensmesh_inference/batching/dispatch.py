@@ -85,7 +85,8 @@ class Dispatcher(Generic[In, Out]):
                 batch = [device.take_own()]
             else:
                 choice = self._selector.choose(self._clock(), device.limit)
-                self._execution.drop(choice.late)
+                if choice.late:
+                    self._execution.drop(choice.late)
                 batch = choice.batch
                 if not batch:
                     await self._sleep(choice.look_again)

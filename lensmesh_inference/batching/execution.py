@@ -9,15 +9,17 @@ from typing import Any, Generic, TypeVar
 
 from opentelemetry import context
 from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_inference.batching.costs import Costs
 from lensmesh_inference.batching.devices import DeviceWorker, Ran
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
 from lensmesh_inference.batching.lanes import Lane, QueuedItem
-from lensmesh_inference.batching.observer import BatchObserver
+from lensmesh_inference.batching.observer import BatchObserver, Exemplar
 from lensmesh_inference.batching.tracing import batch_span
 
 In = TypeVar("In")
@@ -26,7 +28,7 @@ Out = TypeVar("Out")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ItemOutput(Generic[Out]):
     """The output of one item, and where its time went."""
 
@@ -81,7 +83,7 @@ class Execution(Generic[In, Out]):
         ran: Ran[Out | LensmeshError] | None = None
         with batch_span([entry.trace for entry in batch], facts, inside) as span:
             try:
-                ran = await self._run_at_once(device, batch)
+                ran = await self._run_at_once(device, batch, exemplar(span) if span is not INVALID_SPAN else None)
             except Exception as error:
                 # Without its words: an error that nobody foresaw may quote what it was given.
                 spans.fail(span, error)
@@ -115,7 +117,10 @@ class Execution(Generic[In, Out]):
             await self.run(device, half, inside)
 
     async def _run_at_once(
-        self, device: DeviceWorker[In, Out | LensmeshError], batch: list[QueuedItem[In, ItemOutput[Out]]]
+        self,
+        device: DeviceWorker[In, Out | LensmeshError],
+        batch: list[QueuedItem[In, ItemOutput[Out]]],
+        leads_to: Exemplar | None,
     ) -> Ran[Out | LensmeshError]:
         """Run the batch as it is. If the worker raises, this raises the same."""
         kind, items = self._kind_of(batch[0].group), len(batch)
@@ -130,12 +135,14 @@ class Execution(Generic[In, Out]):
             raise RuntimeError(f"{self._name} returned {len(ran.outputs)} outputs for {items} items")
         device.went_well()
         self._costs.learn(device.number, kind, items, ran.seconds)
-        self._observer.computed(items, ran.seconds)
+        self._observer.computed(items, ran.seconds, leads_to)
         return ran
 
     def _still_wanted(self, batch: list[QueuedItem[In, ItemOutput[Out]]]) -> list[QueuedItem[In, ItemOutput[Out]]]:
         now = self._clock()
-        self.drop([entry for entry in batch if not entry.done and self._is_late(entry, now)])
+        late = [entry for entry in batch if not entry.done and self._is_late(entry, now)]
+        if late:
+            self.drop(late)
         return [entry for entry in batch if not entry.done]
 
     def drop(self, late: Sequence[QueuedItem[In, ItemOutput[Out]]]) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from lensmesh_chassis.errors import LensmeshError, Overloaded
 from lensmesh_chassis.reasons import Reason
@@ -20,6 +20,10 @@ from lensmesh_inference.batching.tracing import ItemTrace
 
 In = TypeVar("In")
 A = TypeVar("A")
+
+
+# What a caller is told to wait at least: it learns nothing from asking sooner.
+_LEAST_RETRY_S: Final = 0.1
 
 
 class Lane(IntEnum):
@@ -145,12 +149,16 @@ class LaneQueue(Generic[In, A]):
         self.held_items = 0
         self.held_bytes = 0
 
-    def admit(self, items: int, size_bytes: int, wait_s: float) -> Reservation:
-        """Take room for `items`, or raise ``Overloaded``. An empty lane takes any one call, however large."""
+    def admit(self, items: int, size_bytes: int, wait_s: float = 0.0) -> Reservation:
+        """Take room for `items`, or raise ``Overloaded``. An empty lane takes any one call, however large.
+
+        `wait_s` is the predicted wait, of which the error tells.
+        """
         over_items = self.held_items + items > self._max_items
         over_bytes = self.held_bytes + size_bytes > self._max_bytes
         if self.held_items and (over_items or over_bytes):
             limit = f"{self._max_items} items" if over_items else f"{self._max_bytes} bytes"
+            wait_s = retry_s(wait_s)
             raise Overloaded(
                 Reason.OVERLOADED,
                 f"The queue of {self._name} is full ({limit}): try again in {wait_s:g} s, or send less at once.",
@@ -268,7 +276,10 @@ class LaneQueue(Generic[In, A]):
 
     def groups(self) -> list[Hashable]:
         """Return the waiting groups, in the order of their first entries' arrival."""
-        return sorted(self._groups, key=lambda group: self.oldest(group).arrived)
+        groups = list(self._groups)
+        if len(groups) > 1:
+            groups.sort(key=lambda group: self.oldest(group).arrived)
+        return groups
 
     def oldest(self, group: Hashable) -> QueuedItem[In, A]:
         """Return the first waiting entry of a group."""
@@ -302,3 +313,8 @@ class LaneQueue(Generic[In, A]):
     def clear(self) -> list[QueuedItem[In, A]]:
         """Take out everything."""
         return [entry for group in list(self._groups) for entry in self.take(group, self.queued_items)]
+
+
+def retry_s(wait_s: float) -> float:
+    """Return after how many seconds a refused caller should ask again, by the predicted wait."""
+    return max(_LEAST_RETRY_S, round(wait_s, 3))

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from lensmesh_inference.batching.lanes import Lane
+
+# Labels that lead to a span.
+Exemplar: TypeAlias = dict[str, str]
 
 
 class BatchObserver(Protocol):
     """An observer that is called on the event loop, as things happen. Every method must be quick and must not raise.
 
-    `prepared` and `waited` are called in the context of the item's caller, so a trace that is current there is the
-    item's.
+    An exemplar leads to the span of the item, or of the batch, where that is kept.
     """
 
-    def prepared(self, seconds: float) -> None:
+    def prepared(self, seconds: float, exemplar: Exemplar | None = None) -> None:
         """Take note that one item is decoded, or tokenized."""
 
-    def computed(self, items: int, seconds: float) -> None:
+    def computed(self, items: int, seconds: float, exemplar: Exemplar | None = None) -> None:
         """Take note that a batch of so many items went through the model."""
 
-    def waited(self, lane: Lane, seconds: float) -> None:
+    def waited(self, lane: Lane, seconds: float, exemplar: Exemplar | None = None) -> None:
         """Take note that one item got its answer, after it waited so long for the device."""
 
     def batch_failed(self) -> None:
@@ -42,11 +44,11 @@ class BatchObserver(Protocol):
 class NullBatchObserver:
     """An observer that counts nothing."""
 
-    def prepared(self, seconds: float) -> None: ...
+    def prepared(self, seconds: float, exemplar: Exemplar | None = None) -> None: ...
 
-    def computed(self, items: int, seconds: float) -> None: ...
+    def computed(self, items: int, seconds: float, exemplar: Exemplar | None = None) -> None: ...
 
-    def waited(self, lane: Lane, seconds: float) -> None: ...
+    def waited(self, lane: Lane, seconds: float, exemplar: Exemplar | None = None) -> None: ...
 
     def batch_failed(self) -> None: ...
 

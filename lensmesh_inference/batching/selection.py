@@ -29,7 +29,7 @@ LEAST_BULK_SHARE = 1 / 8
 MOST_FIXED_SHARE = 1 / 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BatchChoice(Generic[In, A]):
     """A batch to run now, or nothing. `late` items cannot be done in time, and are out of the queue.
 
@@ -72,7 +72,7 @@ class Selector(Generic[In, A]):
     def choose(self, now: float, limit: int) -> BatchChoice[In, A]:
         """Return what a device should do that takes up to `limit` items and is free now."""
         late: list[QueuedItem[In, A]] = []
-        while True:
+        while self._interactive.queued_items or self._bulk.queued_items:
             lane, group, look_again = self._next_group(now, limit)
             if lane is None:
                 return BatchChoice([], late, look_again)
@@ -90,6 +90,7 @@ class Selector(Generic[In, A]):
                 self._interactive_in_a_row = 0
                 batch += self._take(self._interactive, group, room - len(batch), now, late)
             return BatchChoice(batch, late)
+        return BatchChoice([], late)
 
     def is_late(self, entry: QueuedItem[In, A], now: float) -> bool:
         """Tell whether the deadline of an entry cannot be met, even if it were in a device now."""

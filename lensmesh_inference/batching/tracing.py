@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
 from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.telemetry.exemplars import exemplar
 
 
 class ItemSpan:
@@ -30,6 +31,11 @@ class ItemSpan:
             self.owner = owner
             self.context = trace.set_span_in_context(span, owner)
             self.tracer = spans.tracer()
+
+    @property
+    def exemplar(self) -> dict[str, str] | None:
+        """Labels that lead to the span; None where it is not recorded."""
+        return exemplar(self._span) if self.recorded else None
 
     @property
     def span_context(self) -> SpanContext:
@@ -64,15 +70,6 @@ class ItemSpan:
             made.end()
             raise
         made.end()
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """Make the item's span the current one, where it is recorded."""
-        if not self.recorded:
-            yield
-            return
-        with trace.use_span(self._span, record_exception=False, set_status_on_exception=False):
-            yield
 
     def fail(self, error: BaseException) -> None:
         """Record what keeps the item from an answer."""

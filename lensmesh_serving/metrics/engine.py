@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram
+from lensmesh_inference.batching.observer import Exemplar
 from lensmesh_inference.images.counts import DecodeCounts
 from lensmesh_serving.metrics.decode import DecodeMetrics
 
@@ -70,18 +70,18 @@ class EngineObserver:
         self._out_of_memory = metrics.out_of_memory.labels(model)
         self._late = [metrics.late_items.labels(model, lane) for lane in lanes]
 
-    def prepared(self, seconds: float) -> None:
+    def prepared(self, seconds: float, exemplar: Exemplar | None = None) -> None:
         """Record that one item was decoded, or tokenized, in `seconds`."""
-        self._prepare.observe(seconds, exemplar())
+        self._prepare.observe(seconds, exemplar)
 
-    def computed(self, items: int, seconds: float) -> None:
+    def computed(self, items: int, seconds: float, exemplar: Exemplar | None = None) -> None:
         """Record that a batch of `items` went through the model in `seconds`."""
         self._batch_items.observe(items)
-        self._forward.observe(seconds, exemplar())
+        self._forward.observe(seconds, exemplar)
 
-    def waited(self, lane: int, seconds: float) -> None:
+    def waited(self, lane: int, seconds: float, exemplar: Exemplar | None = None) -> None:
         """Record that one item was answered that had waited `seconds` for the device."""
-        self._queue[lane].observe(seconds, exemplar())
+        self._queue[lane].observe(seconds, exemplar)
 
     def batch_failed(self) -> None:
         """Count a batch whose computation raised."""

@@ -7,6 +7,7 @@ import pytest
 
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, Overloaded
 from lensmesh_inference.batching.batcher import Batcher, Lane
+from lensmesh_inference.batching.observer import Exemplar
 from lensmesh_inference.options import BatchingOptions
 
 
@@ -17,14 +18,14 @@ class Recorder:
         self.told: list[tuple[object, ...]] = []
         self.seconds: list[float] = []
 
-    def prepared(self, seconds: float) -> None:
+    def prepared(self, seconds: float, exemplar: Exemplar | None = None) -> None:
         self.told.append(("prepared",))
 
-    def computed(self, items: int, seconds: float) -> None:
+    def computed(self, items: int, seconds: float, exemplar: Exemplar | None = None) -> None:
         self.told.append(("computed", items))
         self.seconds.append(seconds)
 
-    def waited(self, lane: Lane, seconds: float) -> None:
+    def waited(self, lane: Lane, seconds: float, exemplar: Exemplar | None = None) -> None:
         self.told.append(("waited", lane))
         self.seconds.append(seconds)
 
