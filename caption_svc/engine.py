@@ -78,7 +78,7 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
             content=content,
             scope=scope_of(self.model.facts, plan),
             given_up=abandoned.set,
-            attributes={spans.ITEM_BYTES: len(content)},
+            attributes=lambda: {spans.ITEM_BYTES: len(content)},
         )
 
     async def run_by_word(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -29,7 +30,7 @@ SHORT_TEXT_CHARS = 500
 GOLDEN_TEXT = "a red disc and a blue square"
 # What int8 and bfloat16 lose is ten times less, and what a broken device makes is nowhere near.
 CANARY_COSINE = 0.99
-_LEAST_NORM = np.float32(1e-12)
+_LEAST_NORM: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,9 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
                 content=source.content,
                 scope=scope_of(facts, "image", space.transparency),
                 convert=convert,
-                attributes={spans.ITEM_KIND: "image", spans.ITEM_BYTES: len(source.content)},
+                attributes=lambda: {spans.ITEM_KIND: "image", spans.ITEM_BYTES: len(source.content)},
             )
         content = source.text.encode()
-        attributes: dict[str, str | int] = {spans.ITEM_KIND: "text", spans.ITEM_BYTES: len(content)}
-        if spans.shows_content():
-            attributes[spans.QUERY_TEXT] = source.text
         return EngineItem(
             prepare=functools.partial(self.model.prepare_text, source.text),
             step="tokenize",
@@ -129,7 +127,7 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
             content=content,
             scope=scope_of(facts, "text", space.transparency),
             convert=convert,
-            attributes=attributes,
+            attributes=functools.partial(_text_attributes, source.text),
         )
 
     async def ask(self, device: int) -> CanaryVectors:
@@ -150,10 +148,16 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         return all(float(one @ other) >= CANARY_COSINE for one, other in zip(known, answer, strict=True))
 
     def _finish(self, prepared: EncoderInput, vector: Vector) -> Embedded:
-        if not np.isfinite(vector).all():
+        # A number that is not finite makes the product so. A product of finite numbers may be too large.
+        if not math.isfinite(np.vdot(vector, vector)) and not np.isfinite(vector).all():
             text = f"{self.model.facts.name} answered NaN or an infinite number for this item."
             raise InternalFault(Reason.MODEL_FAILED, text)
         return Embedded(vector, prepared.truncated, prepared.low_content, prepared.fully_transparent)
+
+
+def _text_attributes(text: str) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {spans.ITEM_KIND: "text", spans.ITEM_BYTES: len(text.encode())}
+    return {**attributes, spans.QUERY_TEXT: text} if spans.shows_content() else attributes
 
 
 def _convert(value: Embedded, *, normalized: bool, half: bool) -> Embedded:
@@ -174,6 +178,7 @@ def _check_half(vector: Vector) -> None:
 
 def _unit(vector: Vector) -> Vector:
     # As torch.nn.functional.normalize, in float32 like open_clip's own. The norm is numpy's, which takes longer to ask.
-    norm = max(np.sqrt(vector @ vector), _LEAST_NORM)
+    # Python's root of it, rounded to float32, is float32's own, and is sooner known.
+    norm = np.float32(max(math.sqrt(np.vdot(vector, vector)), _LEAST_NORM))
     unit: Vector = vector / norm
     return unit

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from encoder_svc.engine import Input, ServedEncoder, TextInput
 from encoder_svc.model import Embedded, EncoderInput, Space
 from encoder_svc.settings import EncoderSettings
@@ -25,7 +27,10 @@ POLICIES: Final = {
     common_pb2.TRANSPARENCY_POLICY_WHITE: Transparency.WHITE,
 }
 # The contract names little-endian, whatever this machine is.
-NUMBERS: Final = {common_pb2.DATA_TYPE_FLOAT32: "<f4", common_pb2.DATA_TYPE_FLOAT16: "<f2"}
+NUMBERS: Final[Mapping[common_pb2.DataType.ValueType, np.dtype[Any]]] = {
+    common_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    common_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

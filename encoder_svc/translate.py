@@ -35,7 +35,7 @@ async def read_stream_item(item: encoder_pb2.EncodeStreamItem, field: str, fetch
 def write_result(call: EncodeCall, completed: Completed[Embedded]) -> encoder_pb2.EncodeResult:
     """Write one item's vector, in the data type and the form that were asked for."""
     value = completed.value
-    numbers = value.vector.astype(NUMBERS[call.data_type])
+    numbers = value.vector.astype(NUMBERS[call.data_type], copy=False)
     embedding = common_pb2.Embedding(space_id=call.space.id, data_type=call.data_type, dimension=len(numbers))
     if call.readable:
         embedding.floats.extend(numbers.tolist())

@@ -57,7 +57,8 @@ class Chunk(Generic[In, Out, Value]):
         ]
         self._unread = {index: item for index, item in enumerate(items) if isinstance(item, BaseException)}
         self._open = len(items)
-        self._all_told = asyncio.Event()
+        self._all_told: asyncio.Future[None] | None = None
+        """What is waited for while an outcome is missing."""
         # For what is logged when a request is prepared once more, long after it came.
         self._context = contextvars.copy_context()
 
@@ -83,8 +84,8 @@ class Chunk(Generic[In, Out, Value]):
     def told(self, index: int, outcome: ItemOutcome[Value]) -> None:
         """Pass an outcome on."""
         self._open -= 1
-        if not self._open:
-            self._all_told.set()
+        if not self._open and self._all_told is not None and not self._all_told.done():
+            self._all_told.set_result(None)
         self._tell(index, outcome)
 
     def start(self, requests: Sequence[Request[In, Out, Value]]) -> None:
@@ -115,7 +116,8 @@ class Chunk(Generic[In, Out, Value]):
         try:
             await admit()
             if self._open:
-                await self._all_told.wait()
+                self._all_told = asyncio.get_running_loop().create_future()
+                await self._all_told
         finally:
             self._leave()
 

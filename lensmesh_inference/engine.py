@@ -191,7 +191,7 @@ class ModelEngine(Generic[In, Out, Value]):
     ) -> Chunk[In, Out, Value]:
         def span_of(index: int) -> ItemSpan:
             item = items[index]
-            own = {} if isinstance(item, BaseException) else item.attributes
+            own = {} if isinstance(item, BaseException) else item.attributes()
             return begin_item({**attributes_of(index), **own})
 
         sampled = spans.recording()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from lensmesh_inference.cache.observer import CacheOutcome
@@ -58,7 +58,7 @@ class EngineItem(Generic[In, Value]):
     return for it, None where that is not known yet. `scope` names what is made of `content`: equal contents of one
     scope have equal answers, and the cache is asked. An empty scope leaves the cache out. `convert` turns the model's
     answer into what was asked for; its result is not kept. `given_up` is called once nothing more is computed for the
-    item. `attributes` are what a span may tell of it.
+    item. `attributes` returns what a span may tell of it.
     """
 
     prepare: Callable[[], In]
@@ -71,4 +71,4 @@ class EngineItem(Generic[In, Value]):
     convert: Callable[[Value], Value] | None = None
     given_up: Callable[[], None] | None = None
     pool: DecodePool | None = None
-    attributes: Mapping[str, str | int] = field(default_factory=dict)
+    attributes: Callable[[], Mapping[str, str | int]] = dict

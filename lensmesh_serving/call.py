@@ -43,8 +43,10 @@ class ModelCall(Generic[E]):
 
     async def run_batch(self, items: Sequence[EngineItem[Any, Value] | BaseException]) -> list[ItemOutcome[Value]]:
         """Answer the items of a call, as `ModelEngine.run_batch` does, and tell of them on the call's span."""
-        attributes = self.attributes
-        trace.get_current_span().set_attributes({**attributes, spans.BATCH_SIZE: len(items)})
+        span, attributes = trace.get_current_span(), None
+        if span.is_recording():
+            attributes = self.attributes
+            span.set_attributes({**attributes, spans.BATCH_SIZE: len(items)})
         return await self.served.engine.run_batch(items, lane=self.lane, deadline=self.deadline, attributes=attributes)
 
     async def run_some(

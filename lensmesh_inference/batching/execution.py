@@ -81,7 +81,7 @@ class Execution(Generic[In, Out]):
             return
         facts = {spans.MODEL: self._name, spans.BATCH_SIZE: len(batch)}
         ran: Ran[Out | LensmeshError] | None = None
-        with batch_span([entry.trace for entry in batch], facts, inside) as span:
+        with batch_span((entry.trace for entry in batch), facts, inside) as span:
             try:
                 ran = await self._run_at_once(device, batch, exemplar(span) if span is not INVALID_SPAN else None)
             except Exception as error:

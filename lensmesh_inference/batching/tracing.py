@@ -6,8 +6,8 @@ item to it. No span is made where nobody records it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from opentelemetry import context, trace
@@ -16,6 +16,9 @@ from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.exemplars import exemplar
+
+_NO_STEP: Final = nullcontext()
+_NO_BATCH: Final = nullcontext(trace.INVALID_SPAN)
 
 
 class ItemSpan:
@@ -50,15 +53,15 @@ class ItemSpan:
         """Link the item to another span."""
         self._span.add_link(other)
 
-    @contextmanager
-    def step(self, name: str, since_ns: int, again: type[Exception]) -> Iterator[None]:
+    def step(self, name: str, since_ns: int, again: type[Exception]) -> AbstractContextManager[None]:
         """Open a span below the item's that began at `since_ns` of `time.time_ns`, and make it current.
 
         An error of the type `again` leaves none: the step will be opened again.
         """
-        if not self.recorded:
-            yield
-            return
+        return self._step(name, since_ns, again) if self.recorded else _NO_STEP
+
+    @contextmanager
+    def _step(self, name: str, since_ns: int, again: type[Exception]) -> Iterator[None]:
         made = self.tracer.start_span(name, self.context, start_time=since_ns)
         try:
             with trace.use_span(made, record_exception=False, set_status_on_exception=False):
@@ -147,17 +150,20 @@ class ItemTrace:
             self._now.end()
 
 
-@contextmanager
-def batch_span(items: Sequence[ItemTrace], attributes: Mapping[str, Any], inside: Context | None) -> Iterator[Span]:
+def batch_span(
+    items: Iterable[ItemTrace], attributes: Mapping[str, Any], inside: Context | None
+) -> AbstractContextManager[Span]:
     """Open the span of one batch, and make it current as long as the batch runs.
 
     Its parent is `inside` (the batch that it is a half of), or what owns the first of its items. It is an empty span
     where none of its items is recorded.
     """
-    recorded = [item for item in items if item.recorded]
-    if not recorded:
-        yield trace.INVALID_SPAN
-        return
+    recorded = [item for item in items if item.item.recorded]
+    return _batch_span(recorded, attributes, inside) if recorded else _NO_BATCH
+
+
+@contextmanager
+def _batch_span(recorded: Sequence[ItemTrace], attributes: Mapping[str, Any], inside: Context | None) -> Iterator[Span]:
     first = recorded[0]
     span = first.item.tracer.start_span("batch", inside or first.item.owner, attributes=attributes)
     for item in recorded:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from encoder_svc import service, translate
+from encoder_svc.model import EncoderInput, Vector
 from lensmesh.encoder.v1 import encoder_pb2
-from tests.encoder.helpers import image, serving
+from lensmesh_chassis.reasons import Reason
+from tests.encoder.helpers import HeldModel, failure, image, serving
 
 pytestmark = pytest.mark.both_loops
 
@@ -55,3 +59,30 @@ async def test_a_fault_fails_its_item_alone(fault: type[Exception], step: str, m
         assert [one.WhichOneof("outcome") for one in results] == OUTCOMES
         assert {one.ref for one in streamed if one.result.HasField("error")} == {"1"}
     assert "secret" not in str(results) + str(streamed)
+
+
+class Odd(HeldModel):
+    """A model that answers one number of its own choosing, far inside of a vector."""
+
+    number = 0.0
+
+    def compute(self, batch: Sequence[EncoderInput]) -> Sequence[Vector]:
+        vectors = super().compute(batch)
+        for vector in vectors:
+            vector[300] = self.number
+        return vectors
+
+
+async def test_no_answer_holds_a_number_that_is_not_finite_and_any_other_number_is_one() -> None:
+    model = Odd()
+    raw = encoder_pb2.EncodeOptions(space_id=model.facts.spaces[1].id)
+    request = encoder_pb2.EncodeTextsRequest(texts=["a cat"], options=raw)
+    async with serving(model, cache_bytes=0) as served:
+        for number in (float("nan"), float("inf"), float("-inf")):
+            model.number = number
+            [result] = (await served.stub.EncodeTexts(request)).results
+            assert failure(result.error).reason is Reason.MODEL_FAILED
+        # Its square is too large for a float32.
+        model.number = 3e38
+        [result] = (await served.stub.EncodeTexts(request)).results
+        assert np.frombuffer(result.embedding.data, "<f4")[300] == np.float32(3e38)
