@@ -81,6 +81,8 @@ class Dispatcher(Generic[In, Out]):
 
     async def _serve(self, device: DeviceWorker[In, Out | LensmeshError]) -> None:
         while not self._stopping:
+            # Before the look at the queue: what is dropped may come again while it is told of that.
+            self._wake.clear()
             if device.own:
                 batch = [device.take_own()]
             else:
@@ -99,7 +101,6 @@ class Dispatcher(Generic[In, Out]):
 
     async def _sleep(self, look_again: float | None) -> None:
         """Wait until something happens, at the latest until `look_again`."""
-        self._wake.clear()
         alarm = None if look_again is None else asyncio.get_running_loop().call_at(look_again, self._wake.set)
         await self._wake.wait()
         if alarm is not None:

@@ -120,10 +120,12 @@ async def test_streams_and_calls_share_what_was_computed() -> None:
 
 
 async def test_equal_items_of_a_call_are_computed_once() -> None:
-    model = HeldModel()
-    async with serving(model) as served:
-        computed = model.computed
-        results = await images(served.stub, 1, 1, 2, 1)
+    async with held() as (served, model):
+        computed, pool = model.computed, served.engine.pool
+        call = asyncio.create_task(images(served.stub, 1, 1, 2, 1))
+        await until(lambda: model.inside.is_set() and not pool.waiting and not pool.running())
+        model.free.set()
+        results = await call
         assert model.computed == computed + 2
     assert sorted(outcomes(results)) == sorted([MISS, COALESCED, MISS, COALESCED])
     assert results[0].embedding == results[1].embedding == results[3].embedding != results[2].embedding

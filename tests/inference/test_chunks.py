@@ -222,6 +222,23 @@ async def test_brief_items_of_a_call_are_prepared_on_the_event_loop_and_those_of
         assert engine.batcher.held_items == 0
 
 
+async def test_a_brief_item_is_computed_for_whoever_still_waits_when_its_first_caller_is_late() -> None:
+    seen, model = Seen(), Doubler()
+    async with started(model, TieredCache(1024**2)) as engine:
+        model.free.clear()
+        busy = asyncio.create_task(engine.run_batch([item(0)], lane=Lane.INTERACTIVE))
+        await until(model.inside.is_set)
+        deadline = asyncio.get_running_loop().time() + 0.05
+        late = asyncio.create_task(engine.run_batch([seen.item(1)], lane=Lane.INTERACTIVE, deadline=deadline))
+        await until(lambda: engine.batcher.held_items == 2)
+        patient = asyncio.create_task(engine.run_batch([seen.item(1)], lane=Lane.INTERACTIVE))
+        await until(lambda: engine.batcher.held_items == 3 and asyncio.get_running_loop().time() > deadline)
+        model.free.set()
+        assert values(await late) == [DeadlineExceeded]
+        assert values(await patient) == [2]
+        await busy
+
+
 async def test_items_that_are_not_so_brief_leave_the_others_of_their_call_to_threads() -> None:
     seen, here = Seen(), threading.current_thread()
     async with started(Doubler()) as engine:
