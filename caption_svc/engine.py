@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncGenerator, Callable
+from typing import Final
 
 from caption_svc.cached import CaptionCodec, scope_of
 from caption_svc.model import Caption, CaptionerInput, CaptionModel, Plan
@@ -18,6 +20,9 @@ from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.items import Completed, EngineItem
 from lensmesh_inference.registry import ServedModel
+
+# Callers who write prompts of their own have a plan each.
+_KNOWN_PLANS: Final = 256
 
 
 class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
@@ -43,6 +48,8 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
         self._decoder = resources.pool.decoder
         self._prompts = prompts
         self._canary_tokens = canary_tokens
+        # Of one plan it is always the same, and costs as much as all else that an item is told.
+        self._scope_of = functools.lru_cache(_KNOWN_PLANS)(functools.partial(scope_of, model.facts))
 
     async def plan(self, prompt: str, max_tokens: int, beams: int) -> Plan:
         """Make a plan as `CaptionModel.plan` does. A prompt is tokenized in a thread, off the event loop."""
@@ -76,7 +83,7 @@ class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
             size_bytes=len(content) + self.model.input_bytes,
             group=plan,
             content=content,
-            scope=scope_of(self.model.facts, plan),
+            scope=self._scope_of(plan),
             given_up=abandoned.set,
             attributes=lambda: {spans.ITEM_BYTES: len(content)},
         )

@@ -47,6 +47,14 @@ async def test_other_parameters_are_another_caption(serve: Serve, fake: FakeMode
         assert outcomes(await ask(client, contents[:1], **options)) == [HIT]
 
 
+async def test_the_name_of_a_plan_in_the_cache_is_made_once(
+    serve: Serve, fake: FakeModel, contents: list[bytes]
+) -> None:
+    served = (await serve(fake, **ON)).app.models.default
+    one, other = (served.item(content, replace(PLAN), field="image") for content in contents[:2])
+    assert one.scope is other.scope
+
+
 async def test_a_stream_of_equal_images_is_captioned_once(serve: Serve, fake: FakeModel, contents: list[bytes]) -> None:
     client = await serve(fake, **ON)
     batches = len(fake.batches)
