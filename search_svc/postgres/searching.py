@@ -1,6 +1,9 @@
 """Search in PostgreSQL: by the index where it can answer, by comparing every vector where it cannot.
 
-Most searches are one statement or two (`one_statement`). What takes more is done here, in one transaction.
+Most searches are one statement or two (`one_statement`). Those that want more than 200 places are done here, in one
+transaction of several statements. One alone would bring the content of all its items at once, up to 64 KiB each; here
+they are read in pieces, until the answer is full. And where it ends is not one of the few numbers that a text can have.
+Whatever both can answer they answer alike, and a test holds them against each other.
 """
 
 from dataclasses import dataclass
