@@ -9,10 +9,9 @@ thread for each device. This module knows no torch and no gRPC.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from lensmesh_chassis.errors import LensmeshError, Overloaded
@@ -26,7 +25,7 @@ from lensmesh_inference.batching.gauges import BatcherGauges
 from lensmesh_inference.batching.lanes import Lane, QueuedItem, Reservation
 from lensmesh_inference.batching.observer import BatchObserver, NullBatchObserver
 from lensmesh_inference.batching.selection import Selector
-from lensmesh_inference.batching.tracing import NOT_RECORDED, ItemSpan, ItemTrace, call_as_item
+from lensmesh_inference.batching.tracing import NOT_RECORDED, ItemSpan, ItemTrace
 from lensmesh_inference.options import BatchingOptions
 
 __all__ = ["Batcher", "ItemOutput", "Lane", "Reservation"]
@@ -105,7 +104,7 @@ class Batcher(BatcherGauges, Generic[In, Out]):
         """Reserve room for a whole call before its items are decoded, or raise ``Overloaded`` at once.
 
         A call is refused if its lane is full, or if it would wait for longer than allowed or than until its `deadline`.
-        Use the reservation as a context manager around the call, and pass it to each `submit`.
+        Each item is `put` once it is prepared.
         """
         self._dispatcher.check_open()
         try:
@@ -141,69 +140,17 @@ class Batcher(BatcherGauges, Generic[In, Out]):
         self._dispatcher.check_open()
         return await self._admission.admit_when_room(lane, size_bytes)
 
-    @contextmanager
-    def coming(self, lane: Lane, group: Hashable | None = None) -> Iterator[None]:
-        """Mark one admitted item as being prepared, right before its `submit`. A bulk batch may wait for it.
+    def expect(self, lane: Lane, group: Hashable | None) -> None:
+        """Mark one admitted item as being prepared. A bulk batch may wait for it.
 
         `group` is None where it is not known before.
         """
-        self.expect(lane, group)
-        try:
-            yield
-        finally:
-            self.expect_no_more(lane, group)
-
-    def expect(self, lane: Lane, group: Hashable | None) -> None:
-        """Mark one item as being prepared, as `coming` does."""
         self._lanes[lane].expect(group)
 
     def expect_no_more(self, lane: Lane, group: Hashable | None) -> None:
         """Take the mark back: the item is put in the queue now, or never."""
         self._lanes[lane].expect_no_more(group)
         self._dispatcher.wake()
-
-    async def submit(
-        self,
-        item: In,
-        *,
-        lane: Lane,
-        size_bytes: int,
-        group: Hashable = None,
-        deadline: float | None = None,
-        reservation: Reservation | None = None,
-        device: int | None = None,
-        span: ItemSpan | None = None,
-    ) -> ItemOutput[Out]:
-        """Queue one item and wait for its answer. `deadline` is a time of the event loop's clock.
-
-        Without a span of its own, the current one is the item's.
-
-        Cancelling takes the item out of the queue. Raises ``Overloaded`` where the lane is full (never with a
-        reservation), and what `put` answers with.
-        """
-        self._dispatcher.check_open()
-        own_reservation = self.admit(lane, items=1, size_bytes=size_bytes) if reservation is None else None
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def tell(_: object) -> None:
-            if not over.done():
-                over.set_result(None)
-
-        try:
-            span = span or call_as_item()
-            entry = self.put(item, tell, lane=lane, group=group, deadline=deadline, device=device, span=span)
-            try:
-                await over
-            finally:
-                self.withdraw(entry)
-            if entry.error is not None:
-                raise entry.error
-            assert entry.output is not None, "what has ended without an error has an output"
-            self.observer.waited(lane, entry.output.queue_us / 1e6)
-            return entry.output
-        finally:
-            if own_reservation is not None:
-                own_reservation.release()
 
     def put(
         self,

@@ -15,6 +15,7 @@ from lensmesh_chassis.errors import (
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Batcher, ItemOutput, Lane
 from lensmesh_inference.options import BatchingOptions
+from tests.inference.batching.asking import submit
 from tests.support.waiting import until
 
 
@@ -56,7 +57,7 @@ async def started(model: Doubler, **limits: int) -> AsyncIterator[Batcher[int, i
 
 
 def put(batcher: Batcher[int, int], item: int, lane: Lane = Lane.BULK, **more: object) -> asyncio.Task[ItemOutput[int]]:
-    return asyncio.create_task(batcher.submit(item, lane=lane, size_bytes=10, **more))  # type: ignore[arg-type]  # a test's shorthand
+    return asyncio.create_task(submit(batcher, item, lane=lane, size_bytes=10, **more))  # type: ignore[arg-type]  # a test's shorthand
 
 
 async def hold(model: Doubler, batcher: Batcher[int, int]) -> asyncio.Task[ItemOutput[int]]:

@@ -8,6 +8,7 @@ import pytest
 
 from lensmesh_chassis.errors import DeadlineExceeded, Overloaded
 from lensmesh_inference.batching.batcher import Batcher, Lane
+from tests.inference.batching.asking import coming
 from tests.inference.batching.virtual import Item, Model, put, run
 
 # Of the models here: a batch of one takes 1.5 s, one of four 3 s.
@@ -48,7 +49,7 @@ def test_items_being_prepared_are_ahead_of_who_comes_later() -> None:
     async def scenario() -> None:
         batcher = Model().batcher()
         await warmed(batcher)
-        with batcher.coming(Lane.BULK, 0), batcher.coming(Lane.BULK, 0):
+        with coming(batcher, Lane.BULK, 0), coming(batcher, Lane.BULK, 0):
             assert batcher.wait_s(Lane.BULK) == pytest.approx(2)
             assert batcher.wait_s(Lane.INTERACTIVE) == 0
         assert batcher.wait_s(Lane.BULK) == 0

@@ -16,13 +16,14 @@ from lensmesh_chassis.errors import (
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import ItemOutput, Lane
 from lensmesh_inference.batching.selection import INTERACTIVE_BATCHES_IN_A_ROW
+from tests.inference.batching.asking import submit
 from tests.inference.batching.doubler import Doubler, hold, put, started
 from tests.support.waiting import until
 
 
 async def test_an_idle_device_starts_at_once_and_says_where_the_time_went() -> None:
     async with started(Doubler()) as batcher:
-        answer = await batcher.submit(21, lane=Lane.INTERACTIVE, size_bytes=1)
+        answer = await submit(batcher, 21, lane=Lane.INTERACTIVE, size_bytes=1)
     assert (answer.value, answer.batch_size) == (42, 1)
     assert answer.queue_us >= 0
     assert answer.compute_us >= 0
@@ -115,7 +116,7 @@ async def test_bytes_are_bounded_too_and_one_large_item_passes_an_empty_lane() -
             await put(batcher, 2)
         model.free.set()
         await asyncio.gather(first, second)
-        assert (await batcher.submit(5, lane=Lane.BULK, size_bytes=1000)).value == 10
+        assert (await submit(batcher, 5, lane=Lane.BULK, size_bytes=1000)).value == 10
 
 
 async def test_a_seat_holds_room_for_a_whole_call() -> None:
@@ -162,7 +163,7 @@ async def test_streams_that_wait_for_room_never_overfill_a_lane() -> None:
             with await batcher.admit_when_room(Lane.BULK, size_bytes=1) as reservation:
                 most = max(most, batcher.held_items)
                 await asyncio.sleep(0)
-                return (await batcher.submit(item, lane=Lane.BULK, size_bytes=1, reservation=reservation)).value
+                return (await submit(batcher, item, lane=Lane.BULK, size_bytes=1, reservation=reservation)).value
 
         values = await asyncio.wait_for(asyncio.gather(*(stream_item(item) for item in range(200))), 30)
     assert values == [item * 2 for item in range(200)]

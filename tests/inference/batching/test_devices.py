@@ -14,6 +14,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Batcher, Lane
 from lensmesh_inference.batching.devices import GROW_AFTER
 from lensmesh_inference.options import BatchingOptions
+from tests.inference.batching.asking import submit
 from tests.inference.batching.virtual import Item, Model, put, run
 
 
@@ -127,8 +128,8 @@ def test_no_exception_of_a_model_ends_the_loop(way_out: type[BaseException]) -> 
         )
         await batcher.start()
         with pytest.raises(InternalFault):
-            await batcher.submit(0, lane=Lane.BULK, size_bytes=1)
-        assert (await batcher.submit(1, lane=Lane.BULK, size_bytes=1)).value == 1
+            await submit(batcher, 0, lane=Lane.BULK, size_bytes=1)
+        assert (await submit(batcher, 1, lane=Lane.BULK, size_bytes=1)).value == 1
         await batcher.stop()
 
     asyncio.run(scenario())
@@ -150,7 +151,7 @@ async def test_the_watchdog_reads_what_runs_and_in_which_thread() -> None:
     for known in (False, True):
         inside.clear()
         leave.clear()
-        task = asyncio.create_task(batcher.submit(1, lane=Lane.BULK, size_bytes=1))
+        task = asyncio.create_task(submit(batcher, 1, lane=Lane.BULK, size_bytes=1))
         await asyncio.to_thread(inside.wait, 60)
         [running] = batcher.running()
         assert (running.what, running.thread) == ("a batch of 1 has been in the device", threads[-1])

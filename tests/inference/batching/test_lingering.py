@@ -8,13 +8,14 @@ import contextlib
 import pytest
 
 from lensmesh_inference.batching.batcher import Batcher, Lane
+from tests.inference.batching.asking import coming, submit
 from tests.inference.batching.virtual import Item, Model, run
 
 
 async def come(batcher: Batcher[Item, int], item: Item, prepared_s: float, group: int | None = 0) -> int:
-    with batcher.coming(item.lane, group):
+    with coming(batcher, item.lane, group):
         await asyncio.sleep(prepared_s)
-    return (await batcher.submit(item, lane=item.lane, size_bytes=1, group=item.group)).value
+    return (await submit(batcher, item, lane=item.lane, size_bytes=1, group=item.group)).value
 
 
 def played(*comings: tuple[Item, float], linger_s: float = 0.5, model: Model | None = None) -> Model:
@@ -102,7 +103,7 @@ def test_it_never_waits_longer_than_the_batch_will_take() -> None:
 
 def test_what_fails_on_its_way_is_not_waited_for() -> None:
     async def undecodable(batcher: Batcher[Item, int]) -> None:
-        with contextlib.suppress(ValueError), batcher.coming(Lane.BULK, 0):
+        with contextlib.suppress(ValueError), coming(batcher, Lane.BULK, 0):
             await asyncio.sleep(0.125)
             raise ValueError("no image")
 

@@ -24,6 +24,7 @@ from lensmesh_chassis.errors import (
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Batcher, Lane
 from lensmesh_inference.batching.selection import INTERACTIVE_BATCHES_IN_A_ROW
+from tests.inference.batching.asking import coming, submit
 from tests.inference.batching.virtual import Batch, Item, Model, run
 
 # The same examples each time: a test that fails only now and then tells nothing of the change that it fails on.
@@ -96,10 +97,11 @@ class World:
         else:
             reservation = self.batcher.admit(item.lane, items=1, size_bytes=visit.size_bytes, deadline=deadline)
         with reservation:
-            with self.batcher.coming(item.lane, item.group):
+            with coming(self.batcher, item.lane, item.group):
                 await asyncio.sleep(visit.prepared_s)
             self.queued_at[item.number] = asyncio.get_running_loop().time()
-            answer = await self.batcher.submit(
+            answer = await submit(
+                self.batcher,
                 item,
                 lane=item.lane,
                 size_bytes=visit.size_bytes,

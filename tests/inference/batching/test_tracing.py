@@ -18,6 +18,7 @@ from lensmesh_inference.batching.batcher import Batcher, ItemOutput, Lane
 from lensmesh_inference.batching.tracing import begin_item
 from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.options import BatchingOptions
+from tests.inference.batching.asking import submit
 from tests.inference.batching.doubler import Doubler, hold, started
 from tests.support.spans_kept import Traced, id_of, links_of, named, parent_of
 from tests.support.waiting import until
@@ -45,7 +46,7 @@ async def call(
     async def one(index: int, item: int) -> ItemOutput[int]:
         span = begin_item({spans.ITEM_INDEX: index})
         try:
-            return await batcher.submit(item, lane=Lane.BULK, size_bytes=1, deadline=deadline, span=span)
+            return await submit(batcher, item, lane=Lane.BULK, size_bytes=1, deadline=deadline, span=span)
         except BaseException as error:
             span.fail(error)
             raise
@@ -197,7 +198,7 @@ async def test_nothing_is_made_for_what_nobody_records() -> None:
     async with started(model) as batcher:
         assert [answer.value for answer in await call(unsampled, batcher, [1]) if isinstance(answer, ItemOutput)] == [2]
         # And outside of any call, as a canary's question is.
-        assert (await batcher.submit(2, lane=Lane.BULK, size_bytes=1)).value == 4
+        assert (await submit(batcher, 2, lane=Lane.BULK, size_bytes=1)).value == 4
     assert not unsampled.exporter.get_finished_spans()
 
 
@@ -213,7 +214,7 @@ async def test_threads_know_which_span_they_work_for(traced: Traced, caplog: pyt
     await batcher.start()
     with traced.provider.get_tracer("test").start_as_current_span("server") as server:
         assert await pool.run(current) == [server.get_span_context().span_id]
-        answer = await batcher.submit(1, lane=Lane.BULK, size_bytes=1)
+        answer = await submit(batcher, 1, lane=Lane.BULK, size_bytes=1)
     await batcher.stop()
     await pool.close()
     [batch] = named(await traced.spans(4), "batch")

@@ -13,6 +13,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Batcher, Lane
 from lensmesh_inference.batching.faults import DeviceLost, OutOfMemory
 from lensmesh_inference.options import BatchingOptions
+from tests.inference.batching.asking import submit
 
 T = TypeVar("T")
 
@@ -182,8 +183,8 @@ def put(batcher: Batcher[Item, int], item: Item, **more: Any) -> asyncio.Task[in
     """Submit one item, as its lane says."""
 
     async def value() -> int:
-        answer = await batcher.submit(
-            item, lane=item.lane, size_bytes=more.pop("size_bytes", 1), group=item.group, **more
+        answer = await submit(
+            batcher, item, lane=item.lane, size_bytes=more.pop("size_bytes", 1), group=item.group, **more
         )
         return answer.value
 
