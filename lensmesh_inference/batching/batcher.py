@@ -173,7 +173,7 @@ class Batcher(BatcherGauges, Generic[In, Out]):
         whether it works. If that device is lost, any other answers. Raises ``Unavailable`` where no device will.
         """
         self._dispatcher.check_open()
-        trace = ItemTrace(lane.name.lower(), span)
+        trace = ItemTrace(lane, span)
         entry = QueuedItem(item, group, lane, deadline, self._clock(), on_answer, trace)
         if device is None or self._devices[device].lost:
             self._lanes[lane].put(entry)

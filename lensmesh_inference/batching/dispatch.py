@@ -45,6 +45,8 @@ class Dispatcher(Generic[In, Out]):
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._lost = False
+        """Whether no device is left."""
 
     def start(self) -> None:
         """Start the devices' threads."""
@@ -74,10 +76,6 @@ class Dispatcher(Generic[In, Out]):
         """Raise ``Unavailable`` where no device will take anything any more."""
         if self._stopping or self._lost:
             raise self._gone()
-
-    @property
-    def _lost(self) -> bool:
-        return all(device.lost for device in self._devices)
 
     async def _serve(self, device: DeviceWorker[In, Out | LensmeshError]) -> None:
         while not self._stopping:
@@ -117,6 +115,7 @@ class Dispatcher(Generic[In, Out]):
         """Take the device out. What it did not answer goes to the others, if there are any."""
         device.lost = True
         left = sum(not one.lost for one in self._devices)
+        self._lost = not left
         _log.error("%s is lost, %d devices are left: %r", device.name, left, error)
         unanswered = [entry for entry in batch if not entry.done]
         for entry in unanswered:

@@ -83,9 +83,10 @@ class Selector(Generic[In, A]):
                 continue
             if interactive:
                 self._expect_more(now, self._costs.seconds(self._kind_of(group), len(batch)))
-                extra_bulk_items = self._costs.extra_bulk_items(self._kind_of(group), len(batch), EXTRA_BULK_SLOWDOWN)
-                room = limit - len(batch) if extra_bulk_items is None else min(extra_bulk_items, limit - len(batch))
-                batch += self._take(self._bulk, group, room, now, late)
+                if self._bulk.queued_in(group):
+                    extra = self._costs.extra_bulk_items(self._kind_of(group), len(batch), EXTRA_BULK_SLOWDOWN)
+                    room = limit - len(batch) if extra is None else min(extra, limit - len(batch))
+                    batch += self._take(self._bulk, group, room, now, late)
             else:
                 self._interactive_in_a_row = 0
                 batch += self._take(self._interactive, group, room - len(batch), now, late)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
 from typing import Any, Final
 
 from opentelemetry import context, trace
@@ -115,10 +116,10 @@ class ItemTrace:
 
     __slots__ = ("_now", "item")
 
-    def __init__(self, lane: str, item: ItemSpan) -> None:
+    def __init__(self, lane: Enum, item: ItemSpan) -> None:
         self.item = item
         if item.recorded:
-            self._now = item.tracer.start_span("queue", item.context, attributes={spans.LANE: lane})
+            self._now = item.tracer.start_span("queue", item.context, attributes={spans.LANE: lane.name.lower()})
 
     @property
     def recorded(self) -> bool:
