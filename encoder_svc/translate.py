@@ -36,18 +36,20 @@ def write_result(call: EncodeCall, completed: Completed[Embedded]) -> encoder_pb
     """Write one item's vector, in the data type and the form that were asked for."""
     value = completed.value
     numbers = value.vector.astype(NUMBERS[call.data_type], copy=False)
-    embedding = common_pb2.Embedding(space_id=call.space.id, data_type=call.data_type, dimension=len(numbers))
-    if call.readable:
-        embedding.floats.extend(numbers.tolist())
-    else:
-        embedding.data = numbers.tobytes()
-    return encoder_pb2.EncodeResult(
-        embedding=embedding,
+    result = encoder_pb2.EncodeResult(
         truncated=value.truncated,
         timings=write_timings(completed.timing),
         low_content=value.low_content,
         fully_transparent=value.fully_transparent,
     )
+    # In its place: a message that is given to another is copied.
+    embedding = result.embedding
+    embedding.space_id, embedding.data_type, embedding.dimension = call.space.id, call.data_type, len(numbers)
+    if call.readable:
+        embedding.floats.extend(numbers.tolist())
+    else:
+        embedding.data = numbers.tobytes()
+    return result
 
 
 def write_error(failed: Failed) -> encoder_pb2.EncodeResult:

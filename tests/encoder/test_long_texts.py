@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
+from encoder_svc.model import BRIEF_TEXT_CHARS
 from encoder_svc.models.tokens import Tokens
 from tests.support.hugging_face import KINDS, open_clip_tokenizer
 
@@ -109,6 +110,7 @@ def test_the_tokenizer_of_models_by_tag_is_the_one_that_is_read_word_by_word() -
     tokens = Tokens(open_clip.get_tokenizer("ViT-B-32"))
     words = tokens._tokens.__self__  # type: ignore[attr-defined]  # a bound method of what reads
     assert type(words).__name__ == "_Words"
+    assert tokens.brief_chars == BRIEF_TEXT_CHARS
 
 
 Both = tuple[HFTokenizer, Tokens]
@@ -161,6 +163,7 @@ def test_tokens_of_transformers_tokenizers_are_open_clips_own(both: Both, text: 
 def test_transformers_tokenizers_answer_many_threads_at_once_and_cost_no_more_than_linear_time(both: Both) -> None:
     """Without a lock, which short texts would wait for: no call changes what the Rust code keeps."""
     _, tokens = both
+    assert tokens.brief_chars == BRIEF_TEXT_CHARS
     short, ordinary = "the cat", "a photo of a cat and of a dog " * 330
     known, known_long = tokens(short)[0].tolist(), tokens(ordinary)[0].tolist()
     with ThreadPoolExecutor(4) as threads:
