@@ -14,28 +14,26 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
-# A larger message has memory of its own, which goes back with it. Fresh memory costs more than what is done with it.
-_LARGE_BYTES: Final = 4 * 1024 * 1024
-# Free memory at the end of a heap that is kept.
-_KEPT_BYTES: Final = 16 * 1024 * 1024
+_LARGE_BYTES: Final = 256 * 1024
 _ARENAS: Final = 2
 _EVERY_S: Final = 10.0
 
 
-def give_back_large(*, every_s: float = _EVERY_S) -> None:
+def give_back_large(*, larger_than: int = _LARGE_BYTES, every_s: float = _EVERY_S) -> None:
     """Have the memory of messages given back to the system soon, and let all threads share two heaps.
 
     glibc raises its own bounds with what it sees, up to 32 MiB, and gives every thread a heap. So a process that only
-    passes images on keeps holes in all heaps, and its memory goes up and down by half. Here large messages go back at
-    once, and the holes that others leave every `every_s` seconds. To be called before there are other threads. Nothing
-    happens where the environment sets it (MALLOC_*, GLIBC_TUNABLES), or with another C library.
+    passes images on keeps holes in all heaps, and its memory goes up and down by half. Here blocks of `larger_than`
+    bytes go back at once, and what else is free every `every_s` seconds. Fresh memory costs more than copying a message
+    into it: a process with many messages of one size uses their memory again. To be called before there are other
+    threads. Nothing happens where the environment sets it (MALLOC_*, GLIBC_TUNABLES), or with another C library.
     """
     told = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and not told:
         mallopt(_M_ARENA_MAX, _ARENAS)
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, larger_than)
+        mallopt(_M_TRIM_THRESHOLD, larger_than)
         threading.Thread(target=_give_back_holes, args=(every_s,), name="give-back", daemon=True).start()
 
 
