@@ -69,12 +69,19 @@ class Budget:
         """Open the account of one stream."""
         return Share(self)
 
+    def take_free(self, size: int) -> int | None:
+        """Take `size` bytes if nobody has to wait for them. Return how many must be given back; None: they are held."""
+        size = min(size, self._total)
+        if self._line or size > self._free:
+            return None
+        self._free -= size
+        return size
+
     async def take(self, size: int) -> int:
         """Wait for `size` bytes. Return how many were really taken: that many must be given back."""
+        if (taken := self.take_free(size)) is not None:
+            return taken
         size = min(size, self._total)
-        if not self._line and size <= self._free:
-            self._free -= size
-            return size
         try:
             await self._line.wait(size)
         except asyncio.CancelledError:

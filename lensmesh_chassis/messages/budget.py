@@ -149,6 +149,8 @@ class MessageBudget:
 
     async def enter(self, method: str, size: int, *, patient: bool) -> int:
         """Wait for room to work on a message of `size` bytes. Return how many bytes must be given back to `work`."""
+        if (free := self.work.take_free(size)) is not None:
+            return free
         with self._queueing(method, size):
             try:
                 async with asyncio.timeout(None if patient else self._patience_s):

@@ -180,6 +180,9 @@ class AnswersOut:
 
     async def _take(self, place: AnswerRoom, size: int) -> None:
         room = self._small if size <= self._most_small else self._large
+        if (free := room.take_free(size)) is not None:
+            place.fill(room, free)
+            return
         self._waiting += 1
         try:
             async with asyncio.timeout(self._patience_s):
