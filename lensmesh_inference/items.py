@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from lensmesh_inference.cache.observer import CacheOutcome
 from lensmesh_inference.images.pool import DecodePool
@@ -13,8 +13,7 @@ In = TypeVar("In")
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """The times of one item, in microseconds.
 
     `queue_us` is all that is neither preprocessing nor the model: waiting for room, a thread, the device, or for
@@ -29,8 +28,7 @@ class Timing:
     cache: CacheOutcome = CacheOutcome.UNASKED
 
 
-@dataclass(frozen=True)
-class Completed(Generic[Value]):
+class Completed(NamedTuple, Generic[Value]):
     """The result of the model for one item."""
 
     value: Value

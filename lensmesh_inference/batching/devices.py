@@ -8,8 +8,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from lensmesh_inference.batching.device_thread import DeviceThread, Thread
 from lensmesh_inference.batching.lanes import QueuedItem
@@ -24,8 +23,7 @@ GROW_AFTER = 64
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Ran(Generic[Out]):
+class Ran(NamedTuple, Generic[Out]):
     """The result of a batch. Times are in seconds of the batcher's clock, taken in the device's thread."""
 
     outputs: Sequence[Out]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from opentelemetry import context
 from opentelemetry.context import Context
@@ -28,8 +27,7 @@ Out = TypeVar("Out")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ItemOutput(Generic[Out]):
+class ItemOutput(NamedTuple, Generic[Out]):
     """The output of one item, and where its time went."""
 
     value: Out

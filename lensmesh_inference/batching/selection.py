@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from lensmesh_inference.batching.costs import Costs
 from lensmesh_inference.batching.lanes import Lane, LaneQueue, QueuedItem
@@ -29,15 +28,14 @@ LEAST_BULK_SHARE = 1 / 8
 MOST_FIXED_SHARE = 1 / 4
 
 
-@dataclass(frozen=True, slots=True)
-class BatchChoice(Generic[In, A]):
+class BatchChoice(NamedTuple, Generic[In, A]):
     """A batch to run now, or nothing. `late` items cannot be done in time, and are out of the queue.
 
     `look_again` is when waiting for more of a bulk batch ends, on the batcher's clock.
     """
 
-    batch: list[QueuedItem[In, A]] = field(default_factory=list)
-    late: list[QueuedItem[In, A]] = field(default_factory=list)
+    batch: list[QueuedItem[In, A]]
+    late: list[QueuedItem[In, A]]
     look_again: float | None = None
 
 
