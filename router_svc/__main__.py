@@ -8,6 +8,6 @@ from router_svc.app import RouterApp
 from router_svc.settings import RouterSettings
 
 if __name__ == "__main__":
-    # Nearly all that it does is passing images on, in calls of up to 3 MiB.
-    give_back_large(larger_than=4 * 1024 * 1024)
+    # Nearly all that it does is passing images on.
+    give_back_large()
     run(load_settings(RouterSettings), RouterApp, "router")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import threading
-import time
 from pathlib import Path
 from typing import Final
 
@@ -16,32 +14,21 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _LARGE_BYTES: Final = 256 * 1024
 _ARENAS: Final = 2
-_EVERY_S: Final = 10.0
 
 
-def give_back_large(*, larger_than: int = _LARGE_BYTES, every_s: float = _EVERY_S) -> None:
-    """Have the memory of messages given back to the system soon, and let all threads share two heaps.
+def give_back_large() -> None:
+    """Have the C library return the memory of large messages at once, and let all threads share two heaps.
 
     glibc raises its own bounds with what it sees, up to 32 MiB, and gives every thread a heap. So a process that only
-    passes images on keeps holes in all heaps, and its memory goes up and down by half. Here blocks of `larger_than`
-    bytes go back at once, and what else is free every `every_s` seconds. Fresh memory costs more than copying a message
-    into it: a process with many messages of one size uses their memory again. To be called before there are other
-    threads. Nothing happens where the environment sets it (MALLOC_*, GLIBC_TUNABLES), or with another C library.
+    passes images on keeps holes in all heaps, and its memory goes up and down by half. To be called before there are
+    other threads. Nothing happens where the environment sets it (MALLOC_*, GLIBC_TUNABLES), or with another C library.
     """
     told = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and not told:
         mallopt(_M_ARENA_MAX, _ARENAS)
-        mallopt(_M_MMAP_THRESHOLD, larger_than)
-        mallopt(_M_TRIM_THRESHOLD, larger_than)
-        threading.Thread(target=_give_back_holes, args=(every_s,), name="give-back", daemon=True).start()
-
-
-def _give_back_holes(every_s: float) -> None:
-    while True:
-        time.sleep(every_s)
-        # Where nothing is free it takes 0.05 ms.
-        give_back_free()
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
 
 
 def give_back_free() -> None:
