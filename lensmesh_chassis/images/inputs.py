@@ -1,10 +1,13 @@
 """Readers of request fields that several services share: images, priorities and policies."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+
+# Protobuf lists them anew each time that it is asked.
+_POLICIES: Final = frozenset(common_pb2.TransparencyPolicy.values())
 
 
 class Fetching(Protocol):
@@ -54,7 +57,7 @@ def wants_bulk(priority: common_pb2.Priority.ValueType, *, streamed: bool, field
 
 def check_transparency(policy: common_pb2.TransparencyPolicy.ValueType, *, field: str = "options.transparency") -> None:
     """Raise InvalidInput with reason OPTION_INVALID for a number that the contract does not know."""
-    if policy not in common_pb2.TransparencyPolicy.values():
+    if policy not in _POLICIES:
         raise InvalidInput(
             Reason.OPTION_INVALID,
             f"{field} is {policy}: use TRANSPARENCY_POLICY_DROP, TRANSPARENCY_POLICY_WHITE or leave it out",
