@@ -52,12 +52,14 @@ class WaitingLine:
 class Budget:
     """Bytes that may be held at a time.
 
-    They are given out in the order of asking. A request for more than the whole budget gets all of it.
+    They are given out in the order of asking. A request for more than the whole budget gets all of it. While `is_short`
+    says so, only one request has bytes at a time.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, is_short: Callable[[], bool] = lambda: False) -> None:
         self._total = total
         self._free = total
+        self._is_short = is_short
         self._line = WaitingLine(self.give)
 
     @property
@@ -72,7 +74,7 @@ class Budget:
     def take_free(self, size: int) -> int | None:
         """Take `size` bytes if nobody has to wait for them. Return how many must be given back; None: they are held."""
         size = min(size, self._total)
-        if self._line or size > self._free:
+        if self._line or not self._has(size):
             return None
         self._free -= size
         return size
@@ -95,8 +97,11 @@ class Budget:
         self._free += size
         self._hand_out()
 
+    def _has(self, size: int) -> bool:
+        return size <= self._free and (self._free == self._total or not self._is_short())
+
     def _hand_out(self) -> None:
-        while (size := self._line.first) is not None and size <= self._free:
+        while (size := self._line.first) is not None and self._has(size):
             self._free -= size
             self._line.wake()
 

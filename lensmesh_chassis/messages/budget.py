@@ -82,7 +82,7 @@ class MessageBudget:
         self._lasting = lasting_bytes or 4 * message_bytes
         self._memory, self._resident, self._trim = memory_bytes, resident, trim
         self._trimmed = 0.0
-        self.work = Budget(total_bytes)
+        self.work = Budget(total_bytes, self._is_short)
         self._answers = AnswersOut(answer_bytes or 8 * message_bytes, patience_s=patience_s, unread_s=unread_s)
         self._lines: defaultdict[str, WaitingLine] = defaultdict(lambda: WaitingLine(lambda _: self._end_moment()))
         # Reads that have their moment or, woken just now, are about to; and calls that wait for theirs.
@@ -290,6 +290,13 @@ class MessageBudget:
             self._look_at_memory()
         if (self._memory and self._transfers) or self._answers.writing or self._answers.waiting:
             self._keep_looking()
+
+    def _is_short(self) -> bool:
+        """Tell whether memory is so short that large messages are worked on one at a time.
+
+        What one is made into takes several times its bytes, for a while.
+        """
+        return self._memory > 0 and self._resident() > self._memory * _HARD
 
     def _look_at_memory(self) -> None:
         now, used = asyncio.get_running_loop().time(), self._resident()

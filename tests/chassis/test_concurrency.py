@@ -1,4 +1,4 @@
-"""Waiting lines: the order, and turns of callers that are cancelled."""
+"""Waiting lines: the order, and turns of callers that are cancelled; bytes that wait for others to be given back."""
 
 import asyncio
 
@@ -56,3 +56,21 @@ async def test_room_behind_a_large_caller_that_leaves_is_handed_out_at_once() ->
     async with asyncio.timeout(10):
         assert await small == 2
     assert budget.held == 8
+
+
+async def test_while_memory_is_short_one_at_a_time_has_bytes() -> None:
+    short = True
+    budget = Budget(100, lambda: short)
+    assert await budget.take(10) == 10
+    second, third = (asyncio.create_task(budget.take(10)) for _ in range(2))
+    await asyncio.sleep(0)
+    assert budget.held == 10
+    budget.give(10)
+    await second
+    assert budget.held == 10
+    short = False
+    assert budget.take_free(10) is None, "others come before"
+    fourth = asyncio.create_task(budget.take(10))
+    await asyncio.sleep(0)
+    budget.give(10)
+    assert [await third, await fourth, budget.take_free(80)] == [10, 10, 80]
