@@ -24,8 +24,7 @@ def is_low_content(pixels: npt.NDArray[np.uint8], of: int = 0) -> bool:
     """
     outliers = int(max(of, pixels[0].size) * OUTLIERS)
     # Nearly every image ends here: what is left out of all the pixels could not hide the spread of these few.
-    few = np.sort(pixels[1, ::_SAMPLED, ::_SAMPLED], axis=None)
-    if 2 * outliers < few.size and few[few.size - 1 - outliers] - few[outliers] > SPREAD_LEVELS:
+    if not _is_flat(pixels[1, ::_SAMPLED, ::_SAMPLED], outliers):
         return False
     return all(_is_flat(plane, outliers) for plane in pixels)
 
