@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
 import threading
 import weakref
 
@@ -42,6 +44,27 @@ async def test_a_batch_is_let_go_of_when_it_is_done() -> None:
     await thread.submit(lambda held=batch: held is None)  # type: ignore[misc]  # the function's own reference
     del batch
     await until(lambda: kept() is None)
+    thread.end()
+    thread.join()
+
+
+async def test_a_batch_that_failed_is_let_go_of_without_a_collection_of_garbage() -> None:
+    def fail(_held: Batch) -> None:
+        raise MemoryError
+
+    async def run(batch: Batch) -> None:
+        with pytest.raises(MemoryError):
+            await thread.submit(functools.partial(fail, batch))
+
+    thread, batch = DeviceThread("device"), Batch()
+    kept = weakref.ref(batch)
+    gc.disable()
+    try:
+        await run(batch)
+        del batch
+        await until(lambda: kept() is None)
+    finally:
+        gc.enable()
     thread.end()
     thread.join()
 
