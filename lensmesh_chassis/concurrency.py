@@ -4,6 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+from typing import Final
+
+# The part of a budget that is given out while memory is short.
+_SHORT_PART: Final = 8
 
 
 class WaitingLine:
@@ -53,7 +57,7 @@ class Budget:
     """Bytes that may be held at a time.
 
     They are given out in the order of asking. A request for more than the whole budget gets all of it. While `is_short`
-    says so, only one request has bytes at a time.
+    says so, an eighth of the budget is given out, and a request for more than that has its bytes alone.
     """
 
     def __init__(self, total: int, is_short: Callable[[], bool] = lambda: False) -> None:
@@ -88,22 +92,25 @@ class Budget:
             await self._line.wait(size)
         except asyncio.CancelledError:
             # Whoever stood behind this caller may have room.
-            self._hand_out()
+            self.hand_out()
             raise
         return size
 
     def give(self, size: int) -> None:
         """Return bytes."""
         self._free += size
-        self._hand_out()
+        self.hand_out()
 
-    def _has(self, size: int) -> bool:
-        return size <= self._free and (self._free == self._total or not self._is_short())
-
-    def _hand_out(self) -> None:
+    def hand_out(self) -> None:
+        """Give waiting requests what there is for them. Call it where `is_short` may say something else than before."""
         while (size := self._line.first) is not None and self._has(size):
             self._free -= size
             self._line.wake()
+
+    def _has(self, size: int) -> bool:
+        if size > self._free:
+            return False
+        return not self.held or self.held + size <= self._total // _SHORT_PART or not self._is_short()
 
 
 class Share:

@@ -93,8 +93,8 @@ class ServiceSettings(BaseSettings):
         0,
         ge=0,
         description="What the process may use, in bytes: a sixth of it for messages that come slowly, a quarter for "
-        "answers that are made or not taken yet; above 85 % the slowest transfers are ended. 0: the container's limit, "
-        "or none where there is none.",
+        "answers that are made or not taken yet; above 85 % the slowest transfers are ended, and the largest messages "
+        "are worked on one at a time. 0: the container's limit, or none where there is none.",
     )
     max_connections: int = Field(
         512, ge=1, description="Connections at a time; more are closed as they come. A client needs one."

@@ -49,8 +49,8 @@ class RouterSettings(FetchSettings):
         448 * MIB,
         ge=0,
         description="What the process may use, in bytes: a sixth of it for messages that come slowly, a quarter for "
-        "answers that are made or not taken yet; above 85 % the slowest transfers are ended. 0: the container's limit, "
-        "or none where there is none.",
+        "answers that are made or not taken yet; above 85 % the slowest transfers are ended, and the largest messages "
+        "are worked on one at a time. 0: the container's limit, or none where there is none.",
     )
     stream_in_flight_bytes: int = Field(
         8 * MIB,

@@ -23,8 +23,8 @@ class SearchSettings(ServiceSettings):
         448 * 1024 * 1024,
         ge=0,
         description="What the process may use, in bytes: a sixth of it for messages that come slowly, a quarter for "
-        "answers that are made or not taken yet; above 85 % the slowest transfers are ended. 0: the container's limit, "
-        "or none where there is none.",
+        "answers that are made or not taken yet; above 85 % the slowest transfers are ended, and the largest messages "
+        "are worked on one at a time. 0: the container's limit, or none where there is none.",
     )
     store_url: SecretStr = Field(
         description=f"Where items are kept: {either([f'{kind.form} ({kind.needs})' for kind in STORES])}."

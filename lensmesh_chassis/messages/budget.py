@@ -151,6 +151,8 @@ class MessageBudget:
         """Wait for room to work on a message of `size` bytes. Return how many bytes must be given back to `work`."""
         if (free := self.work.take_free(size)) is not None:
             return free
+        if self._memory:
+            self._keep_looking()
         with self._queueing(method, size):
             try:
                 async with asyncio.timeout(None if patient else self._patience_s):
@@ -288,11 +290,13 @@ class MessageBudget:
             self.given_up += 1
         if self._memory:
             self._look_at_memory()
-        if (self._memory and self._transfers) or self._answers.writing or self._answers.waiting:
+            # Memory may be short no longer, and who waits for that is woken by nobody else.
+            self.work.hand_out()
+        if (self._memory and (self._transfers or self._queued)) or self._answers.writing or self._answers.waiting:
             self._keep_looking()
 
     def _is_short(self) -> bool:
-        """Tell whether memory is so short that large messages are worked on one at a time.
+        """Tell whether memory is so short that the largest messages are worked on one at a time.
 
         What one is made into takes several times its bytes, for a while.
         """

@@ -58,9 +58,11 @@ async def test_room_behind_a_large_caller_that_leaves_is_handed_out_at_once() ->
     assert budget.held == 8
 
 
-async def test_while_memory_is_short_one_at_a_time_has_bytes() -> None:
+async def test_while_memory_is_short_one_large_request_at_a_time_has_bytes() -> None:
     short = True
     budget = Budget(100, lambda: short)
+    assert [budget.take_free(4) for _ in range(4)] == [4, 4, 4, None], "small ones go together"
+    budget.give(12)
     assert await budget.take(10) == 10
     second, third = (asyncio.create_task(budget.take(10)) for _ in range(2))
     await asyncio.sleep(0)
@@ -74,3 +76,14 @@ async def test_while_memory_is_short_one_at_a_time_has_bytes() -> None:
     await asyncio.sleep(0)
     budget.give(10)
     assert [await third, await fourth, budget.take_free(80)] == [10, 10, 80]
+
+
+async def test_who_waits_for_memory_is_given_bytes_when_it_is_no_longer_short() -> None:
+    short = True
+    budget = Budget(100, lambda: short)
+    assert await budget.take(20) == 20
+    waits = asyncio.create_task(budget.take(20))
+    await asyncio.sleep(0)
+    short = False
+    budget.hand_out()
+    assert await waits == 20

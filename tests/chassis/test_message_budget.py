@@ -104,6 +104,19 @@ async def test_who_leaves_while_waiting_leaves_nothing_behind() -> None:
     assert await bounds.receive("a", lambda: asyncio.sleep(0, "message")) == "message"
 
 
+async def test_a_message_that_waits_while_memory_is_short_goes_on_when_it_is_not() -> None:
+    used = 95
+    bounds = budget(4 * LARGE, memory_bytes=100, resident=lambda: used)
+    with bounds.account("a") as long, bounds.account("a") as waits:
+        await long.work_on(LARGE)
+        waiting = asyncio.create_task(waits.work_on(LARGE))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        used = 50
+        await until(waiting.done, "nobody told it")
+    assert bounds.held == 0
+
+
 async def test_short_memory_ends_what_is_slow() -> None:
     used, trimmed = 95, 0
 
