@@ -1,10 +1,12 @@
-"""The thread of a device: results and errors in order, nothing held between batches, an end that waits."""
+"""The thread of a device: results and errors in order, nothing held after a batch, an end that waits."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -79,3 +81,20 @@ async def test_the_end_comes_after_what_was_submitted() -> None:
     free.set()
     assert await held
     await joined
+
+
+def test_a_process_that_ends_waits_for_a_batch() -> None:
+    """Python ends a thread that comes back from C++ code later, and that code then ends the process with SIGABRT."""
+    script = (
+        "import asyncio, time\n"
+        "from lensmesh_inference.batching.device_thread import DeviceThread\n"
+        "def batch():\n"
+        "    time.sleep(0.2)\n"
+        "    print('computed', flush=True)\n"
+        "async def main():\n"
+        "    DeviceThread('idle')\n"
+        "    DeviceThread('busy').submit(batch)\n"
+        "asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], timeout=60, stdout=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "computed\n")
