@@ -89,7 +89,9 @@ class _Words:
         spelled = "".join(tokenizer.byte_encoder[byte] for byte in word.encode())
         if len(spelled) > _LONG_WORD:
             return [token.id for token in self._long_words.tokenize(spelled)]
-        return [tokenizer.encoder[piece] for piece in tokenizer.bpe(spelled).split(" ")]
+        # open_clip looks twice for a word that it remembers, and another thread may forget it in between.
+        pieces = tokenizer.cache.get(spelled) or tokenizer.bpe(spelled)
+        return [tokenizer.encoder[piece] for piece in pieces.split(" ")]
 
 
 class _Pieces:

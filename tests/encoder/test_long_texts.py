@@ -49,6 +49,23 @@ PIECES = st.lists(
 ).map("".join)
 
 
+class ForgottenAtOnce(dict[str, str]):
+    """Words that another thread forgets as soon as it was asked whether they are known."""
+
+    def __contains__(self, word: object) -> bool:
+        known = super().__contains__(word)
+        self.clear()
+        return known
+
+
+def test_words_that_another_thread_forgets_meanwhile_are_made_anew() -> None:
+    tokenizer = SimpleTokenizer()
+    tokens = Tokens(tokenizer)
+    tokenizer.cache = ForgottenAtOnce(tokenizer.cache)
+    first, again = tokens("cat")[0], tokens("cat")[0]
+    assert first.tolist() == again.tolist() == TOKENIZERS[77](["cat"])[0].tolist()
+
+
 @pytest.mark.parametrize("context", CONTEXTS)
 @settings(max_examples=40, deadline=None)
 @given(text=st.one_of(LETTERS, ANY, PIECES))
