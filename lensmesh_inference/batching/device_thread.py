@@ -74,7 +74,8 @@ def _run(work: Callable[[], T], outcome: asyncio.Future[T]) -> None:
     # The loop of a test, or of a process that ends, may be closed: nobody is left to be told.
     with contextlib.suppress(RuntimeError):
         outcome.get_loop().call_soon_threadsafe(_tell, outcome, settle, result)
-    # An error knows this frame. If the frame knew the error, both would hold the batch until garbage is collected.
+    # An error knows this frame. If the frame knew the error, both would hold what the batch took of the device until
+    # garbage is collected, and after OutOfMemory its halves would run without that.
     del work, outcome, settle, result
 
 

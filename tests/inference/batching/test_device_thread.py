@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 
 import pytest
 
+from lensmesh_inference.batching.batcher import Batcher, Lane
 from lensmesh_inference.batching.device_thread import DeviceThread
+from lensmesh_inference.batching.faults import OutOfMemory
+from lensmesh_inference.options import BatchingOptions
+from tests.inference.batching.asking import submit
 from tests.support.waiting import until
 
 
@@ -50,25 +54,28 @@ async def test_a_batch_is_let_go_of_when_it_is_done() -> None:
     thread.join()
 
 
-async def test_a_batch_that_failed_is_let_go_of_without_a_collection_of_garbage() -> None:
-    def fail(_held: Batch) -> None:
-        raise MemoryError
+async def test_what_a_batch_held_that_ran_out_of_memory_is_free_before_its_halves_run() -> None:
+    made, held = list[weakref.ref[Batch]](), list[bool]()
 
-    async def run(batch: Batch) -> None:
-        with pytest.raises(MemoryError):
-            await thread.submit(functools.partial(fail, batch))
+    def compute(items: Sequence[int]) -> Sequence[int]:
+        held.extend(one() is not None for one in made)
+        batch = Batch()
+        made.append(weakref.ref(batch))
+        if len(items) > 1:
+            raise OutOfMemory
+        return items
 
-    thread, batch = DeviceThread("device"), Batch()
-    kept = weakref.ref(batch)
+    batcher: Batcher[int, int] = Batcher([compute], name="model", options=BatchingOptions())
+    await batcher.start()
     gc.disable()
     try:
-        await run(batch)
-        del batch
-        await until(lambda: kept() is None)
+        answers = await asyncio.gather(*(submit(batcher, one, lane=Lane.BULK, size_bytes=1) for one in range(4)))
     finally:
         gc.enable()
-    thread.end()
-    thread.join()
+        await batcher.stop()
+    assert [answer.value for answer in answers] == [0, 1, 2, 3]
+    assert held
+    assert not any(held)
 
 
 async def test_the_end_comes_after_what_was_submitted() -> None:
