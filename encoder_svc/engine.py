@@ -56,7 +56,7 @@ class TextPools:
     """The threads that make tokens of texts.
 
     Short texts have one thread and long texts another, apart from the threads that decode images. However long a text
-    takes, no image and no search's few words wait for it.
+    takes, no image and no search's few words wait for it. The few words of a call need none (`EngineItem.brief`).
     """
 
     def __init__(self) -> None:

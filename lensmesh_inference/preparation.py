@@ -1,4 +1,4 @@
-"""The part of a request that a thread does in one go: digest, look-up in memory, decoding."""
+"""The part of a request that is done in one go, nearly always in a thread: digest, look-up in memory, decoding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONG_BYTES: Final = 1024 * 1024
 
 
 class Preparation(Generic[In, Out, Value]):
-    """The work of a thread for one request: digest, look-up, and decoding if need be."""
+    """The preparation of one request: digest, look-up, and decoding if need be."""
 
     __slots__ = ("_since_ns", "computes", "error", "found", "prepared", "request", "seconds", "waits")
 

@@ -1,6 +1,7 @@
 """One request of a model on its way: digest, look-up, decoding, queue, device, answer.
 
-A thread does the first three in one go (`preparation.py`); everything else happens on the event loop.
+A thread does the first three in one go (`preparation.py`); everything else happens on the event loop, and so do these
+three for a brief item of a call.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Origin(Protocol):
     """What a request belongs to: the call, or the part of a stream, that it came with."""
 
     def start(self, requests: list[Any]) -> None:
-        """Have threads prepare requests."""
+        """Have requests prepared."""
 
     def told(self, index: int, outcome: ItemOutcome[Any]) -> None:
         """Take the outcome of a request. It must not raise."""
@@ -126,7 +127,7 @@ class Request(Caller[Completed[Value]], Generic[In, Out, Value]):
         self._complete(value, self._waited(CacheOutcome.HIT))
 
     def prepared(self, job: Preparation[In, Out, Value]) -> None:
-        """Go on with what a thread has done."""
+        """Go on with what was prepared."""
         if self.stopped:
             return
         if job.error is None and job.found is None and not job.waits:
