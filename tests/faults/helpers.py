@@ -127,10 +127,11 @@ async def started(*services: Faulty) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def heard_of(service: Faulty) -> AsyncIterator[list[int]]:
-    """What a watch of the service's own name and one of "" hear, one list for both."""
+    """What a watch of the service's own name and one of "" hear, one list for both: both have heard something."""
     heard: list[int] = []
     watches = [asyncio.create_task(service.watch(heard, name)) for name in ("", service.service)]
     try:
+        await until(lambda: len(heard) >= len(watches), AT_ONCE_S, "each watch hears how it is")
         yield heard
     finally:
         for watch in watches:
