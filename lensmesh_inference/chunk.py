@@ -58,7 +58,7 @@ class Chunk(Generic[In, Out, Value]):
         self._unread = {index: item for index, item in enumerate(items) if isinstance(item, BaseException)}
         self._open = len(items)
         self._all_told: asyncio.Future[None] | None = None
-        """What is waited for while an outcome is missing."""
+        """A future that is waited for while an outcome is missing."""
         # For what is logged when a request is prepared once more, long after it came.
         self._context = contextvars.copy_context()
 

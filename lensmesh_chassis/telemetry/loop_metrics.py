@@ -63,7 +63,7 @@ class Number:
 
 
 class _Numbers(_Family[Number]):
-    """One number for each set of labels."""
+    """Family of single numbers: one for each set of labels."""
 
     _shown_as: type[CounterMetricFamily | GaugeMetricFamily]
 
@@ -91,7 +91,7 @@ class Gauge(_Numbers):
 
 
 class Distribution:
-    """How often values came, by bucket. `bounds` are the buckets' upper ends, without infinity."""
+    """Counts of values by bucket. `bounds` are the buckets' upper ends, without infinity."""
 
     __slots__ = ("_bounds", "_counts", "_exemplars", "_sum")
 
