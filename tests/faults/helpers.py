@@ -127,7 +127,7 @@ async def started(*services: Faulty) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def heard_of(service: Faulty) -> AsyncIterator[list[int]]:
-    """The statuses that a watch of the service's own name and one of "" hear, in one list. Each has heard one already."""
+    """The statuses that a watch of the service's own name and one of "" hear, in one list. Each has heard one."""
     heard: list[int] = []
     watches = [asyncio.create_task(service.watch(heard, name)) for name in ("", service.service)]
     try:
