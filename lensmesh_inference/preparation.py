@@ -25,10 +25,10 @@ class Preparation(Generic[In, Out, Value]):
         self.request = request
         self.found: Value | None = None
         self.waits = False
-        """Whether another caller's computation is waited for."""
+        """True where another caller's computation is waited for."""
         self.prepared: In | None = None
         self.seconds = 0.0
-        """How long the item itself took, without digest and look-up."""
+        """Seconds that the item itself took, without digest and look-up."""
         self.error: Exception | None = None
         self.computes = False
         self._since_ns = time.time_ns() if request.span.recorded else 0

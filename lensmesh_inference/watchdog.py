@@ -46,7 +46,7 @@ class Watched(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Whether no device is left."""
+        """True where no device is left."""
 
 
 class Watchdog:

@@ -46,7 +46,7 @@ class Dispatcher(Generic[In, Out]):
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._lost = False
-        """Whether no device is left."""
+        """True where no device is left."""
 
     def start(self) -> None:
         """Start the devices' threads."""

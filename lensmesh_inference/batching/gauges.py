@@ -97,7 +97,7 @@ class BatcherGauges:
 
     @property
     def lost(self) -> bool:
-        """Whether no device is left."""
+        """True where no device is left."""
         return all(device.lost for device in self._devices)
 
     @property

@@ -29,7 +29,7 @@ _DIRECT = {
 }
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 STATEMENT_S = 900
-"""How long a statement may take that is a transaction of its own, in seconds.
+"""Longest time of a statement that is a transaction of its own, in seconds.
 
 Longer than nearly every caller waits, also a router whose own caller sets no deadline. Deadlines end these statements;
 this ends what a replica leaves behind that was stopped.

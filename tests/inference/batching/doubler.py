@@ -56,8 +56,8 @@ async def started(model: Doubler, **limits: int) -> AsyncIterator[Batcher[int, i
         await batcher.stop()
 
 
-def put(batcher: Batcher[int, int], item: int, lane: Lane = Lane.BULK, **more: object) -> asyncio.Task[ItemOutput[int]]:
-    return asyncio.create_task(submit(batcher, item, lane=lane, size_bytes=10, **more))  # type: ignore[arg-type]  # a test's shorthand
+def put(batcher: Batcher[int, int], item: int, lane: Lane = Lane.BULK, **more: Any) -> asyncio.Task[ItemOutput[int]]:
+    return asyncio.create_task(submit(batcher, item, lane=lane, size_bytes=10, **more))
 
 
 async def hold(model: Doubler, batcher: Batcher[int, int]) -> asyncio.Task[ItemOutput[int]]:
