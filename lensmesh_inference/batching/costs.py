@@ -16,6 +16,11 @@ DECAY = 0.9
 OTHERS_DECAY = 0.99
 # A size that counts less is forgotten, some 700 batches of others after its last.
 LEAST_WEIGHT = 1e-3
+# Each of so many batches of a group is to be one that tells the fixed part anew. That is at most some hundredths of the
+# throughput.
+TRIAL_EVERY = 16
+# What is left of a size's weight when it comes again after half as many batches of others: the machine is another then.
+OLD = 0.25
 # Sizes that differ by less do not tell what is fixed from what an item takes: chance is larger.
 APART = 2.0
 # The share of a batch's time that its items take if they cost nothing: what rounding leaves.
@@ -34,6 +39,8 @@ class _Size:
     weight: float = 0.0
     items: float = 0.0
     seconds: float = 0.0
+    last: int = 0
+    """Number of its last batch, of all batches of the line."""
 
     def add(self, items: int, seconds: float) -> None:
         """Add one measurement."""
@@ -54,6 +61,8 @@ class _Line:
 
     def __init__(self) -> None:
         self.sizes: dict[int, _Size] = {}
+        self.count = 0
+        """Number of batches so far."""
         self.fit = 0.0, 0.0
         """Fixed seconds, and seconds for each item; neither is negative."""
 
@@ -64,6 +73,10 @@ class _Line:
             other.weight *= OTHERS_DECAY
         if len(self.sizes) > 1:
             self.sizes = {size: one for size, one in self.sizes.items() if one is this or one.weight >= LEAST_WEIGHT}
+        self.count += 1
+        if self.count - this.last > TRIAL_EVERY // 2:
+            this.weight *= OLD
+        this.last = self.count
         this.add(items, seconds)
         self.fit = self._fitted()
 
@@ -150,6 +163,15 @@ class Costs:
     def seconds_besides(self, group: Hashable) -> float:
         """Return the fixed seconds of a batch of the group, without its items' own."""
         return self._fit(group)[0]
+
+    def wants_trial(self, group: Hashable) -> bool:
+        """Tell whether the next batch of a group should be short, so that it tells what is fixed.
+
+        Batches that were measured when a stream began, while other work had the processors, say little of now. Where
+        they made the fixed part look large, all that follow would be long, and nothing would tell that it is small.
+        """
+        known = self._groups.get(group)
+        return known is not None and known.line.count % TRIAL_EVERY == TRIAL_EVERY - 1
 
     def items_in(self, group: Hashable, seconds: float) -> int | None:
         """Return how many items of a group make a batch of that length. None: they cost nothing, or it is not known."""

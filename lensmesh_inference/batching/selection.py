@@ -118,7 +118,7 @@ class Selector(Generic[In, A]):
         if now > self._interactive_until:
             return limit
         kind = self._kind_of(group)
-        worth_s = self._costs.seconds_besides(kind) / MOST_FIXED_SHARE
+        worth_s = 0.0 if self._costs.wants_trial(kind) else self._costs.seconds_besides(kind) / MOST_FIXED_SHARE
         fits = self._costs.items_in(kind, max(self._bulk_batch_s, self._interactive_s, worth_s))
         return limit if fits is None else min(limit, max(1, math.ceil(LEAST_BULK_SHARE * limit), fits))
 

@@ -103,3 +103,33 @@ def test_they_are_not_so_short_that_most_of_the_time_is_what_any_batch_costs() -
     text = next(number for number, batch in enumerate(model.batches) if batch.items[0].lane is Lane.INTERACTIVE)
     # A quarter of 8 s are those 2 s, and 6 s are left for 48 items.
     assert bulk_of(model.batches[text:])[0] == 48
+
+
+class _SlowAtFirst(Model):
+    """A device whose first nine batches take a second more: decoding has the processors when a stream begins."""
+
+    def seconds(self, items: int) -> float:
+        return super().seconds(items) + (1.0 if len(self.batches) <= 9 else 0.0)
+
+
+def test_a_fixed_part_that_was_only_chance_is_found_out() -> None:
+    model = _SlowAtFirst(fixed_s=0.0, per_item_s=0.125)
+
+    async def scenario() -> None:
+        batcher = model.batcher(max_batch=32, max_queue_items=100_000, bulk_batch_s=0.5)
+        for count in (4, 8, 32) * 3:
+            await asyncio.gather(*(put(batcher, Item(number)) for number in range(count)), batcher.start())
+        bulk = [put(batcher, Item(number)) for number in range(900)]
+        texts = []
+        while not all(task.done() for task in bulk):
+            texts.append(put(batcher, Item(-1, Lane.INTERACTIVE, TEXTS)))
+            await asyncio.sleep(1.0)
+        await asyncio.gather(*bulk, *texts)
+        await batcher.stop()
+
+    run(scenario())
+    sizes = bulk_of(model.batches)[9:]
+    # Four times the second that any batch seems to cost, of which the images have three.
+    assert 24 in sizes[:8]
+    # Half a second is four images.
+    assert max(sizes[24:]) <= 5
