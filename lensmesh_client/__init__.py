@@ -40,7 +40,7 @@ from lensmesh_client.mesh import (
     ServiceKind,
     Space,
 )
-from lensmesh_client.queries import Search
+from lensmesh_client.searches import Search
 from lensmesh_client.stored import (
     Collection,
     Facet,

@@ -8,15 +8,16 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
-from lensmesh_client import queries, translate, translate_stored
+from lensmesh_client import translate, translate_stored
+from lensmesh_client.arguments import taking
 from lensmesh_client.connection import Connection
 from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.guard import building, check_text
 from lensmesh_client.metadata import MAX_DEPTH
-from lensmesh_client.queries import Search
 from lensmesh_client.requests import chosen
+from lensmesh_client.searches import Search, StoredSearch, read_options, stored
 from lensmesh_client.stored import Facet, FoundItems, Item, WrittenItem
-from lensmesh_client.types import Embedding, Hit, MetadataPolicy, SearchResult
+from lensmesh_client.types import Hit, MetadataPolicy, SearchResult
 
 
 class ItemCalls:
@@ -93,7 +94,7 @@ class ItemCalls:
             request = search_pb2.GetItemsRequest(
                 collection=await self._connection.collection(collection, timeout_s),
                 ids=_ids(ids),
-                read=queries.read_options(with_vectors),
+                read=read_options(with_vectors),
             )
         answer = await self._connection.call(self._connection.search.GetItems, request, timeout_s)
         return FoundItems(tuple(translate_stored.item(each) for each in answer.items), tuple(answer.missing_ids))
@@ -130,7 +131,7 @@ class ItemCalls:
             request = search_pb2.ListItemsRequest(
                 collection=await self._connection.collection(collection, timeout_s),
                 filter=None if filter is None else parse_filter(filter),
-                read=queries.read_options(with_vectors),
+                read=read_options(with_vectors),
                 page_size=page_size,
             )
         while True:
@@ -212,35 +213,9 @@ class ItemCalls:
         answer = await self._connection.call(self._connection.search.CountFacets, request, timeout_s)
         return translate_stored.facets(answer.facets)
 
-    async def search(
-        self,
-        item_id: str | None = None,
-        *,
-        embedding: Embedding | None = None,
-        collection: str = "",
-        space: str = "",
-        filter: FilterLike | None = None,
-        limit: int = 10,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
-        with_vectors: bool = False,
-        timeout_s: float | None = None,
-    ) -> SearchResult:
+    @taking(StoredSearch)
+    async def search(self, search: StoredSearch) -> SearchResult:
         """Find the nearest items to a stored one or to a vector; `Client.search` also takes texts and images.
-
-        Args:
-            item_id: Near to this item; the item itself is no hit.
-            embedding: Near to this vector, instead of an item.
-            collection: Its name; empty means the mesh's default.
-            space: The collection's name for the space to look in; empty means its first.
-            filter: Which items may be found, as in `Client.search`; None means all.
-            limit: How many hits, up to `Limits.max_hits`.
-            offset: How many of the best to leave out first.
-            min_score: Leave out hits below it.
-            exact: Compare with every item instead of asking the index.
-            with_vectors: Read the hits' vectors as well.
-            timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
             Hits, best first. Scores are cosine similarities, -1 to 1.
@@ -250,22 +225,9 @@ class ItemCalls:
             NotFound: There is no such collection, or no such item.
             LensmeshError: Any other failure.
         """
-        request = queries.stored(
-            Search(
-                item_id=item_id,
-                embedding=embedding,
-                space=space,
-                filter=filter,
-                limit=limit,
-                offset=offset,
-                min_score=min_score,
-                exact=exact,
-                with_vectors=with_vectors,
-            ),
-            await self._connection.collection(collection, timeout_s),
-            "search",
-        )
-        answer, trace_id = await self._connection.traced_call(self._connection.search.Search, request, timeout_s)
+        collection = await self._connection.collection(search.collection, search.timeout_s)
+        request = stored(search, collection)
+        answer, trace_id = await self._connection.traced_call(self._connection.search.Search, request, search.timeout_s)
         return SearchResult(_hits(answer), trace_id=trace_id, exact=answer.exact)
 
     async def search_many(
@@ -288,7 +250,7 @@ class ItemCalls:
         with building("searches"):
             for index, search in enumerate(searches):
                 collection = await self._connection.collection(search.collection, timeout_s)
-                request.searches.append(queries.stored(search, collection, f"searches[{index}]"))
+                request.searches.append(stored(search, collection, f"searches[{index}]"))
         answer = await self._connection.call(self._connection.search.BatchSearch, request, timeout_s)
         return tuple(
             SearchResult(_hits(each.response), exact=each.response.exact)

@@ -1,122 +1,142 @@
-"""Searches as values, for several at once, and their messages."""
+"""What is searched for: queries, and their messages for the Router and for the store."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 
-from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from lensmesh_client.filters import FilterLike, parse_filter
-from lensmesh_client.guard import building, check_text
+from lensmesh_client.guard import check_text
 from lensmesh_client.images import ImageLike, image_bytes
 from lensmesh_client.types import Embedding
 
+# What a query may be, and how one of that kind is called that has no name.
+KINDS = {"text": "text", "image": "image", "item_id": "item", "embedding": "embedding"}
+# The store knows no model.
+OF_THE_STORE = ("item_id", "embedding")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Search:
-    """One search of several: exactly one of `text`, `image`, `item_id` and `embedding` says what to be near to."""
+class Query:
+    """One thing to be near to, of several: exactly one of `text`, `image`, `item_id` and `embedding` says to what.
+
+    Args:
+        text: What the image shows, in words.
+        image: An image like this one.
+        item_id: An image like this item's; the item itself is no hit.
+        embedding: A vector of the caller's own.
+        weight: What it counts in the fusion, beside the others. Below 0 it pushes away what it finds; 0 is refused.
+        name: What its scores are called in `Hit.legs`. Empty is its kind, with a number where there are several:
+            "text", "text 2", "image", "item", "embedding".
+        space: The collection's name for the space to look in; empty means the search's.
+    """
 
     text: str | None = None
-    """What the image shows, in words."""
     image: ImageLike | None = None
-    """An image like this one."""
     item_id: str | None = None
-    """An image like this item's; the item itself is no hit."""
     embedding: Embedding | None = None
-    """A vector of the caller's own."""
-    collection: str = ""
-    """Its name; empty means the mesh's default."""
+    _: KW_ONLY
+    weight: float = 1.0
+    name: str = ""
     space: str = ""
-    """The collection's name for the space to look in; empty means its first."""
-    filter: FilterLike | None = None
-    """Which items may be found, as in `Client.search`; None means all."""
-    limit: int = 10
-    offset: int = 0
-    """How many of the best to leave out first."""
-    min_score: float | None = None
-    """Leave out hits below it."""
-    exact: bool = False
-    """Compare with every item instead of asking the index."""
-    with_vectors: bool = False
-    """Read the hits' vectors as well."""
+
+    @property
+    def kind(self) -> str:
+        """Which of the fields says what to be near to. Raises InvalidInput where none does, or several do."""
+        return one_of(self, tuple(KINDS), "query")
+
+    @property
+    def reads_a_file(self) -> bool:
+        """Whether its image is a path."""
+        return isinstance(self.image, str | os.PathLike)
 
 
-def read_options(with_vectors: bool) -> search_pb2.ReadOptions:
-    """Say how items come back: without their vectors' numbers, or with these."""
-    return search_pb2.ReadOptions(view=search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC)
-
-
-def tuning(exact: bool) -> search_pb2.SearchTuning | None:
-    """Say how hard to look; None for the service's default."""
-    return search_pb2.SearchTuning(exact=True) if exact else None
-
-
-def routed(search: Search, path: str, max_image_bytes: int = 0) -> router_pb2.SearchRequest:
-    """Make the Router's message of a search. It reads the image: call it in a thread. Raises InvalidInput."""
-    with building(path):
-        _check_one(search, path, ("text", "image", "item_id", "embedding"))
-        query = router_pb2.Query(space=check_text(search.space, f"{path}.space", Reason.SPACE_UNKNOWN))
-        if search.text is not None:
-            query.text = check_text(search.text, f"{path}.text")
-        if search.image is not None:
-            query.image.content = image_bytes(search.image, f"{path}.image", max_image_bytes)
-        if search.item_id is not None:
-            query.item_id = check_text(search.item_id, f"{path}.item_id", Reason.ITEM_ID_INVALID)
-        if search.embedding is not None:
-            query.embedding.CopyFrom(_embedding(search.embedding, path))
-        return router_pb2.SearchRequest(
-            collection=search.collection,
-            queries=[query],
-            filter=None if search.filter is None else parse_filter(search.filter),
-            limit=search.limit,
-            offset=search.offset,
-            min_score=search.min_score,
-            tuning=tuning(search.exact),
-            read=read_options(search.with_vectors),
-        )
-
-
-def stored(search: Search, collection: str, path: str) -> search_pb2.SearchRequest:
-    """Make the store's message of a search: the store knows no text and no image. Raises InvalidInput."""
-    with building(path):
-        if search.text is not None or search.image is not None:
-            raise InvalidInput(
-                Reason.QUERY_INVALID,
-                f"{path} has a text or an image, and the store knows no model: use Client.search, or embed it first",
-                field=path,
-            )
-        _check_one(search, path, ("item_id", "embedding"))
-        leg = search_pb2.SearchLeg(space=check_text(search.space, f"{path}.space", Reason.SPACE_UNKNOWN))
-        if search.item_id is not None:
-            leg.item_id = check_text(search.item_id, f"{path}.item_id", Reason.ITEM_ID_INVALID)
-        if search.embedding is not None:
-            leg.embedding.CopyFrom(_embedding(search.embedding, path))
-        return search_pb2.SearchRequest(
-            collection=collection,
-            legs=[leg],
-            filter=None if search.filter is None else parse_filter(search.filter),
-            limit=search.limit,
-            offset=search.offset,
-            min_score=search.min_score,
-            tuning=tuning(search.exact),
-            read=read_options(search.with_vectors),
-        )
-
-
-def _check_one(search: Search, path: str, names: tuple[str, ...]) -> None:
-    given = [name for name in names if getattr(search, name) is not None]
+def one_of(value: object, names: Sequence[str], path: str) -> str:
+    """Return which one of these attributes is set. Raises InvalidInput where none is, or several are."""
+    given = [name for name in names if getattr(value, name, None) is not None]
     if len(given) != 1:
         raise InvalidInput(
             Reason.QUERY_INVALID,
             f"{path} takes exactly one of {', '.join(names)}; given: {', '.join(given) or 'none'}",
             field=path,
         )
+    return given[0]
 
 
-def _embedding(embedding: Embedding, path: str) -> common_pb2.Embedding:
-    from lensmesh_client import vectors
+def named(queries: Sequence[Query]) -> list[Query]:
+    """Return the queries, each with a name of its own where there are several. One alone needs none."""
+    if len(queries) < 2:
+        return [*queries]
+    taken = {query.name for query in queries}
+    result = []
+    for query in queries:
+        name = query.name
+        if not name:
+            kind = KINDS[query.kind]
+            name = next(
+                each for n in range(1, len(taken) + 2) if (each := f"{kind} {n}" if n > 1 else kind) not in taken
+            )
+            taken.add(name)
+        result.append(query if query.name else replace(query, name=name))
+    return result
 
-    return vectors.embedding(embedding.vector, check_text(embedding.space_id, f"{path}.embedding.space_id"))
+
+def routed(query: Query, path: str, max_image_bytes: int = 0) -> router_pb2.Query:
+    """Make the Router's message. It reads the image, of `max_image_bytes` at most: call it in a thread."""
+    kind = one_of(query, tuple(KINDS), path)
+    message = router_pb2.Query()
+    if kind == "text":
+        message.text = check_text(query.text, f"{path}.text")
+    if query.image is not None:
+        message.image.content = image_bytes(query.image, f"{path}.image", max_image_bytes)
+    _fill(message, query, path)
+    return message
+
+
+def leg(query: Query, path: str) -> search_pb2.SearchLeg:
+    """Make the store's message. Raises InvalidInput for a text or an image."""
+    if query.text is not None or query.image is not None:
+        raise InvalidInput(
+            Reason.QUERY_INVALID,
+            f"{path} has a text or an image, and the store knows no model: use Client.search, or embed it first",
+            field=path,
+        )
+    one_of(query, OF_THE_STORE, path)
+    message = search_pb2.SearchLeg()
+    _fill(message, query, path)
+    return message
+
+
+def _fill(message: router_pb2.Query | search_pb2.SearchLeg, query: Query, path: str) -> None:
+    message.name = check_text(query.name, f"{path}.name", Reason.QUERY_INVALID)
+    message.space = check_text(query.space, f"{path}.space", Reason.SPACE_UNKNOWN)
+    if query.item_id is not None:
+        message.item_id = check_text(query.item_id, f"{path}.item_id", Reason.ITEM_ID_INVALID)
+    if query.embedding is not None:
+        from lensmesh_client import vectors
+
+        space_id = check_text(query.embedding.space_id, f"{path}.embedding.space_id")
+        message.embedding.CopyFrom(vectors.embedding(query.embedding.vector, space_id))
+    if query.weight != 1:
+        message.weight = _weight(query.weight, f"{path}.weight")
+
+
+def _weight(value: float, path: str) -> float:
+    """Return a weight as it travels, float32. Raises InvalidInput for one that counts for nothing, or for all."""
+    try:
+        sent: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        sent = math.inf
+    if not math.isfinite(sent) or sent == 0:
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"{path} is {value}: use a number above 0 (below 0 pushes away), or leave the query out",
+            field=path,
+        )
+    return sent
