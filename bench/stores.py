@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from lensmesh_local.postgres.server import PostgresServer
 from search_svc.app import make_store
 from search_svc.filters import Equals, Filter
+from search_svc.legs import VectorLeg
 from search_svc.model import (
     Collection,
     Definition,
@@ -89,13 +90,12 @@ async def ask(
     store: Store, collection: Collection, queries: Vectors, *, exact: bool, tree: Filter | None = None
 ) -> tuple[list[float], list[list[str]]]:
     """Search. Return the milliseconds of each search, and the ids that it found."""
-    query = Query(
-        collection.definition.spaces[0], None, "", tree, HITS, 0, None, exact, None, View.BASIC, max_bytes=1 << 24
-    )
+    query = Query((), tree, HITS, 0, None, exact, None, View.BASIC, max_bytes=1 << 24)
+    space = collection.definition.spaces[0]
     times, found = [], []
     for vector in queries:
         start = time.perf_counter()
-        hits = await store.search(collection, replace(query, vector=vector), timeout_s=PATIENCE_S)
+        hits = await store.search(collection, replace(query, legs=(VectorLeg(space, vector),)), timeout_s=PATIENCE_S)
         times.append(1000 * (time.perf_counter() - start))
         found.append([hit.item.id for hit in hits.hits])
     return times, found

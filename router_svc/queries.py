@@ -41,9 +41,11 @@ def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
                 raise _not_built(f"{path}.caption_text")
     if count > 1:
         raise _not_built(f"{prefix}queries", "one query in a search")
-    for name in ("fusion", "group_by"):
+    for name in ("fusion", "group_by", "diversity"):
         if request.HasField(name):
             raise _not_built(f"{prefix}{name}")
+    if request.partial:
+        raise _not_built(f"{prefix}partial")
 
 
 def to_store(

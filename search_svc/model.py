@@ -254,12 +254,34 @@ class ItemPage:
     next_after: str | None
 
 
+class LegScore(NamedTuple):
+    """One leg's word on one hit; rank 1 is the leg's best."""
+
+    name: str
+    score: float
+    rank: int
+
+
 class Hit(NamedTuple):
-    """One item that was found. Score is the cosine similarity, -1 to 1; rank 1 is the best of all, offset included."""
+    """One item that was found; rank 1 is the best of all, offset included.
+
+    Score is the cosine similarity, -1 to 1, or with a fusion the fused score. `legs` is empty where one leg alone was
+    asked, whose word is the hit's own. `group` has the values that make the hit's group, None where it has none.
+    """
 
     item: StoredItem
     score: float
     rank: int
+    legs: tuple[LegScore, ...] = ()
+    group: tuple[object, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FailedLeg:
+    """A leg that did not answer, and why."""
+
+    name: str
+    error: LensmeshError
 
 
 @dataclass(frozen=True)
@@ -269,6 +291,7 @@ class Hits:
     hits: tuple[Hit, ...]
     cut: bool
     exact: bool = False
+    failed: tuple[FailedLeg, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from lensmesh_chassis.errors import DeadlineExceeded, NotFound, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
+from search_svc.legs import VectorLeg
 
 RETRY_AFTER_S = 1.0
 
@@ -55,21 +56,21 @@ def no_collection(name: str) -> NotFound:
     )
 
 
-def no_item(collection: str, item_id: str) -> NotFound:
+def no_item(collection: str, leg: VectorLeg) -> NotFound:
     """Build the error for a search near an item that is not there."""
     return NotFound(
         Reason.ITEM_NOT_FOUND,
-        f"the collection {collection} has no item {item_id!r}",
-        field="legs[0].item_id",
-        metadata={"item_id": item_id, "collection": collection},
+        f"the collection {collection} has no item {leg.item_id!r}",
+        field=f"legs[{leg.place}].item_id",
+        metadata={"item_id": leg.item_id, "collection": collection},
     )
 
 
-def no_vector(item_id: str, space: str) -> PreconditionFailed:
-    """Build the error for a search near an item that has no vector in that space."""
+def no_vector(leg: VectorLeg) -> PreconditionFailed:
+    """Build the error for a search near an item that has no vector in the leg's space."""
     return PreconditionFailed(
         Reason.ITEM_WITHOUT_VECTOR,
-        f"the item {item_id!r} has no vector {space}: give it one, or name another space",
-        field="legs[0].item_id",
-        metadata={"item_id": item_id, "space": space},
+        f"the item {leg.item_id!r} has no vector {leg.space.name}: give it one, or name another space",
+        field=f"legs[{leg.place}].item_id",
+        metadata={"item_id": leg.item_id, "space": leg.space.name},
     )

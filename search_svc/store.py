@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from search_svc.filters import Filter
+from search_svc.legs import Diversity, Fusion, GroupBy, Leg, VectorLeg
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
@@ -16,8 +17,6 @@ from search_svc.model import (
     Hits,
     Item,
     ItemPage,
-    NamedSpace,
-    Numbers,
     Upserted,
     View,
 )
@@ -33,11 +32,9 @@ class StoreRefused(Exception):  # noqa: N818 - read as a sentence where it is ca
 
 @dataclass(frozen=True)
 class Query:
-    """One search in one space: near `vector`, or near the vector of item `item_id`, which is then no hit itself."""
+    """One search: what is near by its legs, of which one at least has a positive weight."""
 
-    space: NamedSpace
-    vector: Numbers | None
-    item_id: str
+    legs: tuple[Leg, ...]
     filter: Filter | None
     limit: int
     offset: int
@@ -48,6 +45,19 @@ class Query:
     view: View
     # Stop reading items beyond about so many bytes.
     max_bytes: int
+    # None: there is one leg, and its own score counts.
+    fusion: Fusion | None = None
+    group_by: GroupBy | None = None
+    diversity: Diversity | None = None
+    # Legs that cannot answer are left out and named.
+    partial: bool = False
+
+    @property
+    def only_leg(self) -> VectorLeg | None:
+        """The leg of a search that is nothing but nearness in one space; None for any other search."""
+        if len(self.legs) > 1 or self.fusion or self.group_by or self.diversity:
+            return None
+        return self.legs[0]
 
 
 class Store(Protocol):
@@ -157,8 +167,8 @@ class Store(Protocol):
         """Find the nearest items, best first, equal scores by id. Fewer than `limit` means that there are no more.
 
         Raises:
-            NotFound: ITEM_NOT_FOUND, `query.item_id` names no item.
-            PreconditionFailed: ITEM_WITHOUT_VECTOR, it has none in this space.
+            NotFound: ITEM_NOT_FOUND, a leg's `item_id` names no item.
+            PreconditionFailed: ITEM_WITHOUT_VECTOR, it has none in the leg's space.
         """
 
     async def count_facets(

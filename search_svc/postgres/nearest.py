@@ -4,7 +4,9 @@ Both statements have the columns key, id and score. Numbers of hits are SQL: a p
 number that stands in its text, and no parameter.
 """
 
-from search_svc.model import Collection
+from search_svc.filters import Filter
+from search_svc.legs import VectorLeg
+from search_svc.model import Collection, NamedSpace
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import items_table, members_table, vectors_table
 from search_svc.store import Query
@@ -13,28 +15,38 @@ from search_svc.store import Query
 _SCORE = "least(greatest((1 - {distance})::real, -1), 1)"
 
 
-def is_exact(collection: Collection, query: Query) -> bool:
+def is_exact(collection: Collection, query: Query, leg: VectorLeg) -> bool:
     """Tell whether every vector is compared: no index is asked, or there is none yet."""
-    return query.exact or query.space.hnsw is None or query.space.name in collection.unbuilt
+    return query.exact or leg.space.hnsw is None or leg.space.name in collection.unbuilt
 
 
 class Nearest:
     """What is nearest in one collection's space, of the items that may be found.
 
     Args:
+        space: of the collection.
+        chosen: which items may be found; None: all.
         parameters: of the statement that this becomes a part of.
         but: SQL for the key of the item that is no hit itself; empty where there is none.
     """
 
-    def __init__(self, collection: Collection, query: Query, parameters: Parameters, *, but: str = "") -> None:
-        position = collection.definition.spaces.index(query.space)
+    def __init__(
+        self,
+        collection: Collection,
+        space: NamedSpace,
+        chosen: Filter | None,
+        parameters: Parameters,
+        *,
+        but: str = "",
+    ) -> None:
+        position = collection.definition.spaces.index(space)
         self.items = items_table(collection.key)
         self.vectors = vectors_table(collection.key, position)
         self.members = members_table(collection.key, position)
-        self._filtered = query.filter is not None
+        self._filtered = chosen is not None
         conditions = [f"i.key <> {but}"] if but else []
-        if query.filter is not None:
-            conditions.append(f"({Predicate(collection.definition, parameters).sql(query.filter)})")
+        if chosen is not None:
+            conditions.append(f"({Predicate(collection.definition, parameters).sql(chosen)})")
         self._condition = " AND ".join(conditions) or "TRUE"
         # Named first wherever all are: tables are locked in this order.
         self._source = (

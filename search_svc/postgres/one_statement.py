@@ -11,6 +11,7 @@ from typing import TypeAlias
 import asyncpg
 
 from search_svc.candidates import SIZES
+from search_svc.legs import VectorLeg
 from search_svc.model import Collection, Hit, Hits
 from search_svc.postgres.nearest import Nearest, is_exact
 from search_svc.postgres.predicates import Parameters
@@ -33,8 +34,8 @@ _HAS_VECTOR = f"{_VECTOR} IS NOT NULL"
 _BEFORE = 3
 
 
-async def search(ask: Ask, collection: Collection, query: Query) -> Hits | None:
-    """Find the nearest items by statements that are transactions of their own: one, or two.
+async def search(ask: Ask, collection: Collection, query: Query, leg: VectorLeg) -> Hits | None:
+    """Find what is nearest by the only leg, by statements that are transactions of their own: one, or two.
 
     None where so many places are wanted that it takes several in one transaction.
 
@@ -47,14 +48,14 @@ async def search(ask: Ask, collection: Collection, query: Query) -> Hits | None:
     if not sizes or sizes[-1] > AT_ONCE:
         return None
     known: Known = ()
-    if not is_exact(collection, query):
-        statement = OneStatement(collection, query, sizes)
+    if not is_exact(collection, query, leg):
+        statement = OneStatement(collection, query, leg, sizes)
         rows = await ask(statement.fetch)
         found = statement.too_few(rows)
         if found is None:
             return statement.hits(rows)
         known = [[key for key, part in found if part == place] for place in range(len(sizes))]
-    statement = OneStatement(collection, query, sizes, known=known)
+    statement = OneStatement(collection, query, leg, sizes, known=known)
     rows = await ask(statement.fetch)
     statement.too_few(rows)
     return statement.hits(rows)
@@ -69,16 +70,23 @@ class OneStatement:
     """
 
     def __init__(
-        self, collection: Collection, query: Query, sizes: Sequence[int], *, known: Known | None = None
+        self,
+        collection: Collection,
+        query: Query,
+        leg: VectorLeg,
+        sizes: Sequence[int],
+        *,
+        known: Known | None = None,
     ) -> None:
         self._collection = collection
         self._query = query
+        self._leg = leg
         parameters = Parameters()
         limit, offset = parameters.add(query.limit, "bigint"), parameters.add(query.offset, "bigint")
         least = parameters.add(float("-inf") if query.min_score is None else query.min_score, "float8")
-        asked = parameters.add(*_asked(query))
-        itself = "(SELECT key FROM near)" if query.vector is None else ""
-        nearest = Nearest(collection, query, parameters, but=itself)
+        asked = parameters.add(*_asked(leg))
+        itself = "(SELECT key FROM near)" if leg.vector is None else ""
+        nearest = Nearest(collection, leg.space, query.filter, parameters, but=itself)
         if known is None:
             parts = list(_by_index(query, nearest, sizes, parameters))
         else:
@@ -88,7 +96,7 @@ class OneStatement:
         named = ", ".join(f"part_{place} AS MATERIALIZED ({part})" for place, part in enumerate(parts))
         content = ItemColumns(collection, query.view)
         self.text = f"""
-            WITH near AS MATERIALIZED ({_near(query, nearest, asked)}), {named},
+            WITH near AS MATERIALIZED ({_near(leg, nearest, asked)}), {named},
             found AS MATERIALIZED ({_joined(len(parts))}),
             places AS (SELECT key, score FROM found ORDER BY part, score DESC, id LIMIT {limit} OFFSET {offset})
             SELECT {_HAS_VECTOR},
@@ -116,10 +124,10 @@ class OneStatement:
             PreconditionFailed: ITEM_WITHOUT_VECTOR.
         """
         if not rows:
-            raise no_item(self._collection.definition.name, self._query.item_id)
+            raise no_item(self._collection.definition.name, self._leg)
         has_vector, found, *_ = rows[0]
         if not has_vector:
-            raise no_vector(self._query.item_id, self._query.space.name)
+            raise no_vector(self._leg)
         return found  # type: ignore[no-any-return]
 
     def hits(self, rows: Rows) -> Hits:
@@ -132,19 +140,19 @@ class OneStatement:
         items = reader.taken()
         ranked = enumerate(zip(items.items, scores, strict=False), start=self._query.offset + 1)
         hits = tuple(Hit(item, score, rank) for rank, (item, score) in ranked)
-        return Hits(hits, items.cut, is_exact(self._collection, self._query))
+        return Hits(hits, items.cut, is_exact(self._collection, self._query, self._leg))
 
 
-def _asked(query: Query) -> tuple[object, str]:
+def _asked(leg: VectorLeg) -> tuple[object, str]:
     """Return what the search is near to, and its type."""
-    if query.vector is None:
-        return query.item_id, "text"
-    return to_database(query.vector, query.space), vector_type(query.space)
+    if leg.vector is None:
+        return leg.item_id, "text"
+    return to_database(leg.vector, leg.space), vector_type(leg.space)
 
 
-def _near(query: Query, nearest: Nearest, asked: str) -> str:
+def _near(leg: VectorLeg, nearest: Nearest, asked: str) -> str:
     """Return the statement for the vector, and the item it is from: no row without the item."""
-    if query.vector is not None:
+    if leg.vector is not None:
         return f"SELECT {asked} AS vector"
     return (
         f"SELECT i.key, v.vector FROM {nearest.items} AS i LEFT JOIN {nearest.members} AS m USING (key)"

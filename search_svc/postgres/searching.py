@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from search_svc.candidates import SIZES, FoundItem, first, page
+from search_svc.legs import VectorLeg
 from search_svc.model import Collection, Hit, Hits
 from search_svc.postgres.nearest import Nearest, is_exact
 from search_svc.postgres.one_statement import MAX_EF
@@ -43,15 +44,15 @@ class _Near:
     itself: int
 
 
-async def search(connection: asyncpg.Connection, collection: Collection, query: Query) -> Hits:
-    """Find the nearest items in the caller's transaction, however many places are wanted."""
-    near = await _near(connection, collection, query)
+async def search(connection: asyncpg.Connection, collection: Collection, query: Query, leg: VectorLeg) -> Hits:
+    """Find what is nearest by the only leg in the caller's transaction, however many places are wanted."""
+    near = await _near(connection, collection, leg)
 
     async def found(count: int, *, exact: bool) -> list[FoundItem]:
         parameters = Parameters()
-        vector = parameters.add(near.vector, vector_type(query.space))
+        vector = parameters.add(near.vector, vector_type(leg.space))
         itself = parameters.add(near.itself, "bigint") if near.itself else ""
-        nearest = Nearest(collection, query, parameters, but=itself)
+        nearest = Nearest(collection, leg.space, query.filter, parameters, but=itself)
         if exact:
             statement = nearest.exactly(vector, parameters.add(count, "bigint"))
         else:
@@ -67,7 +68,7 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
     async def exactly(count: int) -> list[FoundItem]:
         return await found(count, exact=True)
 
-    exact = is_exact(collection, query)
+    exact = is_exact(collection, query, leg)
     places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
     hits = page(places, query.offset, query.min_score)
     items = await read_ids(
@@ -77,18 +78,18 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
     return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut, exact)
 
 
-async def _near(connection: asyncpg.Connection, collection: Collection, query: Query) -> _Near:
-    if query.vector is not None:
-        return _Near(to_database(query.vector, query.space), 0)
-    position = collection.definition.spaces.index(query.space)
+async def _near(connection: asyncpg.Connection, collection: Collection, leg: VectorLeg) -> _Near:
+    if leg.vector is not None:
+        return _Near(to_database(leg.vector, leg.space), 0)
+    position = collection.definition.spaces.index(leg.space)
     row = await connection.fetchrow(
         f"SELECT i.key, v.vector FROM {items_table(collection.key)} AS i"
         f" LEFT JOIN {members_table(collection.key, position)} AS m USING (key)"
         f" LEFT JOIN {vectors_table(collection.key, position)} AS v ON v.key = m.vector WHERE i.id = $1",
-        query.item_id,
+        leg.item_id,
     )
     if row is None:
-        raise no_item(collection.definition.name, query.item_id)
+        raise no_item(collection.definition.name, leg)
     if row["vector"] is None:
-        raise no_vector(query.item_id, query.space.name)
+        raise no_vector(leg)
     return _Near(row["vector"], row["key"])

@@ -161,14 +161,16 @@ class PostgresStore:
         )
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
+        leg = query.only_leg
+        assert leg is not None
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_s
         hits = await one_statement.search(
-            lambda fetch: self._with(collection, fetch, deadline - clock(), single=True), collection, query
+            lambda fetch: self._with(collection, fetch, deadline - clock(), single=True), collection, query, leg
         )
         if hits is not None:
             return hits
-        return await self._with(collection, lambda c: searching.search(c, collection, query), deadline - clock())
+        return await self._with(collection, lambda c: searching.search(c, collection, query, leg), deadline - clock())
 
     async def count_facets(
         self,

@@ -6,6 +6,7 @@ import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
 from search_svc.candidates import FoundItem, first, page
+from search_svc.legs import VectorLeg
 from search_svc.model import Collection, Hit, Hits, Numbers
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import vector_of
@@ -23,12 +24,12 @@ _MAX_TIES = 4096
 
 
 async def search(
-    client: AsyncQdrantClient, collection: Collection, query: Query, *, default_ef: int, local: bool
+    client: AsyncQdrantClient, collection: Collection, query: Query, leg: VectorLeg, *, default_ef: int, local: bool
 ) -> Hits:
-    """Find the nearest items, best first, equal scores by id."""
+    """Find what is nearest by the only leg, best first, equal scores by id."""
     chosen = None if query.filter is None else compile_filter(query.filter)
-    vector = query.vector if query.vector is not None else await _vector_of(client, collection, query)
-    itself = [models.HasIdCondition(has_id=[point_id(query.item_id)])] if query.vector is None else []
+    vector = leg.vector if leg.vector is not None else await _vector_of(client, collection, leg)
+    itself = [models.HasIdCondition(has_id=[point_id(leg.item_id)])] if leg.vector is None else []
     condition = but_not(chosen, *itself)
     numbers = _unit(vector)
 
@@ -36,7 +37,7 @@ async def search(
         answer = await client.query_points(
             collection.key,
             query=numbers,
-            using=query.space.name,
+            using=leg.space.name,
             query_filter=condition,
             # Local mode looks at every vector, and warns of what it does not need.
             search_params=None if local else _params(query, max(default_ef, count), exact=exact),
@@ -56,7 +57,7 @@ async def search(
     async def exactly(count: int) -> list[FoundItem]:
         return sorted(await _with_ties(nearest, count), key=lambda each: each.order)[:count]
 
-    exact = query.exact or local or query.space.hnsw is None or query.space.name in collection.unbuilt
+    exact = query.exact or local or leg.space.hnsw is None or leg.space.name in collection.unbuilt
     places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
     hits = page(places, query.offset, query.min_score)
     items = await read_ids(
@@ -83,16 +84,15 @@ async def _with_ties(nearest: _Nearest, wanted: int) -> list[FoundItem]:
         count = wanted + 2 * (count - wanted) + 16
 
 
-async def _vector_of(client: AsyncQdrantClient, collection: Collection, query: Query) -> Numbers:
-    space = query.space.name
+async def _vector_of(client: AsyncQdrantClient, collection: Collection, leg: VectorLeg) -> Numbers:
     records = await client.retrieve(
-        collection.key, [point_id(query.item_id)], with_payload=["raw"], with_vectors=[space]
+        collection.key, [point_id(leg.item_id)], with_payload=["raw"], with_vectors=[leg.space.name]
     )
     if not records:
-        raise no_item(collection.definition.name, query.item_id)
-    vector = vector_of(records[0], query.space)
+        raise no_item(collection.definition.name, leg)
+    vector = vector_of(records[0], leg.space)
     if vector is None:
-        raise no_vector(query.item_id, space)
+        raise no_vector(leg)
     return vector
 
 

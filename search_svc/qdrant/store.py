@@ -220,10 +220,12 @@ class QdrantStore:
         )
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
+        leg = query.only_leg
+        assert leg is not None
         return await self._with(
             collection,
             lambda client: searching.search(
-                client, collection, query, default_ef=self._hnsw_ef, local=self._engine.local
+                client, collection, query, leg, default_ef=self._hnsw_ef, local=self._engine.local
             ),
             timeout_s,
         )

@@ -18,6 +18,7 @@ import pytest
 
 from search_svc.app import make_store
 from search_svc.filters import Equals, NumberRange
+from search_svc.legs import VectorLeg
 from search_svc.model import FieldType, View
 from search_svc.store import Query, Store
 from tests.search.conftest import settings_for
@@ -62,7 +63,7 @@ async def answers(store: Store) -> Any:
     vector: Any = (np.ones(8) / np.sqrt(8)).astype(np.float16)
     found = []
     for tree in (None, Equals(("k",), ("v1",)), NumberRange(("camera", "iso"), below=20.0)):
-        query = Query(space, vector, "", tree, 50, 0, None, False, None, View.FULL, 1 << 24)
+        query = Query((VectorLeg(space, vector),), tree, 50, 0, None, False, None, View.FULL, 1 << 24)
         hits = await store.search(collection, query, timeout_s=60)
         found.append([(hit.item.id, hit.score, hit.item.metadata, hit.item.update_time) for hit in hits.hits])
     facets = await store.count_facets(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from search_svc.app import make_store
 from search_svc.filters import All, Filter
+from search_svc.legs import VectorLeg
 from search_svc.model import (
     Caption,
     Collection,
@@ -182,10 +183,12 @@ async def test_searches_lists_facets_and_deletes_agree(
     for tree in (None, *trees):
         answers = {}
         for kind, store in stores.items():
-            query = Query(named, vector, "", tree, limit, offset, min_score, True, None, View.FULL, max_bytes=1 << 24)
+            query = Query(
+                (VectorLeg(named, vector),), tree, limit, offset, min_score, True, None, View.FULL, max_bytes=1 << 24
+            )
             queries = [query]
             if near:
-                queries.append(replace(query, vector=None, item_id=near, limit=len(items)))
+                queries.append(replace(query, legs=(VectorLeg(named, item_id=near),), limit=len(items)))
             answers[kind] = await ask(store, collections[kind], tree, queries)
         for kind, answer in answers.items():
             expected = answers["postgresql"]

@@ -13,6 +13,7 @@ import pytest
 from search_svc.app import make_store
 from search_svc.candidates import FoundItem, first, page
 from search_svc.filters import All, Equals, Filter
+from search_svc.legs import VectorLeg
 from search_svc.model import Collection, Item, View
 from search_svc.postgres.migrations import prepare
 from search_svc.postgres.steps import STEPS
@@ -29,7 +30,7 @@ def unit(vectors: Any) -> Any:
 
 def query(collection: Collection, vector: Any, limit: int = 10, offset: int = 0, **changes: Any) -> Query:
     space = collection.definition.spaces[0]
-    made = Query(space, vector, "", None, limit, offset, None, False, None, View.ID, max_bytes=1 << 24)
+    made = Query((VectorLeg(space, vector),), None, limit, offset, None, False, None, View.ID, max_bytes=1 << 24)
     return replace(made, **changes)
 
 
@@ -88,7 +89,8 @@ async def _is_right(store: Store, collection: Collection, items: list[Item], vec
     found = await ask(store, collection, query(collection, same, len(passing), filter=tree))
     assert [item_id for item_id, _ in found] == passing
     # Near one of them: all others, and not itself.
-    found = await ask(store, collection, query(collection, None, len(equal) - 1, item_id=equal[3]))
+    near = VectorLeg(collection.definition.spaces[0], item_id=equal[3])
+    found = await ask(store, collection, query(collection, None, len(equal) - 1, legs=(near,)))
     assert [item_id for item_id, _ in found] == [item_id for item_id in equal if item_id != equal[3]]
 
 

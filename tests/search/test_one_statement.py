@@ -17,6 +17,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, NotFound, PreconditionFail
 from lensmesh_chassis.reasons import Reason
 from search_svc.app import make_store
 from search_svc.filters import All, Equals, Filter, NumberRange
+from search_svc.legs import VectorLeg
 from search_svc.model import Collection, FieldType, Hits, Item, View
 from search_svc.postgres import one_statement, searching
 from search_svc.postgres.database import Database
@@ -95,8 +96,15 @@ async def filled(store: Store, items: Sequence[Item]) -> Collection:
 
 def near(collection: Collection, near_vector: Any, **changes: Any) -> Query:
     space = collection.definition.spaces[0]
-    made = Query(space, near_vector, "", None, 10, 0, None, False, None, View.BASIC, max_bytes=1 << 24)
+    leg = VectorLeg(space, near_vector, changes.pop("item_id", ""))
+    made = Query((leg,), None, 10, 0, None, False, None, View.BASIC, max_bytes=1 << 24)
     return replace(made, **changes)
+
+
+def leg_of(query: Query) -> VectorLeg:
+    """The leg of a search that has one."""
+    assert query.only_leg is not None
+    return query.only_leg
 
 
 def told(hits: Hits) -> object:
@@ -113,7 +121,7 @@ K1, N3 = Equals(("k",), ("v1",)), NumberRange(("n",), at_least=3.0)
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "vector": [{}, {"limit": 7, "offset": 2}],
     "least score": [{"min_score": 0.1}, {"min_score": 0.3, "limit": 4}],
-    "item": [{"vector": None, "item_id": "i0003"}, {"vector": None, "item_id": "i0004", "limit": 3}],
+    "item": [{"item_id": "i0003"}, {"item_id": "i0004", "limit": 3}],
     "exact": [{"exact": True}, {"exact": True, "limit": 20}],
     "many": [{"limit": 30}, {"limit": 25, "offset": 40}],
     "filter": [{"filter": K1}, {"filter": Equals(("n",), (4.0,))}],
@@ -129,7 +137,7 @@ async def test_a_search_is_one_round_trip(proxy: CountingProxy) -> None:
         vectors = unit(np.random.default_rng(1).standard_normal((2, DIMENSION)))
         for shape, (first, second) in SHAPES.items():
             for vector, changes in zip(vectors, (first, second), strict=True):
-                asked = near(collection, vector, **changes)
+                asked = near(collection, None if "item_id" in changes else vector, **changes)
                 before = proxy.round_trips
                 await store.search(collection, asked, timeout_s=50)
             assert proxy.round_trips == before + 1, shape
@@ -214,9 +222,11 @@ async def test_it_answers_what_several_statements_do(database_url: str, database
             max_bytes=chance.choice([1 << 24, 2_000]),
         )
         asked_for[-1] = 0
-        hits = await one_statement.search(ask, collection, asked)
+        hits = await one_statement.search(ask, collection, asked, leg_of(asked))
         asked_for[asked_for[-1]] += 1
-        several = await database.run(partial(searching.search, collection=collection, query=asked), timeout_s=40)
+        several = await database.run(
+            partial(searching.search, collection=collection, query=asked, leg=leg_of(asked)), timeout_s=40
+        )
         assert hits is not None
         assert told(hits) == told(several), asked
     assert asked_for[1] > asked_for[2] > 3
@@ -269,7 +279,8 @@ async def test_plans_are_kept_but_for_those_with_a_filter(database_url: str, dat
             return database.run(work, timeout_s=40, single=True)
 
         for _ in range(8):
-            await one_statement.search(ask, collection, near(collection, vector, **changes))
+            asked = near(collection, vector, **changes)
+            await one_statement.search(ask, collection, asked, leg_of(asked))
 
     await search()
     [(kept, _)] = await plans("WITH near")
@@ -288,7 +299,8 @@ async def test_items_are_looked_up_one_by_one_before_the_server_knows_its_tables
         collection = await filled(store, drawn(2500))
     new = Database(database_url, pool_size=1, connect_s=20, idle_s=60, settings=searching.session_settings(100))
     await new.open()
-    asked = one_statement.OneStatement(collection, near(collection, unit(np.ones(DIMENSION))), [20])
+    query = near(collection, unit(np.ones(DIMENSION)))
+    asked = one_statement.OneStatement(collection, query, leg_of(query), [20])
     plan = await new.run(lambda c: c.fetch(f"EXPLAIN {asked.text}", *asked.values), timeout_s=40, single=True)
     await new.close()
     # They were looked through, all of them, for each vector that the index found.

@@ -15,6 +15,7 @@ from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from search_svc.app import SERVICE, SearchApp, make_store
 from search_svc.filters import Equals
+from search_svc.legs import VectorLeg
 from search_svc.model import FieldType, View
 from search_svc.qdrant.faults import translated
 from search_svc.store import Query, StoreRefused
@@ -39,9 +40,7 @@ async def test_what_is_stored_is_there_at_the_next_start(tmp_path: Path) -> None
             await store.upsert(collection, items, timeout_s=60)
         assert (await store.count_items(collection, timeout_s=60)).item_count == 5
         query = Query(
-            made.spaces[0],
-            vector.astype(np.float32),
-            "",
+            (VectorLeg(made.spaces[0], vector.astype(np.float32)),),
             Equals(("n",), (3.0,)),
             5,
             0,

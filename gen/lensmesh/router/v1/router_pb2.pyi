@@ -550,6 +550,8 @@ class SearchRequest(_message.Message):
     FUSION_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    PARTIAL_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name; empty means GetStatusResponse.default_collection."""
     limit: _builtins.int
@@ -557,10 +559,16 @@ class SearchRequest(_message.Message):
     offset: _builtins.int
     """Best ones to leave out first."""
     min_score: _builtins.float
-    """Leave out hits below this score."""
+    """Leave out hits below this Hit.score: with several queries that is the fused one."""
+    partial: _builtins.bool
+    """Whether queries that cannot be answered just now are left out and named in SearchResponse.failed_queries; unset, one fails the call.
+    Such failures are an encoder that is away, overloaded, or does not serve the query's space, an image that could not be fetched in
+    time, and those that SearchRequest.partial of the search service names. What is wrong with the request itself, and a search whose
+    queries of positive weight all fail, fails the call either way.
+    """
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
-        """1 to 8, fused where there are several."""
+        """1 to 8, fused where there are several. At least one has a positive weight."""
 
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
@@ -572,7 +580,7 @@ class SearchRequest(_message.Message):
 
     @_builtins.property
     def fusion(self) -> _search_pb2.Fusion:
-        """How queries become one score; needed only with several."""
+        """How queries become one score; unset means the defaults of Fusion where there are several."""
 
     @_builtins.property
     def group_by(self) -> _search_pb2.GroupBy:
@@ -581,6 +589,10 @@ class SearchRequest(_message.Message):
     @_builtins.property
     def read(self) -> _search_pb2.ReadOptions:
         """How items come back."""
+
+    @_builtins.property
+    def diversity(self) -> _search_pb2.Diversity:
+        """Prefer hits that differ from one another; unset means that only the score counts."""
 
     def __init__(
         self,
@@ -595,10 +607,12 @@ class SearchRequest(_message.Message):
         fusion: _search_pb2.Fusion | None = ...,
         group_by: _search_pb2.GroupBy | None = ...,
         read: _search_pb2.ReadOptions | None = ...,
+        diversity: _search_pb2.Diversity | None = ...,
+        partial: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "min_score", b"min_score", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "min_score", b"min_score", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "queries", b"queries", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "partial", b"partial", "queries", b"queries", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -621,7 +635,7 @@ class Query(_message.Message):
     CAPTION_TEXT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Echoed in LegScore; may be empty if there is one query."""
+    """Echoed in LegScore; unique in the request; may be empty if there is one query. At most 256 bytes."""
     space: _builtins.str
     """NamedSpace.name; empty means the collection's first."""
     text: _builtins.str
@@ -631,7 +645,7 @@ class Query(_message.Message):
     caption_text: _builtins.str
     """Words that the caption holds."""
     weight: _builtins.float
-    """Weight in the fusion; 0 means 1."""
+    """Weight in the fusion, as SearchLeg.weight: 0 means 1, below 0 pushes away."""
     @_builtins.property
     def image(self) -> _common_pb2.Image:
         """A picture like this one."""
@@ -672,6 +686,7 @@ class SearchResponse(_message.Message):
     ENCODE_US_FIELD_NUMBER: _builtins.int
     STORE_US_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    FAILED_QUERIES_FIELD_NUMBER: _builtins.int
     encode_us: _builtins.int
     """Encoding the queries, in microseconds."""
     store_us: _builtins.int
@@ -682,6 +697,10 @@ class SearchResponse(_message.Message):
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.Hit]:
         """Best first."""
 
+    @_builtins.property
+    def failed_queries(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.FailedLeg]:
+        """Queries that were not answered, by Query.name, where SearchRequest.partial allows it."""
+
     def __init__(
         self,
         *,
@@ -689,10 +708,11 @@ class SearchResponse(_message.Message):
         encode_us: _builtins.int = ...,
         store_us: _builtins.int = ...,
         exact: _builtins.bool = ...,
+        failed_queries: _abc.Iterable[_search_pb2.FailedLeg] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encode_us", b"encode_us", "exact", b"exact", "hits", b"hits", "store_us", b"store_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encode_us", b"encode_us", "exact", b"exact", "failed_queries", b"failed_queries", "hits", b"hits", "store_us", b"store_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

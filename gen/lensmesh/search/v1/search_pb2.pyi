@@ -208,9 +208,11 @@ class _FusionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FusionMe
     FUSION_METHOD_UNSPECIFIED: _FusionMethod.ValueType  # 0
     """Means FUSION_METHOD_RRF."""
     FUSION_METHOD_RRF: _FusionMethod.ValueType  # 1
-    """Reciprocal rank fusion: ranks only."""
+    """Reciprocal rank fusion: the sum of weight/(k + rank), over the legs that know the item."""
     FUSION_METHOD_WEIGHTED: _FusionMethod.ValueType  # 2
-    """Weighted sum of scores, each leg scaled to 0..1 over its candidates."""
+    """Weighted sum of scores, each leg's scaled to 0..1 over its candidates (all 1 where all are equal). A leg that did not find the item
+    adds nothing.
+    """
 
 class FusionMethod(_FusionMethod, metaclass=_FusionMethodEnumTypeWrapper):
     """FusionMethod is a way to join rankings."""
@@ -218,9 +220,11 @@ class FusionMethod(_FusionMethod, metaclass=_FusionMethodEnumTypeWrapper):
 FUSION_METHOD_UNSPECIFIED: FusionMethod.ValueType  # 0
 """Means FUSION_METHOD_RRF."""
 FUSION_METHOD_RRF: FusionMethod.ValueType  # 1
-"""Reciprocal rank fusion: ranks only."""
+"""Reciprocal rank fusion: the sum of weight/(k + rank), over the legs that know the item."""
 FUSION_METHOD_WEIGHTED: FusionMethod.ValueType  # 2
-"""Weighted sum of scores, each leg scaled to 0..1 over its candidates."""
+"""Weighted sum of scores, each leg's scaled to 0..1 over its candidates (all 1 where all are equal). A leg that did not find the item
+adds nothing.
+"""
 Global___FusionMethod: _TypeAlias = FusionMethod  # noqa: Y015
 
 @_typing.final
@@ -1372,19 +1376,27 @@ class SearchRequest(_message.Message):
     FUSION_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    PARTIAL_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name."""
     limit: _builtins.int
     """1 to Limits.max_hits; 0 means the service's default, 10 unless set."""
     offset: _builtins.int
     """Best ones to leave out first, 0 to Limits.max_offset. Pages that join one another hold, while nothing is written, the very hits of
-    one request for all of them, whatever their sizes; each is sorted by itself.
+    one request for all of them, whatever their sizes; each is sorted by itself. That holds with several legs, `group_by` and
+    `diversity` too.
     """
     min_score: _builtins.float
-    """Leave out hits below this Hit.score."""
+    """Leave out hits below this Hit.score: with several legs, or with `fusion`, that is the fused one."""
+    partial: _builtins.bool
+    """Whether legs that cannot answer are left out and named in SearchResponse.failed_legs; unset, one fails the call. Only
+    ITEM_WITHOUT_VECTOR is such a failure here: what is wrong with the request itself fails the call either way, and so does a search
+    whose legs of positive weight all fail.
+    """
     @_builtins.property
     def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchLeg]:
-        """What "near" means: 1 to 8 legs, fused where there are several."""
+        """What "near" means: 1 to 8 legs, fused where there are several. At least one has a positive weight."""
 
     @_builtins.property
     def filter(self) -> Global___Filter:
@@ -1396,7 +1408,9 @@ class SearchRequest(_message.Message):
 
     @_builtins.property
     def fusion(self) -> Global___Fusion:
-        """How legs become one score; needed only with several."""
+        """How legs become one score; unset means the defaults of Fusion where there are several. Set with one leg, that leg's fused score
+        becomes Hit.score, in place of the cosine.
+        """
 
     @_builtins.property
     def group_by(self) -> Global___GroupBy:
@@ -1405,6 +1419,10 @@ class SearchRequest(_message.Message):
     @_builtins.property
     def read(self) -> Global___ReadOptions:
         """How items come back."""
+
+    @_builtins.property
+    def diversity(self) -> Global___Diversity:
+        """Prefer hits that differ from one another; unset means that only the score counts."""
 
     def __init__(
         self,
@@ -1419,10 +1437,12 @@ class SearchRequest(_message.Message):
         fusion: Global___Fusion | None = ...,
         group_by: Global___GroupBy | None = ...,
         read: Global___ReadOptions | None = ...,
+        diversity: Global___Diversity | None = ...,
+        partial: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "min_score", b"min_score", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "min_score", b"min_score", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "legs", b"legs", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "legs", b"legs", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "partial", b"partial", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -1469,15 +1489,18 @@ class SearchLeg(_message.Message):
     CAPTION_TEXT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Echoed in LegScore; unique in the request; may be empty if there is one leg."""
+    """Echoed in LegScore; unique in the request; may be empty if there is one leg. At most 256 bytes."""
     space: _builtins.str
     """NamedSpace.name to look in; empty means the collection's first. Not used by `caption_text`."""
     item_id: _builtins.str
-    """Near this item's own vector; the item itself is not a hit."""
+    """Near this item's own vector; the item itself is not a hit, whichever leg finds it."""
     caption_text: _builtins.str
     """Whose caption speaks of these words (full-text rank)."""
     weight: _builtins.float
-    """Weight in the fusion; 0 means 1."""
+    """Weight in the fusion, -1,000,000 to 1,000,000; 0 means 1, so that legs without weights count alike. Below 0 the leg pushes away:
+    it finds nothing by itself, and what the other legs find loses by being near to it. A leg that is alone has no use for its weight,
+    which must not be below 0.
+    """
     @_builtins.property
     def embedding(self) -> _common_pb2.Embedding:
         """Near this vector."""
@@ -1504,7 +1527,9 @@ Global___SearchLeg: _TypeAlias = SearchLeg  # noqa: Y015
 
 @_typing.final
 class Fusion(_message.Message):
-    """Fusion joins the legs' rankings."""
+    """Fusion joins the legs' rankings. Each leg of positive weight gives its best 100 items; where the answer reaches further than these,
+    its best 1,000, then more, and what is new comes behind what was there. Legs of negative weight rank what the others found.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1513,7 +1538,9 @@ class Fusion(_message.Message):
     method: Global___FusionMethod.ValueType
     """How."""
     rrf_k: _builtins.int
-    """The k of reciprocal rank fusion, 1/(k + rank); 0 means 60 (Cormack, Clarke and Buettcher 2009)."""
+    """The k of reciprocal rank fusion, 1/(k + rank), up to 10,000; 0 means 60 (Cormack, Clarke and Buettcher 2009). Refused with
+    FUSION_METHOD_WEIGHTED, which has none.
+    """
     def __init__(
         self,
         *,
@@ -1530,17 +1557,20 @@ Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 
 @_typing.final
 class GroupBy(_message.Message):
-    """GroupBy limits hits for each combination of values: artist and entry, say."""
+    """GroupBy limits hits for each combination of values: artist and entry, say. Items are in one group if all of their values are equal: 1
+    equals 1.0, a list counts as a whole. An item that lacks one of the fields, or has null there, is a group of its own; so all items are
+    for a field that nobody has. SearchRequest.limit and offset count hits, not groups.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIELDS_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """Hits for each combination; 0 means 1."""
+    """Hits for each combination, the best ones, up to 100; 0 means 1."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Metadata paths, 1 to 4."""
+        """1 to 4, none twice: metadata paths, "$content_digest" or "$caption"."""
 
     def __init__(
         self,
@@ -1557,6 +1587,40 @@ class GroupBy(_message.Message):
 Global___GroupBy: _TypeAlias = GroupBy  # noqa: Y015
 
 @_typing.final
+class Diversity(_message.Message):
+    """Diversity chooses hits that differ from those before them, by maximal marginal relevance (Carbonell and Goldstein 1998): each next hit
+    is the one of greatest (1 - strength) * relevance - strength * similarity. Relevance is the score, scaled to 0..1 over the
+    candidates; similarity is the greatest cosine to a hit before it, in the space of the first leg of positive weight that has a vector
+    (0 for an item without one). Hits come in this order and keep their scores.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    strength: _builtins.float
+    """0 to 1: 0 is the order of scores, 1 looks at differences alone. Unset means 0.5."""
+    candidates: _builtins.int
+    """Candidates among which is chosen, up to 1,000; 0 means 100. They are the best ones of the search; with `group_by`, the groups' hits
+    among these. Where the answer reaches beyond them, the others follow as without diversity.
+    """
+    def __init__(
+        self,
+        *,
+        strength: _builtins.float | None = ...,
+        candidates: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "candidates", b"candidates", "strength", b"strength"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+
+Global___Diversity: _TypeAlias = Diversity  # noqa: Y015
+
+@_typing.final
 class SearchResponse(_message.Message):
     """SearchResponse answers Search."""
 
@@ -1564,27 +1628,61 @@ class SearchResponse(_message.Message):
 
     HITS_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
+    FAILED_LEGS_FIELD_NUMBER: _builtins.int
     exact: _builtins.bool
     """Every item that passes the filter was compared: as SearchTuning.exact asks, without an index, or before it is built. Otherwise an
-    index was asked, and may have missed some.
+    index was asked, and may have missed some. With several legs: in all of them.
     """
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """Best first; equal scores by id within this answer."""
+        """Best first, or as Diversity chose; equal scores by id within this answer."""
+
+    @_builtins.property
+    def failed_legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedLeg]:
+        """Legs that did not answer, where SearchRequest.partial allows it."""
 
     def __init__(
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
         exact: _builtins.bool = ...,
+        failed_legs: _abc.Iterable[Global___FailedLeg] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "failed_legs", b"failed_legs", "hits", b"hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class FailedLeg(_message.Message):
+    """FailedLeg is a leg that did not answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """SearchLeg.name."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailedLeg: _TypeAlias = FailedLeg  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
@@ -1595,15 +1693,22 @@ class Hit(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     LEGS_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """With one vector leg: cosine similarity, -1 to 1. With several: the fused score."""
+    """With one vector leg: cosine similarity, -1 to 1. With several, or with SearchRequest.fusion: the fused score."""
     @_builtins.property
     def item(self) -> Global___Item:
         """The item, as much of it as asked for."""
 
     @_builtins.property
     def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegScore]:
-        """What each leg said; a leg that did not find the item is missing."""
+        """What each leg said; a leg that did not find the item is missing. One of negative weight is missing where the item has no vector in
+        its space.
+        """
+
+    @_builtins.property
+    def group(self) -> _struct_pb2.ListValue:
+        """The values of GroupBy.fields that make the hit's group, in their order; unset without `group_by`, and where the item lacks one."""
 
     def __init__(
         self,
@@ -1611,10 +1716,11 @@ class Hit(_message.Message):
         item: Global___Item | None = ...,
         score: _builtins.float = ...,
         legs: _abc.Iterable[Global___LegScore] | None = ...,
+        group: _struct_pb2.ListValue | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "item", b"item"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "legs", b"legs", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "item", b"item", "legs", b"legs", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1634,7 +1740,9 @@ class LegScore(_message.Message):
     score: _builtins.float
     """The leg's own score: cosine similarity, or the full-text rank."""
     rank: _builtins.int
-    """1 is the leg's best."""
+    """1 is the leg's best. Of a leg of negative weight: among what the others found. Once items of full groups are left out, ranks count
+    those of them alone that had been found before.
+    """
     def __init__(
         self,
         *,

@@ -1,0 +1,108 @@
+"""Translation of the legs of a search."""
+
+import math
+from collections.abc import Sequence
+
+from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.errors import InvalidInput, NotBuilt
+from lensmesh_chassis.reasons import Reason
+from search_svc.legs import Leg, VectorLeg
+from search_svc.model import Definition
+from search_svc.wire.findings import Findings
+from search_svc.wire.items import check_id
+from search_svc.wire.vectors import read_vector
+
+MAX_LEGS = 8
+MAX_NAME_BYTES = 256
+MAX_WEIGHT = 1_000_000.0
+
+
+def read_legs(messages: Sequence[search_pb2.SearchLeg], definition: Definition) -> tuple[Leg, ...]:
+    """Read and check the legs of one search.
+
+    Raises:
+        InvalidInput: naming each leg that is wrong.
+        PreconditionFailed: SPACE_MISMATCH, if nothing else is wrong.
+        NotBuilt: caption words.
+    """
+    if not 1 <= len(messages) <= MAX_LEGS:
+        raise invalid("legs", f"has {len(messages)} legs: send 1 to {MAX_LEGS}")
+    findings = Findings()
+    _check_names([message.name for message in messages], findings)
+    legs = [_read_leg(message, place, definition, findings) for place, message in enumerate(messages)]
+    if all(message.weight < 0 for message in messages):
+        findings.invalid(
+            Reason.QUERY_INVALID,
+            "legs[0].weight",
+            "is below 0, as that of every leg: such a leg only pushes away what others find; send one above 0",
+        )
+    findings.check()
+    return tuple(leg for leg in legs if leg is not None)
+
+
+def _check_names(names: Sequence[str], findings: Findings) -> None:
+    first: dict[str, int] = {}
+    for place, name in enumerate(names):
+        field = f"legs[{place}].name"
+        if len(name.encode()) > MAX_NAME_BYTES:
+            findings.invalid(
+                Reason.QUERY_INVALID,
+                field,
+                f"has {len(name.encode())} bytes, and the limit is {MAX_NAME_BYTES}: shorten it",
+            )
+        if first.setdefault(name, place) != place:
+            also = f"is {name[:80]!r}, as is" if name else "is empty, as is"
+            findings.invalid(
+                Reason.QUERY_INVALID, field, f"{also} legs[{first[name]}].name: give each leg a name of its own"
+            )
+
+
+def _read_leg(
+    message: search_pb2.SearchLeg, place: int, definition: Definition, findings: Findings
+) -> VectorLeg | None:
+    field = f"legs[{place}]"
+    kind = message.WhichOneof("query")
+    if not abs(message.weight) <= MAX_WEIGHT:
+        findings.invalid(
+            Reason.QUERY_INVALID,
+            f"{field}.weight",
+            f"is {message.weight:g}: use -{MAX_WEIGHT:,.0f} to {MAX_WEIGHT:,.0f}, or 0 for 1",
+        )
+    if kind is None:
+        findings.invalid(Reason.QUERY_INVALID, field, "has no query: set embedding or item_id")
+        return None
+    if kind == "caption_text":
+        raise not_built(f"{field}.caption_text", "search by embedding or item_id")
+    space = definition.space(message.space)
+    if space is None:
+        known = ", ".join(named.name for named in definition.spaces)
+        findings.invalid(
+            Reason.SPACE_UNKNOWN,
+            f"{field}.space",
+            f"is {message.space[:80]!r}, and the collection {definition.name} has {known}",
+            space=message.space,
+            known=known,
+        )
+        return None
+    vector, item_id = None, ""
+    if kind == "embedding":
+        vector = read_vector(message.embedding, space, f"{field}.embedding", findings, query=True)
+    else:
+        item_id = message.item_id
+        check_id(item_id, f"{field}.item_id", findings)
+    return VectorLeg(space, vector, item_id, message.name, _weight(message.weight), place)
+
+
+def _weight(weight: float) -> float:
+    # Proto3's default is no weight of 0, which would make a leg that says nothing.
+    return weight if weight and math.isfinite(weight) else 1.0
+
+
+def invalid(field: str, description: str) -> InvalidInput:
+    """Build the error for a query that is wrong in itself."""
+    return InvalidInput(Reason.QUERY_INVALID, f"{field} {description}", field=field)
+
+
+def not_built(field: str, instead: str) -> NotBuilt:
+    """Build the error for a part of the contract that is not built yet."""
+    return NotBuilt(Reason.NOT_IMPLEMENTED, f"{field} is not built yet: {instead}", metadata={"field": field})
