@@ -60,7 +60,9 @@ def make_files(
     paths = []
     for wanted in plan(count, sizes):
         path = folder / f"{wanted.number:04}-{wanted.width}x{wanted.height}-q{wanted.quality}.jpg"
-        _draw(photographs[wanted.number % len(photographs)], wanted).save(path, "JPEG", quality=wanted.quality)
+        draw_photograph(photographs[wanted.number % len(photographs)], wanted).save(
+            path, "JPEG", quality=wanted.quality
+        )
         paths.append(path)
     return paths
 
@@ -77,7 +79,8 @@ def load_photographs() -> tuple[Image.Image, ...]:
     return tuple(Image.fromarray(np.asarray(one, np.uint8)) for one in loaded)
 
 
-def _draw(photograph: Image.Image, wanted: Wanted) -> Image.Image:
+def draw_photograph(photograph: Image.Image, wanted: Wanted) -> Image.Image:
+    """Cut a part out of a photograph, scale it to what is wanted, and add a sensor's grain."""
     drawn = random.Random(f"{SEED} {wanted.number}")
     # The largest part of the wanted shape, and of that at least two thirds.
     scale = min(photograph.width / wanted.width, photograph.height / wanted.height) * drawn.uniform(2 / 3, 1)

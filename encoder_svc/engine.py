@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -91,12 +91,18 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         self._brief_chars = model.brief_text_chars
 
     def item(
-        self, source: Input, space: Space, *, half: bool = False, decoder: ImageDecoder | None = None
+        self,
+        source: Input,
+        space: Space,
+        *,
+        half: bool = False,
+        hashed: bool = False,
+        decoder: ImageDecoder | None = None,
     ) -> EngineItem[EncoderInput, Embedded]:
         """Return the engine's item for one image or text, which asks for its vector in `space`.
 
-        With `half` the item fails where a number of the vector is too large for float16. `decoder` decodes the image in
-        place of the pool's own decoder.
+        With `half` the item fails where a number of the vector is too large for float16. `hashed` asks for the
+        perceptual hash of an image too. `decoder` decodes the image in place of the pool's own decoder.
         """
         facts = self.model.facts
         convert = functools.partial(_convert, normalized=space.normalized, half=half)
@@ -108,12 +114,13 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
                     decoder or self._decoder,
                     source.field,
                     space.transparency,
+                    hashed=hashed,
                 ),
                 step="decode",
                 size_bytes=len(source.content) + facts.image_bytes,
                 group=IMAGE_GROUP,
                 content=source.content,
-                scope=scope_of(facts, "image", space.transparency),
+                scope=scope_of(facts, "image", space.transparency, hashed=hashed),
                 convert=convert,
                 attributes=lambda: {spans.ITEM_KIND: "image", spans.ITEM_BYTES: len(source.content)},
             )
@@ -152,7 +159,9 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         if not math.isfinite(np.vdot(vector, vector)) and not np.isfinite(vector).all():
             text = f"{self.model.facts.name} answered NaN or an infinite number for this item."
             raise InternalFault(Reason.MODEL_FAILED, text)
-        return Embedded(vector, prepared.truncated, prepared.low_content, prepared.fully_transparent)
+        return Embedded(
+            vector, prepared.truncated, prepared.low_content, prepared.fully_transparent, prepared.perceptual_hash
+        )
 
 
 def _text_attributes(text: str) -> dict[str, str | int]:
@@ -164,7 +173,7 @@ def _convert(value: Embedded, *, normalized: bool, half: bool) -> Embedded:
     vector = _unit(value.vector) if normalized else value.vector
     if half:
         _check_half(vector)
-    return Embedded(vector, value.truncated, value.low_content, value.fully_transparent)
+    return replace(value, vector=vector)
 
 
 def _check_half(vector: Vector) -> None:

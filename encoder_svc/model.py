@@ -16,6 +16,7 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
 from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.perceptual import PerceptualHash
 from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import ModelFacts
 
@@ -47,7 +48,8 @@ class Space:
 class EncoderInput:
     """One item as the model takes it. `data` is what the model's own `prepare_*` made.
 
-    `low_content` and `fully_transparent` are about images, and mean what they mean in `images.prepare.Prepared`.
+    `low_content`, `fully_transparent` and `perceptual_hash` are about images, and mean what they mean in
+    `images.prepare.Prepared`.
     """
 
     modality: Modality
@@ -57,6 +59,7 @@ class EncoderInput:
     length: int = 0
     low_content: bool = False
     fully_transparent: bool = False
+    perceptual_hash: PerceptualHash | None = None
 
     @property
     def group(self) -> tuple[str, int]:
@@ -76,13 +79,14 @@ class Embedded:
     """One item's vector as the model makes it, not normalized.
 
     `truncated`: a text was cut to the model's context. `low_content`: an image is of one colour, or nearly so.
-    `fully_transparent`: nothing of an image can be seen.
+    `fully_transparent`: nothing of an image can be seen. `perceptual_hash` is an image's, where it was asked for.
     """
 
     vector: Vector
     truncated: bool = False
     low_content: bool = False
     fully_transparent: bool = False
+    perceptual_hash: PerceptualHash | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +119,18 @@ class EncoderModel(Protocol):
         """
 
     def prepare_image(
-        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self,
+        content: bytes,
+        decoder: ImageDecoder,
+        field: str,
+        transparency: Transparency = Transparency.DROP,
+        *,
+        hashed: bool = False,
     ) -> EncoderInput:
-        """Decode and preprocess one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one."""
+        """Decode and preprocess one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one.
+
+        `hashed` asks for its perceptual hash too.
+        """
 
     def prepare_text(self, text: str) -> EncoderInput:
         """Tokenize one text and cut it to the model's context; `truncated` says whether it was cut."""

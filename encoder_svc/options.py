@@ -35,11 +35,15 @@ NUMBERS: Final[Mapping[common_pb2.DataType.ValueType, np.dtype[Any]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeCall(ModelCall[ServedEncoder]):
-    """The checked options of one call or stream: the space, the type of the numbers, and whether they are readable."""
+    """The checked options of one call or stream: the space, the type of the numbers, and whether they are readable.
+
+    `hashed`: images get their perceptual hash too.
+    """
 
     space: Space
     data_type: common_pb2.DataType.ValueType
     readable: bool
+    hashed: bool
     max_text_chars: int
 
     @property
@@ -53,7 +57,8 @@ class EncodeCall(ModelCall[ServedEncoder]):
         """
         if isinstance(source, TextInput):
             _check_text(source, self.max_text_chars)
-        return self.served.item(source, self.space, half=self.data_type == common_pb2.DATA_TYPE_FLOAT16)
+        half = self.data_type == common_pb2.DATA_TYPE_FLOAT16
+        return self.served.item(source, self.space, half=half, hashed=self.hashed)
 
 
 def read_options(
@@ -79,6 +84,7 @@ def read_options(
         space=space,
         data_type=data_type,
         readable=options.readable,
+        hashed=options.perceptual_hash,
         max_text_chars=settings.max_text_chars,
     )
 

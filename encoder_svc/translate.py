@@ -42,6 +42,10 @@ def write_result(call: EncodeCall, completed: Completed[Embedded]) -> encoder_pb
         low_content=value.low_content,
         fully_transparent=value.fully_transparent,
     )
+    if value.perceptual_hash is not None:
+        perceptual = result.perceptual_hash
+        perceptual.hash, perceptual.quality = value.perceptual_hash.hash, value.perceptual_hash.quality
+        perceptual.unframed = value.perceptual_hash.unframed
     # In its place: a message that is given to another is copied.
     embedding = result.embedding
     embedding.space_id, embedding.data_type, embedding.dimension = call.space.id, call.data_type, len(numbers)

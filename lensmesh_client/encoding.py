@@ -33,6 +33,7 @@ class EncoderCalls:
         images: Iterable[ImageLike] | ImageLike | None = None,
         space_id: str = "",
         transparency: Transparency | str | None = None,
+        perceptual_hash: bool = False,
         priority: Priority | str | None = None,
         timeout_s: float | None = None,
     ) -> Embeddings:
@@ -43,6 +44,7 @@ class EncoderCalls:
             images: One image or several. Cut to the server's limits, as texts are, four calls at a time.
             space_id: The only space that will do; empty means the mesh's default.
             transparency: Without `space_id`: the default model's space with this policy.
+            perceptual_hash: Whether images get their perceptual hash too.
             priority: Who waits; None means interactive.
             timeout_s: Seconds until the answer of each call; None is the client's own.
 
@@ -57,7 +59,7 @@ class EncoderCalls:
         from lensmesh_client import vectors
 
         limits = await self._connection.limits(timeout_s=timeout_s)
-        options = _options(space_id, transparency, priority)
+        options = _options(space_id, transparency, priority, perceptual_hash=perceptual_hash)
         connection = self._connection
 
         async def encode_texts(chunk: list[str]) -> Sequence[encoder_pb2.EncodeResult]:
@@ -84,6 +86,7 @@ class EncoderCalls:
         images: AsyncIterable[ImageLike] | Iterable[ImageLike] | None = None,
         space_id: str = "",
         transparency: Transparency | str | None = None,
+        perceptual_hash: bool = False,
         priority: Priority | str | None = None,
         window_items: int = WINDOW_ITEMS,
         window_bytes: int = WINDOW_BYTES,
@@ -102,6 +105,7 @@ class EncoderCalls:
             images: Images; those given as paths are read in that thread.
             space_id: The only space that will do; empty means the mesh's default.
             transparency: Without `space_id`: the default model's space with this policy.
+            perceptual_hash: Whether images get their perceptual hash too.
             priority: Who waits; None means bulk.
             window_items: How many inputs are read ahead of the results taken.
             window_bytes: How many bytes of them.
@@ -127,7 +131,9 @@ class EncoderCalls:
         read: Any = bulk_input.image_entry if texts is None else bulk_input.text_entry
 
         def method() -> BulkMethod[EmbedResult]:
-            return streams.embed(self._connection, _options(space_id, transparency, priority))
+            return streams.embed(
+                self._connection, _options(space_id, transparency, priority, perceptual_hash=perceptual_hash)
+            )
 
         return streams.run(
             self._connection,
@@ -195,7 +201,11 @@ class EncoderCalls:
 
 
 def _options(
-    space_id: str, transparency: Transparency | str | None, priority: Priority | str | None
+    space_id: str,
+    transparency: Transparency | str | None,
+    priority: Priority | str | None,
+    *,
+    perceptual_hash: bool,
 ) -> encoder_pb2.EncodeOptions:
     with building("options"):
         return encoder_pb2.EncodeOptions(
@@ -203,4 +213,5 @@ def _options(
             data_type=common_pb2.DATA_TYPE_FLOAT32,
             priority=requests.priority(priority),
             transparency=requests.transparency(transparency),
+            perceptual_hash=perceptual_hash,
         )

@@ -99,6 +99,14 @@ def ingested(item: router_pb2.IngestedItem, index: int, ref: str) -> types.Inges
     )
 
 
+def perceptual_hash(message: encoder_pb2.EncodeResult) -> types.PerceptualHash | None:
+    """Translate the perceptual hash of an image; None where there is none."""
+    if not message.HasField("perceptual_hash"):
+        return None
+    told = message.perceptual_hash
+    return types.PerceptualHash(told.hash.hex(), told.quality, told.unframed.hex())
+
+
 def hit(message: search_pb2.Hit) -> types.Hit:
     """Translate a hit."""
     item = message.item

@@ -120,6 +120,27 @@ class IngestItem:
 
 
 @dataclass(frozen=True, slots=True)
+class PerceptualHash:
+    """What an image looks like, in few bits: PDQ's hash (Facebook 2019), which depends on no model."""
+
+    hash: str
+    """64 hexadecimal digits, as other programs write PDQ."""
+    quality: int
+    """How much there is to see, 0 to 100. An image below 50 has no near-duplicates."""
+    unframed: str = ""
+    """The hash of what a frame of one colour surrounds; empty where there is none."""
+
+    def distance(self, other: PerceptualHash) -> int:
+        """Return how far two images are from one another, in bits: 0 to 256. Up to 31 they are near-duplicates."""
+        return min(
+            (int(one, 16) ^ int(its, 16)).bit_count()
+            for one in (self.hash, self.unframed)
+            for its in (other.hash, other.unframed)
+            if one and its
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class IngestResult:
     """What became of one item: it is durable, or `error` says why not."""
 
@@ -210,6 +231,8 @@ class EmbedResult:
     fully_transparent: bool = False
     """No pixel of an image can be seen."""
     timings: Timings = Timings()
+    perceptual_hash: PerceptualHash | None = None
+    """An image's, where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,6 +252,8 @@ class Embeddings:
     """Whether an image is of one colour, or nearly so."""
     fully_transparent: tuple[bool, ...] = ()
     """Whether no pixel of an image can be seen."""
+    perceptual_hashes: tuple[PerceptualHash | None, ...] = ()
+    """Of images, where they were asked for; None for one that failed."""
 
     def __len__(self) -> int:
         return len(self.vectors)

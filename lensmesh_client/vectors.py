@@ -51,6 +51,7 @@ def embedded(message: encoder_pb2.EncodeResult, index: int) -> types.EmbedResult
         low_content=message.low_content,
         fully_transparent=message.fully_transparent,
         timings=translate.timings(message.timings),
+        perceptual_hash=translate.perceptual_hash(message),
     )
 
 
@@ -62,6 +63,7 @@ def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> t
     times: list[types.Timings] = []
     low_content: list[bool] = []
     fully_transparent: list[bool] = []
+    hashes: list[types.PerceptualHash | None] = []
     space_id = ""
     for index, answer in enumerate(answers):
         row = None
@@ -76,6 +78,7 @@ def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> t
         truncated.append(told.truncated)
         low_content.append(told.low_content)
         fully_transparent.append(told.fully_transparent)
+        hashes.append(translate.perceptual_hash(told))
         times.append(translate.timings(told.timings))
     dimension = next((len(row) for row in rows if row is not None), 0)
     vectors = np.full((len(rows), dimension), np.nan, dtype=np.float32)
@@ -83,5 +86,12 @@ def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> t
         if row is not None:
             vectors[index] = row
     return types.Embeddings(
-        vectors, space_id, errors, tuple(truncated), tuple(times), tuple(low_content), tuple(fully_transparent)
+        vectors,
+        space_id,
+        errors,
+        tuple(truncated),
+        tuple(times),
+        tuple(low_content),
+        tuple(fully_transparent),
+        tuple(hashes) if any(hashes) else (),
     )

@@ -56,14 +56,21 @@ class MockModel:
         )
 
     def prepare_image(
-        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self,
+        content: bytes,
+        decoder: ImageDecoder,
+        field: str,
+        transparency: Transparency = Transparency.DROP,
+        *,
+        hashed: bool = False,
     ) -> EncoderInput:
-        decoded = decoder.check(content, field, transparency=transparency)
+        decoded = decoder.check(content, field, transparency=transparency, hashed=hashed)
         return EncoderInput(
             "image",
             hashlib.sha256(content).digest() if transparency is Transparency.DROP else decoded.digest(),
             low_content=decoded.low_content(),
             fully_transparent=decoded.fully_transparent,
+            perceptual_hash=decoded.perceptual_hash,
         )
 
     def prepare_text(self, text: str) -> EncoderInput:

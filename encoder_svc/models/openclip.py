@@ -33,11 +33,17 @@ class Inputs:
         decoder: ImageDecoder,
         field: str = "image",
         transparency: Transparency = Transparency.DROP,
+        *,
+        hashed: bool = False,
     ) -> EncoderInput:
         """Make the input of one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one."""
-        made = decoder.prepare(content, self.preprocessing.transform, field, transparency=transparency)
+        made = decoder.prepare(content, self.preprocessing.transform, field, transparency=transparency, hashed=hashed)
         return EncoderInput(
-            "image", made.pixels, low_content=made.low_content, fully_transparent=made.fully_transparent
+            "image",
+            made.pixels,
+            low_content=made.low_content,
+            fully_transparent=made.fully_transparent,
+            perceptual_hash=made.perceptual_hash,
         )
 
     def text(self, text: str) -> EncoderInput:
@@ -60,9 +66,15 @@ class OpenClipModel:
         self._pairs = pairs
 
     def prepare_image(
-        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self,
+        content: bytes,
+        decoder: ImageDecoder,
+        field: str,
+        transparency: Transparency = Transparency.DROP,
+        *,
+        hashed: bool = False,
     ) -> EncoderInput:
-        return self._inputs.image(content, decoder, field, transparency)
+        return self._inputs.image(content, decoder, field, transparency, hashed=hashed)
 
     def prepare_text(self, text: str) -> EncoderInput:
         return self._inputs.text(text)

@@ -104,11 +104,21 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
 
     if asked.transform is None:
         decoded = decode_opened(
-            open_image(content, asked.limits, asked.field), content, asked.field, asked.transparency, _heard
+            open_image(content, asked.limits, asked.field),
+            content,
+            asked.field,
+            asked.transparency,
+            _heard,
+            hashed=asked.hashed,
         )
         width, height = decoded.image.size
         whole = np.asarray(decoded.image).reshape(height, width, 3)
-        return DecodeAnswer((height, width, 3), fully_transparent=decoded.fully_transparent), whole
+        answer = DecodeAnswer(
+            (height, width, 3),
+            fully_transparent=decoded.fully_transparent,
+            perceptual_hash=decoded.perceptual_hash,
+        )
+        return answer, whole
     made = make(
         content,
         asked.transform,
@@ -118,10 +128,16 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
         resize=resize,
         scaled=asked.scaled,
         transparency=asked.transparency,
+        hashed=asked.hashed,
         heard=_heard,
     )
     shape = (3, asked.transform.height, asked.transform.width)
-    answer = DecodeAnswer(shape, low_content=made.low_content, fully_transparent=made.fully_transparent)
+    answer = DecodeAnswer(
+        shape,
+        low_content=made.low_content,
+        fully_transparent=made.fully_transparent,
+        perceptual_hash=made.perceptual_hash,
+    )
     return answer, made.pixels
 
 

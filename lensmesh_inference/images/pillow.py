@@ -28,6 +28,7 @@ from lensmesh_inference.images.header import open_image, open_without_ancillary
 from lensmesh_inference.images.jpeg import JPEG_FORMATS, decode_jpeg
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.orientation import TURNS, orientation
+from lensmesh_inference.images.perceptual import PerceptualHash, hash_jpeg, hash_pixels
 from lensmesh_inference.images.png_damage import ends_early
 from lensmesh_inference.images.tiff import DeepTiff, check_tiff, rare_coding
 from lensmesh_inference.images.tones import SAMPLED, Range, narrowed, to_bytes
@@ -43,10 +44,14 @@ _FIRST_PART: Final = 8
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright RGB image. `fully_transparent`: no pixel of the file can be seen."""
+    """An upright RGB image. `fully_transparent`: no pixel of the file can be seen.
+
+    `perceptual_hash` is None unless it was asked for.
+    """
 
     image: Image.Image
     fully_transparent: bool = False
+    perceptual_hash: PerceptualHash | None = None
 
     def digest(self) -> bytes:
         """Return the SHA-256 of what can be seen: of "WIDTHxHEIGHT:" and the RGB bytes, row by row."""
@@ -93,17 +98,20 @@ def decode_opened(
     field: str,
     transparency: Transparency = Transparency.DROP,
     heard: Heard = nothing,
+    *,
+    hashed: bool = False,
 ) -> Decoded:
     """Decode an image that `open_image` has accepted: the second half of `decode_image`.
 
     `heard` returns how many bytes libraries have written to standard error. Where that number grows, the image is
-    refused as damaged.
+    refused as damaged. `hashed` asks for the perceptual hash too.
     """
-    alpha = None
+    alpha, perceptual = None, None
     if pil_image.format in JPEG_FORMATS:
-        rgb = Image.fromarray(
-            decode_jpeg(content, pil_image.size, (0, 0), field, inks=pil_image.mode == "CMYK", scaled=False)[0]
-        )
+        inks = pil_image.mode == "CMYK"
+        if hashed:
+            perceptual = hash_jpeg(content, pil_image.size, orientation(pil_image), field, inks=inks)
+        rgb = Image.fromarray(decode_jpeg(content, pil_image.size, (0, 0), field, inks=inks, scaled=False)[0])
     else:
         try:
             pil_image = _loaded(pil_image, content, field, heard)
@@ -119,7 +127,10 @@ def decode_opened(
             rare = rare_coding(content)
             raise (unsupported(rare, field) if rare else undecodable(content, error, field)) from error
     turn = TURNS.get(orientation(pil_image))
-    return Decoded(rgb if turn is None else rgb.transpose(turn), alpha is not None and is_clear(alpha))
+    upright = rgb if turn is None else rgb.transpose(turn)
+    if hashed and perceptual is None:
+        perceptual = hash_pixels(np.asarray(upright))
+    return Decoded(upright, alpha is not None and is_clear(alpha), perceptual)
 
 
 def _loaded(pil_image: Image.Image, content: bytes, field: str, heard: Heard) -> Image.Image:

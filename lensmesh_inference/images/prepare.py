@@ -15,6 +15,7 @@ from PIL import Image
 
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.messages import DecodeAnswer
+from lensmesh_inference.images.perceptual import PerceptualHash
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.raster import Pixels, Room, anywhere, make
 from lensmesh_inference.images.structure import look
@@ -32,12 +33,13 @@ class Prepared:
     """One image as a model takes it, and what was noticed about it on the way.
 
     `pixels` are uint8 of shape (3, height, width), contiguous. `low_content`: the image is of one colour, or nearly so.
-    `fully_transparent`: no pixel of the file can be seen.
+    `fully_transparent`: no pixel of the file can be seen. `perceptual_hash` is None unless it was asked for.
     """
 
     pixels: torch.Tensor
     low_content: bool = False
     fully_transparent: bool = False
+    perceptual_hash: PerceptualHash | None = None
 
 
 def prepare(
@@ -50,12 +52,13 @@ def prepare(
     room: Room = anywhere,
     scaled: bool = True,
     transparency: Transparency = Transparency.DROP,
+    hashed: bool = False,
 ) -> Prepared:
     """Check, decode, turn upright and resize one image, while `room` holds memory for it.
 
     `scaled` lets large JPEG images be decoded at a part of their size. `structure` is what a look at the content found.
-    Raises ``InvalidInput`` for a bad image, naming `field`, and what `room` raises. Blocks for milliseconds, in one
-    thread and mostly without Python's lock.
+    `hashed` asks for the perceptual hash too. Raises ``InvalidInput`` for a bad image, naming `field`, and what `room`
+    raises. Blocks for milliseconds, in one thread and mostly without Python's lock.
     """
     made = make(
         content,
@@ -67,13 +70,14 @@ def prepare(
         room=room,
         scaled=scaled,
         transparency=transparency,
+        hashed=hashed,
     )
-    return Prepared(torch.from_numpy(made.pixels), made.low_content, made.fully_transparent)
+    return Prepared(torch.from_numpy(made.pixels), made.low_content, made.fully_transparent, made.perceptual_hash)
 
 
 def as_prepared(answer: DecodeAnswer, pixels: Pixels) -> Prepared:
     """Wrap what a decoding process made of an image."""
-    return Prepared(torch.from_numpy(pixels), answer.low_content, answer.fully_transparent)
+    return Prepared(torch.from_numpy(pixels), answer.low_content, answer.fully_transparent, answer.perceptual_hash)
 
 
 def resize_by_torch(

@@ -16,6 +16,7 @@ from lensmesh_inference.images.header import check_bytes, check_size, open_image
 from lensmesh_inference.images.jpeg import JPEG_FORMATS, decode_jpeg, part_of
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.orientation import UPRIGHT, is_sideways, orientation, turned
+from lensmesh_inference.images.perceptual import PerceptualHash, hash_jpeg, hash_stored, jpeg_part
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.pillow import Heard, decode_opened, nothing
 from lensmesh_inference.images.transform import Filter, Transform
@@ -50,6 +51,7 @@ class Made:
     pixels: Pixels
     low_content: bool
     fully_transparent: bool
+    perceptual_hash: PerceptualHash | None = None
 
 
 def anywhere(_: int) -> AbstractContextManager[None]:
@@ -79,12 +81,13 @@ def make(
     room: Room = anywhere,
     scaled: bool = True,
     transparency: Transparency = Transparency.DROP,
+    hashed: bool = False,
     heard: Heard = nothing,
 ) -> Made:
     """Check, decode, turn upright and resize one image, while `room` holds memory for it.
 
-    `scaled` lets large JPEG images be decoded at a part of their size. `heard` is as for `decode_opened`. Raises
-    ``InvalidInput`` for a bad image, naming `field`, and what `room` raises.
+    `scaled` lets large JPEG images be decoded at a part of their size. `hashed` asks for the perceptual hash too.
+    `heard` is as for `decode_opened`. Raises ``InvalidInput`` for a bad image, naming `field`, and what `room` raises.
     """
     if structure.plain:
         # Opened by nobody: what its header says is known.
@@ -100,23 +103,34 @@ def make(
     if stored_as is not None:
         target = _stored(transform.resized(*_stored((height, width), stored_as)), stored_as)
         part = part_of(height, width, target) if scaled else 1
-        with room(cost_of_jpeg(structure, width * height, part)):
+        hash_part = jpeg_part(height, width) if hashed else part
+        perceptual = None
+        with room(cost_of_jpeg(structure, width * height, min(part, hash_part))):
+            if hash_part != part:
+                # A model's size does not change the hash.
+                perceptual = hash_jpeg(content, size, stored_as, field, inks=inks, complete=structure.complete)
             pixels, part = decode_jpeg(
                 content, size, target, field, inks=inks, scaled=scaled, complete=structure.complete
             )
+            if hashed and perceptual is None:
+                perceptual = hash_stored(pixels, stored_as)
             sides = (height / part, width / part)
             if stored_as == UPRIGHT:
-                return _finished(pixels, sides, target, transform, resize)
+                made = _finished(pixels, sides, target, transform, resize)
+                return made if perceptual is None else replace(made, perceptual_hash=perceptual)
             small = resize(pixels, sides, target, target, transform.filter)
             # Turned when it is small: the turning is then almost free.
             upright = turned(small, stored_as)
-            return Made(_fit(upright, upright.shape[1:], transform), is_low_content(upright), fully_transparent=False)
+            fitted = _fit(upright, upright.shape[1:], transform)
+            return Made(fitted, is_low_content(upright), fully_transparent=False, perceptual_hash=perceptual)
     with room(cost_by_pillow(structure, width * height)):
-        opened = decode_opened(pil_image, content, field, transparency, heard)
+        opened = decode_opened(pil_image, content, field, transparency, heard, hashed=hashed)
         width, height = opened.image.size
         target = transform.resized(height, width)
         made = _finished(opened.image, (height, width), target, transform, resize)
-        return replace(made, fully_transparent=opened.fully_transparent) if opened.fully_transparent else made
+        if not opened.fully_transparent and opened.perceptual_hash is None:
+            return made
+        return replace(made, fully_transparent=opened.fully_transparent, perceptual_hash=opened.perceptual_hash)
 
 
 def resize_by_pillow(

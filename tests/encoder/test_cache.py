@@ -21,6 +21,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.cache.tiered import TieredCache
+from lensmesh_inference.images.perceptual import PerceptualHash
 from tests.encoder.helpers import HeldModel, Served, encoder_process, image, png, serving, vector
 from tests.support.redis_servers import redis_server
 from tests.support.waiting import until
@@ -356,13 +357,43 @@ def test_bytes_that_are_no_vector_of_the_space_are_none(payload: bytes) -> None:
 def test_vectors_are_kept_as_they_are() -> None:
     codec, numbers = VectorCodec(3), np.array([1.5, -2.25, 3e-30], np.float32)
     for flags in itertools.product((False, True), repeat=3):
-        payload = codec.dump(Embedded(numbers, *flags))
+        truncated, low_content, transparent = flags
+        payload = codec.dump(Embedded(numbers, truncated, low_content, transparent))
         assert len(payload) == 13
         loaded = codec.load(payload)
         assert loaded is not None
         assert (loaded.vector == numbers).all()
         assert (loaded.truncated, loaded.low_content, loaded.fully_transparent) == flags
         assert loaded.vector.flags.writeable, "a vector of its own"
+
+
+def test_hashes_are_kept_with_their_vectors() -> None:
+    codec, numbers = VectorCodec(3), np.array([1.5, -2.25, 3e-30], np.float32)
+    for unframed in (b"", bytes(range(32))):
+        kept = PerceptualHash(bytes(reversed(range(32))), 87, unframed)
+        payload = codec.dump(Embedded(numbers, low_content=True, perceptual_hash=kept))
+        loaded = codec.load(payload)
+        assert loaded is not None
+        assert (loaded.perceptual_hash, loaded.low_content) == (kept, True)
+        assert codec.load(payload[1:]) is None
+
+
+async def test_a_vector_without_a_hash_does_not_answer_who_asks_for_both() -> None:
+    async with serving() as served:
+
+        async def asked(*, hashed: bool) -> encoder_pb2.EncodeResult:
+            options = encoder_pb2.EncodeOptions(perceptual_hash=hashed)
+            request = encoder_pb2.EncodeImagesRequest(images=[image(1)], options=options)
+            return (await served.stub.EncodeImages(request)).results[0]
+
+        plain = await asked(hashed=False)
+        assert not plain.HasField("perceptual_hash")
+        first, again = await asked(hashed=True), await asked(hashed=True)
+        assert outcomes([plain, first, again]) == [MISS, MISS, HIT]
+        assert first.perceptual_hash == again.perceptual_hash
+        assert len(first.perceptual_hash.hash) == 32
+        assert first.embedding == plain.embedding
+        assert outcomes([await asked(hashed=False)]) == [HIT]
 
 
 def test_keys_tell_contents_and_uses_apart() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from encoder_svc.model import EncoderInput
 from lensmesh.common.v1 import common_pb2
@@ -21,6 +23,7 @@ from lensmesh_chassis.errors import (
     PreconditionFailed,
 )
 from lensmesh_chassis.reasons import Reason
+from lensmesh_inference.images.perceptual import hash_pixels
 from tests.encoder.helpers import HeldModel, failure, image, png, refused, serving, vector
 from tests.support.waiting import until
 
@@ -82,6 +85,31 @@ async def test_the_mocks_numbers_and_spaces_are_golden() -> None:
     numbers = vector(response.results[0].embedding)
     np.testing.assert_allclose(numbers, expected, atol=1e-7)
     np.testing.assert_allclose(numbers[:3], [-0.0904979, -0.2145559, 0.3045268], atol=1e-6)
+
+
+async def test_perceptual_hashes_where_they_are_asked_for() -> None:
+    options = encoder_pb2.EncodeOptions(perceptual_hash=True)
+    images = [image(1), common_pb2.Image(content=b"?"), image(2)]
+    streamed = encoder_pb2.EncodeStreamRequest(
+        options=options,
+        items=[
+            encoder_pb2.EncodeStreamItem(ref="image", image=image(1)),
+            encoder_pb2.EncodeStreamItem(ref="text", text="a red disc"),
+        ],
+    )
+    async with serving() as served:
+        request = encoder_pb2.EncodeImagesRequest(images=images, options=options)
+        results = (await served.stub.EncodeImages(request)).results
+        texts = (await served.stub.EncodeTexts(encoder_pb2.EncodeTextsRequest(texts=["a"], options=options))).results
+        stream = served.stub.EncodeStream(iter([streamed]))
+        told = {each.ref: each.result async for response in stream for each in response.results}
+    expected = hash_pixels(np.asarray(Image.open(io.BytesIO(png(1)))))
+    assert [result.HasField("perceptual_hash") for result in [*results, *texts]] == [True, False, True, False]
+    assert results[0].perceptual_hash.hash == expected.hash != results[2].perceptual_hash.hash
+    assert results[0].perceptual_hash.quality == expected.quality > 0
+    assert told["image"].perceptual_hash == results[0].perceptual_hash
+    assert not told["text"].HasField("perceptual_hash")
+    assert told["text"].WhichOneof("outcome") == "embedding"
 
 
 async def test_images_in_order_of_the_request_and_bad_ones_fail_alone() -> None:

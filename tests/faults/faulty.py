@@ -87,14 +87,20 @@ class FaultyEncoder(MockModel):
         self._deadly: set[bytes] = set()
 
     def prepare_image(
-        self, content: bytes, decoder: ImageDecoder, field: str, transparency: Transparency = Transparency.DROP
+        self,
+        content: bytes,
+        decoder: ImageDecoder,
+        field: str,
+        transparency: Transparency = Transparency.DROP,
+        *,
+        hashed: bool = False,
     ) -> EncoderInput:
         size = Image.open(io.BytesIO(content)).size
         if size == DEADLY_TO_DECODE:
             decoder = decoder.within(DeadlyLimits())
         if size == DEADLY_TO_COMPUTE:
             self._deadly.add(hashlib.sha256(content).digest())
-        return super().prepare_image(content, decoder, field, transparency)
+        return super().prepare_image(content, decoder, field, transparency, hashed=hashed)
 
     def compute(self, batch: Sequence[EncoderInput]) -> Sequence[Vector]:
         if any(item.data in self._deadly for item in batch):

@@ -250,6 +250,43 @@ class Embedding(_message.Message):
 Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
 
 @_typing.final
+class PerceptualHash(_message.Message):
+    """PerceptualHash says what an image looks like, in so few bits that copies of it are found: encoded again, scaled, with a border, or
+    mildly changed. It depends on no model. Two images are as far from one another as the nearest of their hashes, of which an image with
+    a frame has two.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HASH_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    UNFRAMED_FIELD_NUMBER: _builtins.int
+    hash: _builtins.bytes
+    """PDQ (Facebook 2019): 32 bytes, as its hexadecimal form has them. Two hashes differ in 0 to 256 bits: up to 31 those of one image,
+    about 128 those of any two. Any other length is INVALID_ARGUMENT with reason HASH_INVALID. It is made from the upright image, as the
+    space's transparency policy shows it; from a large JPEG at a part of its size. Zeros for an image of one colour, or with a side of
+    less than 5 pixels.
+    """
+    quality: _builtins.int
+    """How much there is to see, 0 to 100 (more: HASH_INVALID). Images below 50 have no near-duplicates: their hashes say too little."""
+    unframed: _builtins.bytes
+    """The hash of what a frame of one colour surrounds: a border, or bars at two sides. 32 bytes, or none (else HASH_INVALID)."""
+    def __init__(
+        self,
+        *,
+        hash: _builtins.bytes = ...,
+        quality: _builtins.int = ...,
+        unframed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "quality", b"quality", "unframed", b"unframed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PerceptualHash: _TypeAlias = PerceptualHash  # noqa: Y015
+
+@_typing.final
 class VectorSpace(_message.Message):
     """VectorSpace names what vectors can be compared with one another."""
 

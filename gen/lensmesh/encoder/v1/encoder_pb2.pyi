@@ -118,6 +118,7 @@ class EncodeOptions(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     SPACE_ID_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
+    PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
     data_type: _common_pb2.DataType.ValueType
     """Numbers of the answer; unspecified means FLOAT32."""
     readable: _builtins.bool
@@ -132,6 +133,8 @@ class EncodeOptions(_message.Message):
     """Chooses the default model's space with this policy where `space_id` is empty. With a `space_id` of another policy:
     INVALID_ARGUMENT with reason OPTION_INVALID.
     """
+    perceptual_hash: _builtins.bool
+    """Whether EncodeResult.perceptual_hash is made of images too: about a millisecond each. Texts have none."""
     def __init__(
         self,
         *,
@@ -140,10 +143,11 @@ class EncodeOptions(_message.Message):
         priority: _common_pb2.Priority.ValueType = ...,
         space_id: _builtins.str = ...,
         transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
+        perceptual_hash: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "priority", b"priority", "readable", b"readable", "space_id", b"space_id", "transparency", b"transparency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "perceptual_hash", b"perceptual_hash", "priority", b"priority", "readable", b"readable", "space_id", b"space_id", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,6 +165,7 @@ class EncodeResult(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     LOW_CONTENT_FIELD_NUMBER: _builtins.int
     FULLY_TRANSPARENT_FIELD_NUMBER: _builtins.int
+    PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
     """Whether a text was cut to the model's context."""
     low_content: _builtins.bool
@@ -179,6 +184,10 @@ class EncodeResult(_message.Message):
     def timings(self) -> _common_pb2.Timings:
         """Where the time went."""
 
+    @_builtins.property
+    def perceptual_hash(self) -> _common_pb2.PerceptualHash:
+        """What an image looks like; set only where EncodeOptions.perceptual_hash asks for it."""
+
     def __init__(
         self,
         *,
@@ -188,10 +197,11 @@ class EncodeResult(_message.Message):
         timings: _common_pb2.Timings | None = ...,
         low_content: _builtins.bool = ...,
         fully_transparent: _builtins.bool = ...,
+        perceptual_hash: _common_pb2.PerceptualHash | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "outcome", b"outcome", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "fully_transparent", b"fully_transparent", "low_content", b"low_content", "outcome", b"outcome", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "fully_transparent", b"fully_transparent", "low_content", b"low_content", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["embedding", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
