@@ -32,7 +32,9 @@ def definition_to_json(definition: Definition) -> str:
         for named in definition.spaces
     ]
     indexes = [{"path": list(index.path), "type": index.type.value} for index in definition.field_indexes]
-    return json.dumps({"spaces": spaces, "field_indexes": indexes})
+    kept = {"spaces": spaces, "field_indexes": indexes}
+    # Where there are no words, as before there were any.
+    return json.dumps(kept | ({"language": definition.language} if definition.language else {}))
 
 
 def definition_from_json(name: str, text: str) -> Definition:
@@ -48,7 +50,7 @@ def definition_from_json(name: str, text: str) -> Definition:
         for entry in kept["spaces"]
     )
     indexes = tuple(FieldIndex(tuple(entry["path"]), FieldType(entry["type"])) for entry in kept["field_indexes"])
-    return Definition(name, spaces, indexes)
+    return Definition(name, spaces, indexes, kept.get("language", ""))
 
 
 def _deferred(entry: dict[str, Any]) -> Deferred | None:
@@ -81,6 +83,8 @@ def _difference(there: Definition, wanted: Definition) -> str:
             return f"{old.name} is stored as {old.stored_as}"
         if old.hnsw != new.hnsw:
             return f"{old.name} is indexed by {old.hnsw or 'nothing'}"
+    if (there.language or Definition.language) != (wanted.language or Definition.language):
+        return f"its language is {there.language or Definition.language}"
     return (
         f"its field indexes are {', '.join(f'{index.name} ({index.type})' for index in there.field_indexes) or 'none'}"
     )

@@ -32,6 +32,8 @@ class FieldType(StrEnum):
     NUMBER = "number"
     BOOL = "bool"
     TIME = "time"
+    # Strings as KEYWORD has them, and their words.
+    TEXT = "text"
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,22 @@ class Definition:
     name: str
     spaces: tuple[NamedSpace, ...]
     field_indexes: tuple[FieldIndex, ...]
+    language: str = "en"
+    """Language of the words, as `search_svc.words.languages` knows it. "" where a store keeps no words."""
 
     def same_as(self, other: "Definition") -> bool:
-        """Tell whether both keep and find the same: neither a model's name matters nor the order of field indexes."""
+        """Tell whether both keep and find the same: neither a model's name matters nor the order of field indexes.
+
+        A collection from before there were words is as one in the default language.
+        """
 
         def kept(definition: "Definition") -> object:
             spaces = [
                 (named.name, named.space.id, named.space.dimension, named.space.normalized, named.stored_as, named.hnsw)
                 for named in definition.spaces
             ]
-            return definition.name, spaces, frozenset(definition.field_indexes)
+            language = definition.language or Definition.language
+            return definition.name, spaces, frozenset(definition.field_indexes), language
 
         return kept(self) == kept(other)
 
@@ -113,6 +121,11 @@ class Definition:
         if not name:
             return self.spaces[0]
         return next((named for named in self.spaces if named.name == name), None)
+
+    @property
+    def text_indexes(self) -> tuple[FieldIndex, ...]:
+        """The indexes of fields whose words are kept."""
+        return tuple(index for index in self.field_indexes if index.type is FieldType.TEXT)
 
     def field_index(self, path: tuple[str, ...]) -> FieldIndex | None:
         """Return the index on that metadata path, or None."""

@@ -47,6 +47,26 @@ def too_late() -> DeadlineExceeded:
     )
 
 
+def no_words(collection: str, language: str, path: str, field: str) -> PreconditionFailed:
+    """Build the error for a question about the words of a field whose words are not kept."""
+    metadata = {"field": path, "collection": collection}
+    if not language:
+        return PreconditionFailed(
+            Reason.FIELD_NOT_INDEXED,
+            f"{field}: the collection {collection} is from before words were kept in Qdrant: make another one, and"
+            " write its items there",
+            field=field,
+            metadata=metadata,
+        )
+    return PreconditionFailed(
+        Reason.FIELD_NOT_INDEXED,
+        f"{field}: words of {path[:200]!r} are not kept in the collection {collection}: make a collection with a"
+        " FieldIndex of type TEXT for it",
+        field=field,
+        metadata=metadata,
+    )
+
+
 def no_collection(name: str) -> NotFound:
     """Build the error for a collection that nobody made, or somebody removed."""
     return NotFound(

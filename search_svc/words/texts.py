@@ -1,0 +1,136 @@
+"""Words of an item's texts, as stores keep them: those of its caption, and of its metadata fields of type TEXT."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from search_svc.filters import FieldPath
+from search_svc.model import Definition, Item
+from search_svc.refusals import no_words
+from search_svc.words.languages import forms
+from search_svc.words.tokens import words_of
+
+MAX_WORDS = 10_000
+"""Words of one text that count, from its beginning."""
+MAX_PLACES = 255
+"""Places of one word in a text that count, from its beginning. PostgreSQL keeps no more."""
+MAX_PREFIX_CHARS = 32
+"""The longest beginning of a word that is asked for; a longer one is cut."""
+CAPTION: FieldPath = ("$caption",)
+STEM = "~"
+"""What a stem begins with where it stands beside words. No word does."""
+
+
+@dataclass(frozen=True)
+class TextWords:
+    """Words of one text.
+
+    Args:
+        words: in their order and without accents; "" is a gap, over which no phrase reaches.
+        stems: those that are not the word itself, with `STEM` before them.
+    """
+
+    words: tuple[str, ...] = ()
+    stems: frozenset[str] = frozenset()
+
+    @cached_property
+    def places(self) -> Mapping[str, list[int]]:
+        """Places of each word, beginning with 1."""
+        found: dict[str, list[int]] = {}
+        for place, word in enumerate(self.words, start=1):
+            if word:
+                found.setdefault(word, []).append(place)
+        return found
+
+    @property
+    def count(self) -> int:
+        """Number of different words and stems."""
+        return len(self.places) + len(self.stems)
+
+    @cached_property
+    def runs(self) -> frozenset[str]:
+        """Two or three words that follow one another, with spaces between them."""
+        words = self.words
+        twos = pairwise(words)
+        threes = zip(words, words[1:], words[2:], strict=False)
+        return frozenset(" ".join(run) for runs in (twos, threes) for run in runs if all(run))
+
+    @cached_property
+    def starts(self) -> frozenset[str]:
+        """Beginnings of the words, and the words, up to `MAX_PREFIX_CHARS` characters."""
+        return frozenset(
+            word[:length] for word in self.places for length in range(1, min(len(word), MAX_PREFIX_CHARS) + 1)
+        )
+
+
+_NONE = TextWords()
+
+
+def text_words(texts: Sequence[str], language: str) -> TextWords:
+    """Return the words of some texts as of one, with a gap between two of them."""
+    words: list[str] = []
+    stems: set[str] = set()
+    for text in texts:
+        if words:
+            words.append("")
+        for word in words_of(text)[: max(0, MAX_WORDS - len(words))]:
+            simple, stem = forms(word, language)
+            words.append(simple)
+            if stem:
+                stems.add(STEM + stem)
+        if len(words) >= MAX_WORDS:
+            break
+    if len(words) > MAX_PLACES:
+        words = _without_repeats(words)
+    return TextWords(tuple(words), frozenset(stems))
+
+
+def _without_repeats(words: list[str]) -> list[str]:
+    """Leave a gap where a word was at `MAX_PLACES` places before."""
+    counts: dict[str, int] = {}
+    for place, word in enumerate(words):
+        counts[word] = counts.get(word, 0) + 1
+        if word and counts[word] > MAX_PLACES:
+            words[place] = ""
+    return words
+
+
+def text_paths(definition: Definition) -> tuple[FieldPath, ...]:
+    """Return the fields whose words are kept, in the order in which stores number them: the caption is the first."""
+    return (CAPTION, *(index.path for index in definition.text_indexes))
+
+
+def text_place(definition: Definition, path: FieldPath, field: str) -> int:
+    """Return the place of a field in `text_paths`.
+
+    Args:
+        field: where it is named in the request.
+
+    Raises:
+        PreconditionFailed: FIELD_NOT_INDEXED, its words are not kept.
+    """
+    paths = text_paths(definition)
+    if not definition.language or path not in paths:
+        raise no_words(definition.name, definition.language, ".".join(path), field)
+    return paths.index(path)
+
+
+def words_of_item(item: Item, definition: Definition) -> list[TextWords]:
+    """Return the words of an item's texts, in the order of `text_paths`."""
+    caption = text_words([item.caption.text], definition.language) if item.caption else _NONE
+    if not definition.text_indexes:
+        return [caption]
+    metadata = json.loads(item.metadata)
+    fields = (text_words(_texts(metadata, index.path), definition.language) for index in definition.text_indexes)
+    return [caption, *fields]
+
+
+def _texts(metadata: Any, path: FieldPath) -> list[str]:
+    """Return the string at a path, or the strings of the list there. Steps do not lead into lists."""
+    value = metadata
+    for level in path:
+        value = value.get(level) if isinstance(value, dict) else None
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
