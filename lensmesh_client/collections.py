@@ -32,6 +32,7 @@ class CollectionCalls:
         spaces: Mapping[str, Space] | Iterable[NamedSpace] | None = None,
         fields: Mapping[str, FieldType | str] | None = None,
         deferred: bool = False,
+        language: str = "",
         timeout_s: float | None = None,
     ) -> Collection:
         """Make an empty collection; the same definition again is answered with what is there.
@@ -43,6 +44,8 @@ class CollectionCalls:
             fields: Metadata fields that facets count and filters use often, with the type of their values.
             deferred: Leave the indexes of all spaces for `build_index`, as `NamedSpace.deferred` does for one: a
                 large collection is filled several times as fast.
+            language: Of captions and of fields of type TEXT, an ISO 639-1 code, so that "dog" finds "dogs"; "none" for
+                words as they are written. Empty is "en".
             timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
@@ -58,6 +61,7 @@ class CollectionCalls:
                 name=check_text(name, "name", Reason.COLLECTION_INVALID),
                 spaces=None if spaces is None else _spaces(spaces),
                 field_indexes=translate_stored.field_indexes(fields or {}),
+                language=check_text(language, "language", Reason.COLLECTION_INVALID),
             )
         if spaces is None:
             definition.spaces.append(await self._default_space(timeout_s))

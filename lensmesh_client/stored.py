@@ -21,6 +21,8 @@ class FieldType(StrEnum):
     BOOL = "bool"
     TIME = "time"
     """RFC 3339 strings."""
+    TEXT = "text"
+    """Strings as KEYWORD, and their words, which filters and searches may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Collection:
     """Made by chance: a collection that was deleted and made again under its name has another one."""
     indexes: Mapping[str, IndexStatus] = field(default_factory=dict)
     """By the name of the space, where it has an index."""
+    language: str = ""
+    """Of captions and of fields of type TEXT; empty where no words are kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ FIELD_TYPES = {
     stored.FieldType.NUMBER: search_pb2.FIELD_TYPE_NUMBER,
     stored.FieldType.BOOL: search_pb2.FIELD_TYPE_BOOL,
     stored.FieldType.TIME: search_pb2.FIELD_TYPE_TIME,
+    stored.FieldType.TEXT: search_pb2.FIELD_TYPE_TEXT,
 }
 INDEX_STATES = {
     search_pb2.INDEX_STATE_DEFERRED: stored.IndexState.DEFERRED,
@@ -38,6 +39,7 @@ def collection(message: search_pb2.Collection) -> stored.Collection:
         item_count=message.item_count,
         create_time=translate.moment(message.create_time) if message.HasField("create_time") else None,
         uid=message.uid,
+        language=message.language,
         indexes={
             each.name: _index_status(each.index_status)
             for each in message.spaces

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
+from search_svc.words.queries import WordQuery
+
 Scalar: TypeAlias = str | float | bool
 # An own field begins with "$" and stands alone; anything else is a path into the metadata.
 FieldPath: TypeAlias = tuple[str, ...]
@@ -53,6 +55,15 @@ class Exists:
 
 
 @dataclass(frozen=True)
+class Matches:
+    """The text of the field holds all of these words, in any order. `field` is where the test stands in the request."""
+
+    path: FieldPath
+    query: WordQuery
+    field: str = "filter"
+
+
+@dataclass(frozen=True)
 class All:
     """All of these filters pass; true where there are none."""
 
@@ -73,7 +84,7 @@ class Not:
     filter: "Filter"
 
 
-Test: TypeAlias = Equals | NumberRange | TimeRange | Exists
+Test: TypeAlias = Equals | NumberRange | TimeRange | Exists | Matches
 Filter: TypeAlias = Test | All | Some | Not
 
 

@@ -14,6 +14,7 @@ _JSON_TYPES = {
     FieldType.NUMBER: "number",
     FieldType.BOOL: "boolean",
     FieldType.TIME: "string",
+    FieldType.TEXT: "string",
 }
 
 

@@ -88,6 +88,8 @@ async def _migrate(connection: asyncpg.Connection, steps: Sequence[MigrationStep
         for step in steps:
             if step.version > version:
                 await connection.execute(step.sql)
+                if step.work is not None:
+                    await step.work(connection)
                 await connection.execute(
                     "INSERT INTO lensmesh.schema_version (version, title) VALUES ($1, $2)", step.version, step.title
                 )

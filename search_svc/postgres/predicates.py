@@ -14,6 +14,7 @@ from search_svc.filters import (
     Exists,
     FieldPath,
     Filter,
+    Matches,
     Not,
     NumberRange,
     Scalar,
@@ -21,7 +22,10 @@ from search_svc.filters import (
     TimeRange,
 )
 from search_svc.model import Definition, FieldType
+from search_svc.postgres.words import all_query
 from search_svc.times import parse_time, time_text
+from search_svc.words.texts import text_place
+from search_svc.words.wanting import wanted
 
 # Own fields as JSON values; an empty digest is no digest.
 _OWN = {
@@ -82,6 +86,10 @@ class Predicate:
                 return self._number_range(tree)
             case TimeRange():
                 return self._time_range(tree)
+            case Matches(path, query, field):
+                place = text_place(self._definition, path, field)
+                text = all_query(wanted(query, self._definition.language), [place])
+                return f"i.words @@ {self._parameters.add(text, 'text')}::tsquery"
 
     def value(self, path: FieldPath) -> str:
         """Return the expression for the JSON value of a field; NULL where there is none.

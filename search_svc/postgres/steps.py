@@ -1,7 +1,11 @@
 """Steps of the schema. A released step is never changed: what is new comes as the next one."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import asyncpg
+
+from search_svc.postgres.word_filling import fill_words
 from search_svc.times import PATTERN
 
 _FIRST = rf"""
@@ -150,13 +154,29 @@ CREATE TABLE lensmesh.deferred_indexes (
 """
 
 
+# What is there gets the language that a new collection has unless another is named.
+_FIFTH = """
+UPDATE lensmesh.collections SET definition = definition || '{"language": "en"}';
+
+DO $$
+DECLARE collection record;
+BEGIN
+    FOR collection IN SELECT key FROM lensmesh.collections LOOP
+        EXECUTE format('ALTER TABLE lensmesh.items_%s ADD COLUMN words tsvector NOT NULL DEFAULT %L',
+                       collection.key, '');
+    END LOOP;
+END $$;
+"""
+
+
 @dataclass(frozen=True)
 class MigrationStep:
-    """Statements that lead from version - 1 to version."""
+    """Statements that lead from version - 1 to version, and work behind them that SQL cannot do."""
 
     version: int
     title: str
     sql: str
+    work: Callable[[asyncpg.Connection], Awaitable[None]] | None = None
 
 
 STEPS = (
@@ -166,4 +186,5 @@ STEPS = (
         3, "each distinct vector once; lists in lists and years beyond 9999 as the contract reads them", _THIRD
     ),
     MigrationStep(4, "indexes that are built later", _FOURTH),
+    MigrationStep(5, "words of captions", _FIFTH, fill_words),
 )

@@ -28,6 +28,7 @@ from search_svc.postgres.listing import Listing
 from search_svc.refusals import no_collection, unavailable
 from search_svc.settings import SearchSettings
 from search_svc.store import Query, StaleCollection
+from search_svc.threads import Threads
 
 T = TypeVar("T")
 Work = Callable[[asyncpg.Connection], Awaitable[T]]
@@ -66,6 +67,7 @@ class PostgresStore:
         self._database = database
         self._known: dict[str, Collection] = {}
         self._builder = IndexBuilder(database, build, self._known)
+        self._threads = Threads("search-words")
 
     async def open(self) -> None:
         self._known.clear()
@@ -79,6 +81,7 @@ class PostgresStore:
     async def close(self) -> None:
         await self._builder.stop()
         await self._database.close()
+        self._threads.stop()
 
     def write_trouble(self) -> str:
         trouble = self._database.write_trouble
@@ -123,8 +126,12 @@ class PostgresStore:
     async def upsert(
         self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float
     ) -> list[Upserted]:
+        words = await writing.words_by_id(items, collection.definition, self._threads)
         return await self._with(
-            collection, lambda c: writing.upsert(c, collection, items, merge), timeout_s, write=True
+            collection,
+            lambda c: writing.upsert(c, collection, items, merge, words=words, threads=self._threads),
+            timeout_s,
+            write=True,
         )
 
     async def get_items(

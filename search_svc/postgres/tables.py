@@ -5,7 +5,7 @@ have exact types, one collection never slows another, and a change of metadata r
 
     lensmesh.collections                name, definition
     lensmesh.deferred_indexes           which graphs are not built yet, see deferred.py
-    lensmesh.items_7                    collection 7: key, id, metadata, caption, ...
+    lensmesh.items_7                    collection 7: key, id, metadata, caption, words, ...
     lensmesh.vectors_7_0                its first space, each distinct vector once: key, vector halfvec(512)
     lensmesh.members_7_0                which item has which vector: key of the item, vector
 
@@ -90,11 +90,13 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
             image_uri text NOT NULL,
             content_digest bytea NOT NULL,
             low_content boolean NOT NULL,
+            words tsvector NOT NULL,
             create_time timestamptz NOT NULL,
             update_time timestamptz NOT NULL
         )"""
     # The same content under another id is looked up at every ingest.
     yield f"CREATE INDEX ON {items} (content_digest) WHERE content_digest <> ''"
+    yield words_index(key)
     for index in definition.field_indexes:
         yield _field_index(items, index)
     for position, named in enumerate(definition.spaces):
@@ -117,6 +119,11 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
             yield f"CREATE INDEX ON {vectors} {_graph(named, named.hnsw)}"
 
 
+def words_index(key: str) -> str:
+    """Return the statement that makes the index of the words of a collection's items."""
+    return f"CREATE INDEX ON {items_table(key)} USING gin (words)"
+
+
 def create_index(key: str, position: int, named: NamedSpace, vector_schema: str) -> str:
     """Return the statement that builds the graph of a space whose vectors are there, in no transaction."""
     assert named.hnsw is not None
@@ -137,7 +144,7 @@ def _field_index(items: str, index: FieldIndex) -> str:
     Lists rule out a plain index on the value: containment serves equality, least and greatest serve ranges.
     """
     value = f"({path_literal(index.path)})"
-    if index.type in (FieldType.KEYWORD, FieldType.BOOL):
+    if index.type in (FieldType.KEYWORD, FieldType.BOOL, FieldType.TEXT):
         return f"CREATE INDEX ON {items} USING gin ({value} jsonb_path_ops)"
     kind = "number" if index.type is FieldType.NUMBER else "time"
     return f"CREATE INDEX ON {items} ({SCHEMA}.{kind}_min({value}), {SCHEMA}.{kind}_max({value}))"

@@ -1,21 +1,25 @@
 """Writing of items: a fixed number of statements, however many items."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import asyncpg
 
 from search_svc.filters import Filter
-from search_svc.metadata import MetadataLimits, check_merged
-from search_svc.model import Change, Collection, Item, ItemOutcome, Upserted
+from search_svc.metadata import MetadataLimits, check_merged, merged
+from search_svc.model import Change, Collection, Definition, Item, ItemOutcome, Upserted
 from search_svc.postgres.faults import collision
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, members_table, vectors_table
 from search_svc.postgres.vectors import remove_unused, write_vectors
+from search_svc.postgres.words import vector_texts
+from search_svc.threads import Threads
 
 _COLUMNS = ", ".join(CONTENT)
+# Cutting a character of text into words takes as long as a thread's translation of so many bytes.
+_WORDS_COST = 16
 _CAPTION = tuple(column for column in CONTENT if column.startswith("caption_"))
 
 
@@ -25,6 +29,8 @@ class _Row:
 
     key: int
     update_time: datetime
+    metadata: str | None = None
+    """As it was, where it is merged and its words are kept."""
     created: bool = False
     written: bool = False
     changes: set[Change] = field(default_factory=set)
@@ -37,9 +43,15 @@ class _Row:
 
 
 async def upsert(
-    connection: asyncpg.Connection, collection: Collection, items: Sequence[Item], merge: MetadataLimits | None
+    connection: asyncpg.Connection,
+    collection: Collection,
+    items: Sequence[Item],
+    merge: MetadataLimits | None,
+    *,
+    words: Mapping[str, str],
+    threads: Threads,
 ) -> list[Upserted]:
-    """Write items in the caller's transaction.
+    """Write items in the caller's transaction. `words` are theirs, by id, as long as no metadata is merged.
 
     Rows are locked in the order of their ids. So two calls with the same items wait for one another and never stand in
     each other's way.
@@ -47,37 +59,57 @@ async def upsert(
     ordered = sorted(items, key=lambda item: item.id.encode())
     # What is there is locked first. The statements that write then see these rows as they stay until they are written:
     # what they say of their own changes is exact.
-    rows = await _lock(connection, collection.key, [item.id for item in ordered])
+    merges_words = merge is not None and bool(collection.definition.text_indexes)
+    rows = await _lock(connection, collection.key, [item.id for item in ordered], with_metadata=merges_words)
     there = [item for item in ordered if item.id in rows]
     if new := [item for item in ordered if item.id not in rows]:
-        rows |= await _insert(connection, collection.key, new)
+        rows |= await _insert(connection, collection.key, new, words)
     if there:
-        texts = await _update(connection, collection.key, there, rows, merge)
+        if merges_words:
+            complete = [replace(item, metadata=merged(rows[item.id].metadata or "{}", item.metadata)) for item in there]
+            words = await words_by_id(complete, collection.definition, threads)
+        texts = await _update(connection, collection.key, there, words, rows, merge)
         if merge is not None:
             check_merged({place: texts[item.id] for place, item in enumerate(items) if item.id in texts}, merge)
     await _write_vectors(connection, collection, ordered, rows)
     return [rows[item.id].result(item.id) for item in items]
 
 
-async def _lock(connection: asyncpg.Connection, key: str, ids: Sequence[str]) -> dict[str, _Row]:
+async def words_by_id(items: Sequence[Item], definition: Definition, threads: Threads) -> dict[str, str]:
+    """Return the words of items as the table takes them."""
+    size = sum(len(item.caption.text) for item in items if item.caption)
+    if definition.text_indexes:
+        size += sum(len(item.metadata) for item in items)
+    texts = await threads.run(lambda: vector_texts(items, definition), _WORDS_COST * size)
+    return {item.id: text for item, text in zip(items, texts, strict=True)}
+
+
+async def _lock(
+    connection: asyncpg.Connection, key: str, ids: Sequence[str], *, with_metadata: bool
+) -> dict[str, _Row]:
     """Lock the items that are there, in the order of their ids. Return them by id."""
+    metadata = "metadata" if with_metadata else "NULL"
     found = await connection.fetch(
-        f"SELECT id, key, update_time FROM {items_table(key)} WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE",
+        f"SELECT id, key, update_time, {metadata} AS metadata FROM {items_table(key)}"
+        " WHERE id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE",
         ids,
     )
-    return {row["id"]: _Row(row["key"], row["update_time"]) for row in found}
+    return {row["id"]: _Row(row["key"], row["update_time"], row["metadata"]) for row in found}
 
 
-async def _insert(connection: asyncpg.Connection, key: str, items: Sequence[Item]) -> dict[str, _Row]:
+async def _insert(
+    connection: asyncpg.Connection, key: str, items: Sequence[Item], words: Mapping[str, str]
+) -> dict[str, _Row]:
     """Write everything but vectors of items that are new. Return their rows by id."""
     made = await connection.fetch(
         f"""
-        INSERT INTO {items_table(key)} (id, {_COLUMNS}, create_time, update_time)
+        INSERT INTO {items_table(key)} (id, {_COLUMNS}, words, create_time, update_time)
         SELECT new.*, now(), now() FROM unnest({_arrays("text")}) AS new
         ON CONFLICT (id) DO NOTHING RETURNING id, key, update_time
         """,
         [item.id for item in items],
         *_content(items),
+        [words[item.id] for item in items],
     )
     if len(made) < len(items):
         # Made by another after these rows were locked: once more, with theirs locked too.
@@ -89,6 +121,7 @@ async def _update(
     connection: asyncpg.Connection,
     key: str,
     items: Sequence[Item],
+    words: Mapping[str, str],
     rows: dict[str, _Row],
     merge: MetadataLimits | None,
 ) -> dict[str, str]:
@@ -106,8 +139,9 @@ async def _update(
         f"""
         WITH written AS (
             UPDATE {table} AS old
-                SET {", ".join(f"{column} = {value}" for column, value in values.items())}, update_time = now()
-                FROM unnest({_arrays("bigint")}) AS new(key, {_COLUMNS})
+                SET {", ".join(f"{column} = {value}" for column, value in values.items())},
+                    words = new.words, update_time = now()
+                FROM unnest({_arrays("bigint")}) AS new(key, {_COLUMNS}, words)
                 WHERE old.key = new.key
                     AND ({stored}) IS DISTINCT FROM ({", ".join(values.values())})
             RETURNING old.key, old.id, {stored}, old.update_time
@@ -123,6 +157,7 @@ async def _update(
         """,
         [rows[item.id].key for item in items],
         *_content(items),
+        [words[item.id] for item in items],
     )
     for changed in written:
         row = rows[changed["id"]]
@@ -156,8 +191,9 @@ async def _write_vectors(
 
 
 def _arrays(first: str) -> str:
-    """Return the parameters of `unnest`: what rows are known by, and their content."""
-    return ", ".join(f"${number}::{sql_type}[]" for number, sql_type in enumerate((first, *CONTENT_TYPES), start=1))
+    """Return the parameters of `unnest`: what rows are known by, their content, and their words."""
+    types = (*(f"{sql_type}[]" for sql_type in (first, *CONTENT_TYPES)), "text[]::tsvector[]")
+    return ", ".join(f"${number}::{sql_type}" for number, sql_type in enumerate(types, start=1))
 
 
 def _may_exceed(metadata: str, limits: MetadataLimits | None) -> str:

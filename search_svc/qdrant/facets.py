@@ -10,6 +10,7 @@ from search_svc.qdrant.predicates import any_of, but_not
 _MAX_TIES = 4096
 _SLOTS = {
     FieldType.KEYWORD: Slot.TEXTS,
+    FieldType.TEXT: Slot.TEXTS,
     FieldType.NUMBER: Slot.NUMBERS,
     FieldType.BOOL: Slot.BOOLS,
     FieldType.TIME: Slot.TIME_TEXTS,

@@ -17,8 +17,9 @@ from enum import StrEnum
 from typing import Any
 
 from search_svc.filters import MAX_PATH_BYTES, MAX_PATH_LEVELS, FieldPath
-from search_svc.model import Item
+from search_svc.model import Definition, Item
 from search_svc.times import parse_time, time_text
+from search_svc.words.texts import words_of_item
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 THERE = "yes"
@@ -36,6 +37,14 @@ class Slot(StrEnum):
     # Texts that are RFC 3339 times, as moments for ranges and as they were written.
     TIMES = "times"
     TIME_TEXTS = "time_texts"
+
+
+class WordSlot(StrEnum):
+    """Kinds of words that are kept of a text; see `search_svc.words.texts.TextWords`."""
+
+    WORDS = "words"
+    RUNS = "runs"
+    STARTS = "starts"
 
 
 def slot_key(path: FieldPath, slot: Slot) -> str:
@@ -62,6 +71,36 @@ def number_token(number: float) -> str:
 def bool_token(value: bool) -> str:
     """Return a bool as its slot holds it."""
     return "=true" if value else "=false"
+
+
+def words_key(place: int, slot: WordSlot) -> str:
+    """Return Qdrant's path to a slot of the words of a text; see `search_svc.words.texts.text_paths`."""
+    return f"words.{_text_name(place)}.{slot}"
+
+
+def _text_name(place: int) -> str:
+    return f"text_{place}"
+
+
+def words_payload(item: Item, definition: Definition) -> dict[str, dict[str, list[str]]]:
+    """Return the words of an item's texts, as `words_key` finds them. Texts without any are left out."""
+    if not definition.language:
+        return {}
+    texts = enumerate(words_of_item(item, definition))
+    return {
+        _text_name(place): {
+            WordSlot.WORDS.value: [word_token(word) for word in (*text.places, *sorted(text.stems))],
+            WordSlot.RUNS.value: [word_token(run) for run in sorted(text.runs)],
+            WordSlot.STARTS.value: [word_token(start) for start in sorted(text.starts)],
+        }
+        for place, text in texts
+        if text.places
+    }
+
+
+def word_token(word: str) -> str:
+    """Return a word, a stem, a run or a beginning as its slot holds it."""
+    return "=" + word
 
 
 def fields_of(item: Item) -> dict[str, dict[str, list[Any]]]:

@@ -5,7 +5,7 @@ one that was replaced is never taken for its successor. A point is an item:
 
     id          UUID of version 5, derived from the item's id
     vectors     by the name of their space; raw (not normalized) ones have their own numbers in the payload too
-    payload     the keys below; `fields` is what filters and facets ask, see fields.py
+    payload     the keys below; `fields` is what filters and facets ask, `words` what queries in words do: see fields.py
 """
 
 import uuid
@@ -16,11 +16,12 @@ from qdrant_client import models
 
 from search_svc.model import Definition, FieldType, NamedSpace, StoredAs
 from search_svc.qdrant.address import Quantization
-from search_svc.qdrant.fields import Slot, slot_key
+from search_svc.qdrant.fields import Slot, WordSlot, slot_key, words_key
+from search_svc.words.texts import text_paths
 
 # Any UUID will do, as long as it is always the same.
 _NAMESPACE = uuid.UUID("6c656e73-6d65-5368-8000-000000000001")
-# What is read back of an item; `fields` never is.
+# What is read back of an item; `fields` and `words` never are.
 CONTENT = (
     "id",
     "metadata",
@@ -35,6 +36,7 @@ CONTENT = (
 )
 _INDEXES: dict[FieldType, tuple[tuple[Slot, models.PayloadSchemaType], ...]] = {
     FieldType.KEYWORD: ((Slot.TEXTS, models.PayloadSchemaType.KEYWORD),),
+    FieldType.TEXT: ((Slot.TEXTS, models.PayloadSchemaType.KEYWORD),),
     FieldType.BOOL: ((Slot.BOOLS, models.PayloadSchemaType.KEYWORD),),
     FieldType.NUMBER: (
         (Slot.NUMBERS, models.PayloadSchemaType.KEYWORD),
@@ -110,6 +112,9 @@ def payload_indexes(definition: Definition) -> Iterator[tuple[str, models.Payloa
     """Yield the keys of the payload that are indexed, and as what."""
     # The same content under another id is looked up at every ingest.
     yield "digest", models.PayloadSchemaType.KEYWORD
+    for place, _ in enumerate(text_paths(definition)):
+        # Runs and beginnings are looked for among items that have the words.
+        yield words_key(place, WordSlot.WORDS), models.PayloadSchemaType.KEYWORD
     for index in definition.field_indexes:
         for slot, schema in _INDEXES[index.type]:
             yield slot_key(index.path, slot), schema

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from search_svc.model import Caption, Definition, Item, NamedSpace, Numbers, StoredAs, StoredItem, View
-from search_svc.qdrant.fields import fields_of
+from search_svc.qdrant.fields import fields_of, words_payload
 from search_svc.qdrant.layout import point_id
 from search_svc.times import time_text
 
@@ -26,6 +26,8 @@ def to_point(item: Item, *, created: datetime, updated: datetime, definition: De
         "update_time": time_text(updated),
         "fields": fields_of(item),
     }
+    if words := words_payload(item, definition):
+        payload["words"] = words
     if item.content_digest:
         payload["digest"] = item.content_digest.hex()
     if item.low_content:

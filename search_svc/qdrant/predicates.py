@@ -3,6 +3,8 @@
 Parts that are always true or always false are worked out here: Qdrant's readings of an empty clause differ from ours.
 """
 
+from collections.abc import Iterator, Sequence
+
 from qdrant_client import models
 
 from search_svc.filters import (
@@ -13,20 +15,38 @@ from search_svc.filters import (
     Exists,
     FieldPath,
     Filter,
+    Matches,
     Not,
     NumberRange,
     Scalar,
     Some,
     TimeRange,
 )
-from search_svc.qdrant.fields import THERE, Slot, bool_token, number_token, slot_key, text_token
+from search_svc.model import Definition
+from search_svc.qdrant.fields import (
+    THERE,
+    Slot,
+    WordSlot,
+    bool_token,
+    number_token,
+    slot_key,
+    text_token,
+    word_token,
+    words_key,
+)
 from search_svc.qdrant.layout import point_id
 from search_svc.times import parse_time
+from search_svc.words.texts import text_place
+from search_svc.words.wanting import WantedTerm, wanted
 
 
-def compile_filter(tree: Filter | None) -> models.Filter:
-    """Return a filter for Qdrant; None passes every item."""
-    condition = True if tree is None else _compile(tree)
+def compile_filter(tree: Filter | None, definition: Definition) -> models.Filter:
+    """Return a filter for Qdrant; None passes every item.
+
+    Raises:
+        PreconditionFailed: FIELD_NOT_INDEXED, it asks for words that are not kept.
+    """
+    condition = True if tree is None else _compile(tree, definition)
     if isinstance(condition, bool):
         # Every point has an id.
         nowhere = _empty("id")
@@ -41,14 +61,14 @@ def but_not(chosen: models.Filter | None, *without: models.Condition) -> models.
     return models.Filter(must=None if chosen is None else [chosen], must_not=list(without))
 
 
-def _compile(tree: Filter) -> models.Condition | bool:
+def _compile(tree: Filter, definition: Definition) -> models.Condition | bool:
     match tree:
         case All(inner):
-            return _all([_compile(one) for one in inner])
+            return _all([_compile(one, definition) for one in inner])
         case Some(inner):
-            return _some([_compile(one) for one in inner])
+            return _some([_compile(one, definition) for one in inner])
         case Not(one):
-            return _not(_compile(one))
+            return _not(_compile(one, definition))
         case Exists(path):
             return path[0] in (*TIME_FIELDS, "$low_content") or _matches(path, Slot.THERE, [THERE])
         case Equals(path, values):
@@ -57,6 +77,30 @@ def _compile(tree: Filter) -> models.Condition | bool:
             return _number_range(tree)
         case TimeRange():
             return _time_range(tree)
+        case Matches(path, query, field):
+            place = text_place(definition, path, field)
+            return models.Filter(must=[holds(term, [place]) for term in wanted(query, definition.language)])
+
+
+def holds(term: WantedTerm, places: Sequence[int]) -> models.Filter:
+    """Return the condition that one of the texts at these places holds a term, exactly or by its stem."""
+    return models.Filter(should=[condition for place in places for condition in _holds(term, place)])
+
+
+def _holds(term: WantedTerm, place: int) -> Iterator[models.Condition]:
+    words = words_key(place, WordSlot.WORDS)
+    if term.is_prefix:
+        yield any_of(words_key(place, WordSlot.STARTS), [word_token(term.words[0])])
+    elif len(term.words) == 1:
+        yield any_of(words, [word_token(word) for word in (*term.words, *term.stems)])
+    else:
+        runs = words_key(place, WordSlot.RUNS)
+        yield models.Filter(
+            must=[
+                *(any_of(words, [word_token(word)]) for word in dict.fromkeys(term.words)),
+                *(any_of(runs, [word_token(run)]) for run in term.runs),
+            ]
+        )
 
 
 def _all(conditions: list[models.Condition | bool]) -> models.Condition | bool:

@@ -49,8 +49,15 @@ async def _make_registry(client: AsyncQdrantClient, prefix: str) -> None:
         return
 
 
+async def _nothing(client: AsyncQdrantClient, prefix: str) -> None:
+    """Change nothing: older releases would write items without their words, and this keeps them out."""
+
+
 # A step that was released is never changed: what is new comes as the next one.
-STEPS = (RegistryStep(1, "the collection of collections", _make_registry),)
+STEPS = (
+    RegistryStep(1, "the collection of collections", _make_registry),
+    RegistryStep(2, "words in new collections", _nothing),
+)
 
 
 async def prepare(client: AsyncQdrantClient, prefix: str, steps: Sequence[RegistryStep]) -> None:

@@ -27,7 +27,7 @@ async def search(
     client: AsyncQdrantClient, collection: Collection, query: Query, leg: VectorLeg, *, default_ef: int, local: bool
 ) -> Hits:
     """Find what is nearest by the only leg, best first, equal scores by id."""
-    chosen = None if query.filter is None else compile_filter(query.filter)
+    chosen = None if query.filter is None else compile_filter(query.filter, collection.definition)
     vector = leg.vector if leg.vector is not None else await _vector_of(client, collection, leg)
     itself = [models.HasIdCondition(has_id=[point_id(leg.item_id)])] if leg.vector is None else []
     condition = but_not(chosen, *itself)

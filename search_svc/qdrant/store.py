@@ -187,7 +187,7 @@ class QdrantStore:
         max_bytes: int,
         timeout_s: float,
     ) -> ItemPage:
-        chosen = None if filter is None else compile_filter(filter)
+        chosen = None if filter is None else compile_filter(filter, collection.definition)
         # Qdrant begins at an offset, and we behind it.
         offset = str(uuid.UUID(int=_position(after).int + 1)) if after else None
 
@@ -214,7 +214,7 @@ class QdrantStore:
         return await self._with(collection, lambda client: writing.delete_ids(client, collection, ids), timeout_s)
 
     async def delete_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
-        chosen = compile_filter(filter)
+        chosen = compile_filter(filter, collection.definition)
         return await self._with(
             collection, lambda client: writing.delete_matching(client, collection, chosen), timeout_s
         )
@@ -240,7 +240,7 @@ class QdrantStore:
         max_bytes: int,
         timeout_s: float,
     ) -> list[Facet]:
-        chosen = None if filter is None else compile_filter(filter)
+        chosen = None if filter is None else compile_filter(filter, collection.definition)
 
         async def work(client: AsyncQdrantClient) -> list[Facet]:
             found: list[Facet] = []

@@ -25,6 +25,7 @@ from search_svc.model import (
 )
 from search_svc.wire.findings import Findings
 from search_svc.wire.vectors import DATA_TYPES, STORED_AS
+from search_svc.words.languages import LANGUAGES
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -36,12 +37,14 @@ _MAX_SPACES = 32
 _MOST_ITEMS = 2**63 - 1
 _MAX_MODALITIES = 16
 _MAX_FIELD_INDEXES = 64
+_MAX_TEXT_FIELDS = 16
 _MAX_SPACE_TEXT = 1_000
 _FIELD_TYPES = {
     search_pb2.FIELD_TYPE_KEYWORD: FieldType.KEYWORD,
     search_pb2.FIELD_TYPE_NUMBER: FieldType.NUMBER,
     search_pb2.FIELD_TYPE_BOOL: FieldType.BOOL,
     search_pb2.FIELD_TYPE_TIME: FieldType.TIME,
+    search_pb2.FIELD_TYPE_TEXT: FieldType.TEXT,
 }
 _INDEX_STATES = {
     IndexState.DEFERRED: search_pb2.INDEX_STATE_DEFERRED,
@@ -81,9 +84,18 @@ def read_definition(collection: search_pb2.Collection) -> Definition:
         _index(index, f"collection.field_indexes[{i}]", findings) for i, index in enumerate(collection.field_indexes)
     ]
     _no_name_twice([index.field for index in collection.field_indexes], "collection.field_indexes", "field", findings)
+    if sum(index.type == search_pb2.FIELD_TYPE_TEXT for index in collection.field_indexes) > _MAX_TEXT_FIELDS:
+        _invalid(findings, "collection.field_indexes", f"has more than {_MAX_TEXT_FIELDS} fields of type TEXT")
+    language = collection.language or Definition.language
+    if language not in LANGUAGES:
+        known = ", ".join(LANGUAGES)
+        _invalid(findings, "collection.language", f"must be one of {known}", collection.language)
     findings.check()
     return Definition(
-        collection.name, tuple(space for space in spaces if space), tuple(index for index in indexes if index)
+        collection.name,
+        tuple(space for space in spaces if space),
+        tuple(index for index in indexes if index),
+        language,
     )
 
 
@@ -160,7 +172,7 @@ def _deferred(deferred: search_pb2.DeferredBuild, field: str, findings: Findings
 def _index(index: search_pb2.FieldIndex, field: str, findings: Findings) -> FieldIndex | None:
     field_type = _FIELD_TYPES.get(index.type)
     if field_type is None:
-        _invalid(findings, f"{field}.type", "is not set: say KEYWORD, NUMBER, BOOL or TIME")
+        _invalid(findings, f"{field}.type", "is not set: say KEYWORD, NUMBER, BOOL, TIME or TEXT")
     try:
         path = parse_metadata_path(index.field)
     except ValueError as error:
@@ -183,7 +195,12 @@ def _invalid(findings: Findings, field: str, description: str, value: str | None
 def write_collection(counted: CountedCollection) -> search_pb2.Collection:
     """Return a collection as callers see it."""
     definition = counted.collection.definition
-    message = search_pb2.Collection(name=definition.name, item_count=counted.item_count, uid=counted.collection.uid)
+    message = search_pb2.Collection(
+        name=definition.name,
+        item_count=counted.item_count,
+        uid=counted.collection.uid,
+        language=definition.language,
+    )
     write_time(counted.collection.create_time, message.create_time)
     for named in definition.spaces:
         space = message.spaces.add(name=named.name)

@@ -5,16 +5,18 @@ import math
 from google.protobuf import struct_pb2
 
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, NotBuilt
+from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.messages.structs import INEXACT, is_inexact
 from lensmesh_chassis.reasons import Reason
 from search_svc.filters import (
+    OWN_FIELDS,
     TIME_FIELDS,
     All,
     Equals,
     Exists,
     FieldPath,
     Filter,
+    Matches,
     Not,
     NumberRange,
     Scalar,
@@ -24,11 +26,14 @@ from search_svc.filters import (
     tests,
 )
 from search_svc.times import parse_time
+from search_svc.words.queries import read_words
+from search_svc.words.texts import CAPTION
 
 MAX_DEPTH = 8
 MAX_LIST = 64
 # Not the contract's: what a database plans in a reasonable time. Lists of values count once.
 MAX_CONDITIONS = 1_024
+MAX_MATCHES_CHARS = 10_000
 
 
 def read_filter(message: search_pb2.Filter, field: str = "filter") -> Filter:
@@ -36,7 +41,6 @@ def read_filter(message: search_pb2.Filter, field: str = "filter") -> Filter:
 
     Raises:
         InvalidInput: FILTER_INVALID, naming the part that is wrong.
-        NotBuilt: `matches`.
     """
     tree = _filter(message, field, 0)
     count = sum(1 for _ in tests(tree))
@@ -81,13 +85,22 @@ def _condition(condition: search_pb2.Condition, field: str) -> Filter:
         case "exists":
             return Exists(path) if condition.exists else Not(Exists(path))
         case "matches":
-            raise NotBuilt(
-                Reason.NOT_IMPLEMENTED,
-                f"{field}.matches is not built yet: use equals or one_of",
-                metadata={"field": f"{field}.matches"},
-            )
+            return _matches(path, condition.matches, f"{field}.matches")
         case _:
-            raise _invalid(field, "has no test: set equals, one_of, range or exists")
+            raise _invalid(field, "has no test: set equals, one_of, range, exists or matches")
+
+
+def _matches(path: FieldPath, text: str, field: str) -> Filter:
+    if path[0] in OWN_FIELDS and path != CAPTION:
+        raise _invalid(field, f"asks for words of {path[0]}: of an item's own fields only $caption has any")
+    if "\x00" in text:
+        raise _invalid(field, "contains a NUL character")
+    if len(text) > MAX_MATCHES_CHARS:
+        raise _invalid(field, f"has {len(text)} characters, and the limit is {MAX_MATCHES_CHARS}")
+    try:
+        return Matches(path, read_words(text), field)
+    except ValueError as error:
+        raise _invalid(field, str(error)) from None
 
 
 def _equals(path: FieldPath, values: tuple[Scalar, ...], field: str) -> Filter:

@@ -4,22 +4,25 @@ import json
 from datetime import datetime
 from typing import Any
 
-from search_svc.filters import All, Equals, Exists, FieldPath, Filter, Not, NumberRange, Some, TimeRange
+from search_svc.filters import All, Equals, Exists, FieldPath, Filter, Matches, Not, NumberRange, Some, TimeRange
 from search_svc.model import Item
 from search_svc.times import parse_time
+from search_svc.words.languages import forms
+from search_svc.words.queries import Term
+from search_svc.words.tokens import fold, words_of
 
 _MISSING = object()
 
 
-def passes(tree: Filter, item: Item, metadata: dict[str, Any]) -> bool:
+def passes(tree: Filter, item: Item, metadata: dict[str, Any], language: str = "en") -> bool:
     """Whether a filter chooses an item."""
     match tree:
         case All(inner):
-            return all(passes(one, item, metadata) for one in inner)
+            return all(passes(one, item, metadata, language) for one in inner)
         case Some(inner):
-            return any(passes(one, item, metadata) for one in inner)
+            return any(passes(one, item, metadata, language) for one in inner)
         case Not(one):
-            return not passes(one, item, metadata)
+            return not passes(one, item, metadata, language)
         case Exists(path):
             return _field(path, item, metadata) not in (_MISSING, None)
         case Equals(path, values):
@@ -34,6 +37,32 @@ def passes(tree: Filter, item: Item, metadata: dict[str, Any]) -> bool:
         case TimeRange():
             texts = [element for element in _elements(tree.path, item, metadata) if isinstance(element, str)]
             return any(_within(moment, tree) for moment in map(parse_time, texts) if moment is not None)
+        case Matches(path, query):
+            texts = [element for element in _elements(path, item, metadata) if isinstance(element, str)]
+            return all(holds(term, texts, language) for term in query.terms)
+
+
+def holds(term: Term, texts: list[str], language: str) -> bool:
+    """Whether one of these texts holds a term of a query: by its words, or the stem of its only one."""
+    for text in texts:
+        words = words_of(text)
+        simple = [fold(word) for word in words]
+        asked = [fold(word) for word in term.words]
+        if term.is_prefix:
+            if any(word.startswith(asked[0]) for word in simple):
+                return True
+        elif any(simple[at : at + len(asked)] == asked for at in range(len(simple))):
+            return True
+        elif len(asked) == 1 and not term.is_quoted:
+            stems = {_stem(word, language) for word in words}
+            if _stem(term.words[0], language) in stems:
+                return True
+    return False
+
+
+def _stem(word: str, language: str) -> str:
+    simple, stem = forms(word, language)
+    return stem or simple
 
 
 def _field(path: FieldPath, item: Item, metadata: dict[str, Any]) -> Any:

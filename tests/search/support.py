@@ -178,12 +178,17 @@ async def refused(call: Awaitable[Any], code: grpc.StatusCode, reason: Reason, *
 
 
 def definition(
-    name: str = "pictures", dimension: int = 4, *, hnsw: bool = True, indexes: dict[str, FieldType] | None = None
+    name: str = "pictures",
+    dimension: int = 4,
+    *,
+    hnsw: bool = True,
+    indexes: dict[str, FieldType] | None = None,
+    language: str = "en",
 ) -> Definition:
     """A collection of the domain, for tests of a store."""
     space = VectorSpace(SPACE_ID, "test", "", dimension, True, ())
     fields = tuple(FieldIndex(tuple(field.split(".")), field_type) for field, field_type in (indexes or {}).items())
-    return Definition(name, (NamedSpace("image", space, StoredAs.FLOAT16, Hnsw() if hnsw else None),), fields)
+    return Definition(name, (NamedSpace("image", space, StoredAs.FLOAT16, Hnsw() if hnsw else None),), fields, language)
 
 
 def domain_item(item_id: str, vector: NDArray[Any] | None = None, metadata: str = "{}") -> Item:

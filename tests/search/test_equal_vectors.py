@@ -12,12 +12,14 @@ import pytest
 
 from search_svc.app import make_store
 from search_svc.candidates import FoundItem, first, page
-from search_svc.filters import All, Equals, Filter
+from search_svc.definitions import definition_to_json
+from search_svc.filters import All, Equals, Filter, Matches
 from search_svc.legs import VectorLeg
 from search_svc.model import Collection, Item, View
 from search_svc.postgres.migrations import prepare
 from search_svc.postgres.steps import STEPS
 from search_svc.store import Query, Store
+from search_svc.words.queries import read_words
 from tests.search.conftest import settings_for
 from tests.search.support import definition
 
@@ -169,15 +171,15 @@ _AS_IT_WAS = """
         SELECT 'dup' || i, jsonb_build_object('n', i % 4), '', '', now(), now() FROM generate_series(1, 40) AS i;
     INSERT INTO lensmesh.items_1 (id, metadata, image_uri, content_digest, create_time, update_time)
         VALUES ('nested', '{"n": [[1]]}', '', '', now(), now()), ('bare', '{}', '', '', now(), now());
+    UPDATE lensmesh.items_1 SET caption_text = 'dogs run', caption_confidence = 1, caption_token_count = 2,
+        caption_truncated = false, caption_model = 'm' WHERE id = 'nested';
 """
 
 
 async def test_collections_of_older_versions_are_brought_up_to_date(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await prepare(connection, STEPS[:1])
-    from search_svc.definitions import definition_to_json
-
-    made = definition(dimension=DIMENSION)
+    made = definition(dimension=DIMENSION, language="")
     await connection.execute(
         "INSERT INTO lensmesh.collections (name, definition, create_time) VALUES ('pictures', $1, now())",
         definition_to_json(made),
@@ -206,6 +208,12 @@ async def test_collections_of_older_versions_are_brought_up_to_date(database_url
         read = await store.get_items(collection, ["dup2", "bare"], view=View.FULL, max_bytes=1 << 20, timeout_s=60)
         assert [set(item.vectors) for item in read.items] == [{"image"}, set()]
         assert not read.items[0].low_content
+        assert collection.definition.language == "en"
+        tree = Matches(("$caption",), read_words("dog"))
+        page = await store.list_items(
+            collection, filter=tree, after="", count=9, view=View.ID, max_bytes=1 << 20, timeout_s=60
+        )
+        assert [item.id for item in page.items] == ["nested"]
         await store.delete_matching(collection, All(()), timeout_s=60)
         assert await _rows(database_url, "vectors_1_0") == 0
     finally:

@@ -23,6 +23,8 @@ from tests.search.standin import StandIn
 from tests.search.support import definition
 from tests.support.waiting import until
 
+NEXT = len(registry.STEPS) + 1
+
 
 @pytest.fixture
 async def standin() -> AsyncIterator[StandIn]:
@@ -85,10 +87,10 @@ async def test_an_older_schema_is_brought_up_to_date(qdrant_url: str, engine: Re
     async def count(client: AsyncQdrantClient, at: str) -> None:
         done.append(at)
 
-    new = store_with(engine, prefix, registry.RegistryStep(2, "a second step", count))
+    new = store_with(engine, prefix, registry.RegistryStep(NEXT, "one more step", count))
     await new.open()
     assert done == [prefix]
-    assert await engine.run(lambda client: registry.schema_version(client, prefix), timeout_s=60) == 2
+    assert await engine.run(lambda client: registry.schema_version(client, prefix), timeout_s=60) == NEXT
     assert (await new.find_collection("pictures", fresh=True, timeout_s=60)).definition == definition()
     await new.open()
     assert done == [prefix]
@@ -100,16 +102,16 @@ async def test_a_newer_schema_is_refused_and_unchanged(qdrant_url: str, engine: 
     async def nothing(client: AsyncQdrantClient, at: str) -> None:
         return
 
-    newer = store_with(engine, prefix, registry.RegistryStep(2, "from the future", nothing))
+    newer = store_with(engine, prefix, registry.RegistryStep(NEXT, "from the future", nothing))
     await newer.open()
     await newer.create_collection(definition(), timeout_s=60)
     before = await contents(engine)
     store = make_store(settings_for(qdrant_url))
-    with pytest.raises(StoreRefused, match="version 2, and this release knows versions up to 1"):
+    with pytest.raises(StoreRefused, match=f"version {NEXT}, and this release knows versions up to {NEXT - 1}"):
         await store.open()
     await store.close()
     async with running(settings_for(qdrant_url, store_check_seconds=0.1), SearchApp, "search") as server:
-        assert "schema version 2" in server.runtime.health.reason()
+        assert f"schema version {NEXT}" in server.runtime.health.reason()
         assert await contents(engine) == before
         # Taken back, as an operator would from a snapshot: the service recovers by itself.
         await engine.run(lambda client: client.delete_collection(prefix), timeout_s=60)
@@ -186,7 +188,7 @@ async def test_settings_and_definitions_reach_the_server(standin: StandIn) -> No
     # No graph, so that every search is exact.
     assert (flat.hnsw_config.HasField("m"), flat.hnsw_config.m) == (True, 0)
     indexed = standin.indexes(standin.created[1].collection_name)
-    assert indexed == {"digest", 'fields."iso".numbers', 'fields."iso".values'}
+    assert indexed == {"digest", "words.text_0.words", 'fields."iso".numbers', 'fields."iso".values'}
 
 
 @pytest.mark.parametrize("quantization", ["int8", "binary"])

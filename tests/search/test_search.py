@@ -21,7 +21,6 @@ from tests.search.support import (
     found,
     item,
     named_space,
-    none_of,
     refused,
     search_request,
     upsert,
@@ -168,7 +167,6 @@ async def test_what_is_not_built_is_named(stub: Stub) -> None:
         (leg(caption_text="a dog"), "legs[0].caption_text"),
         (search_request([1, 0, 0, 0], fusion=search_pb2.Fusion()), "fusion"),
         (search_request([1, 0, 0, 0], group_by=search_pb2.GroupBy(fields=["a"])), "group_by"),
-        (search_request([1, 0, 0, 0], filter=none_of(where("a", matches="x"))), "filter.not.condition.matches"),
     ]
     for request, field in cases:
         error = await refused(stub.Search(request), grpc.StatusCode.UNIMPLEMENTED, Reason.NOT_IMPLEMENTED)

@@ -67,6 +67,11 @@ class _FieldTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldType.V
     """true or false."""
     FIELD_TYPE_TIME: _FieldType.ValueType  # 4
     """RFC 3339 strings."""
+    FIELD_TYPE_TEXT: _FieldType.ValueType  # 5
+    """Strings as KEYWORD, and the words of strings and of lists of strings: `Condition.matches` and `SearchLeg.text_fields` may name the
+    field. A list is one text; no phrase reaches over two of its strings. At most 16 fields of a collection. Of a text, the first
+    10,000 words count.
+    """
 
 class FieldType(_FieldType, metaclass=_FieldTypeEnumTypeWrapper):
     """FieldType is the type of a metadata field."""
@@ -81,6 +86,11 @@ FIELD_TYPE_BOOL: FieldType.ValueType  # 3
 """true or false."""
 FIELD_TYPE_TIME: FieldType.ValueType  # 4
 """RFC 3339 strings."""
+FIELD_TYPE_TEXT: FieldType.ValueType  # 5
+"""Strings as KEYWORD, and the words of strings and of lists of strings: `Condition.matches` and `SearchLeg.text_fields` may name the
+field. A list is one text; no phrase reaches over two of its strings. At most 16 fields of a collection. Of a text, the first
+10,000 words count.
+"""
 Global___FieldType: _TypeAlias = FieldType  # noqa: Y015
 
 class _ItemView:
@@ -290,6 +300,7 @@ class Collection(_message.Message):
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 63 of a-z, 0-9, "-" and "_", beginning with a letter."""
     item_count: _builtins.int
@@ -297,6 +308,12 @@ class Collection(_message.Message):
     uid: _builtins.str
     """Set by the service: made by chance when the collection is made. A collection that was deleted and made again under its name has
     another one.
+    """
+    language: _builtins.str
+    """Language of captions and text fields, an ISO 639-1 code: words of one stem ("dog", "dogs") find one another, and words that say
+    little ("the") count little beside others. Empty means "en"; "none" compares words as they are written. Others:
+    COLLECTION_INVALID, with those that are known. Read back empty for a collection that keeps no words, because a service that knew
+    none of them made it in Qdrant: queries in words end with FIELD_NOT_INDEXED there.
     """
     @_builtins.property
     def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedSpace]:
@@ -319,10 +336,11 @@ class Collection(_message.Message):
         item_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         uid: _builtins.str = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "field_indexes", b"field_indexes", "item_count", b"item_count", "name", b"name", "spaces", b"spaces", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "field_indexes", b"field_indexes", "item_count", b"item_count", "language", b"language", "name", b"name", "spaces", b"spaces", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -737,7 +755,10 @@ class Condition(_message.Message):
     exists: _builtins.bool
     """The field is there and not null, or is not."""
     matches: _builtins.str
-    """Contains all words of this text, in any order, as the store's English full-text search sees words."""
+    """Contains all of these words, in any order, each as it is or as another word of its stem; neither case nor accents count. Up to
+    128 words, read as SearchLeg.caption_text is, the little ones ("the") too. Of "$caption" and of fields with a FieldIndex of type
+    TEXT; FIELD_NOT_INDEXED for others. FILTER_INVALID where no word is in it.
+    """
     @_builtins.property
     def equals(self) -> _struct_pb2.Value:
         """Same type and value: a string, a number (1 equals 1.0) or a bool."""
@@ -1488,6 +1509,7 @@ class SearchLeg(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     CAPTION_TEXT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Echoed in LegScore; unique in the request; may be empty if there is one leg. At most 256 bytes."""
     space: _builtins.str
@@ -1495,7 +1517,15 @@ class SearchLeg(_message.Message):
     item_id: _builtins.str
     """Near this item's own vector; the item itself is not a hit, whichever leg finds it."""
     caption_text: _builtins.str
-    """Whose caption speaks of these words (full-text rank)."""
+    """Whose text speaks of these words. Words are runs of letters and digits of any script, and emoji; each character of Chinese,
+    Japanese, Korean and Thai is one. `"old bridge"` in quotation marks: exactly these, one behind the other; so is what has no space
+    between (3.5, wide-angle, 日本語). `bri*`: words that begin so. All else separates words. Items that hold more of the words come
+    first; among those, the word itself before others of its stem, words side by side before scattered ones, short texts before
+    long ones. Little words ("the") select nothing beside others. 1 to 128 words and up to Limits.max_text_chars characters, else
+    QUERY_INVALID; of a word, the first 200 characters count. LegScore.score is above 0 up to 1, and comparable within one query
+    alone. Of more than 20,000 items that hold all words (PostgreSQL; 2,000 in Qdrant), so many are ranked, and
+    SearchResponse.exact is false.
+    """
     weight: _builtins.float
     """Weight in the fusion, -1,000,000 to 1,000,000; 0 means 1, so that legs without weights count alike. Below 0 the leg pushes away:
     it finds nothing by itself, and what the other legs find loses by being near to it. A leg that is alone has no use for its weight,
@@ -1504,6 +1534,12 @@ class SearchLeg(_message.Message):
     @_builtins.property
     def embedding(self) -> _common_pb2.Embedding:
         """Near this vector."""
+
+    @_builtins.property
+    def text_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts whose words count for `caption_text`: "$caption", and metadata fields with a FieldIndex of type TEXT (else
+        FIELD_NOT_INDEXED). A word in any of them is enough. Empty means the caption. No field twice; QUERY_INVALID beside other queries.
+        """
 
     def __init__(
         self,
@@ -1514,10 +1550,11 @@ class SearchLeg(_message.Message):
         item_id: _builtins.str = ...,
         caption_text: _builtins.str = ...,
         weight: _builtins.float = ...,
+        text_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "name", b"name", "query", b"query", "space", b"space", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "name", b"name", "query", b"query", "space", b"space", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["embedding", "item_id", "caption_text"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
