@@ -25,6 +25,7 @@ from lensmesh_client.errors import (
     Violation,
 )
 from lensmesh_client.filters import FilterLike, parse_filter
+from lensmesh_client.found import FailedQuery, Hit, HitGroup, LegScore, SearchResult
 from lensmesh_client.images import ImageLike
 from lensmesh_client.mesh import (
     AvailableModel,
@@ -40,6 +41,8 @@ from lensmesh_client.mesh import (
     ServiceKind,
     Space,
 )
+from lensmesh_client.queries import Query
+from lensmesh_client.ranking import Diversity, FusionMethod, GroupBy
 from lensmesh_client.searches import Search
 from lensmesh_client.stored import (
     Collection,
@@ -64,14 +67,12 @@ from lensmesh_client.types import (
     Embedding,
     Embeddings,
     EmbedResult,
-    Hit,
     IngestItem,
     IngestResult,
     MetadataPolicy,
     Outcome,
     PerceptualHash,
     Priority,
-    SearchResult,
     Timings,
     Transparency,
 )
@@ -91,16 +92,21 @@ __all__ = [
     "Collection",
     "DeadlineExceeded",
     "Device",
+    "Diversity",
     "EmbedResult",
     "Embedding",
     "Embeddings",
     "Facet",
     "FacetCount",
+    "FailedQuery",
     "FieldType",
     "FilterLike",
     "FoundItems",
+    "FusionMethod",
+    "GroupBy",
     "Health",
     "Hit",
+    "HitGroup",
     "ImageLike",
     "IndexState",
     "IndexStatus",
@@ -109,6 +115,7 @@ __all__ = [
     "InternalFault",
     "InvalidInput",
     "Item",
+    "LegScore",
     "LensmeshError",
     "Limits",
     "MeshStatus",
@@ -124,6 +131,7 @@ __all__ = [
     "PermissionDenied",
     "PreconditionFailed",
     "Priority",
+    "Query",
     "Reason",
     "Search",
     "SearchResult",

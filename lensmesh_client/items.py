@@ -8,16 +8,17 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
-from lensmesh_client import translate, translate_stored
+from lensmesh_client import translate, translate_found, translate_stored
 from lensmesh_client.arguments import taking
 from lensmesh_client.connection import Connection
 from lensmesh_client.filters import FilterLike, parse_filter
+from lensmesh_client.found import SearchResult
 from lensmesh_client.guard import building, check_text
 from lensmesh_client.metadata import MAX_DEPTH
 from lensmesh_client.requests import chosen
 from lensmesh_client.searches import Search, StoredSearch, read_options, stored
 from lensmesh_client.stored import Facet, FoundItems, Item, WrittenItem
-from lensmesh_client.types import Hit, MetadataPolicy, SearchResult
+from lensmesh_client.types import MetadataPolicy
 
 
 class ItemCalls:
@@ -218,7 +219,7 @@ class ItemCalls:
         """Find the nearest items to a stored one or to a vector; `Client.search` also takes texts and images.
 
         Returns:
-            Hits, best first. Scores are cosine similarities, -1 to 1.
+            Hits, best first. Of one query, scores are cosine similarities, -1 to 1.
 
         Raises:
             InvalidInput: The search cannot be asked as it is.
@@ -228,7 +229,7 @@ class ItemCalls:
         collection = await self._connection.collection(search.collection, search.timeout_s)
         request = stored(search, collection)
         answer, trace_id = await self._connection.traced_call(self._connection.search.Search, request, search.timeout_s)
-        return SearchResult(_hits(answer), trace_id=trace_id, exact=answer.exact)
+        return translate_found.stored(answer, trace_id)
 
     async def search_many(
         self, searches: Iterable[Search], *, timeout_s: float | None = None
@@ -253,15 +254,11 @@ class ItemCalls:
                 request.searches.append(stored(search, collection, f"searches[{index}]"))
         answer = await self._connection.call(self._connection.search.BatchSearch, request, timeout_s)
         return tuple(
-            SearchResult(_hits(each.response), exact=each.response.exact)
+            translate_found.stored(each.response)
             if each.WhichOneof("outcome") == "response"
             else SearchResult((), error=from_status(each.error))
             for each in answer.results
         )
-
-
-def _hits(answer: search_pb2.SearchResponse) -> tuple[Hit, ...]:
-    return tuple(translate.hit(hit) for hit in answer.hits)
 
 
 def _ids(ids: Iterable[str] | str) -> list[str]:

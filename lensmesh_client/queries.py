@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from numbers import Real
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
@@ -46,16 +47,6 @@ class Query:
     name: str = ""
     space: str = ""
 
-    @property
-    def kind(self) -> str:
-        """Which of the fields says what to be near to. Raises InvalidInput where none does, or several do."""
-        return one_of(self, tuple(KINDS), "query")
-
-    @property
-    def reads_a_file(self) -> bool:
-        """Whether its image is a path."""
-        return isinstance(self.image, str | os.PathLike)
-
 
 def one_of(value: object, names: Sequence[str], path: str) -> str:
     """Return which one of these attributes is set. Raises InvalidInput where none is, or several are."""
@@ -70,24 +61,23 @@ def one_of(value: object, names: Sequence[str], path: str) -> str:
 
 
 def named(queries: Sequence[Query]) -> list[Query]:
-    """Return the queries, each with a name of its own where there are several. One alone needs none."""
+    """Return the queries, each with a name where there are several: hits tell by it what each said."""
     if len(queries) < 2:
         return [*queries]
     taken = {query.name for query in queries}
-    result = []
-    for query in queries:
-        name = query.name
-        if not name:
-            kind = KINDS[query.kind]
-            name = next(
-                each for n in range(1, len(taken) + 2) if (each := f"{kind} {n}" if n > 1 else kind) not in taken
-            )
-            taken.add(name)
-        result.append(query if query.name else replace(query, name=name))
-    return result
+    return [query if query.name else replace(query, name=_free(query, taken)) for query in queries]
 
 
-def routed(query: Query, path: str, max_image_bytes: int = 0) -> router_pb2.Query:
+def _free(query: Query, taken: set[str]) -> str:
+    """Return a name after the query's kind that no other has, and take it."""
+    kind = next((name for field, name in KINDS.items() if getattr(query, field) is not None), "query")
+    numbered = (f"{kind} {number}" if number > 1 else kind for number in itertools.count(1))
+    name = next(name for name in numbered if name not in taken)
+    taken.add(name)
+    return name
+
+
+def query_message(query: Query, path: str, max_image_bytes: int = 0) -> router_pb2.Query:
     """Make the Router's message. It reads the image, of `max_image_bytes` at most: call it in a thread."""
     kind = one_of(query, tuple(KINDS), path)
     message = router_pb2.Query()
@@ -99,7 +89,7 @@ def routed(query: Query, path: str, max_image_bytes: int = 0) -> router_pb2.Quer
     return message
 
 
-def leg(query: Query, path: str) -> search_pb2.SearchLeg:
+def leg_message(query: Query, path: str) -> search_pb2.SearchLeg:
     """Make the store's message. Raises InvalidInput for a text or an image."""
     if query.text is not None or query.image is not None:
         raise InvalidInput(
@@ -129,6 +119,8 @@ def _fill(message: router_pb2.Query | search_pb2.SearchLeg, query: Query, path: 
 
 def _weight(value: float, path: str) -> float:
     """Return a weight as it travels, float32. Raises InvalidInput for one that counts for nothing, or for all."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidInput(Reason.OPTION_INVALID, f"{path} is {value!r:.40}: give a number", field=path)
     try:
         sent: float = struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:

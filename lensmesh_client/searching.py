@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.rpc.status import from_status
-from lensmesh_client import batches, translate
+from lensmesh_client import batches, translate_found
 from lensmesh_client.arguments import taking
 from lensmesh_client.connection import Connection
+from lensmesh_client.found import SearchResult
 from lensmesh_client.guard import building
-from lensmesh_client.searches import Search, TimedSearch, routed
+from lensmesh_client.searches import Search, TimedSearch, reads_files, routed
 from lensmesh_client.tracing import operation
-from lensmesh_client.types import SearchResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +29,10 @@ class SearchCalls:
     @operation("lensmesh search")
     @taking(TimedSearch)
     async def search(self, search: TimedSearch) -> SearchResult:
-        """Find the nearest items. Exactly one of `text`, `image`, `item_id` and `embedding` says to what.
+        """Find the nearest items. Exactly one of `text`, `image`, `item_id`, `embedding` and `queries` says to what.
 
         Returns:
-            Hits, best first. Scores are cosine similarities, -1 to 1.
+            Hits, best first. Of one query, scores are cosine similarities, -1 to 1; of several, `Hit.legs` has those.
 
         Raises:
             InvalidInput: The search cannot be asked as it is.
@@ -41,11 +41,11 @@ class SearchCalls:
             LensmeshError: Any other failure.
         """
         timeout_s, most = search.timeout_s, 0
-        if search.reads_files:
+        if reads_files(search):
             most = (await self._connection.limits(timeout_s=timeout_s)).max_image_bytes
         request = await asyncio.to_thread(routed, search, "", most)
         answer, trace_id = await self._connection.traced_call(self._connection.router.Search, request, timeout_s)
-        return translate.found(answer, trace_id)
+        return translate_found.routed(answer, trace_id)
 
     @operation("lensmesh search_many")
     async def search_many(
@@ -83,5 +83,5 @@ def _result(answer: router_pb2.BatchSearchResult | LensmeshError) -> SearchResul
     if isinstance(answer, LensmeshError):
         return SearchResult((), error=answer)
     if answer.WhichOneof("outcome") == "response":
-        return translate.found(answer.response)
+        return translate_found.routed(answer.response)
     return SearchResult((), error=from_status(answer.error))

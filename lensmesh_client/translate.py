@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from google.protobuf import struct_pb2, timestamp_pb2
@@ -107,30 +107,6 @@ def perceptual_hash(message: encoder_pb2.EncodeResult) -> types.PerceptualHash |
     return types.PerceptualHash(told.hash.hex(), told.quality, told.unframed.hex())
 
 
-def hit(message: search_pb2.Hit) -> types.Hit:
-    """Translate a hit."""
-    item = message.item
-    return types.Hit(
-        id=item.id,
-        score=message.score,
-        caption=caption(item.caption) if item.HasField("caption") else None,
-        # The contract's maps have no order of their own.
-        metadata={key: plain(value) for key, value in sorted(item.metadata.fields.items())},
-        image_uri=item.image_uri,
-        content_digest=item.content_digest.hex(),
-        low_content=item.low_content,
-        create_time=moment(item.create_time) if item.HasField("create_time") else None,
-        update_time=moment(item.update_time) if item.HasField("update_time") else None,
-        vectors=_vectors({name: value for name, value in item.vectors.items() if value.data or value.floats}),
-    )
-
-
-def found(message: router_pb2.SearchResponse, trace_id: str = "") -> types.SearchResult:
-    """Translate the answer of a search."""
-    hits = tuple(hit(each) for each in message.hits)
-    return types.SearchResult(hits, message.encode_us, message.store_us, trace_id, exact=message.exact)
-
-
 def captioned(answer: caption_pb2.CaptionResult | LensmeshError, index: int = 0) -> types.CaptionResult:
     """Translate a caption's result; an error of the client's own becomes a result."""
     if isinstance(answer, LensmeshError):
@@ -149,12 +125,3 @@ def classified(answer: encoder_pb2.Classification | LensmeshError, labels: Seque
     if answer.WhichOneof("outcome") == "scores":
         return types.ClassifyResult(dict(zip(labels, answer.scores.probabilities, strict=False)), timings=times)
     return types.ClassifyResult(error=from_status(answer.error), timings=times)
-
-
-def _vectors(messages: Mapping[str, common_pb2.Embedding]) -> dict[str, types.Vectors]:
-    if not messages:
-        return {}
-    # Imported here, and numpy with it: most hits come without numbers, and an ingest never needs them.
-    from lensmesh_client.vectors import vector
-
-    return {name: vector(value) for name, value in messages.items()}

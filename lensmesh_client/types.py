@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -169,41 +168,6 @@ class IngestResult:
     def ok(self) -> bool:
         """Whether it is durable."""
         return self.error is None
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One item found."""
-
-    id: str
-    score: float
-    """Cosine similarity, -1 to 1."""
-    caption: Caption | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    image_uri: str = ""
-    content_digest: str = ""
-    """Hexadecimal SHA-256 of the image's bytes."""
-    low_content: bool = False
-    """The image is of one colour, or nearly so."""
-    create_time: datetime | None = None
-    update_time: datetime | None = None
-    vectors: Mapping[str, Vectors] = field(default_factory=dict)
-    """By space name, float32 of shape (d,); empty unless asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Hits, best first, and where the time went."""
-
-    hits: tuple[Hit, ...]
-    encode_us: int = 0
-    store_us: int = 0
-    trace_id: str = ""
-    """Of the trace that the mesh keeps of this search, as 32 hexadecimal digits; empty where it keeps none."""
-    error: LensmeshError | None = None
-    """Why nothing could be found: of one search of several; a single one raises it."""
-    exact: bool = False
-    """Whether every item was compared, so that none nearer was missed: on request, or because no index is built."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -58,6 +58,8 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     """Nothing is answered before it is set."""
     error: LensmeshError | None = None
     """What every call ends with."""
+    failed_legs: list[search_pb2.FailedLeg] = field(default_factory=list)
+    """Queries that searches leave out."""
     streams: int = 0
     options: list[router_pb2.IngestOptions] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
@@ -193,7 +195,14 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
             item.vectors["image"].CopyFrom(
                 common_pb2.Embedding(data_type=common_pb2.DATA_TYPE_FLOAT16, dimension=4, data=numbers)
             )
-        return router_pb2.SearchResponse(hits=[search_pb2.Hit(item=item, score=0.75)], encode_us=5, store_us=6)
+        hit = search_pb2.Hit(item=item, score=0.75)
+        away = {leg.name for leg in self.failed_legs}
+        names = [query.name for query in request.queries if query.name not in away]
+        hit.legs.extend(search_pb2.LegScore(name=name, score=0.5, rank=rank) for rank, name in enumerate(names, 1))
+        if request.group_by.fields:
+            values = item.metadata.fields["artist"], item.metadata.fields["year"]
+            hit.group.values.extend(values[: len(request.group_by.fields)])
+        return router_pb2.SearchResponse(hits=[hit], encode_us=5, store_us=6, failed_queries=self.failed_legs)
 
     async def BatchSearch(self, request: router_pb2.BatchSearchRequest, context: Any) -> router_pb2.BatchSearchResponse:
         return router_pb2.BatchSearchResponse()
