@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from encoder_svc.cached import VectorCodec, scope_of
+from encoder_svc.label_vectors import LabelVectors
 from encoder_svc.model import IMAGE_GROUP, Embedded, EncoderInput, EncoderModel, Space, Vector
 from lensmesh_chassis.errors import InternalFault
 from lensmesh_chassis.reasons import Reason
@@ -86,6 +88,13 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
             codec=VectorCodec(model.facts.spaces[0].dimension),
         )
         super().__init__(model, engine)
+        self.labels = LabelVectors(
+            engine,
+            resources.cache,
+            self._label_text,
+            scope=model.facts.spaces[0].id,
+            dimension=model.facts.spaces[0].dimension,
+        )
         self._decoder = resources.pool.decoder
         self._texts = texts
         self._brief_chars = model.brief_text_chars
@@ -136,6 +145,11 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
             convert=convert,
             attributes=functools.partial(_text_attributes, source.text),
         )
+
+    def _label_text(self, text: str) -> EngineItem[EncoderInput, Embedded]:
+        """Return the item of one text of a label, which asks for the unit vector. The label's is kept, and not its."""
+        item = self.item(TextInput(text, ""), self.model.facts.spaces[0])
+        return dataclasses.replace(item, scope="", content=b"")
 
     async def ask(self, device: int) -> CanaryVectors:
         """Ask one device for the vectors of the canary's image and text, which are always the same."""

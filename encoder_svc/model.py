@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -42,6 +43,28 @@ class Space:
     normalized: bool
     transparency: Transparency = Transparency.DROP
     modalities: tuple[Modality, ...] = ("image", "text")
+
+
+class Scoring(StrEnum):
+    """The way in which a model was trained to make probabilities of the scores of labels."""
+
+    SOFTMAX = "softmax"
+    """Of all labels together (CLIP)."""
+    SIGMOID = "sigmoid"
+    """Of each label for itself (SigLIP)."""
+
+
+@dataclass(frozen=True)
+class LogitScale:
+    """What a model learned for turning a cosine into a score: cosine times `factor`, plus `bias`."""
+
+    factor: float
+    bias: float | None = None
+
+    @property
+    def scoring(self) -> Scoring:
+        """A sigmoid where there is a bias: only models that were trained with one have it (Zhai et al. 2023)."""
+        return Scoring.SOFTMAX if self.bias is None else Scoring.SIGMOID
 
 
 @dataclass(frozen=True)
@@ -93,12 +116,14 @@ class Embedded:
 class EncoderFacts(ModelFacts):
     """The facts of a model, which do not change while it is served. The first of `spaces` is the default one.
 
-    `image_bytes` is the memory of one prepared image while it waits in the queue.
+    `image_bytes` is the memory of one prepared image while it waits in the queue. Without a `logit_scale` a model
+    classifies nothing.
     """
 
     spaces: tuple[Space, ...]
     context_tokens: int
     image_bytes: int
+    logit_scale: LogitScale | None = None
 
 
 Worker: TypeAlias = Callable[[Sequence[EncoderInput]], Sequence[Vector | LensmeshError]]

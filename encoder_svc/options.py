@@ -68,15 +68,17 @@ def read_options(
     context: Any,
     *,
     streamed: bool,
+    path: str = "options.",
 ) -> EncodeCall:
     """Check the options and find the model. Bad options fail the whole call, before anything is decoded.
 
-    Raises ``InvalidInput`` naming the field, and ``PreconditionFailed`` for a space that is not served.
+    `path` is what the caller's names of these fields begin with. Raises ``InvalidInput`` naming the field, and
+    ``PreconditionFailed`` for a space that is not served.
     """
     data_type = _read_data_type(options.data_type)
-    lane = lane_of(options.priority, streamed=streamed)
+    lane = lane_of(options.priority, streamed=streamed, field=f"{path}priority")
     check_transparency(options.transparency)
-    served, space = find_space(models, options.space_id, POLICIES.get(options.transparency))
+    served, space = find_space(models, options.space_id, POLICIES.get(options.transparency), field=f"{path}space_id")
     return EncodeCall(
         served=served,
         lane=lane,
@@ -90,7 +92,11 @@ def read_options(
 
 
 def find_space(
-    models: ModelRegistry[ServedEncoder], space_id: str, transparency: Transparency | None = None
+    models: ModelRegistry[ServedEncoder],
+    space_id: str,
+    transparency: Transparency | None = None,
+    *,
+    field: str = "options.space_id",
 ) -> tuple[ServedEncoder, Space]:
     """Return the model that answers in a space, and the space.
 
@@ -115,7 +121,7 @@ def find_space(
     raise PreconditionFailed(
         Reason.SPACE_NOT_SERVED,
         f"Space {space_id} is not served here. Served: {known}. Leave space_id empty for the first.",
-        field="options.space_id",
+        field=field,
         metadata={"space_id": space_id, "served": known},
     )
 

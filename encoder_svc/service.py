@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
+from encoder_svc.classify import read_classification, read_embedding, write_classifications
 from encoder_svc.engine import ServedEncoder, TextInput
 from encoder_svc.model import Embedded, EncoderInput, EncoderModel
 from encoder_svc.options import EncodeCall, read_options
@@ -14,9 +15,8 @@ from encoder_svc.settings import EncoderSettings
 from encoder_svc.translate import read_image, read_stream_item, write_error, write_model, write_result
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from lensmesh_chassis.errors import NotBuilt
 from lensmesh_chassis.images.inputs import Fetching
-from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.labels import MAX_LABELS
 from lensmesh_inference.items import EngineItem, ItemOutcome
 from lensmesh_serving.app import ModelServiceApp
 from lensmesh_serving.call import check_batch, or_error, write_outcome, write_outcomes
@@ -35,6 +35,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         self._runtime = app.runtime
         self._settings = app.settings
         self._limits = write_limits(app.settings)
+        self._limits.max_labels = MAX_LABELS
         self._fetcher = app.fetcher
 
     async def GetInfo(self, request: encoder_pb2.GetInfoRequest, context: Any) -> encoder_pb2.GetInfoResponse:
@@ -49,11 +50,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         check_batch(request, "images", self._settings)
         call = self._call(request.options, context)
         async with self._fetcher.for_call() as fetches:
-            reads = [
-                functools.partial(self._item, image, f"images[{index}]", call)
-                for index, image in enumerate(request.images)
-            ]
-            items = await read_items(reads, fetches)
+            items = await self._read_images(request.images, call, fetches)
             return encoder_pb2.EncodeImagesResponse(results=await _run_batch(call, items))
 
     async def EncodeTexts(
@@ -80,14 +77,28 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     async def ClassifyImages(
         self, request: encoder_pb2.ClassifyImagesRequest, context: Any
     ) -> encoder_pb2.ClassifyImagesResponse:
-        raise NotBuilt(
-            Reason.NOT_IMPLEMENTED,
-            "ClassifyImages is not built yet: encode the images and one text a label, and compare the vectors.",
-            metadata={"field": "ClassifyImages"},
-        )
+        call = read_classification(request, self._app.models, self._settings, context)
+        labels = await call.label_vectors()
+        outcomes: list[Any]
+        if request.embeddings:
+            fields = [f"embeddings[{index}]" for index in range(len(request.embeddings))]
+            outcomes = [
+                or_error(read_embedding, embedding, call.encode, field)
+                for embedding, field in zip(request.embeddings, fields, strict=True)
+            ]
+        else:
+            async with self._fetcher.for_call() as fetches:
+                outcomes = await call.encode.run_batch(await self._read_images(request.images, call.encode, fetches))
+        return await write_classifications(call, outcomes, labels)
 
     def _call(self, options: encoder_pb2.EncodeOptions, context: Any, *, streamed: bool = False) -> EncodeCall:
         return read_options(options, self._app.models, self._settings, context, streamed=streamed)
+
+    async def _read_images(
+        self, images: Sequence[common_pb2.Image], call: EncodeCall, fetches: Fetching
+    ) -> list[EncodeItem | Exception]:
+        reads = [functools.partial(self._item, image, f"images[{index}]", call) for index, image in enumerate(images)]
+        return await read_items(reads, fetches)
 
     async def _item(self, image: common_pb2.Image, field: str, call: EncodeCall, fetches: Fetching) -> EncodeItem:
         return call.item(await read_image(image, field, fetches))

@@ -6,7 +6,7 @@ import functools
 from typing import Final
 
 from encoder_svc.engine import ImageInput, Input, ServedEncoder, TextInput
-from encoder_svc.model import Embedded, EncoderFacts, Space
+from encoder_svc.model import Embedded, EncoderFacts, Scoring, Space
 from encoder_svc.options import NUMBERS, POLICIES, EncodeCall
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
@@ -17,6 +17,10 @@ from lensmesh_serving.model_info import write_model_info
 from lensmesh_serving.timings import write_timings
 
 _MODALITIES: Final = {"image": common_pb2.MODALITY_IMAGE, "text": common_pb2.MODALITY_TEXT}
+_SCORINGS: Final = {
+    Scoring.SOFTMAX: encoder_pb2.LABEL_SCORING_SOFTMAX,
+    Scoring.SIGMOID: encoder_pb2.LABEL_SCORING_SIGMOID,
+}
 _TOLD_POLICIES: Final = {policy: number for number, policy in POLICIES.items()}
 
 
@@ -71,8 +75,13 @@ def write_model(model: encoder_pb2.ServedModel, served: ServedEncoder) -> None:
 @functools.cache
 def _write_facts(facts: EncoderFacts) -> encoder_pb2.ServedModel:
     """Write what does not change, once."""
+    scale = facts.logit_scale
     return encoder_pb2.ServedModel(
-        spaces=[_write_space(space) for space in facts.spaces], context_tokens=facts.context_tokens
+        spaces=[_write_space(space) for space in facts.spaces],
+        context_tokens=facts.context_tokens,
+        logit_scale=None if scale is None else scale.factor,
+        logit_bias=None if scale is None else scale.bias,
+        label_scoring=encoder_pb2.LABEL_SCORING_UNSPECIFIED if scale is None else _SCORINGS[scale.scoring],
     )
 
 

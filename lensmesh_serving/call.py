@@ -76,12 +76,12 @@ def check_batch(request: Message, field: str, settings: ModelServiceSettings) ->
     check_items(len(getattr(request, field)), settings.max_items, field)
 
 
-def lane_of(priority: common_pb2.Priority.ValueType, *, streamed: bool) -> Lane:
+def lane_of(priority: common_pb2.Priority.ValueType, *, streamed: bool, field: str = "options.priority") -> Lane:
     """Return the lane that a request's options ask for; unspecified means bulk for streams, interactive for calls.
 
-    Raises ``InvalidInput`` with reason OPTION_INVALID for a number that the contract does not know.
+    Raises ``InvalidInput`` with reason OPTION_INVALID, naming `field`, for a number that the contract does not know.
     """
-    return Lane.BULK if wants_bulk(priority, streamed=streamed) else Lane.INTERACTIVE
+    return Lane.BULK if wants_bulk(priority, streamed=streamed, field=field) else Lane.INTERACTIVE
 
 
 def deadline_of(context: Any) -> float | None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.labels import check_answer_size, field_of_items
+from lensmesh_chassis.messages.packing import copy_all
 from lensmesh_chassis.reasons import Reason
 from router_svc.call_scope import CallScope
 from router_svc.model_proxy import ModelProxy, ModelStream
@@ -57,13 +59,22 @@ class EncoderProxy(ModelProxy[Encoders], encoder_pb2_grpc.EncoderServiceServicer
     async def ClassifyImages(
         self, request: encoder_pb2.ClassifyImagesRequest, context: Any
     ) -> encoder_pb2.ClassifyImagesResponse:
-        self._check(request.images, "images")
-        options = encoder_pb2.ClassifyImagesRequest(
-            labels=request.labels, template=request.template, priority=request.priority, space_id=request.space_id
-        )
-        images = list(map(PackedImage.of, request.images))
-        results = await self._models.classification.run(images, options, CallScope.of(context, "images[]"))
-        return encoder_pb2.ClassifyImagesResponse(results=results)
+        field = field_of_items(request.images, request.embeddings)
+        items = getattr(request, field)
+        self._check(items, field)
+        check_answer_size(request.labels, len(items), request.top, self._settings.max_message_bytes)
+        images, vectors = list(map(PackedImage.of, request.images)), list(request.embeddings)
+        # The rest goes with every call that the items are cut into.
+        request.ClearField("images")
+        request.ClearField("embeddings")
+        scope = CallScope.of(context, f"{field}[]")
+        if vectors:
+            results = await self._models.vector_classification.run(vectors, request, scope)
+        else:
+            results = await self._models.classification.run(images, request, scope)
+        response = encoder_pb2.ClassifyImagesResponse()
+        await copy_all(results, response.results)
+        return response
 
     async def EncodeStream(
         self, request_iterator: Any, context: Any

@@ -22,6 +22,7 @@ _TIGHTEST = (
     "max_hits",
     "max_offset",
     "max_caption_tokens",
+    "max_labels",
 )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from encoder_svc.model import EncoderFacts, spaces_of
+from encoder_svc.model import EncoderFacts, LogitScale, spaces_of
 from encoder_svc.models.locate import Located
 from encoder_svc.models.sources import Form, Source
 from lensmesh_inference.digest import json_digest
@@ -70,7 +71,18 @@ def describe(
         precision="",
         requested_device=device,
         image_bytes=image_bytes,
+        logit_scale=_logit_scale(model),
     )
+
+
+def _logit_scale(model: Any) -> LogitScale | None:
+    factor, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
+    if factor is None:
+        return None
+    # Kept as a logarithm; some models have it with one dimension.
+    scale = LogitScale(float(factor.detach().float().exp()), None if bias is None else float(bias.detach().float()))
+    known = math.isfinite(scale.factor) and math.isfinite(scale.bias or 0)
+    return scale if known and scale.factor > 0 else None
 
 
 def _dimension(model: Any, context: int) -> int:

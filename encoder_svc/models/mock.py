@@ -2,8 +2,8 @@
 
 A vector is made of the SHAKE-256 of (the model's name, "/", the SHA-256 of the content). Its first `dimension` times 4
 bytes are read as little-endian unsigned integers u. Each number is u / 2^31 - 1. So the same bytes always give the same
-vector, in any language. In the spaces on white, an image's content is what can be seen of it: "WIDTHxHEIGHT:" and the
-RGB bytes, row by row.
+vector, in any language. Its logit scale is 100, with a softmax, as that of CLIP. In the spaces on white, an image's
+content is what can be seen of it: "WIDTHxHEIGHT:" and the RGB bytes, row by row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from encoder_svc.model import BRIEF_TEXT_CHARS, EncoderFacts, EncoderInput, Vector, Worker, spaces_of
+from encoder_svc.model import BRIEF_TEXT_CHARS, EncoderFacts, EncoderInput, LogitScale, Vector, Worker, spaces_of
 from lensmesh_inference.devices import DeviceFacts, describe_cpu
 from lensmesh_inference.digest import Json, content_digest
 from lensmesh_inference.images.decoder import ImageDecoder
@@ -23,6 +23,7 @@ from lensmesh_inference.models import ModelKind
 
 DIMENSIONS: Final[Mapping[str, int]] = {"mock": 512, "mock-768": 768}
 CONTEXT_WORDS: Final = 77
+LOGIT_SCALE: Final = LogitScale(100.0)
 _PREPROCESSING: Final[Mapping[Transparency, Json]] = {
     Transparency.DROP: "sha256",
     Transparency.WHITE: {"image": "sha256", "transparency": "white"},
@@ -53,6 +54,7 @@ class MockModel:
             precision="float32",
             requested_device="cpu",
             image_bytes=32,
+            logit_scale=LOGIT_SCALE,
         )
 
     def prepare_image(

@@ -99,6 +99,10 @@ class TieredCache:
             self._here.put(key, frame)
         return payload
 
+    def put_here(self, key: str, payload: bytes) -> None:
+        """Keep a payload in memory alone, from any thread: one that is too large for other processes to ask for."""
+        self._here.put(key, seal(key, payload))
+
     def put(self, key: str, payload: bytes) -> None:
         """Keep a payload, here and in the shared tier."""
         frame = seal(key, payload)

@@ -50,6 +50,8 @@ class _Work(Generic[T, Options, R]):
     options: Options
     """The same, with what is settled of them: said to every service."""
     scope: CallScope
+    options_bytes: int
+    """About how many bytes the options take in each call."""
     results: dict[int, R] = field(default_factory=dict)
     last: dict[int, R] = field(default_factory=dict)
     """Errors of items that may go better later: kept, should patience end."""
@@ -126,7 +128,7 @@ class BatchCalls(ABC, Generic[T, Options, R]):
         foresaw fails its item where it is one item's, else its call's. Raises what failed the whole: the first call
         that was refused or that nobody took.
         """
-        work: _Work[T, Options, R] = _Work(items, options, type(options)(), scope)
+        work: _Work[T, Options, R] = _Work(items, options, type(options)(), scope, options.ByteSize())
         work.options.CopyFrom(options)
         waiting, losses = self._pool.waiting(scope), 0
         while True:
@@ -151,7 +153,7 @@ class BatchCalls(ABC, Generic[T, Options, R]):
 
     def _cut(self, work: _Work[T, Options, R], serving: ModelTargets) -> Iterator[list[int]]:
         """Cut what is left into calls, without suspects; what no call takes has its error then."""
-        limits = _call_limits(serving)
+        limits = self._call_limits(work, serving)
         fitting: dict[int, int] = {}
         for index in work.left:
             try:
@@ -172,7 +174,7 @@ class BatchCalls(ABC, Generic[T, Options, R]):
         if not work.left:
             return
         async with self._suspects.one_at_a_time(work.scope):
-            while group := self._next_suspects(work, _call_limits(serving)):
+            while group := self._next_suspects(work, self._call_limits(work, serving)):
                 await self._send(work, group, serving)
 
     def _next_suspects(self, work: _Work[T, Options, R], limits: CallLimits) -> list[int]:
@@ -191,6 +193,18 @@ class BatchCalls(ABC, Generic[T, Options, R]):
             if len(group) >= most:
                 break
         return group
+
+    def _call_limits(self, work: _Work[T, Options, R], serving: ModelTargets) -> CallLimits:
+        """Return what the items of one call may be. Raises MESSAGE_TOO_LARGE where the options leave them no room."""
+        room = serving.limits.max_bytes - ENVELOPE_BYTES - work.options_bytes
+        if room <= 0:
+            raise InvalidInput(
+                Reason.MESSAGE_TOO_LARGE,
+                f"what goes with every item has {work.options_bytes} bytes, and the service behind takes "
+                f"{serving.limits.max_bytes} in one message: send fewer or shorter labels",
+                metadata={"size_bytes": work.options_bytes, "limit_bytes": serving.limits.max_bytes},
+            )
+        return CallLimits(serving.limits.max_items, room)
 
     def _most_with(self, item: T) -> int:
         return self._suspects.most_with(self.content_of(item)) if self._suspects else 0
@@ -249,10 +263,6 @@ class BatchCalls(ABC, Generic[T, Options, R]):
 def failure_of(result: Result) -> LensmeshError | None:
     """Tell why an item has no outcome; None where it has one."""
     return from_status(result.error) if result.HasField("error") else None
-
-
-def _call_limits(serving: ModelTargets) -> CallLimits:
-    return CallLimits(serving.limits.max_items, serving.limits.max_bytes - ENVELOPE_BYTES)
 
 
 def _later(result: Result) -> LensmeshError | None:

@@ -34,7 +34,7 @@ _TOO_LARGE = {Reason.MESSAGE_TOO_LARGE, Reason.RESPONSE_TOO_LARGE}
 # The directory was a moment behind the replica's models.
 _MISLED = {Reason.SPACE_NOT_SERVED, Reason.MODEL_NOT_SERVED}
 # A path into a batch as an upstream sees it, at the beginning of a field or of a word of a message.
-_ITEM_PATH = re.compile(r"(?<![\w.\]])(?:images|texts|items)\[(\d+)\](\.?)")
+_ITEM_PATH = re.compile(r"(?<![\w.\]])(?:images|texts|items|embeddings)\[(\d+)\](\.?)")
 # What gRPC, and an Envoy on the way, say of a connection whose other end went away under a call.
 _ENDED = re.compile(
     r"socket closed|connection reset|broken pipe|end of tcp stream|reset reason: (connection termination|remote reset)",

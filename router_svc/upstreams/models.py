@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, aclosing
 from google.protobuf.message import Message
 
 from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
 from lensmesh_chassis.messages.packing import pack_items
@@ -26,6 +27,14 @@ def too_costly(path: str) -> InvalidInput:
         Reason.IMAGE_TOO_COSTLY,
         f"{path} ended the services that worked at it, one after the other, and is given to no other: encode it again",
         field=path,
+    )
+
+
+def _model_failed(path: str) -> InternalFault:
+    return InternalFault(
+        Reason.MODEL_FAILED,
+        f"{path} ended the services that worked at it, one after the other, and is given to no other",
+        metadata={"field": path},
     )
 
 
@@ -80,11 +89,14 @@ class TextEncoding(BatchCalls[str, encoder_pb2.EncodeOptions, encoder_pb2.Encode
         return item.encode()
 
     def blame(self, path: str) -> LensmeshError:
-        return InternalFault(
-            Reason.MODEL_FAILED,
-            f"{path} ended the services that worked at it, one after the other, and is given to no other",
-            metadata={"field": path},
-        )
+        return _model_failed(path)
+
+
+async def _settle_space(directory: ModelDirectory, options: encoder_pb2.ClassifyImagesRequest) -> ModelTargets:
+    chosen = encoder_pb2.EncodeOptions(space_id=options.space_id)
+    targets = await _find_encoders(directory, chosen)
+    options.space_id = chosen.space_id
+    return targets
 
 
 class Classification(_ImageCalls[encoder_pb2.ClassifyImagesRequest, encoder_pb2.Classification]):
@@ -97,13 +109,41 @@ class Classification(_ImageCalls[encoder_pb2.ClassifyImagesRequest, encoder_pb2.
     async def find(
         self, given: encoder_pb2.ClassifyImagesRequest, options: encoder_pb2.ClassifyImagesRequest
     ) -> ModelTargets:
-        chosen = encoder_pb2.EncodeOptions(space_id=options.space_id)
-        targets = await _find_encoders(self._directory, chosen)
-        options.space_id = chosen.space_id
-        return targets
+        return await _settle_space(self._directory, options)
 
     def request(self, items: Sequence[PackedImage], options: encoder_pb2.ClassifyImagesRequest) -> bytes:
         return _with_images(options, items)
+
+
+class VectorClassification(
+    BatchCalls[common_pb2.Embedding, encoder_pb2.ClassifyImagesRequest, encoder_pb2.Classification]
+):
+    """ClassifyImages of vectors in place of images; its options are a request without vectors."""
+
+    def __init__(self, pool: UpstreamPool, suspects: ItemSuspects, directory: ModelDirectory) -> None:
+        super().__init__(pool, suspects, CLASSIFY_IMAGES, encoder_pb2.Classification)
+        self._directory = directory
+
+    async def find(
+        self, given: encoder_pb2.ClassifyImagesRequest, options: encoder_pb2.ClassifyImagesRequest
+    ) -> ModelTargets:
+        return await _settle_space(self._directory, options)
+
+    def request(
+        self, items: Sequence[common_pb2.Embedding], options: encoder_pb2.ClassifyImagesRequest
+    ) -> encoder_pb2.ClassifyImagesRequest:
+        request = encoder_pb2.ClassifyImagesRequest(embeddings=items)
+        request.MergeFrom(options)
+        return request
+
+    def size_of(self, item: common_pb2.Embedding) -> int:
+        return item.ByteSize() + 8
+
+    def content_of(self, item: common_pb2.Embedding) -> bytes:
+        return item.SerializeToString(deterministic=True)
+
+    def blame(self, path: str) -> LensmeshError:
+        return _model_failed(path)
 
 
 class ImageCaptioning(_ImageCalls[caption_pb2.CaptionOptions, caption_pb2.CaptionResult]):
@@ -132,6 +172,7 @@ class Encoders:
         self.images = ImageEncoding(pool, suspects, directory)
         self.texts = TextEncoding(pool, suspects, directory)
         self.classification = Classification(pool, suspects, directory)
+        self.vector_classification = VectorClassification(pool, suspects, directory)
 
     async def settle(self, options: encoder_pb2.EncodeOptions) -> None:
         """Fill in the space that the options mean where they name none.

@@ -18,7 +18,6 @@ from lensmesh_chassis.errors import (
     DeadlineExceeded,
     InternalFault,
     InvalidInput,
-    NotBuilt,
     Overloaded,
     PreconditionFailed,
 )
@@ -246,13 +245,6 @@ async def test_a_message_a_little_too_large_gets_a_typed_answer() -> None:
         request = encoder_pb2.EncodeImagesRequest(images=[common_pb2.Image(content=b"x" * 70_000)])
         error = await refused(served.stub.EncodeImages(request))
     assert (type(error), error.reason) == (InvalidInput, Reason.MESSAGE_TOO_LARGE)
-
-
-async def test_classify_images_says_that_it_is_not_built() -> None:
-    async with serving() as served:
-        error = await refused(served.stub.ClassifyImages(encoder_pb2.ClassifyImagesRequest()))
-    assert isinstance(error, NotBuilt)
-    assert error.metadata["field"] == "ClassifyImages"
 
 
 async def test_timings_say_where_the_time_went() -> None:

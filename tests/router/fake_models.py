@@ -1,5 +1,6 @@
 """An encoder and a captioner that behave by the contracts."""
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -27,8 +28,12 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         self.images: list[bytes] = []
         self.texts: list[str] = []
         self.options: list[encoder_pb2.EncodeOptions] = []
+        self.classified: list[encoder_pb2.ClassifyImagesRequest] = []
         self.request_ids: list[str] = []
         self.time_left_s: list[float] = []
+        self.max_message_bytes = 32 << 20
+        self.logit_scale = 100.0
+        """0: what it serves cannot classify."""
         self.item_errors: dict[bytes, list[LensmeshError]] = {}
         """Errors that an item's next tries have."""
 
@@ -42,16 +47,21 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
                     model=common_pb2.ModelInfo(name=space.model, kind=common_pb2.MODEL_KIND_MOCK),
                     spaces=[space],
                     context_tokens=77,
+                    logit_scale=self.logit_scale or None,
+                    label_scoring=encoder_pb2.LABEL_SCORING_SOFTMAX
+                    if self.logit_scale
+                    else encoder_pb2.LABEL_SCORING_UNSPECIFIED,
                 )
                 for space in self.spaces
             ],
             limits=common_pb2.Limits(
                 max_items=self.max_items,
-                max_message_bytes=32 << 20,
+                max_message_bytes=self.max_message_bytes,
                 max_image_bytes=20 << 20,
                 max_image_pixels=50_000_000,
                 max_image_side_ratio=200,
                 max_text_chars=10_000,
+                max_labels=10_000,
             ),
             server=common_pb2.ServerInfo(version="1", instance="fake-encoder"),
         )
@@ -79,8 +89,39 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
     def EncodeStream(self, request_iterator: Any, context: Any) -> Any:
         raise NotBuilt(Reason.NOT_IMPLEMENTED, "the router makes batch calls", metadata={"field": "EncodeStream"})
 
-    async def ClassifyImages(self, request: Any, context: Any) -> Any:
-        raise NotBuilt(Reason.NOT_IMPLEMENTED, "ClassifyImages is not built yet", metadata={"field": "ClassifyImages"})
+    async def ClassifyImages(self, request: encoder_pb2.ClassifyImagesRequest, context: Any) -> Any:
+        """Score by digest: a label fits as its first byte says, 0 to 1. All is said of each image with `top`."""
+        given = request.embeddings or request.images
+        check_items(len(given), self.max_items, "embeddings" if request.embeddings else "images")
+        async with self.faults.call(len(given)):
+            space = self._space(encoder_pb2.EncodeOptions(space_id=request.space_id))
+            self.classified.append(request)
+            return encoder_pb2.ClassifyImagesResponse(
+                results=[self._classified(index, one, request, space) for index, one in enumerate(given)]
+            )
+
+    def _classified(
+        self, index: int, one: Any, request: encoder_pb2.ClassifyImagesRequest, space: common_pb2.VectorSpace
+    ) -> encoder_pb2.Classification:
+        result = encoder_pb2.Classification()
+        if isinstance(one, common_pb2.Image):
+            made = self._image(index, one, space)
+            if made.HasField("error"):
+                result.error.CopyFrom(made.error)
+                return result
+            one = made.embedding
+        elif one.space_id != space.id:
+            path = f"embeddings[{index}].space_id"
+            error = PreconditionFailed(Reason.SPACE_MISMATCH, f"{path} is another", field=path)
+            return encoder_pb2.Classification(error=to_status(error))
+        likes = [hashlib.sha256(one.data + label.encode()).digest()[0] / 255 for label in request.labels]
+        if not request.top:
+            result.scores.probabilities.extend(likes)
+            return result
+        result.scores.SetInParent()
+        for place in sorted(range(len(likes)), key=lambda place: -likes[place])[: request.top]:
+            result.scores.best.add(index=place, label=request.labels[place], probability=likes[place])
+        return result
 
     def _note(self, options: encoder_pb2.EncodeOptions, context: Any) -> None:
         self.options.append(options)

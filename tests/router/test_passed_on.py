@@ -11,7 +11,7 @@ from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, NotBuilt, NotFound, Overloaded, PreconditionFailed, Unavailable
+from lensmesh_chassis.errors import InvalidInput, NotFound, Overloaded, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from tests.router.conftest import Mesh
@@ -220,13 +220,6 @@ async def test_an_encoder_that_comes_back_with_another_space(mesh: Mesh) -> None
     else:
         pytest.fail("the router never learned of the other space")
     assert answer.results[0].embedding.space_id == OTHER_SPACE.id
-
-
-async def test_classification_is_passed_on_as_it_is_answered(mesh: Mesh) -> None:
-    request = encoder_pb2.ClassifyImagesRequest(images=images(b"p"), labels=["a", "b"])
-    error = await error_of(mesh.encoder_service.ClassifyImages(request))
-    assert isinstance(error, NotBuilt)
-    assert error.reason is Reason.NOT_IMPLEMENTED
 
 
 async def test_captions_in_a_stream_and_word_by_word(mesh: Mesh) -> None:

@@ -439,6 +439,7 @@ class Limits(_message.Message):
     MAX_IMAGE_SIDE_RATIO_FIELD_NUMBER: _builtins.int
     MAX_METADATA_DEPTH_FIELD_NUMBER: _builtins.int
     MAX_FILTER_VALUES_FIELD_NUMBER: _builtins.int
+    MAX_LABELS_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """Largest message, in bytes, either way. The transport lets a quarter more pass, so that what is a little too large gets an
     answer that says so; beyond it gRPC itself ends the call with RESOURCE_EXHAUSTED.
@@ -467,6 +468,8 @@ class Limits(_message.Message):
     """Levels of lists and objects in Item.metadata; flat metadata has 1."""
     max_filter_values: _builtins.int
     """Values in all conditions of one filter together."""
+    max_labels: _builtins.int
+    """Labels of one ClassifyImages call, and of TagOptions."""
     @_builtins.property
     def uri_schemes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Schemes accepted in Image.uri; empty means none."""
@@ -488,10 +491,11 @@ class Limits(_message.Message):
         max_image_side_ratio: _builtins.int = ...,
         max_metadata_depth: _builtins.int = ...,
         max_filter_values: _builtins.int = ...,
+        max_labels: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_caption_tokens", b"max_caption_tokens", "max_filter_values", b"max_filter_values", "max_hits", b"max_hits", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_image_side_ratio", b"max_image_side_ratio", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_metadata_bytes", b"max_metadata_bytes", "max_metadata_depth", b"max_metadata_depth", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_text_chars", b"max_text_chars", "uri_schemes", b"uri_schemes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_caption_tokens", b"max_caption_tokens", "max_filter_values", b"max_filter_values", "max_hits", b"max_hits", "max_image_bytes", b"max_image_bytes", "max_image_pixels", b"max_image_pixels", "max_image_side_ratio", b"max_image_side_ratio", "max_items", b"max_items", "max_labels", b"max_labels", "max_message_bytes", b"max_message_bytes", "max_metadata_bytes", b"max_metadata_bytes", "max_metadata_depth", b"max_metadata_depth", "max_offset", b"max_offset", "max_page_size", b"max_page_size", "max_text_chars", b"max_text_chars", "uri_schemes", b"uri_schemes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

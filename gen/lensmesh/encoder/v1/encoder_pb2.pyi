@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from lensmesh.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _LabelScoring:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LabelScoringEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelScoring.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LABEL_SCORING_UNSPECIFIED: _LabelScoring.ValueType  # 0
+    """Not at all: ClassifyImages refuses the model."""
+    LABEL_SCORING_SOFTMAX: _LabelScoring.ValueType  # 1
+    """By a softmax over all labels of a request (CLIP): probabilities sum to 1 and say which of the labels fits best."""
+    LABEL_SCORING_SIGMOID: _LabelScoring.ValueType  # 2
+    """Each by a sigmoid of its own (SigLIP): several labels may fit, or none."""
+
+class LabelScoring(_LabelScoring, metaclass=_LabelScoringEnumTypeWrapper):
+    """LabelScoring is how a model was trained to turn the scores of labels into probabilities."""
+
+LABEL_SCORING_UNSPECIFIED: LabelScoring.ValueType  # 0
+"""Not at all: ClassifyImages refuses the model."""
+LABEL_SCORING_SOFTMAX: LabelScoring.ValueType  # 1
+"""By a softmax over all labels of a request (CLIP): probabilities sum to 1 and say which of the labels fits best."""
+LABEL_SCORING_SIGMOID: LabelScoring.ValueType  # 2
+"""Each by a sigmoid of its own (SigLIP): several labels may fit, or none."""
+Global___LabelScoring: _TypeAlias = LabelScoring  # noqa: Y015
 
 @_typing.final
 class GetInfoRequest(_message.Message):
@@ -82,8 +107,19 @@ class ServedModel(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     SPACES_FIELD_NUMBER: _builtins.int
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    LOGIT_SCALE_FIELD_NUMBER: _builtins.int
+    LOGIT_BIAS_FIELD_NUMBER: _builtins.int
+    LABEL_SCORING_FIELD_NUMBER: _builtins.int
     context_tokens: _builtins.int
     """Tokens of a text that the model sees."""
+    logit_scale: _builtins.float
+    """What a cosine is multiplied by before it becomes a probability, as the model learned it: above 0, about 100 for CLIP. Unset: the
+    model cannot classify.
+    """
+    logit_bias: _builtins.float
+    """What is added then, as the model learned it: -10 or so for SigLIP. Unset means 0."""
+    label_scoring: Global___LabelScoring.ValueType
+    """How scores become probabilities."""
     @_builtins.property
     def model(self) -> _common_pb2.ModelInfo:
         """The model."""
@@ -98,12 +134,22 @@ class ServedModel(_message.Message):
         model: _common_pb2.ModelInfo | None = ...,
         spaces: _abc.Iterable[_common_pb2.VectorSpace] | None = ...,
         context_tokens: _builtins.int = ...,
+        logit_scale: _builtins.float | None = ...,
+        logit_bias: _builtins.float | None = ...,
+        label_scoring: Global___LabelScoring.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logit_bias", b"_logit_bias", "_logit_scale", b"_logit_scale", "logit_bias", b"logit_bias", "logit_scale", b"logit_scale", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "model", b"model", "spaces", b"spaces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logit_bias", b"_logit_bias", "_logit_scale", b"_logit_scale", "context_tokens", b"context_tokens", "label_scoring", b"label_scoring", "logit_bias", b"logit_bias", "logit_scale", b"logit_scale", "model", b"model", "spaces", b"spaces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__logit_bias: _TypeAlias = _typing.Literal["logit_bias"]  # noqa: Y015
+    _WhichOneofArgType__logit_bias: _TypeAlias = _typing.Literal["_logit_bias", b"_logit_bias"]  # noqa: Y015
+    _WhichOneofReturnType__logit_scale: _TypeAlias = _typing.Literal["logit_scale"]  # noqa: Y015
+    _WhichOneofArgType__logit_scale: _TypeAlias = _typing.Literal["_logit_scale", b"_logit_scale"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logit_bias) -> _WhichOneofReturnType__logit_bias | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logit_scale) -> _WhichOneofReturnType__logit_scale | None: ...
 
 Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
 
@@ -435,7 +481,7 @@ Global___EncodeStreamResult: _TypeAlias = EncodeStreamResult  # noqa: Y015
 
 @_typing.final
 class ClassifyImagesRequest(_message.Message):
-    """ClassifyImagesRequest asks which label fits each picture."""
+    """ClassifyImagesRequest asks which label fits each picture. `images` or `embeddings`, not both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -444,19 +490,42 @@ class ClassifyImagesRequest(_message.Message):
     TEMPLATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     SPACE_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
     template: _builtins.str
-    """Sentence around a label, with "{}" in its place; empty means "a photo of {}"."""
+    """Sentence around a label, with "{}" in its place; empty means "a photo of {}". Rules as of `templates`."""
     priority: _common_pb2.Priority.ValueType
     """Who waits."""
     space_id: _builtins.str
-    """As EncodeOptions.space_id."""
+    """As EncodeOptions.space_id. Vectors count with unit length in every space."""
+    top: _builtins.int
+    """Only the so many best labels of each picture come back, in LabelScores.best; more than there are means all of them. 0: all, in
+    LabelScores.probabilities. An answer beyond Limits.max_message_bytes: INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE, which
+    says what `top` would fit.
+    """
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Image]:
         """1 to Limits.max_items."""
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """2 or more, none empty."""
+        """2 to Limits.max_labels, 1 to Limits.max_text_chars characters each, no two alike. One alone only for LABEL_SCORING_SIGMOID: a
+        softmax over one label is always 1. Labels times templates: at most 100,000. Vectors of labels are cached. Where more than 256
+        texts have to be encoded, they go as PRIORITY_BULK, so that nobody's search waits for them.
+        """
+
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences in place of `template`, 1 to 100: a label is the mean of what they make of it. Each has "{}" exactly once and at most
+        1,000 characters; no two alike. Both fields set: INVALID_ARGUMENT with reason OPTION_INVALID.
+        """
+
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Embedding]:
+        """Vectors of pictures in place of the pictures themselves, of the space that is asked for, 1 to Limits.max_items. A vector that is
+        none, or of another space, fails alone.
+        """
 
     def __init__(
         self,
@@ -466,10 +535,13 @@ class ClassifyImagesRequest(_message.Message):
         template: _builtins.str = ...,
         priority: _common_pb2.Priority.ValueType = ...,
         space_id: _builtins.str = ...,
+        templates: _abc.Iterable[_builtins.str] | None = ...,
+        top: _builtins.int = ...,
+        embeddings: _abc.Iterable[_common_pb2.Embedding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "labels", b"labels", "priority", b"priority", "space_id", b"space_id", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "images", b"images", "labels", b"labels", "priority", b"priority", "space_id", b"space_id", "template", b"template", "templates", b"templates", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -484,7 +556,7 @@ class ClassifyImagesResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___Classification]:
-        """One per picture, in the same order."""
+        """One per picture (or vector), in the same order."""
 
     def __init__(
         self,
@@ -508,6 +580,9 @@ class Classification(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    TRUNCATED_LABEL_COUNT_FIELD_NUMBER: _builtins.int
+    truncated_label_count: _builtins.int
+    """Labels of which a text was longer than the model's context: they count by their beginnings. The same for every picture of a call."""
     @_builtins.property
     def scores(self) -> Global___LabelScores:
         """How well each label fits."""
@@ -518,7 +593,7 @@ class Classification(_message.Message):
 
     @_builtins.property
     def timings(self) -> _common_pb2.Timings:
-        """Where the time went."""
+        """Where the time went; without that of the labels. Nothing for a vector."""
 
     def __init__(
         self,
@@ -526,10 +601,11 @@ class Classification(_message.Message):
         scores: Global___LabelScores | None = ...,
         error: _status_pb2.Status | None = ...,
         timings: _common_pb2.Timings | None = ...,
+        truncated_label_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "scores", b"scores", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "scores", b"scores", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "scores", b"scores", "timings", b"timings", "truncated_label_count", b"truncated_label_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["scores", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -544,19 +620,59 @@ class LabelScores(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROBABILITIES_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """In the order of the request. Summing to 1 for models trained with a softmax (CLIP), each for itself for a sigmoid (SigLIP)."""
+        """In the order of the request. Summing to 1 for models trained with a softmax (CLIP), each for itself for a sigmoid (SigLIP).
+        Empty where `top` is set.
+        """
+
+    @_builtins.property
+    def best(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelScore]:
+        """Where `top` is set: the best labels, best first; of equal ones the first of the request comes first. Probabilities are those
+        among all labels, so they may sum to less than 1.
+        """
 
     def __init__(
         self,
         *,
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        best: _abc.Iterable[Global___LabelScore] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "probabilities", b"probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LabelScores: _TypeAlias = LabelScores  # noqa: Y015
+
+@_typing.final
+class LabelScore(_message.Message):
+    """LabelScore is how well one label fits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in ClassifyImagesRequest.labels, from 0."""
+    label: _builtins.str
+    """The label itself."""
+    probability: _builtins.float
+    """0 to 1."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        label: _builtins.str = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "label", b"label", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelScore: _TypeAlias = LabelScore  # noqa: Y015

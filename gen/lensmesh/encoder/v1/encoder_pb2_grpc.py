@@ -97,7 +97,10 @@ class EncoderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyImages(self, request, context):
-        """ClassifyImages scores pictures against labels, without training (zero-shot).
+        """ClassifyImages scores pictures against labels, without training (zero-shot; Radford et al. 2021). A label's vector is the mean
+        of its templates' unit-length text vectors, brought to unit length again; a score is the cosine of picture and label times
+        ServedModel.logit_scale, plus logit_bias. A bad picture fails alone, a bad label or template fails the call. A model without
+        a scale: FAILED_PRECONDITION with reason CLASSIFY_UNSUPPORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,11 @@ class EncoderServiceStub:
     DRAINING. Whatever has no answer is to be sent again. Callers must read answers while they send.
     """
     ClassifyImages: _grpc.UnaryUnaryMultiCallable[_encoder_pb2.ClassifyImagesRequest, _encoder_pb2.ClassifyImagesResponse]
-    """ClassifyImages scores pictures against labels, without training (zero-shot)."""
+    """ClassifyImages scores pictures against labels, without training (zero-shot; Radford et al. 2021). A label's vector is the mean
+    of its templates' unit-length text vectors, brought to unit length again; a score is the cosine of picture and label times
+    ServedModel.logit_scale, plus logit_bias. A bad picture fails alone, a bad label or template fails the call. A model without
+    a scale: FAILED_PRECONDITION with reason CLASSIFY_UNSUPPORTED.
+    """
 
 @_typing.type_check_only
 class EncoderServiceAsyncStub(EncoderServiceStub):
@@ -64,7 +68,11 @@ class EncoderServiceAsyncStub(EncoderServiceStub):
     DRAINING. Whatever has no answer is to be sent again. Callers must read answers while they send.
     """
     ClassifyImages: _aio.UnaryUnaryMultiCallable[_encoder_pb2.ClassifyImagesRequest, _encoder_pb2.ClassifyImagesResponse]  # type: ignore[assignment]
-    """ClassifyImages scores pictures against labels, without training (zero-shot)."""
+    """ClassifyImages scores pictures against labels, without training (zero-shot; Radford et al. 2021). A label's vector is the mean
+    of its templates' unit-length text vectors, brought to unit length again; a score is the cosine of picture and label times
+    ServedModel.logit_scale, plus logit_bias. A bad picture fails alone, a bad label or template fails the call. A model without
+    a scale: FAILED_PRECONDITION with reason CLASSIFY_UNSUPPORTED.
+    """
 
 class EncoderServiceServicer(metaclass=_abc_1.ABCMeta):
     """EncoderService places pictures and texts in one vector space."""
@@ -110,6 +118,10 @@ class EncoderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _encoder_pb2.ClassifyImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_encoder_pb2.ClassifyImagesResponse, _abc.Awaitable[_encoder_pb2.ClassifyImagesResponse]]:
-        """ClassifyImages scores pictures against labels, without training (zero-shot)."""
+        """ClassifyImages scores pictures against labels, without training (zero-shot; Radford et al. 2021). A label's vector is the mean
+        of its templates' unit-length text vectors, brought to unit length again; a score is the cosine of picture and label times
+        ServedModel.logit_scale, plus logit_bias. A bad picture fails alone, a bad label or template fails the call. A model without
+        a scale: FAILED_PRECONDITION with reason CLASSIFY_UNSUPPORTED.
+        """
 
 def add_EncoderServiceServicer_to_server(servicer: EncoderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,10 +26,11 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from lensmesh.caption.v1 import caption_pb2 as lensmesh_dot_caption_dot_v1_dot_caption__pb2
 from lensmesh.common.v1 import common_pb2 as lensmesh_dot_common_dot_v1_dot_common__pb2
+from lensmesh.encoder.v1 import encoder_pb2 as lensmesh_dot_encoder_dot_v1_dot_encoder__pb2
 from lensmesh.search.v1 import search_pb2 as lensmesh_dot_search_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flensmesh/router/v1/router.proto\x12\x12lensmesh.router.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a!lensmesh/caption/v1/caption.proto\x1a\x1flensmesh/common/v1/common.proto\x1a\x1flensmesh/search/v1/search.proto\"\x12\n\x10GetStatusRequest\"\xc0\x01\n\x11GetStatusResponse\x12\x33\n\x08services\x18\x01 \x03(\x0b\x32!.lensmesh.router.v1.ServiceStatus\x12*\n\x06limits\x18\x02 \x01(\x0b\x32\x1a.lensmesh.common.v1.Limits\x12.\n\x06server\x18\x03 \x01(\x0b\x32\x1e.lensmesh.common.v1.ServerInfo\x12\x1a\n\x12\x64\x65\x66\x61ult_collection\x18\x04 \x01(\t\"\xb5\x02\n\rServiceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12*\n\x06health\x18\x03 \x01(\x0e\x32\x1a.lensmesh.router.v1.Health\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12-\n\x06models\x18\x05 \x03(\x0b\x32\x1d.lensmesh.common.v1.ModelInfo\x12/\n\x06spaces\x18\x06 \x03(\x0b\x32\x1f.lensmesh.common.v1.VectorSpace\x12\r\n\x05store\x18\x07 \x01(\t\x12.\n\x06server\x18\x08 \x01(\x0b\x32\x1e.lensmesh.common.v1.ServerInfo\x12*\n\x06limits\x18\t \x01(\x0b\x32\x1a.lensmesh.common.v1.Limits\"\xe9\x02\n\rIngestOptions\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x33\n\x08\x63\x61ptions\x18\x02 \x01(\x0e\x32!.lensmesh.router.v1.CaptionPolicy\x12<\n\x0f\x63\x61ption_options\x18\x03 \x01(\x0b\x32#.lensmesh.caption.v1.CaptionOptions\x12.\n\x08priority\x18\x04 \x01(\x0e\x32\x1c.lensmesh.common.v1.Priority\x12\x0e\n\x06spaces\x18\x05 \x03(\t\x12;\n\x0fmetadata_policy\x18\x06 \x01(\x0e\x32\".lensmesh.search.v1.MetadataPolicy\x12<\n\x0ctransparency\x18\x07 \x01(\x0e\x32&.lensmesh.common.v1.TransparencyPolicy\x12\x16\n\x0e\x64\x65\x66\x65rred_index\x18\x08 \x01(\x08\"\xb6\x01\n\nIngestItem\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12(\n\x05image\x18\x03 \x01(\x0b\x32\x19.lensmesh.common.v1.Image\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x63\x61ption\x18\x05 \x01(\t\x12\x11\n\timage_uri\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x07 \x01(\x0c\"}\n\x0cIngestResult\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x30\n\x04item\x18\x02 \x01(\x0b\x32 .lensmesh.router.v1.IngestedItemH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xf6\x02\n\x0cIngestedItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\x32\n\x07outcome\x18\x02 \x01(\x0e\x32!.lensmesh.search.v1.UpsertOutcome\x12,\n\x07\x63\x61ption\x18\x03 \x01(\x0b\x32\x1b.lensmesh.common.v1.Caption\x12)\n\rcaption_error\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12+\n\x06\x65ncode\x18\x05 \x01(\x0b\x32\x1b.lensmesh.common.v1.Timings\x12-\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32\x1b.lensmesh.common.v1.Timings\x12\x10\n\x08store_us\x18\x07 \x01(\x04\x12/\n\x07\x63hanges\x18\x08 \x03(\x0e\x32\x1e.lensmesh.search.v1.ItemChange\x12\x13\n\x0blow_content\x18\t \x01(\x08\x12\x19\n\x11\x66ully_transparent\x18\n \x01(\x08\"q\n\rIngestRequest\x12\x32\n\x07options\x18\x01 \x01(\x0b\x32!.lensmesh.router.v1.IngestOptions\x12,\n\x04item\x18\x02 \x01(\x0b\x32\x1e.lensmesh.router.v1.IngestItem\"@\n\x0eIngestResponse\x12.\n\x04item\x18\x01 \x01(\x0b\x32 .lensmesh.router.v1.IngestedItem\"x\n\x13IngestStreamRequest\x12\x32\n\x07options\x18\x01 \x01(\x0b\x32!.lensmesh.router.v1.IngestOptions\x12-\n\x05items\x18\x02 \x03(\x0b\x32\x1e.lensmesh.router.v1.IngestItem\"I\n\x14IngestStreamResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .lensmesh.router.v1.IngestResult\"\xbf\x03\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12*\n\x07queries\x18\x02 \x03(\x0b\x32\x19.lensmesh.router.v1.Query\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.lensmesh.search.v1.Filter\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x0e\n\x06offset\x18\x05 \x01(\r\x12\x16\n\tmin_score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x30\n\x06tuning\x18\x07 \x01(\x0b\x32 .lensmesh.search.v1.SearchTuning\x12*\n\x06\x66usion\x18\x08 \x01(\x0b\x32\x1a.lensmesh.search.v1.Fusion\x12-\n\x08group_by\x18\t \x01(\x0b\x32\x1b.lensmesh.search.v1.GroupBy\x12-\n\x04read\x18\n \x01(\x0b\x32\x1f.lensmesh.search.v1.ReadOptions\x12\x30\n\tdiversity\x18\x0b \x01(\x0b\x32\x1d.lensmesh.search.v1.Diversity\x12\x0f\n\x07partial\x18\x0c \x01(\x08\x42\x0c\n\n_min_score\"\xd8\x01\n\x05Query\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12*\n\x05image\x18\x04 \x01(\x0b\x32\x19.lensmesh.common.v1.ImageH\x00\x12\x11\n\x07item_id\x18\x05 \x01(\tH\x00\x12\x32\n\tembedding\x18\x06 \x01(\x0b\x32\x1d.lensmesh.common.v1.EmbeddingH\x00\x12\x16\n\x0c\x63\x61ption_text\x18\x07 \x01(\tH\x00\x12\x0e\n\x06weight\x18\x08 \x01(\x02\x42\x07\n\x05query\"\xa2\x01\n\x0eSearchResponse\x12%\n\x04hits\x18\x01 \x03(\x0b\x32\x17.lensmesh.search.v1.Hit\x12\x11\n\tencode_us\x18\x02 \x01(\x04\x12\x10\n\x08store_us\x18\x03 \x01(\x04\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\x35\n\x0e\x66\x61iled_queries\x18\x05 \x03(\x0b\x32\x1d.lensmesh.search.v1.FailedLeg\"I\n\x12\x42\x61tchSearchRequest\x12\x33\n\x08searches\x18\x01 \x03(\x0b\x32!.lensmesh.router.v1.SearchRequest\"M\n\x13\x42\x61tchSearchResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.lensmesh.router.v1.BatchSearchResult\"{\n\x11\x42\x61tchSearchResult\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32\".lensmesh.router.v1.SearchResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome*d\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_SERVING\x10\x01\x12\x16\n\x12HEALTH_NOT_SERVING\x10\x02\x12\x16\n\x12HEALTH_UNREACHABLE\x10\x03*\x85\x01\n\rCaptionPolicy\x12\x1e\n\x1a\x43\x41PTION_POLICY_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43\x41PTION_POLICY_BEST_EFFORT\x10\x01\x12\x1b\n\x17\x43\x41PTION_POLICY_REQUIRED\x10\x02\x12\x17\n\x13\x43\x41PTION_POLICY_NONE\x10\x03\x32\xeb\x03\n\rRouterService\x12]\n\tGetStatus\x12$.lensmesh.router.v1.GetStatusRequest\x1a%.lensmesh.router.v1.GetStatusResponse\"\x03\x90\x02\x01\x12T\n\x06Ingest\x12!.lensmesh.router.v1.IngestRequest\x1a\".lensmesh.router.v1.IngestResponse\"\x03\x90\x02\x02\x12j\n\x0cIngestStream\x12\'.lensmesh.router.v1.IngestStreamRequest\x1a(.lensmesh.router.v1.IngestStreamResponse\"\x03\x90\x02\x02(\x01\x30\x01\x12T\n\x06Search\x12!.lensmesh.router.v1.SearchRequest\x1a\".lensmesh.router.v1.SearchResponse\"\x03\x90\x02\x01\x12\x63\n\x0b\x42\x61tchSearch\x12&.lensmesh.router.v1.BatchSearchRequest\x1a\'.lensmesh.router.v1.BatchSearchResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flensmesh/router/v1/router.proto\x12\x12lensmesh.router.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a!lensmesh/caption/v1/caption.proto\x1a\x1flensmesh/common/v1/common.proto\x1a!lensmesh/encoder/v1/encoder.proto\x1a\x1flensmesh/search/v1/search.proto\"\x12\n\x10GetStatusRequest\"\xc0\x01\n\x11GetStatusResponse\x12\x33\n\x08services\x18\x01 \x03(\x0b\x32!.lensmesh.router.v1.ServiceStatus\x12*\n\x06limits\x18\x02 \x01(\x0b\x32\x1a.lensmesh.common.v1.Limits\x12.\n\x06server\x18\x03 \x01(\x0b\x32\x1e.lensmesh.common.v1.ServerInfo\x12\x1a\n\x12\x64\x65\x66\x61ult_collection\x18\x04 \x01(\t\"\xb5\x02\n\rServiceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12*\n\x06health\x18\x03 \x01(\x0e\x32\x1a.lensmesh.router.v1.Health\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12-\n\x06models\x18\x05 \x03(\x0b\x32\x1d.lensmesh.common.v1.ModelInfo\x12/\n\x06spaces\x18\x06 \x03(\x0b\x32\x1f.lensmesh.common.v1.VectorSpace\x12\r\n\x05store\x18\x07 \x01(\t\x12.\n\x06server\x18\x08 \x01(\x0b\x32\x1e.lensmesh.common.v1.ServerInfo\x12*\n\x06limits\x18\t \x01(\x0b\x32\x1a.lensmesh.common.v1.Limits\"\x97\x03\n\rIngestOptions\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x33\n\x08\x63\x61ptions\x18\x02 \x01(\x0e\x32!.lensmesh.router.v1.CaptionPolicy\x12<\n\x0f\x63\x61ption_options\x18\x03 \x01(\x0b\x32#.lensmesh.caption.v1.CaptionOptions\x12.\n\x08priority\x18\x04 \x01(\x0e\x32\x1c.lensmesh.common.v1.Priority\x12\x0e\n\x06spaces\x18\x05 \x03(\t\x12;\n\x0fmetadata_policy\x18\x06 \x01(\x0e\x32\".lensmesh.search.v1.MetadataPolicy\x12<\n\x0ctransparency\x18\x07 \x01(\x0e\x32&.lensmesh.common.v1.TransparencyPolicy\x12\x16\n\x0e\x64\x65\x66\x65rred_index\x18\x08 \x01(\x08\x12,\n\x04tags\x18\n \x01(\x0b\x32\x1e.lensmesh.router.v1.TagOptions\"\x91\x01\n\nTagOptions\x12\x0e\n\x06labels\x18\x01 \x03(\t\x12\x11\n\ttemplates\x18\x02 \x03(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x1c\n\x0fmin_probability\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x10\n\x08max_tags\x18\x05 \x01(\r\x12\r\n\x05space\x18\x06 \x01(\tB\x12\n\x10_min_probability\"\xb6\x01\n\nIngestItem\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12(\n\x05image\x18\x03 \x01(\x0b\x32\x19.lensmesh.common.v1.Image\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x63\x61ption\x18\x05 \x01(\t\x12\x11\n\timage_uri\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x07 \x01(\x0c\"}\n\x0cIngestResult\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x30\n\x04item\x18\x02 \x01(\x0b\x32 .lensmesh.router.v1.IngestedItemH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xa5\x03\n\x0cIngestedItem\x12\n\n\x02id\x18\x01 \x01(\t\x12\x32\n\x07outcome\x18\x02 \x01(\x0e\x32!.lensmesh.search.v1.UpsertOutcome\x12,\n\x07\x63\x61ption\x18\x03 \x01(\x0b\x32\x1b.lensmesh.common.v1.Caption\x12)\n\rcaption_error\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12+\n\x06\x65ncode\x18\x05 \x01(\x0b\x32\x1b.lensmesh.common.v1.Timings\x12-\n\x08\x64\x65scribe\x18\x06 \x01(\x0b\x32\x1b.lensmesh.common.v1.Timings\x12\x10\n\x08store_us\x18\x07 \x01(\x04\x12/\n\x07\x63hanges\x18\x08 \x03(\x0e\x32\x1e.lensmesh.search.v1.ItemChange\x12\x13\n\x0blow_content\x18\t \x01(\x08\x12\x19\n\x11\x66ully_transparent\x18\n \x01(\x08\x12-\n\x04tags\x18\x0c \x03(\x0b\x32\x1f.lensmesh.encoder.v1.LabelScore\"q\n\rIngestRequest\x12\x32\n\x07options\x18\x01 \x01(\x0b\x32!.lensmesh.router.v1.IngestOptions\x12,\n\x04item\x18\x02 \x01(\x0b\x32\x1e.lensmesh.router.v1.IngestItem\"@\n\x0eIngestResponse\x12.\n\x04item\x18\x01 \x01(\x0b\x32 .lensmesh.router.v1.IngestedItem\"x\n\x13IngestStreamRequest\x12\x32\n\x07options\x18\x01 \x01(\x0b\x32!.lensmesh.router.v1.IngestOptions\x12-\n\x05items\x18\x02 \x03(\x0b\x32\x1e.lensmesh.router.v1.IngestItem\"I\n\x14IngestStreamResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .lensmesh.router.v1.IngestResult\"\xbf\x03\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12*\n\x07queries\x18\x02 \x03(\x0b\x32\x19.lensmesh.router.v1.Query\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.lensmesh.search.v1.Filter\x12\r\n\x05limit\x18\x04 \x01(\r\x12\x0e\n\x06offset\x18\x05 \x01(\r\x12\x16\n\tmin_score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x30\n\x06tuning\x18\x07 \x01(\x0b\x32 .lensmesh.search.v1.SearchTuning\x12*\n\x06\x66usion\x18\x08 \x01(\x0b\x32\x1a.lensmesh.search.v1.Fusion\x12-\n\x08group_by\x18\t \x01(\x0b\x32\x1b.lensmesh.search.v1.GroupBy\x12-\n\x04read\x18\n \x01(\x0b\x32\x1f.lensmesh.search.v1.ReadOptions\x12\x30\n\tdiversity\x18\x0b \x01(\x0b\x32\x1d.lensmesh.search.v1.Diversity\x12\x0f\n\x07partial\x18\x0c \x01(\x08\x42\x0c\n\n_min_score\"\xd8\x01\n\x05Query\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05space\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12*\n\x05image\x18\x04 \x01(\x0b\x32\x19.lensmesh.common.v1.ImageH\x00\x12\x11\n\x07item_id\x18\x05 \x01(\tH\x00\x12\x32\n\tembedding\x18\x06 \x01(\x0b\x32\x1d.lensmesh.common.v1.EmbeddingH\x00\x12\x16\n\x0c\x63\x61ption_text\x18\x07 \x01(\tH\x00\x12\x0e\n\x06weight\x18\x08 \x01(\x02\x42\x07\n\x05query\"\xa2\x01\n\x0eSearchResponse\x12%\n\x04hits\x18\x01 \x03(\x0b\x32\x17.lensmesh.search.v1.Hit\x12\x11\n\tencode_us\x18\x02 \x01(\x04\x12\x10\n\x08store_us\x18\x03 \x01(\x04\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\x35\n\x0e\x66\x61iled_queries\x18\x05 \x03(\x0b\x32\x1d.lensmesh.search.v1.FailedLeg\"I\n\x12\x42\x61tchSearchRequest\x12\x33\n\x08searches\x18\x01 \x03(\x0b\x32!.lensmesh.router.v1.SearchRequest\"M\n\x13\x42\x61tchSearchResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.lensmesh.router.v1.BatchSearchResult\"{\n\x11\x42\x61tchSearchResult\x12\x36\n\x08response\x18\x01 \x01(\x0b\x32\".lensmesh.router.v1.SearchResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome*d\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_SERVING\x10\x01\x12\x16\n\x12HEALTH_NOT_SERVING\x10\x02\x12\x16\n\x12HEALTH_UNREACHABLE\x10\x03*\x85\x01\n\rCaptionPolicy\x12\x1e\n\x1a\x43\x41PTION_POLICY_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43\x41PTION_POLICY_BEST_EFFORT\x10\x01\x12\x1b\n\x17\x43\x41PTION_POLICY_REQUIRED\x10\x02\x12\x17\n\x13\x43\x41PTION_POLICY_NONE\x10\x03\x32\xeb\x03\n\rRouterService\x12]\n\tGetStatus\x12$.lensmesh.router.v1.GetStatusRequest\x1a%.lensmesh.router.v1.GetStatusResponse\"\x03\x90\x02\x01\x12T\n\x06Ingest\x12!.lensmesh.router.v1.IngestRequest\x1a\".lensmesh.router.v1.IngestResponse\"\x03\x90\x02\x02\x12j\n\x0cIngestStream\x12\'.lensmesh.router.v1.IngestStreamRequest\x1a(.lensmesh.router.v1.IngestStreamResponse\"\x03\x90\x02\x02(\x01\x30\x01\x12T\n\x06Search\x12!.lensmesh.router.v1.SearchRequest\x1a\".lensmesh.router.v1.SearchResponse\"\x03\x90\x02\x01\x12\x63\n\x0b\x42\x61tchSearch\x12&.lensmesh.router.v1.BatchSearchRequest\x1a\'.lensmesh.router.v1.BatchSearchResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,44 +47,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTERSERVICE'].methods_by_name['Search']._serialized_options = b'\220\002\001'
   _globals['_ROUTERSERVICE'].methods_by_name['BatchSearch']._loaded_options = None
   _globals['_ROUTERSERVICE'].methods_by_name['BatchSearch']._serialized_options = b'\220\002\001'
-  _globals['_HEALTH']._serialized_start=3282
-  _globals['_HEALTH']._serialized_end=3382
-  _globals['_CAPTIONPOLICY']._serialized_start=3385
-  _globals['_CAPTIONPOLICY']._serialized_end=3518
-  _globals['_GETSTATUSREQUEST']._serialized_start=211
-  _globals['_GETSTATUSREQUEST']._serialized_end=229
-  _globals['_GETSTATUSRESPONSE']._serialized_start=232
-  _globals['_GETSTATUSRESPONSE']._serialized_end=424
-  _globals['_SERVICESTATUS']._serialized_start=427
-  _globals['_SERVICESTATUS']._serialized_end=736
-  _globals['_INGESTOPTIONS']._serialized_start=739
-  _globals['_INGESTOPTIONS']._serialized_end=1100
-  _globals['_INGESTITEM']._serialized_start=1103
-  _globals['_INGESTITEM']._serialized_end=1285
-  _globals['_INGESTRESULT']._serialized_start=1287
-  _globals['_INGESTRESULT']._serialized_end=1412
-  _globals['_INGESTEDITEM']._serialized_start=1415
-  _globals['_INGESTEDITEM']._serialized_end=1789
-  _globals['_INGESTREQUEST']._serialized_start=1791
-  _globals['_INGESTREQUEST']._serialized_end=1904
-  _globals['_INGESTRESPONSE']._serialized_start=1906
-  _globals['_INGESTRESPONSE']._serialized_end=1970
-  _globals['_INGESTSTREAMREQUEST']._serialized_start=1972
-  _globals['_INGESTSTREAMREQUEST']._serialized_end=2092
-  _globals['_INGESTSTREAMRESPONSE']._serialized_start=2094
-  _globals['_INGESTSTREAMRESPONSE']._serialized_end=2167
-  _globals['_SEARCHREQUEST']._serialized_start=2170
-  _globals['_SEARCHREQUEST']._serialized_end=2617
-  _globals['_QUERY']._serialized_start=2620
-  _globals['_QUERY']._serialized_end=2836
-  _globals['_SEARCHRESPONSE']._serialized_start=2839
-  _globals['_SEARCHRESPONSE']._serialized_end=3001
-  _globals['_BATCHSEARCHREQUEST']._serialized_start=3003
-  _globals['_BATCHSEARCHREQUEST']._serialized_end=3076
-  _globals['_BATCHSEARCHRESPONSE']._serialized_start=3078
-  _globals['_BATCHSEARCHRESPONSE']._serialized_end=3155
-  _globals['_BATCHSEARCHRESULT']._serialized_start=3157
-  _globals['_BATCHSEARCHRESULT']._serialized_end=3280
-  _globals['_ROUTERSERVICE']._serialized_start=3521
-  _globals['_ROUTERSERVICE']._serialized_end=4012
+  _globals['_HEALTH']._serialized_start=3558
+  _globals['_HEALTH']._serialized_end=3658
+  _globals['_CAPTIONPOLICY']._serialized_start=3661
+  _globals['_CAPTIONPOLICY']._serialized_end=3794
+  _globals['_GETSTATUSREQUEST']._serialized_start=246
+  _globals['_GETSTATUSREQUEST']._serialized_end=264
+  _globals['_GETSTATUSRESPONSE']._serialized_start=267
+  _globals['_GETSTATUSRESPONSE']._serialized_end=459
+  _globals['_SERVICESTATUS']._serialized_start=462
+  _globals['_SERVICESTATUS']._serialized_end=771
+  _globals['_INGESTOPTIONS']._serialized_start=774
+  _globals['_INGESTOPTIONS']._serialized_end=1181
+  _globals['_TAGOPTIONS']._serialized_start=1184
+  _globals['_TAGOPTIONS']._serialized_end=1329
+  _globals['_INGESTITEM']._serialized_start=1332
+  _globals['_INGESTITEM']._serialized_end=1514
+  _globals['_INGESTRESULT']._serialized_start=1516
+  _globals['_INGESTRESULT']._serialized_end=1641
+  _globals['_INGESTEDITEM']._serialized_start=1644
+  _globals['_INGESTEDITEM']._serialized_end=2065
+  _globals['_INGESTREQUEST']._serialized_start=2067
+  _globals['_INGESTREQUEST']._serialized_end=2180
+  _globals['_INGESTRESPONSE']._serialized_start=2182
+  _globals['_INGESTRESPONSE']._serialized_end=2246
+  _globals['_INGESTSTREAMREQUEST']._serialized_start=2248
+  _globals['_INGESTSTREAMREQUEST']._serialized_end=2368
+  _globals['_INGESTSTREAMRESPONSE']._serialized_start=2370
+  _globals['_INGESTSTREAMRESPONSE']._serialized_end=2443
+  _globals['_SEARCHREQUEST']._serialized_start=2446
+  _globals['_SEARCHREQUEST']._serialized_end=2893
+  _globals['_QUERY']._serialized_start=2896
+  _globals['_QUERY']._serialized_end=3112
+  _globals['_SEARCHRESPONSE']._serialized_start=3115
+  _globals['_SEARCHRESPONSE']._serialized_end=3277
+  _globals['_BATCHSEARCHREQUEST']._serialized_start=3279
+  _globals['_BATCHSEARCHREQUEST']._serialized_end=3352
+  _globals['_BATCHSEARCHRESPONSE']._serialized_start=3354
+  _globals['_BATCHSEARCHRESPONSE']._serialized_end=3431
+  _globals['_BATCHSEARCHRESULT']._serialized_start=3433
+  _globals['_BATCHSEARCHRESULT']._serialized_end=3556
+  _globals['_ROUTERSERVICE']._serialized_start=3797
+  _globals['_ROUTERSERVICE']._serialized_end=4288
 # @@protoc_insertion_point(module_scope)

@@ -17,6 +17,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from lensmesh.caption.v1 import caption_pb2 as _caption_pb2
 from lensmesh.common.v1 import common_pb2 as _common_pb2
+from lensmesh.encoder.v1 import encoder_pb2 as _encoder_pb2
 from lensmesh.search.v1 import search_pb2 as _search_pb2
 import builtins as _builtins
 import sys
@@ -222,6 +223,7 @@ class IngestOptions(_message.Message):
     METADATA_POLICY_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
     DEFERRED_INDEX_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name; empty means GetStatusResponse.default_collection. One that does not exist is made with one named space,
     "image", of the default encoder.
@@ -248,6 +250,10 @@ class IngestOptions(_message.Message):
     def spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """NamedSpace.name values to fill; empty means every one of the collection that an encoder here serves."""
 
+    @_builtins.property
+    def tags(self) -> Global___TagOptions:
+        """Labels that are written into the metadata of each item that they fit; unset: none."""
+
     def __init__(
         self,
         *,
@@ -259,14 +265,75 @@ class IngestOptions(_message.Message):
         metadata_policy: _search_pb2.MetadataPolicy.ValueType = ...,
         transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
         deferred_index: _builtins.bool = ...,
+        tags: Global___TagOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "tags", b"tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "deferred_index", b"deferred_index", "metadata_policy", b"metadata_policy", "priority", b"priority", "spaces", b"spaces", "transparency", b"transparency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "deferred_index", b"deferred_index", "metadata_policy", b"metadata_policy", "priority", b"priority", "spaces", b"spaces", "tags", b"tags", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestOptions: _TypeAlias = IngestOptions  # noqa: Y015
+
+@_typing.final
+class TagOptions(_message.Message):
+    """TagOptions has the best labels of each picture written into its item's metadata (zero-shot, as EncoderService.ClassifyImages), from
+    the vector that the item is stored with: no picture is looked at twice, and a stored vector is enough.
+
+    Three fields of metadata are written; with `field` "tags" they are
+      tags              the labels, best first: a list of strings, which filters and facets understand (FieldIndex KEYWORD)
+      tags_probability  an object of each of these labels and its probability, for filters such as tags_probability.cat above 0.9
+      tags_digest       16 hexadecimal digits of what the tags were made of: the picture, the space and everything said here
+    They are written where `tags_digest` is not what it would be, so an item whose tags are as asked for is UNCHANGED and no model
+    runs; the same picture under another id takes them over. They are the service's own: an item that carries one of the three
+    fails, and so does one that is stored with a `tags` but no `tags_digest` and shall keep it (METADATA_POLICY_MERGE), both with
+    INVALID_ARGUMENT and reason METADATA_INVALID: choose another `field`. An ingest without `tags` leaves them as all metadata. An item
+    whose tags cannot be made is not stored.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    MIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    MAX_TAGS_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Name of the field, 1 to 64 letters, digits, "_" and "-"; empty means "tags"."""
+    min_probability: _builtins.float
+    """Labels with a lower probability are left out, 0 to 1; unset means 0.1. A list of tags may be empty."""
+    max_tags: _builtins.int
+    """Labels of one item at most, 1 to 100; 0 means 10."""
+    space: _builtins.str
+    """NamedSpace.name whose vectors are compared with the labels: one that is filled here; empty means the first of those."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As ClassifyImagesRequest.labels; none has NUL."""
+
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As ClassifyImagesRequest.templates; none means "a photo of {}"."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        templates: _abc.Iterable[_builtins.str] | None = ...,
+        field: _builtins.str = ...,
+        min_probability: _builtins.float | None = ...,
+        max_tags: _builtins.int = ...,
+        space: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_probability", b"_min_probability", "min_probability", b"min_probability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_probability", b"_min_probability", "field", b"field", "labels", b"labels", "max_tags", b"max_tags", "min_probability", b"min_probability", "space", b"space", "templates", b"templates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_probability: _TypeAlias = _typing.Literal["min_probability"]  # noqa: Y015
+    _WhichOneofArgType__min_probability: _TypeAlias = _typing.Literal["_min_probability", b"_min_probability"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_probability) -> _WhichOneofReturnType__min_probability | None: ...
+
+Global___TagOptions: _TypeAlias = TagOptions  # noqa: Y015
 
 @_typing.final
 class IngestItem(_message.Message):
@@ -372,6 +439,7 @@ class IngestedItem(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     LOW_CONTENT_FIELD_NUMBER: _builtins.int
     FULLY_TRANSPARENT_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Item.id."""
     outcome: _search_pb2.UpsertOutcome.ValueType
@@ -404,6 +472,10 @@ class IngestedItem(_message.Message):
     def changes(self) -> _containers.RepeatedScalarFieldContainer[_search_pb2.ItemChange.ValueType]:
         """What of the item changed, where the outcome is UPDATED."""
 
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[_encoder_pb2.LabelScore]:
+        """The tags as stored, best first, where IngestOptions.tags asks for them."""
+
     def __init__(
         self,
         *,
@@ -417,10 +489,11 @@ class IngestedItem(_message.Message):
         changes: _abc.Iterable[_search_pb2.ItemChange.ValueType] | None = ...,
         low_content: _builtins.bool = ...,
         fully_transparent: _builtins.bool = ...,
+        tags: _abc.Iterable[_encoder_pb2.LabelScore] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "describe", b"describe", "encode", b"encode"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "changes", b"changes", "describe", b"describe", "encode", b"encode", "fully_transparent", b"fully_transparent", "id", b"id", "low_content", b"low_content", "outcome", b"outcome", "store_us", b"store_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "changes", b"changes", "describe", b"describe", "encode", b"encode", "fully_transparent", b"fully_transparent", "id", b"id", "low_content", b"low_content", "outcome", b"outcome", "store_us", b"store_us", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
