@@ -62,9 +62,22 @@ def version(json_output: Json = False) -> None:
 
 def _add_commands() -> None:
     # Each module imports typer and its options only; what a command needs is imported when it runs.
-    from lensmesh_cli.commands import bench, caption, demo, doctor, embed, ingest, search, smoke, status, top, up
+    from lensmesh_cli.commands import (
+        bench,
+        caption,
+        classify,
+        demo,
+        doctor,
+        embed,
+        ingest,
+        search,
+        smoke,
+        status,
+        top,
+        up,
+    )
 
-    for module in (demo, up, doctor, ingest, search, embed, caption, status, smoke, top, bench):
+    for module in (demo, up, doctor, ingest, search, embed, caption, classify, status, smoke, top, bench):
         module.register(app)
 
 

@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from google.protobuf.message import Message
+
+from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, Overloaded
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client.mesh import Limits
 
 T = TypeVar("T")
-S = TypeVar("S", str, bytes, router_pb2.SearchRequest)
+S = TypeVar("S", str, bytes, router_pb2.SearchRequest, common_pb2.Embedding)
 R = TypeVar("R")
 
 CALL_ITEMS = 64
@@ -39,7 +42,7 @@ def chunks(loaded: Iterable[tuple[int, S]], max_items: int, max_bytes: int) -> I
         yield chunk
 
 
-def _size(item: str | bytes | router_pb2.SearchRequest) -> int:
+def _size(item: str | bytes | Message) -> int:
     return len(item) if isinstance(item, str | bytes) else item.ByteSize()
 
 

@@ -13,6 +13,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.channels import ChannelSecurity
 from lensmesh_client import mesh, requests, translate_mesh
 from lensmesh_client.captioning import CaptionerCalls
+from lensmesh_client.classifying import ClassifierCalls
 from lensmesh_client.collections import CollectionCalls
 from lensmesh_client.connection import Connection
 from lensmesh_client.encoding import EncoderCalls
@@ -24,7 +25,7 @@ DEFAULT_TARGET = "127.0.0.1:50050"
 MIB = 1024 * 1024
 
 
-class Client(IngestCalls, SearchCalls, EncoderCalls, CaptionerCalls):
+class Client(IngestCalls, SearchCalls, EncoderCalls, ClassifierCalls, CaptionerCalls):
     """Asks one router. Every method raises LensmeshError's subclasses, and nothing else of gRPC's.
 
     The channel opens with the first call, in the event loop that makes it, so a client may be made anywhere, a

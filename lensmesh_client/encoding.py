@@ -1,4 +1,4 @@
-"""The client's methods that ask an encoder: vectors of texts and images, and labels of images."""
+"""The client's methods that ask an encoder for vectors of texts and images."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
-from lensmesh_client import batches, bulk_input, requests, streams, translate
+from lensmesh_client import batches, bulk_input, requests, streams
 from lensmesh_client.bulk import BulkMethod
 from lensmesh_client.connection import Connection
 from lensmesh_client.guard import building, check_text
 from lensmesh_client.images import ImageLike, image_bytes, listed
 from lensmesh_client.tracing import operation
-from lensmesh_client.types import ClassifyResult, Embeddings, EmbedResult, Priority, Transparency
+from lensmesh_client.types import Embeddings, EmbedResult, Priority, Transparency
 from lensmesh_client.window import WINDOW_BYTES, WINDOW_ITEMS
 
 
 class EncoderCalls:
-    """EncoderService.EncodeTexts, EncodeImages, EncodeStream and ClassifyImages."""
+    """EncoderService.EncodeTexts, EncodeImages and EncodeStream."""
 
     _connection: Connection
 
@@ -150,54 +150,6 @@ class EncoderCalls:
             on_resume=on_resume,
             on_wait=on_wait,
         )
-
-    @operation("lensmesh classify")
-    async def classify(
-        self,
-        images: Iterable[ImageLike] | ImageLike,
-        labels: Iterable[str],
-        *,
-        template: str = "",
-        space_id: str = "",
-        priority: Priority | str | None = None,
-        timeout_s: float | None = None,
-    ) -> list[ClassifyResult]:
-        """Tell how well each label fits each image, without training (zero-shot).
-
-        Args:
-            images: One image or several. Cut to the server's limits, four calls at a time.
-            labels: Two or more, none empty, no two alike.
-            template: The sentence around a label, with "{}" in its place; empty means "a photo of {}".
-            space_id: The only space that will do; empty means the mesh's default.
-            priority: Who waits; None means interactive.
-            timeout_s: Seconds until the answer of each call; None is the client's own.
-
-        Returns:
-            One result for each image, in the order given; a bad image has its `error`.
-
-        Raises:
-            InvalidInput: The labels or the template cannot be used.
-            PreconditionFailed: No encoder serves the space.
-            LensmeshError: Any other failure of a whole call.
-        """
-        limits = await self._connection.limits(timeout_s=timeout_s)
-        with building("labels"):
-            words = [check_text(label, f"labels[{index}]") for index, label in enumerate(labels)]
-            if len(set(words)) < len(words):
-                raise InvalidInput(Reason.OPTION_INVALID, "labels has one label twice: send each once", field="labels")
-            ask = encoder_pb2.ClassifyImagesRequest(
-                labels=words, template=template, priority=requests.priority(priority), space_id=space_id
-            )
-        connection = self._connection
-
-        async def classify(chunk: list[bytes]) -> Sequence[encoder_pb2.Classification]:
-            request = encoder_pb2.ClassifyImagesRequest(images=requests.images(chunk))
-            request.MergeFrom(ask)
-            return (await connection.call(connection.encoder.ClassifyImages, request, timeout_s)).results
-
-        given, load = listed(images), partial(image_bytes, max_bytes=limits.max_image_bytes)
-        answers = await batches.answers(given, load, classify, limits, "images")
-        return [translate.classified(answer, words) for answer in answers]
 
 
 def _options(

@@ -28,6 +28,15 @@ class ModelKind(StrEnum):
     """No model: answers derived from the content's digest."""
 
 
+class LabelScoring(StrEnum):
+    """How a model makes probabilities of the scores of labels."""
+
+    SOFTMAX = "softmax"
+    """Of all labels of a request together; they sum to 1."""
+    SIGMOID = "sigmoid"
+    """Of each label for itself: several may fit, or none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one call may hold. 0: does not apply."""
@@ -45,6 +54,7 @@ class Limits:
     max_image_side_ratio: int = 0
     max_metadata_depth: int = 0
     max_filter_values: int = 0
+    max_labels: int = 0
     uri_schemes: tuple[str, ...] = ()
 
 
@@ -118,6 +128,12 @@ class AvailableModel:
     """Of an encoder's model; the first is its default."""
     context_tokens: int = 0
     """Tokens of a text that an encoder's model sees."""
+    logit_scale: float | None = None
+    """What an encoder's model multiplies a cosine by to score a label; None: it cannot classify."""
+    logit_bias: float | None = None
+    """What it adds then; None means 0."""
+    label_scoring: LabelScoring | None = None
+    """How it makes probabilities of scores; None: it cannot classify."""
 
 
 @dataclass(frozen=True, slots=True)

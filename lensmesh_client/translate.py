@@ -122,6 +122,10 @@ def classified(answer: encoder_pb2.Classification | LensmeshError, labels: Seque
     if isinstance(answer, LensmeshError):
         return types.ClassifyResult(error=answer)
     times = timings(answer.timings)
-    if answer.WhichOneof("outcome") == "scores":
-        return types.ClassifyResult(dict(zip(labels, answer.scores.probabilities, strict=False)), timings=times)
-    return types.ClassifyResult(error=from_status(answer.error), timings=times)
+    if answer.WhichOneof("outcome") != "scores":
+        return types.ClassifyResult(error=from_status(answer.error), timings=times)
+    scores = answer.scores
+    found = {each.label: each.probability for each in scores.best} or dict(
+        zip(labels, scores.probabilities, strict=False)
+    )
+    return types.ClassifyResult(found, timings=times, truncated_labels=answer.truncated_label_count)

@@ -21,8 +21,10 @@ KINDS = {
     common_pb2.MODEL_KIND_DEMONSTRATION: mesh.ModelKind.DEMONSTRATION,
     common_pb2.MODEL_KIND_MOCK: mesh.ModelKind.MOCK,
 }
-
-
+SCORINGS = {
+    encoder_pb2.LABEL_SCORING_SOFTMAX: mesh.LabelScoring.SOFTMAX,
+    encoder_pb2.LABEL_SCORING_SIGMOID: mesh.LabelScoring.SIGMOID,
+}
 MODALITIES = {common_pb2.MODALITY_IMAGE: "image", common_pb2.MODALITY_TEXT: "text"}
 
 
@@ -42,6 +44,7 @@ def limits(message: common_pb2.Limits) -> mesh.Limits:
         max_image_side_ratio=message.max_image_side_ratio,
         max_metadata_depth=message.max_metadata_depth,
         max_filter_values=message.max_filter_values,
+        max_labels=message.max_labels,
         uri_schemes=tuple(message.uri_schemes),
     )
 
@@ -104,7 +107,14 @@ def space_message(value: mesh.Space) -> common_pb2.VectorSpace:
 def encoder(message: encoder_pb2.GetInfoResponse) -> mesh.ServiceInfo:
     """Translate an encoder's GetInfo."""
     models = tuple(
-        mesh.AvailableModel(model(each.model), tuple(space(one) for one in each.spaces), each.context_tokens)
+        mesh.AvailableModel(
+            model(each.model),
+            tuple(space(one) for one in each.spaces),
+            each.context_tokens,
+            each.logit_scale if each.HasField("logit_scale") else None,
+            each.logit_bias if each.HasField("logit_bias") else None,
+            SCORINGS.get(each.label_scoring),
+        )
         for each in message.models
     )
     return mesh.ServiceInfo(mesh.ServiceKind.ENCODER, models, limits(message.limits), server(message.server))

@@ -268,14 +268,21 @@ class ClassifyResult:
     """How well each label fits one image, or why that is not known."""
 
     probabilities: Mapping[str, float] = field(default_factory=dict)
-    """By label, in the order given. Summing to 1 for models trained with a softmax (CLIP), each for itself for a
-    sigmoid (SigLIP)."""
+    """By label, in the order given; where only the best were asked for, those, best first. Summing to 1 over all labels
+    for models trained with a softmax (CLIP), each for itself for a sigmoid (SigLIP)."""
     error: LensmeshError | None = None
     timings: Timings = Timings()
+    truncated_labels: int = 0
+    """Labels of which a text was longer than the model's context, and which count by their beginnings."""
+
+    @property
+    def ranked(self) -> list[tuple[str, float]]:
+        """Labels and their probabilities, best first. Raises the image's error where there are none."""
+        if self.error is not None:
+            raise self.error
+        return sorted(self.probabilities.items(), key=lambda scored: -scored[1])
 
     @property
     def best(self) -> str:
         """The label that fits best. Raises the image's error where there is none."""
-        if self.error is not None:
-            raise self.error
-        return max(self.probabilities, key=lambda label: self.probabilities[label])
+        return self.ranked[0][0]

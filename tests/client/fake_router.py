@@ -244,7 +244,25 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
                 results=[encoder_pb2.EncodeStreamResult(ref=item.ref, result=result)]
             )
 
-    GetInfo = ClassifyImages = None  # type: ignore[assignment]  # not asked of it
+    async def ClassifyImages(
+        self, request: encoder_pb2.ClassifyImagesRequest, context: Any
+    ) -> encoder_pb2.ClassifyImagesResponse:
+        """Score each label by its place: the last fits best."""
+        await self._router._enter(request, context)
+        count = len(request.labels)
+        response = encoder_pb2.ClassifyImagesResponse()
+        for one in request.embeddings or request.images:
+            result = response.results.add(truncated_label_count=sum(len(label) > 100 for label in request.labels))
+            if isinstance(one, common_pb2.Image) and one.content in self._router.unread:
+                result.error.CopyFrom(to_status(InvalidInput(Reason.IMAGE_UNDECODABLE, "no image", field="images[0]")))
+            elif request.top:
+                for place in reversed(range(count)[-request.top :]):
+                    result.scores.best.add(index=place, label=request.labels[place], probability=(place + 1) / count)
+            else:
+                result.scores.probabilities.extend((place + 1) / count for place in range(count))
+        return response
+
+    GetInfo = None  # type: ignore[assignment]  # not asked of it
 
 
 class FakeCaptioner(caption_pb2_grpc.CaptionerServiceServicer):
