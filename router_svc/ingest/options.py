@@ -11,7 +11,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotBuilt, PreconditionFailed
 from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
@@ -47,6 +47,8 @@ def check_options(options: router_pb2.IngestOptions) -> None:
     wants_bulk(options.caption_options.priority, streamed=True, field="options.caption_options.priority")
     check_transparency(options.transparency)
     check_transparency(options.caption_options.transparency, field="options.caption_options.transparency")
+    if options.HasField("tags"):
+        raise NotBuilt(Reason.NOT_IMPLEMENTED, "options.tags is not built yet", metadata={"field": "options.tags"})
     if options.captions not in router_pb2.CaptionPolicy.values():
         raise InvalidInput(
             Reason.OPTION_INVALID,
