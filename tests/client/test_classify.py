@@ -50,7 +50,7 @@ async def test_vectors_in_place_of_images(client: Client, router: FakeRouter) ->
     call = router.calls[0]
     assert (len(call.images), len(call.embeddings), call.space_id) == (0, 2, "vs1-x")
     np.testing.assert_array_equal(np.frombuffer(call.embeddings[0].data, "<f4"), embeddings.vectors[0])
-    bad, good = await client.classify([Embedding(np.zeros((2, 2)), "vs1-x"), embeddings[0]], LABELS)
+    bad, good = await client.classify([Embedding(np.zeros((2, 2), np.float32), "vs1-x"), embeddings[0]], LABELS)
     assert bad.error is not None
     assert (bad.error.reason, bad.error.violations[0].field) == (Reason.VECTOR_INVALID, "embeddings[0]")
     assert good.best == "bird"
@@ -74,7 +74,7 @@ async def test_labels_count_in_what_a_call_may_hold(client: Client, router: Fake
         (b"one", LABELS, {"templates": "a {}"}, Reason.OPTION_INVALID, "templates"),
         (b"one", LABELS, {"templates": ["a {}", None]}, Reason.TEXT_INVALID, "templates[1]"),
         (b"one", LABELS, {"top": -1}, Reason.OPTION_INVALID, "labels"),
-        ([b"one", Embedding(np.ones(4), "vs1-x")], LABELS, {}, Reason.OPTION_INVALID, "two calls"),
+        ([b"one", Embedding(np.ones(4, np.float32), "vs1-x")], LABELS, {}, Reason.OPTION_INVALID, "two calls"),
     ],
 )
 async def test_what_cannot_be_sent_is_refused_at_once(

@@ -58,6 +58,11 @@ def vector(embedding: common_pb2.Embedding) -> npt.NDArray[np.float32]:
     return numbers.astype(np.float32)
 
 
+def rows(answer: encoder_pb2.ClassifyImagesResponse) -> npt.NDArray[np.float64]:
+    """The probabilities of all labels, a row for each image."""
+    return np.array([list(result.scores.probabilities) for result in answer.results])
+
+
 def failure(status: status_pb2.Status) -> LensmeshError:
     """One item's error, typed."""
     return from_status(status)

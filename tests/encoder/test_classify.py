@@ -17,7 +17,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInpu
 from lensmesh_chassis.labels import check_answer_size
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Lane
-from tests.encoder.helpers import HeldModel, Served, failure, image, refused, serving, vector
+from tests.encoder.helpers import HeldModel, Served, failure, image, refused, rows, serving, vector
 from tests.support.waiting import until
 
 LABELS = ["cat", "dog", "bird"]
@@ -36,10 +36,6 @@ async def images(served: Served, count: int) -> list[common_pb2.Embedding]:
     return [result.embedding for result in (await served.stub.EncodeImages(request)).results]
 
 
-def rows(answer: encoder_pb2.ClassifyImagesResponse) -> npt.NDArray[np.float64]:
-    return np.array([list(result.scores.probabilities) for result in answer.results])
-
-
 def softmax(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     powers = np.exp(logits.astype(np.float64))
     shares: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
@@ -52,13 +48,13 @@ async def test_probabilities_are_those_of_the_vectors_and_the_scale_that_are_tol
         request = Request(images=[image(n) for n in range(4)], labels=LABELS, template="the word {}!")
         answer = await served.stub.ClassifyImages(request)
         words = await texts(served, [f"the word {label}!" for label in LABELS])
-        pictures = np.stack([vector(each) for each in await images(served, 4)])
+        seen = np.stack([vector(each) for each in await images(served, 4)])
     assert (info.logit_scale, info.HasField("logit_bias"), info.label_scoring) == (
         100,
         False,
         encoder_pb2.LABEL_SCORING_SOFTMAX,
     )
-    np.testing.assert_allclose(rows(answer), softmax(info.logit_scale * pictures @ words.T), atol=1e-5)
+    np.testing.assert_allclose(rows(answer), softmax(info.logit_scale * seen @ words.T), atol=1e-5)
     assert all(not result.scores.best and result.timings.total_us for result in answer.results)
     assert not any(result.truncated_label_count for result in answer.results)
 
@@ -67,7 +63,7 @@ async def test_several_templates_are_averaged_and_the_default_is_a_photo() -> No
     templates = ["a photo of a {}", "a drawing of {}.", "{} at night"]
     async with serving() as served:
         info = (await served.stub.GetInfo(encoder_pb2.GetInfoRequest())).models[0]
-        pictures = np.stack([vector(each) for each in await images(served, 3)])
+        seen = np.stack([vector(each) for each in await images(served, 3)])
         several = await served.stub.ClassifyImages(
             Request(images=[image(n) for n in range(3)], labels=LABELS, templates=templates)
         )
@@ -77,7 +73,7 @@ async def test_several_templates_are_averaged_and_the_default_is_a_photo() -> No
         for label in LABELS:
             mean = (await texts(served, [template.replace("{}", label) for template in templates])).mean(axis=0)
             means.append(mean / np.linalg.norm(mean))
-    np.testing.assert_allclose(rows(several), softmax(info.logit_scale * pictures @ np.stack(means).T), atol=1e-5)
+    np.testing.assert_allclose(rows(several), softmax(info.logit_scale * seen @ np.stack(means).T), atol=1e-5)
     assert rows(plain).tolist() == rows(named).tolist()
 
 
@@ -122,7 +118,7 @@ async def test_vectors_in_place_of_images_and_bad_ones_fail_alone() -> None:
         torn = common_pb2.Embedding(space_id=first.space_id, data=b"123", data_type=common_pb2.DATA_TYPE_FLOAT16)
         other = common_pb2.Embedding(space_id="vs1-0", floats=[1] * 512)
         given = [first, readable, nan, none, short, torn, other, second]
-        seen = await served.stub.ClassifyImages(Request(images=[image(0), image(1)], labels=LABELS))
+        pixels = await served.stub.ClassifyImages(Request(images=[image(0), image(1)], labels=LABELS))
         told = await served.stub.ClassifyImages(Request(embeddings=given, labels=LABELS))
         raw = (await served.stub.GetInfo(encoder_pb2.GetInfoRequest())).models[0].spaces[1].id
         scaled = common_pb2.Embedding(space_id=raw, floats=(7 * vector(first)).tolist())
@@ -130,8 +126,8 @@ async def test_vectors_in_place_of_images_and_bad_ones_fail_alone() -> None:
         both = await refused(served.stub.ClassifyImages(Request(images=[image()], embeddings=[first], labels=LABELS)))
     assert [result.WhichOneof("outcome") for result in told.results] == ["scores"] * 2 + ["error"] * 5 + ["scores"]
     good = encoder_pb2.ClassifyImagesResponse(results=[told.results[n] for n in (0, 1, 7)])
-    np.testing.assert_allclose(rows(good), rows(seen)[[0, 0, 1]], atol=1e-6)
-    np.testing.assert_allclose(rows(in_raw)[0], rows(seen)[0], atol=1e-6)
+    np.testing.assert_allclose(rows(good), rows(pixels)[[0, 0, 1]], atol=1e-6)
+    np.testing.assert_allclose(rows(in_raw)[0], rows(pixels)[0], atol=1e-6)
     assert [failure(told.results[n].error).reason for n in range(2, 7)] == [
         Reason.VECTOR_INVALID,
         Reason.VECTOR_INVALID,
@@ -203,12 +199,12 @@ async def test_a_sigmoid_says_of_each_label_whether_it_fits_also_of_one_alone() 
     model = HeldModel()
     model.facts = EncoderFacts(**{**vars(model.facts), "logit_scale": LogitScale(100.0, -4.0)})
     async with serving(model) as served:
-        pictures = np.stack([vector(each) for each in await images(served, 2)])
+        seen = np.stack([vector(each) for each in await images(served, 2)])
         words = await texts(served, [f"a photo of {label}" for label in LABELS])
         request = Request(images=[image(0), image(1)], labels=LABELS)
         several = rows(await served.stub.ClassifyImages(request))
         one = rows(await served.stub.ClassifyImages(Request(images=[image(0)], labels=LABELS[:1])))
-    expected = 1 / (1 + np.exp(-(100.0 * (pictures @ words.T).astype(np.float64) - 4)))
+    expected = 1 / (1 + np.exp(-(100.0 * (seen @ words.T).astype(np.float64) - 4)))
     np.testing.assert_allclose(several, expected, rtol=1e-4)
     np.testing.assert_allclose(one[0], several[0, :1], rtol=1e-6)
 

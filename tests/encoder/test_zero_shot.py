@@ -15,9 +15,11 @@ import lensmesh_shapes
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_shapes.facts import COLOURS, SHAPES
-from tests.encoder.helpers import png, serving
-from tests.encoder.test_classify import LABELS, Request, rows
+from tests.encoder.helpers import png, rows, serving
 from tests.encoder.tiny import write_folder
+
+LABELS = ["cat", "dog", "bird"]
+Request = encoder_pb2.ClassifyImagesRequest
 
 
 def scene_file(scene: lensmesh_shapes.Scene) -> bytes:
