@@ -26,7 +26,9 @@ import psutil
 from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 
-from bench.stores import NAME, PATIENCE_S, Vectors, draw, own_postgres, say
+from bench.store.drawn import Vectors, draw
+from bench.store.filling import PATIENCE_S
+from bench.stores import NAME, own_postgres, say
 from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel

@@ -1,104 +1,37 @@
 """The cost of the store: how fast items come in, how long a search takes, how many of the nearest an index finds.
 
     python -m bench.stores                          an embedded PostgreSQL, made for it and removed
-    python -m bench.stores --store-url qdrant://... a store of your own; the collection `bench` is made and removed
+    python -m bench.stores --sizes 10000 1000000    a million as well: some 20 minutes, 8 GB of disk, 4 of memory
+    python -m bench.stores --store-url qdrant://... a store of your own; the collections bench_SIZE are made and removed
 
-Vectors are drawn in clusters, as those of images lie. Times are of the Store itself, without gRPC, one call at a time.
+Vectors are drawn in clusters, as those of images lie. The index is built after the items are there. Times are of the
+Store itself, without gRPC, one call at a time; kinds of searches take turns, round by round. What is truly nearest is
+computed here, from all vectors.
 """
 
 import argparse
 import asyncio
-import json
 import shutil
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from rich.console import Console
 
+from bench.store.drawn import HITS, Truth, draw, spread
+from bench.store.filling import PATIENCE_S, definition, disk, fill
+from bench.store.searches import Kind, ask, kinds
 from lensmesh_local.postgres.server import PostgresServer
 from search_svc.app import make_store
-from search_svc.filters import Equals, Filter
-from search_svc.legs import VectorLeg
-from search_svc.model import (
-    Collection,
-    Definition,
-    FieldIndex,
-    FieldType,
-    Hnsw,
-    Item,
-    NamedSpace,
-    StoredAs,
-    VectorSpace,
-    View,
-)
 from search_svc.settings import SearchSettings
-from search_svc.store import Query, Store
+from search_svc.store import Store
 
 NAME = "bench"
-BATCH = 500
-HITS = 10
-PATIENCE_S = 600.0
-Vectors = NDArray[np.float16]
-
-
-def definition(dimension: int) -> Definition:
-    """Define a normalized space with the default index, and one indexed field."""
-    space = VectorSpace("vs1-bench", "bench", "", dimension, True, ())
-    named = NamedSpace("image", space, StoredAs.FLOAT16, Hnsw())
-    return Definition(NAME, (named,), (FieldIndex(("group",), FieldType.KEYWORD),))
-
-
-def draw(random: np.random.Generator, count: int, dimension: int) -> Vectors:
-    """Draw unit vectors around a thousand centres."""
-    centres = np.random.default_rng(0).standard_normal((1_000, dimension))
-    vectors = centres[random.integers(0, 1_000, count)] + 0.7 * random.standard_normal((count, dimension))
-    units: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
-    return units
-
-
-def items(vectors: Vectors, begin: int) -> list[Item]:
-    """Make items with metadata such as images have."""
-    return [
-        Item(
-            f"{begin + i:08}",
-            {"image": vector},
-            metadata=json.dumps({"group": f"g{(begin + i) % 100}", "file": f"/images/{begin + i}.jpg", "iso": 100}),
-        )
-        for i, vector in enumerate(vectors)
-    ]
-
-
-async def fill(store: Store, collection: Collection, vectors: Vectors, begin: int) -> list[float]:
-    """Store the vectors. Return the items a second of each batch."""
-    rates = []
-    for offset in range(0, len(vectors), BATCH):
-        batch = items(vectors[offset : offset + BATCH], begin + offset)
-        start = time.perf_counter()
-        await store.upsert(collection, batch, timeout_s=PATIENCE_S)
-        rates.append(len(batch) / (time.perf_counter() - start))
-    return rates
-
-
-async def ask(
-    store: Store, collection: Collection, queries: Vectors, *, exact: bool, tree: Filter | None = None
-) -> tuple[list[float], list[list[str]]]:
-    """Search. Return the milliseconds of each search, and the ids that it found."""
-    query = Query((), tree, HITS, 0, None, exact, None, View.BASIC, max_bytes=1 << 24)
-    space = collection.definition.spaces[0]
-    times, found = [], []
-    for vector in queries:
-        start = time.perf_counter()
-        hits = await store.search(collection, replace(query, legs=(VectorLeg(space, vector),)), timeout_s=PATIENCE_S)
-        times.append(1000 * (time.perf_counter() - start))
-        found.append([hit.item.id for hit in hits.hits])
-    return times, found
+_POSTGRES = ("postgresql:", "postgres:")
 
 
 def say(line: str) -> None:
@@ -107,41 +40,50 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def spread(numbers: list[float]) -> str:
-    """Format the least, median and largest number."""
-    return f"{min(numbers):,.1f} / {statistics.median(numbers):,.1f} / {max(numbers):,.1f}"
-
-
-async def measure(store: Store, sizes: list[int], dimension: int, rounds: int, count: int) -> None:
+async def measure(store: Store, uri: str, sizes: Sequence[int], options: argparse.Namespace) -> None:
     """Measure at each size, and print the figures."""
     await store.open()
-    say(f"{store.describe()}; {dimension} numbers as float16, {count} searches of {HITS} hits, {rounds} rounds")
-    await store.delete_collection(NAME, timeout_s=PATIENCE_S)
-    collection = (await store.create_collection(definition(dimension), timeout_s=PATIENCE_S)).collection
-    random = np.random.default_rng(1)
-    there = 0
+    say(f"{store.describe()}; {options.dimension} numbers as float16, {HITS} hits, {options.searches} searches a round")
+    plain: dict[int, float] = {}
     for size in sizes:
-        rates = await fill(store, collection, draw(random, size - there, dimension), there)
-        say(f"{size:>7} items | items/s of batches of {BATCH}, min / median / max: {spread(rates)}")
-        there = size
-        queries = draw(random, count, dimension)
-        _, truth = await ask(store, collection, queries, exact=True)
-        for name, exact, tree in (
-            ("hnsw", False, None),
-            ("hnsw, 1 in 100 passes a filter", False, Equals(("group",), ("g7",))),
-            ("exact", True, None),
-        ):
-            medians, tails = [], []
-            for _ in range(rounds):
-                times, found = await ask(store, collection, queries, exact=exact, tree=tree)
-                medians.append(float(np.percentile(times, 50)))
-                tails.append(float(np.percentile(times, 95)))
-            line = f"{size:>7} items | {name}: p50 ms {spread(medians)}; p95 ms {spread(tails)}"
-            if tree is None and not exact:
-                shared = [len(set(one) & set(other)) / HITS for one, other in zip(found, truth, strict=True)]
-                line += f"; recall@{HITS} {statistics.mean(shared):.4f}"
-            say(line)
-    await store.delete_collection(NAME, timeout_s=PATIENCE_S)
+        name = f"{NAME}_{size}"
+        if not options.keep:
+            await store.delete_collection(name, timeout_s=PATIENCE_S)
+        queries = draw(np.random.default_rng(2), options.searches, options.dimension)
+        truth = Truth(queries)
+        wanted = definition(name, options.dimension, deferred=not options.on_write)
+        filled = await fill(store, wanted, size, truth, console=Console(stderr=True))
+        say(f"{size:>9,} items | {filled.told()}")
+        if uri.startswith(_POSTGRES):
+            say(f"{size:>9,} items | {await disk(uri, filled.collection)}")
+        medians: dict[str, list[float]] = {}
+        chosen: list[tuple[Kind, bool]] = [(kind, False) for kind in kinds()]
+        if size <= options.exact_up_to:
+            chosen.append((Kind("exact", next(kinds()).query, of=1), True))
+        lines: dict[str, list[str]] = {}
+        for _ in range(options.rounds):
+            for kind, exact in chosen:
+                times, found = await ask(store, filled.collection, kind, queries, exact=exact)
+                figures = spread(times)
+                medians.setdefault(kind.name, []).append(figures["p50"])
+                line = " / ".join(f"{figures[key]:,.2f}" for key in ("p50", "p95", "p99"))
+                hits = statistics.mean(map(len, found))
+                line += f" ms; {hits:g} hits"
+                if kind.of is not None:
+                    line += f", recall@{HITS} {truth.recall(found, kind.of):.4f}"
+                lines.setdefault(kind.name, []).append(line)
+        base = statistics.median(medians["plain"])
+        plain[size] = base
+        for name_of_kind, rounds in lines.items():
+            ratio = statistics.median(medians[name_of_kind]) / base
+            say(f"{size:>9,} items | {name_of_kind}, {ratio:.2f} of plain; p50 / p95 / p99 of each round")
+            for line in rounds:
+                say(f"{'':>15} | {line}")
+        if not options.keep:
+            await store.delete_collection(name, timeout_s=PATIENCE_S)
+    if len(plain) > 1:
+        least, most = min(plain), max(plain)
+        say(f"p50 of plain with {most:,} items, of that with {least:,}: {plain[most] / plain[least]:.2f}")
     await store.close()
 
 
@@ -168,13 +110,15 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--searches", type=int, default=200)
+    parser.add_argument("--on-write", action="store_true", help="build the index with every write, not at the end")
+    parser.add_argument("--exact-up-to", type=int, default=50_000, help="items up to which exact searches are measured")
+    parser.add_argument("--build-memory-bytes", type=int, default=4 << 30, help="what PostgreSQL may take to build")
+    parser.add_argument("--keep", action="store_true", help="leave the collections, and take up those that are there")
     options = parser.parse_args()
 
     def run(url: str) -> None:
-        settings = SearchSettings(store_url=url)
-        asyncio.run(
-            measure(make_store(settings), sorted(options.sizes), options.dimension, options.rounds, options.searches)
-        )
+        settings = SearchSettings(store_url=url, build_memory_bytes=options.build_memory_bytes)
+        asyncio.run(measure(make_store(settings), url, sorted(options.sizes), options))
 
     if options.store_url:
         run(options.store_url)

@@ -12,7 +12,7 @@ from google.protobuf import struct_pb2
 from bench.rows.sides import Side
 from bench.services import Database, Service
 from bench.stage import Stage
-from bench.stores import draw
+from bench.store.drawn import draw
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc

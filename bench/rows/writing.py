@@ -17,7 +17,9 @@ from bench.rows.group import Group, Row, Say
 from bench.rows.sides import sides
 from bench.rows.store import BATCH, Store, open_store
 from bench.stage import Stage
-from bench.stores import NAME, PATIENCE_S, Vectors, draw
+from bench.store.drawn import Vectors, draw
+from bench.store.filling import PATIENCE_S
+from bench.stores import NAME
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import DIRECT
 

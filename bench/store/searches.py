@@ -1,0 +1,49 @@
+"""The kinds of searches that a store is measured by."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from bench.store.drawn import GROUPS, HITS, SERIES, Vectors
+from bench.store.filling import PATIENCE_S
+from search_svc.filters import Equals, Filter
+from search_svc.legs import VectorLeg
+from search_svc.model import Collection, View
+from search_svc.store import Query, Store
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of search. `of` is the step of the items that count, where the true nearest of these are known."""
+
+    name: str
+    query: Callable[[Query, Vectors, int], Query]
+    """Makes the query of one vector; the number is the search's."""
+    of: int | None = None
+
+
+def kinds() -> Iterator[Kind]:
+    """Yield each kind, the plain one first."""
+    yield Kind("plain", lambda query, vector, _: query, of=1)
+    yield Kind("a filter that 1 in 100 passes", _filtered(Equals(("group",), ("g7",))), of=GROUPS)
+    yield Kind("a filter that 1 in 1,000 passes", _filtered(Equals(("series",), ("s7",))), of=SERIES)
+
+
+def _filtered(tree: Filter) -> Callable[[Query, Vectors, int], Query]:
+    return lambda query, vector, _: replace(query, filter=tree)
+
+
+async def ask(
+    store: Store, collection: Collection, kind: Kind, queries: Vectors, *, exact: bool = False
+) -> tuple[Sequence[float], Sequence[Sequence[str]]]:
+    """Search once for each vector. Return the milliseconds of each search, and the ids that it found."""
+    space = collection.definition.spaces[0]
+    base = Query((), None, HITS, 0, None, exact, None, View.BASIC, max_bytes=1 << 24)
+    times, found = [], []
+    for number, vector in enumerate(queries):
+        query = kind.query(replace(base, legs=(VectorLeg(space, vector),)), vector, number)
+        started = time.perf_counter()
+        hits = await store.search(collection, query, timeout_s=PATIENCE_S)
+        times.append(1000 * (time.perf_counter() - started))
+        found.append([hit.item.id for hit in hits.hits])
+    return times, found
