@@ -21,6 +21,7 @@ from urllib.parse import quote
 import psutil
 
 from lensmesh_local.postgres.folders import socket_folder
+from lensmesh_local.postgres.memory import shared_buffers
 from lensmesh_local.postgres.programs import VERSION, programs
 from lensmesh_local.postgres.user import CannotStart, own_folder
 
@@ -59,7 +60,9 @@ class PostgresServer:
         """Start the server, or take over the one that still runs here, and return when it takes connections."""
         self._check_version()
         if not (self._folder / "PG_VERSION").exists():
-            self._run("initdb", "--auth-local=peer", "--auth-host=reject", "--encoding=utf8", "-U", "postgres")
+            # Written once, so that people can change it.
+            memory = f"--set=shared_buffers={shared_buffers()}"
+            self._run("initdb", "--auth-local=peer", "--auth-host=reject", "--encoding=utf8", "-U", "postgres", memory)
         self._write("pg_hba.conf", "local all all peer map=lensmesh\nlocal replication all peer map=lensmesh\n")
         users = {self._account.name, pwd.getpwuid(os.geteuid()).pw_name}
         self._write("pg_ident.conf", "".join(f'lensmesh "{name}" all\n' for name in sorted(users)))

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
-from lensmesh_local.postgres import folders
+from lensmesh_local.postgres import folders, memory
 from lensmesh_local.postgres.folders import runtime_base, socket_folder
 from lensmesh_local.postgres.programs import programs
 from lensmesh_local.postgres.user import CannotStart, PostgresUser
@@ -25,7 +27,7 @@ needs_root = pytest.mark.skipif(not ROOT, reason="another user of the machine is
 NOBODY = 65534
 # Imports before it becomes another user: the interpreter may lie in root's own folder.
 AS_USER = """
-import os, subprocess, sys, importlib.util, runpy, encodings.idna, traceback, asyncio
+import os, subprocess, sys, importlib.util, runpy, encodings.idna, encodings.ascii, traceback, asyncio
 import lensmesh_local.database as database
 uid = int(sys.argv.pop(1))
 if uid: os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
@@ -39,6 +41,18 @@ def theirs() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="lensmesh-theirs-") as folder:
         os.chown(folder, NOBODY, NOBODY)
         yield Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "limit_gb", "share"),
+    [(8, 0, "2048MB"), (64, 0, "2048MB"), (4, 0, "1024MB"), (64, 1, "256MB"), (0.25, 0, "128MB")],
+)
+def test_a_quarter_of_the_memory_is_for_pages(
+    memory_gb: float, limit_gb: int, share: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=int(memory_gb * (1 << 30))))
+    monkeypatch.setattr(memory, "container_limit_bytes", lambda: limit_gb << 30)
+    assert memory.shared_buffers() == share
 
 
 @contextmanager
@@ -87,6 +101,8 @@ def test_nobody_else_gets_in_and_no_folder_is_opened(closed: Path) -> None:
     before = [(path, mode(path)) for path in (data.parent, *data.parents)]
     with database(data) as told:
         assert ask(told["uri"]) == "postgres"
+        setting = "SELECT setting::int * 8 / 1024 || 'MB' FROM pg_settings WHERE name = 'shared_buffers'"
+        assert ask(told["uri"], statement=setting) == memory.shared_buffers()
         assert [(path, mode(path)) for path, _ in before] == before
         assert mode(data) == 0o700
         assert mode(data / ".s.PGSQL.5432") == 0o700
