@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensmesh_chassis.errors import LensmeshError
+from search_svc.hashes import PerceptualHash
 
 # One-dimensional, finite; float16 or float32 as its space stores it.
 Numbers: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
@@ -199,6 +200,7 @@ class Item:
     image_uri: str = ""
     content_digest: bytes = b""
     low_content: bool = False
+    perceptual_hash: PerceptualHash | None = None
 
 
 class StoredItem(NamedTuple):
@@ -211,6 +213,7 @@ class StoredItem(NamedTuple):
     image_uri: str = ""
     content_digest: bytes = b""
     low_content: bool = False
+    perceptual_hash: PerceptualHash | None = None
     create_time: datetime | None = None
     update_time: datetime | None = None
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 
+from search_svc.hashes import HASH_BYTES, PerceptualHash
 from search_svc.model import Caption, Collection, FetchedItems, Numbers, StoredItem, View
 from search_svc.postgres.tables import CONTENT, items_table, members_table, vectors_table
 
@@ -60,8 +61,10 @@ class RowReader:
             self._items.append(StoredItem(row[0]))
             return True
         # In the order of `ItemColumns`.
-        item_id, metadata, text, confidence, tokens, truncated, model, uri, digest, low, made, changed, *rest = row
+        item_id, metadata, text, confidence, tokens, truncated, model, uri, digest, low, *rest = row
+        hashed, quality, made, changed, *rest = rest
         size = _FIXED_BYTES + len(item_id) + len(metadata) + len(text or "") + len(model or "") + len(uri) + len(digest)
+        size += len(hashed)
         vectors: dict[str, Numbers | None] = {}
         for named, value in zip(self._spaces, rest, strict=True):
             if value is not None:
@@ -72,7 +75,8 @@ class RowReader:
             self._cut = True
             return False
         caption = None if text is None else Caption(text, confidence, tokens, truncated, model)
-        self._items.append(StoredItem(item_id, vectors, caption, metadata, uri, digest, low, made, changed))
+        perceptual = PerceptualHash(hashed[:HASH_BYTES], quality, hashed[HASH_BYTES:]) if hashed else None
+        self._items.append(StoredItem(item_id, vectors, caption, metadata, uri, digest, low, perceptual, made, changed))
         return True
 
     def taken(self) -> FetchedItems:

@@ -169,6 +169,27 @@ END $$;
 """
 
 
+_SIXTH = """
+-- The bands of an item's perceptual hashes, each with its number in the upper bits, see search_svc/hashes.py. It is
+-- dearer to ask each row for them than to ask the index.
+CREATE FUNCTION lensmesh.hash_bands(hashes bytea) RETURNS integer[]
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 10000
+    AS $$ SELECT array_agg((place / 2 % 16 << 16) + (get_byte(hashes, place) << 8) + get_byte(hashes, place + 1))
+          FROM generate_series(0, length(hashes) - 2, 2) AS place $$;
+
+DO $$
+DECLARE collection record;
+BEGIN
+    FOR collection IN SELECT key FROM lensmesh.collections LOOP
+        EXECUTE format('ALTER TABLE lensmesh.items_%s ADD COLUMN perceptual_hash bytea NOT NULL DEFAULT %L,'
+                       ' ADD COLUMN perceptual_quality smallint NOT NULL DEFAULT 0', collection.key, '');
+        EXECUTE format('CREATE INDEX ON lensmesh.items_%s USING gin (lensmesh.hash_bands(perceptual_hash))'
+                       ' WHERE perceptual_quality >= 50', collection.key);
+    END LOOP;
+END $$;
+"""
+
+
 @dataclass(frozen=True)
 class MigrationStep:
     """Statements that lead from version - 1 to version, and work behind them that SQL cannot do."""
@@ -187,4 +208,5 @@ STEPS = (
     ),
     MigrationStep(4, "indexes that are built later", _FOURTH),
     MigrationStep(5, "words of captions", _FIFTH, fill_words),
+    MigrationStep(6, "perceptual hashes", _SIXTH),
 )

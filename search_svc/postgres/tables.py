@@ -15,6 +15,7 @@ searches for other vectors off from what lies behind them.
 
 from collections.abc import Iterator
 
+from search_svc.hashes import LEAST_QUALITY
 from search_svc.model import Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs
 
 SCHEMA = "lensmesh"
@@ -29,8 +30,12 @@ CONTENT = (
     "image_uri",
     "content_digest",
     "low_content",
+    "perceptual_hash",
+    "perceptual_quality",
 )
-CONTENT_TYPES = ("jsonb", "text", "real", "bigint", "boolean", "text", "text", "bytea", "boolean")
+CONTENT_TYPES = (
+    "jsonb", "text", "real", "bigint", "boolean", "text", "text", "bytea", "boolean", "bytea", "smallint",
+)  # fmt: skip
 
 
 def items_table(key: str) -> str:
@@ -91,12 +96,19 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
             content_digest bytea NOT NULL,
             low_content boolean NOT NULL,
             words tsvector NOT NULL,
+            perceptual_hash bytea NOT NULL,
+            perceptual_quality smallint NOT NULL,
             create_time timestamptz NOT NULL,
             update_time timestamptz NOT NULL
         )"""
     # The same content under another id is looked up at every ingest.
     yield f"CREATE INDEX ON {items} (content_digest) WHERE content_digest <> ''"
     yield words_index(key)
+    # Near hashes are looked up at every ingest that asks for it, see search_svc/hashes.py.
+    yield (
+        f"CREATE INDEX ON {items} USING gin ({SCHEMA}.hash_bands(perceptual_hash))"
+        f" WHERE perceptual_quality >= {LEAST_QUALITY}"
+    )
     for index in definition.field_indexes:
         yield _field_index(items, index)
     for position, named in enumerate(definition.spaces):

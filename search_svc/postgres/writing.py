@@ -208,6 +208,7 @@ def _may_exceed(metadata: str, limits: MetadataLimits | None) -> str:
 
 def _content(items: Sequence[Item]) -> list[list[Any]]:
     captions = [item.caption for item in items]
+    hashes = [item.perceptual_hash for item in items]
     return [
         [item.metadata for item in items],
         [caption and caption.text for caption in captions],
@@ -218,6 +219,8 @@ def _content(items: Sequence[Item]) -> list[list[Any]]:
         [item.image_uri for item in items],
         [item.content_digest for item in items],
         [item.low_content for item in items],
+        [each.hash + each.unframed if each else b"" for each in hashes],
+        [each.quality if each else 0 for each in hashes],
     ]
 
 

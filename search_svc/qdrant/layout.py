@@ -29,11 +29,14 @@ CONTENT = (
     "image_uri",
     "digest",
     "low_content",
+    "hash",
     "spaces",
     "raw",
     "create_time",
     "update_time",
 )
+HASH_BANDS = "hash_bands"
+HASH_INDEX = models.PayloadSchemaType.INTEGER
 _INDEXES: dict[FieldType, tuple[tuple[Slot, models.PayloadSchemaType], ...]] = {
     FieldType.KEYWORD: ((Slot.TEXTS, models.PayloadSchemaType.KEYWORD),),
     FieldType.TEXT: ((Slot.TEXTS, models.PayloadSchemaType.KEYWORD),),
@@ -115,6 +118,8 @@ def payload_indexes(definition: Definition) -> Iterator[tuple[str, models.Payloa
     for place, _ in enumerate(text_paths(definition)):
         # Runs and beginnings are looked for among items that have the words.
         yield words_key(place, WordSlot.WORDS), models.PayloadSchemaType.KEYWORD
+    # Near hashes are looked up at every ingest that asks for it, see search_svc/hashes.py.
+    yield HASH_BANDS, HASH_INDEX
     for index in definition.field_indexes:
         for slot, schema in _INDEXES[index.type]:
             yield slot_key(index.path, slot), schema

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models
 
+from search_svc.hashes import PerceptualHash, bands_of
 from search_svc.model import Caption, Definition, Item, NamedSpace, Numbers, StoredAs, StoredItem, View
 from search_svc.qdrant.fields import fields_of, words_payload
-from search_svc.qdrant.layout import point_id
+from search_svc.qdrant.layout import HASH_BANDS, point_id
 from search_svc.times import time_text
 
 
@@ -32,6 +33,15 @@ def to_point(item: Item, *, created: datetime, updated: datetime, definition: De
         payload["digest"] = item.content_digest.hex()
     if item.low_content:
         payload["low_content"] = True
+    if item.perceptual_hash is not None:
+        perceptual = item.perceptual_hash
+        payload["hash"] = {
+            "whole": perceptual.hash.hex(),
+            "quality": perceptual.quality,
+            "unframed": perceptual.unframed.hex(),
+        }
+        if perceptual.all:
+            payload[HASH_BANDS] = bands_of(perceptual.all)
     if item.caption is not None:
         caption = item.caption
         payload["caption"] = {
@@ -64,9 +74,18 @@ def from_record(record: models.Record, definition: Definition, view: View) -> St
         image_uri=payload["image_uri"],
         content_digest=bytes.fromhex(payload.get("digest", "")),
         low_content=payload.get("low_content", False),
+        perceptual_hash=hash_of(payload),
         create_time=datetime.fromisoformat(payload["create_time"]),
         update_time=datetime.fromisoformat(payload["update_time"]),
     )
+
+
+def hash_of(payload: dict[str, Any]) -> PerceptualHash | None:
+    """Return the perceptual hash in a payload, None where there is none."""
+    kept = payload.get("hash")
+    if kept is None:
+        return None
+    return PerceptualHash(bytes.fromhex(kept["whole"]), kept["quality"], bytes.fromhex(kept["unframed"]))
 
 
 def vector_of(record: models.Record, named: NamedSpace) -> Numbers | None:

@@ -7,6 +7,7 @@ there.
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from qdrant_client import AsyncQdrantClient, models
 from search_svc.definitions import definition_from_json, definition_to_json
 from search_svc.model import Collection, Definition
 from search_svc.qdrant.faults import CollectionGone, There, translated
-from search_svc.qdrant.layout import point_id
+from search_svc.qdrant.layout import HASH_BANDS, HASH_INDEX, point_id
 from search_svc.qdrant.predicates import any_of
 from search_svc.store import StoreRefused
 from search_svc.times import time_text
@@ -53,10 +54,18 @@ async def _nothing(client: AsyncQdrantClient, prefix: str) -> None:
     """Change nothing: older releases would write items without their words, and this keeps them out."""
 
 
+async def _index_hashes(client: AsyncQdrantClient, prefix: str) -> None:
+    for collection in await everything(client, prefix):
+        # One that is gone by now needs none.
+        with suppress(CollectionGone), translated():
+            await client.create_payload_index(collection.key, HASH_BANDS, field_schema=HASH_INDEX, wait=True)
+
+
 # A step that was released is never changed: what is new comes as the next one.
 STEPS = (
     RegistryStep(1, "the collection of collections", _make_registry),
     RegistryStep(2, "words in new collections", _nothing),
+    RegistryStep(3, "indexes of perceptual hashes", _index_hashes),
 )
 
 

@@ -111,7 +111,7 @@ def _judged(item: Item, old: StoredItem | None, now: datetime) -> tuple[Upserted
     if old is None or old.create_time is None or old.update_time is None:
         return Upserted(item.id, ItemOutcome.CREATED, now), now
     changes = tuple(_changes(item, old))
-    if not changes and item.low_content == old.low_content:
+    if not changes and (item.low_content, item.perceptual_hash) == (old.low_content, old.perceptual_hash):
         return Upserted(item.id, ItemOutcome.UNCHANGED, old.update_time), old.create_time
     # Later than before, whatever the clock of the one that wrote it.
     return Upserted(item.id, ItemOutcome.UPDATED, max(now, old.update_time + _TICK), changes), old.create_time

@@ -8,10 +8,12 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from search_svc.hashes import PerceptualHash
 from search_svc.metadata import MetadataLimits
 from search_svc.model import Caption, Definition, Item, Numbers, StoredItem, View
 from search_svc.wire.collections import write_time
 from search_svc.wire.findings import Findings
+from search_svc.wire.hashes import read_hash, write_hash
 from search_svc.wire.structs import MetadataError, TooDeepError, json_to_struct, struct_to_json
 from search_svc.wire.vectors import STORED_AS, read_vector, write_vector
 
@@ -93,6 +95,7 @@ def _read_item(
         image_uri=message.image_uri,
         content_digest=message.content_digest,
         low_content=message.low_content,
+        perceptual_hash=_perceptual_hash(message, field, findings),
     )
 
 
@@ -112,6 +115,12 @@ def _vectors(message: search_pb2.Item, definition: Definition, field: str, findi
         if numbers is not None:
             vectors[name] = numbers
     return vectors
+
+
+def _perceptual_hash(message: search_pb2.Item, field: str, findings: Findings) -> PerceptualHash | None:
+    if not message.HasField("perceptual_hash"):
+        return None
+    return read_hash(message.perceptual_hash, f"{field}.perceptual_hash", findings)
 
 
 def _caption(message: search_pb2.Item, field: str, max_text_chars: int, findings: Findings) -> Caption | None:
@@ -220,6 +229,8 @@ def write_item(item: StoredItem, definition: Definition, reading: ItemReading, m
     message.image_uri = item.image_uri
     message.content_digest = item.content_digest
     message.low_content = item.low_content
+    if item.perceptual_hash is not None:
+        write_hash(item.perceptual_hash, message.perceptual_hash)
     if item.create_time is not None:
         write_time(item.create_time, message.create_time)
     if item.update_time is not None:

@@ -15,6 +15,7 @@ _TYPES = {
 }
 _SCHEMAS = {
     models.PayloadSchemaType.KEYWORD: edge.PayloadSchemaType.Keyword,
+    models.PayloadSchemaType.INTEGER: edge.PayloadSchemaType.Integer,
     models.PayloadSchemaType.FLOAT: edge.PayloadSchemaType.Float,
     models.PayloadSchemaType.DATETIME: edge.PayloadSchemaType.Datetime,
 }

@@ -29,6 +29,7 @@ _REGISTER: tuple[Any, ...] = (
 )
 _SCHEMAS = {
     api.FieldType.FieldTypeKeyword: models.PayloadSchemaType.KEYWORD,
+    api.FieldType.FieldTypeInteger: models.PayloadSchemaType.INTEGER,
     api.FieldType.FieldTypeFloat: models.PayloadSchemaType.FLOAT,
     api.FieldType.FieldTypeDatetime: models.PayloadSchemaType.DATETIME,
 }
@@ -82,6 +83,10 @@ class StandIn:
         """Stops, and forgets what is stored."""
         await self.stop()
         await self._engine.close()
+
+    def forget_indexes(self, name: str) -> None:
+        """As of a collection that an older release made."""
+        self._indexes.pop(name, None)
 
     def indexes(self, collection: str) -> set[str]:
         """Keys of the payload that are indexed."""

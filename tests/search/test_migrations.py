@@ -5,6 +5,7 @@ import pytest
 
 from lensmesh_chassis.process.server import running
 from search_svc.app import SERVICE, SearchApp, make_store
+from search_svc.hashes import bands_of
 from search_svc.postgres.database import Database
 from search_svc.postgres.migrations import prepare, schema_version
 from search_svc.postgres.steps import STEPS, MigrationStep
@@ -49,6 +50,32 @@ async def test_an_older_schema_is_brought_up_to_date(database_url: str) -> None:
     await prepare(connection, (*STEPS, next_step))
     assert await connection.fetchval("SELECT count(note) FROM lensmesh.collections") == 0
     assert await schema_version(connection) == next_step.version
+    await connection.close()
+
+
+async def test_items_of_before_get_room_for_hashes(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await prepare(connection, STEPS[:5])
+    key = await connection.fetchval(
+        "INSERT INTO lensmesh.collections (name, definition, create_time) VALUES ('old', '{\"spaces\": []}', now())"
+        " RETURNING key"
+    )
+    await connection.execute(f"CREATE TABLE lensmesh.items_{key} (id text)")
+    await connection.execute(f"INSERT INTO lensmesh.items_{key} VALUES ('a')")
+    await prepare(connection, STEPS)
+    row = await connection.fetchrow(f"SELECT * FROM lensmesh.items_{key}")
+    assert dict(row) == {"id": "a", "perceptual_hash": b"", "perceptual_quality": 0}
+    indexed = await connection.fetchval("SELECT indexdef FROM pg_indexes WHERE tablename = $1", f"items_{key}")
+    assert "gin (lensmesh.hash_bands(perceptual_hash)) WHERE (perceptual_quality >= 50)" in indexed
+    await connection.close()
+
+
+async def test_the_databases_bands_are_ours(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await prepare(connection, STEPS)
+    for hashes in ((bytes(range(32)),), (bytes(range(224, 256)), bytes(range(64, 96)))):
+        bands = await connection.fetchval("SELECT lensmesh.hash_bands($1)", b"".join(hashes))
+        assert sorted(set(bands)) == bands_of(hashes)
     await connection.close()
 
 

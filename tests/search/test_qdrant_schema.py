@@ -45,6 +45,9 @@ async def engine(qdrant_url: str) -> AsyncIterator[Remote]:
     await made.close()
 
 
+NEXT = len(registry.STEPS) + 1
+
+
 def store_with(engine: Remote, prefix: str, *steps: registry.RegistryStep) -> QdrantStore:
     return QdrantStore(
         engine, prefix=prefix, tuning=Tuning("none", False), hnsw_ef=100, connect_s=60, steps=(*registry.STEPS, *steps)
@@ -94,6 +97,21 @@ async def test_an_older_schema_is_brought_up_to_date(qdrant_url: str, engine: Re
     assert (await new.find_collection("pictures", fresh=True, timeout_s=60)).definition == definition()
     await new.open()
     assert done == [prefix]
+
+
+async def test_collections_made_before_get_an_index_of_hashes(standin: StandIn) -> None:
+    address = parse_address(standin.url())
+    assert isinstance(address, QdrantAddress)
+    engine, prefix = Remote(address, ChannelSecurity()), address.prefix
+    old = QdrantStore(
+        engine, prefix=prefix, tuning=Tuning("none", False), hnsw_ef=100, connect_s=60, steps=registry.STEPS[:1]
+    )
+    await old.open()
+    made = await old.create_collection(definition(), timeout_s=60)
+    standin.forget_indexes(made.collection.key)
+    await store_with(engine, prefix).open()
+    assert standin.indexes(made.collection.key) == {"hash_bands"}
+    await engine.close()
 
 
 async def test_a_newer_schema_is_refused_and_unchanged(qdrant_url: str, engine: Remote) -> None:
@@ -188,7 +206,7 @@ async def test_settings_and_definitions_reach_the_server(standin: StandIn) -> No
     # No graph, so that every search is exact.
     assert (flat.hnsw_config.HasField("m"), flat.hnsw_config.m) == (True, 0)
     indexed = standin.indexes(standin.created[1].collection_name)
-    assert indexed == {"digest", "words.text_0.words", 'fields."iso".numbers', 'fields."iso".values'}
+    assert indexed == {"digest", "hash_bands", "words.text_0.words", 'fields."iso".numbers', 'fields."iso".values'}
 
 
 @pytest.mark.parametrize("quantization", ["int8", "binary"])

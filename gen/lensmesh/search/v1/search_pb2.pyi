@@ -590,6 +590,7 @@ class Item(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LOW_CONTENT_FIELD_NUMBER: _builtins.int
+    PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """1 to 256 bytes of UTF-8 without control characters, unique in the collection."""
     image_uri: _builtins.str
@@ -622,6 +623,10 @@ class Item(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Set by the service."""
 
+    @_builtins.property
+    def perceptual_hash(self) -> _common_pb2.PerceptualHash:
+        """What the image looks like (EncodeResult.perceptual_hash): found by SearchLeg.perceptual_hash. Unset if unknown."""
+
     def __init__(
         self,
         *,
@@ -634,10 +639,11 @@ class Item(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         low_content: _builtins.bool = ...,
+        perceptual_hash: _common_pb2.PerceptualHash | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "create_time", b"create_time", "metadata", b"metadata", "perceptual_hash", b"perceptual_hash", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "content_digest", b"content_digest", "create_time", b"create_time", "id", b"id", "image_uri", b"image_uri", "low_content", b"low_content", "metadata", b"metadata", "update_time", b"update_time", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "content_digest", b"content_digest", "create_time", b"create_time", "id", b"id", "image_uri", b"image_uri", "low_content", b"low_content", "metadata", b"metadata", "perceptual_hash", b"perceptual_hash", "update_time", b"update_time", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1508,12 +1514,13 @@ class SearchLeg(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     CAPTION_TEXT_FIELD_NUMBER: _builtins.int
+    PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     TEXT_FIELDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Echoed in LegScore; unique in the request; may be empty if there is one leg. At most 256 bytes."""
     space: _builtins.str
-    """NamedSpace.name to look in; empty means the collection's first. Not used by `caption_text`."""
+    """NamedSpace.name to look in; empty means the collection's first. Not used by `caption_text` and `perceptual_hash`."""
     item_id: _builtins.str
     """Near this item's own vector; the item itself is not a hit, whichever leg finds it."""
     caption_text: _builtins.str
@@ -1536,6 +1543,12 @@ class SearchLeg(_message.Message):
         """Near this vector."""
 
     @_builtins.property
+    def perceptual_hash(self) -> _common_pb2.PerceptualHash:
+        """Whose image looks the same: all items within 31 of the 256 bits of PDQ, and no others, compared exactly. Score is
+        1 - bits / 256. Items without a hash, or with a quality below 50, are not found; a hash of such a quality finds nothing.
+        """
+
+    @_builtins.property
     def text_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Texts whose words count for `caption_text`: "$caption", and metadata fields with a FieldIndex of type TEXT (else
         FIELD_NOT_INDEXED). A word in any of them is enough. Empty means the caption. No field twice; QUERY_INVALID beside other queries.
@@ -1549,14 +1562,15 @@ class SearchLeg(_message.Message):
         embedding: _common_pb2.Embedding | None = ...,
         item_id: _builtins.str = ...,
         caption_text: _builtins.str = ...,
+        perceptual_hash: _common_pb2.PerceptualHash | None = ...,
         weight: _builtins.float = ...,
         text_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "query", b"query"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "perceptual_hash", b"perceptual_hash", "query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "name", b"name", "query", b"query", "space", b"space", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "name", b"name", "perceptual_hash", b"perceptual_hash", "query", b"query", "space", b"space", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["embedding", "item_id", "caption_text"]  # noqa: Y015
+    _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["embedding", "item_id", "caption_text", "perceptual_hash"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
 
@@ -1775,7 +1789,7 @@ class LegScore(_message.Message):
     name: _builtins.str
     """SearchLeg.name."""
     score: _builtins.float
-    """The leg's own score: cosine similarity, or the full-text rank."""
+    """The leg's own score: cosine similarity, the full-text rank, or of a perceptual hash 1 - bits / 256."""
     rank: _builtins.int
     """1 is the leg's best. Of a leg of negative weight: among what the others found. Once items of full groups are left out, ranks count
     those of them alone that had been found before.
