@@ -33,6 +33,7 @@ async def answer_batch(
             try:
                 found = await answer(searches[place])
                 result.response.exact = found.exact
+                result.response.failed_legs.extend(found.failed_legs)
                 result.response.SetInParent()
                 await copy_all(found.hits, result.response.hits)
             except Unavailable:

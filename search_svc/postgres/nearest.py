@@ -27,7 +27,9 @@ class Nearest:
         space: of the collection.
         chosen: which items may be found; None: all.
         parameters: of the statement that this becomes a part of.
-        but: SQL for the key of the item that is no hit itself; empty where there is none.
+        but: SQL for the key of the item that is no hit itself, or ALL of an array of them; empty where there is none.
+        without: SQL that is TRUE for the items `i` that are left out; empty where none are.
+        askers: how many items are no hits themselves, at most.
     """
 
     def __init__(
@@ -38,15 +40,20 @@ class Nearest:
         parameters: Parameters,
         *,
         but: str = "",
+        without: str = "",
+        askers: int = 1,
     ) -> None:
         position = collection.definition.spaces.index(space)
         self.items = items_table(collection.key)
         self.vectors = vectors_table(collection.key, position)
         self.members = members_table(collection.key, position)
-        self._filtered = chosen is not None
+        self._filtered = chosen is not None or bool(without)
+        self._askers = int(askers)
         conditions = [f"i.key <> {but}"] if but else []
         if chosen is not None:
             conditions.append(f"({Predicate(collection.definition, parameters).sql(chosen)})")
+        if without:
+            conditions.append(f"({without}) IS NOT TRUE")
         self._condition = " AND ".join(conditions) or "TRUE"
         # Named first wherever all are: tables are locked in this order.
         self._source = (
@@ -63,7 +70,7 @@ class Nearest:
         that it knows nothing of yet.
         """
         # Without a filter every vector has an item, but for the one whose only item asks.
-        source, enough = f"{self.vectors} AS v WHERE {gate}", f"({count} + 1)"
+        source, enough = f"{self.vectors} AS v WHERE {gate}", f"({count} + {self._askers})"
         if self._filtered:
             source, enough = f"{self._source} WHERE {self._condition} AND {gate}", count
         return f"""
@@ -102,7 +109,7 @@ class Nearest:
             scored = f"""
                 SELECT i.key, i.id, best.score FROM (
                     SELECT v.key AS vector, {score} AS score FROM {self.vectors} AS v
-                    WHERE {gate} ORDER BY score DESC FETCH FIRST ({count} + 1) ROWS WITH TIES
+                    WHERE {gate} ORDER BY score DESC FETCH FIRST ({count} + {self._askers}) ROWS WITH TIES
                 ) AS best JOIN {self.members} AS m USING (vector) JOIN {self.items} AS i ON i.key = m.key
                 WHERE {self._condition}"""
         return f"{scored} ORDER BY score DESC, id LIMIT {count}"

@@ -37,7 +37,7 @@ def _look_at(ef: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Near:
+class Near:
     """The point to be near to: a vector, and the key of the item it is from (0 is no item's key)."""
 
     vector: object
@@ -46,7 +46,7 @@ class _Near:
 
 async def search(connection: asyncpg.Connection, collection: Collection, query: Query, leg: VectorLeg) -> Hits:
     """Find what is nearest by the only leg in the caller's transaction, however many places are wanted."""
-    near = await _near(connection, collection, leg)
+    near = await resolve(connection, collection, leg)
 
     async def found(count: int, *, exact: bool) -> list[FoundItem]:
         parameters = Parameters()
@@ -78,9 +78,15 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
     return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut, exact)
 
 
-async def _near(connection: asyncpg.Connection, collection: Collection, leg: VectorLeg) -> _Near:
+async def resolve(connection: asyncpg.Connection, collection: Collection, leg: VectorLeg) -> Near:
+    """Return what a leg is near to.
+
+    Raises:
+        NotFound: ITEM_NOT_FOUND.
+        PreconditionFailed: ITEM_WITHOUT_VECTOR.
+    """
     if leg.vector is not None:
-        return _Near(to_database(leg.vector, leg.space), 0)
+        return Near(to_database(leg.vector, leg.space), 0)
     position = collection.definition.spaces.index(leg.space)
     row = await connection.fetchrow(
         f"SELECT i.key, v.vector FROM {items_table(collection.key)} AS i"
@@ -92,4 +98,4 @@ async def _near(connection: asyncpg.Connection, collection: Collection, leg: Vec
         raise no_item(collection.definition.name, leg)
     if row["vector"] is None:
         raise no_vector(leg)
-    return _Near(row["vector"], row["key"])
+    return Near(row["vector"], row["key"])

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from search_svc import ranking
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
@@ -21,7 +22,7 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.postgres import collections, deferred, facets, one_statement, reading, searching, writing
+from search_svc.postgres import collections, deferred, facets, legs, one_statement, reading, searching, writing
 from search_svc.postgres.building import BuildSettings, IndexBuilder
 from search_svc.postgres.database import Database
 from search_svc.postgres.listing import Listing
@@ -169,7 +170,10 @@ class PostgresStore:
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
         leg = query.only_leg
-        assert leg is not None
+        if leg is None:
+            return await self._with(
+                collection, lambda c: ranking.search(legs.LegSource(c, collection, query), query), timeout_s
+            )
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_s
         hits = await one_statement.search(

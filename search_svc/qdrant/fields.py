@@ -23,6 +23,8 @@ from search_svc.words.texts import words_of_item
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 THERE = "yes"
+# Beside it where the value is one string, number or bool: no list, no object. Not in items of older versions.
+SCALAR = "scalar"
 
 
 class Slot(StrEnum):
@@ -141,6 +143,8 @@ def _slots(value: Any) -> dict[str, list[Any]]:
         # A dict keeps the order and drops what was there.
         slots.setdefault(slot, {})[element] = None
 
+    if isinstance(value, bool | int | float | str):
+        add(Slot.THERE, SCALAR)
     for element in value if isinstance(value, list) else [value]:
         # bool first: it is a number too.
         if isinstance(element, bool):

@@ -1,5 +1,6 @@
 """Search in Qdrant: by the index where it can answer, by comparing every vector where it cannot."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -28,10 +29,10 @@ async def search(
 ) -> Hits:
     """Find what is nearest by the only leg, best first, equal scores by id."""
     chosen = None if query.filter is None else compile_filter(query.filter, collection.definition)
-    vector = leg.vector if leg.vector is not None else await _vector_of(client, collection, leg)
+    vector = leg.vector if leg.vector is not None else await vector_of_item(client, collection, leg)
     itself = [models.HasIdCondition(has_id=[point_id(leg.item_id)])] if leg.vector is None else []
     condition = but_not(chosen, *itself)
-    numbers = _unit(vector)
+    numbers = unit(vector)
 
     async def nearest(count: int, *, exact: bool) -> list[FoundItem]:
         answer = await client.query_points(
@@ -40,24 +41,19 @@ async def search(
             using=leg.space.name,
             query_filter=condition,
             # Local mode looks at every vector, and warns of what it does not need.
-            search_params=None if local else _params(query, max(default_ef, count), exact=exact),
+            search_params=None if local else params(query, max(default_ef, count), exact=exact),
             limit=count,
             with_payload=["id"],
         )
-        # Told as float32: what is equal there is a tie.
-        return [
-            FoundItem(0, point.payload["id"], min(max(float(np.float32(point.score)), -1.0), 1.0))
-            for point in answer.points
-            if point.payload
-        ]
+        return found_items(answer.points)
 
     async def by_index(count: int) -> list[FoundItem]:
         return await nearest(count, exact=False)
 
     async def exactly(count: int) -> list[FoundItem]:
-        return sorted(await _with_ties(nearest, count), key=lambda each: each.order)[:count]
+        return sorted(await with_ties(nearest, count), key=lambda each: each.order)[:count]
 
-    exact = query.exact or local or leg.space.hnsw is None or leg.space.name in collection.unbuilt
+    exact = is_exact(collection, query, leg, local=local)
     places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
     hits = page(places, query.offset, query.min_score)
     items = await read_ids(
@@ -67,11 +63,26 @@ async def search(
     return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut, exact)
 
 
+def is_exact(collection: Collection, query: Query, leg: VectorLeg, *, local: bool) -> bool:
+    """Tell whether every vector is compared: no index is asked, or there is none yet."""
+    return query.exact or local or leg.space.hnsw is None or leg.space.name in collection.unbuilt
+
+
+def found_items(points: Sequence[models.ScoredPoint]) -> list[FoundItem]:
+    """Return what Qdrant found."""
+    # Told as float32: what is equal there is a tie.
+    return [
+        FoundItem(0, point.payload["id"], min(max(float(np.float32(point.score)), -1.0), 1.0))
+        for point in points
+        if point.payload
+    ]
+
+
 class _Nearest(Protocol):
     async def __call__(self, count: int, *, exact: bool) -> list[FoundItem]: ...
 
 
-async def _with_ties(nearest: _Nearest, wanted: int) -> list[FoundItem]:
+async def with_ties(nearest: _Nearest, wanted: int) -> list[FoundItem]:
     """Return the best of all items, and everything that scores like the last of them.
 
     The ids decide which of those count.
@@ -84,7 +95,13 @@ async def _with_ties(nearest: _Nearest, wanted: int) -> list[FoundItem]:
         count = wanted + 2 * (count - wanted) + 16
 
 
-async def _vector_of(client: AsyncQdrantClient, collection: Collection, leg: VectorLeg) -> Numbers:
+async def vector_of_item(client: AsyncQdrantClient, collection: Collection, leg: VectorLeg) -> Numbers:
+    """Return the vector of a leg's item.
+
+    Raises:
+        NotFound: ITEM_NOT_FOUND.
+        PreconditionFailed: ITEM_WITHOUT_VECTOR.
+    """
     records = await client.retrieve(
         collection.key, [point_id(leg.item_id)], with_payload=["raw"], with_vectors=[leg.space.name]
     )
@@ -96,14 +113,15 @@ async def _vector_of(client: AsyncQdrantClient, collection: Collection, leg: Vec
     return vector
 
 
-def _unit(vector: Numbers) -> list[float]:
+def unit(vector: Numbers) -> list[float]:
     """Return the vector at unit length, as a dot product needs it to be a cosine."""
     numbers = vector.astype(np.float64)
     scaled: list[float] = (numbers / np.linalg.norm(numbers)).tolist()
     return scaled
 
 
-def _params(query: Query, ef: int, *, exact: bool) -> models.SearchParams:
+def params(query: Query, ef: int, *, exact: bool) -> models.SearchParams:
+    """Return how hard a server looks; `ef` counts where the query does not say."""
     if exact:
         return models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
     return models.SearchParams(

@@ -14,6 +14,7 @@ from qdrant_client import AsyncQdrantClient
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.tls.credentials import peer_security
+from search_svc import ranking
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
@@ -29,7 +30,7 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.qdrant import collections, facets, indexing, reading, registry, searching, writing
+from search_svc.qdrant import collections, facets, indexing, legs, reading, registry, searching, writing
 from search_svc.qdrant.address import parse_address
 from search_svc.qdrant.engine import QdrantEngine, make_engine
 from search_svc.qdrant.faults import CollectionGone, There, translated
@@ -221,7 +222,15 @@ class QdrantStore:
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
         leg = query.only_leg
-        assert leg is not None
+        if leg is None:
+            return await self._with(
+                collection,
+                lambda client: ranking.search(
+                    legs.LegSource(client, collection, query, default_ef=self._hnsw_ef, local=self._engine.local),
+                    query,
+                ),
+                timeout_s,
+            )
         return await self._with(
             collection,
             lambda client: searching.search(

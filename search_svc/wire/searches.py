@@ -1,16 +1,19 @@
 """Translation of searches: from the contract's request to a store's query, and hits back."""
 
 import math
+from collections.abc import Iterable
+from typing import Any, cast
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.rpc.status import to_status
 from search_svc.model import Definition, Hits
 from search_svc.settings import SearchSettings
 from search_svc.store import Query
 from search_svc.wire.filters import read_filter
 from search_svc.wire.items import ItemReading, write_item
-from search_svc.wire.legs import invalid, not_built, read_legs
+from search_svc.wire.legs import invalid, read_legs
 from search_svc.wire.pages import Room, read_count, too_large
 from search_svc.wire.rankings import read_diversity, read_fusion, read_group_by
 
@@ -25,11 +28,10 @@ def read_search(
     Raises:
         InvalidInput: naming the field.
         PreconditionFailed: SPACE_MISMATCH.
-        NotBuilt: several legs, fusion, grouping, diversity, caption words.
+        NotBuilt: caption words.
     """
     legs = read_legs(request.legs, definition)
     fusion, group_by, diversity = read_fusion(request), read_group_by(request), read_diversity(request)
-    _check_built(request)
     if request.HasField("min_score") and math.isnan(request.min_score):
         raise invalid("min_score", "is NaN")
     if request.tuning.hnsw_ef > _MAX_EF:
@@ -55,16 +57,6 @@ def read_search(
     )
 
 
-def _check_built(request: search_pb2.SearchRequest) -> None:
-    if len(request.legs) > 1:
-        raise not_built("legs[1]", "send one leg")
-    for name in ("fusion", "group_by", "diversity"):
-        if request.HasField(name):
-            raise not_built(name, "leave it out")
-    if request.partial:
-        raise not_built("partial", "leave it out")
-
-
 def write_hits(
     hits: Hits, leg_name: str, definition: Definition, reading: ItemReading, max_message_bytes: int
 ) -> search_pb2.SearchResponse:
@@ -74,12 +66,16 @@ def write_hits(
         InvalidInput: RESPONSE_TOO_LARGE, with the limit that would fit.
     """
     response = search_pb2.SearchResponse(exact=hits.exact)
+    for failed in hits.failed:
+        response.failed_legs.add(name=failed.name, error=to_status(failed.error))
     room = Room(max_message_bytes)
     for hit in hits.hits:
         message = response.hits.add()
-        leg = message.legs.add()
-        message.score = leg.score = hit.score
-        leg.name, leg.rank = leg_name, hit.rank
+        message.score = hit.score
+        for name, score, rank in hit.legs or ((leg_name, hit.score, hit.rank),):
+            message.legs.add(name=name, score=score, rank=rank)
+        if hit.group is not None:
+            message.group.extend(cast("Iterable[Any]", hit.group))
         write_item(hit.item, definition, reading, message.item)
         if not room.take(message):
             raise too_large("limit", len(response.hits) - 1, max_message_bytes, "read less with read.view")

@@ -228,6 +228,13 @@ class StandIn:
         return api.CountResponse(result=api.CountResult(count=counted.count))
 
     async def _Query(self, request: api.QueryPoints) -> Any:
+        return api.QueryResponse(result=await self._scored(request))
+
+    async def _QueryBatch(self, request: api.QueryBatchPoints) -> Any:
+        results = [api.BatchResult(result=await self._scored(each)) for each in request.query_points]
+        return api.QueryBatchResponse(result=results)
+
+    async def _scored(self, request: api.QueryPoints) -> list[Any]:
         query = GrpcToRest.convert_query(request.query)
         found = await self._engine.query_points(
             request.collection_name,
@@ -238,7 +245,7 @@ class StandIn:
             search_params=GrpcToRest.convert_search_params(request.params) if request.HasField("params") else None,
             with_payload=GrpcToRest.convert_with_payload_interface(request.with_payload),
         )
-        return api.QueryResponse(result=[RestToGrpc.convert_scored_point(point) for point in found.points])
+        return [RestToGrpc.convert_scored_point(point) for point in found.points]
 
     async def _Facet(self, request: api.FacetCounts) -> Any:
         if self._indexes.get(request.collection_name, {}).get(request.key) not in _FACETED:

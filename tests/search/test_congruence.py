@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from search_svc.app import make_store
 from search_svc.filters import All, Filter
-from search_svc.legs import VectorLeg
+from search_svc.legs import Diversity, Fusion, FusionMethod, GroupBy, VectorLeg
 from search_svc.model import (
     Caption,
     Collection,
@@ -179,6 +179,7 @@ async def test_searches_lists_facets_and_deletes_agree(
     assert named is not None
     direction = random.standard_normal(DIMENSION)
     vector: Any = (direction / np.linalg.norm(direction)).astype(np.float16 if space != "raw" else np.float32)
+    raw: Any = random.standard_normal(DIMENSION).astype(np.float32)
     near = next((item.id for item in items if space in item.vectors), "")
     for tree in (None, *trees):
         answers = {}
@@ -189,6 +190,9 @@ async def test_searches_lists_facets_and_deletes_agree(
             queries = [query]
             if near:
                 queries.append(replace(query, legs=(VectorLeg(named, item_id=near),), limit=len(items)))
+            both = (*query.legs, VectorLeg(mixed().spaces[1], raw, name="raw", place=1))
+            weighted = replace(query, legs=both, fusion=Fusion(FusionMethod.WEIGHTED))
+            queries += [weighted, replace(weighted, group_by=GroupBy((("k",),), 2), diversity=Diversity(0.3, 8))]
             answers[kind] = await ask(store, collections[kind], tree, queries)
         for kind, answer in answers.items():
             expected = answers["postgresql"]

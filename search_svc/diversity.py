@@ -1,0 +1,58 @@
+"""Maximal marginal relevance (Carbonell and Goldstein 1998): hits that are near, and unlike those before them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_svc.fusion import RankedItem
+from search_svc.model import Numbers
+
+
+def diversify(
+    items: Sequence[RankedItem], vectors: Mapping[str, Numbers], *, strength: float, count: int
+) -> list[RankedItem]:
+    """Return the items with the first `count` chosen one by one, and the others behind them as they were.
+
+    Each next one has the greatest (1 - strength) * relevance - strength * similarity. It takes
+    O(len(items) * count * dimension).
+
+    Args:
+        items: best first; of equal choices the first counts.
+        vectors: by item id, of any length but 0; an item without one is similar to none.
+        strength: 0 to 1; 0 is the order of scores.
+        count: how many to choose.
+    """
+    if not items:
+        return []
+    scores = np.array([each.score for each in items], dtype=np.float64)
+    span = scores.max() - scores.min()
+    relevance = (1 - strength) * ((scores - scores.min()) / span if span else np.ones_like(scores))
+    units = _units(items, vectors)
+    chosen: list[int] = []
+    similarity = np.zeros(len(items))
+    free = np.ones(len(items), dtype=bool)
+    for _ in range(min(count, len(items))):
+        # Rounded, so that stores whose cosines differ in their last digits choose alike.
+        marginal = np.where(free, np.round(relevance - strength * similarity, 6), -np.inf)
+        best = int(np.argmax(marginal))
+        to_best = units @ units[best]
+        # The first hit sets the similarity, which may be below 0 from then on.
+        similarity = np.maximum(similarity, to_best) if chosen else to_best
+        chosen.append(best)
+        free[best] = False
+    return [items[place] for place in chosen] + [each for place, each in enumerate(items) if free[place]]
+
+
+def _units(items: Sequence[RankedItem], vectors: Mapping[str, Numbers]) -> NDArray[np.float32]:
+    """Return the items' vectors at unit length, one a row; zeros where an item has none."""
+    dimension = next((len(vector) for vector in vectors.values()), 1)
+    units = np.zeros((len(items), dimension), dtype=np.float32)
+    for place, each in enumerate(items):
+        vector = vectors.get(each.item_id)
+        if vector is not None:
+            numbers = vector.astype(np.float32)
+            # Twice: the squares of long and of short numbers leave float32.
+            numbers = numbers / np.abs(numbers).max()
+            units[place] = numbers / np.linalg.norm(numbers)
+    return units

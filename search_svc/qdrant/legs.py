@@ -1,0 +1,143 @@
+"""Candidates of several legs in Qdrant: what a step looks for is one batch of queries, which the server answers side
+by side."""
+
+from collections.abc import Mapping, Sequence
+
+from qdrant_client import AsyncQdrantClient, models
+
+from search_svc.candidates import FoundItem
+from search_svc.fusion import RankedItem
+from search_svc.grouping import GroupValues
+from search_svc.legs import Leg
+from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers
+from search_svc.qdrant import searching
+from search_svc.qdrant.grouping import certainly_in, values_of
+from search_svc.qdrant.layout import point_id
+from search_svc.qdrant.points import vector_of
+from search_svc.qdrant.predicates import but_not, compile_filter
+from search_svc.qdrant.reading import PIECE, read_ids
+from search_svc.ranking import Step, StepFindings
+from search_svc.store import Query
+
+
+class LegSource:
+    """One search's candidates; see `CandidateSource`."""
+
+    def __init__(
+        self, client: AsyncQdrantClient, collection: Collection, query: Query, *, default_ef: int, local: bool
+    ) -> None:
+        self._client = client
+        self._collection = collection
+        self._query = query
+        self._default_ef = default_ef
+        self._local = local
+        self._chosen = None if query.filter is None else compile_filter(query.filter, collection.definition)
+        # Unit vectors, by the places of the legs.
+        self._numbers: dict[int, list[float]] = {}
+        self._askers = [point_id(leg.item_id) for leg in query.legs if leg.vector is None]
+
+    def is_exact(self, leg: Leg) -> bool:
+        return searching.is_exact(self._collection, self._query, leg, local=self._local)
+
+    async def resolve(self, leg: Leg) -> Leg:
+        vector = leg.vector
+        if vector is None:
+            vector = await searching.vector_of_item(self._client, self._collection, leg)
+        self._numbers[leg.place] = searching.unit(vector)
+        return leg
+
+    async def find(self, legs: Sequence[Leg], step: Step) -> StepFindings:
+        finders = {place: leg for place, leg in enumerate(legs) if leg.weight > 0}
+        condition = self._condition(step)
+        requests = [
+            # One more than is asked for tells whether equal scores go on behind the last.
+            self._request(leg, condition, step.depth + (place in step.exact), exact=place in step.exact, step=step)
+            for place, leg in finders.items()
+        ]
+        found: list[list[FoundItem]] = [[] for _ in legs]
+        for (place, leg), items in zip(finders.items(), await self._ask(requests), strict=True):
+            if place in step.exact:
+                items = await self._exactly(leg, condition, step, items)
+            found[place] = items
+        ids = list(dict.fromkeys(each.item_id for items in found for each in items))
+        others = {place: leg for place, leg in enumerate(legs) if place not in finders}
+        if others and ids:
+            among = models.Filter(must=[models.HasIdCondition(has_id=[point_id(item_id) for item_id in ids])])
+            requests = [self._request(leg, among, len(ids), exact=True, step=step) for leg in others.values()]
+            for place, items in zip(others, await self._ask(requests), strict=True):
+                found[place] = items
+        return StepFindings(found, await self._groups(ids))
+
+    async def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Mapping[str, Numbers]:
+        found: dict[str, Numbers] = {}
+        for begin in range(0, len(items), PIECE):
+            records = await self._client.retrieve(
+                self._collection.key,
+                [point_id(each.item_id) for each in items[begin : begin + PIECE]],
+                with_payload=["id", "raw"],
+                with_vectors=[space.name],
+            )
+            for record in records:
+                vector = vector_of(record, space)
+                if vector is not None and record.payload:
+                    found[record.payload["id"]] = vector
+        return found
+
+    async def read(self, ids: Sequence[str]) -> FetchedItems:
+        return await read_ids(
+            self._client, self._collection, ids, view=self._query.view, max_bytes=self._query.max_bytes
+        )
+
+    def _condition(self, step: Step) -> models.Filter | None:
+        without: list[models.Condition] = [models.HasIdCondition(has_id=self._askers)] if self._askers else []
+        if self._query.group_by and step.without:
+            without += certainly_in(self._query.group_by.paths, step.without)
+        return but_not(self._chosen, *without)
+
+    def _request(
+        self, leg: Leg, condition: models.Filter | None, limit: int, *, exact: bool, step: Step
+    ) -> models.QueryRequest:
+        ef = max(self._default_ef, step.depth)
+        return models.QueryRequest(
+            query=self._numbers[leg.place],
+            using=leg.space.name,
+            filter=condition,
+            # Local mode looks at every vector, and warns of what it does not need.
+            params=None if self._local else searching.params(self._query, ef, exact=exact),
+            limit=limit,
+            with_payload=["id"],
+        )
+
+    async def _ask(self, requests: Sequence[models.QueryRequest]) -> list[list[FoundItem]]:
+        answers = await self._client.query_batch_points(self._collection.key, requests=requests)
+        return [searching.found_items(answer.points) for answer in answers]
+
+    async def _exactly(
+        self, leg: Leg, condition: models.Filter | None, step: Step, items: list[FoundItem]
+    ) -> list[FoundItem]:
+        """Return the best of all items, as many as the step asks for; the ids decide between equal scores."""
+
+        async def nearest(count: int, *, exact: bool) -> list[FoundItem]:
+            [found] = await self._ask([self._request(leg, condition, count, exact=exact, step=step)])
+            return found
+
+        if len(items) > step.depth and items[-1].score == items[step.depth - 1].score:
+            items = await searching.with_ties(nearest, step.depth)
+        return sorted(items, key=lambda each: each.order)[: step.depth]
+
+    async def _groups(self, ids: Sequence[str]) -> dict[str, GroupValues]:
+        """Return the values that make the groups of items, read in pieces, since metadata may be large."""
+        found: dict[str, GroupValues] = {}
+        if self._query.group_by is None:
+            return found
+        for begin in range(0, len(ids), PIECE):
+            records = await self._client.retrieve(
+                self._collection.key,
+                [point_id(item_id) for item_id in ids[begin : begin + PIECE]],
+                with_payload=["id", "metadata", "digest", "caption"],
+                with_vectors=False,
+            )
+            for record in records:
+                if record.payload:
+                    found[record.payload["id"]] = values_of(record.payload, self._query.group_by.paths)
+        return found
