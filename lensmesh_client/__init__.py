@@ -6,6 +6,18 @@ docs/client.md has an example of each method. What is named here is kept; module
 """
 
 from lensmesh_chassis.channels import ChannelSecurity
+from lensmesh_client.aggregations import (
+    AggregateResult,
+    Aggregates,
+    Aggregation,
+    CountsByTime,
+    DistinctCount,
+    NumberStats,
+    NumberSummary,
+    TimeBucket,
+    TimeInterval,
+    ValueCounts,
+)
 from lensmesh_client.client import Client
 from lensmesh_client.errors import (
     AlreadyExists,
@@ -79,6 +91,9 @@ from lensmesh_client.types import (
 )
 
 __all__ = [
+    "AggregateResult",
+    "Aggregates",
+    "Aggregation",
     "AlreadyExists",
     "AvailableModel",
     "Cancelled",
@@ -91,8 +106,10 @@ __all__ = [
     "ClassifyResult",
     "Client",
     "Collection",
+    "CountsByTime",
     "DeadlineExceeded",
     "Device",
+    "DistinctCount",
     "Diversity",
     "EmbedResult",
     "Embedding",
@@ -127,6 +144,8 @@ __all__ = [
     "NamedSpace",
     "NotBuilt",
     "NotFound",
+    "NumberStats",
+    "NumberSummary",
     "Outcome",
     "Overloaded",
     "PerceptualHash",
@@ -143,10 +162,13 @@ __all__ = [
     "ServiceKind",
     "Space",
     "SyncClient",
+    "TimeBucket",
+    "TimeInterval",
     "Timings",
     "Transparency",
     "Unavailable",
     "UpstreamFault",
+    "ValueCounts",
     "Violation",
     "WrittenItem",
     "parse_filter",

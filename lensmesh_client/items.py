@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
-from lensmesh_client import translate, translate_found, translate_stored
+from lensmesh_client import translate, translate_aggregations, translate_found, translate_stored
+from lensmesh_client.aggregations import Aggregates, Aggregation
 from lensmesh_client.arguments import taking
 from lensmesh_client.connection import Connection
 from lensmesh_client.filters import FilterLike, parse_filter
@@ -213,6 +214,43 @@ class ItemCalls:
             )
         answer = await self._connection.call(self._connection.search.CountFacets, request, timeout_s)
         return translate_stored.facets(answer.facets)
+
+    async def aggregate(
+        self,
+        aggregations: Mapping[str, Aggregation],
+        *,
+        collection: str = "",
+        filter: FilterLike | None = None,
+        timeout_s: float | None = None,
+    ) -> Aggregates:
+        """Count and measure items: by time, by value, distinct values, numbers; several at once.
+
+        Where a field holds a list, each of its elements is a value.
+
+        Args:
+            aggregations: 1 to 16 `CountsByTime`, `DistinctCount`, `NumberStats` and `ValueCounts`, by names of the
+                caller's choosing. Metadata fields must be indexed (`Collection.fields`).
+            collection: Its name; empty means the mesh's default.
+            filter: Over which items, as in `Client.search`; None means all.
+            timeout_s: Seconds until an answer; None is the client's own.
+
+        Returns:
+            How many items were chosen, and what each aggregation comes to.
+
+        Raises:
+            InvalidInput: An aggregation cannot be asked as it is, or has more than 10,000 buckets.
+            PreconditionFailed: A field is not indexed, or as another type.
+            NotFound: There is no such collection.
+            LensmeshError: Any other failure.
+        """
+        with building("aggregations"):
+            request = search_pb2.AggregateRequest(
+                collection=await self._connection.collection(collection, timeout_s),
+                filter=None if filter is None else parse_filter(filter),
+                aggregations=translate_aggregations.messages(aggregations),
+            )
+        answer = await self._connection.call(self._connection.search.Aggregate, request, timeout_s)
+        return translate_aggregations.aggregates(answer)
 
     @taking(StoredSearch)
     async def search(self, search: StoredSearch) -> SearchResult:

@@ -166,6 +166,7 @@ class SyncItems(_Group[ItemCalls]):
     list = _blocking_each(ItemCalls.list, _items)
     delete = _blocking(ItemCalls.delete, _items)
     facets = _blocking(ItemCalls.facets, _items)
+    aggregate = _blocking(ItemCalls.aggregate, _items)
     search = _blocking(ItemCalls.search, _items)
     search_many = _blocking(ItemCalls.search_many, _items)
 

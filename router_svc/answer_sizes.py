@@ -6,6 +6,8 @@ from lensmesh.search.v1 import search_pb2
 
 # What 0 means in the contract. Search itself decides: `default_hits` in its settings, the others in its service.py.
 _HITS, _PAGE, _FACET_VALUES = 10, 100, 20
+# Ten thousand buckets of time are no larger than so many items.
+_BUCKETS = 20
 
 
 def items_of(request: Any) -> int:
@@ -21,5 +23,10 @@ def items_of(request: Any) -> int:
             return sum(search.limit or _HITS for search in request.searches)
         case search_pb2.CountFacetsRequest():
             return len(request.fields) * (request.limit or _FACET_VALUES)
+        case search_pb2.AggregateRequest():
+            return sum(
+                (each.value_counts.limit or _FACET_VALUES) if each.HasField("value_counts") else _BUCKETS
+                for each in request.aggregations
+            )
         case _:
             return 0

@@ -11,6 +11,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram
+from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
@@ -46,6 +47,7 @@ OPERATIONS = (
     "delete_matching",
     "search",
     "count_facets",
+    "aggregate",
 )
 # Answered from memory but for the first time.
 _UNTRACED = frozenset({"find_collection"})
@@ -168,6 +170,18 @@ class MeteredStore:
             collection, fields, filter=filter, limit=limit, max_bytes=max_bytes, timeout_s=timeout_s
         )
         return await self._timed("count_facets", facets)
+
+    async def aggregate(
+        self,
+        collection: Collection,
+        asked: Sequence[Aggregation],
+        *,
+        filter: Filter | None,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> AggregatedItems:
+        work = self._store.aggregate(collection, asked, filter=filter, max_bytes=max_bytes, timeout_s=timeout_s)
+        return await self._timed("aggregate", work)
 
     async def _timed(self, operation: str, work: Awaitable[T]) -> T:
         begun = time.perf_counter()

@@ -17,9 +17,10 @@ from search_svc.model import Change, Collection, ItemOutcome
 from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
 from search_svc.store import StaleCollection, Store
-from search_svc.threads import Threads
+from search_svc.threads import SMALL_BYTES, Threads
+from search_svc.wire.aggregates import answer_items, read_aggregations, work_bytes, write_aggregates
 from search_svc.wire.collections import is_collection_name, read_definition, write_collection, write_time
-from search_svc.wire.facets import read_facet_fields, write_facets
+from search_svc.wire.facets import FACET_VALUES, read_facet_fields, write_facets
 from search_svc.wire.filters import read_filter
 from search_svc.wire.items import check_ids, content_bytes, merges_metadata, read_items, read_options, write_item
 from search_svc.wire.pages import Room, read_count, read_token, too_large, write_token
@@ -27,7 +28,6 @@ from search_svc.wire.searches import read_search, write_hits
 
 T = TypeVar("T")
 _PAGE_SIZE = 100
-_FACET_VALUES = 20
 # A collection may be replaced by another between looking it up and using it; nobody does so for long.
 _LOOKUPS = 5
 _OUTCOMES = {
@@ -276,7 +276,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
     async def CountFacets(self, request: search_pb2.CountFacetsRequest, context: Any) -> search_pb2.CountFacetsResponse:
         chosen, _ = await self._chosen(request.filter if request.HasField("filter") else None)
-        count = read_count(request.limit, self._settings.max_page_size, _FACET_VALUES, "limit")
+        count = read_count(request.limit, self._settings.max_page_size, FACET_VALUES, "limit")
         limit = self._settings.max_message_bytes
 
         async def work(collection: Collection) -> search_pb2.CountFacetsResponse:
@@ -286,6 +286,24 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
                 collection, fields, filter=chosen, limit=count, max_bytes=limit, timeout_s=self._left(context)
             )
             return await self._threads.run(lambda: write_facets(facets, len(fields), limit), 64 * count * len(fields))
+
+        return await self._with(request.collection, work, context)
+
+    async def Aggregate(self, request: search_pb2.AggregateRequest, context: Any) -> search_pb2.AggregateResponse:
+        chosen, _ = await self._chosen(request.filter if request.HasField("filter") else None)
+        limit = self._settings.max_message_bytes
+
+        async def work(collection: Collection) -> search_pb2.AggregateResponse:
+            definition = collection.definition
+            # A zone that is new here takes as long to read as a large message.
+            asked = await self._threads.run(
+                lambda: read_aggregations(request.aggregations, definition, self._settings.max_page_size), SMALL_BYTES
+            )
+            await take_answer_room(answer_items(asked))
+            found = await self._store.aggregate(
+                collection, asked, filter=chosen, max_bytes=limit, timeout_s=self._left(context)
+            )
+            return await self._threads.run(lambda: write_aggregates(found, asked, limit), work_bytes(found))
 
         return await self._with(request.collection, work, context)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
 from search_svc.legs import Diversity, Fusion, GroupBy, Leg, VectorLeg
 from search_svc.metadata import MetadataLimits
@@ -184,4 +185,22 @@ class Store(Protocol):
         """Count for each field its most frequent values of the index's type, and the items that have none of those.
 
         Stops, with fewer facets than fields, when the values exceed `max_bytes`.
+        """
+
+    async def aggregate(
+        self,
+        collection: Collection,
+        asked: Sequence[Aggregation],
+        *,
+        filter: Filter | None,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> AggregatedItems:
+        """Count and measure the items that a filter chooses.
+
+        Stops, with None for some results, when the values counted exceed `max_bytes`.
+
+        Raises:
+            InvalidInput: AGGREGATION_TOO_LARGE, more buckets than `MAX_BUCKETS`, or more different values than the
+                store can tell apart.
         """

@@ -6,6 +6,7 @@ import asyncpg
 
 from search_svc.filters import Filter
 from search_svc.model import Collection, Facet, FacetCount, FieldIndex, FieldType
+from search_svc.postgres.moments import moment
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import items_table
 
@@ -18,6 +19,15 @@ _JSON_TYPES = {
 }
 
 
+def is_value(field_type: FieldType, parameters: Parameters) -> str:
+    """Return the condition that the JSON value `value` is one that is counted: of the index's type."""
+    condition = f"jsonb_typeof(value) = {parameters.add(_JSON_TYPES[field_type], 'text')}"
+    if field_type is FieldType.TIME:
+        text = "(value #>> '{}')"
+        condition += f" AND ({moment(text)}) IS NOT NULL"
+    return condition
+
+
 async def count(
     connection: asyncpg.Connection, collection: Collection, field: FieldIndex, *, tree: Filter | None, limit: int
 ) -> Facet:
@@ -25,33 +35,41 @@ async def count(
 
     An item counts once for each value that it or its list has.
     """
+    facet, _ = await count_all(connection, collection, field, tree=tree, limit=limit)
+    return facet
+
+
+async def count_all(
+    connection: asyncpg.Connection, collection: Collection, field: FieldIndex, *, tree: Filter | None, limit: int
+) -> tuple[Facet, int]:
+    """Count as `count` does. Return with it how many items have no value at all."""
     parameters = Parameters()
     predicate = Predicate(collection.definition, parameters)
     condition = "TRUE" if tree is None else predicate.sql(tree)
-    json_type = parameters.add(_JSON_TYPES[field.type], "text")
+    counted = is_value(field.type, parameters)
     # As text in byte order, numbers as numbers: the same order whatever the database's locale.
     by_value = "value::double precision" if field.type is FieldType.NUMBER else """(value #>> '{}') COLLATE "C\""""
-    is_value = f"jsonb_typeof(value) = {json_type}"
-    if field.type is FieldType.TIME:
-        is_value += " AND lensmesh.parse_time(value #>> '{}') IS NOT NULL"
     rows = await connection.fetch(
         f"""
         WITH chosen AS MATERIALIZED (
             SELECT {predicate.value(field.path)} AS field FROM {items_table(collection.key)} AS i WHERE {condition}
         ), counted AS MATERIALIZED (
             SELECT value, count(*) AS items
-            FROM chosen, LATERAL (SELECT DISTINCT value FROM lensmesh.elements(field) AS value WHERE {is_value}) AS own
+            FROM chosen, LATERAL (SELECT DISTINCT value FROM lensmesh.elements(field) AS value WHERE {counted}) AS own
             GROUP BY value ORDER BY items DESC, {by_value} LIMIT {parameters.add(limit, "bigint")}
         )
-        SELECT value, items FROM counted
+        SELECT value, items, NULL AS without FROM counted
         UNION ALL
-        SELECT NULL, count(*) FROM chosen
+        SELECT NULL, count(*), count(*) FILTER (
+            WHERE NOT EXISTS (SELECT FROM lensmesh.elements(field) AS value WHERE {counted})
+        ) FROM chosen
         WHERE NOT EXISTS (SELECT FROM lensmesh.elements(field) AS own JOIN counted ON counted.value = own)
         """,
         *parameters.values,
     )
     counts = tuple(FacetCount(_value(row["value"]), row["items"]) for row in rows if row["value"] is not None)
-    return Facet(field.path, counts, next(row["items"] for row in rows if row["value"] is None))
+    others = next(row for row in rows if row["value"] is None)
+    return Facet(field.path, counts, others["items"]), others["without"]
 
 
 def _value(text: str) -> str | float | bool:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from search_svc import ranking
+from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
@@ -22,7 +23,17 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.postgres import collections, deferred, facets, legs, one_statement, reading, searching, writing
+from search_svc.postgres import (
+    aggregating,
+    collections,
+    deferred,
+    facets,
+    legs,
+    one_statement,
+    reading,
+    searching,
+    writing,
+)
 from search_svc.postgres.building import BuildSettings, IndexBuilder
 from search_svc.postgres.database import Database
 from search_svc.postgres.listing import Listing
@@ -204,6 +215,20 @@ class PostgresStore:
             return found
 
         return await self._with(collection, work, timeout_s, single=len(fields) == 1)
+
+    async def aggregate(
+        self,
+        collection: Collection,
+        asked: Sequence[Aggregation],
+        *,
+        filter: Filter | None,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> AggregatedItems:
+        def work(connection: asyncpg.Connection) -> Awaitable[AggregatedItems]:
+            return aggregating.aggregate(connection, collection, asked, tree=filter, max_bytes=max_bytes)
+
+        return await self._with(collection, work, timeout_s)
 
     async def _with(
         self, collection: Collection, work: Work[T], timeout_s: float, *, write: bool = False, single: bool = False

@@ -1,5 +1,7 @@
 """Facets in Qdrant: items are counted by the values of a metadata field."""
 
+from collections.abc import Iterator
+
 from qdrant_client import AsyncQdrantClient, models
 
 from search_svc.model import Collection, Facet, FacetCount, FieldIndex, FieldType
@@ -8,7 +10,7 @@ from search_svc.qdrant.predicates import any_of, but_not
 
 # Values as frequent as the last one wanted: beyond so many, which of them are told is Qdrant's choice.
 _MAX_TIES = 4096
-_SLOTS = {
+SLOTS = {
     FieldType.KEYWORD: Slot.TEXTS,
     FieldType.TEXT: Slot.TEXTS,
     FieldType.NUMBER: Slot.NUMBERS,
@@ -24,7 +26,7 @@ async def count(
 
     An item counts once for each value that it or its list has.
     """
-    key = slot_key(field.path, _SLOTS[field.type])
+    key = slot_key(field.path, SLOTS[field.type])
     tokens = await _most_frequent(client, collection, key, chosen, limit)
     values = [(_value(token, field.type), token, items) for token, items in tokens]
     # Qdrant's order of equal counts is its own; bytes of UTF-8, numbers as numbers.
@@ -42,11 +44,15 @@ async def _most_frequent(
     asked = limit + 1
     while True:
         answer = await client.facet(collection.key, key, facet_filter=chosen, limit=asked, exact=True)
-        # A value that deleted items had may be told with a count of zero.
-        hits = sorted(((str(hit.value), hit.count) for hit in answer.hits if hit.count), key=lambda hit: -hit[1])
+        hits = sorted(((str(hit.value), hit.count) for hit in there(answer)), key=lambda hit: -hit[1])
         if len(hits) < asked or hits[-1][1] < hits[limit - 1][1] or asked > limit + _MAX_TIES:
             return hits
         asked *= 4
+
+
+def there(answer: models.FacetResponse) -> Iterator[models.FacetValueHit]:
+    """Yield the values that some item has: one that deleted items had may be told with a count of zero."""
+    return (hit for hit in answer.hits if hit.count)
 
 
 def _value(token: str, field_type: FieldType) -> str | float | bool:

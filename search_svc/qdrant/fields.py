@@ -54,6 +54,16 @@ def slot_key(path: FieldPath, slot: Slot) -> str:
     return f'fields."{_node(path)}".{slot}'
 
 
+def slot_values(payload: dict[str, Any], key: str) -> list[Any]:
+    """Return what a payload holds under a key: a slot's path, or a key at its top."""
+    if not key.startswith("fields."):
+        return [payload[key]] if key in payload else []
+    # A node's name has no quotation mark.
+    _, node, slot = key.split('"')
+    values: list[Any] = payload.get("fields", {}).get(node, {}).get(slot[1:], [])
+    return values
+
+
 def _node(path: FieldPath) -> str:
     """Return a node's name: the path itself where it is short and plain, for people to read; else its digest."""
     text = ".".join(path)

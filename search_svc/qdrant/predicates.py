@@ -61,6 +61,11 @@ def but_not(chosen: models.Filter | None, *without: models.Condition) -> models.
     return models.Filter(must=None if chosen is None else [chosen], must_not=list(without))
 
 
+def and_any(chosen: models.Filter | None, key: str) -> models.Filter:
+    """Return a filter for the items that `chosen` passes (None: all) and that have anything under a key."""
+    return models.Filter(must=None if chosen is None else [chosen], must_not=[_empty(key)])
+
+
 def _compile(tree: Filter, definition: Definition) -> models.Condition | bool:
     match tree:
         case All(inner):

@@ -15,6 +15,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.tls.credentials import peer_security
 from search_svc import ranking
+from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
@@ -30,7 +31,7 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.qdrant import collections, facets, indexing, legs, reading, registry, searching, writing
+from search_svc.qdrant import aggregating, collections, facets, indexing, legs, reading, registry, searching, writing
 from search_svc.qdrant.address import parse_address
 from search_svc.qdrant.engine import QdrantEngine, make_engine
 from search_svc.qdrant.faults import CollectionGone, There, translated
@@ -260,6 +261,22 @@ class QdrantStore:
                 if size > max_bytes:
                     break
             return found
+
+        return await self._with(collection, work, timeout_s)
+
+    async def aggregate(
+        self,
+        collection: Collection,
+        asked: Sequence[Aggregation],
+        *,
+        filter: Filter | None,
+        max_bytes: int,
+        timeout_s: float,
+    ) -> AggregatedItems:
+        chosen = None if filter is None else compile_filter(filter, collection.definition)
+
+        def work(client: AsyncQdrantClient) -> Coroutine[Any, Any, AggregatedItems]:
+            return aggregating.aggregate(client, collection, asked, chosen=chosen, max_bytes=max_bytes)
 
         return await self._with(collection, work, timeout_s)
 

@@ -18,6 +18,7 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.contract import services
 from lensmesh_client import (
     Client,
+    CountsByTime,
     Embedding,
     Item,
     LensmeshError,
@@ -58,6 +59,7 @@ CALLS: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "items.list": ((), {"filter": "year>2020"}),
     "items.delete": (("one",), {}),
     "items.facets": (("year",), {}),
+    "items.aggregate": (({"ingested": CountsByTime()},), {}),
     "items.search": (("one",), {}),
     "items.search_many": (([Search(embedding=VECTOR)],), {}),
 }
@@ -107,7 +109,9 @@ class Recorder(grpc.GenericRpcHandler):
         if isinstance(answer, router_pb2.GetStatusResponse):
             answer.default_collection = "default"
         if "results" in answer.DESCRIPTOR.fields_by_name:
-            names = [name for name in ("items", "images", "texts", "searches") if hasattr(request, name)]
+            names = [
+                name for name in ("items", "images", "texts", "searches", "aggregations") if hasattr(request, name)
+            ]
             for item in getattr(request, names[0]):
                 result = answer.results.add()
                 if hasattr(item, "ref"):

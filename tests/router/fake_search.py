@@ -163,6 +163,10 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
     async def CountFacets(self, request: Any, context: Any) -> search_pb2.CountFacetsResponse:
         return search_pb2.CountFacetsResponse(facets=[search_pb2.Facet(field=name) for name in request.fields])
 
+    async def Aggregate(self, request: Any, context: Any) -> search_pb2.AggregateResponse:
+        results = [search_pb2.AggregationResult(name=asked.name) for asked in request.aggregations]
+        return search_pb2.AggregateResponse(item_count=len(self.items), results=results)
+
     def _collection(self, name: str) -> search_pb2.Collection:
         if name not in self.collections:
             raise NotFound(Reason.COLLECTION_NOT_FOUND, f"no collection {name!r}", metadata={"collection": name})

@@ -282,6 +282,9 @@ async def test_the_store_is_passed_on(mesh: Mesh) -> None:
     assert batch.results[0].response.hits[0].item.id == "a"
     facets = await service.CountFacets(search_pb2.CountFacetsRequest(collection="c", fields=["x"]))
     assert facets.facets[0].field == "x"
+    asked = [search_pb2.Aggregation(name="n")]
+    figures = await service.Aggregate(search_pb2.AggregateRequest(collection="c", aggregations=asked))
+    assert figures.results[0].name == "n"
     listed = await service.ListCollections(search_pb2.ListCollectionsRequest())
     assert [collection.name for collection in listed.collections] == ["c"]
     by_id = search_pb2.DeleteItemsRequest(collection="c", ids=search_pb2.IdList(ids=["a"]))

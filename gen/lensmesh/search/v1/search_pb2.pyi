@@ -237,6 +237,46 @@ adds nothing.
 """
 Global___FusionMethod: _TypeAlias = FusionMethod  # noqa: Y015
 
+class _TimeInterval:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TimeIntervalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeInterval.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIME_INTERVAL_UNSPECIFIED: _TimeInterval.ValueType  # 0
+    """Refused."""
+    TIME_INTERVAL_HOUR: _TimeInterval.ValueType  # 1
+    """From minute 0, and from each change of the clock: an hour that it shows twice is two buckets."""
+    TIME_INTERVAL_DAY: _TimeInterval.ValueType  # 2
+    """From midnight."""
+    TIME_INTERVAL_WEEK: _TimeInterval.ValueType  # 3
+    """From Monday (ISO 8601)."""
+    TIME_INTERVAL_MONTH: _TimeInterval.ValueType  # 4
+    """From the first of the month."""
+    TIME_INTERVAL_QUARTER: _TimeInterval.ValueType  # 5
+    """From the first of January, April, July, October."""
+    TIME_INTERVAL_YEAR: _TimeInterval.ValueType  # 6
+    """From the first of January."""
+
+class TimeInterval(_TimeInterval, metaclass=_TimeIntervalEnumTypeWrapper):
+    """TimeInterval is the length of a bucket."""
+
+TIME_INTERVAL_UNSPECIFIED: TimeInterval.ValueType  # 0
+"""Refused."""
+TIME_INTERVAL_HOUR: TimeInterval.ValueType  # 1
+"""From minute 0, and from each change of the clock: an hour that it shows twice is two buckets."""
+TIME_INTERVAL_DAY: TimeInterval.ValueType  # 2
+"""From midnight."""
+TIME_INTERVAL_WEEK: TimeInterval.ValueType  # 3
+"""From Monday (ISO 8601)."""
+TIME_INTERVAL_MONTH: TimeInterval.ValueType  # 4
+"""From the first of the month."""
+TIME_INTERVAL_QUARTER: TimeInterval.ValueType  # 5
+"""From the first of January, April, July, October."""
+TIME_INTERVAL_YEAR: TimeInterval.ValueType  # 6
+"""From the first of January."""
+Global___TimeInterval: _TypeAlias = TimeInterval  # noqa: Y015
+
 @_typing.final
 class GetInfoRequest(_message.Message):
     """GetInfoRequest asks for nothing in particular."""
@@ -2010,3 +2050,365 @@ class FacetCount(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FacetCount: _TypeAlias = FacetCount  # noqa: Y015
+
+@_typing.final
+class AggregateRequest(_message.Message):
+    """AggregateRequest asks for some figures of the same items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AGGREGATIONS_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection.name."""
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """Over which items; unset means all."""
+
+    @_builtins.property
+    def aggregations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Aggregation]:
+        """1 to 16, no name twice."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        filter: Global___Filter | None = ...,
+        aggregations: _abc.Iterable[Global___Aggregation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregations", b"aggregations", "collection", b"collection", "filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AggregateRequest: _TypeAlias = AggregateRequest  # noqa: Y015
+
+@_typing.final
+class Aggregation(_message.Message):
+    """Aggregation is one thing to count or to measure. Where a metadata field holds a list, each of its elements is a value, once however
+    often it stands there; values of another type than the field's FieldIndex count as none.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COUNTS_BY_TIME_FIELD_NUMBER: _builtins.int
+    DISTINCT_COUNT_FIELD_NUMBER: _builtins.int
+    NUMBER_STATS_FIELD_NUMBER: _builtins.int
+    VALUE_COUNTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Echoed in AggregationResult: 1 to 63 characters, unique in the request."""
+    @_builtins.property
+    def counts_by_time(self) -> Global___CountsByTime:
+        """How many items belong to each hour, day, week, ..."""
+
+    @_builtins.property
+    def distinct_count(self) -> Global___DistinctCount:
+        """How many different values there are."""
+
+    @_builtins.property
+    def number_stats(self) -> Global___NumberStats:
+        """Least, greatest, mean and sum of numbers."""
+
+    @_builtins.property
+    def value_counts(self) -> Global___ValueCounts:
+        """How many items have which value, as CountFacets counts."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        counts_by_time: Global___CountsByTime | None = ...,
+        distinct_count: Global___DistinctCount | None = ...,
+        number_stats: Global___NumberStats | None = ...,
+        value_counts: Global___ValueCounts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts_by_time", b"counts_by_time", "distinct_count", b"distinct_count", "kind", b"kind", "number_stats", b"number_stats", "value_counts", b"value_counts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts_by_time", b"counts_by_time", "distinct_count", b"distinct_count", "kind", b"kind", "name", b"name", "number_stats", b"number_stats", "value_counts", b"value_counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["counts_by_time", "distinct_count", "number_stats", "value_counts"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Aggregation: _TypeAlias = Aggregation  # noqa: Y015
+
+@_typing.final
+class CountsByTime(_message.Message):
+    """CountsByTime counts items by intervals of time. A text that is no RFC 3339 time with its offset, from the year 1 to 9999 in UTC, is
+    no time ("2026-01-31" is none).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """"$create_time", "$update_time", or a metadata path with a FieldIndex of FIELD_TYPE_TIME."""
+    interval: Global___TimeInterval.ValueType
+    """How long each bucket is. At most 10,000 buckets come back: with more, choose a longer interval, or a filter for less time."""
+    time_zone: _builtins.str
+    """Whose clock tells where an interval begins: empty for UTC, a fixed offset up to 15:59 ("+02:00"), or an IANA name
+    ("Europe/Berlin"; as the service's machine knows it, its changes from 1830 to 2100). OPTION_INVALID if it is neither.
+    """
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        interval: Global___TimeInterval.ValueType = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "interval", b"interval", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountsByTime: _TypeAlias = CountsByTime  # noqa: Y015
+
+@_typing.final
+class DistinctCount(_message.Message):
+    """DistinctCount counts different values, exactly."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """A metadata path with a FieldIndex, or "$content_digest". Values are those that facets count: 1 equals 1.0, times are compared as
+    they were written. Qdrant refuses more than 1,000,000 different values in one request (AGGREGATION_TOO_LARGE).
+    """
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DistinctCount: _TypeAlias = DistinctCount  # noqa: Y015
+
+@_typing.final
+class NumberStats(_message.Message):
+    """NumberStats measures the numbers of a field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """A metadata path with a FieldIndex of FIELD_TYPE_NUMBER."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumberStats: _TypeAlias = NumberStats  # noqa: Y015
+
+@_typing.final
+class ValueCounts(_message.Message):
+    """ValueCounts counts items by the values of a field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """A metadata path with a FieldIndex."""
+    limit: _builtins.int
+    """Values, most frequent first, 1 to Limits.max_page_size; 0 means 20."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueCounts: _TypeAlias = ValueCounts  # noqa: Y015
+
+@_typing.final
+class AggregateResponse(_message.Message):
+    """AggregateResponse answers Aggregate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    item_count: _builtins.int
+    """Items that the filter chooses."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___AggregationResult]:
+        """One per aggregation, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        item_count: _builtins.int = ...,
+        results: _abc.Iterable[Global___AggregationResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_count", b"item_count", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AggregateResponse: _TypeAlias = AggregateResponse  # noqa: Y015
+
+@_typing.final
+class AggregationResult(_message.Message):
+    """AggregationResult is what one aggregation comes to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    COUNTS_BY_TIME_FIELD_NUMBER: _builtins.int
+    DISTINCT_COUNT_FIELD_NUMBER: _builtins.int
+    NUMBER_STATS_FIELD_NUMBER: _builtins.int
+    VALUE_COUNTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Aggregation.name."""
+    item_count: _builtins.int
+    """Items that have at least one value that was counted."""
+    distinct_count: _builtins.int
+    """Of distinct_count: how many values."""
+    @_builtins.property
+    def counts_by_time(self) -> Global___TimeBuckets:
+        """Of counts_by_time."""
+
+    @_builtins.property
+    def number_stats(self) -> Global___NumberSummary:
+        """Of number_stats."""
+
+    @_builtins.property
+    def value_counts(self) -> Global___Facet:
+        """Of value_counts."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        item_count: _builtins.int = ...,
+        counts_by_time: Global___TimeBuckets | None = ...,
+        distinct_count: _builtins.int = ...,
+        number_stats: Global___NumberSummary | None = ...,
+        value_counts: Global___Facet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts_by_time", b"counts_by_time", "distinct_count", b"distinct_count", "number_stats", b"number_stats", "outcome", b"outcome", "value_counts", b"value_counts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts_by_time", b"counts_by_time", "distinct_count", b"distinct_count", "item_count", b"item_count", "name", b"name", "number_stats", b"number_stats", "outcome", b"outcome", "value_counts", b"value_counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["counts_by_time", "distinct_count", "number_stats", "value_counts"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___AggregationResult: _TypeAlias = AggregationResult  # noqa: Y015
+
+@_typing.final
+class TimeBuckets(_message.Message):
+    """TimeBuckets is how many items belong to which interval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeBucket]:
+        """By time; those without items are left out."""
+
+    def __init__(
+        self,
+        *,
+        buckets: _abc.Iterable[Global___TimeBucket] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeBuckets: _TypeAlias = TimeBuckets  # noqa: Y015
+
+@_typing.final
+class TimeBucket(_message.Message):
+    """TimeBucket is one interval of time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    UTC_OFFSET_S_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    utc_offset_s: _builtins.int
+    """What the time zone's clock is ahead of UTC at `start`, in seconds: start + utc_offset_s is what that clock shows."""
+    count: _builtins.int
+    """Items that have a time in it."""
+    @_builtins.property
+    def start(self) -> _timestamp_pb2.Timestamp:
+        """Its first instant, and the first instant of the year 1 where that is earlier. It ends before the next interval begins."""
+
+    def __init__(
+        self,
+        *,
+        start: _timestamp_pb2.Timestamp | None = ...,
+        utc_offset_s: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "start", b"start", "utc_offset_s", b"utc_offset_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeBucket: _TypeAlias = TimeBucket  # noqa: Y015
+
+@_typing.final
+class NumberSummary(_message.Message):
+    """NumberSummary describes numbers. Without any all fields are 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_COUNT_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    SUM_FIELD_NUMBER: _builtins.int
+    value_count: _builtins.int
+    """Numbers, over all items."""
+    min: _builtins.float
+    """The least."""
+    max: _builtins.float
+    """The greatest."""
+    mean: _builtins.float
+    """sum / value_count."""
+    sum: _builtins.float
+    """Added up as decimal numbers and rounded once: the sum of 0.1 and 0.2 is 0.3. Infinite where no double is as large."""
+    def __init__(
+        self,
+        *,
+        value_count: _builtins.int = ...,
+        min: _builtins.float = ...,
+        max: _builtins.float = ...,
+        mean: _builtins.float = ...,
+        sum: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max", b"max", "mean", b"mean", "min", b"min", "sum", b"sum", "value_count", b"value_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumberSummary: _TypeAlias = NumberSummary  # noqa: Y015

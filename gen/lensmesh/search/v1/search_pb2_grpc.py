@@ -103,6 +103,11 @@ class SearchServiceStub(object):
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.CountFacetsRequest.SerializeToString,
                 response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.CountFacetsResponse.FromString,
                 _registered_method=True)
+        self.Aggregate = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/Aggregate',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer(object):
@@ -212,6 +217,15 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Aggregate(self, request, context):
+        """Aggregate counts and measures the items that a filter chooses: by time, by value, distinct values, numbers. In PostgreSQL all of
+        one moment; in Qdrant one after the other. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a metadata field without a
+        FieldIndex of the type that is needed; INVALID_ARGUMENT with reason AGGREGATION_TOO_LARGE for more buckets than may be told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -279,6 +293,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.CountFacets,
                     request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.CountFacetsRequest.FromString,
                     response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.CountFacetsResponse.SerializeToString,
+            ),
+            'Aggregate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Aggregate,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -636,6 +655,33 @@ class SearchService(object):
             '/lensmesh.search.v1.SearchService/CountFacets',
             lensmesh_dot_search_dot_v1_dot_search__pb2.CountFacetsRequest.SerializeToString,
             lensmesh_dot_search_dot_v1_dot_search__pb2.CountFacetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Aggregate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/Aggregate',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateResponse.FromString,
             options,
             channel_credentials,
             insecure,

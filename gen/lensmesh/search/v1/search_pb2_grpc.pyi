@@ -78,6 +78,11 @@ class SearchServiceStub:
     """CountFacets counts items by the values of metadata fields. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a field
     without a FieldIndex.
     """
+    Aggregate: _grpc.UnaryUnaryMultiCallable[_search_pb2.AggregateRequest, _search_pb2.AggregateResponse]
+    """Aggregate counts and measures the items that a filter chooses: by time, by value, distinct values, numbers. In PostgreSQL all of
+    one moment; in Qdrant one after the other. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a metadata field without a
+    FieldIndex of the type that is needed; INVALID_ARGUMENT with reason AGGREGATION_TOO_LARGE for more buckets than may be told.
+    """
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
@@ -128,6 +133,11 @@ class SearchServiceAsyncStub(SearchServiceStub):
     CountFacets: _aio.UnaryUnaryMultiCallable[_search_pb2.CountFacetsRequest, _search_pb2.CountFacetsResponse]  # type: ignore[assignment]
     """CountFacets counts items by the values of metadata fields. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a field
     without a FieldIndex.
+    """
+    Aggregate: _aio.UnaryUnaryMultiCallable[_search_pb2.AggregateRequest, _search_pb2.AggregateResponse]  # type: ignore[assignment]
+    """Aggregate counts and measures the items that a filter chooses: by time, by value, distinct values, numbers. In PostgreSQL all of
+    one moment; in Qdrant one after the other. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a metadata field without a
+    FieldIndex of the type that is needed; INVALID_ARGUMENT with reason AGGREGATION_TOO_LARGE for more buckets than may be told.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -254,6 +264,17 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_search_pb2.CountFacetsResponse, _abc.Awaitable[_search_pb2.CountFacetsResponse]]:
         """CountFacets counts items by the values of metadata fields. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a field
         without a FieldIndex.
+        """
+
+    @_abc_1.abstractmethod
+    def Aggregate(
+        self,
+        request: _search_pb2.AggregateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.AggregateResponse, _abc.Awaitable[_search_pb2.AggregateResponse]]:
+        """Aggregate counts and measures the items that a filter chooses: by time, by value, distinct values, numbers. In PostgreSQL all of
+        one moment; in Qdrant one after the other. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a metadata field without a
+        FieldIndex of the type that is needed; INVALID_ARGUMENT with reason AGGREGATION_TOO_LARGE for more buckets than may be told.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
