@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from bench.store.drawn import GROUPS, HITS, SERIES, Vectors
 from bench.store.filling import PATIENCE_S
 from search_svc.filters import Equals, Filter
-from search_svc.legs import VectorLeg
+from search_svc.legs import Diversity, Fusion, GroupBy, VectorLeg
 from search_svc.model import Collection, View
 from search_svc.store import Query, Store
 
@@ -25,8 +27,18 @@ class Kind:
 def kinds() -> Iterator[Kind]:
     """Yield each kind, the plain one first."""
     yield Kind("plain", lambda query, vector, _: query, of=1)
+    yield Kind("one hit a group", lambda query, vector, _: replace(query, group_by=GroupBy((("series",),))))
+    yield Kind("the best 100 made diverse", lambda query, vector, _: replace(query, diversity=Diversity(0.5, 100)))
+    yield Kind("two fused legs", _fused)
     yield Kind("a filter that 1 in 100 passes", _filtered(Equals(("group",), ("g7",))), of=GROUPS)
     yield Kind("a filter that 1 in 1,000 passes", _filtered(Equals(("series",), ("s7",))), of=SERIES)
+
+
+def _fused(query: Query, vector: Vectors, number: int) -> Query:
+    """Ask for the vector, and for one that lies beside it, as an image and words for it do."""
+    beside = vector.astype(np.float32) + np.random.default_rng(number).normal(scale=0.03, size=len(vector))
+    other = replace(query.legs[0], name="other", place=1, vector=beside.astype(np.float16))
+    return replace(query, legs=(*query.legs, other), fusion=Fusion())
 
 
 def _filtered(tree: Filter) -> Callable[[Query, Vectors, int], Query]:
