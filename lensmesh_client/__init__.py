@@ -39,6 +39,7 @@ from lensmesh_client.errors import (
 from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.found import FailedQuery, Hit, HitGroup, LegScore, SearchResult
 from lensmesh_client.images import ImageLike
+from lensmesh_client.job_types import Job, JobKind, JobState
 from lensmesh_client.mesh import (
     AvailableModel,
     Device,
@@ -133,6 +134,9 @@ __all__ = [
     "InternalFault",
     "InvalidInput",
     "Item",
+    "Job",
+    "JobKind",
+    "JobState",
     "LabelScoring",
     "LegScore",
     "LensmeshError",

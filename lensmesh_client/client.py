@@ -19,6 +19,7 @@ from lensmesh_client.connection import Connection
 from lensmesh_client.encoding import EncoderCalls
 from lensmesh_client.ingesting import IngestCalls
 from lensmesh_client.items import ItemCalls
+from lensmesh_client.jobs import JobCalls
 from lensmesh_client.searching import SearchCalls
 
 DEFAULT_TARGET = "127.0.0.1:50050"
@@ -29,7 +30,8 @@ class Client(IngestCalls, SearchCalls, EncoderCalls, ClassifierCalls, CaptionerC
     """Asks one router. Every method raises LensmeshError's subclasses, and nothing else of gRPC's.
 
     The channel opens with the first call, in the event loop that makes it, so a client may be made anywhere, a
-    notebook's cell included. `collections` and `items` are what the mesh stores.
+    notebook's cell included. `collections` and `items` are what the mesh stores, and `jobs` is work on
+    it that takes longer than a call.
 
         async with Client() as client:
             await client.ingest("cat.jpg")
@@ -60,6 +62,7 @@ class Client(IngestCalls, SearchCalls, EncoderCalls, ClassifierCalls, CaptionerC
         self._connection = Connection(target, security, timeout_s, max_message_bytes, on_wait)
         self.collections = CollectionCalls(self._connection)
         self.items = ItemCalls(self._connection)
+        self.jobs = JobCalls(self._connection)
 
     async def __aenter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_client.client import DEFAULT_TARGET, MIB, Client
 from lensmesh_client.collections import CollectionCalls
 from lensmesh_client.items import ItemCalls
+from lensmesh_client.jobs import JobCalls
 from lensmesh_client.ownership import closed
 
 P = ParamSpec("P")
@@ -171,6 +172,21 @@ class SyncItems(_Group[ItemCalls]):
     search_many = _blocking(ItemCalls.search_many, _items)
 
 
+def _jobs(owner: _Group[JobCalls]) -> JobCalls:
+    return owner._asynchronous
+
+
+class SyncJobs(_Group[JobCalls]):
+    """`Client.jobs` with blocking methods of the same names and arguments; `list` and `watch` are plain generators."""
+
+    start_delete = _blocking(JobCalls.start_delete, _jobs)
+    get = _blocking(JobCalls.get, _jobs)
+    list = _blocking_each(JobCalls.list, _jobs)
+    cancel = _blocking(JobCalls.cancel, _jobs)
+    watch = _blocking_each(JobCalls.watch, _jobs)
+    wait = _blocking(JobCalls.wait, _jobs)
+
+
 class SyncClient:
     """`Client` with blocking methods of the same names and arguments; what yields is a plain generator.
 
@@ -195,6 +211,7 @@ class SyncClient:
         )
         self.collections = SyncCollections(self._client.collections, self._run)
         self.items = SyncItems(self._client.items, self._run)
+        self.jobs = SyncJobs(self._client.jobs, self._run)
         self._starting = threading.Lock()
         self._thread: _LoopThread | None = None
         self._closed = False

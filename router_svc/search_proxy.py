@@ -1,5 +1,8 @@
 """SearchService of the mesh: the contract passed on unchanged to whichever search service of the store answers."""
 
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from lensmesh.search.v1 import search_pb2
@@ -38,19 +41,34 @@ class SearchProxy:
         await take_answer_room(items_of(request))
         return await self._stores.call_patiently(method, request, CallScope.of(context))
 
+    async def _pass_stream(self, method: UpstreamMethod[Q, A], request: Q, context: Any) -> AsyncGenerator[A]:
+        """Pass a stream of answers on. It may last for as long as its caller wants: what is watched takes hours."""
+        stores = self._stores
+        pieces = stores.stream(method, request, CallScope.of(context), targets=stores.targets, longest_s=math.inf)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
 
-def _passed_on(method: UpstreamMethod[Any, Any]) -> Any:
+
+def _passed_on(method: UpstreamMethod[Any, Any], *, is_stream: bool) -> Any:
     async def handle(self: SearchProxy, request: Any, context: Any) -> Any:
         return await self._pass(method, request, context)
 
-    handle.__name__ = method.name
-    return handle
+    async def handle_stream(self: SearchProxy, request: Any, context: Any) -> AsyncGenerator[Any]:
+        async with aclosing(self._pass_stream(method, request, context)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    chosen = handle_stream if is_stream else handle
+    chosen.__name__ = method.name
+    return chosen
 
 
 # What the proxy does not answer itself. A method that the contract gets later is passed on without a line here.
 for _descriptor in contract.service("search").methods:
     if _descriptor.name not in vars(SearchProxy):
-        setattr(SearchProxy, _descriptor.name, _passed_on(UpstreamMethod.of(_descriptor)))
+        _handler = _passed_on(UpstreamMethod.of(_descriptor), is_stream=_descriptor.server_streaming)
+        setattr(SearchProxy, _descriptor.name, _handler)
 
 
 def _filters(request: Any) -> dict[str, search_pb2.Filter]:

@@ -1,12 +1,17 @@
 """The search service: its store, threads and servicer put together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
+from prometheus_client import CollectorRegistry
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.process.server import Runtime
+from search_svc.jobs.attempt import JobSettings
+from search_svc.jobs.kinds import KINDS
+from search_svc.jobs.metrics import JobMetrics
+from search_svc.jobs.runner import JobRunner
 from search_svc.metered import MeteredStore
 from search_svc.service import SearchServicer
 from search_svc.settings import SearchSettings
@@ -24,6 +29,20 @@ def make_store(settings: SearchSettings, tracer_provider: Any | None = None) -> 
     return store_kind(settings.store_url.get_secret_value()).open(settings, tracer_provider)
 
 
+def make_runner(
+    store: Store, settings: SearchSettings, registry: CollectorRegistry, is_ready: Callable[[], bool]
+) -> JobRunner:
+    """Make the worker of the store's jobs. Nothing is taken up yet."""
+    chosen = JobSettings(
+        parallel=settings.job_parallel,
+        lease_s=settings.job_lease_seconds,
+        keep_s=settings.job_keep_seconds,
+        call_s=settings.call_seconds,
+        check_s=settings.store_check_seconds,
+    )
+    return JobRunner(store, KINDS, chosen, JobMetrics(registry, KINDS), is_ready)
+
+
 class SearchApp:
     """SearchService over one store.
 
@@ -35,7 +54,18 @@ class SearchApp:
         self._statements = StatementSpans(runtime.tracer_provider)
         self._threads = Threads()
         self._watch = StoreWatch(self._store, runtime.health, SERVICE, runtime.settings.store_check_seconds)
-        self._servicer = SearchServicer(self._store, self._threads, runtime.settings, runtime.server_info)
+        self._draining = runtime.draining
+        self._jobs = make_runner(
+            self._store, runtime.settings, runtime.registry, lambda: runtime.health.is_serving(SERVICE)
+        )
+        self._servicer = SearchServicer(
+            self._store,
+            self._threads,
+            runtime.settings,
+            runtime.server_info,
+            draining=runtime.draining,
+            job_started=self._jobs.wake,
+        )
 
     def register(self, server: grpc.aio.Server) -> Sequence[str]:
         search_pb2_grpc.add_SearchServiceServicer_to_server(self._servicer, server)
@@ -44,8 +74,10 @@ class SearchApp:
     async def start(self) -> None:
         self._statements.start()
         await self._watch.start()
+        self._jobs.start(self._draining)
 
     async def stop(self) -> None:
+        await self._jobs.stop()
         await self._watch.stop()
         await self._store.close()
         self._statements.stop()

@@ -13,11 +13,13 @@ from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
+from search_svc.jobs.store import JobStore, LeasedWrite, LeaseLost
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
     CountedCollection,
     Definition,
+    DeletedBatch,
     Facet,
     FetchedItems,
     FieldIndex,
@@ -45,6 +47,8 @@ OPERATIONS = (
     "list_items",
     "delete_ids",
     "delete_matching",
+    "delete_batch",
+    "count_matching",
     "search",
     "count_facets",
     "aggregate",
@@ -73,13 +77,18 @@ class MeteredStore:
         self._errors = Counter(
             "lensmesh_store_errors_total",
             "Operations that raised, by reason as callers see it; STALE is a collection that was made anew meanwhile, "
-            "REFUSED a store that must not be used, UNEXPECTED a defect.",
+            "LEASE_LOST a job that another replica has by now, REFUSED a store that must not be used, UNEXPECTED a "
+            "defect.",
             ("operation", "reason"),
             registry=registry,
         )
         for operation in OPERATIONS:
             # There from the start, so that the first one is seen as an increase.
             self._errors.labels(operation, str(Reason.STORE_UNAVAILABLE))
+
+    @property
+    def jobs(self) -> JobStore:
+        return self._store.jobs
 
     async def open(self) -> None:
         await self._timed("open", self._store.open())
@@ -153,6 +162,25 @@ class MeteredStore:
         deleted = self._store.delete_matching(collection, filter, timeout_s=timeout_s)
         return await self._timed("delete_matching", deleted)
 
+    async def delete_batch(
+        self,
+        collection: Collection,
+        filter: Filter,
+        *,
+        after: str,
+        count: int,
+        within: LeasedWrite,
+        timeout_s: float,
+    ) -> DeletedBatch:
+        deleted = self._store.delete_batch(
+            collection, filter, after=after, count=count, within=within, timeout_s=timeout_s
+        )
+        return await self._timed("delete_batch", deleted)
+
+    async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
+        counted = self._store.count_matching(collection, filter, timeout_s=timeout_s)
+        return await self._timed("count_matching", counted)
+
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
         return await self._timed("search", self._store.search(collection, query, timeout_s=timeout_s))
 
@@ -196,6 +224,9 @@ class MeteredStore:
             raise
         except StaleCollection:
             self._errors.labels(operation, "STALE").inc()
+            raise
+        except LeaseLost:
+            self._errors.labels(operation, "LEASE_LOST").inc()
             raise
         except StoreRefused:
             self._errors.labels(operation, "REFUSED").inc()

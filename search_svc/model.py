@@ -278,6 +278,14 @@ class LegScore(NamedTuple):
     rank: int
 
 
+@dataclass(frozen=True)
+class DeletedBatch:
+    """Items that were removed; `next_after` is where the next batch begins, None after the last."""
+
+    count: int
+    next_after: str | None
+
+
 class Hit(NamedTuple):
     """One item that was found; rank 1 is the best of all, offset included.
 

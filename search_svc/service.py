@@ -1,10 +1,11 @@
 """SearchService: validate, call the store, translate."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from lensmesh.common.v1 import common_pb2
-from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.channels import remaining_s
 from lensmesh_chassis.errors import InvalidInput, NotFound, PreconditionFailed
 from lensmesh_chassis.limits import check_filters, check_items
@@ -13,6 +14,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import request_bytes
 from search_svc.batch import answer_batch
 from search_svc.filters import Filter
+from search_svc.job_servicer import JobServicer
 from search_svc.model import Change, Collection, ItemOutcome
 from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
@@ -45,18 +47,23 @@ _CHANGES = {
 }
 
 
-class SearchServicer(search_pb2_grpc.SearchServiceServicer):
+class SearchServicer(JobServicer):
     """The servicer of SearchService, see search.proto.
 
     It raises domain errors; the chassis turns them into statuses.
     """
 
     def __init__(
-        self, store: Store, threads: Threads, settings: SearchSettings, server_info: Callable[[], common_pb2.ServerInfo]
+        self,
+        store: Store,
+        threads: Threads,
+        settings: SearchSettings,
+        server_info: Callable[[], common_pb2.ServerInfo],
+        *,
+        draining: asyncio.Event,
+        job_started: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._threads = threads
-        self._settings = settings
+        super().__init__(store, threads, settings, draining, job_started)
         self._server_info = server_info
 
     async def GetInfo(self, request: search_pb2.GetInfoRequest, context: Any) -> search_pb2.GetInfoResponse:

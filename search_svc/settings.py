@@ -62,6 +62,21 @@ class SearchSettings(ServiceSettings):
         description="Processes that help to build such an index (max_parallel_maintenance_workers), as far as "
         "PostgreSQL has them free.",
     )
+    job_parallel: int = Field(
+        default=1, ge=0, le=16, description="Jobs that this replica works on at a time. 0: it leaves them to others."
+    )
+    job_lease_seconds: float = Field(
+        default=15.0,
+        ge=1,
+        le=3600,
+        description="Longest time until another replica goes on with the job of one that ended without a word, or "
+        "stands still. One that drains gives its jobs back at once.",
+    )
+    job_keep_seconds: float = Field(
+        default=7 * 86_400,
+        ge=0,
+        description="How long a job that ended can be asked for, with its result or its error.",
+    )
     batch_parallel: int = Field(default=4, ge=1, description="Searches of one BatchSearch that run at a time.")
     max_items: int = Field(default=1000, ge=1, description="Items, ids or searches in one call.")
     max_page_size: int = Field(default=1000, ge=1, description="Items in a page of a list, values of a facet.")

@@ -6,12 +6,14 @@ from typing import Protocol
 
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
+from search_svc.jobs.store import JobStore, LeasedWrite
 from search_svc.legs import Diversity, Fusion, GroupBy, Leg, VectorLeg
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
     CountedCollection,
     Definition,
+    DeletedBatch,
     Facet,
     FetchedItems,
     FieldIndex,
@@ -71,6 +73,10 @@ class Store(Protocol):
     Methods with `timeout_s` raise `Unavailable` (STORE_UNAVAILABLE) while the store cannot be reached, and
     `DeadlineExceeded` after that many seconds; those that take a `Collection` raise `StaleCollection` once it is gone.
     """
+
+    @property
+    def jobs(self) -> JobStore:
+        """The jobs that are kept beside the collections."""
 
     async def open(self) -> None:
         """Connect and bring the schema up to date. May be called again: after a failure, and while open.
@@ -163,6 +169,25 @@ class Store(Protocol):
 
     async def delete_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
         """Remove the items that a filter chooses and return how many there were."""
+
+    async def delete_batch(
+        self,
+        collection: Collection,
+        filter: Filter,
+        *,
+        after: str,
+        count: int,
+        within: LeasedWrite,
+        timeout_s: float,
+    ) -> DeletedBatch:
+        """Remove up to `count` of the items that a filter chooses, behind the position `after`, as a step of a job.
+
+        Raises:
+            LeaseLost: another replica has the job; nothing was removed.
+        """
+
+    async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
+        """Count the items that a filter chooses."""
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
         """Find the nearest items, best first, equal scores by id. Fewer than `limit` means that there are no more.

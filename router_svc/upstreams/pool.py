@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import math
 import random
 import time
 from collections import deque
@@ -232,11 +233,17 @@ class UpstreamPool:
         *,
         targets: Sequence[str],
         loses_once: bool = False,
+        longest_s: float | None = None,
     ) -> AsyncGenerator[A, None]:
-        """Yield the pieces of a streamed answer, from the first of `targets` that sends one. Errors as of `call`."""
+        """Yield the pieces of a streamed answer, from the first of `targets` that sends one. Errors as of `call`.
+
+        It may last for `longest_s`, as long as any call where that is None, and at most until the caller's deadline.
+        """
+        most_s = self._call_s if longest_s is None else longest_s
         tries = self._begin(targets, scope, loses_once=loses_once)
         while (upstream := await tries.next()) is not None:
-            call = getattr(upstream.stub, method.name)(request, timeout=scope.seconds_left(self._call_s))
+            left_s = scope.seconds_left(most_s)
+            call = getattr(upstream.stub, method.name)(request, timeout=None if math.isinf(left_s) else left_s)
             try:
                 pieces = aiter(call)
                 upstream.in_flight += 1

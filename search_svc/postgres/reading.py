@@ -5,14 +5,25 @@ from typing import Any
 
 import asyncpg
 
+from search_svc.filters import Filter
 from search_svc.hashes import HASH_BYTES, PerceptualHash
 from search_svc.model import Caption, Collection, FetchedItems, Numbers, StoredItem, View
+from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import CONTENT, items_table, members_table, vectors_table
 
 # Items of one statement: few enough that the fattest ones stay in memory easily, and more than most calls ask for.
 AT_ONCE = 200
 # About what an item brings besides texts and numbers, and a vector that is not shown.
 _FIXED_BYTES = 50
+
+
+async def count_matching(connection: asyncpg.Connection, collection: Collection, tree: Filter) -> int:
+    """Count the items that a filter chooses."""
+    parameters = Parameters()
+    condition = Predicate(collection.definition, parameters).sql(tree)
+    items = items_table(collection.key)
+    count: int = await connection.fetchval(f"SELECT count(*) FROM {items} AS i WHERE {condition}", *parameters.values)
+    return count
 
 
 class ItemColumns:

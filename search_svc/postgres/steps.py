@@ -153,7 +153,6 @@ CREATE TABLE lensmesh.deferred_indexes (
 );
 """
 
-
 # What is there gets the language that a new collection has unless another is named.
 _FIFTH = """
 UPDATE lensmesh.collections SET definition = definition || '{"language": "en"}';
@@ -190,6 +189,39 @@ END $$;
 """
 
 
+_SEVENTH = """
+-- Jobs know their collection by name and key, without a reference: they outlive it, and say that it is gone.
+CREATE TABLE lensmesh.jobs (
+    id text COLLATE "C" PRIMARY KEY,
+    kind text NOT NULL,
+    collection text COLLATE "C" NOT NULL,
+    collection_key bigint NOT NULL,
+    parameters text NOT NULL,
+    trace text NOT NULL,
+    state text NOT NULL DEFAULT 'pending',
+    cancel_requested boolean NOT NULL DEFAULT false,
+    done bigint NOT NULL DEFAULT 0,
+    total bigint NOT NULL DEFAULT 0,
+    rate double precision NOT NULL DEFAULT 0,
+    message text NOT NULL DEFAULT '',
+    checkpoint text NOT NULL DEFAULT '{}',
+    error text NOT NULL DEFAULT '',
+    result text NOT NULL DEFAULT '{}',
+    attempts integer NOT NULL DEFAULT 0,
+    idle_attempts integer NOT NULL DEFAULT 0,
+    token uuid,
+    lease_until timestamptz,
+    create_time timestamptz NOT NULL DEFAULT clock_timestamp(),
+    start_time timestamptz,
+    end_time timestamptz,
+    expire_time timestamptz
+);
+CREATE INDEX ON lensmesh.jobs (create_time, id);
+CREATE INDEX ON lensmesh.jobs (create_time) WHERE end_time IS NULL;
+CREATE INDEX ON lensmesh.jobs (expire_time);
+"""
+
+
 @dataclass(frozen=True)
 class MigrationStep:
     """Statements that lead from version - 1 to version, and work behind them that SQL cannot do."""
@@ -209,4 +241,5 @@ STEPS = (
     MigrationStep(4, "indexes that are built later", _FOURTH),
     MigrationStep(5, "words of captions", _FIFTH, fill_words),
     MigrationStep(6, "perceptual hashes", _SIXTH),
+    MigrationStep(7, "jobs", _SEVENTH),
 )

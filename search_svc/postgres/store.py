@@ -9,11 +9,13 @@ import asyncpg
 from search_svc import ranking
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
+from search_svc.jobs.store import LeasedWrite
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
     CountedCollection,
     Definition,
+    DeletedBatch,
     Facet,
     FetchedItems,
     FieldIndex,
@@ -36,6 +38,7 @@ from search_svc.postgres import (
 )
 from search_svc.postgres.building import BuildSettings, IndexBuilder
 from search_svc.postgres.database import Database
+from search_svc.postgres.jobs import PostgresJobs
 from search_svc.postgres.listing import Listing
 from search_svc.refusals import no_collection, unavailable
 from search_svc.settings import SearchSettings
@@ -80,6 +83,7 @@ class PostgresStore:
         self._known: dict[str, Collection] = {}
         self._builder = IndexBuilder(database, build, self._known)
         self._threads = Threads("search-words")
+        self.jobs = PostgresJobs(database)
 
     async def open(self) -> None:
         self._known.clear()
@@ -177,6 +181,26 @@ class PostgresStore:
     async def delete_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
         return await self._with(
             collection, lambda c: writing.delete_matching(c, collection, filter), timeout_s, write=True
+        )
+
+    async def delete_batch(
+        self,
+        collection: Collection,
+        filter: Filter,
+        *,
+        after: str,
+        count: int,
+        within: LeasedWrite,
+        timeout_s: float,
+    ) -> DeletedBatch:
+        def work(connection: asyncpg.Connection) -> Awaitable[DeletedBatch]:
+            return writing.delete_batch(connection, collection, filter, after=after, count=count, within=within)
+
+        return await self._with(collection, work, timeout_s, write=True)
+
+    async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
+        return await self._with(
+            collection, lambda c: reading.count_matching(c, collection, filter), timeout_s, single=True
         )
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:

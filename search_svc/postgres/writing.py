@@ -8,8 +8,10 @@ from typing import Any
 import asyncpg
 
 from search_svc.filters import Filter
+from search_svc.jobs.store import LeasedWrite
 from search_svc.metadata import MetadataLimits, check_merged, merged
-from search_svc.model import Change, Collection, Definition, Item, ItemOutcome, Upserted
+from search_svc.model import Change, Collection, Definition, DeletedBatch, Item, ItemOutcome, Upserted
+from search_svc.postgres import jobs
 from search_svc.postgres.faults import collision
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, members_table, vectors_table
@@ -226,19 +228,45 @@ def _content(items: Sequence[Item]) -> list[list[Any]]:
 
 async def delete_ids(connection: asyncpg.Connection, collection: Collection, ids: Sequence[str]) -> int:
     """Remove items by id. Return how many there were."""
-    return await _delete(connection, collection, "i.id = ANY($1::text[])", [list(ids)])
+    return (await _delete(connection, collection, "i.id = ANY($1::text[])", [list(ids)])).count
 
 
 async def delete_matching(connection: asyncpg.Connection, collection: Collection, tree: Filter) -> int:
     """Remove the items that a filter chooses. Return how many there were."""
     parameters = Parameters()
     condition = Predicate(collection.definition, parameters).sql(tree)
-    return await _delete(connection, collection, condition, parameters.values)
+    return (await _delete(connection, collection, condition, parameters.values)).count
+
+
+async def delete_batch(
+    connection: asyncpg.Connection, collection: Collection, tree: Filter, *, after: str, count: int, within: LeasedWrite
+) -> DeletedBatch:
+    """Remove up to `count` of the items that a filter chooses, behind the id `after`, as a step of a job."""
+    await jobs.hold(connection, within.lease)
+    parameters = Parameters()
+    behind, limit = parameters.add(after, "text"), parameters.add(count, "bigint")
+    condition = f"i.id > {behind} AND ({Predicate(collection.definition, parameters).sql(tree)})"
+    gone = await _delete(connection, collection, condition, parameters.values, limit)
+    batch = DeletedBatch(gone.count, gone.last if gone.count == count else None)
+    await jobs.save(connection, within.lease, within.progress(batch))
+    return batch
+
+
+@dataclass(frozen=True)
+class _Gone:
+    """Items that were removed: how many, and the last of their ids in byte order."""
+
+    count: int
+    last: str | None
 
 
 async def _delete(
-    connection: asyncpg.Connection, collection: Collection, condition: str, values: Sequence[object]
-) -> int:
+    connection: asyncpg.Connection,
+    collection: Collection,
+    condition: str,
+    values: Sequence[object],
+    limit: str = "ALL",
+) -> _Gone:
     items = items_table(collection.key)
     spaces = range(len(collection.definition.spaces))
     members = [members_table(collection.key, position) for position in spaces]
@@ -253,16 +281,15 @@ async def _delete(
     row = await connection.fetchrow(
         f"""
         WITH chosen AS MATERIALIZED (
-            SELECT i.key FROM {items} AS i WHERE {condition} ORDER BY i.id FOR UPDATE
+            SELECT i.key, i.id FROM {items} AS i WHERE {condition} ORDER BY i.id LIMIT {limit} FOR UPDATE
         ){leaving}, gone AS (
             DELETE FROM {items} AS gone USING chosen WHERE gone.key = chosen.key RETURNING 1
         )
-        SELECT (SELECT count(*) FROM gone) AS count{freed}
+        SELECT (SELECT count(*) FROM gone) AS count, (SELECT max(id) FROM chosen) AS last{freed}
         """,
         *values,
     )
     for position in spaces:
         vectors = vectors_table(collection.key, position)
         await remove_unused(connection, vectors, members[position], row[f"m{position}"] or [])
-    count: int = row["count"]
-    return count
+    return _Gone(row["count"], row["last"])

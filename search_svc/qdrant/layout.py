@@ -65,6 +65,11 @@ def point_id(item_id: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, item_id))
 
 
+def jobs_collection(prefix: str) -> str:
+    """Return the name of the Qdrant collection of jobs. Those of items have one part more."""
+    return f"{prefix}.jobs"
+
+
 def new_key(prefix: str, name: str) -> str:
     """Make a name for a new Qdrant collection."""
     return f"{prefix}.{name}.{uuid.uuid4().hex[:8]}"

@@ -17,7 +17,7 @@ from qdrant_client import AsyncQdrantClient, models
 from search_svc.definitions import definition_from_json, definition_to_json
 from search_svc.model import Collection, Definition
 from search_svc.qdrant.faults import CollectionGone, There, translated
-from search_svc.qdrant.layout import HASH_BANDS, HASH_INDEX, point_id
+from search_svc.qdrant.layout import HASH_BANDS, HASH_INDEX, jobs_collection, point_id
 from search_svc.qdrant.predicates import any_of
 from search_svc.store import StoreRefused
 from search_svc.times import time_text
@@ -61,11 +61,16 @@ async def _index_hashes(client: AsyncQdrantClient, prefix: str) -> None:
             await client.create_payload_index(collection.key, HASH_BANDS, field_schema=HASH_INDEX, wait=True)
 
 
+async def _make_jobs(client: AsyncQdrantClient, prefix: str) -> None:
+    await _make_registry(client, jobs_collection(prefix))
+
+
 # A step that was released is never changed: what is new comes as the next one.
 STEPS = (
     RegistryStep(1, "the collection of collections", _make_registry),
     RegistryStep(2, "words in new collections", _nothing),
     RegistryStep(3, "indexes of perceptual hashes", _index_hashes),
+    RegistryStep(4, "the collection of jobs", _make_jobs),
 )
 
 

@@ -17,11 +17,13 @@ from lensmesh_chassis.tls.credentials import peer_security
 from search_svc import ranking
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
+from search_svc.jobs.store import LeasedWrite
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
     CountedCollection,
     Definition,
+    DeletedBatch,
     Facet,
     FetchedItems,
     FieldIndex,
@@ -35,6 +37,7 @@ from search_svc.qdrant import aggregating, collections, facets, indexing, legs, 
 from search_svc.qdrant.address import parse_address
 from search_svc.qdrant.engine import QdrantEngine, make_engine
 from search_svc.qdrant.faults import CollectionGone, There, translated
+from search_svc.qdrant.jobs import QdrantJobs
 from search_svc.qdrant.layout import Tuning, point_id
 from search_svc.qdrant.predicates import compile_filter
 from search_svc.refusals import no_collection, unavailable
@@ -86,6 +89,7 @@ class QdrantStore:
     ) -> None:
         self._engine = engine
         self._prefix = prefix
+        self.jobs = QdrantJobs(engine, prefix)
         self._tuning = tuning
         self._hnsw_ef = hnsw_ef
         self._connect_s = connect_s
@@ -220,6 +224,33 @@ class QdrantStore:
         return await self._with(
             collection, lambda client: writing.delete_matching(client, collection, chosen), timeout_s
         )
+
+    async def delete_batch(
+        self,
+        collection: Collection,
+        filter: Filter,
+        *,
+        after: str,
+        count: int,
+        within: LeasedWrite,
+        timeout_s: float,
+    ) -> DeletedBatch:
+        chosen = compile_filter(filter, collection.definition)
+        return await self._with(
+            collection,
+            lambda client: writing.delete_batch(
+                client, self._prefix, collection, chosen, after=after, count=count, within=within
+            ),
+            timeout_s,
+        )
+
+    async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
+        chosen = compile_filter(filter, collection.definition)
+
+        async def work(client: AsyncQdrantClient) -> int:
+            return (await client.count(collection.key, count_filter=chosen, exact=True)).count
+
+        return await self._with(collection, work, timeout_s)
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
         leg = query.only_leg

@@ -4,6 +4,7 @@ Each item is written whole. A call's items are not written at one moment, and wh
 """
 
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,20 @@ from functools import cached_property
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
 
+from search_svc.jobs.store import LeasedWrite
 from search_svc.metadata import MetadataLimits, check_merged, merged, same_json
-from search_svc.model import ROUNDING, Change, Collection, Item, ItemOutcome, StoredItem, Upserted, View
+from search_svc.model import (
+    ROUNDING,
+    Change,
+    Collection,
+    DeletedBatch,
+    Item,
+    ItemOutcome,
+    StoredItem,
+    Upserted,
+    View,
+)
+from search_svc.qdrant import jobs
 from search_svc.qdrant.engine import QdrantEngine
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import from_record, to_point
@@ -153,6 +166,36 @@ async def delete_ids(client: AsyncQdrantClient, collection: Collection, ids: Seq
 def _pieces(ids: list[str]) -> Iterator[list[models.ExtendedPointId]]:
     for begin in range(0, len(ids), PIECE):
         yield list(ids[begin : begin + PIECE])
+
+
+async def delete_batch(
+    client: AsyncQdrantClient,
+    prefix: str,
+    collection: Collection,
+    chosen: models.Filter,
+    *,
+    after: str,
+    count: int,
+    within: LeasedWrite,
+) -> DeletedBatch:
+    """Remove up to `count` of the items that a filter chooses, behind a position, as a step of a job."""
+    await jobs.hold(client, prefix, within.lease)
+    records, more = await client.scroll(
+        collection.key,
+        scroll_filter=chosen,
+        limit=count,
+        # Qdrant begins at an offset, and we behind it.
+        offset=str(uuid.UUID(int=uuid.UUID(after).int + 1)) if after else None,
+        with_payload=False,
+    )
+    if records:
+        # The filter once more: an item may have changed since it was read.
+        those = models.HasIdCondition(has_id=[record.id for record in records])
+        selector = models.FilterSelector(filter=models.Filter(must=[those, chosen]))
+        await client.delete(collection.key, points_selector=selector, wait=True, ordering=STRONG)
+    batch = DeletedBatch(len(records), None if more is None else str(records[-1].id))
+    await jobs.save(client, prefix, within.lease, within.progress(batch))
+    return batch
 
 
 async def delete_matching(client: AsyncQdrantClient, collection: Collection, chosen: models.Filter) -> int:

@@ -30,6 +30,7 @@ from lensmesh_client import (
 )
 from lensmesh_client.collections import CollectionCalls
 from lensmesh_client.items import ItemCalls
+from lensmesh_client.jobs import JobCalls
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "client.md"
 METHODS: dict[str, MethodDescriptor] = {
@@ -62,6 +63,12 @@ CALLS: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "items.aggregate": (({"ingested": CountsByTime()},), {}),
     "items.search": (("one",), {}),
     "items.search_many": (([Search(embedding=VECTOR)],), {}),
+    "jobs.start_delete": (("year>2020",), {}),
+    "jobs.get": (("one",), {}),
+    "jobs.list": ((), {"states": "running", "kind": "delete_items"}),
+    "jobs.cancel": (("one",), {}),
+    "jobs.watch": (("one",), {}),
+    "jobs.wait": (("one",), {}),
 }
 # The same methods again, where one method stands for several calls of the contracts.
 MORE: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
@@ -145,7 +152,7 @@ async def test_every_call_of_the_contracts_is_reached() -> None:
         for name, args, kwargs in EVERY:
             made = found(client, name)(*args, **kwargs)
             if inspect.isasyncgen(made):
-                assert [each async for each in made] or name == "items.list"
+                assert [each async for each in made] or name in ("items.list", "jobs.list")
             else:
                 await made
     assert recorder.asked == set(METHODS)
@@ -157,7 +164,7 @@ async def test_every_call_of_the_contracts_is_reached_without_an_event_loop() ->
             for name, args, kwargs in EVERY:
                 made = found(client, name)(*args, **kwargs)
                 if inspect.isgenerator(made):
-                    assert list(made) or name == "items.list"
+                    assert list(made) or name in ("items.list", "jobs.list")
 
     async with recording() as (recorder, target):
         await asyncio.to_thread(use, target)
@@ -173,7 +180,7 @@ def public(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def all_methods() -> dict[str, Callable[..., Any]]:
     """Of the client and of its groups."""
-    groups = (("", Client), ("collections.", CollectionCalls), ("items.", ItemCalls))
+    groups = (("", Client), ("collections.", CollectionCalls), ("items.", ItemCalls), ("jobs.", JobCalls))
     return {f"{prefix}{name}": method for prefix, kind in groups for name, method in public(kind)}
 
 

@@ -1,6 +1,7 @@
 """A store in memory that behaves by the contract."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -36,6 +37,9 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         self.writes: list[list[str]] = []
         self.searches: list[search_pb2.SearchRequest] = []
         self.made = 0
+        self.jobs: dict[str, search_pb2.Job] = {}
+        self.looks: list[search_pb2.Job | LensmeshError] = []
+        self.released: asyncio.Event | None = None
 
     def add(self, server: grpc.aio.Server) -> None:
         search_pb2_grpc.add_SearchServiceServicer_to_server(self, server)
@@ -166,6 +170,42 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
     async def Aggregate(self, request: Any, context: Any) -> search_pb2.AggregateResponse:
         results = [search_pb2.AggregationResult(name=asked.name) for asked in request.aggregations]
         return search_pb2.AggregateResponse(item_count=len(self.items), results=results)
+
+    async def StartDeleteItems(self, request: search_pb2.StartDeleteItemsRequest, context: Any) -> Any:
+        self._collection(request.collection)
+        kind, state = search_pb2.JOB_KIND_DELETE_ITEMS, search_pb2.JOB_STATE_PENDING
+        made = search_pb2.Job(id=request.job_id, collection=request.collection, kind=kind, state=state)
+        return search_pb2.StartDeleteItemsResponse(job=self.jobs.setdefault(request.job_id, made))
+
+    async def GetJob(self, request: search_pb2.GetJobRequest, context: Any) -> search_pb2.GetJobResponse:
+        return search_pb2.GetJobResponse(job=self._job(request.id))
+
+    async def ListJobs(self, request: search_pb2.ListJobsRequest, context: Any) -> search_pb2.ListJobsResponse:
+        return search_pb2.ListJobsResponse(jobs=list(self.jobs.values()))
+
+    async def CancelJob(self, request: search_pb2.CancelJobRequest, context: Any) -> search_pb2.CancelJobResponse:
+        job = self._job(request.id)
+        job.cancel_requested, job.state = True, search_pb2.JOB_STATE_CANCELLED
+        return search_pb2.CancelJobResponse(job=job)
+
+    async def WatchJob(
+        self, request: search_pb2.WatchJobRequest, context: Any
+    ) -> AsyncIterator[search_pb2.WatchJobResponse]:
+        """Tells the job as the test changes it: `looks` are its states from now on, or errors."""
+        yield search_pb2.WatchJobResponse(job=self._job(request.id))
+        while self.looks:
+            if self.released is not None:
+                await self.released.wait()
+            look = self.looks.pop(0)
+            if isinstance(look, LensmeshError):
+                raise look
+            self.jobs[request.id].MergeFrom(look)
+            yield search_pb2.WatchJobResponse(job=self.jobs[request.id])
+
+    def _job(self, job_id: str) -> search_pb2.Job:
+        if job_id not in self.jobs:
+            raise NotFound(Reason.JOB_NOT_FOUND, f"no job {job_id!r}", field="id")
+        return self.jobs[job_id]
 
     def _collection(self, name: str) -> search_pb2.Collection:
         if name not in self.collections:

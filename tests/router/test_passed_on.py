@@ -265,6 +265,33 @@ async def test_infos_tell_the_mesh_as_one(two: Mesh) -> None:
     assert {encoder.server.instance, captioner.server.instance, search.server.instance} == {own}
 
 
+async def test_jobs_and_their_watches_are_passed_on(unstarted: Mesh) -> None:
+    # What is watched outlasts any other call.
+    mesh = await unstarted.start(call_seconds=0.3)
+    service = mesh.search_service
+    mesh.search.make("c", ("image", SPACE))
+    start = search_pb2.StartDeleteItemsRequest(collection="c", job_id="one")
+    assert (await service.StartDeleteItems(start)).job.id == "one"
+    release = asyncio.Event()
+    mesh.search.released = release
+    mesh.search.looks = [search_pb2.Job(done_count=n) for n in (1, 2)]
+    seen: list[int] = []
+    async for answer in service.WatchJob(search_pb2.WatchJobRequest(id="one")):
+        seen.append(answer.job.done_count)
+        if len(seen) == 1:
+            await asyncio.sleep(0.5)
+            release.set()
+    assert seen == [0, 1, 2]
+    mesh.search.looks = [NotFound(Reason.JOB_NOT_FOUND, "forgotten")]
+    watch = service.WatchJob(search_pb2.WatchJobRequest(id="one"))
+    assert (await anext(aiter(watch))).job.id == "one"
+    error = await error_of(anext(aiter(watch)))
+    assert error.reason is Reason.JOB_NOT_FOUND
+    assert (await service.CancelJob(search_pb2.CancelJobRequest(id="one"))).job.cancel_requested
+    assert [job.id for job in (await service.ListJobs(search_pb2.ListJobsRequest())).jobs] == ["one"]
+    assert (await error_of(service.GetJob(search_pb2.GetJobRequest(id="two")))).reason is Reason.JOB_NOT_FOUND
+
+
 async def test_the_store_is_passed_on(mesh: Mesh) -> None:
     service = mesh.search_service
     wanted = search_pb2.Collection(name="c", spaces=[search_pb2.NamedSpace(name="image", space=SPACE)])

@@ -70,6 +70,10 @@ class EdgeEngine:
         ours = [edge.Point(uuid.UUID(str(each.id)), _named(each), each.payload) for each in points]
         self._shard(name).update(edge.UpdateOperation.upsert_points(ours, update_mode=_MODES[update_mode]))
 
+    async def set_payload(self, name: str, payload: dict[str, Any], *, points: models.FilterSelector) -> None:
+        operation = edge.UpdateOperation.set_payload_by_filter(_filter(points.filter), payload)
+        self._shard(name).update(operation)
+
     async def delete(self, name: str, *, points_selector: models.PointsSelector) -> None:
         if isinstance(points_selector, models.PointIdsList):
             operation = edge.UpdateOperation.delete_points([uuid.UUID(str(each)) for each in points_selector.points])

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client import grpc as api
-from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc, grpc_to_payload
 from qdrant_client.grpc import collections_service_pb2_grpc, points_service_pb2_grpc, qdrant_pb2_grpc
 
 from lensmesh_chassis.tls.credentials import ChannelSecurity
@@ -189,6 +189,14 @@ class StandIn:
         mode: Any = request.update_mode
         mode = GrpcToRest.convert_update_mode(mode) if request.HasField("update_mode") else None
         await self._engine.upsert(request.collection_name, points, update_mode=mode)
+        return _done()
+
+    async def _SetPayload(self, request: api.SetPayloadPoints) -> Any:
+        await self._engine.set_payload(
+            request.collection_name,
+            grpc_to_payload(request.payload),
+            points=GrpcToRest.convert_points_selector(request.points_selector),
+        )
         return _done()
 
     async def _Delete(self, request: Any) -> Any:

@@ -23,7 +23,8 @@ from tests.search.standin import StandIn
 from tests.search.support import definition
 from tests.support.waiting import until
 
-NEXT = len(registry.STEPS) + 1
+# The version of the step after all that there are.
+NEXT = registry.STEPS[-1].version + 1
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ async def test_replicas_that_race_leave_one_collection(qdrant_url: str, engine: 
     assert len({each.collection.key for each in made}) == 1
     names, _ = await contents(engine)
     prefix = parse_address(qdrant_url).prefix
-    assert [name for name in names if name.startswith(f"{prefix}.")] == [made[0].collection.key]
+    assert [name for name in names if name.startswith(f"{prefix}.")] == [f"{prefix}.jobs", made[0].collection.key]
     for store in stores:
         await store.close()
 
@@ -194,7 +195,7 @@ async def test_settings_and_definitions_reach_the_server(standin: StandIn) -> No
     await store.create_collection(definition(indexes={"iso": FieldType.NUMBER}), timeout_s=60)
     await store.create_collection(definition("flat", hnsw=False), timeout_s=60)
     await store.close()
-    made, flat = (each.vectors_config.params_map.map["image"] for each in standin.created[1:])
+    made, flat = (each.vectors_config.params_map.map["image"] for each in standin.created[-2:])
     assert (made.on_disk, made.hnsw_config.m, made.hnsw_config.ef_construct, made.hnsw_config.on_disk) == (
         True,
         16,
@@ -202,10 +203,10 @@ async def test_settings_and_definitions_reach_the_server(standin: StandIn) -> No
         True,
     )
     assert made.quantization_config.scalar.always_ram
-    assert standin.created[1].on_disk_payload
+    assert standin.created[-2].on_disk_payload
     # No graph, so that every search is exact.
     assert (flat.hnsw_config.HasField("m"), flat.hnsw_config.m) == (True, 0)
-    indexed = standin.indexes(standin.created[1].collection_name)
+    indexed = standin.indexes(standin.created[-2].collection_name)
     assert indexed == {"digest", "hash_bands", "words.text_0.words", 'fields."iso".numbers', 'fields."iso".values'}
 
 
@@ -216,5 +217,5 @@ async def test_the_collection_is_made_with_the_quantization_that_is_set(standin:
     await store.open()
     await store.create_collection(definition(), timeout_s=60)
     await store.close()
-    config = standin.created[1].vectors_config.params_map.map["image"].quantization_config
+    config = standin.created[-1].vectors_config.params_map.map["image"].quantization_config
     assert config.WhichOneof("quantization") == {"int8": "scalar", "binary": "binary"}[quantization]

@@ -277,6 +277,62 @@ TIME_INTERVAL_YEAR: TimeInterval.ValueType  # 6
 """From the first of January."""
 Global___TimeInterval: _TypeAlias = TimeInterval  # noqa: Y015
 
+class _JobKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_KIND_UNSPECIFIED: _JobKind.ValueType  # 0
+    """A kind that is not known here. In a request: any."""
+    JOB_KIND_DELETE_ITEMS: _JobKind.ValueType  # 1
+    """StartDeleteItems. Counts items."""
+
+class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
+    """JobKind is what a job does."""
+
+JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
+"""A kind that is not known here. In a request: any."""
+JOB_KIND_DELETE_ITEMS: JobKind.ValueType  # 1
+"""StartDeleteItems. Counts items."""
+Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
+
+class _JobState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
+    """Never sent. In a request: any."""
+    JOB_STATE_PENDING: _JobState.ValueType  # 1
+    """It waits until a replica takes it up."""
+    JOB_STATE_RUNNING: _JobState.ValueType  # 2
+    """A replica is at it, or was and ended: then another one takes it up within the time of a lease."""
+    JOB_STATE_SUCCEEDED: _JobState.ValueType  # 3
+    """It did all of its work."""
+    JOB_STATE_FAILED: _JobState.ValueType  # 4
+    """It cannot go on; Job.error says why."""
+    JOB_STATE_CANCELLED: _JobState.ValueType  # 5
+    """Somebody called CancelJob before it had ended."""
+
+class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
+    """JobState is how far a job is."""
+
+JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
+"""Never sent. In a request: any."""
+JOB_STATE_PENDING: JobState.ValueType  # 1
+"""It waits until a replica takes it up."""
+JOB_STATE_RUNNING: JobState.ValueType  # 2
+"""A replica is at it, or was and ended: then another one takes it up within the time of a lease."""
+JOB_STATE_SUCCEEDED: JobState.ValueType  # 3
+"""It did all of its work."""
+JOB_STATE_FAILED: JobState.ValueType  # 4
+"""It cannot go on; Job.error says why."""
+JOB_STATE_CANCELLED: JobState.ValueType  # 5
+"""Somebody called CancelJob before it had ended."""
+Global___JobState: _TypeAlias = JobState  # noqa: Y015
+
 @_typing.final
 class GetInfoRequest(_message.Message):
     """GetInfoRequest asks for nothing in particular."""
@@ -2412,3 +2468,409 @@ class NumberSummary(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NumberSummary: _TypeAlias = NumberSummary  # noqa: Y015
+
+@_typing.final
+class Job(_message.Message):
+    """Job is work on a collection that takes longer than a call. It lives in the store: any replica takes it up and, where that one ends,
+    another goes on with it. While the store cannot be used it waits, and goes on afterwards.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    UNITS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    DELETE_ITEMS_FIELD_NUMBER: _builtins.int
+    DELETE_ITEMS_RESULT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The caller's, or made by the service: 1 to 63 of A-Z, a-z, 0-9, ".", "-" and "_", beginning with a letter or digit. Unique in the
+    store.
+    """
+    kind: Global___JobKind.ValueType
+    """What it does; unspecified for a kind that only newer releases know. Jobs of such a kind wait for a replica that knows it."""
+    collection: _builtins.str
+    """Collection.name."""
+    state: Global___JobState.ValueType
+    """How far it is, in a word."""
+    cancel_requested: _builtins.bool
+    """Set once CancelJob was called, also while the job has not ended yet."""
+    done_count: _builtins.int
+    """What is done, in the unit of its kind: items, unless the kind says otherwise."""
+    total_count: _builtins.int
+    """Of how many; 0 while that is not known."""
+    units_per_second: _builtins.float
+    """Units a second, over about the last half minute; 0 while that is not known, and for a job that does not run."""
+    time_left_ms: _builtins.int
+    """About how long it will run from now on, in milliseconds; unset while that is not known, and for a job that does not run."""
+    message: _builtins.str
+    """What it does or waits for just now, for people; up to 500 characters, may be empty."""
+    attempt_count: _builtins.int
+    """How often a replica took it up; more than 1 where one ended in the middle."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why it failed; set if and only if the state is FAILED. COLLECTION_NOT_FOUND where its collection was removed meanwhile."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When a replica first took it up; unset before."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended; unset before."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When a job that ended is forgotten; unset before. Seven days after its end, unless the service is set otherwise."""
+
+    @_builtins.property
+    def delete_items(self) -> Global___StartDeleteItemsRequest:
+        """Of JOB_KIND_DELETE_ITEMS."""
+
+    @_builtins.property
+    def delete_items_result(self) -> Global___DeleteItemsResult:
+        """Of JOB_KIND_DELETE_ITEMS."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        kind: Global___JobKind.ValueType = ...,
+        collection: _builtins.str = ...,
+        state: Global___JobState.ValueType = ...,
+        cancel_requested: _builtins.bool = ...,
+        done_count: _builtins.int = ...,
+        total_count: _builtins.int = ...,
+        units_per_second: _builtins.float = ...,
+        time_left_ms: _builtins.int | None = ...,
+        message: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        attempt_count: _builtins.int = ...,
+        delete_items: Global___StartDeleteItemsRequest | None = ...,
+        delete_items_result: Global___DeleteItemsResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "parameters", b"parameters", "result", b"result", "start_time", b"start_time", "time_left_ms", b"time_left_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "attempt_count", b"attempt_count", "cancel_requested", b"cancel_requested", "collection", b"collection", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "done_count", b"done_count", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "message", b"message", "parameters", b"parameters", "result", b"result", "start_time", b"start_time", "state", b"state", "time_left_ms", b"time_left_ms", "total_count", b"total_count", "units_per_second", b"units_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__time_left_ms: _TypeAlias = _typing.Literal["time_left_ms"]  # noqa: Y015
+    _WhichOneofArgType__time_left_ms: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms"]  # noqa: Y015
+    _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["delete_items"]  # noqa: Y015
+    _WhichOneofArgType_parameters: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["delete_items_result"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_left_ms) -> _WhichOneofReturnType__time_left_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_parameters) -> _WhichOneofReturnType_parameters | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class StartDeleteItemsRequest(_message.Message):
+    """StartDeleteItemsRequest names items by a filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection.name."""
+    job_id: _builtins.str
+    """Job.id. A start that is sent again with the same id and the same parameters is answered with the job that is there: it may be sent
+    again at any time, and starts once. ALREADY_EXISTS with reason JOB_EXISTS if the id is another job's. Empty: made from the call's
+    request id and parameters, so that a call that is sent again starts once too.
+    """
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """Which items; must be set (`all: {}` for all), up to 1 MiB as JSON."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        filter: Global___Filter | None = ...,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartDeleteItemsRequest: _TypeAlias = StartDeleteItemsRequest  # noqa: Y015
+
+@_typing.final
+class StartDeleteItemsResponse(_message.Message):
+    """StartDeleteItemsResponse answers StartDeleteItems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartDeleteItemsResponse: _TypeAlias = StartDeleteItemsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteItemsResult(_message.Message):
+    """DeleteItemsResult is what came of StartDeleteItems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_COUNT_FIELD_NUMBER: _builtins.int
+    deleted_count: _builtins.int
+    """Items that were there and are gone. In Qdrant about so many, where a replica ended in the middle."""
+    def __init__(
+        self,
+        *,
+        deleted_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_count", b"deleted_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteItemsResult: _TypeAlias = DeleteItemsResult  # noqa: Y015
+
+@_typing.final
+class GetJobRequest(_message.Message):
+    """GetJobRequest names a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Job.id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJobRequest: _TypeAlias = GetJobRequest  # noqa: Y015
+
+@_typing.final
+class GetJobResponse(_message.Message):
+    """GetJobResponse answers GetJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJobResponse: _TypeAlias = GetJobResponse  # noqa: Y015
+
+@_typing.final
+class ListJobsRequest(_message.Message):
+    """ListJobsRequest asks for a page of jobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Only those of the collection of this name; empty means all."""
+    kind: Global___JobKind.ValueType
+    """Only those of this kind; unspecified means all."""
+    page_size: _builtins.int
+    """1 to Limits.max_page_size; 0 means 100."""
+    page_token: _builtins.str
+    """ListJobsResponse.next_page_token of the page before; empty for the first. Good for the same selection only."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
+        """Only those in one of these states; none means all."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        states: _abc.Iterable[Global___JobState.ValueType] | None = ...,
+        kind: Global___JobKind.ValueType = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobsRequest: _TypeAlias = ListJobsRequest  # noqa: Y015
+
+@_typing.final
+class ListJobsResponse(_message.Message):
+    """ListJobsResponse answers ListJobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty after the last page."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___Job] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobsResponse: _TypeAlias = ListJobsResponse  # noqa: Y015
+
+@_typing.final
+class CancelJobRequest(_message.Message):
+    """CancelJobRequest names a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Job.id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelJobRequest: _TypeAlias = CancelJobRequest  # noqa: Y015
+
+@_typing.final
+class CancelJobResponse(_message.Message):
+    """CancelJobResponse answers CancelJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelJobResponse: _TypeAlias = CancelJobResponse  # noqa: Y015
+
+@_typing.final
+class WatchJobRequest(_message.Message):
+    """WatchJobRequest names a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Job.id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchJobRequest: _TypeAlias = WatchJobRequest  # noqa: Y015
+
+@_typing.final
+class WatchJobResponse(_message.Message):
+    """WatchJobResponse is one look at a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchJobResponse: _TypeAlias = WatchJobResponse  # noqa: Y015

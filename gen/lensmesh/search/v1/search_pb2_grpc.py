@@ -108,6 +108,31 @@ class SearchServiceStub(object):
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateRequest.SerializeToString,
                 response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateResponse.FromString,
                 _registered_method=True)
+        self.StartDeleteItems = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/StartDeleteItems',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsResponse.FromString,
+                _registered_method=True)
+        self.GetJob = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/GetJob',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobResponse.FromString,
+                _registered_method=True)
+        self.ListJobs = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/ListJobs',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.ListJobsRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.ListJobsResponse.FromString,
+                _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/CancelJob',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.CancelJobResponse.FromString,
+                _registered_method=True)
+        self.WatchJob = channel.unary_stream(
+                '/lensmesh.search.v1.SearchService/WatchJob',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.WatchJobRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.WatchJobResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer(object):
@@ -226,6 +251,44 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartDeleteItems(self, request, context):
+        """StartDeleteItems begins a job that removes the items that a filter chooses, in small batches, and answers at once. Items that are
+        made after its start stay. What it has removed when it is cancelled or fails stays removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJob(self, request, context):
+        """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobs(self, request, context):
+        """ListJobs tells of all jobs of the store, newest first, without their parameters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelJob(self, request, context):
+        """CancelJob ends a job that has not ended, within seconds, and answers the job as it stands now. A job that has ended, or is
+        cancelled already, stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchJob(self, request, context):
+        """WatchJob tells a job as it stands, without its parameters, and again when it has changed, at most twice a second. The stream ends
+        with the job: its last message says how. A job that had ended is told once. It ends as UNAVAILABLE when its replica does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -298,6 +361,31 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.Aggregate,
                     request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateRequest.FromString,
                     response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateResponse.SerializeToString,
+            ),
+            'StartDeleteItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartDeleteItems,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsResponse.SerializeToString,
+            ),
+            'GetJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJob,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobResponse.SerializeToString,
+            ),
+            'ListJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobs,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.ListJobsRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.ListJobsResponse.SerializeToString,
+            ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.CancelJobRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'WatchJob': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchJob,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.WatchJobRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.WatchJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -682,6 +770,141 @@ class SearchService(object):
             '/lensmesh.search.v1.SearchService/Aggregate',
             lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateRequest.SerializeToString,
             lensmesh_dot_search_dot_v1_dot_search__pb2.AggregateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartDeleteItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/StartDeleteItems',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/GetJob',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/ListJobs',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.ListJobsRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.ListJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/CancelJob',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.CancelJobRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/WatchJob',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.WatchJobRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.WatchJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

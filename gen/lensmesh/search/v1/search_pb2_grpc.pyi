@@ -83,6 +83,22 @@ class SearchServiceStub:
     one moment; in Qdrant one after the other. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a metadata field without a
     FieldIndex of the type that is needed; INVALID_ARGUMENT with reason AGGREGATION_TOO_LARGE for more buckets than may be told.
     """
+    StartDeleteItems: _grpc.UnaryUnaryMultiCallable[_search_pb2.StartDeleteItemsRequest, _search_pb2.StartDeleteItemsResponse]
+    """StartDeleteItems begins a job that removes the items that a filter chooses, in small batches, and answers at once. Items that are
+    made after its start stay. What it has removed when it is cancelled or fails stays removed.
+    """
+    GetJob: _grpc.UnaryUnaryMultiCallable[_search_pb2.GetJobRequest, _search_pb2.GetJobResponse]
+    """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
+    ListJobs: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListJobsRequest, _search_pb2.ListJobsResponse]
+    """ListJobs tells of all jobs of the store, newest first, without their parameters."""
+    CancelJob: _grpc.UnaryUnaryMultiCallable[_search_pb2.CancelJobRequest, _search_pb2.CancelJobResponse]
+    """CancelJob ends a job that has not ended, within seconds, and answers the job as it stands now. A job that has ended, or is
+    cancelled already, stays as it is.
+    """
+    WatchJob: _grpc.UnaryStreamMultiCallable[_search_pb2.WatchJobRequest, _search_pb2.WatchJobResponse]
+    """WatchJob tells a job as it stands, without its parameters, and again when it has changed, at most twice a second. The stream ends
+    with the job: its last message says how. A job that had ended is told once. It ends as UNAVAILABLE when its replica does.
+    """
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
@@ -138,6 +154,22 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """Aggregate counts and measures the items that a filter chooses: by time, by value, distinct values, numbers. In PostgreSQL all of
     one moment; in Qdrant one after the other. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a metadata field without a
     FieldIndex of the type that is needed; INVALID_ARGUMENT with reason AGGREGATION_TOO_LARGE for more buckets than may be told.
+    """
+    StartDeleteItems: _aio.UnaryUnaryMultiCallable[_search_pb2.StartDeleteItemsRequest, _search_pb2.StartDeleteItemsResponse]  # type: ignore[assignment]
+    """StartDeleteItems begins a job that removes the items that a filter chooses, in small batches, and answers at once. Items that are
+    made after its start stay. What it has removed when it is cancelled or fails stays removed.
+    """
+    GetJob: _aio.UnaryUnaryMultiCallable[_search_pb2.GetJobRequest, _search_pb2.GetJobResponse]  # type: ignore[assignment]
+    """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
+    ListJobs: _aio.UnaryUnaryMultiCallable[_search_pb2.ListJobsRequest, _search_pb2.ListJobsResponse]  # type: ignore[assignment]
+    """ListJobs tells of all jobs of the store, newest first, without their parameters."""
+    CancelJob: _aio.UnaryUnaryMultiCallable[_search_pb2.CancelJobRequest, _search_pb2.CancelJobResponse]  # type: ignore[assignment]
+    """CancelJob ends a job that has not ended, within seconds, and answers the job as it stands now. A job that has ended, or is
+    cancelled already, stays as it is.
+    """
+    WatchJob: _aio.UnaryStreamMultiCallable[_search_pb2.WatchJobRequest, _search_pb2.WatchJobResponse]  # type: ignore[assignment]
+    """WatchJob tells a job as it stands, without its parameters, and again when it has changed, at most twice a second. The stream ends
+    with the job: its last message says how. A job that had ended is told once. It ends as UNAVAILABLE when its replica does.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -275,6 +307,52 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         """Aggregate counts and measures the items that a filter chooses: by time, by value, distinct values, numbers. In PostgreSQL all of
         one moment; in Qdrant one after the other. FAILED_PRECONDITION with reason FIELD_NOT_INDEXED for a metadata field without a
         FieldIndex of the type that is needed; INVALID_ARGUMENT with reason AGGREGATION_TOO_LARGE for more buckets than may be told.
+        """
+
+    @_abc_1.abstractmethod
+    def StartDeleteItems(
+        self,
+        request: _search_pb2.StartDeleteItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.StartDeleteItemsResponse, _abc.Awaitable[_search_pb2.StartDeleteItemsResponse]]:
+        """StartDeleteItems begins a job that removes the items that a filter chooses, in small batches, and answers at once. Items that are
+        made after its start stay. What it has removed when it is cancelled or fails stays removed.
+        """
+
+    @_abc_1.abstractmethod
+    def GetJob(
+        self,
+        request: _search_pb2.GetJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.GetJobResponse, _abc.Awaitable[_search_pb2.GetJobResponse]]:
+        """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
+
+    @_abc_1.abstractmethod
+    def ListJobs(
+        self,
+        request: _search_pb2.ListJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.ListJobsResponse, _abc.Awaitable[_search_pb2.ListJobsResponse]]:
+        """ListJobs tells of all jobs of the store, newest first, without their parameters."""
+
+    @_abc_1.abstractmethod
+    def CancelJob(
+        self,
+        request: _search_pb2.CancelJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.CancelJobResponse, _abc.Awaitable[_search_pb2.CancelJobResponse]]:
+        """CancelJob ends a job that has not ended, within seconds, and answers the job as it stands now. A job that has ended, or is
+        cancelled already, stays as it is.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchJob(
+        self,
+        request: _search_pb2.WatchJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.WatchJobResponse], _abc.AsyncIterator[_search_pb2.WatchJobResponse]]:
+        """WatchJob tells a job as it stands, without its parameters, and again when it has changed, at most twice a second. The stream ends
+        with the job: its last message says how. A job that had ended is told once. It ends as UNAVAILABLE when its replica does.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

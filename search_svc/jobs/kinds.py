@@ -1,0 +1,27 @@
+"""The kinds of jobs. A new one is a module with a worker, and an entry here; docs/jobs.md walks through one."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from search_svc.jobs import delete_items
+from search_svc.jobs.context import JobContext
+
+
+@dataclass(frozen=True, slots=True)
+class JobType:
+    """One kind of job."""
+
+    name: str
+    """As the contract has it in JobKind, in small letters: JOB_KIND_DELETE_ITEMS is "delete_items"."""
+    work: Callable[[JobContext], Awaitable[str]]
+    """Does the job, or what an earlier attempt left of it. Returns the result as JSON.
+
+    Its task is cancelled when the job is, when this replica ends, and when another one took the job. What it raises
+    ends the job as FAILED, but `Unavailable` and `DeadlineExceeded` let it wait a moment and go on from the last
+    checkpoint. `JobFailed` ends it whatever the error.
+    """
+    undo: Callable[[JobContext], Awaitable[None]] | None = None
+    """Takes away what a job leaves that failed or was cancelled; None: it leaves nothing."""
+
+
+KINDS: Mapping[str, JobType] = {kind.name: kind for kind in (JobType("delete_items", delete_items.work),)}
