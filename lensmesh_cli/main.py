@@ -72,12 +72,13 @@ def _add_commands() -> None:
         ingest,
         search,
         smoke,
+        stats,
         status,
         top,
         up,
     )
 
-    for module in (demo, up, doctor, ingest, search, embed, caption, classify, status, smoke, top, bench):
+    for module in (demo, up, doctor, ingest, search, embed, caption, classify, stats, status, smoke, top, bench):
         module.register(app)
 
 

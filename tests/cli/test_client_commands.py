@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_client import Item, SyncClient
 from tests.cli.in_process import User, lensmesh_here
 from tests.support.meshes import Mesh, draw_images, environment
 from tests.support.waiting import wait_until
@@ -64,6 +65,52 @@ def test_ingest_and_search(mesh: Mesh, tmp_path: Path) -> None:
     assert html.count("data:image/jpeg;base64,") == 10
     assert "<script" not in html
     assert "http" not in html
+
+
+def test_stats(mesh: Mesh) -> None:
+    fields = {"artist": "keyword", "taken": "time", "camera.iso": "number"}
+    times = ["2026-01-31T23:30:00Z", "2026-02-03T00:30:00Z", "2026-02-03", "2026-02-03T12:00:00Z"]
+    items = [
+        Item(f"{i}", metadata={"artist": "Ada" if i else "[red]Bob\x1b", "taken": taken, "camera": {"iso": 100 * i}})
+        for i, taken in enumerate(times)
+    ]
+    with SyncClient(mesh.target) as client:
+        client.collections.create("stats", fields=fields)
+        client.items.upsert(items, collection="stats")
+    asked = (
+        "--by-time",
+        "taken:day",
+        "--numbers",
+        "camera.iso",
+        "--distinct",
+        "artist",
+        "--time-zone",
+        "Europe/Berlin",
+    )
+    found = mesh.json("stats", "--collection", "stats", *asked, "-f", "artist=Ada")
+    assert found["item_count"] == 3
+    assert found["results"]["taken:day by time"] == {
+        "field": "taken",
+        "item_count": 2,
+        "interval": "day",
+        "buckets": [{"start": "2026-02-03T00:00:00+01:00", "count": 2}],
+    }
+    assert found["results"]["different artist"]["distinct_count"] == 1
+    assert found["results"]["numbers of camera.iso"]["sum"] == 600
+    shown = mesh.run("stats", "--collection", "stats")
+    assert shown.returncode == 0
+    lines = shown.stdout.splitlines()
+    # Without an interval the one that shows most is chosen, and days between others are there too.
+    assert [line.split()[:3] for line in lines if line.startswith("2026-0")][-4:] == [
+        ["2026-01-31", "Sat", "1"],
+        ["2026-02-01", "Sun", "0"],
+        ["2026-02-02", "Mon", "0"],
+        ["2026-02-03", "Tue", "2"],
+    ]
+    assert "numbers of camera.iso: 4 numbers, 0 to 300, mean 150, sum 600" in lines
+    assert any(line.startswith("[red]Bob\\x1b") and "█" in line for line in lines)
+    assert mesh.run("stats", "--collection", "stats", "--by-time", "artist:day").returncode == 1
+    assert mesh.run("stats", "--collection", "stats", "-f", "nonsense").returncode == 2
 
 
 def test_a_bad_image_fails_alone(mesh: Mesh, tmp_path: Path) -> None:
