@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from search_svc.filters import FieldPath
 from search_svc.model import NamedSpace, Numbers
+from search_svc.words.wanting import WantedTerm
 
 RRF_K = 60
 
@@ -24,8 +25,22 @@ class VectorLeg:
     place: int = 0
 
 
-# One notion of nearness. Each kind has `name`, `weight` and `place`.
-Leg: TypeAlias = VectorLeg
+@dataclass(frozen=True)
+class WordsLeg:
+    """Words that texts of an item hold."""
+
+    terms: tuple[WantedTerm, ...]
+    # Which texts, by their places in `text_paths`.
+    texts: tuple[int, ...]
+    # The collection's first. It says which vectors tell how much hits differ.
+    space: NamedSpace
+    name: str = ""
+    weight: float = 1.0
+    place: int = 0
+
+
+# One notion of nearness. Each kind has `name`, `weight`, `place` and `space`.
+Leg: TypeAlias = VectorLeg | WordsLeg
 
 
 class FusionMethod(StrEnum):

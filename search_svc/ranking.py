@@ -43,6 +43,8 @@ class StepFindings:
     legs: Sequence[Sequence[FoundItem]]
     """Of each leg; a leg of negative weight knows what the others found, as far as it has a vector."""
     groups: Mapping[str, GroupValues]
+    is_cut: bool = False
+    """Whether a leg left items out that it did not look at, as one of very frequent words does."""
 
 
 class CandidateSource(Protocol):
@@ -160,6 +162,7 @@ class _Ranking:
     def _add(self, found: StepFindings) -> int:
         """Put what is new behind the places that are there. Return how many places that makes."""
         self.groups.update(found.groups)
+        self.is_exact = self.is_exact and not found.is_cut
         known = {each.item_id for each in self._places}
         legs = [
             LegFindings(leg.name, leg.weight, items, self._before(place, items))

@@ -49,7 +49,7 @@ def too_late() -> DeadlineExceeded:
 
 def no_words(collection: str, language: str, path: str, field: str) -> PreconditionFailed:
     """Build the error for a question about the words of a field whose words are not kept."""
-    metadata = {"field": path, "collection": collection}
+    metadata = {"text_field": path, "collection": collection}
     if not language:
         return PreconditionFailed(
             Reason.FIELD_NOT_INDEXED,

@@ -58,9 +58,10 @@ class Query:
     @property
     def only_leg(self) -> VectorLeg | None:
         """The leg of a search that is nothing but nearness in one space; None for any other search."""
-        if len(self.legs) > 1 or self.fusion or self.group_by or self.diversity:
+        leg = self.legs[0]
+        if len(self.legs) > 1 or self.fusion or self.group_by or self.diversity or not isinstance(leg, VectorLeg):
             return None
-        return self.legs[0]
+        return leg
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""Candidates of several legs in PostgreSQL: all that a step looks for is one statement."""
+"""Candidates of several legs in PostgreSQL: all that a step looks for by vectors is one statement."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,14 +8,15 @@ import asyncpg
 from search_svc.candidates import FoundItem
 from search_svc.fusion import RankedItem
 from search_svc.grouping import GroupValues
-from search_svc.legs import Leg
+from search_svc.legs import Leg, VectorLeg, WordsLeg
 from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers
 from search_svc.postgres.nearest import Nearest, is_exact
 from search_svc.postgres.one_statement import MAX_EF
-from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.reading import read_ids
 from search_svc.postgres.searching import Near, resolve
+from search_svc.postgres.step_conditions import StepConditions
 from search_svc.postgres.tables import items_table, members_table, vector_type, vectors_table
+from search_svc.postgres.word_legs import WordSearch, keep_order
 from search_svc.ranking import Step, StepFindings
 from search_svc.store import Query
 
@@ -34,22 +35,54 @@ class LegSource:
         self._near: dict[int, Near] = {}
 
     def is_exact(self, leg: Leg) -> bool:
-        return is_exact(self._collection, self._query, leg)
+        return isinstance(leg, WordsLeg) or is_exact(self._collection, self._query, leg)
 
     async def resolve(self, leg: Leg) -> Leg:
-        self._near[leg.place] = await resolve(self._connection, self._collection, leg)
+        if isinstance(leg, WordsLeg):
+            await keep_order(self._connection)
+        else:
+            self._near[leg.place] = await resolve(self._connection, self._collection, leg)
         return leg
 
     async def find(self, legs: Sequence[Leg], step: Step) -> StepFindings:
-        statement = StepStatement(self._collection, self._query, legs, [self._near[leg.place] for leg in legs], step)
         found: list[list[FoundItem]] = [[] for _ in legs]
         groups: dict[str, GroupValues] = {}
-        for leg, key, item_id, score, *values in await self._connection.fetch(statement.text, *statement.values):
-            found[leg].append(FoundItem(key, item_id, score))
+        is_cut = False
+
+        def take(place: int, key: int, item_id: str, score: float, *values: str) -> None:
+            found[place].append(FoundItem(key, item_id, score))
             if values:
                 read = tuple(json.loads(values[0]))
                 groups[item_id] = None if None in read else read
-        return StepFindings(found, groups)
+
+        words = {place: leg for place, leg in enumerate(legs) if isinstance(leg, WordsLeg)}
+        for place, leg in words.items():
+            if leg.weight > 0:
+                findings = await self._words(leg, step).find(self._connection, step.depth)
+                is_cut = is_cut or findings.is_cut
+                for row in findings.rows:
+                    take(place, *row)
+        known = sorted({each.key for items in found for each in items})
+        vectors = {place: leg for place, leg in enumerate(legs) if isinstance(leg, VectorLeg)}
+        if vectors:
+            near = {place: self._near[leg.place] for place, leg in vectors.items()}
+            conditions = self._conditions(step)
+            statement = StepStatement(self._collection, self._query, vectors, near, step, conditions, known)
+            for row in await self._connection.fetch(statement.text, *statement.values):
+                take(*row)
+        known = sorted({each.key for items in found for each in items})
+        for place, leg in words.items():
+            if leg.weight < 0:
+                for row in await self._words(leg, step).among(self._connection, known):
+                    take(place, *row)
+        return StepFindings(found, groups, is_cut)
+
+    def _conditions(self, step: Step) -> StepConditions:
+        askers = [near.itself for near in self._near.values() if near.itself]
+        return StepConditions(self._collection, self._query, askers, step)
+
+    def _words(self, leg: WordsLeg, step: Step) -> WordSearch:
+        return WordSearch(self._collection, leg, self._conditions(step))
 
     async def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Mapping[str, Numbers]:
         position = self._collection.definition.spaces.index(space)
@@ -72,58 +105,62 @@ class StepStatement:
     """The statement of one step. Its rows are the place of a leg, key, id and score, and the values of groups as JSON.
 
     Args:
+        legs: by their places.
         near: what each leg is near to.
+        known: keys of the items that other legs found.
     """
 
     def __init__(
-        self, collection: Collection, query: Query, legs: Sequence[Leg], near: Sequence[Near], step: Step
+        self,
+        collection: Collection,
+        query: Query,
+        legs: Mapping[int, VectorLeg],
+        near: Mapping[int, Near],
+        step: Step,
+        conditions: StepConditions,
+        known: Sequence[int] = (),
     ) -> None:
         self._collection = collection
         self._query = query
         self._step = step
         self._near = near
-        self._parameters = Parameters()
-        predicate = Predicate(collection.definition, self._parameters)
-        group_paths = query.group_by.paths if query.group_by else ()
-        self._values = f"jsonb_build_array({', '.join(map(predicate.value, group_paths))})" if group_paths else ""
-        itself = [each.itself for each in near if each.itself]
-        self._askers = len(itself)
-        self._but = f"ALL ({self._parameters.add(itself, 'bigint[]')})" if itself else ""
-        self._without = ""
-        if step.without:
-            texts = [f"[{', '.join(map(_json, values))}]" for values in step.without]
-            self._without = f"{self._values} = ANY ({self._parameters.add(texts, 'jsonb[]')})"
-        finders = [place for place, leg in enumerate(legs) if leg.weight > 0]
+        self._known = known
+        self._conditions = conditions
+        self._parameters = conditions.parameters
+        self._askers = sum(1 for each in near.values() if each.itself)
+        finders = [place for place, leg in legs.items() if leg.weight > 0]
         parts = dict(self._parts(legs, finders))
         union = " UNION ALL ".join(f"SELECT {place} AS leg, * FROM part_{place}" for place in sorted(parts))
-        if self._values:
+        if conditions.values:
             items = items_table(collection.key)
             union = (
-                f"SELECT part.*, (SELECT {self._values}::text FROM {items} AS i WHERE i.key = part.key)"
+                f"SELECT part.*, (SELECT {conditions.values}::text FROM {items} AS i WHERE i.key = part.key)"
                 f" FROM ({union}) AS part"
             )
         self.text = f"WITH {', '.join(parts.values())} {union}"
         self.values = self._parameters.values
 
-    def _parts(self, legs: Sequence[Leg], finders: Sequence[int]) -> Iterator[tuple[int, str]]:
+    def _parts(self, legs: Mapping[int, VectorLeg], finders: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Yield the parts of the statement by the places of their legs; finders first, since others look at theirs."""
         for place in finders:
             yield place, f"part_{place} AS MATERIALIZED ({self._found(place, legs[place])})"
-        known = " UNION ".join(f"SELECT key FROM part_{place}" for place in finders)
-        for place, leg in enumerate(legs):
+        sources = [f"SELECT key FROM part_{place}" for place in finders]
+        for place, leg in legs.items():
             if place not in finders:
+                others = f"SELECT unnest({self._parameters.add(list(self._known), 'bigint[]')})"
+                known = " UNION ".join((*sources, others))
                 nearest = Nearest(self._collection, leg.space, None, self._parameters)
                 among = nearest.among(self._vector(place, leg), f"ARRAY({known})")
                 yield place, f"part_{place} AS MATERIALIZED ({among})"
 
-    def _found(self, place: int, leg: Leg) -> str:
+    def _found(self, place: int, leg: VectorLeg) -> str:
         nearest = Nearest(
             self._collection,
             leg.space,
             self._query.filter,
             self._parameters,
-            but=self._but,
-            without=self._without,
+            but=self._conditions.but,
+            without=self._conditions.without,
             askers=self._askers,
         )
         vector, depth = self._vector(place, leg), self._step.depth
@@ -137,9 +174,5 @@ class StepStatement:
         # An index reads how many candidates to look at when its scan begins, and before that it is told the vector.
         return nearest.by_index(f"(SELECT {vector} FROM set_config('hnsw.ef_search', {ef}, true))", str(depth))
 
-    def _vector(self, place: int, leg: Leg) -> str:
+    def _vector(self, place: int, leg: VectorLeg) -> str:
         return self._parameters.add(self._near[place].vector, vector_type(leg.space))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

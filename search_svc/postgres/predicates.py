@@ -38,7 +38,7 @@ _OWN = {
 }
 
 
-# With its last parameter true this costs nothing, and a plan for any value of it is dearer than every other plan.
+# With its parameter true this costs nothing, and a plan for any value of it is dearer than every other plan.
 _BY_VALUES = "({} OR (SELECT count(*) FROM generate_series(1, 1000000000)) > 0)"
 
 
@@ -48,10 +48,21 @@ class Parameters:
     def __init__(self) -> None:
         self.values: list[object] = []
 
+    def copy(self) -> "Parameters":
+        """Return others that begin with these."""
+        other = Parameters()
+        other.values = list(self.values)
+        return other
+
     def add(self, value: object, sql_type: str) -> str:
         """Add a value and return its place in the statement: $3::text."""
         self.values.append(value)
         return f"${len(self.values)}::{sql_type}"
+
+
+def by_values(parameters: Parameters) -> str:
+    """Return a condition that is TRUE. The statement that has it is planned by its values each time."""
+    return _BY_VALUES.format(parameters.add(True, "boolean"))
 
 
 class Predicate:
@@ -68,7 +79,7 @@ class Predicate:
         A statement that has it is planned by its values each time, however often it is prepared: which items pass, and
         the paths that tell which index knows, are among them.
         """
-        return f"({self._sql(tree)}) AND {_BY_VALUES.format(self._parameters.add(True, 'boolean'))}"
+        return f"({self._sql(tree)}) AND {by_values(self._parameters)}"
 
     def _sql(self, tree: Filter) -> str:
         match tree:

@@ -87,10 +87,11 @@ def bool_token(value: bool) -> str:
 
 def words_key(place: int, slot: WordSlot) -> str:
     """Return Qdrant's path to a slot of the words of a text; see `search_svc.words.texts.text_paths`."""
-    return f"words.{_text_name(place)}.{slot}"
+    return f"words.{text_name(place)}.{slot}"
 
 
-def _text_name(place: int) -> str:
+def text_name(place: int) -> str:
+    """Return the key of the words of a text."""
     return f"text_{place}"
 
 
@@ -100,7 +101,7 @@ def words_payload(item: Item, definition: Definition) -> dict[str, dict[str, lis
         return {}
     texts = enumerate(words_of_item(item, definition))
     return {
-        _text_name(place): {
+        text_name(place): {
             WordSlot.WORDS.value: [word_token(word) for word in (*text.places, *sorted(text.stems))],
             WordSlot.RUNS.value: [word_token(run) for run in sorted(text.runs)],
             WordSlot.STARTS.value: [word_token(start) for start in sorted(text.starts)],

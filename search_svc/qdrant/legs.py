@@ -8,7 +8,7 @@ from qdrant_client import AsyncQdrantClient, models
 from search_svc.candidates import FoundItem
 from search_svc.fusion import RankedItem
 from search_svc.grouping import GroupValues
-from search_svc.legs import Leg
+from search_svc.legs import Leg, VectorLeg, WordsLeg
 from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers
 from search_svc.qdrant import searching
 from search_svc.qdrant.grouping import certainly_in, values_of
@@ -16,6 +16,7 @@ from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import vector_of
 from search_svc.qdrant.predicates import but_not, compile_filter
 from search_svc.qdrant.reading import PIECE, read_ids
+from search_svc.qdrant.word_legs import WordSearch
 from search_svc.ranking import Step, StepFindings
 from search_svc.store import Query
 
@@ -34,12 +35,16 @@ class LegSource:
         self._chosen = None if query.filter is None else compile_filter(query.filter, collection.definition)
         # Unit vectors, by the places of the legs.
         self._numbers: dict[int, list[float]] = {}
-        self._askers = [point_id(leg.item_id) for leg in query.legs if leg.vector is None]
+        self._askers = [
+            point_id(leg.item_id) for leg in query.legs if isinstance(leg, VectorLeg) and leg.vector is None
+        ]
 
     def is_exact(self, leg: Leg) -> bool:
-        return searching.is_exact(self._collection, self._query, leg, local=self._local)
+        return isinstance(leg, WordsLeg) or searching.is_exact(self._collection, self._query, leg, local=self._local)
 
     async def resolve(self, leg: Leg) -> Leg:
+        if isinstance(leg, WordsLeg):
+            return leg
         vector = leg.vector
         if vector is None:
             vector = await searching.vector_of_item(self._client, self._collection, leg)
@@ -47,7 +52,9 @@ class LegSource:
         return leg
 
     async def find(self, legs: Sequence[Leg], step: Step) -> StepFindings:
-        finders = {place: leg for place, leg in enumerate(legs) if leg.weight > 0}
+        vectors = {place: leg for place, leg in enumerate(legs) if isinstance(leg, VectorLeg)}
+        words = {place: leg for place, leg in enumerate(legs) if isinstance(leg, WordsLeg)}
+        finders = {place: leg for place, leg in vectors.items() if leg.weight > 0}
         condition = self._condition(step)
         requests = [
             # One more than is asked for tells whether equal scores go on behind the last.
@@ -59,14 +66,25 @@ class LegSource:
             if place in step.exact:
                 items = await self._exactly(leg, condition, step, items)
             found[place] = items
+        is_cut = False
+        for place, asked in words.items():
+            if asked.weight > 0:
+                found[place], more = await self._words(asked, condition).find(step.depth)
+                is_cut = is_cut or more
         ids = list(dict.fromkeys(each.item_id for items in found for each in items))
-        others = {place: leg for place, leg in enumerate(legs) if place not in finders}
+        others = {place: leg for place, leg in vectors.items() if place not in finders}
         if others and ids:
             among = models.Filter(must=[models.HasIdCondition(has_id=[point_id(item_id) for item_id in ids])])
             requests = [self._request(leg, among, len(ids), exact=True, step=step) for leg in others.values()]
             for place, items in zip(others, await self._ask(requests), strict=True):
                 found[place] = items
-        return StepFindings(found, await self._groups(ids))
+        for place, asked in words.items():
+            if asked.weight < 0:
+                found[place] = await self._words(asked, condition).among(ids)
+        return StepFindings(found, await self._groups(ids), is_cut)
+
+    def _words(self, leg: WordsLeg, condition: models.Filter | None) -> WordSearch:
+        return WordSearch(self._client, self._collection, leg, condition)
 
     async def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Mapping[str, Numbers]:
         found: dict[str, Numbers] = {}
@@ -95,7 +113,7 @@ class LegSource:
         return but_not(self._chosen, *without)
 
     def _request(
-        self, leg: Leg, condition: models.Filter | None, limit: int, *, exact: bool, step: Step
+        self, leg: VectorLeg, condition: models.Filter | None, limit: int, *, exact: bool, step: Step
     ) -> models.QueryRequest:
         ef = max(self._default_ef, step.depth)
         return models.QueryRequest(
@@ -109,11 +127,13 @@ class LegSource:
         )
 
     async def _ask(self, requests: Sequence[models.QueryRequest]) -> list[list[FoundItem]]:
+        if not requests:
+            return []
         answers = await self._client.query_batch_points(self._collection.key, requests=requests)
         return [searching.found_items(answer.points) for answer in answers]
 
     async def _exactly(
-        self, leg: Leg, condition: models.Filter | None, step: Step, items: list[FoundItem]
+        self, leg: VectorLeg, condition: models.Filter | None, step: Step, items: list[FoundItem]
     ) -> list[FoundItem]:
         """Return the best of all items, as many as the step asks for; the ids decide between equal scores."""
 

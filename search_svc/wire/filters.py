@@ -26,14 +26,13 @@ from search_svc.filters import (
     tests,
 )
 from search_svc.times import parse_time
-from search_svc.words.queries import read_words
+from search_svc.words.queries import MAX_WORDS_CHARS, read_words
 from search_svc.words.texts import CAPTION
 
 MAX_DEPTH = 8
 MAX_LIST = 64
 # Not the contract's: what a database plans in a reasonable time. Lists of values count once.
 MAX_CONDITIONS = 1_024
-MAX_MATCHES_CHARS = 10_000
 
 
 def read_filter(message: search_pb2.Filter, field: str = "filter") -> Filter:
@@ -95,8 +94,8 @@ def _matches(path: FieldPath, text: str, field: str) -> Filter:
         raise _invalid(field, f"asks for words of {path[0]}: of an item's own fields only $caption has any")
     if "\x00" in text:
         raise _invalid(field, "contains a NUL character")
-    if len(text) > MAX_MATCHES_CHARS:
-        raise _invalid(field, f"has {len(text)} characters, and the limit is {MAX_MATCHES_CHARS}")
+    if len(text) > MAX_WORDS_CHARS:
+        raise _invalid(field, f"has {len(text)} characters, and the limit is {MAX_WORDS_CHARS}")
     try:
         return Matches(path, read_words(text), field)
     except ValueError as error:

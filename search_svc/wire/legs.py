@@ -4,13 +4,17 @@ import math
 from collections.abc import Sequence
 
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, NotBuilt
+from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from search_svc.legs import Leg, VectorLeg
+from search_svc.filters import parse_path
+from search_svc.legs import Leg, VectorLeg, WordsLeg
 from search_svc.model import Definition
 from search_svc.wire.findings import Findings
 from search_svc.wire.items import check_id
 from search_svc.wire.vectors import read_vector
+from search_svc.words.queries import MAX_WORDS_CHARS, read_words
+from search_svc.words.texts import CAPTION, text_place
+from search_svc.words.wanting import wanted
 
 MAX_LEGS = 8
 MAX_NAME_BYTES = 256
@@ -22,8 +26,7 @@ def read_legs(messages: Sequence[search_pb2.SearchLeg], definition: Definition) 
 
     Raises:
         InvalidInput: naming each leg that is wrong.
-        PreconditionFailed: SPACE_MISMATCH, if nothing else is wrong.
-        NotBuilt: caption words.
+        PreconditionFailed: SPACE_MISMATCH or FIELD_NOT_INDEXED, if nothing else is wrong.
     """
     if not 1 <= len(messages) <= MAX_LEGS:
         raise invalid("legs", f"has {len(messages)} legs: send 1 to {MAX_LEGS}")
@@ -57,9 +60,7 @@ def _check_names(names: Sequence[str], findings: Findings) -> None:
             )
 
 
-def _read_leg(
-    message: search_pb2.SearchLeg, place: int, definition: Definition, findings: Findings
-) -> VectorLeg | None:
+def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition, findings: Findings) -> Leg | None:
     field = f"legs[{place}]"
     kind = message.WhichOneof("query")
     if not abs(message.weight) <= MAX_WEIGHT:
@@ -69,10 +70,14 @@ def _read_leg(
             f"is {message.weight:g}: use -{MAX_WEIGHT:,.0f} to {MAX_WEIGHT:,.0f}, or 0 for 1",
         )
     if kind is None:
-        findings.invalid(Reason.QUERY_INVALID, field, "has no query: set embedding or item_id")
+        findings.invalid(Reason.QUERY_INVALID, field, "has no query: set embedding, item_id or caption_text")
         return None
     if kind == "caption_text":
-        raise not_built(f"{field}.caption_text", "search by embedding or item_id")
+        return _read_words(message, place, definition, findings)
+    if message.text_fields:
+        findings.invalid(
+            Reason.QUERY_INVALID, f"{field}.text_fields", "is for caption_text alone: leave it out, or ask for words"
+        )
     space = definition.space(message.space)
     if space is None:
         known = ", ".join(named.name for named in definition.spaces)
@@ -93,6 +98,44 @@ def _read_leg(
     return VectorLeg(space, vector, item_id, message.name, _weight(message.weight), place)
 
 
+def _read_words(
+    message: search_pb2.SearchLeg, place: int, definition: Definition, findings: Findings
+) -> WordsLeg | None:
+    field, text = f"legs[{place}].caption_text", message.caption_text
+    query = None
+    if "\x00" in text:
+        findings.invalid(Reason.QUERY_INVALID, field, "contains a NUL character")
+    elif len(text) > MAX_WORDS_CHARS:
+        findings.invalid(Reason.QUERY_INVALID, field, f"has {len(text)} characters, and the limit is {MAX_WORDS_CHARS}")
+    else:
+        try:
+            query = read_words(text)
+        except ValueError as error:
+            findings.invalid(Reason.QUERY_INVALID, field, str(error))
+    texts = _read_text_fields(message.text_fields, f"legs[{place}].text_fields", definition, findings)
+    if query is None or texts is None:
+        return None
+    terms = wanted(query, definition.language)
+    return WordsLeg(terms, texts, definition.spaces[0], message.name, _weight(message.weight), place)
+
+
+def _read_text_fields(
+    names: Sequence[str], field: str, definition: Definition, findings: Findings
+) -> tuple[int, ...] | None:
+    places: list[int] = []
+    for i, name in enumerate(names or (CAPTION[0],)):
+        at = f"{field}[{i}]" if names else field
+        try:
+            places.append(text_place(definition, parse_path(name), at))
+        except ValueError as error:
+            findings.invalid(Reason.QUERY_INVALID, at, str(error))
+        except PreconditionFailed as error:
+            findings.unfit(error.reason, at, error.message.removeprefix(f"{at}: "), **error.metadata)
+    if len(set(names)) < len(names):
+        findings.invalid(Reason.QUERY_INVALID, field, "names a field twice")
+    return tuple(places) if len(places) == max(1, len(names)) else None
+
+
 def _weight(weight: float) -> float:
     # Proto3's default is no weight of 0, which would make a leg that says nothing.
     return weight if weight and math.isfinite(weight) else 1.0
@@ -101,8 +144,3 @@ def _weight(weight: float) -> float:
 def invalid(field: str, description: str) -> InvalidInput:
     """Build the error for a query that is wrong in itself."""
     return InvalidInput(Reason.QUERY_INVALID, f"{field} {description}", field=field)
-
-
-def not_built(field: str, instead: str) -> NotBuilt:
-    """Build the error for a part of the contract that is not built yet."""
-    return NotBuilt(Reason.NOT_IMPLEMENTED, f"{field} is not built yet: {instead}", metadata={"field": field})

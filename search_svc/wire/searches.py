@@ -27,8 +27,7 @@ def read_search(
 
     Raises:
         InvalidInput: naming the field.
-        PreconditionFailed: SPACE_MISMATCH.
-        NotBuilt: caption words.
+        PreconditionFailed: SPACE_MISMATCH or FIELD_NOT_INDEXED.
     """
     legs = read_legs(request.legs, definition)
     fusion, group_by, diversity = read_fusion(request), read_group_by(request), read_diversity(request)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from search_svc.words.tokens import cut, kinds, normal
 
 MAX_QUERY_WORDS = 128
+MAX_WORDS_CHARS = 10_000
+"""Characters of a query; who asks sees to it."""
 # In quotation marks, the last of which may be missing; or up to the next space or quotation mark.
 _PART = re.compile('"[^"]*"?|[^ "]+')
 

@@ -5,8 +5,9 @@ one of its stem, words that follow one another as they do in the query count mor
 count more than long ones. How rare a word is does not count: stores would have to know all texts for that.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
 from typing import Protocol
 
 from search_svc.words.wanting import WantedTerm
@@ -21,6 +22,18 @@ LONG = 100.0
 """Different words and stems with which a text counts half."""
 
 
+# Of more terms, no look is made for texts that hold all but one.
+_MOST_PARTS = 8
+
+
+@dataclass(frozen=True)
+class WordLookup:
+    """One look for texts: those that hold all terms of one of these parts, and of no part of the looks before."""
+
+    parts: tuple[tuple[WantedTerm, ...], ...]
+    but: tuple[tuple[WantedTerm, ...], ...]
+
+
 class HeldWords(Protocol):
     """What a text holds; of several texts, what any of them does."""
 
@@ -31,8 +44,8 @@ class HeldWords(Protocol):
         """Tell whether a word of the same stem is there."""
 
 
-class Ranking:
-    """How texts are ranked by some terms.
+class WordRanking:
+    """Ranking of texts by some terms.
 
     Args:
         terms: of a query; at least one is not optional.
@@ -49,6 +62,17 @@ class Ranking:
         )
         weights = sum(OPTIONAL if term.is_optional else 1.0 for term in terms)
         self.best = weights + ADJACENT * len(self.pairs)
+
+    def lookups(self) -> Iterator[WordLookup]:
+        """Yield the looks for texts, best ones first: for those that hold all terms, all but one, any."""
+        before: tuple[tuple[WantedTerm, ...], ...] = (self.content,)
+        yield WordLookup(before, ())
+        if 2 < len(self.content) <= _MOST_PARTS:
+            but_one = tuple(combinations(self.content, len(self.content) - 1))
+            yield WordLookup(but_one, before)
+            before = but_one
+        if len(self.content) > 1:
+            yield WordLookup(tuple((term,) for term in self.content), before)
 
     def score(self, held: HeldWords, count: int) -> float:
         """Return the score, above 0 up to 1; 0 for a text that holds none but optional terms.

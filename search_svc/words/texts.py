@@ -11,17 +11,13 @@ from search_svc.filters import FieldPath
 from search_svc.model import Definition, Item
 from search_svc.refusals import no_words
 from search_svc.words.languages import forms
-from search_svc.words.tokens import words_of
+from search_svc.words.tokens import MAX_PREFIX_CHARS, STEM, words_of
 
 MAX_WORDS = 10_000
 """Words of one text that count, from its beginning."""
 MAX_PLACES = 255
 """Places of one word in a text that count, from its beginning. PostgreSQL keeps no more."""
-MAX_PREFIX_CHARS = 32
-"""The longest beginning of a word that is asked for; a longer one is cut."""
 CAPTION: FieldPath = ("$caption",)
-STEM = "~"
-"""What a stem begins with where it stands beside words. No word does."""
 
 
 @dataclass(frozen=True)

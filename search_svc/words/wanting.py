@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from search_svc.words.languages import forms, is_stop_word
 from search_svc.words.queries import Term, WordQuery
-from search_svc.words.texts import MAX_PREFIX_CHARS, STEM
+from search_svc.words.tokens import MAX_PREFIX_CHARS, STEM
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a filter means, in plain Python: the reference that every store is compared with."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -58,6 +59,11 @@ def holds(term: Term, texts: list[str], language: str) -> bool:
             if _stem(term.words[0], language) in stems:
                 return True
     return False
+
+
+def holds_itself(term: Term, texts: list[str], language: str) -> bool:
+    """As `holds`, by the words alone."""
+    return holds(replace(term, is_quoted=not term.is_prefix), texts, language)
 
 
 def _stem(word: str, language: str) -> str:

@@ -158,17 +158,6 @@ async def test_bad_searches(stub: Stub) -> None:
     assert OTHER_SPACE_ID in error.message
 
 
-async def test_what_is_not_built_is_named(stub: Stub) -> None:
-    await create(stub)
-    cases = [
-        (leg(caption_text="a dog"), "legs[0].caption_text"),
-    ]
-    for request, field in cases:
-        error = await refused(stub.Search(request), grpc.StatusCode.UNIMPLEMENTED, Reason.NOT_IMPLEMENTED)
-        assert error.metadata["field"] == field
-        assert field in error.message
-
-
 async def test_a_batch_fails_one_by_one(stub: Stub) -> None:
     await create(stub)
     await upsert(stub, *compass("a", "b"))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from search_svc.words.languages import LANGUAGES, forms
 from search_svc.words.queries import MAX_QUERY_WORDS, Term, read_words
 from search_svc.words.stop_words import STOP_WORDS
-from search_svc.words.texts import MAX_PLACES, MAX_PREFIX_CHARS, MAX_WORDS, text_words
-from search_svc.words.tokens import MAX_WORD_CHARS, fold, words_of
+from search_svc.words.texts import MAX_PLACES, MAX_WORDS, text_words
+from search_svc.words.tokens import MAX_PREFIX_CHARS, MAX_WORD_CHARS, fold, words_of
 from search_svc.words.wanting import wanted
 from tests.search.strategies import thorough
 

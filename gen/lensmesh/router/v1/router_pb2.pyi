@@ -707,6 +707,7 @@ class Query(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     CAPTION_TEXT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Echoed in LegScore; unique in the request; may be empty if there is one query. At most 256 bytes."""
     space: _builtins.str
@@ -716,7 +717,7 @@ class Query(_message.Message):
     item_id: _builtins.str
     """A picture like this item's."""
     caption_text: _builtins.str
-    """Words that the caption holds."""
+    """Words that the caption holds, or the fields that `text_fields` names: SearchLeg.caption_text says how they are read."""
     weight: _builtins.float
     """Weight in the fusion, as SearchLeg.weight: 0 means 1, below 0 pushes away."""
     @_builtins.property
@@ -726,6 +727,10 @@ class Query(_message.Message):
     @_builtins.property
     def embedding(self) -> _common_pb2.Embedding:
         """A vector of the caller's own."""
+
+    @_builtins.property
+    def text_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Passed on as SearchLeg.text_fields."""
 
     def __init__(
         self,
@@ -738,10 +743,11 @@ class Query(_message.Message):
         embedding: _common_pb2.Embedding | None = ...,
         caption_text: _builtins.str = ...,
         weight: _builtins.float = ...,
+        text_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "query", b"query", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "name", b"name", "query", b"query", "space", b"space", "text", b"text", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "name", b"name", "query", b"query", "space", b"space", "text", b"text", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "image", "item_id", "embedding", "caption_text"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015

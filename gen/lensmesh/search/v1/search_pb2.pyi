@@ -858,7 +858,7 @@ class Condition(_message.Message):
     """The field is there and not null, or is not."""
     matches: _builtins.str
     """Contains all of these words, in any order, each as it is or as another word of its stem; neither case nor accents count. Up to
-    128 words, read as SearchLeg.caption_text is, the little ones ("the") too. Of "$caption" and of fields with a FieldIndex of type
+    128 words and 10,000 characters, read as SearchLeg.caption_text is, the little ones ("the") too. Of "$caption" and of fields with a FieldIndex of type
     TEXT; FIELD_NOT_INDEXED for others. FILTER_INVALID where no word is in it.
     """
     @_builtins.property
@@ -1624,7 +1624,7 @@ class SearchLeg(_message.Message):
     Japanese, Korean and Thai is one. `"old bridge"` in quotation marks: exactly these, one behind the other; so is what has no space
     between (3.5, wide-angle, 日本語). `bri*`: words that begin so. All else separates words. Items that hold more of the words come
     first; among those, the word itself before others of its stem, words side by side before scattered ones, short texts before
-    long ones. Little words ("the") select nothing beside others. 1 to 128 words and up to Limits.max_text_chars characters, else
+    long ones. Little words ("the") select nothing beside others. 1 to 128 words, up to 10,000 characters, no NUL, else
     QUERY_INVALID; of a word, the first 200 characters count. LegScore.score is above 0 up to 1, and comparable within one query
     alone. Of more than 20,000 items that hold all words (PostgreSQL; 2,000 in Qdrant), so many are ranked, and
     SearchResponse.exact is false.
