@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lensmesh_chassis.errors import InvalidInput
@@ -11,6 +11,10 @@ from lensmesh_chassis.reasons import Reason
 DEFAULT_MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 # Of all filters of a call. A service may allow fewer.
 MAX_FILTER_VALUES = 10_000
+# Of one search: its legs, or the queries that become them.
+MAX_LEGS = 8
+MAX_LEG_NAME_BYTES = 256
+MAX_LEG_WEIGHT = 1_000_000.0
 
 
 def transport_bytes(max_message_bytes: int) -> int:
@@ -82,3 +86,40 @@ def check_filters(filters: Mapping[str, Any], max_values: int = MAX_FILTER_VALUE
                     field=field,
                     metadata={"limit": max_values},
                 )
+
+
+def check_legs(legs: Sequence[Any], field: str) -> None:
+    """Refuse legs of one search, or the queries that become them, that no service could fuse.
+
+    There are 1 to 8, each with a name of its own and a weight from -1,000,000 to 1,000,000; not all are below 0.
+    `field` is the dotted path of the list. Raises InvalidInput with reason QUERY_INVALID.
+    """
+    if not 1 <= len(legs) <= MAX_LEGS:
+        raise InvalidInput(
+            Reason.QUERY_INVALID,
+            f"{field} has {len(legs)} entries: send 1 to {MAX_LEGS}",
+            field=field,
+            metadata={"count": len(legs), "limit": MAX_LEGS},
+        )
+    first: dict[str, int] = {}
+    for place, leg in enumerate(legs):
+        path = f"{field}[{place}]"
+        size = len(leg.name.encode())
+        if size > MAX_LEG_NAME_BYTES:
+            raise _bad_leg(f"{path}.name", f"has {size} bytes, and the limit is {MAX_LEG_NAME_BYTES}: shorten it")
+        if first.setdefault(leg.name, place) != place:
+            also = f"is {leg.name[:80]!r}, as is" if leg.name else "is empty, as is"
+            named = f"{field}[{first[leg.name]}].name"
+            raise _bad_leg(f"{path}.name", f"{also} {named}: give each a name of its own")
+        if not abs(leg.weight) <= MAX_LEG_WEIGHT:
+            most = f"{MAX_LEG_WEIGHT:,.0f}"
+            raise _bad_leg(f"{path}.weight", f"is {leg.weight:g}: use -{most} to {most}, or 0 for 1")
+    if all(leg.weight < 0 for leg in legs):
+        raise _bad_leg(
+            f"{field}[0].weight",
+            "is below 0, as every weight here: such an entry only pushes away what others find; send one above 0",
+        )
+
+
+def _bad_leg(field: str, description: str) -> InvalidInput:
+    return InvalidInput(Reason.QUERY_INVALID, f"{field} {description}", field=field)

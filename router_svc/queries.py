@@ -1,18 +1,18 @@
 """Searches as callers write them: checked, and translated into the store's, paths of errors included."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotBuilt, UpstreamFault, Violation
+from lensmesh_chassis.limits import check_legs
 from lensmesh_chassis.reasons import Reason
 
-MAX_QUERIES = 8
 # A path in the store's request, at the beginning of a field or of a word; what a query is here, is a leg there.
 _SEARCHES = re.compile(r"^searches\[\d+\]\.?")
-_LEGS = re.compile(r"(?<![\w.])legs(?=\[|$|\b)")
+_LEGS = re.compile(r"(?<![\w.])legs\b(?:\[(\d+)\])?")
 
 
 def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
@@ -20,14 +20,7 @@ def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
 
     Raises InvalidInput with reason QUERY_INVALID, and NotBuilt naming the field.
     """
-    count = len(request.queries)
-    if not 1 <= count <= MAX_QUERIES:
-        raise InvalidInput(
-            Reason.QUERY_INVALID,
-            f"{prefix}queries has {count} entries: send 1 to {MAX_QUERIES}",
-            field=f"{prefix}queries",
-            metadata={"count": count, "limit": MAX_QUERIES},
-        )
+    check_legs(request.queries, f"{prefix}queries")
     for index, query in enumerate(request.queries):
         path = f"{prefix}queries[{index}]"
         match query.WhichOneof("query"):
@@ -39,21 +32,29 @@ def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
                 )
             case "caption_text":
                 raise _not_built(f"{path}.caption_text")
-    if count > 1:
-        raise _not_built(f"{prefix}queries", "one query in a search")
-    for name in ("fusion", "group_by", "diversity"):
-        if request.HasField(name):
-            raise _not_built(f"{prefix}{name}")
-    if request.partial:
-        raise _not_built(f"{prefix}partial")
 
 
 def to_store(
-    request: router_pb2.SearchRequest, collection: str, vectors: Mapping[int, Any], spaces: Mapping[int, str]
+    request: router_pb2.SearchRequest,
+    collection: str,
+    vectors: Mapping[int, Any],
+    spaces: Mapping[int, str],
+    chosen: Sequence[int],
 ) -> search_pb2.SearchRequest:
-    """Write the store's request: `vectors` and `spaces` give the vector and named space of each encoded query."""
-    sent = search_pb2.SearchRequest(collection=collection, limit=request.limit, offset=request.offset, legs=[])
-    for index, query in enumerate(request.queries):
+    """Write the store's request.
+
+    Args:
+        request: the caller's.
+        collection: whose items are searched.
+        vectors: of each encoded query, by its index.
+        spaces: name of the space of each encoded query, by its index.
+        chosen: indexes of the queries that become legs.
+    """
+    sent = search_pb2.SearchRequest(
+        collection=collection, limit=request.limit, offset=request.offset, partial=request.partial
+    )
+    for index in chosen:
+        query = request.queries[index]
         leg = sent.legs.add(name=query.name, space=spaces.get(index, query.space), weight=query.weight)
         match query.WhichOneof("query"):
             case "text" | "image":
@@ -66,34 +67,41 @@ def to_store(
                 leg.caption_text = query.caption_text
     if request.HasField("min_score"):
         sent.min_score = request.min_score
-    for name in ("filter", "tuning", "fusion", "group_by", "read"):
+    for name in ("filter", "tuning", "fusion", "group_by", "diversity", "read"):
         if request.HasField(name):
             getattr(sent, name).CopyFrom(getattr(request, name))
+    if len(chosen) < len(request.queries):
+        # Scores mean the same whether or not a query is left out, also where one leg is left.
+        sent.fusion.SetInParent()
     return sent
 
 
-def from_store(error: LensmeshError, prefix: str) -> LensmeshError:
-    """Return the store's error with the paths of the caller's request."""
+def from_store(error: LensmeshError, prefix: str, chosen: Sequence[int]) -> LensmeshError:
+    """Return the store's error with the paths of the caller's request, whose queries `chosen` became the legs."""
+
+    def query(match: re.Match[str]) -> str:
+        place = match.group(1)
+        if place is None:
+            return "queries"
+        return f"queries[{chosen[int(place)] if int(place) < len(chosen) else place}]"
+
+    def path(field: str) -> str:
+        return prefix + _LEGS.sub(query, _SEARCHES.sub("", field))
+
     metadata = dict(error.metadata)
     if "field" in metadata:
-        metadata["field"] = _path(metadata["field"], prefix)
+        metadata["field"] = path(metadata["field"])
     keywords: dict[str, Any] = {
         "violations": [
-            Violation(_path(violation.field, prefix), _LEGS.sub("queries", violation.description))
-            for violation in error.violations
+            Violation(path(violation.field), _LEGS.sub(query, violation.description)) for violation in error.violations
         ],
         "retry_after_s": error.retry_after_s,
         "metadata": metadata,
     }
     if isinstance(error, UpstreamFault):
         keywords["code"] = error.code
-    return type(error)(error.reason, _LEGS.sub("queries", error.message), **keywords)
+    return type(error)(error.reason, _LEGS.sub(query, error.message), **keywords)
 
 
-def _path(field: str, prefix: str) -> str:
-    return prefix + _LEGS.sub("queries", _SEARCHES.sub("", field))
-
-
-def _not_built(field: str, instead: str = "") -> NotBuilt:
-    hint = f": send {instead}" if instead else ": leave it out"
-    return NotBuilt(Reason.NOT_IMPLEMENTED, f"{field} is not built yet{hint}", metadata={"field": field})
+def _not_built(field: str) -> NotBuilt:
+    return NotBuilt(Reason.NOT_IMPLEMENTED, f"{field} is not built yet: leave it out", metadata={"field": field})

@@ -37,7 +37,8 @@ def kinds() -> Iterator[Kind]:
 def _fused(query: Query, vector: Vectors, number: int) -> Query:
     """Ask for the vector, and for one that lies beside it, as an image and words for it do."""
     beside = vector.astype(np.float32) + np.random.default_rng(number).normal(scale=0.03, size=len(vector))
-    other = replace(query.legs[0], name="other", place=1, vector=beside.astype(np.float16))
+    assert query.only_leg is not None
+    other = replace(query.only_leg, name="other", place=1, vector=beside.astype(np.float16))
     return replace(query, legs=(*query.legs, other), fusion=Fusion())
 
 

@@ -1,10 +1,10 @@
 """Translation of the legs of a search."""
 
-import math
 from collections.abc import Sequence
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
+from lensmesh_chassis.limits import check_legs
 from lensmesh_chassis.reasons import Reason
 from search_svc.filters import parse_path
 from search_svc.legs import Leg, VectorLeg, WordsLeg
@@ -16,10 +16,6 @@ from search_svc.words.queries import MAX_WORDS_CHARS, read_words
 from search_svc.words.texts import CAPTION, text_place
 from search_svc.words.wanting import wanted
 
-MAX_LEGS = 8
-MAX_NAME_BYTES = 256
-MAX_WEIGHT = 1_000_000.0
-
 
 def read_legs(messages: Sequence[search_pb2.SearchLeg], definition: Definition) -> tuple[Leg, ...]:
     """Read and check the legs of one search.
@@ -28,47 +24,16 @@ def read_legs(messages: Sequence[search_pb2.SearchLeg], definition: Definition) 
         InvalidInput: naming each leg that is wrong.
         PreconditionFailed: SPACE_MISMATCH or FIELD_NOT_INDEXED, if nothing else is wrong.
     """
-    if not 1 <= len(messages) <= MAX_LEGS:
-        raise invalid("legs", f"has {len(messages)} legs: send 1 to {MAX_LEGS}")
+    check_legs(messages, "legs")
     findings = Findings()
-    _check_names([message.name for message in messages], findings)
     legs = [_read_leg(message, place, definition, findings) for place, message in enumerate(messages)]
-    if all(message.weight < 0 for message in messages):
-        findings.invalid(
-            Reason.QUERY_INVALID,
-            "legs[0].weight",
-            "is below 0, as that of every leg: such a leg only pushes away what others find; send one above 0",
-        )
     findings.check()
     return tuple(leg for leg in legs if leg is not None)
-
-
-def _check_names(names: Sequence[str], findings: Findings) -> None:
-    first: dict[str, int] = {}
-    for place, name in enumerate(names):
-        field = f"legs[{place}].name"
-        if len(name.encode()) > MAX_NAME_BYTES:
-            findings.invalid(
-                Reason.QUERY_INVALID,
-                field,
-                f"has {len(name.encode())} bytes, and the limit is {MAX_NAME_BYTES}: shorten it",
-            )
-        if first.setdefault(name, place) != place:
-            also = f"is {name[:80]!r}, as is" if name else "is empty, as is"
-            findings.invalid(
-                Reason.QUERY_INVALID, field, f"{also} legs[{first[name]}].name: give each leg a name of its own"
-            )
 
 
 def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition, findings: Findings) -> Leg | None:
     field = f"legs[{place}]"
     kind = message.WhichOneof("query")
-    if not abs(message.weight) <= MAX_WEIGHT:
-        findings.invalid(
-            Reason.QUERY_INVALID,
-            f"{field}.weight",
-            f"is {message.weight:g}: use -{MAX_WEIGHT:,.0f} to {MAX_WEIGHT:,.0f}, or 0 for 1",
-        )
     if kind is None:
         findings.invalid(Reason.QUERY_INVALID, field, "has no query: set embedding, item_id or caption_text")
         return None
@@ -95,7 +60,7 @@ def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition,
     else:
         item_id = message.item_id
         check_id(item_id, f"{field}.item_id", findings)
-    return VectorLeg(space, vector, item_id, message.name, _weight(message.weight), place)
+    return VectorLeg(space, vector, item_id, message.name, message.weight or 1.0, place)
 
 
 def _read_words(
@@ -116,7 +81,7 @@ def _read_words(
     if query is None or texts is None:
         return None
     terms = wanted(query, definition.language)
-    return WordsLeg(terms, texts, definition.spaces[0], message.name, _weight(message.weight), place)
+    return WordsLeg(terms, texts, definition.spaces[0], message.name, message.weight or 1.0, place)
 
 
 def _read_text_fields(
@@ -134,11 +99,6 @@ def _read_text_fields(
     if len(set(names)) < len(names):
         findings.invalid(Reason.QUERY_INVALID, field, "names a field twice")
     return tuple(places) if len(places) == max(1, len(names)) else None
-
-
-def _weight(weight: float) -> float:
-    # Proto3's default is no weight of 0, which would make a leg that says nothing.
-    return weight if weight and math.isfinite(weight) else 1.0
 
 
 def invalid(field: str, description: str) -> InvalidInput:

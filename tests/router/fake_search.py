@@ -236,28 +236,53 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
     def _search(self, request: search_pb2.SearchRequest) -> search_pb2.SearchResponse:
         self.searches.append(request)
         collection = self._collection(request.collection)
-        [leg] = request.legs
+        found: dict[str, search_pb2.Hit] = {}
+        answer = search_pb2.SearchResponse()
+        for place, leg in enumerate(request.legs):
+            try:
+                scores = self._near(collection, leg, f"legs[{place}]")
+            except PreconditionFailed as error:
+                if not request.partial or error.reason is not Reason.ITEM_WITHOUT_VECTOR:
+                    raise
+                answer.failed_legs.add(name=leg.name, error=to_status(error))
+                continue
+            for rank, item_id in enumerate(sorted(scores, key=lambda each: (-scores[each], each)), 1):
+                hit = found.setdefault(item_id, search_pb2.Hit())
+                hit.legs.add(name=leg.name, score=scores[item_id], rank=rank)
+                is_fused = len(request.legs) > 1 or request.HasField("fusion")
+                hit.score += (leg.weight or 1) / (60 + rank) if is_fused else scores[item_id]
+        for item_id, hit in found.items():
+            hit.item.CopyFrom(seen(self.items[collection.name][item_id], request.read))
+        hits = sorted(found.values(), key=lambda hit: (-hit.score, hit.item.id))
+        answer.hits.extend(hits[request.offset :][: request.limit or 10])
+        return answer
+
+    def _near(self, collection: search_pb2.Collection, leg: search_pb2.SearchLeg, path: str) -> dict[str, float]:
+        """Cosines of all items that a leg finds."""
+        items = self.items[collection.name]
         space = leg.space or collection.spaces[0].name
         if leg.HasField("item_id"):
-            if leg.item_id not in self.items[collection.name]:
+            if leg.item_id not in items:
                 raise NotFound(
-                    Reason.ITEM_NOT_FOUND, f"legs[0].item_id: no item {leg.item_id!r}", field="legs[0].item_id"
+                    Reason.ITEM_NOT_FOUND, f"{path}.item_id: no item {leg.item_id!r}", field=f"{path}.item_id"
                 )
-            asked = self.items[collection.name][leg.item_id].vectors[space]
+            if space not in items[leg.item_id].vectors:
+                raise PreconditionFailed(
+                    Reason.ITEM_WITHOUT_VECTOR, f"{path}.item_id has no {space}", field=f"{path}.item_id"
+                )
+            asked = items[leg.item_id].vectors[space]
         else:
             asked = leg.embedding
         wanted = next(named.space for named in collection.spaces if named.name == space)
         if asked.space_id != wanted.id:
             raise PreconditionFailed(
-                Reason.SPACE_MISMATCH, f"legs[0].embedding is of {asked.space_id}", field="legs[0].embedding"
+                Reason.SPACE_MISMATCH, f"{path}.embedding is of {asked.space_id}", field=f"{path}.embedding"
             )
-        hits = [
-            search_pb2.Hit(item=seen(item, request.read), score=cosine(asked, item.vectors[space]))
-            for item in self.items[collection.name].values()
+        return {
+            item.id: cosine(asked, item.vectors[space])
+            for item in items.values()
             if space in item.vectors and item.id != leg.item_id
-        ]
-        hits.sort(key=lambda hit: (-hit.score, hit.item.id))
-        return search_pb2.SearchResponse(hits=hits[request.offset :][: request.limit or 10])
+        }
 
 
 def cosine(one: common_pb2.Embedding, other: common_pb2.Embedding) -> float:

@@ -157,10 +157,10 @@ def test_paths_are_led_back_to_the_callers() -> None:
 
 def test_the_stores_paths_become_the_routers() -> None:
     error = InvalidInput(Reason.QUERY_INVALID, "legs[0].space is unknown", field="searches[7].legs[0].space")
-    assert from_store(error, "searches[2].").violations[0].field == "searches[2].queries[0].space"
-    assert from_store(error, "").message == "queries[0].space is unknown"
+    assert from_store(error, "searches[2].", [0]).violations[0].field == "searches[2].queries[0].space"
+    assert from_store(error, "", [3, 5]).message == "queries[3].space is unknown"
     plain = InvalidInput(Reason.LIMIT_OUT_OF_RANGE, "limit is 5000", field="limit")
-    assert from_store(plain, "").violations[0].field == "limit"
+    assert from_store(plain, "", [0]).violations[0].field == "limit"
 
 
 def test_methods_of_upstreams_are_those_of_the_contracts() -> None:

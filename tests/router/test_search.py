@@ -152,10 +152,7 @@ async def test_a_batch_without_searches_is_refused(filled: Mesh) -> None:
 
 
 LATER = {
-    "queries": search(text("a"), text("b")),
     "queries[0].caption_text": search(router_pb2.Query(caption_text="a")),
-    "fusion": search(text("a"), fusion=search_pb2.Fusion(rrf_k=1)),
-    "group_by": search(text("a"), group_by=search_pb2.GroupBy(fields=["a"])),
 }
 
 

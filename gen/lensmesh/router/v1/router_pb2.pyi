@@ -635,8 +635,8 @@ class SearchRequest(_message.Message):
     """Leave out hits below this Hit.score: with several queries that is the fused one."""
     partial: _builtins.bool
     """Whether queries that cannot be answered just now are left out and named in SearchResponse.failed_queries; unset, one fails the call.
-    Such failures are an encoder that is away, overloaded, or does not serve the query's space, an image that could not be fetched in
-    time, and those that SearchRequest.partial of the search service names. What is wrong with the request itself, and a search whose
+    Such failures are an encoder that is away, overloaded, fails on this very query or does not serve its space, an image that could not
+    be fetched in time, and those that SearchRequest.partial of the search service names. What is wrong with the request itself, and a search whose
     queries of positive weight all fail, fails the call either way.
     """
     @_builtins.property
