@@ -13,22 +13,46 @@ from rich.text import Text
 from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
-    from lensmesh_client import Hit
+    from lensmesh_client import Hit, HitGroup
 
 METADATA_SHOWN = 60
 
 
-def table(hits: Sequence[Hit], title: str = "") -> Table:
-    """Return a table of rank, score, name, caption and metadata."""
+def table(hits: Sequence[Hit], title: str = "", legs: Sequence[str] = (), groups: Sequence[HitGroup] = ()) -> Table:
+    """Return a table of rank, score, name, caption and metadata.
+
+    `legs` names several queries: each has a column with its own score and the hit's rank. With `groups`, hits stand by
+    group.
+    """
     rows = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
     rows.add_column("", justify="right", style="dim")
     rows.add_column("score", justify="right", style="cyan")
+    for name in legs:
+        rows.add_column(Text(printable(name)), justify="right", no_wrap=True)
+    if groups:
+        rows.add_column("group", overflow="fold", style="bold")
     rows.add_column("image", overflow="fold")
     rows.add_column("caption", overflow="fold")
     rows.add_column("metadata", style="dim", overflow="fold")
-    for rank, hit in enumerate(hits, 1):
-        rows.add_row(str(rank), f"{hit.score:.3f}", Text(name_of(hit)), Text(caption_of(hit)), Text(said_of(hit)))
+    ranks = {id(hit): str(rank) for rank, hit in enumerate(hits, 1)}
+    # A group's name stands beside its first hit alone.
+    named = [(hit, group_name(group.values) if hit is group.hits[0] else "") for group in groups for hit in group.hits]
+    for hit, group in named if groups else [(hit, None) for hit in hits]:
+        said = {leg.name: f"{leg.score:.3f} #{leg.rank}" for leg in hit.legs}
+        cells = [ranks[id(hit)], score_of(hit, fused=bool(legs)), *(said.get(name, "-") for name in legs)]
+        texts = [*([] if group is None else [group]), name_of(hit), caption_of(hit), said_of(hit)]
+        rows.add_row(*cells, *(Text(text) for text in texts))
     return rows
+
+
+def score_of(hit: Hit, *, fused: bool) -> str:
+    """Format the score. Fused ones lie close together."""
+    return f"{hit.score:.4f}" if fused else f"{hit.score:.3f}"
+
+
+def group_name(values: Sequence[object] | None) -> str:
+    """Format the values of a group, "" where the item has none."""
+    return printable(" · ".join(_readable(value) for value in values or ()))
 
 
 def said_of(hit: Hit, longest: int = METADATA_SHOWN) -> str:
@@ -66,4 +90,6 @@ def as_json(hit: Hit) -> dict[str, Any]:
         "metadata": hit.metadata,
         "image_uri": hit.image_uri,
         "content_digest": hit.content_digest,
+        "legs": [{"name": leg.name, "score": leg.score, "rank": leg.rank} for leg in hit.legs],
+        "group": None if hit.group is None else [*hit.group],
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,16 +24,35 @@ from lensmesh_cli.options import (
     check_writable,
 )
 from lensmesh_cli.printable import printable
+from lensmesh_cli.search.asked import IMAGE, LIKE, NOT, TEXT, AskedQuery, asked_queries, check_groups
 
 if TYPE_CHECKING:
     from lensmesh.search.v1 import search_pb2
-    from lensmesh_client import Client, Hit, SearchResult
+    from lensmesh_client import Client, SearchResult
 
 EPILOG = (
     'Example: lensmesh search "a red circle" --filter year>=2020 --html found.html\n\n'
+    'Several queries make one ranking: lensmesh search "a red circle" --image cat.png --not "a blue square" '
+    "--weight image=2. A query's name is its option's, with a number from the second on: text (TEXT is the first), "
+    "text2, image, like, not.\n\n"
     'Filters: key=value, key!=value, key>=3, key>3, key<=3, key<3, key=\\["a", "b"], key=* (is there), or a Filter of '
     "the contract as JSON. Several must all hold.\n\n" + EXIT_CODES
 )
+SEVERAL = "Several queries"
+
+
+class FusionChoice(StrEnum):
+    """The values of lensmesh_client.FusionMethod, which is imported only when a command runs."""
+
+    RRF = "rrf"
+    WEIGHTED = "weighted"
+
+
+def _check_number(value: float | None) -> float | None:
+    """Check that it is one: Python reads "nan" too, and it is within any bounds."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number from 0 to 1")
+    return value
 
 
 def register(app: typer.Typer) -> None:
@@ -41,11 +62,70 @@ def register(app: typer.Typer) -> None:
 
 def search(
     text: Annotated[str | None, typer.Argument(help="What the image shows, in words.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Images like this one.")] = None,
-    like: Annotated[str | None, typer.Option(help="Images like the stored item of this id.")] = None,
+    texts: Annotated[list[str] | None, typer.Option("--text", help="The same, repeatable.")] = None,
+    images: Annotated[list[Path] | None, typer.Option("--image", help="Images like this one; repeatable.")] = None,
+    like: Annotated[list[str] | None, typer.Option(help="Images like the stored item of this id; repeatable.")] = None,
+    nots: Annotated[
+        list[str] | None,
+        typer.Option("--not", help="What the image shall not show: pushes away what these words find; repeatable."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight",
+            metavar="NAME=NUMBER",
+            help="What a query counts beside the others: 1 unless given, -1 of --not; below 0 it pushes away. "
+            "Repeatable.",
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None,
+    fusion: Annotated[
+        FusionChoice | None,
+        typer.Option(
+            help="Join rankings by ranks (rrf) or by scores (weighted). [default: rrf]",
+            show_default=False,
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None,
+    rrf_k: Annotated[
+        int | None,
+        typer.Option(
+            help="The k of rrf: the larger, the less the first ranks differ. [default: 60]",
+            min=1,
+            max=10_000,
+            show_default=False,
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Leave out queries that cannot be answered just now.", rich_help_panel=SEVERAL),
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", help="Most hits.", min=1)] = 10,
     filters: Annotated[list[str] | None, typer.Option("--filter", "-f", help="A condition, repeatable.")] = None,
-    min_score: Annotated[float | None, typer.Option(help="Leave out hits below this cosine similarity.")] = None,
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One hit for each value of this metadata field ($content_digest for copies); repeated, for each "
+            "combination of values."
+        ),
+    ] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="So many hits for each value instead. [default: 1]", min=1, show_default=False)
+    ] = None,
+    diversity: Annotated[
+        float | None,
+        typer.Option(
+            help="How much hits shall differ from one another: from 0, not at all, to 1, as much as they can.",
+            min=0,
+            max=1,
+            callback=_check_number,
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(help="Leave out hits below this score: cosine similarity, or of several queries the fused one."),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every item; do not use the index.")] = False,
     collection: Collection = "",
     space: Annotated[str, typer.Option(help="The collection's space to look in; empty: its first.")] = "",
@@ -69,12 +149,18 @@ def search(
     key_file: KeyFile = "",
     timeout: Timeout = 30.0,
 ) -> None:
-    """Find images by words, by an image, or by a stored item. Scores are cosine similarities."""
-    if sum(value is not None for value in (text, image, like)) != 1:
-        fail("give exactly one of TEXT, --image and --like", Exit.USAGE)
-    from lensmesh_cli import folders, hits
+    """Find images by words, by an image, by a stored item, or by several of these at once.
+
+    Scores of one query are cosine similarities.
+    """
+    given = {TEXT: [*([text] if text is not None else []), *(texts or [])], IMAGE: images, LIKE: like, NOT: nots}
+    queries = asked_queries(given, weights or [])
+    check_groups(group_by or [], group_size)
+    if rrf_k is not None and fusion is FusionChoice.WEIGHTED:
+        fail("--rrf-k is of --fusion rrf: weighted has no k", Exit.USAGE)
+    from lensmesh_cli import folders
     from lensmesh_cli.reading import read_named
-    from lensmesh_client import LensmeshError, parse_filter
+    from lensmesh_client import GroupBy, LensmeshError, parse_filter
 
     try:
         chosen = parse_filter(filters) if filters else None
@@ -83,19 +169,21 @@ def search(
     if html is not None:
         check_writable(html, "--html")
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
-
-    content: bytes | None = None
+    contents: dict[str, bytes] = {}
 
     async def work(client: Client) -> SearchResult:
-        nonlocal content
-        if image is not None:
-            content = await read_named(client, image, "--image")
+        for query in queries:
+            if query.kind == IMAGE:
+                contents[query.name] = await read_named(client, Path(query.value), "--image")
         found = await client.search(
-            text,
-            image=content,
-            item_id=like,
+            queries=[query.for_client(contents.get(query.name)) for query in queries],
+            fusion=fusion,
+            rrf_k=rrf_k or 0,
+            partial=partial,
             limit=limit,
             filter=chosen,
+            group_by=GroupBy(group_by, group_size or 1) if group_by else None,
+            diversity=diversity,
             min_score=min_score,
             exact=exact,
             collection=collection,
@@ -107,18 +195,10 @@ def search(
 
     found = connect.run(work)
     if json_output:
-        print_json(
-            {
-                "hits": [hits.as_json(hit) for hit in found.hits],
-                "encode_us": found.encode_us,
-                "store_us": found.store_us,
-                **({"trace_id": found.trace_id, "trace": _address(jaeger, found.trace_id)} if trace else {}),
-            }
-        )
-    elif found.hits:
-        out.print(hits.table(found.hits))
+        traced = {"trace_id": found.trace_id, "trace": _address(jaeger, found.trace_id)}
+        print_json(_as_json(queries, found) | (traced if trace else {}))
     else:
-        note("nothing found")
+        _show(queries, found, grouped=bool(group_by))
     if trace and not json_output:
         note(
             f"trace: {_address(jaeger, found.trace_id)}"
@@ -126,8 +206,37 @@ def search(
             else "no trace was kept of this search: the router sends none, or its sampler left this one out"
         )
     if html is not None:
-        asked = f"“{text}”" if text is not None else f"like {image or like}"
-        _write_page(html, asked, content, found.hits, [*folders.known(target), *(images_from or [])])
+        from lensmesh_cli.search.page import write_page
+
+        allowed = [*folders.known(target), *(images_from or [])]
+        write_page(html, queries, contents, found, allowed, grouped=bool(group_by))
+
+
+def _as_json(queries: Sequence[AskedQuery], found: SearchResult) -> dict[str, object]:
+    from lensmesh_cli import hits
+
+    return {
+        "queries": [query.as_json() for query in queries],
+        "hits": [hits.as_json(hit) for hit in found.hits],
+        "failed": [
+            {"name": failed.name, "reason": failed.error.reason, "message": failed.error.message}
+            for failed in found.failed
+        ],
+        "encode_us": found.encode_us,
+        "store_us": found.store_us,
+    }
+
+
+def _show(queries: Sequence[AskedQuery], found: SearchResult, *, grouped: bool) -> None:
+    from lensmesh_cli import hits
+
+    for failed in found.failed:
+        note(f"left out: {failed.name}: {failed.error.message}")
+    if found.hits:
+        legs = [query.name for query in queries] if len(queries) > 1 else []
+        out.print(hits.table(found.hits, legs=legs, groups=found.groups if grouped else ()))
+    else:
+        note("nothing found")
 
 
 async def _name_unknown_fields(connect: Connect, collection: str, chosen: search_pb2.Filter) -> None:
@@ -146,24 +255,6 @@ async def _name_unknown_fields(connect: Connect, collection: str, chosen: search
         pass
     finally:
         await connection.close()
-
-
-def _write_page(html: Path, asked: str, image: bytes | None, found: Sequence[Hit], allowed: Sequence[Path]) -> None:
-    from lensmesh_cli import folders
-    from lensmesh_cli.disk import Disk
-    from lensmesh_cli.page import ResultPage, Section
-
-    page = ResultPage("lensmesh search", f"{len(found)} images for {asked}")
-    with Disk() as disk:
-        images = folders.LocalImages(allowed, disk)
-        page.add(Section(asked, image=image, hits=found), images.of)
-    page.write(html)
-    note(f"page: {html}")
-    if images.left_out:
-        note(
-            f"{images.left_out} of its images are not shown: they lie outside the folders that you ingested from; "
-            "--images-from FOLDER adds a folder"
-        )
 
 
 def _address(jaeger: str, trace_id: str) -> str:
