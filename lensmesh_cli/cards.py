@@ -29,7 +29,7 @@ class ShownQuery:
     """One query of several, as the page shows it."""
 
     name: str
-    title: str
+    words: str
     away: bool = False
     """Whether it pushes away what it finds."""
     image: ImageSource | None = None
@@ -43,7 +43,7 @@ def asked_line(queries: Sequence[ShownQuery]) -> str:
 def _chip(query: ShownQuery) -> str:
     image = "" if query.image is None else f'<img alt="" src="{thumbnail(query.image)}">'
     away = ' class="away"' if query.away else ""
-    return f"<li{away}>{image}<b>{escape(query.name)}</b>{escape(query.title)}</li>"
+    return f"<li{away}>{image}<b>{escape(query.name)}</b>{escape(query.words)}</li>"
 
 
 class Cards:
@@ -66,29 +66,33 @@ class Cards:
 
     def all_of(self, hits: Sequence[Hit]) -> str:
         """Return the cards of hits, side by side."""
-        cards = "".join(self._card(hit) for hit in hits)
-        return f'<div class="cards">{cards or "<p>nothing found</p>"}</div>'
+        return self._side_by_side([self._card(hit) for hit in hits])
+
+    @staticmethod
+    def _side_by_side(cards: Sequence[str]) -> str:
+        return f'<div class="cards">{"".join(cards) or "<p>nothing found</p>"}</div>'
 
     def by_group(self, groups: Sequence[HitGroup]) -> str:
         """Return the cards with their group: a block for each group, or its name on each card where it has one."""
         if all(len(group.hits) == 1 for group in groups):
-            return self.all_of([group.hits[0] for group in groups])
+            return self._side_by_side([self._card(group.hits[0], group_name(group.values)) for group in groups])
         return "".join(
             f'<div class="group"><h3>{escape(group_name(group.values)) or "alone"}</h3>{self.all_of(group.hits)}</div>'
             for group in groups
         )
 
-    def _card(self, hit: Hit) -> str:
+    def _card(self, hit: Hit, group: str = "") -> str:
         right = None if self._verdict is None else self._verdict(hit)
         mark = "" if right is None else ' class="right"' if right else ' class="wrong"'
         image = self._image_of(hit)
         source = "" if image is None else thumbnail(image)
         tag = f'<img alt="{escape(caption_of(hit))}" src="{source}">' if source else ""
         score = score_of(hit, fused=bool(self._queries))
-        small = [name_of(hit), said_of(hit) if self._metadata else "", group_name(hit.group)]
+        small = [name_of(hit), said_of(hit) if self._metadata else ""]
         return (
-            f'<figure{mark}><span class="frame">{tag}</span>'
-            f'<figcaption><span class="score">{score}</span>{escape(caption_of(hit))}'
+            f'<figure{mark}><span class="frame">{tag}<span class="score">{score}</span></span>'
+            f"<figcaption>{escape(caption_of(hit))}"
+            + (f'<small class="of">{escape(group)}</small>' if group else "")
             + "".join(f"<small>{escape(text)}</small>" for text in small if text)
             + self._bars(hit)
             + "</figcaption></figure>"

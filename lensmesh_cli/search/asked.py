@@ -40,11 +40,14 @@ class AskedQuery:
         return printable(Path(self.value).name if self.kind == IMAGE else f"item {self.value}")
 
     @property
+    def weighed_words(self) -> str:
+        """The query as people read it, and its weight where that is another than usual."""
+        return self.words if self.weight == WEIGHTS[self.kind] else f"{self.words} (weight {self.weight:g})"
+
+    @property
     def title(self) -> str:
-        """The query as a page or a table is headed by it."""
-        words = {IMAGE: f"like {self.words}", LIKE: f"like {self.words}", NOT: f"not {self.words}"}
-        counts = "" if self.weight == WEIGHTS[self.kind] else f" (weight {self.weight:g})"
-        return words.get(self.kind, self.words) + counts
+        """The query as a sentence names it."""
+        return {IMAGE: "like ", LIKE: "like ", NOT: "not "}.get(self.kind, "") + self.weighed_words
 
     def for_client(self, content: bytes | None) -> Query:
         """Return it for the client; `content` is the image's."""

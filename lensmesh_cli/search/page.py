@@ -29,15 +29,14 @@ def write_page(
     """Write the page. `images` are those of queries, by name; hits' images are shown from `allowed` folders."""
     asked = ", ".join(query.title for query in queries)
     one = len(queries) == 1
+    several = [ShownQuery(each.name, each.weighed_words, each.weight < 0, images.get(each.name)) for each in queries]
     page = ResultPage("lensmesh search", f"{len(found.hits)} images for {asked}")
     section = Section(
         asked if one else f"{len(queries)} queries, one ranking",
         found.hits,
         "" if one else "Bars: each query's own score, from the lowest to the highest one shown here.",
         image=images.get(queries[0].name) if one else None,
-        queries=()
-        if one
-        else [ShownQuery(query.name, query.title, query.weight < 0, images.get(query.name)) for query in queries],
+        queries=() if one else several,
         groups=found.groups if grouped else (),
     )
     with Disk() as disk:

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from rich.table import Table
 
+from lensmesh_cli.cards import ShownQuery
 from lensmesh_cli.console import SafeConsole
 from lensmesh_cli.disk import Disk
 from lensmesh_cli.folders import LocalImages, known, remember
 from lensmesh_cli.hits import name_of
-from lensmesh_cli.page import ResultPage, Section, thumbnail
+from lensmesh_cli.page import ResultPage, Section
 from lensmesh_cli.printable import json_line, printable
-from lensmesh_client import Caption, Hit, IngestItem, SyncClient
+from lensmesh_cli.thumbnails import thumbnail
+from lensmesh_client import Caption, Hit, IngestItem, LegScore, SearchResult, SyncClient
 from tests.cli.in_process import User
 from tests.support.hostile_images import scan_bomb
 from tests.support.meshes import draw_images
@@ -89,9 +91,20 @@ def test_search_shows_what_a_stranger_stored(user: User, tmp_path: Path) -> None
 
 def test_a_page_is_text_wherever_strangers_words_stand() -> None:
     nasty = '"><img src=x onerror=alert(1)>'
-    hit = Hit(id=nasty, score=0.5, caption=Caption(nasty), metadata={nasty: nasty}, image_uri=f"http://h/{nasty}")
+    hit = Hit(
+        id=nasty,
+        score=0.5,
+        caption=Caption(nasty),
+        metadata={nasty: nasty},
+        image_uri=f"http://h/{nasty}",
+        legs=(LegScore(nasty, 0.5, 1),),
+        group=(nasty, [nasty], {nasty: nasty}),
+    )
     page = ResultPage(nasty, nasty, figures=[(nasty, nasty)], shares=[(nasty, 1.0)], shares_note=nasty)
-    page.add(Section(nasty, [hit], nasty), lambda _: None)
+    for groups in ((), SearchResult((hit,)).groups, SearchResult((hit, hit)).groups):
+        section = Section(nasty, [hit], nasty, queries=[ShownQuery(nasty, nasty)], groups=groups)
+        page.add(section, lambda _: None)
+    assert page.html().count("alert(1)") > 10
     assert "<img" not in page.html()
 
 

@@ -1,13 +1,11 @@
 """A fake router, and a client that talks to it."""
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from lensmesh_client import Client
-from tests.client.fake_router import FakeRouter, serving
+from tests.client.fake_router import FakeRouter, serving, serving_in_thread
 
 
 @pytest.fixture
@@ -28,19 +26,5 @@ async def client(router: FakeRouter) -> AsyncIterator[Client]:
 @pytest.fixture
 def threaded_router() -> Iterator[FakeRouter]:
     """Served by another thread's event loop."""
-    fake, ready = FakeRouter(), threading.Event()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        async with serving(fake):
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    ready.wait(30)
-    yield fake
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
-    loop.close()
+    with serving_in_thread() as fake:
+        yield fake
