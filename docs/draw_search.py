@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from PIL import Image
 
 from lensmesh_client import Captions, Client, Hit, IngestItem, Query, Search
 from lensmesh_shapes import Facts, Group, Scene, draw
@@ -34,20 +36,20 @@ SIDE_PX = 160
 ROW_INCHES, COLUMN_INCHES, HEAD_INCHES = 1.75, 1.3, 2.1
 INK, SOFT, ACCENT, AWAY = "#1c2530", "#5d6b7a", "#0b6bcb", "#b3372f"
 
-STAR, RING = "a large red star", "a large blue ring"
-BOTH = [Query(STAR, name="star"), Query(RING, name="ring")]
+STAR, SQUARE = "a large red star", "a large red square"
+BOTH = [Query(STAR, name="star"), Query(SQUARE, name="square")]
 FUSION = {
     f"“{STAR}”": Search(STAR),
-    f"“{RING}”": Search(RING),
+    f"“{SQUARE}”": Search(SQUARE),
     "both, by ranks (rrf)": Search(queries=BOTH),
     "both, by scores (weighted)": Search(queries=BOTH, fusion="weighted"),
-    f"“{STAR}”,\nnot “{RING}”": Search(queries=[BOTH[0], replace(BOTH[1], weight=-1)]),
+    f"“{STAR}”,\nnot “{SQUARE}”": Search(queries=[BOTH[0], replace(BOTH[1], weight=-1)]),
 }
 CHOICES = {
     f"“{STAR}”": Search(STAR),
     "one hit for each scene": Search(STAR, group_by="scene"),
-    "diversity 0.3": Search(STAR, diversity=0.3),
-    "diversity 0.6": Search(STAR, diversity=0.6),
+    "diversity 0.5": Search(STAR, diversity=0.5),
+    "diversity 0.8": Search(STAR, diversity=0.8),
 }
 
 
@@ -106,8 +108,11 @@ def chart(rows: Sequence[Row], folder: Path, to: Path) -> None:
         for axes, hit in zip(cells, row.hits, strict=False):
             axes.imshow(plt.imread(folder / hit.id))
             _tell(axes, hit, row.search)
-    figure.savefig(to, dpi=110)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100, bbox_inches="tight", pad_inches=0.1)
     plt.close(figure)
+    # A third of the bytes.
+    Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(to, optimize=True)
 
 
 def _tell(axes: Axes, hit: Hit, search: Search) -> None:
