@@ -134,7 +134,8 @@ class Demo:
                 if not self._options.quiet:
                     from lensmesh_cli.hits import table
 
-                    out.print(table(section.hits, f"\n{section.note}: {section.title}"))
+                    legs = [query.name for query in section.queries]
+                    out.print(table(section.hits, f"\n{section.note}: {section.title}", legs, section.groups))
                 await asyncio.to_thread(page.add, section, searches.image_of)
         await asyncio.to_thread(page.write, self._options.html)
         if not self._options.quiet:
@@ -196,11 +197,11 @@ class Demo:
         return values
 
     def _page(self) -> ResultPage:
-        lead = "Images were streamed in, embedded, captioned and stored, then searched in four ways."
+        lead = "Images were streamed in, embedded, captioned and stored, then searched in several ways."
         if self._options.images is None:
             lead = (
                 f"{self.figures.images} drawn scenes, as JPEG, PNG and WebP files of mixed sizes, were streamed in, "
-                "embedded, captioned and stored, then searched in four ways. A green frame marks the one scene that "
+                "embedded, captioned and stored, then searched in several ways. A green frame marks the one scene that "
                 "was described."
             )
         footer = ""

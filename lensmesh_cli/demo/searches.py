@@ -1,4 +1,4 @@
-"""The demo's four kinds of search, each printed as a table and put on the page."""
+"""The demo's kinds of search, each printed as a table and put on the page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lensmesh_cli.cards import ShownQuery
 from lensmesh_cli.demo.samples import DemoImage, redrawn
 from lensmesh_cli.page import Section
 
@@ -39,7 +40,10 @@ class Searches:
         return None if sample is None else sample.path
 
     async def sections(self) -> AsyncIterator[Section]:
-        """Search by text, by image, by a stored item, and with a filter. Yield a section of the page for each."""
+        """Search by text, by image, by a stored item, by several of these, with a filter and in groups.
+
+        Yield a section of the page for each.
+        """
         if not self._stored:
             return
         chosen = self._chosen()
@@ -49,7 +53,9 @@ class Searches:
                 yield await self._by_text(title, words, result)
         yield await self._by_image(chosen[-1])
         yield await self._more_like_this(chosen[0])
+        yield await self._fused(chosen[-1])
         yield await self._filtered(chosen[0])
+        yield await self._grouped(chosen[-1])
 
     def _chosen(self) -> list[IngestResult]:
         """Choose some items far apart. Scenes of two groups come first, because they have more to describe."""
@@ -98,6 +104,32 @@ class Searches:
         return Section(
             "more like this", found.hits, f"nearest to the stored item {sample.path.name}", image=sample.path
         )
+
+    async def _fused(self, result: IngestResult) -> Section:
+        """Search by words, or the stored item, and by an image at once."""
+        from lensmesh_client import Query
+
+        words, asked = self._words(result, plain=True), redrawn(self._samples[result.id], self._folder)
+        said = Query(words, name="text") if words else Query(item_id=result.id, name="item")
+        found = await self._client.search(
+            queries=[said, Query(image=asked, name="image")], collection=self._collection, limit=SHOWN
+        )
+        shown = [
+            ShownQuery(said.name, f"“{words}”" if words else self._samples[result.id].path.name),
+            ShownQuery("image", asked.name, image=asked),
+        ]
+        note = "search by two queries at once: what both find comes first. Bars: each query's own score"
+        return Section("two queries, one ranking", found.hits, note, verdict=self._same_as(result), queries=shown)
+
+    async def _grouped(self, result: IngestResult) -> Section:
+        """Search for one hit for each combination of shapes, or for each folder of the user's own images."""
+        known = self._known(result)
+        found = await self._client.search(
+            item_id=result.id, collection=self._collection, group_by="shapes" if known else "folder", limit=SHOWN
+        )
+        note = "search in groups: the best one " + ("with each combination of shapes" if known else "of each folder")
+        sample = self._samples[result.id]
+        return Section("more like this, no two alike", found.hits, note, image=sample.path, groups=found.groups)
 
     async def _filtered(self, result: IngestResult) -> Section:
         if not self._known(result):

@@ -27,8 +27,12 @@ def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:
     assert "Where the time went" in html
     assert html.count("<div class=waiting ") == 1
     assert "<script" not in html
-    for words in ("search by text", "search by image", "more like this", "search with a filter"):
+    for words in ("search by text", "search by image", "more like this", "search with a filter", "search in groups"):
         assert words in done.stdout
+    fused = done.stdout.partition("search by two queries")[2].partition("search with a filter")[0]
+    assert fused.split("\n")[1].split()[:3] == ["score", "text", "image"]
+    assert fused.count("#1 ") >= 2
+    assert html.count('<span class="legs">') == 6
 
 
 def test_own_images_with_a_bad_one(tmp_path: Path) -> None:
