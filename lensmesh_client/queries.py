@@ -18,24 +18,27 @@ from lensmesh_client.images import ImageLike, image_bytes
 from lensmesh_client.types import Embedding
 
 # What a query may be, and how one of that kind is called that has no name.
-KINDS = {"text": "text", "image": "image", "item_id": "item", "embedding": "embedding"}
+KINDS = {"text": "text", "image": "image", "item_id": "item", "embedding": "embedding", "words": "words"}
 # The store knows no model.
-OF_THE_STORE = ("item_id", "embedding")
+OF_THE_STORE = ("item_id", "embedding", "words")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """One thing to be near to, of several: exactly one of `text`, `image`, `item_id` and `embedding` says to what.
+    """One thing to be near to, of several: exactly one of `text`, `image`, `item_id`, `embedding` and `words`.
 
     Args:
         text: What the image shows, in words.
         image: An image like this one.
         item_id: An image like this item's; the item itself is no hit.
         embedding: A vector of the caller's own.
+        words: Words that the caption holds; no model runs. Those in quotation marks stand side by side, and `bri*` is
+            any word that begins so.
+        text_fields: Metadata fields (of `FieldType.TEXT`) and "$caption" whose words count, instead of the caption's.
         weight: What it counts in the fusion, beside the others. Below 0 it pushes away what it finds; 0 is refused.
         name: What its scores are called in `Hit.legs`. Empty is its kind, with a number where there are several:
-            "text", "text 2", "image", "item", "embedding".
-        space: The collection's name for the space to look in; empty means the search's.
+            "text", "text 2", "image", "item", "embedding", "words".
+        space: The collection's name for the space to look in; empty means the search's. Words have none.
     """
 
     text: str | None = None
@@ -43,6 +46,8 @@ class Query:
     item_id: str | None = None
     embedding: Embedding | None = None
     _: KW_ONLY
+    words: str | None = None
+    text_fields: Sequence[str] = ()
     weight: float = 1.0
     name: str = ""
     space: str = ""
@@ -106,6 +111,16 @@ def leg_message(query: Query, path: str) -> search_pb2.SearchLeg:
 def _fill(message: router_pb2.Query | search_pb2.SearchLeg, query: Query, path: str) -> None:
     message.name = check_text(query.name, f"{path}.name", Reason.QUERY_INVALID)
     message.space = check_text(query.space, f"{path}.space", Reason.SPACE_UNKNOWN)
+    if query.words is not None:
+        message.caption_text = check_text(query.words, f"{path}.words")
+        if query.space:
+            raise _unfit(f"{path}.space", "words lie in no space: leave it out")
+    elif query.text_fields:
+        raise _unfit(f"{path}.text_fields", "a query by words has them, and no other: leave them out")
+    fields = [query.text_fields] if isinstance(query.text_fields, str) else query.text_fields
+    message.text_fields.extend(
+        check_text(field, f"{path}.text_fields[{index}]", Reason.QUERY_INVALID) for index, field in enumerate(fields)
+    )
     if query.item_id is not None:
         message.item_id = check_text(query.item_id, f"{path}.item_id", Reason.ITEM_ID_INVALID)
     if query.embedding is not None:
@@ -115,6 +130,10 @@ def _fill(message: router_pb2.Query | search_pb2.SearchLeg, query: Query, path: 
         message.embedding.CopyFrom(vectors.embedding(query.embedding.vector, space_id))
     if query.weight != 1:
         message.weight = _weight(query.weight, f"{path}.weight")
+
+
+def _unfit(path: str, why: str) -> InvalidInput:
+    return InvalidInput(Reason.QUERY_INVALID, f"{path} does not belong here: {why}", field=path)
 
 
 def _weight(value: float, path: str) -> float:

@@ -30,6 +30,9 @@ class SearchOptions:
 
     Args:
         queries: Several things to be near to, 1 to 8, joined into one ranking: `Query`s, or texts.
+        words: Words that the caption holds; no model runs. Those in quotation marks stand side by side, and `bri*` is
+            any word that begins so.
+        text_fields: Metadata fields (of `FieldType.TEXT`) and "$caption" whose words count, instead of the caption's.
         collection: Its name; empty means the mesh's default.
         space: The collection's name for the space to look in; empty means its first.
         filter: Which items may be found: "key=value", "key>=3" and so on, several of these, all of which must hold,
@@ -49,6 +52,8 @@ class SearchOptions:
     """
 
     queries: Sequence[Query | str] | None = None
+    words: str | None = None
+    text_fields: Sequence[str] = ()
     collection: str = ""
     space: str = ""
     filter: FilterLike | None = None
@@ -67,7 +72,7 @@ class SearchOptions:
 @described
 @dataclass(frozen=True, slots=True, eq=False)
 class Search(SearchOptions):
-    """One search: exactly one of `text`, `image`, `item_id`, `embedding` and `queries` says what to be near to.
+    """One search: exactly one of `text`, `image`, `item_id`, `embedding`, `words` and `queries` says to what.
 
     Args:
         text: What the image shows, in words.
@@ -159,7 +164,10 @@ def _queries(search: Search | StoredSearch, path: str) -> list[Query]:
     if not queries:
         field = _below(path, "queries")
         raise InvalidInput(Reason.QUERY_INVALID, f"{field} has nothing to be near to: give one at least", field=field)
-    return named([replace(query, space=query.space or search.space) for query in queries])
+    if search.text_fields:
+        field = _below(path, "text_fields")
+        raise InvalidInput(Reason.QUERY_INVALID, f"{field} goes with words: give it to a query of these", field=field)
+    return named([query if query.words else replace(query, space=query.space or search.space) for query in queries])
 
 
 def _several(search: Search | StoredSearch, path: str) -> list[Query] | None:
@@ -178,7 +186,13 @@ def _several(search: Search | StoredSearch, path: str) -> list[Query] | None:
 def _alone(search: Search | StoredSearch, path: str) -> Query:
     """Return the query of a search that has one, without the others' list."""
     if isinstance(search, StoredSearch):
-        return Query(item_id=search.item_id, embedding=search.embedding, space=search.space)
+        return Query(
+            item_id=search.item_id,
+            embedding=search.embedding,
+            words=search.words,
+            text_fields=search.text_fields,
+            space=search.space,
+        )
     embedding = search.embedding
     if search.space_id and (embedding is None or isinstance(embedding, Embedding)):
         raise InvalidInput(
@@ -188,7 +202,15 @@ def _alone(search: Search | StoredSearch, path: str) -> Query:
         )
     if embedding is not None and not isinstance(embedding, Embedding):
         embedding = Embedding(embedding, search.space_id)  # type: ignore[arg-type]  # numpy makes an array of it
-    return Query(search.text, search.image, search.item_id, embedding, space=search.space)
+    return Query(
+        search.text,
+        search.image,
+        search.item_id,
+        embedding,
+        words=search.words,
+        text_fields=search.text_fields,
+        space=search.space,
+    )
 
 
 def _options(search: SearchOptions) -> dict[str, Any]:

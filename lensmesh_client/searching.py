@@ -29,7 +29,7 @@ class SearchCalls:
     @operation("lensmesh search")
     @taking(TimedSearch)
     async def search(self, search: TimedSearch) -> SearchResult:
-        """Find the nearest items. Exactly one of `text`, `image`, `item_id`, `embedding` and `queries` says to what.
+        """Find the nearest items. One of `text`, `image`, `item_id`, `embedding`, `words` and `queries` says to what.
 
         Returns:
             Hits, best first. Of one query, scores are cosine similarities, -1 to 1; of several, `Hit.legs` has those.

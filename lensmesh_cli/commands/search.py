@@ -24,7 +24,7 @@ from lensmesh_cli.options import (
     check_writable,
 )
 from lensmesh_cli.printable import printable
-from lensmesh_cli.search.asked import IMAGE, LIKE, NOT, TEXT, AskedQuery, asked_queries, check_groups
+from lensmesh_cli.search.asked import IMAGE, LIKE, NOT, TEXT, WORDS, AskedQuery, asked_queries, check_groups
 
 if TYPE_CHECKING:
     from lensmesh.search.v1 import search_pb2
@@ -34,7 +34,7 @@ EPILOG = (
     'Example: lensmesh search "a red circle" --filter year>=2020 --html found.html\n\n'
     'Several queries make one ranking: lensmesh search "a red circle" --image cat.png --not "a blue square" '
     "--weight image=2. A query's name is its option's, with a number from the second on: text (TEXT is the first), "
-    "text2, image, like, not.\n\n"
+    "text2, image, like, words, not.\n\n"
     'Filters: key=value, key!=value, key>=3, key>3, key<=3, key<3, key=\\["a", "b"], key=* (is there), or a Filter of '
     "the contract as JSON. Several must all hold.\n\n" + EXIT_CODES
 )
@@ -65,6 +65,19 @@ def search(
     texts: Annotated[list[str] | None, typer.Option("--text", help="The same, repeatable.")] = None,
     images: Annotated[list[Path] | None, typer.Option("--image", help="Images like this one; repeatable.")] = None,
     like: Annotated[list[str] | None, typer.Option(help="Images like the stored item of this id; repeatable.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Words that the caption holds; those in quotation marks stand side by side, bri* is any word that "
+            "begins so. Repeatable."
+        ),
+    ] = None,
+    words_in: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A metadata field (of type TEXT), or $caption, whose words count instead of the caption's; repeatable."
+        ),
+    ] = None,
     nots: Annotated[
         list[str] | None,
         typer.Option("--not", help="What the image shall not show: pushes away what these words find; repeatable."),
@@ -153,9 +166,17 @@ def search(
 
     Scores of one query are cosine similarities.
     """
-    given = {TEXT: [*([text] if text is not None else []), *(texts or [])], IMAGE: images, LIKE: like, NOT: nots}
+    given = {
+        TEXT: [*([text] if text is not None else []), *(texts or [])],
+        IMAGE: images,
+        LIKE: like,
+        WORDS: words,
+        NOT: nots,
+    }
     queries = asked_queries(given, weights or [])
     check_groups(group_by or [], group_size)
+    if words_in and not words:
+        fail("--words-in says where --words are looked for: give these as well", Exit.USAGE)
     if rrf_k is not None and fusion is FusionChoice.WEIGHTED:
         fail("--rrf-k is of --fusion rrf: weighted has no k", Exit.USAGE)
     from lensmesh_cli import folders
@@ -176,7 +197,7 @@ def search(
             if query.kind == IMAGE:
                 contents[query.name] = await read_named(client, Path(query.value), "--image")
         found = await client.search(
-            queries=[query.for_client(contents.get(query.name)) for query in queries],
+            queries=[query.for_client(contents.get(query.name), words_in or []) for query in queries],
             fusion=fusion,
             rrf_k=rrf_k or 0,
             partial=partial,

@@ -54,6 +54,19 @@ async def test_queries_are_sent_with_names_of_their_own(client: Client, router: 
     assert found.hits[0].group is None
 
 
+async def test_words_have_fields_and_no_space(client: Client, router: FakeRouter) -> None:
+    fields = ["title", "$caption"]
+    await client.search(queries=["a cat", Query(words="cat", text_fields=fields)], space="image")
+    await client.search(words="cat", text_fields="title")
+    several, alone = router.calls
+    assert [(query.name, query.space) for query in several.queries] == [("text", "image"), ("words", "")]
+    assert several.queries[1].caption_text == alone.queries[0].caption_text == "cat"
+    assert list(several.queries[1].text_fields) == fields
+    assert list(alone.queries[0].text_fields) == ["title"]
+    leg = stored(Search(words="cat", text_fields=fields), "mine").legs[0]
+    assert (leg.caption_text, list(leg.text_fields)) == ("cat", fields)
+
+
 async def test_one_query_needs_no_name(client: Client, router: FakeRouter) -> None:
     await client.search(queries="a cat")
     await client.search(queries=[Query("a cat", name="mine")])
@@ -125,6 +138,22 @@ REFUSED: dict[str, tuple[Callable[[Client], Awaitable[object]], str, Reason]] = 
     "no list": (lambda mesh: mesh.search(queries=5), "queries", Reason.QUERY_INVALID),  # type: ignore[arg-type]  # its very point
     "no queries": (lambda mesh: mesh.search(queries=[b"a"]), "queries", Reason.QUERY_INVALID),  # type: ignore[list-item]  # its very point
     "a text's bytes": (lambda mesh: mesh.search(queries=[Query("caf\udce9")]), "queries[0].text", Reason.TEXT_INVALID),
+    "a space of words": (lambda mesh: mesh.search(words="a", space="image"), "queries[0].space", Reason.QUERY_INVALID),
+    "fields of a text": (
+        lambda mesh: mesh.search("a", text_fields=["title"]),
+        "queries[0].text_fields",
+        Reason.QUERY_INVALID,
+    ),
+    "fields of several": (
+        lambda mesh: mesh.search(queries=["a"], text_fields=["title"]),
+        "text_fields",
+        Reason.QUERY_INVALID,
+    ),
+    "fields that are none": (
+        lambda mesh: mesh.search(words="a", text_fields=[5]),  # type: ignore[list-item]  # its very point
+        "queries[0].text_fields[0]",
+        Reason.QUERY_INVALID,
+    ),
     "a method": (lambda mesh: mesh.search("a", fusion="best"), "options.fusion", Reason.OPTION_INVALID),
     "a number as method": (lambda mesh: mesh.search("a", rrf_k=-1), "search", Reason.OPTION_INVALID),
     "groups": (lambda mesh: mesh.search("a", group_by=["a", 5]), "group_by.fields[1]", Reason.OPTION_INVALID),  # type: ignore[list-item]  # its very point
