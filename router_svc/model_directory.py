@@ -81,6 +81,15 @@ class ModelDirectory:
         default = self._default(Kind.CAPTIONER)
         return sorted(found.values(), key=lambda model: model.name != default)
 
+    def label_scoring(self, space_id: str) -> encoder_pb2.LabelScoring.ValueType:
+        """Return how the model of a space makes probabilities of labels; unspecified where no encoder says it."""
+        told = [
+            served.label_scoring
+            for served in _served(self._infos(Kind.ENCODER))
+            if any(space.id == space_id for space in served.spaces)
+        ]
+        return next(filter(None, told), encoder_pb2.LABEL_SCORING_UNSPECIFIED)
+
     def max_caption_tokens(self) -> int:
         """Return the longest caption that every captioner writes, in tokens; 0: unknown."""
         told = [info.limits.max_caption_tokens for info in self._infos(Kind.CAPTIONER)]

@@ -111,4 +111,4 @@ def stored_item(item: search_pb2.Item) -> StoredItem:
 
 
 def _donors(made: ItemPlan) -> set[str]:
-    return {*made.take.values(), *([made.caption_from] if made.caption_from else [])}
+    return {*made.take.values(), *filter(None, (made.caption_from, made.tags_from))}

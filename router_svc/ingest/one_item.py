@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from opentelemetry import trace
 
@@ -34,9 +35,25 @@ class ItemIngestion:
 
     async def ingest(self, image: PackedImage) -> router_pb2.IngestedItem:
         """Look up what the store has of the image, and do what is left. Raises why it is not stored."""
-        found = await self._steps.lookups.submit(self._wanted)
+        tags, wanted = self._options.tags, self._wanted
+        if tags is not None:
+            tags.check_carried(wanted.metadata, self._steps.metadata_path)
+        found = await self._steps.lookups.submit(wanted)
+        if tags is not None and found.own is not None and self._options.plan.merges_metadata:
+            tags.check_stored(found.own.metadata.fields, wanted.id)
         trace.get_current_span().set_attribute(spans.CACHE_HIT, found.plan.unchanged or bool(found.plan.take))
-        return _unchanged(self._wanted, found) if found.plan.unchanged else await self._renew(image, found)
+        return self._unchanged(found) if found.plan.unchanged else await self._renew(image, found)
+
+    def _unchanged(self, found: LookupResult) -> router_pb2.IngestedItem:
+        done = self._done
+        done.outcome = search_pb2.UPSERT_OUTCOME_UNCHANGED
+        if found.own is not None:
+            done.low_content = found.own.low_content
+            if found.own.HasField("caption"):
+                done.caption.CopyFrom(found.own.caption)
+            if self._options.tags is not None:
+                done.tags.extend(self._options.tags.told(found.own.metadata.fields))
+        return done
 
     async def _renew(self, image: PackedImage, found: LookupResult) -> router_pb2.IngestedItem:
         done, wanted = self._done, self._wanted
@@ -45,7 +62,7 @@ class ItemIngestion:
             image_uri=wanted.image_uri or found.plan.keep_uri,
             content_digest=wanted.digest,
         )
-        for name, value in wanted.metadata.items():
+        for name, value in {**wanted.metadata, **found.plan.tags}.items():
             item.metadata.fields[name].CopyFrom(value)  # type: ignore[arg-type]  # a Value
         for name, donor in found.plan.take.items():
             item.vectors[name].CopyFrom(found.donors[donor].vectors[name])
@@ -54,12 +71,19 @@ class ItemIngestion:
         space_ids = dict.fromkeys(self._options.space_ids[name] for name in found.plan.encode)
         embedded = {space_id: self._steps.vectors[space_id].enqueue(image) for space_id in space_ids}
         described = self._steps.captions.enqueue(image) if found.plan.caption is CaptionSource.MODEL else None
+        waited: list[asyncio.Future[Any]] = [*embedded.values(), *([described] if described else [])]
         try:
             # The encoder's word on a bad image counts, whatever the captioner makes of it.
             await self._embed(embedded, found, item)
+            tagged = self._tagged(item) if found.plan.tag else None
+            waited += [tagged] if tagged else []
             caption = await self._caption(described, found)
+            if tagged is not None:
+                await self._tag(tagged, item)
         finally:
-            let_go([*embedded.values(), *([described] if described else [])])
+            let_go(waited)
+        if self._options.tags is not None:
+            done.tags.extend(self._options.tags.told(item.metadata.fields))
         if caption is not None:
             item.caption.CopyFrom(caption)
             done.caption.CopyFrom(caption)
@@ -95,6 +119,19 @@ class ItemIngestion:
         for name in found.plan.encode:
             item.vectors[name].CopyFrom(results[self._options.space_ids[name]].embedding)
 
+    def _tagged(self, item: search_pb2.Item) -> asyncio.Future[encoder_pb2.Classification] | None:
+        """Begin to find the tags of an item, whose vectors are here."""
+        tags = self._options.tags
+        return self._steps.tags.enqueue(item.vectors[tags.space]) if tags is not None else None
+
+    async def _tag(self, tagged: asyncio.Future[encoder_pb2.Classification], item: search_pb2.Item) -> None:
+        """Put the tags into the item's metadata."""
+        result, tags = await tagged, self._options.tags
+        if result.HasField("error"):
+            raise from_status(result.error)
+        for name, value in tags.written(result.scores, self._wanted.digest).items() if tags is not None else ():
+            item.metadata.fields[name].CopyFrom(value)
+
     async def _caption(
         self, described: asyncio.Future[caption_pb2.CaptionResult] | None, found: LookupResult
     ) -> common_pb2.Caption | None:
@@ -120,15 +157,6 @@ class ItemIngestion:
             return None
         self._done.describe.CopyFrom(result.timings)
         return result.caption
-
-
-def _unchanged(wanted: Wanted, found: LookupResult) -> router_pb2.IngestedItem:
-    done = router_pb2.IngestedItem(id=wanted.id, outcome=search_pb2.UPSERT_OUTCOME_UNCHANGED)
-    if found.own is not None:
-        done.low_content = found.own.low_content
-        if found.own.HasField("caption"):
-            done.caption.CopyFrom(found.own.caption)
-    return done
 
 
 def _outcome(written: WriteResult, found: LookupResult) -> search_pb2.UpsertOutcome.ValueType:

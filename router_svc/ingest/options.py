@@ -11,13 +11,14 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotBuilt, PreconditionFailed
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.metadata import same_value
 from router_svc.ingest.plan import PlanOptions
+from router_svc.ingest.tags import TagSetting, check_tags, settle_tags
 from router_svc.model_directory import ModelDirectory, policy_of
 
 MAX_BEAMS = 8
@@ -37,6 +38,9 @@ class ResolvedOptions:
     """By VectorSpace.id."""
     metadata_policy: search_pb2.MetadataPolicy.ValueType
     """Never unspecified."""
+    tags: TagSetting | None
+    tag_options: encoder_pb2.ClassifyImagesRequest
+    """What is asked of an encoder for tags; empty without any."""
     identity: tuple[object, ...]
     """Of the collection's definition: another one where it was deleted and made anew."""
 
@@ -48,7 +52,7 @@ def check_options(options: router_pb2.IngestOptions) -> None:
     check_transparency(options.transparency)
     check_transparency(options.caption_options.transparency, field="options.caption_options.transparency")
     if options.HasField("tags"):
-        raise NotBuilt(Reason.NOT_IMPLEMENTED, "options.tags is not built yet", metadata={"field": "options.tags"})
+        check_tags(options.tags)
     if options.captions not in router_pb2.CaptionPolicy.values():
         raise InvalidInput(
             Reason.OPTION_INVALID,
@@ -136,6 +140,7 @@ async def settle(
     if asks_captions:
         await _check_captioner(caption_options, directory)
     space_ids = {name: named[name].id for name in names}
+    tags = settle_tags(options.tags, names, space_ids, directory) if options.HasField("tags") else None
     policy = options.metadata_policy or search_pb2.METADATA_POLICY_MERGE
     return ResolvedOptions(
         collection.name,
@@ -148,6 +153,7 @@ async def settle(
             takes_captions=caption_options.transparency == found_by,
             merges_metadata=policy == search_pb2.METADATA_POLICY_MERGE,
             same_value=same_value,
+            stored_tags=tags.stored if tags else None,
         ),
         space_ids,
         options.captions == router_pb2.CAPTION_POLICY_REQUIRED,
@@ -159,6 +165,8 @@ async def settle(
             for space_id in space_ids.values()
         },
         policy,
+        tags,
+        tags.request(priority) if tags else encoder_pb2.ClassifyImagesRequest(),
         (collection.uid, *((space.name, space.space.id) for space in collection.spaces)),
     )
 

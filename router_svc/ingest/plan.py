@@ -24,6 +24,8 @@ class PlanOptions:
     """Whether stored metadata that an item does not carry is kept; otherwise what it carries replaces all of it."""
     same_value: Callable[[object, object], bool] = operator.eq
     """Whether two values of metadata say the same."""
+    stored_tags: Callable[[Mapping[str, object], bytes], Mapping[str, object]] | None = None
+    """Which of stored metadata are the tags that are asked for, of an image with that digest; None: none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,12 @@ class ItemPlan:
     caption_from: str = ""
     keep_uri: str = ""
     """The stored image_uri, where the caller gives none for the same image."""
+    tag: bool = False
+    """An encoder has to find the tags."""
+    tags: Mapping[str, object] = field(default_factory=dict)
+    """Fields of metadata with tags of this very image."""
+    tags_from: str = ""
+    """The stored item that has them."""
 
 
 def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Sequence[StoredItem]) -> ItemPlan:
@@ -94,17 +102,37 @@ def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Se
             take.setdefault(name, donor.id)
     encode = tuple(name for name in options.spaces if name not in take)
     source, caption_donor = _caption(wanted, options, same, donors)
+    tags, tags_donor = _tags(wanted, options, donors)
+    tag = options.stored_tags is not None and not tags
     unchanged = (
         same is not None
         and not encode
         and all(donor_id == same.id for donor_id in take.values())
-        and metadata_stands(wanted.metadata, same.metadata, options)
+        and not tag
+        and metadata_stands({**wanted.metadata, **tags}, same.metadata, options)
         and wanted.image_uri in ("", same.image_uri)
         and _caption_stands(wanted, same, source, caption_donor)
     )
     return ItemPlan(
-        unchanged, encode, take, source, caption_donor, same.image_uri if same and not wanted.image_uri else ""
+        unchanged,
+        encode,
+        take,
+        source,
+        caption_donor,
+        same.image_uri if same and not wanted.image_uri else "",
+        tag,
+        tags,
+        tags_donor,
     )
+
+
+def _tags(wanted: Wanted, options: PlanOptions, donors: Sequence[StoredItem]) -> tuple[Mapping[str, object], str]:
+    stored_tags = options.stored_tags
+    if stored_tags is not None:
+        for donor in donors:
+            if found := stored_tags(donor.metadata, wanted.digest):
+                return found, donor.id
+    return {}, ""
 
 
 def _caption(

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from lensmesh.caption.v1 import caption_pb2
+from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError
@@ -64,12 +65,19 @@ class Steps:
             for space_id, encode_options in options.encode_options.items()
         }
         """By VectorSpace.id."""
+        label = dependencies.encoders.vector_classification
+        self.tags: MicroBatcher[common_pb2.Embedding, encoder_pb2.Classification] = self._batcher(
+            "tag", functools.partial(label.run, options=options.tag_options, scope=encoder), label.size_of, failure_of
+        )
+        self.metadata_path = scopes.store.inside("metadata")
+        """The path of an item's metadata in the caller's words."""
 
     async def close(self) -> None:
         """Cancel whatever is still under way."""
         for vectors in self.vectors.values():
             await vectors.close()
         await self.captions.close()
+        await self.tags.close()
         await self.lookups.close()
         await self.writes.close()
 
