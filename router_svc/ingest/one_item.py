@@ -121,8 +121,8 @@ class ItemIngestion:
 
     def _tagged(self, item: search_pb2.Item) -> asyncio.Future[encoder_pb2.Classification] | None:
         """Begin to find the tags of an item, whose vectors are here."""
-        tags = self._options.tags
-        return self._steps.tags.enqueue(item.vectors[tags.space]) if tags is not None else None
+        tags, calls = self._options.tags, self._steps.tags
+        return None if tags is None or calls is None else calls.enqueue(item.vectors[tags.space])
 
     async def _tag(self, tagged: asyncio.Future[encoder_pb2.Classification], item: search_pb2.Item) -> None:
         """Put the tags into the item's metadata."""

@@ -38,11 +38,9 @@ class ResolvedOptions:
     """By VectorSpace.id."""
     metadata_policy: search_pb2.MetadataPolicy.ValueType
     """Never unspecified."""
-    tags: TagSetting | None
-    tag_options: encoder_pb2.ClassifyImagesRequest
-    """What is asked of an encoder for tags; empty without any."""
     identity: tuple[object, ...]
     """Of the collection's definition: another one where it was deleted and made anew."""
+    tags: TagSetting | None = None
 
 
 def check_options(options: router_pb2.IngestOptions) -> None:
@@ -140,7 +138,7 @@ async def settle(
     if asks_captions:
         await _check_captioner(caption_options, directory)
     space_ids = {name: named[name].id for name in names}
-    tags = settle_tags(options.tags, names, space_ids, directory) if options.HasField("tags") else None
+    tags = settle_tags(options.tags, names, space_ids, priority, directory) if options.HasField("tags") else None
     policy = options.metadata_policy or search_pb2.METADATA_POLICY_MERGE
     return ResolvedOptions(
         collection.name,
@@ -165,9 +163,8 @@ async def settle(
             for space_id in space_ids.values()
         },
         policy,
-        tags,
-        tags.request(priority) if tags else encoder_pb2.ClassifyImagesRequest(),
         (collection.uid, *((space.name, space.space.id) for space in collection.spaces)),
+        tags,
     )
 
 

@@ -65,10 +65,11 @@ class Steps:
             for space_id, encode_options in options.encode_options.items()
         }
         """By VectorSpace.id."""
-        label = dependencies.encoders.vector_classification
-        self.tags: MicroBatcher[common_pb2.Embedding, encoder_pb2.Classification] = self._batcher(
-            "tag", functools.partial(label.run, options=options.tag_options, scope=encoder), label.size_of, failure_of
-        )
+        self.tags: MicroBatcher[common_pb2.Embedding, encoder_pb2.Classification] | None = None
+        if options.tags is not None:
+            label = dependencies.encoders.vector_classification
+            run = functools.partial(label.run, options=options.tags.request(), scope=encoder)
+            self.tags = self._batcher("tag", run, label.size_of, failure_of)
         self.metadata_path = scopes.store.inside("metadata")
         """The path of an item's metadata in the caller's words."""
 
@@ -77,7 +78,8 @@ class Steps:
         for vectors in self.vectors.values():
             await vectors.close()
         await self.captions.close()
-        await self.tags.close()
+        if self.tags is not None:
+            await self.tags.close()
         await self.lookups.close()
         await self.writes.close()
 

@@ -44,6 +44,7 @@ class TagSetting:
     """Of all that decides which tags an image gets."""
     places: Mapping[str, int]
     """Of each label among all."""
+    priority: common_pb2.Priority.ValueType
 
     @property
     def fields(self) -> tuple[str, str, str]:
@@ -79,14 +80,14 @@ class TagSetting:
                 metadata={"field": self.field, "id": item_id},
             )
 
-    def request(self, priority: common_pb2.Priority.ValueType) -> encoder_pb2.ClassifyImagesRequest:
+    def request(self) -> encoder_pb2.ClassifyImagesRequest:
         """Return what is asked of an encoder for each vector."""
         return encoder_pb2.ClassifyImagesRequest(
             labels=self.labels.labels,
             templates=self.labels.templates,
             top=self.most,
             space_id=self.space_id,
-            priority=priority,
+            priority=self.priority,
         )
 
     def written(self, scores: encoder_pb2.LabelScores, content_digest: bytes) -> dict[str, struct_pb2.Value]:
@@ -145,7 +146,11 @@ def check_tags(tags: router_pb2.TagOptions) -> None:
 
 
 def settle_tags(
-    tags: router_pb2.TagOptions, names: Sequence[str], space_ids: Mapping[str, str], directory: ModelDirectory
+    tags: router_pb2.TagOptions,
+    names: Sequence[str],
+    space_ids: Mapping[str, str],
+    priority: common_pb2.Priority.ValueType,
+    directory: ModelDirectory,
 ) -> TagSetting:
     """Return checked options as they apply to a collection. `names` are the spaces that are filled, the first first.
 
@@ -184,6 +189,7 @@ def settle_tags(
         space_ids[space],
         hashlib.sha256(made_of.encode()).digest(),
         {label: index for index, label in enumerate(labels.labels)},
+        priority,
     )
 
 
