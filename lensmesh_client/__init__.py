@@ -87,6 +87,7 @@ from lensmesh_client.types import (
     Outcome,
     PerceptualHash,
     Priority,
+    Tags,
     Timings,
     Transparency,
 )
@@ -166,6 +167,7 @@ __all__ = [
     "ServiceKind",
     "Space",
     "SyncClient",
+    "Tags",
     "TimeBucket",
     "TimeInterval",
     "Timings",

@@ -68,11 +68,10 @@ class ClassifierCalls:
             raise InvalidInput(
                 Reason.OPTION_INVALID, "images holds images and vectors: classify them in two calls", field="images"
             )
-        words = label_texts(labels)
+        words = requests.label_texts(labels)
         if vectors and not space_id:
             space_id = vectors[0].space_id
-        with building("templates"):
-            sentences = [check_text(one, f"templates[{index}]") for index, one in enumerate(_sentences(templates))]
+        sentences = requests.sentences(templates, "templates")
         with building("labels"):
             ask = encoder_pb2.ClassifyImagesRequest(
                 labels=words,
@@ -97,31 +96,6 @@ class ClassifierCalls:
         field = "embeddings" if vectors else "images"
         answers = await batches.answers(given, load, classify, _beside(limits, ask.ByteSize()), field)
         return [translate.classified(answer, words) for answer in answers]
-
-
-def label_texts(labels: Iterable[str]) -> list[str]:
-    """Return labels as a list. Raises InvalidInput for one text in place of several, and for two that are alike."""
-    if isinstance(labels, str):
-        raise InvalidInput(Reason.OPTION_INVALID, "labels is one text: give a list of labels", field="labels")
-    places: dict[str, int] = {}
-    with building("labels"):
-        words = [check_text(label, f"labels[{index}]") for index, label in enumerate(labels)]
-    for index, word in enumerate(words):
-        if places.setdefault(word, index) != index:
-            raise InvalidInput(
-                Reason.OPTION_INVALID,
-                f"labels[{index}] is the same as labels[{places[word]}]: send each once",
-                field=f"labels[{index}]",
-            )
-    return words
-
-
-def _sentences(templates: Iterable[str]) -> list[str]:
-    if isinstance(templates, str):
-        raise InvalidInput(
-            Reason.OPTION_INVALID, "templates is one text: give a list, or set template", field="templates"
-        )
-    return list(templates)
 
 
 def _listed(images: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from lensmesh_client.connection import Connection
 from lensmesh_client.guard import building
 from lensmesh_client.images import ImageLike
 from lensmesh_client.tracing import operation
-from lensmesh_client.types import Captions, IngestItem, IngestResult, MetadataPolicy, Priority, Transparency
+from lensmesh_client.types import Captions, IngestItem, IngestResult, MetadataPolicy, Priority, Tags, Transparency
 from lensmesh_client.window import WINDOW_BYTES, WINDOW_ITEMS
 
 
@@ -36,6 +36,7 @@ class IngestCalls:
         metadata: MetadataPolicy | str = MetadataPolicy.MERGE,
         transparency: Transparency | str | None = None,
         deferred_index: bool = False,
+        tags: Tags | Sequence[str] | None = None,
         timeout_s: float | None = None,
     ) -> IngestResult:
         """Make one image findable; return when it is durable.
@@ -51,6 +52,7 @@ class IngestCalls:
             transparency: The policy that a new collection is made with, which then holds for it; None means the
                 collection's own.
             deferred_index: Whether a collection that is made leaves its index for `collections.build_index`.
+            tags: Labels of which the best are written into the metadata; a list of them means `Tags` with its defaults.
             timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
@@ -66,7 +68,7 @@ class IngestCalls:
         message = await asyncio.to_thread(bulk_input.message, item, limits)
         with building("options"):
             options = requests.ingest_options(
-                collection, captions, prompt, max_tokens, spaces, None, metadata, transparency, deferred_index
+                collection, captions, prompt, max_tokens, spaces, None, metadata, transparency, deferred_index, tags
             )
         request = router_pb2.IngestRequest(options=options, item=message)
         answer, trace_id = await self._connection.traced_call(self._connection.router.Ingest, request, timeout_s)
@@ -84,6 +86,7 @@ class IngestCalls:
         metadata: MetadataPolicy | str = MetadataPolicy.MERGE,
         transparency: Transparency | str | None = None,
         deferred_index: bool = False,
+        tags: Tags | Sequence[str] | None = None,
         priority: Priority | str | None = None,
         window_items: int = WINDOW_ITEMS,
         window_bytes: int = WINDOW_BYTES,
@@ -115,6 +118,7 @@ class IngestCalls:
             transparency: The policy that a new collection is made with; None means the collection's own.
             deferred_index: Whether a collection that is made leaves its index for `collections.build_index`: a large
                 one is filled several times as fast.
+            tags: Labels of which the best are written into the metadata; a list of them means `Tags` with its defaults.
             priority: Who waits; None means bulk.
             window_items: How many items are read ahead of the results taken.
             window_bytes: How many bytes of them.
@@ -136,7 +140,16 @@ class IngestCalls:
         def method() -> BulkMethod[IngestResult]:
             with building("options"):
                 options = requests.ingest_options(
-                    collection, captions, prompt, max_tokens, spaces, priority, metadata, transparency, deferred_index
+                    collection,
+                    captions,
+                    prompt,
+                    max_tokens,
+                    spaces,
+                    priority,
+                    metadata,
+                    transparency,
+                    deferred_index,
+                    tags,
                 )
             return streams.ingest(self._connection, options)
 

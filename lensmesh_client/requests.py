@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
@@ -12,7 +12,8 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client import translate
-from lensmesh_client.types import Captions, MetadataPolicy, Priority, Transparency
+from lensmesh_client.guard import building, check_text
+from lensmesh_client.types import Captions, MetadataPolicy, Priority, Tags, Transparency
 
 Word = TypeVar("Word", bound=StrEnum)
 Number = TypeVar("Number")
@@ -52,6 +53,7 @@ def ingest_options(
     metadata: MetadataPolicy | str,
     policy_of_alpha: Transparency | str | None = None,
     deferred_index: bool = False,
+    tags: Tags | Sequence[str] | None = None,
 ) -> router_pb2.IngestOptions:
     """Make the options of one call or one stream."""
     steered = prompt or max_tokens
@@ -64,7 +66,43 @@ def ingest_options(
         metadata_policy=chosen("metadata", metadata, MetadataPolicy, translate.METADATA_POLICIES),
         transparency=transparency(policy_of_alpha),
         deferred_index=deferred_index,
+        tags=None if tags is None else tag_options(tags),
     )
+
+
+def tag_options(tags: Tags | Sequence[str]) -> router_pb2.TagOptions:
+    """Make the options of tags; of labels alone, with the defaults. Raises InvalidInput for what cannot be labels."""
+    asked = tags if isinstance(tags, Tags) else Tags(tags)
+    return router_pb2.TagOptions(
+        labels=label_texts(asked.labels, "options.tags.labels"),
+        templates=sentences(asked.templates, "options.tags.templates"),
+        field=check_text(asked.field, "options.tags.field"),
+        min_probability=asked.min_probability,
+        max_tags=asked.max_tags,
+        space=check_text(asked.space, "options.tags.space"),
+    )
+
+
+def label_texts(labels: Iterable[str], field: str = "labels") -> list[str]:
+    """Return labels as a list. Raises InvalidInput for one text in place of several, and for two that are alike."""
+    words = sentences(labels, field)
+    places: dict[str, int] = {}
+    for index, word in enumerate(words):
+        if places.setdefault(word, index) != index:
+            raise InvalidInput(
+                Reason.OPTION_INVALID,
+                f"{field}[{index}] is the same as {field}[{places[word]}]: send each once",
+                field=f"{field}[{index}]",
+            )
+    return words
+
+
+def sentences(texts: Iterable[str], field: str) -> list[str]:
+    """Return texts as a list. Raises InvalidInput for one text in place of several."""
+    if isinstance(texts, str):
+        raise InvalidInput(Reason.OPTION_INVALID, f"{field} is one text: give a list of them", field=field)
+    with building(field):
+        return [check_text(text, f"{field}[{index}]") for index, text in enumerate(texts)]
 
 
 def images(contents: Sequence[bytes]) -> list[common_pb2.Image]:

@@ -96,6 +96,7 @@ def ingested(item: router_pb2.IngestedItem, index: int, ref: str) -> types.Inges
         changes=tuple(CHANGES[change] for change in item.changes if change in CHANGES),
         low_content=item.low_content,
         fully_transparent=item.fully_transparent,
+        tags={tag.label: tag.probability for tag in item.tags},
     )
 
 

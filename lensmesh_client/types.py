@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
@@ -101,6 +101,28 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Tags:
+    """Labels that an ingest writes into the metadata of each image that they fit (zero-shot).
+
+    With `field` "tags", `tags` is the list of the best labels, `tags_probability` has the probability of each, and
+    `tags_digest` says what they were made of. They are made anew where that is another.
+    """
+
+    labels: Sequence[str]
+    """Two to `Limits.max_labels`, none empty, no two alike; one is enough for a model with a sigmoid."""
+    templates: Sequence[str] = ()
+    """Sentences around a label, with "{}" in its place; none means "a photo of {}"."""
+    field: str = "tags"
+    """1 to 64 letters, digits, "_" and "-"."""
+    min_probability: float = 0.1
+    """Labels with a lower one are left out."""
+    max_tags: int = 10
+    """Labels of one image at most, up to 100."""
+    space: str = ""
+    """The name of the collection's space whose vectors are compared; empty means the first that is filled."""
+
+
+@dataclass(frozen=True, slots=True)
 class IngestItem:
     """One image to make findable."""
 
@@ -160,6 +182,8 @@ class IngestResult:
     """The image is of one colour, or nearly so: its vector says little, and everything finds it."""
     fully_transparent: bool = False
     """No pixel of the image is visible; told only where a model looked at it."""
+    tags: Mapping[str, float] = field(default_factory=dict)
+    """The labels that were written and their probabilities, best first, where an ingest asks for `Tags`."""
     error: LensmeshError | None = None
     trace_id: str = ""
     """Of the trace that the mesh keeps of `Client.ingest`; empty where it keeps none, and for items of a stream."""

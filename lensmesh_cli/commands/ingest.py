@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from lensmesh_cli.disk import Disk
     from lensmesh_cli.ingest.journal import Journal
-    from lensmesh_client import Client
+    from lensmesh_client import Client, Tags
 
 EPILOG = (
     "Example: lensmesh ingest ~/Pictures --metadata about.jsonl --captions none\n\n"
@@ -76,6 +76,19 @@ def ingest(
     captions: Annotated[
         CaptionChoice, typer.Option(help="best-effort: store without one if none can be had; required: refuse then.")
     ] = CaptionChoice.BEST_EFFORT,
+    tags: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with a label in each line: the labels that fit an image are written into its metadata.",
+            metavar="FILE",
+        ),
+    ] = None,
+    tags_template: Annotated[
+        list[str] | None,
+        typer.Option(help="With --tags: sentence around a label, with {} in its place; repeatable.", metavar="WORDS"),
+    ] = None,
+    tags_field: Annotated[str, typer.Option(help="With --tags: name of the metadata field.")] = "tags",
+    tags_min: Annotated[float, typer.Option(help="With --tags: least probability of a label.", min=0.0, max=1.0)] = 0.1,
     transparency: TransparencyOption = None,
     bulk: Annotated[
         bool,
@@ -124,6 +137,7 @@ def ingest(
     from lensmesh_cli.sources import Walk
 
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
+    asked = _tags(tags, tags_template or (), tags_field, tags_min)
     about = Metadata(metadata)
     options: dict[str, Any] = {
         "collection": collection,
@@ -132,6 +146,8 @@ def ingest(
         "transparency": transparency,
         "deferred_index": bulk,
     }
+    if asked is not None:
+        options["tags"] = asked
     with Disk(file_timeout) as disk:
         _check_any_there(paths, disk)
         places = _places(paths, disk, target)
@@ -166,6 +182,18 @@ def ingest(
         report.say()
     if report.code:
         raise typer.Exit(int(report.code))
+
+
+def _tags(file: Path | None, templates: Sequence[str], field: str, least: float) -> Tags | None:
+    """Return what `--tags` asks for. End the command where its file is no file of labels, or where it is missing."""
+    from lensmesh_cli.labels import read_label_file
+    from lensmesh_client import Tags
+
+    if file is not None:
+        return Tags(list(read_label_file(file, "--tags")), templates, field, least)
+    if templates or field != "tags" or least != 0.1:
+        fail("--tags-template, --tags-field and --tags-min say how --tags FILE is used: give it too", Exit.USAGE)
+    return None
 
 
 def _check_any_there(paths: Sequence[Path], disk: Disk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -108,8 +109,11 @@ class FolderIngest:
 
     def _begin(self) -> None:
         # What decides, beside a file and its metadata, what is stored of it.
-        elsewhere = {"collection", "metadata", "deferred_index"}
+        elsewhere = {"collection", "metadata", "deferred_index", "tags"}
         options = {name: str(value) for name, value in self._options.items() if name not in elsewhere}
+        if "tags" in self._options:
+            # Thousands of labels, perhaps: the journal needs to know no more than whether they are others.
+            options["tags"] = hashlib.sha256(repr(self._options["tags"]).encode()).hexdigest()[:16]
         self._journal.begin(self._identity, options)
 
     async def _items(self, most_bytes: int, bar: Bar) -> AsyncIterator[IngestItem]:

@@ -80,3 +80,40 @@ def test_labels_are_needed_and_each_once(tmp_path: Path) -> None:
         done = lensmesh_here("classify", tmp_path, *arguments, **NOBODY)
         assert done.code == 2, arguments
         assert words in done.err
+
+
+def test_an_ingest_writes_tags_that_searches_filter_by(user: User, tmp_path: Path) -> None:
+    draw_images(tmp_path / "in", 6, start=7_300)
+    file = tmp_path / "labels.txt"
+    file.write_text("# what is there\ncat\ndog\nbird\n")
+    arguments = ("ingest", tmp_path / "in", "--collection", "tagged", "--captions", "none", "--json")
+    again = user.run(*arguments)
+    assert json.loads(again.out)["outcomes"] == {"created": 6}
+    first = user.run(*arguments, "--tags", file, "--tags-min", "0.3", "--tags-template", "a {}")
+    assert json.loads(first.out)["outcomes"] == {"updated": 6}, first.err
+    second = user.run(*arguments, "--tags", file, "--tags-min", "0.3", "--tags-template", "a {}")
+    assert json.loads(second.out)["outcomes"] == {"unchanged": 6}
+    found = user.run("search", "words", "--collection", "tagged", "--exact", "--json", "-n", "20")
+    hits = json.loads(found.out)["hits"]
+    assert len(hits) == 6
+    by_label = {label: {hit["id"] for hit in hits if label in hit["metadata"]["tags"]} for label in ("cat", "dog")}
+    assert any(by_label.values())
+    for label, ids in by_label.items():
+        filtered = user.run(
+            "search", "words", "--collection", "tagged", "--exact", "--json", "-n", "20", "-f", f"tags={label}"
+        )
+        assert {hit["id"] for hit in json.loads(filtered.out)["hits"]} == ids
+    sure = user.run(
+        "search", "x", "--collection", "tagged", "--exact", "--json", "-n", "20", "-f", "tags_probability.cat>=0.3"
+    )
+    assert {hit["id"] for hit in json.loads(sure.out)["hits"]} == by_label["cat"]
+
+
+def test_options_of_tags_need_their_file(user: User, tmp_path: Path) -> None:
+    draw_images(tmp_path, 1, start=7_400)
+    file = tmp_path / "labels.txt"
+    file.write_text("cat\ncat\n")
+    for arguments, words in ((("--tags-min", "0.5"), "--tags FILE"), (("--tags", file), "line 2")):
+        done = user.run("ingest", tmp_path, *arguments)
+        assert done.code == 2
+        assert words in done.err

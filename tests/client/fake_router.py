@@ -49,6 +49,8 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     """Contents that end a stream as a message that cannot be parsed does."""
     fatal: set[bytes] = field(default_factory=set)
     """Contents that end a stream as a router that they crash would: without a status of ours."""
+    tags: dict[str, float] = field(default_factory=dict)
+    """Of every item that it stores."""
     unwell: str = ""
     """Why its search service does not serve; "" while it does."""
     busy_times: dict[bytes, int] = field(default_factory=dict)
@@ -139,6 +141,7 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
                 outcome=search_pb2.UPSERT_OUTCOME_UNCHANGED if known else search_pb2.UPSERT_OUTCOME_CREATED,
                 caption=common_pb2.Caption(text=item.caption or "generated", confidence=0.5),
                 store_us=7,
+                tags=[encoder_pb2.LabelScore(label=label, probability=share) for label, share in self.tags.items()],
             ),
         )
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lensmesh_client import Client, Embedding, InvalidInput, Reason, SyncClient
+from lensmesh.router.v1 import router_pb2
+from lensmesh_client import Client, Embedding, InvalidInput, Reason, SyncClient, Tags
 from tests.client.fake_router import FakeRouter
 
 LABELS = ["cat", "dog", "bird"]
@@ -91,3 +92,25 @@ def test_without_an_event_loop(threaded_router: FakeRouter) -> None:
     with SyncClient(threaded_router.target) as client:
         [result] = client.classify(b"one", LABELS, top=1)
     assert dict(result.probabilities) == {"bird": 1.0}
+
+
+async def test_an_ingest_asks_for_tags(client: Client, router: FakeRouter) -> None:
+    asked = Tags(LABELS, ["a {}"], field="seen", min_probability=0.25, max_tags=3, space="image")
+    router.tags = {"bird": 1.0, "dog": 0.5}
+    result = await client.ingest(b"one", tags=asked)
+    assert list(result.tags.items()) == [("bird", 1.0), ("dog", 0.5)]
+    results = [each async for each in client.ingest_many([b"two"], tags=LABELS)]
+    assert [list(each.tags) for each in results] == [["bird", "dog"]]
+    await client.ingest(b"three")
+    one, none = (call.options for call in router.calls)
+    [many] = router.options
+    assert one.tags == router_pb2.TagOptions(
+        labels=LABELS, templates=["a {}"], field="seen", min_probability=0.25, max_tags=3, space="image"
+    )
+    assert (list(many.tags.labels), many.tags.field, many.tags.max_tags) == (LABELS, "tags", 10)
+    assert many.tags.min_probability == pytest.approx(0.1)
+    assert not none.HasField("tags")
+    for wrong, words in ((Tags(["cat", "cat"]), "options.tags.labels[1]"), ("cat", "one text"), ([1, 2], "labels[0]")):
+        with pytest.raises(InvalidInput) as caught:
+            await client.ingest(b"one", tags=wrong)  # type: ignore[arg-type]  # its very point
+        assert words in caught.value.message
