@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -87,6 +88,24 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     await made.open()
     yield made
     await made.close()
+
+
+@pytest.fixture(params=[*KINDS, "local"])
+def each_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store of each kind, the local mode of Qdrant too."""
+    if request.param == "local":
+        return f"qdrant+local:{tmp_path / 'local'}"
+    url: str = request.getfixturevalue(KINDS[request.param])
+    return url
+
+
+@pytest.fixture
+async def each_store(each_url: str) -> AsyncIterator[Store]:
+    """The same, open."""
+    store = make_store(settings_for(each_url, store_connect_seconds=60))
+    await store.open()
+    yield store
+    await store.close()
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Stores and a plain reference agree on every aggregation, of whatever metadata and filter."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +20,12 @@ from search_svc.aggregates import (
     TimeBucket,
     ValueCounts,
 )
-from search_svc.app import make_store
 from search_svc.filters import All, Filter
 from search_svc.model import Collection, Facet, FieldIndex, FieldType, Item
 from search_svc.store import Store
 from search_svc.time_buckets import TimeInterval, bucket_of, bucket_start, epoch_s, parse_zone
 from search_svc.times import parse_time
 from tests.search import reference
-from tests.search.conftest import KINDS, settings_for
 from tests.search.evaluate import metadata_of, passes
 from tests.search.filter_cases import items_of
 from tests.search.strategies import INDEXES, filters, metadata, thorough
@@ -44,24 +40,6 @@ ASKED: list[Aggregation] = [
     CountsByTime("hours", ("t",), TimeInterval.HOUR, parse_zone("")),
     CountsByTime("weeks", ("t",), TimeInterval.WEEK, parse_zone("")),
 ]
-
-
-@pytest.fixture(params=[*KINDS, "local"])
-def each_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty store of each kind, the local mode of Qdrant too."""
-    if request.param == "local":
-        return f"qdrant+local:{tmp_path / 'local'}"
-    url: str = request.getfixturevalue(KINDS[request.param])
-    return url
-
-
-@pytest.fixture
-async def each_store(each_url: str) -> AsyncIterator[Store]:
-    """The same, open."""
-    store = make_store(settings_for(each_url, store_connect_seconds=60))
-    await store.open()
-    yield store
-    await store.close()
 
 
 def expected(asked: Aggregation, items: list[Item]) -> Aggregate:

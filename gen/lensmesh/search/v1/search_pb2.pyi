@@ -853,6 +853,8 @@ class Condition(_message.Message):
     field: _builtins.str
     """Path into the metadata ("artist", "camera.iso"), or one of the item's own: "$id", "$create_time", "$update_time", "$caption",
     "$content_digest" (hexadecimal), "$low_content" (bool). Items without a caption are those with `exists = false` of "$caption".
+    Up to 32 levels and 1,024 bytes. Dots separate levels and lead into no list, all other characters stand for themselves ("a[]" is a
+    key). No path leads to keys that are empty, have a dot or, at the top, begin with "$": they are kept and come back.
     """
     exists: _builtins.bool
     """The field is there and not null, or is not."""
