@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.store.drawn import GROUPS, HITS, SERIES, Vectors
+from bench.store.drawn import GROUPS, HITS, OFTEN, RARE, SELDOM, SERIES, Vectors
 from bench.store.filling import PATIENCE_S
 from search_svc.filters import Equals, Filter
-from search_svc.legs import Diversity, Fusion, GroupBy, VectorLeg
+from search_svc.legs import Diversity, Fusion, GroupBy, VectorLeg, WordsLeg
 from search_svc.model import Collection, View
 from search_svc.store import Query, Store
+from search_svc.words.queries import read_words
+from search_svc.words.wanting import wanted
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ def kinds() -> Iterator[Kind]:
     yield Kind("one hit a group", lambda query, vector, _: replace(query, group_by=GroupBy((("series",),))))
     yield Kind("the best 100 made diverse", lambda query, vector, _: replace(query, diversity=Diversity(0.5, 100)))
     yield Kind("two fused legs", _fused)
+    yield Kind("words of 1 caption in 1,000", _words(RARE))
+    yield Kind("words of 1 caption in 100", _words(SELDOM))
+    yield Kind("a word of 1 caption in 2", _words(OFTEN))
     yield Kind("a filter that 1 in 100 passes", _filtered(Equals(("group",), ("g7",))), of=GROUPS)
     yield Kind("a filter that 1 in 1,000 passes", _filtered(Equals(("series",), ("s7",))), of=SERIES)
 
@@ -40,6 +45,16 @@ def _fused(query: Query, vector: Vectors, number: int) -> Query:
     assert query.only_leg is not None
     other = replace(query.only_leg, name="other", place=1, vector=beside.astype(np.float16))
     return replace(query, legs=(*query.legs, other), fusion=Fusion())
+
+
+def _words(text: str) -> Callable[[Query, Vectors, int], Query]:
+    """Ask for words of captions; `text` has a place for the search's number."""
+
+    def query(query: Query, vector: Vectors, number: int) -> Query:
+        terms = wanted(read_words(text.format(number % GROUPS)), "en")
+        return replace(query, legs=(WordsLeg(terms, (0,), query.legs[0].space),))
+
+    return query
 
 
 def _filtered(tree: Filter) -> Callable[[Query, Vectors, int], Query]:
