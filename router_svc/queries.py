@@ -6,7 +6,7 @@ from typing import Any
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotBuilt, UpstreamFault, Violation
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, UpstreamFault, Violation
 from lensmesh_chassis.limits import check_legs
 from lensmesh_chassis.reasons import Reason
 
@@ -18,20 +18,17 @@ _LEGS = re.compile(r"(?<![\w.])legs\b(?:\[(\d+)\])?")
 def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
     """Refuse what needs no service to be refused; `prefix` is the search's path in the caller's request.
 
-    Raises InvalidInput with reason QUERY_INVALID, and NotBuilt naming the field.
+    Raises InvalidInput with reason QUERY_INVALID.
     """
     check_legs(request.queries, f"{prefix}queries")
     for index, query in enumerate(request.queries):
         path = f"{prefix}queries[{index}]"
-        match query.WhichOneof("query"):
-            case None:
-                raise InvalidInput(
-                    Reason.QUERY_INVALID,
-                    f"{path} asks for nothing: set text, image, item_id or embedding",
-                    field=path,
-                )
-            case "caption_text":
-                raise _not_built(f"{path}.caption_text")
+        if query.WhichOneof("query") is None:
+            raise InvalidInput(
+                Reason.QUERY_INVALID,
+                f"{path} asks for nothing: set text, image, item_id, embedding or caption_text",
+                field=path,
+            )
 
 
 def to_store(
@@ -55,7 +52,12 @@ def to_store(
     )
     for index in chosen:
         query = request.queries[index]
-        leg = sent.legs.add(name=query.name, space=spaces.get(index, query.space), weight=query.weight)
+        leg = sent.legs.add(
+            name=query.name,
+            space=spaces.get(index, query.space),
+            weight=query.weight,
+            text_fields=query.text_fields,
+        )
         match query.WhichOneof("query"):
             case "text" | "image":
                 leg.embedding.CopyFrom(vectors[index])
@@ -101,7 +103,3 @@ def from_store(error: LensmeshError, prefix: str, chosen: Sequence[int]) -> Lens
     if isinstance(error, UpstreamFault):
         keywords["code"] = error.code
     return type(error)(error.reason, _LEGS.sub(query, error.message), **keywords)
-
-
-def _not_built(field: str) -> NotBuilt:
-    return NotBuilt(Reason.NOT_IMPLEMENTED, f"{field} is not built yet: leave it out", metadata={"field": field})

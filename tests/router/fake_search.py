@@ -258,8 +258,10 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         return answer
 
     def _near(self, collection: search_pb2.Collection, leg: search_pb2.SearchLeg, path: str) -> dict[str, float]:
-        """Cosines of all items that a leg finds."""
+        """Cosines of all items that a leg finds; of words, those whose caption holds them as they are."""
         items = self.items[collection.name]
+        if leg.HasField("caption_text"):
+            return {item.id: 1.0 for item in items.values() if leg.caption_text in item.caption.text}
         space = leg.space or collection.spaces[0].name
         if leg.HasField("item_id"):
             if leg.item_id not in items:

@@ -55,6 +55,7 @@ async def test_queries_of_all_kinds_become_legs(filled: Mesh) -> None:
         text("p2", name="other", space="second"),
         like("id0", space="second"),
         router_pb2.Query(embedding=vector(b"p1", SPACE), name="vector"),
+        router_pb2.Query(caption_text="p2", name="words", text_fields=["title"]),
         fusion=search_pb2.Fusion(rrf_k=7),
         group_by=search_pb2.GroupBy(fields=["a"], size=2),
         diversity=search_pb2.Diversity(strength=0.25),
@@ -68,8 +69,10 @@ async def test_queries_of_all_kinds_become_legs(filled: Mesh) -> None:
         ("other", "second", 0, "embedding"),
         ("like", "second", 0, "item_id"),
         ("vector", "", 0, "embedding"),
+        ("words", "", 0, "caption_text"),
     ]
     assert [leg.embedding.space_id for leg in seen.legs][:3] == [SPACE.id, SPACE.id, OTHER_SPACE.id]
+    assert (seen.legs[-1].caption_text, list(seen.legs[-1].text_fields)) == ("p2", ["title"])
     assert (seen.fusion, seen.group_by, seen.diversity, seen.partial) == (
         asked.fusion,
         asked.group_by,
@@ -77,7 +80,7 @@ async def test_queries_of_all_kinds_become_legs(filled: Mesh) -> None:
         True,
     )
     assert not answer.failed_queries
-    assert {leg.name for leg in answer.hits[0].legs} == {"text", "image", "other", "like", "vector"}
+    assert {leg.name for leg in answer.hits[0].legs} == {"text", "image", "other", "like", "vector", "words"}
 
 
 async def test_spaces_are_encoded_at_the_same_time(filled: Mesh) -> None:

@@ -8,7 +8,7 @@ from google.protobuf import struct_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotBuilt, NotFound, PreconditionFailed, Unavailable
+from lensmesh_chassis.errors import InvalidInput, LensmeshError, NotFound, PreconditionFailed, Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from tests.router.conftest import Mesh
@@ -149,18 +149,6 @@ async def test_a_batch_is_encoded_together(filled: Mesh) -> None:
 async def test_a_batch_without_searches_is_refused(filled: Mesh) -> None:
     error = await error_of(filled.router.BatchSearch(router_pb2.BatchSearchRequest()))
     assert error.reason is Reason.NO_ITEMS
-
-
-LATER = {
-    "queries[0].caption_text": search(router_pb2.Query(caption_text="a")),
-}
-
-
-@pytest.mark.parametrize("field", sorted(LATER))
-async def test_what_is_not_built_is_named(filled: Mesh, field: str) -> None:
-    error = await error_of(filled.router.Search(LATER[field]))
-    assert isinstance(error, NotBuilt)
-    assert (error.reason, error.metadata["field"]) == (Reason.NOT_IMPLEMENTED, field)
 
 
 async def test_an_unknown_collection(mesh: Mesh) -> None:
