@@ -6,22 +6,25 @@ at last what comes of comparing everything. So the hits between two places are t
 size, hides no other.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lensmesh_chassis.errors import PreconditionFailed
 from search_svc.candidates import FoundItem
 from search_svc.diversity import diversify
 from search_svc.fusion import LegFindings, RankedItem, fuse
 from search_svc.grouping import Groups, GroupValues
-from search_svc.legs import Leg
+from search_svc.legs import Leg, VectorLeg
 from search_svc.model import FailedLeg, FetchedItems, Hit, Hits, NamedSpace, Numbers
 from search_svc.store import Query
 
 # Of each leg. An index is asked for no more than the second: from the third on everything is compared.
 DEPTHS = (100, 1_000, 10_000)
 _GROWTH = 10
+# What ranking a candidate takes, as bytes of messages whose translation takes as long.
+_BYTES = 64
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,9 @@ class CandidateSource(Protocol):
 
     def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Awaitable[Mapping[str, Numbers]]:
         """Return the items' vectors in one space, by item id; an item without one is missing."""
+
+    def beside(self, work: Callable[[], T], size_bytes: int) -> Awaitable[T]:
+        """Do `work` that never waits, beside the event loop where it is as much as so many bytes take."""
 
     def read(self, ids: Sequence[str]) -> Awaitable[FetchedItems]:
         """Read items, as the query asks."""
@@ -135,7 +141,8 @@ class _Ranking:
                 self._exact = self._finders
             step = Step(depth, self._exact, self._full.full if self._full else ())
             found = await self._source.find(self._legs, step)
-            added = self._add(found)
+            candidates = sum(map(len, found.legs))
+            added = await self._source.beside(lambda: self._add(found), candidates * _BYTES)  # noqa: B023 - awaited here
             if is_first and self._query.diversity:
                 await self._diversify()
             if len(self._places) >= self._wanted:
@@ -191,7 +198,11 @@ class _Ranking:
         least = float("-inf") if self._query.min_score is None else self._query.min_score
         # These are sorted by their scores.
         first = [each for each in self._places[: diversity.candidates] if each.score >= least]
-        space = next(leg.space for leg in self._legs if leg.weight > 0)
+        finders = [leg for leg in self._legs if leg.weight > 0]
+        space = next((leg.space for leg in finders if isinstance(leg, VectorLeg)), finders[0].space)
         vectors = await self._source.vectors(space, first)
-        chosen = diversify(first, vectors, strength=diversity.strength, count=self._wanted)
+        chosen = await self._source.beside(
+            lambda: diversify(first, vectors, strength=diversity.strength, count=self._wanted),
+            len(first) * min(self._wanted, len(first)) * _BYTES // 16,
+        )
         self._places = chosen + self._places[len(first) :]

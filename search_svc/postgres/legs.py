@@ -1,7 +1,8 @@
 """Candidates of several legs in PostgreSQL: all that a step looks for by vectors is one statement."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import asyncpg
 
@@ -19,6 +20,9 @@ from search_svc.postgres.tables import items_table, members_table, vector_type, 
 from search_svc.postgres.word_legs import WordSearch, keep_order
 from search_svc.ranking import Step, StepFindings
 from search_svc.store import Query
+from search_svc.threads import Threads
+
+T = TypeVar("T")
 
 # An index looks at so many candidates for each hit that it is asked for, its session's number at least. With as many
 # as hits it would begin a second look for the last one.
@@ -28,7 +32,8 @@ _CANDIDATES = 1.25
 class LegSource:
     """One search's candidates in its transaction; see `CandidateSource`."""
 
-    def __init__(self, connection: asyncpg.Connection, collection: Collection, query: Query) -> None:
+    def __init__(self, connection: asyncpg.Connection, collection: Collection, query: Query, threads: Threads) -> None:
+        self._threads = threads
         self._connection = connection
         self._collection = collection
         self._query = query
@@ -94,6 +99,9 @@ class LegSource:
         )
         by_key = {key: vector.to_numpy() for key, vector in rows}
         return {each.item_id: by_key[each.key] for each in items if each.key in by_key}
+
+    async def beside(self, work: Callable[[], T], size_bytes: int) -> T:
+        return await self._threads.run(work, size_bytes)
 
     async def read(self, ids: Sequence[str]) -> FetchedItems:
         return await read_ids(

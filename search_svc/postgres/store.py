@@ -81,6 +81,7 @@ class PostgresStore:
     def __init__(self, database: Database, *, build: BuildSettings) -> None:
         self._database = database
         self._known: dict[str, Collection] = {}
+        self._threads = Threads("search-ranking")
         self._builder = IndexBuilder(database, build, self._known)
         self._threads = Threads("search-words")
         self.jobs = PostgresJobs(database)
@@ -96,6 +97,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         await self._builder.stop()
+        self._threads.stop()
         await self._database.close()
         self._threads.stop()
 
@@ -207,7 +209,9 @@ class PostgresStore:
         leg = query.only_leg
         if leg is None:
             return await self._with(
-                collection, lambda c: ranking.search(legs.LegSource(c, collection, query), query), timeout_s
+                collection,
+                lambda c: ranking.search(legs.LegSource(c, collection, query, self._threads), query),
+                timeout_s,
             )
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_s

@@ -1,7 +1,8 @@
 """Candidates of several legs in Qdrant: what a step looks for is one batch of queries, which the server answers side
 by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
 
@@ -11,6 +12,7 @@ from search_svc.grouping import GroupValues
 from search_svc.legs import Leg, VectorLeg, WordsLeg
 from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers
 from search_svc.qdrant import searching
+from search_svc.qdrant.engine import QdrantEngine
 from search_svc.qdrant.grouping import certainly_in, values_of
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import vector_of
@@ -20,18 +22,21 @@ from search_svc.qdrant.word_legs import WordSearch
 from search_svc.ranking import Step, StepFindings
 from search_svc.store import Query
 
+T = TypeVar("T")
+
 
 class LegSource:
     """One search's candidates; see `CandidateSource`."""
 
     def __init__(
-        self, client: AsyncQdrantClient, collection: Collection, query: Query, *, default_ef: int, local: bool
+        self, client: AsyncQdrantClient, engine: QdrantEngine, collection: Collection, query: Query, *, default_ef: int
     ) -> None:
+        self._engine = engine
         self._client = client
         self._collection = collection
         self._query = query
         self._default_ef = default_ef
-        self._local = local
+        self._local = engine.local
         self._chosen = None if query.filter is None else compile_filter(query.filter, collection.definition)
         # Unit vectors, by the places of the legs.
         self._numbers: dict[int, list[float]] = {}
@@ -100,6 +105,9 @@ class LegSource:
                 if vector is not None and record.payload:
                     found[record.payload["id"]] = vector
         return found
+
+    async def beside(self, work: Callable[[], T], size_bytes: int) -> T:
+        return await self._engine.beside(work, size_bytes)
 
     async def read(self, ids: Sequence[str]) -> FetchedItems:
         return await read_ids(

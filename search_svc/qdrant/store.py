@@ -258,7 +258,7 @@ class QdrantStore:
             return await self._with(
                 collection,
                 lambda client: ranking.search(
-                    legs.LegSource(client, collection, query, default_ef=self._hnsw_ef, local=self._engine.local),
+                    legs.LegSource(client, self._engine, collection, query, default_ef=self._hnsw_ef),
                     query,
                 ),
                 timeout_s,

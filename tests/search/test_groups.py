@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 
 from lensmesh.search.v1 import search_pb2
+from search_svc.grouping import group_key
 from search_svc.legs import Fusion, GroupBy
-from search_svc.model import Hits, Item
-from search_svc.store import Store
+from search_svc.model import Collection, Hits, Item
+from search_svc.postgres import legs as postgres_legs
+from search_svc.postgres.store import PostgresStore
+from search_svc.qdrant import legs as qdrant_legs
+from search_svc.qdrant.store import QdrantStore
+from search_svc.ranking import CandidateSource, Step, StepFindings
+from search_svc.store import Query, Store
+from search_svc.threads import Threads
 from tests.search.rankings import DIMENSION, Asked, Reference, Told, drawn, filled, plain, query
 from tests.search.support import Stub, create, item, search_request, upsert
 
@@ -98,6 +105,44 @@ async def test_a_group_that_fills_every_candidate_hides_no_other(store: Store) -
     ).hits
     assert hits[0].legs[0].rank == 1
     assert hits[1].legs[0].rank > 100
+
+
+async def test_a_step_leaves_full_groups_out(store: Store) -> None:
+    """So that candidates are not filled with what is no hit. What a store cannot tell by its index may come through."""
+    random = np.random.default_rng(6)
+    kinds: list[Any] = ["a", 1, True, ["a"], ["a", "b"], {"a": 1}, None]
+    metadata = [{"k": kinds[i // 9 % len(kinds)], "n": i % 2} for i in range(126)]
+    collection = await filled(store, with_metadata(drawn(random, 126), metadata))
+    asked = query(collection, [Asked("raw", random.standard_normal(DIMENSION))], None, **grouped("k"))
+
+    async def left(values: tuple[object, ...], *fields: str) -> set[object]:
+        made = replace(asked, group_by=GroupBy(tuple((field,) for field in fields)))
+        found = await _found(store, collection, made, Step(126, frozenset({0}), (values,)))
+        return {group_key(each) for each in found.groups.values() if each is not None}
+
+    everything = {group_key((kind,)) for kind in kinds if kind is not None}
+    for kind in kinds[:3]:
+        assert await left((kind,), "k") == everything - {group_key((kind,))}
+    for kind in kinds[3:-1]:
+        assert everything - {group_key((kind,))} <= await left((kind,), "k") <= everything
+    pairs = {group_key((kind, n)) for kind in kinds if kind is not None for n in (0, 1)}
+    assert await left(("a", 1), "k", "n") == pairs - {group_key(("a", 1))}
+
+
+async def _found(store: Store, collection: Collection, asked: Query, step: Step) -> StepFindings:
+    async def find(source: CandidateSource) -> StepFindings:
+        return await source.find([await source.resolve(leg) for leg in asked.legs], step)
+
+    if isinstance(store, PostgresStore):
+        made = Threads()
+        return await store._database.run(
+            lambda c: find(postgres_legs.LegSource(c, collection, asked, made)), timeout_s=60
+        )
+    assert isinstance(store, QdrantStore)
+    engine = store._engine
+    return await engine.run(
+        lambda client: find(qdrant_legs.LegSource(client, engine, collection, asked, default_ef=100)), timeout_s=60
+    )
 
 
 async def test_pages_of_groups_join(store: Store) -> None:

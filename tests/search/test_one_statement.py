@@ -17,7 +17,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, NotFound, PreconditionFail
 from lensmesh_chassis.reasons import Reason
 from search_svc.app import make_store
 from search_svc.filters import All, Equals, Filter, NumberRange
-from search_svc.legs import VectorLeg
+from search_svc.legs import Diversity, Fusion, GroupBy, VectorLeg
 from search_svc.model import Collection, FieldType, Hits, Item, View
 from search_svc.postgres import one_statement, searching
 from search_svc.postgres.database import Database
@@ -147,6 +147,26 @@ async def test_a_search_is_one_round_trip(proxy: CountingProxy) -> None:
             few = near(collection, vectors[0], filter=Equals(("k",), (value,)))
             assert (await store.search(collection, few, timeout_s=50)).hits == ()
         assert proxy.round_trips == before + 2
+
+
+async def test_a_search_by_several_legs_is_a_transaction_of_two_statements(proxy: CountingProxy) -> None:
+    url = f"postgresql://postgres:@127.0.0.1:{proxy.port}/postgres?sslmode=disable"
+    async with opened(url) as store:
+        collection = await filled(store, drawn(150))
+        for changes, statements in (
+            ({"fusion": Fusion()}, 2),
+            ({"group_by": GroupBy((("n",),)), "limit": 5}, 2),
+            ({"fusion": Fusion(), "diversity": Diversity(0.5, 50)}, 3),
+        ):
+            for vectors in unit(np.random.default_rng(1).standard_normal((2, 2, DIMENSION))):
+                asked = near(collection, vectors[0], **changes)
+                if asked.fusion:
+                    away = replace(leg_of(near(collection, vectors[1])), name="away", weight=-1.0, place=1)
+                    asked = replace(asked, legs=(*asked.legs, away))
+                before = proxy.round_trips
+                assert (await store.search(collection, asked, timeout_s=50)).hits
+            # Its begin and its end beside them.
+            assert proxy.round_trips == before + statements + 2, changes
 
 
 async def test_so_are_other_reads(proxy: CountingProxy) -> None:

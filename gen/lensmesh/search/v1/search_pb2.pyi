@@ -1739,8 +1739,8 @@ Global___GroupBy: _TypeAlias = GroupBy  # noqa: Y015
 class Diversity(_message.Message):
     """Diversity chooses hits that differ from those before them, by maximal marginal relevance (Carbonell and Goldstein 1998): each next hit
     is the one of greatest (1 - strength) * relevance - strength * similarity. Relevance is the score, scaled to 0..1 over the
-    candidates; similarity is the greatest cosine to a hit before it, in the space of the first leg of positive weight that has a vector
-    (0 for an item without one). Hits come in this order and keep their scores.
+    candidates; similarity is the greatest cosine to a hit before it, in the space of the first leg of positive weight that has a vector,
+    or in the collection's first where none has (0 for an item without a vector). Hits come in this order and keep their scores.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
