@@ -39,8 +39,20 @@ class WordsLeg:
     place: int = 0
 
 
+@dataclass(frozen=True)
+class HashLeg:
+    """Images that look the same as the one of these perceptual hashes: one, two, or none, which finds nothing."""
+
+    hashes: tuple[bytes, ...]
+    # As of `WordsLeg`.
+    space: NamedSpace
+    name: str = ""
+    weight: float = 1.0
+    place: int = 0
+
+
 # One notion of nearness. Each kind has `name`, `weight`, `place` and `space`.
-Leg: TypeAlias = VectorLeg | WordsLeg
+Leg: TypeAlias = VectorLeg | WordsLeg | HashLeg
 
 
 class FusionMethod(StrEnum):

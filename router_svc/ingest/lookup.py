@@ -107,8 +107,9 @@ def stored_item(item: search_pb2.Item) -> StoredItem:
         caption=item.caption.text if item.HasField("caption") else None,
         caption_model=item.caption.model,
         image_uri=item.image_uri,
+        hashed=item.HasField("perceptual_hash"),
     )
 
 
 def _donors(made: ItemPlan) -> set[str]:
-    return {*made.take.values(), *filter(None, (made.caption_from, made.tags_from))}
+    return {*made.take.values(), *filter(None, (made.caption_from, made.hash_from, made.tags_from))}

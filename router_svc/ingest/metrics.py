@@ -27,6 +27,7 @@ _STORED = {
     search_pb2.UPSERT_OUTCOME_CREATED: "created",
     search_pb2.UPSERT_OUTCOME_UPDATED: "updated",
     search_pb2.UPSERT_OUTCOME_UNCHANGED: "unchanged",
+    search_pb2.UPSERT_OUTCOME_SKIPPED: "skipped",
 }
 OUTCOMES = (*_STORED.values(), "refused", "failed", "cancelled")
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -56,8 +57,8 @@ class IngestMetrics:
         r = registry
         items = Counter(
             "lensmesh_ingest_items_total",
-            "Items answered: created, updated, unchanged; refused (the caller's fault), failed (not the caller's), "
-            "cancelled (the caller left).",
+            "Items answered: created, updated, unchanged, skipped (a near-duplicate); refused (the caller's fault), "
+            "failed (not the caller's), cancelled (the caller left).",
             ("outcome",),
             registry=r,
         )

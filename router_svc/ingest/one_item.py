@@ -11,11 +11,13 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
-from lensmesh_chassis.errors import LensmeshError, PreconditionFailed
+from lensmesh_chassis.errors import LensmeshError, NotBuilt, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status, to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.lookup import LookupResult
+from router_svc.ingest.near_duplicates import NearTurn
+from router_svc.ingest.near_item import is_left_out
 from router_svc.ingest.plan import CaptionSource, Wanted
 from router_svc.ingest.steps import Steps
 from router_svc.ingest.writer import WriteResult
@@ -27,8 +29,9 @@ from router_svc.upstreams.images import PackedImage
 class ItemIngestion:
     """One image on its way through the steps of its call or stream."""
 
-    def __init__(self, steps: Steps, wanted: Wanted) -> None:
+    def __init__(self, steps: Steps, wanted: Wanted, near: NearTurn | None = None) -> None:
         self._steps = steps
+        self._near = near
         self._options = steps.options
         self._wanted = wanted
         self._done = router_pb2.IngestedItem(id=wanted.id)
@@ -67,6 +70,8 @@ class ItemIngestion:
         for name, donor in found.plan.take.items():
             item.vectors[name].CopyFrom(found.donors[donor].vectors[name])
             item.low_content |= found.donors[donor].low_content
+        if found.plan.hash_from:
+            item.perceptual_hash.CopyFrom(found.donors[found.plan.hash_from].perceptual_hash)
         # At the same time, and without a task for either: an item costs the router its share of two calls.
         space_ids = dict.fromkeys(self._options.space_ids[name] for name in found.plan.encode)
         embedded = {space_id: self._steps.vectors[space_id].enqueue(image) for space_id in space_ids}
@@ -75,6 +80,8 @@ class ItemIngestion:
         try:
             # The encoder's word on a bad image counts, whatever the captioner makes of it.
             await self._embed(embedded, found, item)
+            if self._near is not None and await is_left_out(self._near, self._steps, found, item, done):
+                return done
             tagged = self._tagged(item) if found.plan.tag else None
             waited += [tagged] if tagged else []
             caption = await self._caption(described, found)
@@ -87,15 +94,25 @@ class ItemIngestion:
         if caption is not None:
             item.caption.CopyFrom(caption)
             done.caption.CopyFrom(caption)
-        written = await self._steps.writes.submit(item)
-        if isinstance(written, LensmeshError):
-            raise written
+        written = await self._write(item)
         done.outcome = _outcome(written, found)
         if done.outcome == search_pb2.UPSERT_OUTCOME_UPDATED:
             done.changes.extend(written.changes)
         done.low_content = item.low_content
         done.store_us = written.store_us
         return done
+
+    async def _write(self, item: search_pb2.Item) -> WriteResult:
+        stored = False
+        try:
+            written = await self._steps.writes.submit(item)
+            if isinstance(written, LensmeshError):
+                raise written
+            stored = True
+            return written
+        finally:
+            if self._near is not None:
+                self._near.end(stored=stored)
 
     async def _embed(
         self,
@@ -114,10 +131,18 @@ class ItemIngestion:
                 raise from_status(result.error)
             item.low_content |= result.low_content
             done.fully_transparent |= result.fully_transparent
+            if result.HasField("perceptual_hash"):
+                item.perceptual_hash.CopyFrom(result.perceptual_hash)
             if result.timings.total_us >= done.encode.total_us:
                 done.encode.CopyFrom(result.timings)
         for name in found.plan.encode:
             item.vectors[name].CopyFrom(results[self._options.space_ids[name]].embedding)
+        if self._options.near is not None and not item.HasField("perceptual_hash"):
+            raise NotBuilt(
+                Reason.NOT_IMPLEMENTED,
+                "options.near_duplicates: the encoder here makes no perceptual hashes; it is of an older release",
+                metadata={"field": "options.near_duplicates"},
+            )
 
     def _tagged(self, item: search_pb2.Item) -> asyncio.Future[encoder_pb2.Classification] | None:
         """Begin to find the tags of an item, whose vectors are here."""

@@ -17,6 +17,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.metadata import same_value
+from router_svc.ingest.near_options import NearAction, NearOptions, read_near_options
 from router_svc.ingest.plan import PlanOptions
 from router_svc.ingest.tags import TagSetting, check_tags, settle_tags
 from router_svc.model_directory import ModelDirectory, policy_of
@@ -38,6 +39,8 @@ class ResolvedOptions:
     """By VectorSpace.id."""
     metadata_policy: search_pb2.MetadataPolicy.ValueType
     """Never unspecified."""
+    near: NearOptions | None
+    """What becomes of near-duplicates; None: they are not looked for."""
     identity: tuple[object, ...]
     """Of the collection's definition: another one where it was deleted and made anew."""
     tags: TagSetting | None = None
@@ -49,6 +52,7 @@ def check_options(options: router_pb2.IngestOptions) -> None:
     wants_bulk(options.caption_options.priority, streamed=True, field="options.caption_options.priority")
     check_transparency(options.transparency)
     check_transparency(options.caption_options.transparency, field="options.caption_options.transparency")
+    read_near_options(options)
     if options.HasField("tags"):
         check_tags(options.tags)
     if options.captions not in router_pb2.CaptionPolicy.values():
@@ -140,6 +144,7 @@ async def settle(
     space_ids = {name: named[name].id for name in names}
     tags = settle_tags(options.tags, names, space_ids, priority, directory) if options.HasField("tags") else None
     policy = options.metadata_policy or search_pb2.METADATA_POLICY_MERGE
+    near = read_near_options(options)
     return ResolvedOptions(
         collection.name,
         PlanOptions(
@@ -149,6 +154,8 @@ async def settle(
             caption_options.prompt,
             # Of a stored caption its policy is not known: nearly always the collection's.
             takes_captions=caption_options.transparency == found_by,
+            hashes=near is not None,
+            mark_field=near.field if near is not None and near.action is NearAction.MARK else "",
             merges_metadata=policy == search_pb2.METADATA_POLICY_MERGE,
             same_value=same_value,
             stored_tags=tags.stored if tags else None,
@@ -158,11 +165,15 @@ async def settle(
         caption_options,
         {
             space_id: encoder_pb2.EncodeOptions(
-                data_type=common_pb2.DATA_TYPE_FLOAT32, priority=priority, space_id=space_id
+                data_type=common_pb2.DATA_TYPE_FLOAT32,
+                priority=priority,
+                space_id=space_id,
+                perceptual_hash=near is not None,
             )
             for space_id in space_ids.values()
         },
         policy,
+        near,
         (collection.uid, *((space.name, space.space.id) for space in collection.spaces)),
         tags,
     )

@@ -20,6 +20,10 @@ class PlanOptions:
     """Words that a generated caption begins with."""
     takes_captions: bool = True
     """Whether a generated caption that is stored will do; not where it may tell of what is hidden, or is not."""
+    hashes: bool = False
+    """Whether each item shall have its perceptual hash."""
+    mark_field: str = ""
+    """Field of the metadata that is the service's own word on near-duplicates, and stays with its image."""
     merges_metadata: bool = True
     """Whether stored metadata that an item does not carry is kept; otherwise what it carries replaces all of it."""
     same_value: Callable[[object, object], bool] = operator.eq
@@ -53,6 +57,8 @@ class StoredItem:
     caption_model: str = ""
     """Empty: a caller wrote the caption."""
     image_uri: str = ""
+    hashed: bool = False
+    """Whether it has a perceptual hash."""
 
 
 class CaptionSource(Enum):
@@ -77,6 +83,8 @@ class ItemPlan:
     """Named space to the id of the stored item whose vector there is this image's too."""
     caption: CaptionSource = CaptionSource.NOWHERE
     caption_from: str = ""
+    hash_from: str = ""
+    """The id of the stored item whose perceptual hash is this image's too; empty where there is none."""
     keep_uri: str = ""
     """The stored image_uri, where the caller gives none for the same image."""
     tag: bool = False
@@ -101,6 +109,11 @@ def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Se
         for name in donor.spaces if donor is same else donor.spaces & set(options.spaces):
             take.setdefault(name, donor.id)
     encode = tuple(name for name in options.spaces if name not in take)
+    hash_donor = next((donor.id for donor in donors if donor.hashed), "")
+    if options.hashes and not hash_donor and not encode:
+        # The Encoder makes a hash beside a vector: one is made once more.
+        encode = options.spaces[:1]
+        take = {name: donor_id for name, donor_id in take.items() if name not in encode}
     source, caption_donor = _caption(wanted, options, same, donors)
     tags, tags_donor = _tags(wanted, options, donors)
     tag = options.stored_tags is not None and not tags
@@ -108,6 +121,7 @@ def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Se
         same is not None
         and not encode
         and all(donor_id == same.id for donor_id in take.values())
+        and (same.hashed or not options.hashes)
         and not tag
         and metadata_stands({**wanted.metadata, **tags}, same.metadata, options)
         and wanted.image_uri in ("", same.image_uri)
@@ -119,6 +133,7 @@ def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Se
         take,
         source,
         caption_donor,
+        hash_donor,
         same.image_uri if same and not wanted.image_uri else "",
         tag,
         tags,
@@ -160,7 +175,7 @@ def _generated_as_asked(item: StoredItem, options: PlanOptions) -> bool:
 
 def metadata_stands(carried: Mapping[str, object], stored: Mapping[str, object], options: PlanOptions) -> bool:
     """Tell whether stored metadata stays as it is when `carried` is written."""
-    if not options.merges_metadata and len(carried) != len(stored):
+    if not options.merges_metadata and carried.keys() | {options.mark_field} != stored.keys() | {options.mark_field}:
         return False
     return all(name in stored and options.same_value(stored[name], value) for name, value in carried.items())
 

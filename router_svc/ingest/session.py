@@ -15,6 +15,7 @@ from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.items import Incoming
+from router_svc.ingest.near_duplicates import NearDuplicates, NearTurn
 from router_svc.ingest.one_item import ItemIngestion
 from router_svc.ingest.options import OptionsResolver, ResolvedOptions
 from router_svc.ingest.plan import PlanOptions, Wanted, metadata_stands
@@ -26,6 +27,7 @@ _OUTCOMES = {
     search_pb2.UPSERT_OUTCOME_CREATED: "created",
     search_pb2.UPSERT_OUTCOME_UPDATED: "updated",
     search_pb2.UPSERT_OUTCOME_UNCHANGED: "unchanged",
+    search_pb2.UPSERT_OUTCOME_SKIPPED: "skipped",
 }
 # What is said of a collection that is no longer as it was when its definition was read.
 _OUTDATED = {
@@ -51,6 +53,7 @@ class Session:
         self._scopes = scopes
         self._resolving = asyncio.Lock()
         self._steps = Steps(dependencies, options, scopes)
+        self._near = NearDuplicates(options.near.max_distance) if options.near else None
         self._left: list[Steps] = []
 
     async def __aenter__(self) -> "Session":
@@ -70,37 +73,43 @@ class Session:
         span.set_attribute(spans.ITEM_ID, incoming.wanted.id)
         run = incoming.turn.run
         if incoming.turn.leads:
+            # Before anything is waited for: this is the order of the stream.
+            near = self._near.enter() if self._near is not None else None
             try:
                 await run.begin()
-                run.answers = await self._run(incoming, run.members)
+                run.answers = await self._run(incoming, run.members, near)
             finally:
                 run.end()
+                if near is not None:
+                    near.leave()
         done = await run.answer(incoming.turn.place)
         span.set_attribute(spans.ITEM_OUTCOME, _OUTCOMES.get(done.outcome, ""))
         return done
 
-    async def _run(self, incoming: Incoming, members: Sequence[Wanted]) -> list[router_pb2.IngestedItem | Exception]:
+    async def _run(
+        self, incoming: Incoming, members: Sequence[Wanted], near: NearTurn | None
+    ) -> list[router_pb2.IngestedItem | Exception]:
         """Ingest what several items of one image under one id come to, as one. Alone, each where that fails."""
         if len(members) > 1:
             options = self._steps.options.plan
             folded = fold(members, merges_metadata=options.merges_metadata)
             with contextlib.suppress(LensmeshError):
-                return list(_told_apart(await self._as_defined(incoming, folded), members, options))
+                return list(_told_apart(await self._as_defined(incoming, folded, near), members, options))
         answers: list[router_pb2.IngestedItem | Exception] = []
         for member in members:
             try:
-                answers.append(await self._as_defined(incoming, member))
+                answers.append(await self._as_defined(incoming, member, near))
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to this item, and is raised there
                 answers.append(error)
         return answers
 
-    async def _as_defined(self, incoming: Incoming, wanted: Wanted) -> router_pb2.IngestedItem:
+    async def _as_defined(self, incoming: Incoming, wanted: Wanted, near: NearTurn | None) -> router_pb2.IngestedItem:
         """Ingest under the collection's definition, and again where that turns out to be another by now."""
         tries = 0
         while True:
             steps = self._steps
             try:
-                return await ItemIngestion(steps, wanted).ingest(incoming.image)
+                return await ItemIngestion(steps, wanted, near).ingest(incoming.image)
             except LensmeshError as error:
                 tries += 1
                 if error.reason not in _OUTDATED or tries == _MOST_TRIES:
@@ -131,6 +140,9 @@ def _told_apart(
         after = fold([before, member], merges_metadata=options.merges_metadata)
         answer = router_pb2.IngestedItem()
         answer.CopyFrom(done)
+        if done.outcome == search_pb2.UPSERT_OUTCOME_SKIPPED:
+            yield answer
+            continue
         del answer.changes[:]
         if not metadata_stands(after.metadata, before.metadata, options):
             answer.changes.append(search_pb2.ITEM_CHANGE_METADATA)

@@ -11,6 +11,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.lookup import Lookup, LookupResult
+from router_svc.ingest.near_lookup import NearItem, NearLookup, NearQuery
 from router_svc.ingest.options import ResolvedOptions
 from router_svc.ingest.plan import Wanted
 from router_svc.ingest.writer import Writer, WriteResult
@@ -47,7 +48,7 @@ class Steps:
             "lookup", lookup.run, _nominal_bytes, None, eager_calls=STORE_CALLS
         )
         self.writes: MicroBatcher[search_pb2.Item, WriteResult | LensmeshError] = self._batcher(
-            "write", writer.run, _item_bytes, _failure_of_write, eager_calls=STORE_CALLS
+            "write", writer.run, _item_bytes, _failure_of, eager_calls=STORE_CALLS
         )
         self.captions: MicroBatcher[PackedImage, caption_pb2.CaptionResult] = self._batcher(
             "caption",
@@ -73,8 +74,16 @@ class Steps:
         self.metadata_path = scopes.store.inside("metadata")
         """The path of an item's metadata in the caller's words."""
 
+        self.nearest: MicroBatcher[NearQuery, NearItem | LensmeshError | None] | None = None
+        """None where near-duplicates are not looked for."""
+        if options.near is not None:
+            near = NearLookup(dependencies.stores, options.collection, options.near.max_distance, scopes.store)
+            self.nearest = self._batcher("near", near.run, _nominal_bytes, _failure_of, eager_calls=STORE_CALLS)
+
     async def close(self) -> None:
         """Cancel whatever is still under way."""
+        if self.nearest is not None:
+            await self.nearest.close()
         for vectors in self.vectors.values():
             await vectors.close()
         await self.captions.close()
@@ -104,7 +113,7 @@ class Steps:
         )
 
 
-def _nominal_bytes(_item: Wanted) -> int:
+def _nominal_bytes(_item: object) -> int:
     return NOMINAL_BYTES
 
 
@@ -112,5 +121,5 @@ def _item_bytes(item: search_pb2.Item) -> int:
     return item.ByteSize()
 
 
-def _failure_of_write(written: WriteResult | LensmeshError) -> LensmeshError | None:
-    return written if isinstance(written, LensmeshError) else None
+def _failure_of(outcome: object) -> LensmeshError | None:
+    return outcome if isinstance(outcome, LensmeshError) else None

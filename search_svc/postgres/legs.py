@@ -9,8 +9,9 @@ import asyncpg
 from search_svc.candidates import FoundItem
 from search_svc.fusion import RankedItem
 from search_svc.grouping import GroupValues
-from search_svc.legs import Leg, VectorLeg, WordsLeg
+from search_svc.legs import HashLeg, Leg, VectorLeg, WordsLeg
 from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers
+from search_svc.postgres.hash_legs import HashSearch
 from search_svc.postgres.nearest import Nearest, is_exact
 from search_svc.postgres.one_statement import MAX_EF
 from search_svc.postgres.reading import read_ids
@@ -40,12 +41,12 @@ class LegSource:
         self._near: dict[int, Near] = {}
 
     def is_exact(self, leg: Leg) -> bool:
-        return isinstance(leg, WordsLeg) or is_exact(self._collection, self._query, leg)
+        return not isinstance(leg, VectorLeg) or is_exact(self._collection, self._query, leg)
 
     async def resolve(self, leg: Leg) -> Leg:
         if isinstance(leg, WordsLeg):
             await keep_order(self._connection)
-        else:
+        elif isinstance(leg, VectorLeg):
             self._near[leg.place] = await resolve(self._connection, self._collection, leg)
         return leg
 
@@ -60,10 +61,10 @@ class LegSource:
                 read = tuple(json.loads(values[0]))
                 groups[item_id] = None if None in read else read
 
-        words = {place: leg for place, leg in enumerate(legs) if isinstance(leg, WordsLeg)}
-        for place, leg in words.items():
+        others = {place: leg for place, leg in enumerate(legs) if not isinstance(leg, VectorLeg)}
+        for place, leg in others.items():
             if leg.weight > 0:
-                findings = await self._words(leg, step).find(self._connection, step.depth)
+                findings = await self._search(leg, step).find(self._connection, step.depth)
                 is_cut = is_cut or findings.is_cut
                 for row in findings.rows:
                     take(place, *row)
@@ -76,9 +77,9 @@ class LegSource:
             for row in await self._connection.fetch(statement.text, *statement.values):
                 take(*row)
         known = sorted({each.key for items in found for each in items})
-        for place, leg in words.items():
+        for place, leg in others.items():
             if leg.weight < 0:
-                for row in await self._words(leg, step).among(self._connection, known):
+                for row in (await self._search(leg, step).among(self._connection, known)).rows:
                     take(place, *row)
         return StepFindings(found, groups, is_cut)
 
@@ -86,8 +87,11 @@ class LegSource:
         askers = [near.itself for near in self._near.values() if near.itself]
         return StepConditions(self._collection, self._query, askers, step)
 
-    def _words(self, leg: WordsLeg, step: Step) -> WordSearch:
-        return WordSearch(self._collection, leg, self._conditions(step))
+    def _search(self, leg: WordsLeg | HashLeg, step: Step) -> WordSearch | HashSearch:
+        conditions = self._conditions(step)
+        if isinstance(leg, HashLeg):
+            return HashSearch(self._collection, leg, conditions)
+        return WordSearch(self._collection, leg, conditions)
 
     async def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Mapping[str, Numbers]:
         position = self._collection.definition.spaces.index(space)

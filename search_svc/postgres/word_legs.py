@@ -32,7 +32,7 @@ async def keep_order(connection: asyncpg.Connection) -> None:
 
 
 @dataclass(frozen=True)
-class WordFindings:
+class LegRows:
     """Rows of key, id and score, and the values of groups as JSON where they are wanted; best first."""
 
     rows: Rows
@@ -54,7 +54,7 @@ class WordSearch:
         self._values = f", (SELECT {values}::text FROM {self._items} AS i WHERE i.key = c.key)" if values else ""
         self._ranking = WordRanking(leg.terms)
 
-    async def find(self, connection: asyncpg.Connection, depth: int) -> WordFindings:
+    async def find(self, connection: asyncpg.Connection, depth: int) -> LegRows:
         """Return the best `depth` items."""
         rows: Rows = []
         is_cut = False
@@ -66,17 +66,15 @@ class WordSearch:
             rows += [tuple(row)[:-1] for row in found]
             if len(rows) >= depth:
                 break
-        return WordFindings(rows, is_cut)
+        return LegRows(rows, is_cut)
 
-    async def among(self, connection: asyncpg.Connection, keys: Sequence[int]) -> Rows:
+    async def among(self, connection: asyncpg.Connection, keys: Sequence[int]) -> LegRows:
         """Return those of the items under `keys` that hold any of the words."""
         parameters = self._given.copy()
         known = parameters.add(list(keys), "bigint[]")
         scored = self._scored(parameters, f"i.key = ANY ({known})")
-        return [
-            tuple(row)
-            for row in await connection.fetch(f"SELECT * FROM ({scored}) AS c WHERE score > 0", *parameters.values)
-        ]
+        found = await connection.fetch(f"SELECT * FROM ({scored}) AS c WHERE score > 0", *parameters.values)
+        return LegRows([tuple(row) for row in found], is_cut=False)
 
     def _look(self, look: WordLookup, count: int, parameters: Parameters) -> str:
         but = " | ".join(f"({all_query(part, self._leg.texts)})" for part in look.but)

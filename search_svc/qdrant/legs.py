@@ -9,11 +9,12 @@ from qdrant_client import AsyncQdrantClient, models
 from search_svc.candidates import FoundItem
 from search_svc.fusion import RankedItem
 from search_svc.grouping import GroupValues
-from search_svc.legs import Leg, VectorLeg, WordsLeg
+from search_svc.legs import HashLeg, Leg, VectorLeg, WordsLeg
 from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers
 from search_svc.qdrant import searching
 from search_svc.qdrant.engine import QdrantEngine
 from search_svc.qdrant.grouping import certainly_in, values_of
+from search_svc.qdrant.hash_legs import HashSearch
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import vector_of
 from search_svc.qdrant.predicates import but_not, compile_filter
@@ -45,10 +46,12 @@ class LegSource:
         ]
 
     def is_exact(self, leg: Leg) -> bool:
-        return isinstance(leg, WordsLeg) or searching.is_exact(self._collection, self._query, leg, local=self._local)
+        return not isinstance(leg, VectorLeg) or searching.is_exact(
+            self._collection, self._query, leg, local=self._local
+        )
 
     async def resolve(self, leg: Leg) -> Leg:
-        if isinstance(leg, WordsLeg):
+        if not isinstance(leg, VectorLeg):
             return leg
         vector = leg.vector
         if vector is None:
@@ -58,7 +61,7 @@ class LegSource:
 
     async def find(self, legs: Sequence[Leg], step: Step) -> StepFindings:
         vectors = {place: leg for place, leg in enumerate(legs) if isinstance(leg, VectorLeg)}
-        words = {place: leg for place, leg in enumerate(legs) if isinstance(leg, WordsLeg)}
+        payload_legs = {place: leg for place, leg in enumerate(legs) if not isinstance(leg, VectorLeg)}
         finders = {place: leg for place, leg in vectors.items() if leg.weight > 0}
         condition = self._condition(step)
         requests = [
@@ -72,9 +75,9 @@ class LegSource:
                 items = await self._exactly(leg, condition, step, items)
             found[place] = items
         is_cut = False
-        for place, asked in words.items():
+        for place, asked in payload_legs.items():
             if asked.weight > 0:
-                found[place], more = await self._words(asked, condition).find(step.depth)
+                found[place], more = await self._search(asked, condition).find(step.depth)
                 is_cut = is_cut or more
         ids = list(dict.fromkeys(each.item_id for items in found for each in items))
         others = {place: leg for place, leg in vectors.items() if place not in finders}
@@ -83,12 +86,14 @@ class LegSource:
             requests = [self._request(leg, among, len(ids), exact=True, step=step) for leg in others.values()]
             for place, items in zip(others, await self._ask(requests), strict=True):
                 found[place] = items
-        for place, asked in words.items():
+        for place, asked in payload_legs.items():
             if asked.weight < 0:
-                found[place] = await self._words(asked, condition).among(ids)
+                found[place] = await self._search(asked, condition).among(ids)
         return StepFindings(found, await self._groups(ids), is_cut)
 
-    def _words(self, leg: WordsLeg, condition: models.Filter | None) -> WordSearch:
+    def _search(self, leg: WordsLeg | HashLeg, condition: models.Filter | None) -> WordSearch | HashSearch:
+        if isinstance(leg, HashLeg):
+            return HashSearch(self._client, self._collection, leg, condition)
         return WordSearch(self._client, self._collection, leg, condition)
 
     async def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Mapping[str, Numbers]:

@@ -7,9 +7,10 @@ from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.limits import check_legs
 from lensmesh_chassis.reasons import Reason
 from search_svc.filters import parse_path
-from search_svc.legs import Leg, VectorLeg, WordsLeg
+from search_svc.legs import HashLeg, Leg, VectorLeg, WordsLeg
 from search_svc.model import Definition
 from search_svc.wire.findings import Findings
+from search_svc.wire.hashes import read_hash
 from search_svc.wire.items import check_id
 from search_svc.wire.vectors import read_vector
 from search_svc.words.queries import MAX_WORDS_CHARS, read_words
@@ -35,7 +36,9 @@ def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition,
     field = f"legs[{place}]"
     kind = message.WhichOneof("query")
     if kind is None:
-        findings.invalid(Reason.QUERY_INVALID, field, "has no query: set embedding, item_id or caption_text")
+        findings.invalid(
+            Reason.QUERY_INVALID, field, "has no query: set embedding, item_id, caption_text or perceptual_hash"
+        )
         return None
     if kind == "caption_text":
         return _read_words(message, place, definition, findings)
@@ -43,6 +46,9 @@ def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition,
         findings.invalid(
             Reason.QUERY_INVALID, f"{field}.text_fields", "is for caption_text alone: leave it out, or ask for words"
         )
+    if kind == "perceptual_hash":
+        asked = read_hash(message.perceptual_hash, f"{field}.perceptual_hash", findings)
+        return HashLeg(asked.all, definition.spaces[0], message.name, message.weight or 1.0, place)
     space = definition.space(message.space)
     if space is None:
         known = ", ".join(named.name for named in definition.spaces)

@@ -16,8 +16,21 @@ from lensmesh_chassis.rpc.status import to_status
 from tests.router.faults import SPACE, Faults, vector
 
 
+def perceptual_hash(content: bytes) -> common_pb2.PerceptualHash:
+    """The hash of an image."""
+    word, _, rest = content.partition(b" ")
+    if word != b"look":
+        return common_pb2.PerceptualHash(hash=hashlib.sha256(content).digest(), quality=0 if word == b"plain" else 90)
+    name, bits, *_ = rest.split(b" ")
+    number = int.from_bytes(hashlib.sha256(name).digest(), "big") ^ ((1 << int(bits)) - 1)
+    return common_pb2.PerceptualHash(hash=number.to_bytes(32, "big"), quality=90)
+
+
 class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
-    """Encodes by digest. An image that begins with "bad" is none, and one that begins with "plain" is of one colour."""
+    """Encodes by digest. An image that begins with "bad" is none, and one that begins with "plain" is of one colour.
+
+    Images "look NAME BITS ..." of one name look alike: so many bits of their hashes are changed.
+    """
 
     name = "lensmesh.encoder.v1.EncoderService"
 
@@ -34,6 +47,8 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         self.max_message_bytes = 32 << 20
         self.logit_scale = 100.0
         """0: what it serves cannot classify."""
+        self.makes_hashes = True
+        """Older releases make none."""
         self.item_errors: dict[bytes, list[LensmeshError]] = {}
         """Errors that an item's next tries have."""
 
@@ -73,7 +88,10 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             space = self._space(request.options)
             self.images += [image.content for image in request.images]
             return encoder_pb2.EncodeImagesResponse(
-                results=[self._image(index, image, space) for index, image in enumerate(request.images)]
+                results=[
+                    self._image(index, image, space, hashed=request.options.perceptual_hash)
+                    for index, image in enumerate(request.images)
+                ]
             )
 
     async def EncodeTexts(self, request: encoder_pb2.EncodeTextsRequest, context: Any) -> Any:
@@ -134,7 +152,9 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
                 return space
         raise PreconditionFailed(Reason.SPACE_NOT_SERVED, f"not served: {options.space_id}")
 
-    def _image(self, index: int, image: common_pb2.Image, space: common_pb2.VectorSpace) -> encoder_pb2.EncodeResult:
+    def _image(
+        self, index: int, image: common_pb2.Image, space: common_pb2.VectorSpace, *, hashed: bool = False
+    ) -> encoder_pb2.EncodeResult:
         field_path = f"images[{index}].content"
         if errors := self.item_errors.get(image.content):
             return encoder_pb2.EncodeResult(error=to_status(errors.pop(0)))
@@ -143,6 +163,8 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             return encoder_pb2.EncodeResult(error=to_status(error))
         result = self._result(image.content, space)
         result.low_content = image.content.startswith(b"plain")
+        if hashed and self.makes_hashes:
+            result.perceptual_hash.CopyFrom(perceptual_hash(image.content))
         return result
 
     def _text(self, index: int, text: str, space: common_pb2.VectorSpace) -> encoder_pb2.EncodeResult:

@@ -1,7 +1,7 @@
 """A store in memory that behaves by the contract."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -251,6 +251,8 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
                 hit.legs.add(name=leg.name, score=scores[item_id], rank=rank)
                 is_fused = len(request.legs) > 1 or request.HasField("fusion")
                 hit.score += (leg.weight or 1) / (60 + rank) if is_fused else scores[item_id]
+        # Of filters only "not this id" is known.
+        found.pop(getattr(request.filter, "not").condition.equals.string_value, None)
         for item_id, hit in found.items():
             hit.item.CopyFrom(seen(self.items[collection.name][item_id], request.read))
         hits = sorted(found.values(), key=lambda hit: (-hit.score, hit.item.id))
@@ -262,6 +264,8 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         items = self.items[collection.name]
         if leg.HasField("caption_text"):
             return {item.id: 1.0 for item in items.values() if leg.caption_text in item.caption.text}
+        if leg.HasField("perceptual_hash"):
+            return self._alike(items.values(), leg.perceptual_hash)
         space = leg.space or collection.spaces[0].name
         if leg.HasField("item_id"):
             if leg.item_id not in items:
@@ -285,6 +289,16 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
             for item in items.values()
             if space in item.vectors and item.id != leg.item_id
         }
+
+    @staticmethod
+    def _alike(items: Iterable[search_pb2.Item], asked: common_pb2.PerceptualHash) -> dict[str, float]:
+        """Scores of all items that look the same."""
+        found = {}
+        for item in items:
+            bits = int.from_bytes(asked.hash, "big") ^ int.from_bytes(item.perceptual_hash.hash, "big")
+            if item.HasField("perceptual_hash") and bits.bit_count() <= 31:
+                found[item.id] = 1 - bits.bit_count() / 256
+        return found
 
 
 def cosine(one: common_pb2.Embedding, other: common_pb2.Embedding) -> float:

@@ -112,6 +112,7 @@ def asked(chance: random.Random) -> ResolvedOptions:
         caption_pb2.CaptionOptions(),
         {space_id: encoder_pb2.EncodeOptions(space_id=space_id) for space_id in ids.values()},
         search_pb2.METADATA_POLICY_MERGE,
+        None,
         (),
     )
 

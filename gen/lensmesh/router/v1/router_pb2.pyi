@@ -58,6 +58,34 @@ HEALTH_UNREACHABLE: Health.ValueType  # 3
 """Does not answer."""
 Global___Health: _TypeAlias = Health  # noqa: Y015
 
+class _NearDuplicateAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NearDuplicateActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NearDuplicateAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NEAR_DUPLICATE_ACTION_UNSPECIFIED: _NearDuplicateAction.ValueType  # 0
+    """Means NEAR_DUPLICATE_ACTION_STORE."""
+    NEAR_DUPLICATE_ACTION_STORE: _NearDuplicateAction.ValueType  # 1
+    """Store it, and name the other item in IngestedItem.near_duplicate."""
+    NEAR_DUPLICATE_ACTION_MARK: _NearDuplicateAction.ValueType  # 2
+    """Store it with the other's id in its metadata. Another picture under the id that is none takes an older mark away (null)."""
+    NEAR_DUPLICATE_ACTION_SKIP: _NearDuplicateAction.ValueType  # 3
+    """Store nothing: IngestedItem.outcome is SKIPPED. What is stored under the id stays as it is."""
+
+class NearDuplicateAction(_NearDuplicateAction, metaclass=_NearDuplicateActionEnumTypeWrapper):
+    """NearDuplicateAction is what is done with a near-duplicate."""
+
+NEAR_DUPLICATE_ACTION_UNSPECIFIED: NearDuplicateAction.ValueType  # 0
+"""Means NEAR_DUPLICATE_ACTION_STORE."""
+NEAR_DUPLICATE_ACTION_STORE: NearDuplicateAction.ValueType  # 1
+"""Store it, and name the other item in IngestedItem.near_duplicate."""
+NEAR_DUPLICATE_ACTION_MARK: NearDuplicateAction.ValueType  # 2
+"""Store it with the other's id in its metadata. Another picture under the id that is none takes an older mark away (null)."""
+NEAR_DUPLICATE_ACTION_SKIP: NearDuplicateAction.ValueType  # 3
+"""Store nothing: IngestedItem.outcome is SKIPPED. What is stored under the id stays as it is."""
+Global___NearDuplicateAction: _TypeAlias = NearDuplicateAction  # noqa: Y015
+
 class _CaptionPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -223,6 +251,7 @@ class IngestOptions(_message.Message):
     METADATA_POLICY_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
     DEFERRED_INDEX_FIELD_NUMBER: _builtins.int
+    NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name; empty means GetStatusResponse.default_collection. One that does not exist is made with one named space,
@@ -251,6 +280,12 @@ class IngestOptions(_message.Message):
         """NamedSpace.name values to fill; empty means every one of the collection that an encoder here serves."""
 
     @_builtins.property
+    def near_duplicates(self) -> Global___NearDuplicateOptions:
+        """Looks for near-duplicates of each new image, and keeps its perceptual hash (Item.perceptual_hash). Unset: neither, and a stored hash
+        stays with its image. Set, items that are there without a hash get theirs.
+        """
+
+    @_builtins.property
     def tags(self) -> Global___TagOptions:
         """Labels that are written into the metadata of each item that they fit; unset: none."""
 
@@ -265,11 +300,12 @@ class IngestOptions(_message.Message):
         metadata_policy: _search_pb2.MetadataPolicy.ValueType = ...,
         transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
         deferred_index: _builtins.bool = ...,
+        near_duplicates: Global___NearDuplicateOptions | None = ...,
         tags: Global___TagOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "tags", b"tags"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "near_duplicates", b"near_duplicates", "tags", b"tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "deferred_index", b"deferred_index", "metadata_policy", b"metadata_policy", "priority", b"priority", "spaces", b"spaces", "tags", b"tags", "transparency", b"transparency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "deferred_index", b"deferred_index", "metadata_policy", b"metadata_policy", "near_duplicates", b"near_duplicates", "priority", b"priority", "spaces", b"spaces", "tags", b"tags", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -334,6 +370,45 @@ class TagOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_probability) -> _WhichOneofReturnType__min_probability | None: ...
 
 Global___TagOptions: _TypeAlias = TagOptions  # noqa: Y015
+
+@_typing.final
+class NearDuplicateOptions(_message.Message):
+    """NearDuplicateOptions says what becomes of an image that looks the same as one of another item of the collection: encoded again,
+    scaled, with a border (see PerceptualHash). Looked at is what comes in new: an id that is not there, or another picture under its id;
+    an item that is there with this very picture stays. Of pictures of one stream, each is compared with those before it, in the order
+    in which they are read, and with what others have stored by then. Two streams, or calls, that bring near-duplicates at the same
+    moment may store both. Pictures with PerceptualHash.quality below 50 have no near-duplicates.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    MAX_DISTANCE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    action: Global___NearDuplicateAction.ValueType
+    """Unspecified means STORE."""
+    max_distance: _builtins.int
+    """Most bits in which near-duplicates differ, 0 to 31 (more: OPTION_INVALID); unset means 31."""
+    field: _builtins.str
+    """Name of the metadata field that MARK writes the other's id into, 1 to 64 letters, digits, "_" and "-" (else OPTION_INVALID); empty
+    means "near_duplicate_of". A filter `exists = false` of it leaves near-duplicates out.
+    """
+    def __init__(
+        self,
+        *,
+        action: Global___NearDuplicateAction.ValueType = ...,
+        max_distance: _builtins.int | None = ...,
+        field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_distance", b"_max_distance", "max_distance", b"max_distance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_distance", b"_max_distance", "action", b"action", "field", b"field", "max_distance", b"max_distance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_distance: _TypeAlias = _typing.Literal["max_distance"]  # noqa: Y015
+    _WhichOneofArgType__max_distance: _TypeAlias = _typing.Literal["_max_distance", b"_max_distance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_distance) -> _WhichOneofReturnType__max_distance | None: ...
+
+Global___NearDuplicateOptions: _TypeAlias = NearDuplicateOptions  # noqa: Y015
 
 @_typing.final
 class IngestItem(_message.Message):
@@ -425,7 +500,7 @@ Global___IngestResult: _TypeAlias = IngestResult  # noqa: Y015
 
 @_typing.final
 class IngestedItem(_message.Message):
-    """IngestedItem is a durable item."""
+    """IngestedItem is a durable item, or one that was left out (UPSERT_OUTCOME_SKIPPED) because a durable one looks the same."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -439,6 +514,7 @@ class IngestedItem(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     LOW_CONTENT_FIELD_NUMBER: _builtins.int
     FULLY_TRANSPARENT_FIELD_NUMBER: _builtins.int
+    NEAR_DUPLICATE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Item.id."""
@@ -473,6 +549,12 @@ class IngestedItem(_message.Message):
         """What of the item changed, where the outcome is UPDATED."""
 
     @_builtins.property
+    def near_duplicate(self) -> Global___NearDuplicate:
+        """The item that looks the same, where IngestOptions.near_duplicates asks for it and there is one: the nearest, of equally near ones the
+        first by id.
+        """
+
+    @_builtins.property
     def tags(self) -> _containers.RepeatedCompositeFieldContainer[_encoder_pb2.LabelScore]:
         """The tags as stored, best first, where IngestOptions.tags asks for them."""
 
@@ -489,15 +571,42 @@ class IngestedItem(_message.Message):
         changes: _abc.Iterable[_search_pb2.ItemChange.ValueType] | None = ...,
         low_content: _builtins.bool = ...,
         fully_transparent: _builtins.bool = ...,
+        near_duplicate: Global___NearDuplicate | None = ...,
         tags: _abc.Iterable[_encoder_pb2.LabelScore] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "describe", b"describe", "encode", b"encode"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "describe", b"describe", "encode", b"encode", "near_duplicate", b"near_duplicate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "changes", b"changes", "describe", b"describe", "encode", b"encode", "fully_transparent", b"fully_transparent", "id", b"id", "low_content", b"low_content", "outcome", b"outcome", "store_us", b"store_us", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "caption_error", b"caption_error", "changes", b"changes", "describe", b"describe", "encode", b"encode", "fully_transparent", b"fully_transparent", "id", b"id", "low_content", b"low_content", "near_duplicate", b"near_duplicate", "outcome", b"outcome", "store_us", b"store_us", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestedItem: _TypeAlias = IngestedItem  # noqa: Y015
+
+@_typing.final
+class NearDuplicate(_message.Message):
+    """NearDuplicate is an item that looks the same as another one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Item.id."""
+    distance: _builtins.int
+    """Bits in which their hashes differ, 0 to 31."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        distance: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NearDuplicate: _TypeAlias = NearDuplicate  # noqa: Y015
 
 @_typing.final
 class IngestRequest(_message.Message):
@@ -706,8 +815,10 @@ class Query(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     EMBEDDING_FIELD_NUMBER: _builtins.int
     CAPTION_TEXT_FIELD_NUMBER: _builtins.int
+    PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     TEXT_FIELDS_FIELD_NUMBER: _builtins.int
+    BY_HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Echoed in LegScore; unique in the request; may be empty if there is one query. At most 256 bytes."""
     space: _builtins.str
@@ -720,6 +831,10 @@ class Query(_message.Message):
     """Words that the caption holds, or the fields that `text_fields` names: SearchLeg.caption_text says how they are read."""
     weight: _builtins.float
     """Weight in the fusion, as SearchLeg.weight: 0 means 1, below 0 pushes away."""
+    by_hash: _builtins.bool
+    """Whether `image` is compared by its perceptual hash in place of its vector: found are pictures that look the same, and no others. The
+    hash is made as the space's transparency policy shows the picture. Refused with any other kind of query (QUERY_INVALID).
+    """
     @_builtins.property
     def image(self) -> _common_pb2.Image:
         """A picture like this one."""
@@ -727,6 +842,10 @@ class Query(_message.Message):
     @_builtins.property
     def embedding(self) -> _common_pb2.Embedding:
         """A vector of the caller's own."""
+
+    @_builtins.property
+    def perceptual_hash(self) -> _common_pb2.PerceptualHash:
+        """Pictures that look the same as the one of this hash; see SearchLeg.perceptual_hash."""
 
     @_builtins.property
     def text_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -742,14 +861,16 @@ class Query(_message.Message):
         item_id: _builtins.str = ...,
         embedding: _common_pb2.Embedding | None = ...,
         caption_text: _builtins.str = ...,
+        perceptual_hash: _common_pb2.PerceptualHash | None = ...,
         weight: _builtins.float = ...,
         text_fields: _abc.Iterable[_builtins.str] | None = ...,
+        by_hash: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "query", b"query", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "perceptual_hash", b"perceptual_hash", "query", b"query", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "name", b"name", "query", b"query", "space", b"space", "text", b"text", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_hash", b"by_hash", "caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "name", b"name", "perceptual_hash", b"perceptual_hash", "query", b"query", "space", b"space", "text", b"text", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "image", "item_id", "embedding", "caption_text"]  # noqa: Y015
+    _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "image", "item_id", "embedding", "caption_text", "perceptual_hash"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
 

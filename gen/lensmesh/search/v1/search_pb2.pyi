@@ -195,6 +195,8 @@ class _UpsertOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpsertO
     """The id was there and something changed."""
     UPSERT_OUTCOME_UNCHANGED: _UpsertOutcome.ValueType  # 3
     """The id was there and nothing but rounding of vectors changed."""
+    UPSERT_OUTCOME_SKIPPED: _UpsertOutcome.ValueType  # 4
+    """Nothing was written. Never sent by this service: RouterService says it of a near-duplicate that is left out."""
 
 class UpsertOutcome(_UpsertOutcome, metaclass=_UpsertOutcomeEnumTypeWrapper):
     """UpsertOutcome is what became of one item."""
@@ -207,6 +209,8 @@ UPSERT_OUTCOME_UPDATED: UpsertOutcome.ValueType  # 2
 """The id was there and something changed."""
 UPSERT_OUTCOME_UNCHANGED: UpsertOutcome.ValueType  # 3
 """The id was there and nothing but rounding of vectors changed."""
+UPSERT_OUTCOME_SKIPPED: UpsertOutcome.ValueType  # 4
+"""Nothing was written. Never sent by this service: RouterService says it of a near-duplicate that is left out."""
 Global___UpsertOutcome: _TypeAlias = UpsertOutcome  # noqa: Y015
 
 class _FusionMethod:
