@@ -131,19 +131,21 @@ class LabelVectors:
         cut = np.zeros(len(labels.labels), np.bool_)
         keys = await _aside(len(labels.labels), self._keys, labels)
         missing = await self._look_up(keys, rows, cut)
-        each = len(labels.templates)
+        each, sound = len(labels.templates), self._cache.enabled
         if len(missing) * each > TEXTS_AT_ONCE:
             lane = Lane.BULK
         for places in _runs(missing, max(1, TEXTS_AT_ONCE // each)):
             made = await self._encode([text for place in places for text in labels.texts_of(place)], lane)
+            # Of a model that answered wrong meanwhile nothing is kept, and not the list either.
+            sound = sound and self._engine.trusted
             for position, place in enumerate(places):
                 texts = made[position * each : (position + 1) * each]
                 rows[place] = unit_rows(np.mean([text.vector for text in texts], axis=0, keepdims=True))[0]
                 cut[place] = any(text.truncated for text in texts)
-                if self._cache.enabled and self._engine.trusted:
+                if sound:
                     self._cache.put(keys[place], self._codec.dump(Embedded(rows[place], bool(cut[place]))))
         matrix = LabelMatrix(rows, int(cut.sum()))
-        if self._cache.enabled and self._engine.trusted:
+        if sound and self._engine.trusted:
             await _aside(len(keys), lambda: self._cache.put_here(key, matrix.dump()))
         return matrix
 

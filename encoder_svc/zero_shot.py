@@ -29,8 +29,18 @@ def score(images: Vector, labels: Vector, scale: LogitScale, top: int = 0) -> Sc
     label comes first. Finite vectors give finite probabilities.
     """
     logits = np.float32(scale.factor) * (unit_rows(images) @ labels.T) + np.float32(scale.bias or 0)
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :top] if top else None
+    best = np.stack([_best(row, top) for row in logits]) if top else None
     return Scores(_softmax(logits) if scale.scoring is Scoring.SOFTMAX else _sigmoid(logits), best)
+
+
+def _best(row: Vector, top: int) -> Places:
+    """Return the places of the largest numbers, the largest first; of equal ones the first comes first."""
+    places = np.arange(len(row))
+    if top < len(row):
+        # All that are at least as large as the last of the best: few are sorted then, not thousands.
+        places = np.flatnonzero(row >= np.partition(row, len(row) - top)[len(row) - top])
+    order: Places = places[np.argsort(-row[places], kind="stable")][:top]
+    return order
 
 
 def _softmax(logits: Vector) -> Vector:

@@ -50,8 +50,10 @@ def read_labels(
     """
     prefix = f"{path}." if path else ""
     check_items(len(labels), MAX_LABELS, f"{prefix}labels")
-    for index, label in enumerate(labels):
-        _check_length(label, max_text_chars, f"{prefix}labels[{index}]")
+    # Thousands of good ones are looked at together.
+    if max(map(len, labels)) > max_text_chars or not all(map(str.strip, labels)):
+        for index, label in enumerate(labels):
+            _check_length(label, max_text_chars, f"{prefix}labels[{index}]")
     _check_distinct(labels, f"{prefix}labels")
     chosen = _read_templates(templates, template, prefix)
     if len(labels) * len(chosen) > MAX_LABEL_TEXTS:
@@ -84,7 +86,11 @@ def check_answer_size(labels: Sequence[str], items: int, top: int, max_message_b
     """
     # What a result holds beside its labels: timings, tags and lengths.
     each, room = 4 * len(labels) + 128, max_message_bytes // max(1, items)
-    if not top and each <= room:
+    if not labels or (not top and each <= room):
+        # Without labels there is nothing to answer: whoever reads them refuses that.
+        return
+    # A character has at most four bytes in UTF-8: most answers are far from any limit.
+    if top and 128 + min(top, len(labels)) * (4 * max(map(len, labels)) + 24) <= room:
         return
     # Of the labels themselves the longest are counted, whichever will be the best.
     longest = sorted((len(label.encode()) + 24 for label in labels), reverse=True)

@@ -54,6 +54,7 @@ async def test_get_info_is_complete() -> None:
     assert limits.max_image_pixels == 50_000_000
     assert limits.max_image_side_ratio == 200
     assert limits.max_text_chars == 10_000
+    assert limits.max_labels == 10_000
     assert not limits.uri_schemes
     assert info.server.version
     assert info.server.memory_bytes > 0

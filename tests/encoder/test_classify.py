@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pydantic import SecretStr
 
 from encoder_svc.model import EncoderFacts, LogitScale
+from encoder_svc.zero_shot import score
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import DeadlineExceeded, InternalFault, InvalidInput, PreconditionFailed
@@ -18,6 +21,7 @@ from lensmesh_chassis.labels import check_answer_size
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.batching.batcher import Lane
 from tests.encoder.helpers import HeldModel, Served, failure, image, refused, rows, serving, vector
+from tests.support.redis_servers import redis_server
 from tests.support.waiting import until
 
 LABELS = ["cat", "dog", "bird"]
@@ -362,3 +366,48 @@ def test_what_is_let_through_fits() -> None:
     with pytest.raises(InvalidInput) as caught:
         check_answer_size(labels, 1024, 0, 1_000)
     assert "fewer images" in caught.value.message
+
+
+def test_the_best_of_equal_scores_are_the_first() -> None:
+    seen, labels = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[[1, 0, 0, 2, 0, 1, 0]]
+    for top in range(1, 9):
+        best = score(seen, labels, LogitScale(5.0), top).best
+        assert best is not None
+        order = [[1, 2, 4, 6, 0, 3, 5], [0, 5, 1, 2, 3, 4, 6], [3, 0, 1, 2, 4, 5, 6]]
+        assert best.tolist() == [row[:top] for row in order]
+
+
+async def test_nothing_is_kept_of_labels_while_the_model_is_not_trusted() -> None:
+    model = HeldModel()
+    async with serving(model) as served:
+        engine = served.engine.default.engine
+        request = Request(images=[image()], labels=LABELS)
+        await served.stub.ClassifyImages(request)
+        engine.trust(False)
+        for _ in range(2):
+            computed = model.computed
+            await served.stub.ClassifyImages(request)
+            assert model.computed == computed + len(LABELS) + 1
+        engine.trust(True)
+        await served.stub.ClassifyImages(request)
+        computed = model.computed
+        await served.stub.ClassifyImages(request)
+        assert model.computed == computed
+
+
+async def test_replicas_share_labels_by_their_redis(tmp_path: Path) -> None:
+    one, other = HeldModel(), HeldModel()
+    with redis_server(tmp_path) as redis:
+        url = SecretStr(redis.url)
+        async with serving(one, redis_url=url) as first, serving(other, redis_url=url) as second:
+            # It is connected to, and written, in the background.
+            for number in range(100):
+                request = Request(images=[image()], labels=[f"{number} {label}" for label in LABELS])
+                await first.stub.ClassifyImages(request)
+                await asyncio.sleep(0.05)
+                computed = other.computed
+                await second.stub.ClassifyImages(request)
+                if other.computed == computed:
+                    break
+            else:
+                pytest.fail("the other replica encodes all labels itself")

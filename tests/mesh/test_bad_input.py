@@ -126,6 +126,33 @@ async def test_counts_and_options_fail_the_call(
     assert error.reason == reason
 
 
+async def test_labels(channel: grpc.aio.Channel) -> None:
+    encoder = encoder_pb2_grpc.EncoderServiceStub(channel)
+    picked = [common_pb2.Image(content=images.plain())]
+    many = [f"{n}" for n in range(10_001)]
+    cases: list[tuple[list[str], list[str], Reason, str]] = [
+        ([], [], Reason.NO_ITEMS, "labels"),
+        (["cat"], [], Reason.OPTION_INVALID, "labels"),
+        (["cat", ""], [], Reason.TEXT_EMPTY, "labels[1]"),
+        (["cat", "dog", "cat"], [], Reason.OPTION_INVALID, "labels[2]"),
+        (many, [], Reason.TOO_MANY_ITEMS, "labels"),
+        (["cat", "dog"], ["a photo"], Reason.OPTION_INVALID, "templates[0]"),
+        (["cat", "dog"], ["{}{}"], Reason.OPTION_INVALID, "templates[0]"),
+    ]
+    for labels, templates, reason, field in cases:
+        request = encoder_pb2.ClassifyImagesRequest(images=picked, labels=labels, templates=templates)
+        error = await refused(encoder.ClassifyImages(request))
+        assert (error.reason, [violation.field for violation in error.violations]) == (reason, [field])
+    # As many as there may be, of both.
+    embedding = (await encoder.EncodeImages(encoder_pb2.EncodeImagesRequest(images=picked))).results[0].embedding
+    request = encoder_pb2.ClassifyImagesRequest(embeddings=[embedding] * 256, labels=many[:-1])
+    everything = await encoder.ClassifyImages(request)
+    assert {len(result.scores.probabilities) for result in everything.results} == {10_000}
+    request.top = 3
+    few = await encoder.ClassifyImages(request)
+    assert [len(result.scores.best) for result in few.results] == [3] * 256
+
+
 async def test_a_message_a_little_over_the_limit_is_told_so(channel: grpc.aio.Channel) -> None:
     size = 34 * 1024**2
     images = [common_pb2.Image(content=bytes(size // 2)) for _ in range(2)]

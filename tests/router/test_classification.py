@@ -88,6 +88,13 @@ async def test_an_encoders_word_on_the_labels_is_the_callers_answer(mesh: Mesh) 
     assert (error.reason, error.violations[0].field) == (Reason.TEXT_EMPTY, "labels[1]")
 
 
+async def test_no_labels_are_the_encoders_to_refuse(mesh: Mesh) -> None:
+    for top in (0, 3):
+        request = Request(images=images(b"p"), labels=[], top=top)
+        await mesh.encoder_service.ClassifyImages(request)
+    assert len(mesh.encoder.classified) == 2
+
+
 async def test_a_replica_that_ends_meanwhile_leaves_its_work_to_the_other(two: Mesh) -> None:
     gone = two.encoders[0]
     gone.faults.fail_always = Unavailable(Reason.DRAINING, "it ends")

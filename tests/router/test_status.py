@@ -44,6 +44,7 @@ async def test_every_replica_is_told(unstarted: Mesh) -> None:
     limits = answer.limits
     assert (limits.max_items, limits.max_image_bytes, limits.max_metadata_bytes) == (256, 10 << 20, 65536)
     assert (limits.max_caption_tokens, limits.max_hits, list(limits.uri_schemes)) == (100, 1000, [])
+    assert limits.max_labels == 10_000
     assert answer.server.memory_bytes > 0
 
 
