@@ -58,9 +58,9 @@ class WordSearch:
         """Return the best `depth` items."""
         rows: Rows = []
         is_cut = False
-        for look in self._ranking.lookups():
+        for lookup in self._ranking.lookups():
             parameters = self._given.copy()
-            statement = self._look(look, depth - len(rows), parameters)
+            statement = self._lookup(lookup, depth - len(rows), parameters)
             found = await connection.fetch(statement, *parameters.values)
             is_cut = is_cut or bool(found and found[0][-1])
             rows += [tuple(row)[:-1] for row in found]
@@ -71,32 +71,32 @@ class WordSearch:
     async def among(self, connection: asyncpg.Connection, keys: Sequence[int]) -> LegRows:
         """Return those of the items under `keys` that hold any of the words."""
         parameters = self._given.copy()
-        known = parameters.add(list(keys), "bigint[]")
-        scored = self._scored(parameters, f"i.key = ANY ({known})")
-        found = await connection.fetch(f"SELECT * FROM ({scored}) AS c WHERE score > 0", *parameters.values)
-        return LegRows([tuple(row) for row in found], is_cut=False)
+        scored = self._scored(parameters).format(f"i.key = ANY ({parameters.add(list(keys), 'bigint[]')})")
+        rows = await connection.fetch(f"SELECT * FROM ({scored}) AS c WHERE score > 0", *parameters.values)
+        return LegRows([tuple(row) for row in rows], is_cut=False)
 
-    def _look(self, look: WordLookup, count: int, parameters: Parameters) -> str:
-        but = " | ".join(f"({all_query(part, self._leg.texts)})" for part in look.but)
-        parts = [f"({all_query(part, self._leg.texts)})" for part in look.parts]
+    def _lookup(self, lookup: WordLookup, count: int, parameters: Parameters) -> str:
+        but = " | ".join(f"({all_query(part, self._leg.texts)})" for part in lookup.but)
+        parts = [f"({all_query(part, self._leg.texts)})" for part in lookup.parts]
         if len(parts) > _MOST_LOOKED_UP:
             parts = [" | ".join(parts)]
-        queries = [parameters.add(f"({part}) & !({but})" if but else part, "tsquery") for part in parts]
-        most = MAX_RANKED // len(queries)
-        chosen = [f"i.words @@ {query} AND {self._condition}" for query in queries]
-        found = ""
-        if len(chosen) > 1:
-            each = " UNION ".join(f"(SELECT i.key FROM {self._items} AS i WHERE {one} LIMIT {most})" for one in chosen)
-            found, chosen = f"found AS MATERIALIZED ({each}),", ["i.key IN (SELECT key FROM found)"]
+        most = MAX_RANKED // len(parts)
+        scored = self._scored(parameters)
+        found = []
+        for part in parts:
+            query = parameters.add(f"({part}) & !({but})" if but else part, "tsquery")
+            found.append("(" + scored.format(f"i.words @@ {query} AND {self._condition} LIMIT {most}") + ")")
         # Planned by its values: a rare word is looked up, and of a frequent one the first items are read.
-        scored = self._scored(parameters, f"{chosen[0]} AND {by_values(parameters)}", limit=f"LIMIT {MAX_RANKED}")
         return f"""
-            WITH {found} c AS MATERIALIZED ({scored})
-            SELECT c.key, c.id, c.score{self._values}, (SELECT count(*) FROM c) >= {most}
-            FROM c ORDER BY c.score DESC, c.id LIMIT {int(count)}"""
+            WITH found AS MATERIALIZED ({" UNION ".join(found)})
+            SELECT c.key, c.id, c.score{self._values}, (SELECT count(*) FROM found) >= {most}
+            FROM found AS c WHERE {by_values(parameters)} ORDER BY c.score DESC, c.id LIMIT {int(count)}"""
 
-    def _scored(self, parameters: Parameters, condition: str, limit: str = "") -> str:
-        """Return the statement for key, id and score of items; it computes as `WordRanking.score` does."""
+    def _scored(self, parameters: Parameters) -> str:
+        """Return the statement for key, id and score of items, but for the condition on them: `{}` stands there.
+
+        It computes as `WordRanking.score` does.
+        """
         texts, ranking = self._leg.texts, self._ranking
         columns, worth, content = [], [], []
         for place, term in enumerate(ranking.terms):
@@ -119,5 +119,5 @@ class WordSearch:
                 ELSE 0 END AS score
             FROM (
                 SELECT i.key, i.id, length(i.words) AS count, {", ".join(columns)}
-                FROM {self._items} AS i WHERE {condition} {limit}
+                FROM {self._items} AS i WHERE {{}}
             ) AS held"""

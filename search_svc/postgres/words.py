@@ -5,7 +5,7 @@ places; a stem begins with "~" and has none. Words of a metadata field have the 
 column and one index serve all texts: "=1=bridge" and "=1=~bridg" are of the first field of type TEXT.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from search_svc.model import Definition, Item
 from search_svc.words.texts import TextWords, words_of_item
@@ -19,15 +19,14 @@ def vector_texts(items: Sequence[Item], definition: Definition) -> list[str]:
 
 def vector_text(texts: Sequence[TextWords]) -> str:
     """Return the text of a tsvector with the words of an item's texts."""
-    return " ".join(lexeme for place, text in enumerate(texts) for lexeme in _lexemes(place, text))
-
-
-def _lexemes(place: int, text: TextWords) -> Iterator[str]:
-    prefix = _prefix(place)
-    for word, places in text.places.items():
-        yield f"{_quoted(prefix + word)}:{','.join(map(str, places))}"
-    for stem in text.stems:
-        yield _quoted(prefix + stem)
+    lexemes: list[str] = []
+    for number, text in enumerate(texts):
+        prefix = _prefix(number)
+        for word, places in text.places.items():
+            at = str(places[0]) if len(places) == 1 else ",".join(map(str, places))
+            lexemes.append(f"'{prefix}{word}':{at}")
+        lexemes += [f"'{prefix}{stem}'" for stem in text.stems]
+    return " ".join(lexemes)
 
 
 def _prefix(place: int) -> str:
@@ -35,7 +34,8 @@ def _prefix(place: int) -> str:
 
 
 def _quoted(lexeme: str) -> str:
-    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
+    # Neither a quotation mark nor a backslash is a part of any word.
+    return f"'{lexeme}'"
 
 
 def words_query(term: WantedTerm, places: Sequence[int]) -> str:

@@ -44,8 +44,8 @@ class WordSearch:
         """Return the best `depth` items, and whether some were left out that no look ranked."""
         found: list[FoundItem] = []
         is_cut = False
-        for look in self._ranking.lookups():
-            items, more = await self._ranked(look)
+        for lookup in self._ranking.lookups():
+            items, more = await self._ranked(lookup)
             found += items[: depth - len(found)]
             is_cut = is_cut or more
             if len(found) >= depth:
@@ -61,11 +61,11 @@ class WordSearch:
             found += self._scored(records)
         return found
 
-    async def _ranked(self, look: WordLookup) -> tuple[list[FoundItem], bool]:
-        must: list[models.Condition] = [models.Filter(should=[self._part(part) for part in look.parts])]
+    async def _ranked(self, lookup: WordLookup) -> tuple[list[FoundItem], bool]:
+        must: list[models.Condition] = [models.Filter(should=[self._part(part) for part in lookup.parts])]
         if self._condition is not None:
             must.append(self._condition)
-        chosen = models.Filter(must=must, must_not=[self._part(part) for part in look.but] or None)
+        chosen = models.Filter(must=must, must_not=[self._part(part) for part in lookup.but] or None)
         records: list[models.Record] = []
         offset: Any = None
         while len(records) < MAX_RANKED:

@@ -72,11 +72,9 @@ def text_words(texts: Sequence[str], language: str) -> TextWords:
     for text in texts:
         if words:
             words.append("")
-        for word in words_of(text)[: max(0, MAX_WORDS - len(words))]:
-            simple, stem = forms(word, language)
-            words.append(simple)
-            if stem:
-                stems.add(STEM + stem)
+        both = [forms(word, language) for word in words_of(text)[: max(0, MAX_WORDS - len(words))]]
+        words += [simple for simple, _ in both]
+        stems.update([STEM + stem for _, stem in both if stem])
         if len(words) >= MAX_WORDS:
             break
     if len(words) > MAX_PLACES:

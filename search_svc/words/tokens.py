@@ -30,6 +30,8 @@ _QUOTES = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f'
 # (j) joiner. Quotation mark, star and space matter to queries. All else is a dot, and separates words.
 _WORD = re.compile("[ad][admj]*(?:q[ad][admj]*)*|1[mj]*|rr?|s")
 _APOSTROPHE = re.compile(f"[{_APOSTROPHES}]")
+_ASCII_WORD = re.compile("[a-z0-9]+")
+_HAS_APOSTROPHE = re.compile("['`]")
 # What stands behind the apostrophe of an English word, and is dropped.
 _ENDINGS = frozenset({"s", "d", "m", "ll", "re", "ve"})
 # Scripts that put no spaces between words, or hang endings onto them: first and last character of blocks.
@@ -154,6 +156,10 @@ def cut(normal_text: str, its_kinds: str) -> Iterator[tuple[str, int]]:
 def words_of(text: str) -> list[str]:
     """Return the words of a text in their order, in lower case and with their accents."""
     plain = normal(text)
+    if plain.isascii() and not _HAS_APOSTROPHE.search(plain):
+        # As most are, and several times as fast.
+        found: list[str] = _ASCII_WORD.findall(plain)
+        return found if len(plain) <= MAX_WORD_CHARS else [word[:MAX_WORD_CHARS] for word in found]
     return [word for word, _ in cut(plain, kinds(plain))]
 
 
