@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -57,8 +57,25 @@ def group_name(values: Sequence[object] | None) -> str:
 
 def said_of(hit: Hit, longest: int = METADATA_SHOWN) -> str:
     """Format the metadata for reading, as in "year 1870, colours red blue"."""
-    words = printable(", ".join(f"{key} {_readable(value)}" for key, value in hit.metadata.items()))
+    words = printable(", ".join(f"{key} {_readable(value)}" for key, value in _shown(hit.metadata).items()))
     return words if len(words) <= longest else words[: longest - 1] + "…"
+
+
+def _shown(metadata: Mapping[str, object]) -> dict[str, object]:
+    """Return metadata for reading: tags that an ingest wrote with their probabilities, and without their digest."""
+    shown = dict(metadata)
+    for name, labels in metadata.items():
+        shares = metadata.get(f"{name}_probability")
+        if f"{name}_digest" in metadata and isinstance(labels, list) and isinstance(shares, dict):
+            del shown[f"{name}_digest"], shown[f"{name}_probability"]
+            shown[name] = [_with_share(label, shares) for label in labels]
+    return shown
+
+
+def _with_share(label: object, shares: Mapping[str, object]) -> object:
+    # Whoever wrote it may mean something else by these names.
+    share = shares.get(label) if isinstance(label, str) else None
+    return f"{label} ({share:.2f})" if isinstance(share, int | float) else label
 
 
 def _readable(value: object) -> str:

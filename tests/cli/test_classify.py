@@ -1,11 +1,14 @@
 """`lensmesh classify`: files of labels, and what is printed."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from lensmesh_chassis.labels import MAX_LABELS
+from lensmesh_cli.hits import said_of
+from lensmesh_client import Hit, SyncClient
 from tests.cli.in_process import User, lensmesh_here
 from tests.support.meshes import draw_images
 
@@ -107,6 +110,29 @@ def test_an_ingest_writes_tags_that_searches_filter_by(user: User, tmp_path: Pat
         "search", "x", "--collection", "tagged", "--exact", "--json", "-n", "20", "-f", "tags_probability.cat>=0.3"
     )
     assert {hit["id"] for hit in json.loads(sure.out)["hits"]} == by_label["cat"]
+
+    shown = user.run("search", "words", "--collection", "tagged", "--exact", "-n", "20").out
+    assert "tags_digest" not in shown
+    assert any(f"{label} (" in shown for label in ("cat", "dog", "bird"))
+
+
+def test_tags_are_shown_with_their_probabilities_whatever_a_caller_calls_so() -> None:
+    tags = {"seen": ["cat", "a dog"], "seen_digest": "0", "seen_probability": {"a dog": 0.126, "cat": 1}}
+    assert said_of(Hit("x", 1.0, metadata={"year": 1870, **tags})) == "year 1870, seen cat (1.00) a dog (0.13)"
+    odd = {"x": [["cat"], "dog", 3], "x_digest": 1, "x_probability": {"dog": "high"}, "y": ["cat"], "y_digest": "0"}
+    assert said_of(Hit("x", 1.0, metadata=odd)) == "x cat dog 3, y cat, y_digest 0"
+
+
+def test_tags_are_counted_by_facets(user: User, tmp_path: Path) -> None:
+    paths = draw_images(tmp_path, 12, start=7_500)
+    with SyncClient(user.target) as client:
+        client.collections.create("counted", fields={"tags": "keyword"})
+        results = list(client.ingest_many(paths, collection="counted", captions="none", tags=["cat", "dog", "bird"]))
+        assert all(result.ok for result in results)
+        [facet] = client.items.facets("tags", collection="counted")
+    counts = {str(one.value): one.count for one in facet.counts}
+    assert counts == dict(Counter(label for result in results for label in result.tags))
+    assert sum(counts.values()) >= 12
 
 
 def test_options_of_tags_need_their_file(user: User, tmp_path: Path) -> None:
