@@ -14,6 +14,7 @@ class JobKind(StrEnum):
     """What a job does."""
 
     DELETE_ITEMS = "delete_items"
+    REBUILD_INDEXES = "rebuild_indexes"
 
 
 class JobState(StrEnum):

@@ -58,6 +58,46 @@ class JobCalls:
         answer = await self._connection.call(self._connection.search.StartDeleteItems, request, timeout_s)
         return translate_jobs.job(answer.job)
 
+    async def start_rebuild(
+        self,
+        *,
+        collection: str = "",
+        spaces: Iterable[str] | str = (),
+        hnsw_m: int = 0,
+        hnsw_ef_construction: int = 0,
+        job_id: str = "",
+        timeout_s: float | None = None,
+    ) -> Job:
+        """Begin to build indexes anew, with other parameters if these are given. Searches and writes go on meanwhile.
+
+        Args:
+            collection: Its name; empty means the mesh's default.
+            spaces: Names of the spaces whose index is built anew; none means of all that have one.
+            hnsw_m: Links of the index for each item from now on, 2 to 100; 0 leaves it as it is.
+            hnsw_ef_construction: Candidates while it is built, 4 to 1,000 and at least twice the links; 0 leaves it.
+            job_id: A name for the job: a start that is sent again with it starts once. Empty means a new one.
+            timeout_s: Seconds until an answer; None is the client's own. The job has no limit.
+
+        Returns:
+            The job as it stands.
+
+        Raises:
+            InvalidInput: A space, a parameter or the id is none.
+            AlreadyExists: The id is that of a job with other parameters.
+            NotFound: There is no such collection.
+            LensmeshError: Any other failure.
+        """
+        with building("start_rebuild"):
+            request = search_pb2.StartRebuildIndexesRequest(
+                collection=await self._connection.collection(collection, timeout_s),
+                spaces=[spaces] if isinstance(spaces, str) else [*spaces],
+                job_id=_new_id(job_id),
+            )
+            if hnsw_m or hnsw_ef_construction:
+                request.hnsw.CopyFrom(search_pb2.HnswIndex(m=hnsw_m, ef_construction=hnsw_ef_construction))
+        answer = await self._connection.call(self._connection.search.StartRebuildIndexes, request, timeout_s)
+        return translate_jobs.job(answer.job)
+
     async def get(self, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Tell how far a job is.
 

@@ -180,6 +180,7 @@ class SyncJobs(_Group[JobCalls]):
     """`Client.jobs` with blocking methods of the same names and arguments; `list` and `watch` are plain generators."""
 
     start_delete = _blocking(JobCalls.start_delete, _jobs)
+    start_rebuild = _blocking(JobCalls.start_rebuild, _jobs)
     get = _blocking(JobCalls.get, _jobs)
     list = _blocking_each(JobCalls.list, _jobs)
     cancel = _blocking(JobCalls.cancel, _jobs)

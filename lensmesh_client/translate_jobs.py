@@ -53,4 +53,5 @@ def _result(message: search_pb2.Job) -> dict[str, object]:
     if name is None:
         return {}
     result: Message = getattr(message, name)
-    return {each.name: getattr(result, each.name) for each in result.DESCRIPTOR.fields}
+    fields = {each.name: getattr(result, each.name) for each in result.DESCRIPTOR.fields}
+    return {key: value if isinstance(value, int | float | str) else list(value) for key, value in fields.items()}

@@ -1,12 +1,22 @@
 """Definitions of collections, as every store keeps and compares them."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from lensmesh_chassis.errors import AlreadyExists
 from lensmesh_chassis.reasons import Reason
-from search_svc.model import Deferred, Definition, FieldIndex, FieldType, Hnsw, NamedSpace, StoredAs, VectorSpace
+from search_svc.model import (
+    Deferred,
+    Definition,
+    FieldIndex,
+    FieldType,
+    Hnsw,
+    NamedSpace,
+    StoredAs,
+    VectorSpace,
+    is_same_index,
+)
 
 
 def definition_to_json(definition: Definition) -> str:
@@ -15,9 +25,10 @@ def definition_to_json(definition: Definition) -> str:
         {
             "name": named.name,
             "stored_as": named.stored_as.value,
-            "hnsw": named.hnsw and {"m": named.hnsw.m, "ef_construction": named.hnsw.ef_construction},
+            "hnsw": named.hnsw and _graph(named.hnsw),
             # Beside it: releases before it read what is not there.
             **({"deferred": asdict(named.hnsw.deferred)} if named.hnsw and named.hnsw.deferred else {}),
+            **({"made_with": _graph(named.hnsw.made_with)} if named.hnsw and named.hnsw.made_with else {}),
             "space": {
                 "id": named.space.id,
                 "model": named.space.model,
@@ -45,12 +56,34 @@ def definition_from_json(name: str, text: str) -> Definition:
             name=entry["name"],
             space=VectorSpace(**{**entry["space"], "modalities": tuple(entry["space"]["modalities"])}),
             stored_as=StoredAs(entry["stored_as"]),
-            hnsw=Hnsw(**entry["hnsw"], deferred=_deferred(entry)) if entry["hnsw"] else None,
+            hnsw=Hnsw(**entry["hnsw"], deferred=_deferred(entry), made_with=_made_with(entry))
+            if entry["hnsw"]
+            else None,
         )
         for entry in kept["spaces"]
     )
     indexes = tuple(FieldIndex(tuple(entry["path"]), FieldType(entry["type"])) for entry in kept["field_indexes"])
     return Definition(name, spaces, indexes, kept.get("language", ""))
+
+
+def _graph(hnsw: Hnsw) -> dict[str, int]:
+    return {"m": hnsw.m, "ef_construction": hnsw.ef_construction}
+
+
+def _made_with(entry: dict[str, Any]) -> Hnsw | None:
+    return Hnsw(**entry["made_with"]) if "made_with" in entry else None
+
+
+def with_index(definition: Definition, space: str, hnsw: Hnsw) -> Definition:
+    """Return the definition whose space is indexed with other parameters. It remembers those that it was made with."""
+
+    def changed(named: NamedSpace) -> NamedSpace:
+        if named.name != space or named.hnsw is None or named.hnsw == hnsw:
+            return named
+        first = named.hnsw.made_with or Hnsw(named.hnsw.m, named.hnsw.ef_construction)
+        return replace(named, hnsw=replace(hnsw, deferred=named.hnsw.deferred, made_with=first))
+
+    return replace(definition, spaces=tuple(changed(named) for named in definition.spaces))
 
 
 def _deferred(entry: dict[str, Any]) -> Deferred | None:
@@ -81,7 +114,7 @@ def _difference(there: Definition, wanted: Definition) -> str:
             return f"{old.name} has {old.space.dimension} dimensions, normalized {old.space.normalized}"
         if old.stored_as != new.stored_as:
             return f"{old.name} is stored as {old.stored_as}"
-        if old.hnsw != new.hnsw:
+        if not is_same_index(old.hnsw, new.hnsw):
             return f"{old.name} is indexed by {old.hnsw or 'nothing'}"
     if (there.language or Definition.language) != (wanted.language or Definition.language):
         return f"its language is {there.language or Definition.language}"

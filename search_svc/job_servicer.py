@@ -15,13 +15,22 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import request_bytes, request_id
 from search_svc.jobs.errors import no_job
 from search_svc.jobs.model import Job, JobSelection, NewJob
+from search_svc.model import Definition
 from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
 from search_svc.store import Store
 from search_svc.threads import Threads
 from search_svc.wire.collections import is_collection_name
 from search_svc.wire.filters import read_filter
-from search_svc.wire.jobs import is_job_id, read_job_id, read_kind, read_states, write_job, write_parameters
+from search_svc.wire.jobs import (
+    is_job_id,
+    read_job_id,
+    read_kind,
+    read_states,
+    wanted_indexes,
+    write_job,
+    write_parameters,
+)
 from search_svc.wire.pages import Room, read_count, read_token, write_token
 
 _PAGE_SIZE = 100
@@ -70,6 +79,15 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
         parameters = await self._threads.run(read, request_bytes.get())
         job = await self._start("delete_items", request, parameters, context)
         return search_pb2.StartDeleteItemsResponse(job=write_job(job, with_parameters=True))
+
+    async def StartRebuildIndexes(
+        self, request: search_pb2.StartRebuildIndexesRequest, context: Any
+    ) -> search_pb2.StartRebuildIndexesResponse:
+        parameters = write_parameters(request, "spaces")
+        job = await self._start(
+            "rebuild_indexes", request, parameters, context, lambda definition: wanted_indexes(request, definition)
+        )
+        return search_pb2.StartRebuildIndexesResponse(job=write_job(job, with_parameters=True))
 
     async def GetJob(self, request: search_pb2.GetJobRequest, context: Any) -> search_pb2.GetJobResponse:
         job = await self._store.jobs.get(_id(request.id), timeout_s=self._time_left(context))
@@ -121,8 +139,15 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
                 with suppress(Unavailable, DeadlineExceeded):
                     job = await self._store.jobs.get(job_id, timeout_s=self._settings.call_seconds)
 
-    async def _start(self, kind: str, request: Any, parameters: str, context: Any) -> Job:
-        """Keep a job on the collection that a request names."""
+    async def _start(
+        self,
+        kind: str,
+        request: Any,
+        parameters: str,
+        context: Any,
+        check: Callable[[Definition], object] | None = None,
+    ) -> Job:
+        """Keep a job on the collection that a request names. `check` raises what is wrong for that collection."""
         if not request.collection:
             raise InvalidInput(Reason.COLLECTION_INVALID, "collection is empty: name a collection", field="collection")
         if not is_collection_name(request.collection):
@@ -131,6 +156,8 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
         collection = await self._store.find_collection(
             request.collection, fresh=True, timeout_s=self._time_left(context)
         )
+        if check is not None:
+            check(collection.definition)
         trace: dict[str, str] = {}
         propagate.inject(trace)
         new = NewJob(job_id, kind, request.collection, collection.key, parameters, trace.get("traceparent", ""))

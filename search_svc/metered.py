@@ -13,7 +13,8 @@ from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
-from search_svc.jobs.store import JobStore, LeasedWrite, LeaseLost
+from search_svc.jobs.model import Lease
+from search_svc.jobs.store import JobStore, LeasedWrite, LeaseLost, Report
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
@@ -24,6 +25,7 @@ from search_svc.model import (
     FetchedItems,
     FieldIndex,
     Hits,
+    Hnsw,
     Item,
     ItemPage,
     Upserted,
@@ -49,6 +51,8 @@ OPERATIONS = (
     "delete_matching",
     "delete_batch",
     "count_matching",
+    "rebuild_index",
+    "undo_rebuild",
     "search",
     "count_facets",
     "aggregate",
@@ -176,6 +180,15 @@ class MeteredStore:
             collection, filter, after=after, count=count, within=within, timeout_s=timeout_s
         )
         return await self._timed("delete_batch", deleted)
+
+    async def rebuild_index(
+        self, collection: Collection, space: str, wanted: Hnsw, *, lease: Lease, report: Report
+    ) -> bool:
+        rebuilt = self._store.rebuild_index(collection, space, wanted, lease=lease, report=report)
+        return await self._timed("rebuild_index", rebuilt)
+
+    async def undo_rebuild(self, collection: Collection, space: str, wanted: Hnsw, *, lease: Lease) -> None:
+        await self._timed("undo_rebuild", self._store.undo_rebuild(collection, space, wanted, lease=lease))
 
     async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
         counted = self._store.count_matching(collection, filter, timeout_s=timeout_s)

@@ -66,6 +66,17 @@ class Hnsw:
     ef_construction: int = 128
     # When it is built makes no other definition.
     deferred: Deferred | None = field(default=None, compare=False)
+    # What the collection was made with, where its index was built anew with other parameters since.
+    made_with: "Hnsw | None" = field(default=None, compare=False)
+
+    def is_made_as(self, other: "Hnsw | None") -> bool:
+        """Tell whether an index has, or was made with, the parameters of another."""
+        return other is not None and other in (self, self.made_with)
+
+
+def is_same_index(there: Hnsw | None, wanted: Hnsw | None) -> bool:
+    """Tell whether a space is indexed, or was when it was made, as another definition says."""
+    return wanted is None if there is None else there.is_made_as(wanted)
 
 
 @dataclass(frozen=True)
@@ -104,18 +115,21 @@ class Definition:
     def same_as(self, other: "Definition") -> bool:
         """Tell whether both keep and find the same: neither a model's name matters nor the order of field indexes.
 
-        A collection from before there were words is as one in the default language.
+        A collection from before there were words is as one in the default language. An index that was built anew with
+        other parameters is as one with those that it was made with.
         """
 
         def kept(definition: "Definition") -> object:
             spaces = [
-                (named.name, named.space.id, named.space.dimension, named.space.normalized, named.stored_as, named.hnsw)
+                (named.name, named.space.id, named.space.dimension, named.space.normalized, named.stored_as)
                 for named in definition.spaces
             ]
             language = definition.language or Definition.language
             return definition.name, spaces, frozenset(definition.field_indexes), language
 
-        return kept(self) == kept(other)
+        return kept(self) == kept(other) and all(
+            is_same_index(mine.hnsw, its.hnsw) for mine, its in zip(self.spaces, other.spaces, strict=True)
+        )
 
     def space(self, name: str) -> NamedSpace | None:
         """Return the space of that name; the first for an empty name; None where there is none."""

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
-from search_svc.jobs.store import JobStore, LeasedWrite
+from search_svc.jobs.model import Lease
+from search_svc.jobs.store import JobStore, LeasedWrite, Report
 from search_svc.legs import Diversity, Fusion, GroupBy, Leg, VectorLeg
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
@@ -18,6 +19,7 @@ from search_svc.model import (
     FetchedItems,
     FieldIndex,
     Hits,
+    Hnsw,
     Item,
     ItemPage,
     Upserted,
@@ -186,6 +188,21 @@ class Store(Protocol):
         Raises:
             LeaseLost: another replica has the job; nothing was removed.
         """
+
+    async def rebuild_index(
+        self, collection: Collection, space: str, wanted: Hnsw, *, lease: Lease, report: Report
+    ) -> bool:
+        """Build the index of a space anew with these parameters, as a job, and tell `report` how much of it is done.
+
+        Searches use the old one meanwhile, and writes go on. The store goes on where this is cancelled; called again by
+        the same job, it goes on with what is there. Return False where the store had nothing to do.
+
+        Raises:
+            LeaseLost: another replica has the job.
+        """
+
+    async def undo_rebuild(self, collection: Collection, space: str, wanted: Hnsw, *, lease: Lease) -> None:
+        """Remove what a job left of a rebuild that failed or was cancelled. The old index serves on."""
 
     async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
         """Count the items that a filter chooses."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from search_svc.jobs import delete_items
+from search_svc.jobs import delete_items, rebuild_indexes
 from search_svc.jobs.context import JobContext
 
 
@@ -24,4 +24,8 @@ class JobType:
     """Takes away what a job leaves that failed or was cancelled; None: it leaves nothing."""
 
 
-KINDS: Mapping[str, JobType] = {kind.name: kind for kind in (JobType("delete_items", delete_items.work),)}
+_ALL = (
+    JobType("delete_items", delete_items.work),
+    JobType("rebuild_indexes", rebuild_indexes.work, rebuild_indexes.undo),
+)
+KINDS: Mapping[str, JobType] = {kind.name: kind for kind in _ALL}

@@ -83,7 +83,9 @@ class JobRunner:
     async def _hand_back(self) -> None:
         attempts = list(self._attempts)
         for attempt in attempts:
-            attempt.cancel()
+            # Once: a second time would cut off the handing back itself.
+            if not attempt.cancelling():
+                attempt.cancel()
         if attempts:
             await asyncio.wait(attempts)
 

@@ -1,11 +1,14 @@
 """The protocol by which every store keeps jobs. The same tests run against each implementation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from search_svc.jobs.model import Job, JobEnd, JobProgress, JobSelection, Lease, LeasedJob, NewJob
 from search_svc.model import DeletedBatch
+
+Report: TypeAlias = Callable[[float], Awaitable[None]]
+"""Told how much of some work is done, 0 to 1. What it raises ends the work."""
 
 
 class LeaseLost(Exception):  # noqa: N818 - not an error of anybody's: another replica has the job, or it is gone
@@ -60,7 +63,10 @@ class JobStore(Protocol):
         """
 
     async def take(self, kinds: Sequence[str], *, lease_s: float, timeout_s: float) -> LeasedJob | None:
-        """Take the oldest job of these kinds that nobody has a lease on, for `lease_s` seconds; None: there is none."""
+        """Take the oldest job of these kinds that nobody has a lease on, for `lease_s` seconds; None: there is none.
+
+        A job waits while another one of its kind runs on its collection.
+        """
 
     async def renew(self, lease: Lease, *, lease_s: float, timeout_s: float) -> bool:
         """Hold a job for `lease_s` seconds from now on. Return whether somebody wants it cancelled.

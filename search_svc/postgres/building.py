@@ -10,19 +10,19 @@ import contextvars
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.telemetry.logging import get_logger
-from search_svc.model import Collection, NamedSpace, StoredAs
+from search_svc.model import Collection
 from search_svc.postgres import deferred
 from search_svc.postgres.database import Database
 from search_svc.postgres.deferred import DeferredIndex
 from search_svc.postgres.faults import translated
-from search_svc.postgres.tables import create_index
+from search_svc.postgres.graphs import BuildSettings, GraphBuilder, state_of
 from search_svc.refusals import unavailable
 from search_svc.store import StoreRefused
 
@@ -30,24 +30,6 @@ _log = get_logger(__name__)
 _LOCK = 0x6C656E73
 _CALL_S = 10.0
 _LONGEST_PAUSE_S = 60.0
-# While a build runs, its server is asked once in so many looks whether it is there.
-_CHECKS = 5
-# Of the server's memory for each node of a graph, beside its vector: pgvector 0.8.
-_NODE_BYTES = 320
-_LINK_BYTES = 32
-_SPARE = 1.25
-
-
-@dataclass(frozen=True)
-class BuildSettings:
-    """How much of the server a build may use; see `SearchSettings`."""
-
-    memory_bytes: int
-    workers: int
-    check_s: float
-    """Between two looks. A build that failed is tried again after as long, then after twice that, up to a minute."""
-    answer_s: float
-    """The longest time that the server may take to say that it is there."""
 
 
 class IndexBuilder:
@@ -62,6 +44,7 @@ class IndexBuilder:
     def __init__(self, database: Database, settings: BuildSettings, known: dict[str, Collection]) -> None:
         self._database = database
         self._settings = settings
+        self._graphs = GraphBuilder(database, settings)
         self._known = known
         self._looking: asyncio.Task[None] | None = None
         self._building: asyncio.Task[None] | None = None
@@ -177,31 +160,20 @@ class IndexBuilder:
 
     async def _stands(self, connection: asyncpg.Connection, lock: asyncpg.Connection, index: DeferredIndex) -> bool:
         """See to it that the index stands. False: the server is at it already, for a replica that is gone."""
-        state = await connection.fetchrow(
-            """
-            SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)) AS is_valid, EXISTS (
-                SELECT FROM pg_stat_progress_create_index
-                WHERE datname = current_database() AND relid = to_regclass($2)
-            ) OR pg_is_in_recovery() AS is_running
-            """,  # A standby gets it from its primary.
-            index.name,
-            index.table,
-        )
-        if state["is_valid"] or state["is_running"]:
-            return bool(state["is_valid"])
-        if state["is_valid"] is False:
-            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
+        graph = index.graph
+        state = await state_of(connection, graph)
+        if state.is_valid or state.is_running:
+            return bool(state.is_valid)
+        if state.is_valid is False:
+            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {graph.name}")
+
+        async def clean() -> None:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {graph.name}")
+
         begun = time.monotonic()
         _log.info("an index is being built", collection=index.collection, space=index.named.name)
-        await self._make_room(connection, index)
-        try:
-            await self._create(connection, lock, index)
-        except asyncpg.DiskFullError as error:
-            if "shared memory" not in str(error) or self._database.is_pooled:
-                raise
-            # Not the disk: a container gives processes little memory to share. One alone needs none.
-            await connection.execute("SET max_parallel_maintenance_workers = 0")
-            await self._create(connection, lock, index)
+        await self._graphs.build(connection, lock, graph, clean)
         _log.info(
             "an index is built",
             collection=index.collection,
@@ -209,59 +181,6 @@ class IndexBuilder:
             seconds=round(time.monotonic() - begun, 1),
         )
         return True
-
-    async def _make_room(self, connection: asyncpg.Connection, index: DeferredIndex) -> None:
-        """Let the build have the memory that it needs, up to the limit, and workers."""
-        if self._database.is_pooled:
-            # What is set there stays for whoever gets the connection next.
-            return
-        count = await connection.fetchval(f"SELECT count(*) FROM {index.table}")
-        server_bytes: int = await connection.fetchval("SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
-        needed = int(_SPARE * count * _node_bytes(index.named))
-        memory = max(server_bytes, min(needed, self._settings.memory_bytes))
-        await connection.execute(
-            f"SET maintenance_work_mem = '{memory // 1024}kB';"
-            f"SET max_parallel_maintenance_workers = {int(self._settings.workers)};"
-            # The server goes on when this replica is gone, and the next one finds the index.
-            "SET client_connection_check_interval = 0;"
-            "SET statement_timeout = 0; SET lock_timeout = 0"
-        )
-
-    async def _create(self, connection: asyncpg.Connection, lock: asyncpg.Connection, index: DeferredIndex) -> None:
-        ready = self._database.ready
-        statement = create_index(index.key, index.position, index.named, ready.vector_schema if ready else "public")
-        work = asyncio.ensure_future(connection.execute(statement))
-        try:
-            while not (await asyncio.wait([work], timeout=_CHECKS * self._settings.check_s))[0]:
-                await self._ask(lock)
-        except BaseException:
-            # Without a word to the server: see `_make_room`.
-            connection.terminate()
-            await asyncio.wait([work])
-            work.exception()
-            raise
-        try:
-            work.result()
-        except asyncpg.PostgresError:
-            if not connection.is_closed():
-                # What it left takes room, and every write would go into it.
-                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
-                    await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
-            raise
-
-    async def _ask(self, lock: asyncpg.Connection) -> None:
-        """Raise Unavailable if the server is not there any more: a network that is cut tells nobody who waits."""
-        try:
-            async with asyncio.timeout(self._settings.answer_s):
-                await lock.execute("SELECT")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            raise unavailable("the database does not answer") from None
-
-
-def _node_bytes(named: NamedSpace) -> int:
-    number = 2 if named.stored_as is StoredAs.FLOAT16 else 4
-    links = named.hnsw.m if named.hnsw else 0
-    return number * named.space.dimension + _NODE_BYTES + _LINK_BYTES * links
 
 
 def _started(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -9,6 +9,7 @@ from lensmesh_chassis.errors import LensmeshError, Unavailable
 from lensmesh_chassis.reasons import Reason
 from search_svc.definitions import definition_from_json
 from search_svc.model import Collection, Definition, IndexState, IndexStatus, NamedSpace
+from search_svc.postgres.graphs import Graph
 from search_svc.postgres.tables import index_name, items_table, vectors_table
 from search_svc.refusals import RETRY_AFTER_S
 
@@ -36,6 +37,11 @@ class DeferredIndex:
     @property
     def name(self) -> str:
         return index_name(self.key, self.position)
+
+    @property
+    def graph(self) -> Graph:
+        """What is to be built."""
+        return Graph(self.key, self.position, self.named, self.name)
 
 
 async def defer(connection: asyncpg.Connection, key: str, definition: Definition) -> None:

@@ -29,6 +29,9 @@ _LISTED = (
     " error, result, attempts, idle_attempts, create_time, start_time, end_time, expire_time"
 )
 _ALL = f"{_LISTED}, parameters"
+_LOCK = 0x6C656E73
+# Any number that is rarely the hash of a collection's or an index' name, for which others lock too.
+_TAKE = 0x6A6F6273
 _DUE = "kind = ANY($1::text[]) AND end_time IS NULL AND (state = 'pending' OR lease_until < clock_timestamp())"
 
 
@@ -120,6 +123,8 @@ class PostgresJobs:
             return found
 
         async def work(connection: asyncpg.Connection) -> LeasedJob | None:
+            # One replica takes at a time: two jobs of one kind and collection are never taken at once.
+            await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", _LOCK, _TAKE)
             row = await connection.fetchrow(
                 f"""
                 UPDATE lensmesh.jobs SET state = 'running', token = gen_random_uuid(),
@@ -127,8 +132,11 @@ class PostgresJobs:
                     attempts = attempts + 1, idle_attempts = idle_attempts + 1,
                     start_time = coalesce(start_time, clock_timestamp())
                 WHERE id = (
-                    SELECT id FROM lensmesh.jobs WHERE {_DUE}
-                    ORDER BY create_time, id LIMIT 1 FOR UPDATE SKIP LOCKED
+                    SELECT id FROM lensmesh.jobs AS due WHERE {_DUE} AND NOT EXISTS (
+                        SELECT FROM lensmesh.jobs AS other WHERE other.kind = due.kind
+                            AND other.collection_key = due.collection_key AND other.id <> due.id
+                            AND other.state = 'running'
+                    ) ORDER BY create_time, id LIMIT 1 FOR UPDATE SKIP LOCKED
                 ) RETURNING token, {_ALL}
                 """,
                 list(kinds),

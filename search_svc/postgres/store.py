@@ -9,7 +9,8 @@ import asyncpg
 from search_svc import ranking
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.filters import Filter
-from search_svc.jobs.store import LeasedWrite
+from search_svc.jobs.model import Lease
+from search_svc.jobs.store import LeasedWrite, Report
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
@@ -20,6 +21,7 @@ from search_svc.model import (
     FetchedItems,
     FieldIndex,
     Hits,
+    Hnsw,
     Item,
     ItemPage,
     Upserted,
@@ -36,10 +38,12 @@ from search_svc.postgres import (
     searching,
     writing,
 )
-from search_svc.postgres.building import BuildSettings, IndexBuilder
+from search_svc.postgres.building import IndexBuilder
 from search_svc.postgres.database import Database
+from search_svc.postgres.graphs import BuildSettings
 from search_svc.postgres.jobs import PostgresJobs
 from search_svc.postgres.listing import Listing
+from search_svc.postgres.rebuilding import Rebuild
 from search_svc.refusals import no_collection, unavailable
 from search_svc.settings import SearchSettings
 from search_svc.store import Query, StaleCollection
@@ -80,6 +84,7 @@ class PostgresStore:
 
     def __init__(self, database: Database, *, build: BuildSettings) -> None:
         self._database = database
+        self._build = build
         self._known: dict[str, Collection] = {}
         self._threads = Threads("search-ranking")
         self._builder = IndexBuilder(database, build, self._known)
@@ -123,7 +128,14 @@ class PostgresStore:
         return self._known[name]
 
     async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
-        return await self._with(collection, lambda c: collections.counted(c, collection), timeout_s)
+        async def work(connection: asyncpg.Connection) -> CountedCollection:
+            # The parameters of an index change when it is built anew, by another replica it may be.
+            now = await collections.find(connection, collection.definition.name)
+            if now is None or now.key != collection.key:
+                raise StaleCollection
+            return await collections.counted(connection, now)
+
+        return await self._with(collection, work, timeout_s)
 
     async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
         return await self._run(lambda c: collections.page(c, after=after, count=count), timeout_s)
@@ -199,6 +211,22 @@ class PostgresStore:
             return writing.delete_batch(connection, collection, filter, after=after, count=count, within=within)
 
         return await self._with(collection, work, timeout_s, write=True)
+
+    async def rebuild_index(
+        self, collection: Collection, space: str, wanted: Hnsw, *, lease: Lease, report: Report
+    ) -> bool:
+        await self._rebuild(collection, space, wanted, lease).run(report)
+        # Its definition may be another one by now.
+        self._known.pop(collection.definition.name, None)
+        return True
+
+    async def undo_rebuild(self, collection: Collection, space: str, wanted: Hnsw, *, lease: Lease) -> None:
+        await self._rebuild(collection, space, wanted, lease).undo()
+
+    def _rebuild(self, collection: Collection, space: str, wanted: Hnsw, lease: Lease) -> Rebuild:
+        named = collection.definition.space(space)
+        assert named is not None
+        return Rebuild(self._database, self._build, collection, named, wanted, lease)
 
     async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
         return await self._with(

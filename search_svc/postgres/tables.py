@@ -13,6 +13,7 @@ A vector that many items share is one node of the graph. As many nodes they woul
 searches for other vectors off from what lies behind them.
 """
 
+import hashlib
 from collections.abc import Iterator
 
 from search_svc.hashes import LEAST_QUALITY
@@ -56,6 +57,11 @@ def members_table(key: str, position: int) -> str:
 def index_name(key: str, position: int) -> str:
     """Return the name of the graph of a space at that position, where it is built later than its table."""
     return f"{SCHEMA}.graph_{int(key)}_{position}"
+
+
+def rebuilt_name(key: str, position: int, job_id: str) -> str:
+    """Return the name of the graph that a job builds beside another one. No other job's is called so."""
+    return f"{index_name(key, position)}_{hashlib.sha256(job_id.encode()).hexdigest()[:12]}"
 
 
 def digest_of(vector: str, named: NamedSpace) -> str:
@@ -136,12 +142,12 @@ def words_index(key: str) -> str:
     return f"CREATE INDEX ON {items_table(key)} USING gin (words)"
 
 
-def create_index(key: str, position: int, named: NamedSpace, vector_schema: str) -> str:
-    """Return the statement that builds the graph of a space whose vectors are there, in no transaction."""
+def create_index(table: str, name: str, named: NamedSpace, vector_schema: str) -> str:
+    """Return the statement that builds a graph over a table of vectors that are there, in no transaction."""
     assert named.hnsw is not None
-    name = index_name(key, position).partition(".")[2]
     graph = _graph(named, named.hnsw, f'"{vector_schema}".')
-    return f"CREATE INDEX CONCURRENTLY {name} ON {vectors_table(key, position)} {graph}"
+    # An index lies in its table's schema, and is named without it.
+    return f"CREATE INDEX CONCURRENTLY {name.partition('.')[2]} ON {table} {graph}"
 
 
 def _graph(named: NamedSpace, hnsw: Hnsw, schema: str = "") -> str:

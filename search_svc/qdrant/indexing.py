@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from qdrant_client import AsyncQdrantClient, models
 
 from lensmesh_chassis.errors import LensmeshError
-from search_svc.model import Collection, Definition, IndexState, IndexStatus
+from search_svc.model import Collection, Definition, Hnsw, IndexState, IndexStatus
 from search_svc.qdrant.faults import FULL
 from search_svc.refusals import store_full, unavailable
 
@@ -65,6 +65,27 @@ async def statuses(client: AsyncQdrantClient, collection: Collection) -> Mapping
     there = len(collection.definition.spaces) * (info.points_count or 0)
     progress = min((info.indexed_vectors_count or 0) / there, 1.0) if there else 0.0
     return dict.fromkeys(names, IndexStatus(IndexState.BUILDING, progress, error))
+
+
+async def retune(client: AsyncQdrantClient, collection: Collection, space: str, wanted: Hnsw) -> None:
+    """Tell the server to build a space's graphs anew with other parameters. It searches in the old ones meanwhile."""
+    hnsw = models.HnswConfigDiff(m=wanted.m, ef_construct=wanted.ef_construction)
+    await client.update_collection(collection.key, vectors_config={space: models.VectorParamsDiff(hnsw_config=hnsw)})
+
+
+async def share(client: AsyncQdrantClient, collection: Collection) -> float | None:
+    """Return about how much the optimizer has done of what it does now; None where it has nothing to do.
+
+    Raises:
+        Unavailable: it failed.
+    """
+    info = await client.get_collection(collection.key)
+    if (error := _error(info.optimizer_status)) is not None:
+        raise error
+    if info.status is models.CollectionStatus.GREEN:
+        return None
+    there = len(collection.definition.spaces) * (info.points_count or 0)
+    return min((info.indexed_vectors_count or 0) / there, 1.0) if there else 0.0
 
 
 def _is_off(info: models.CollectionInfo) -> bool:

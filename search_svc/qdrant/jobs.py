@@ -163,7 +163,10 @@ class QdrantJobs:
             now = datetime.now(UTC).timestamp()
             points = await _scroll(client, self._prefix, _open_alone())
             due = [point.job for point in points if point.is_due(now) and point.job.kind in kinds]
+            running = {_work_of(point.job): point.job.id for point in points if point.job.state is JobState.RUNNING}
             for job in sorted(due, key=self.position):
+                if running.get(_work_of(job), job.id) != job.id:
+                    continue
                 try:
                     await _change(client, self._prefix, job.id, change)
                 except LeaseLost:
@@ -309,6 +312,10 @@ async def _scroll(client: AsyncQdrantClient, prefix: str, chosen: models.Filter 
         found += [_Point(record.payload) for record in records if record.payload]
         if offset is None:
             return found
+
+
+def _work_of(job: Job) -> tuple[str, str]:
+    return job.kind, job.collection_key
 
 
 def _over(point: _Point) -> bool:

@@ -132,6 +132,19 @@ async def remove(client: AsyncQdrantClient, prefix: str, collection: Collection)
     await client.delete(prefix, points_selector=models.FilterSelector(filter=chosen), wait=True, ordering=STRONG)
 
 
+async def redefine(client: AsyncQdrantClient, prefix: str, collection: Collection, changed: Definition) -> None:
+    """Keep another definition of this very collection."""
+    chosen = models.Filter(
+        must=[
+            models.HasIdCondition(has_id=[point_id(collection.definition.name)]),
+            any_of("key", [collection.key]),
+        ]
+    )
+    await client.set_payload(
+        prefix, {"definition": definition_to_json(changed)}, points=chosen, wait=True, ordering=STRONG
+    )
+
+
 async def everything(client: AsyncQdrantClient, prefix: str) -> list[Collection]:
     """Return all collections by name."""
     found: list[Collection] = []

@@ -16,8 +16,10 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.tls.credentials import peer_security
 from search_svc import ranking
 from search_svc.aggregates import AggregatedItems, Aggregation
+from search_svc.definitions import with_index
 from search_svc.filters import Filter
-from search_svc.jobs.store import LeasedWrite
+from search_svc.jobs.model import Lease
+from search_svc.jobs.store import LeasedWrite, Report
 from search_svc.metadata import MetadataLimits
 from search_svc.model import (
     Collection,
@@ -28,6 +30,7 @@ from search_svc.model import (
     FetchedItems,
     FieldIndex,
     Hits,
+    Hnsw,
     Item,
     ItemPage,
     Upserted,
@@ -49,6 +52,10 @@ Work = Callable[[AsyncQdrantClient], Coroutine[Any, Any, T]]
 # The first that decides "insert only".
 MIN_SERVER = (1, 17)
 _ATTEMPTS = 5
+# Between two looks at an optimizer that builds.
+_LOOK_S = 1.0
+# It begins a moment after it was told: so many looks in a row that find nothing to do are needed.
+_CALM_LOOKS = 2
 
 
 def open_store(settings: SearchSettings, tracer_provider: Any | None) -> "QdrantStore":
@@ -143,7 +150,14 @@ class QdrantStore:
         return self._known[name]
 
     async def count_items(self, collection: Collection, *, timeout_s: float) -> CountedCollection:
-        return await self._with(collection, lambda client: collections.counted(client, collection), timeout_s)
+        async def work(client: AsyncQdrantClient) -> CountedCollection:
+            # The parameters of an index change when it is built anew, by another replica it may be.
+            now = await registry.find(client, self._prefix, collection.definition.name)
+            if now is None or now.key != collection.key:
+                raise CollectionGone
+            return await collections.counted(client, now)
+
+        return await self._with(collection, work, timeout_s)
 
     async def list_collections(self, *, after: str, count: int, timeout_s: float) -> Sequence[CountedCollection]:
         return await self._run(
@@ -243,6 +257,35 @@ class QdrantStore:
             ),
             timeout_s,
         )
+
+    async def rebuild_index(
+        self, collection: Collection, space: str, wanted: Hnsw, *, lease: Lease, report: Report
+    ) -> bool:
+        if self._engine.local:
+            # There is none.
+            return False
+        named = collection.definition.space(space)
+        if named is None or named.hnsw == wanted:
+            # Its optimizer keeps it as it should be.
+            return False
+        await self._with(collection, lambda client: indexing.retune(client, collection, space, wanted), self._connect_s)
+        calm = 0
+        while calm < _CALM_LOOKS:
+            await asyncio.sleep(_LOOK_S)
+            share = await self._with(collection, lambda client: indexing.share(client, collection), self._connect_s)
+            calm = calm + 1 if share is None else 0
+            if share is not None:
+                await report(share)
+        changed = with_index(collection.definition, space, wanted)
+        await self._with(
+            collection, lambda client: registry.redefine(client, self._prefix, collection, changed), self._connect_s
+        )
+        self._known.pop(collection.definition.name, None)
+        return True
+
+    async def undo_rebuild(self, collection: Collection, space: str, wanted: Hnsw, *, lease: Lease) -> None:
+        # The optimizer cannot be told to stop, and ends with what its collection is set to.
+        return
 
     async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
         chosen = compile_filter(filter, collection.definition)

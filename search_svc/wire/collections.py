@@ -1,6 +1,7 @@
 """Translation of collections between the contract and the domain."""
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -151,15 +152,20 @@ def _hnsw(index: search_pb2.VectorIndex, field: str, findings: Findings) -> Hnsw
         ef_construction=index.hnsw.ef_construction or Hnsw.ef_construction,
         deferred=_deferred(index.deferred, field, findings) if index.HasField("deferred") else None,
     )
+    for part, description in graph_problems(hnsw):
+        _invalid(findings, f"{field}.{part}", description)
+    return hnsw
+
+
+def graph_problems(hnsw: Hnsw) -> Iterator[tuple[str, str]]:
+    """Yield each field of an index that cannot be built, and what is wrong with it."""
     if not 2 <= hnsw.m <= 100:
-        _invalid(findings, f"{field}.m", f"is {hnsw.m}: use 2 to 100, or 0 for {Hnsw.m}")
+        yield "m", f"is {hnsw.m}: use 2 to 100, or 0 for what is usual or there"
     elif not max(4, 2 * hnsw.m) <= hnsw.ef_construction <= 1_000:
-        _invalid(
-            findings,
-            f"{field}.ef_construction",
+        yield (
+            "ef_construction",
             f"is {hnsw.ef_construction}: use 4 to 1,000, and at least twice m, here {2 * hnsw.m}",
         )
-    return hnsw
 
 
 def _deferred(deferred: search_pb2.DeferredBuild, field: str, findings: Findings) -> Deferred:

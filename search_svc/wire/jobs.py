@@ -20,7 +20,8 @@ from lensmesh_chassis.rpc.status import to_status
 from search_svc.filters import Filter
 from search_svc.jobs.errors import parameters_too_large
 from search_svc.jobs.model import MAX_PARAMETERS_BYTES, Job, JobState
-from search_svc.wire.collections import write_time
+from search_svc.model import Definition, Hnsw
+from search_svc.wire.collections import graph_problems, write_time
 from search_svc.wire.filters import read_filter
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -79,6 +80,51 @@ def read_delete_items(parameters: str) -> Filter:
     """Return the filter of a job of the kind delete_items."""
     request = json_format.Parse(parameters, search_pb2.StartDeleteItemsRequest(), ignore_unknown_fields=True)
     return read_filter(request.filter)
+
+
+def read_rebuild(parameters: str, definition: Definition) -> dict[str, Hnsw]:
+    """Return what a job of the kind rebuild_indexes builds: for each space, in order, the parameters of its index.
+
+    Raises:
+        InvalidInput: as `wanted_indexes` does.
+    """
+    request = json_format.Parse(parameters, search_pb2.StartRebuildIndexesRequest(), ignore_unknown_fields=True)
+    return wanted_indexes(request, definition)
+
+
+def wanted_indexes(request: search_pb2.StartRebuildIndexesRequest, definition: Definition) -> dict[str, Hnsw]:
+    """Return the parameters that each of the spaces is to be indexed with.
+
+    Raises:
+        InvalidInput: SPACE_UNKNOWN, or OPTION_INVALID for a space without an index, and for parameters out of range.
+    """
+    names = list(request.spaces) or [named.name for named in definition.spaces if named.hnsw]
+    if not names:
+        raise InvalidInput(
+            Reason.OPTION_INVALID, f"the collection {definition.name} has no index in any space", field="spaces"
+        )
+    wanted: dict[str, Hnsw] = {}
+    for i, name in enumerate(names):
+        named = definition.space(name) if name else None
+        if named is None:
+            known = ", ".join(each.name for each in definition.spaces)
+            raise InvalidInput(
+                Reason.SPACE_UNKNOWN,
+                f"spaces[{i}]: the collection {definition.name} has no space {name[:80]!r}: use one of {known}",
+                field=f"spaces[{i}]",
+            )
+        if named.hnsw is None or name in wanted:
+            why = "is named twice" if name in wanted else "has no index: leave it out"
+            raise InvalidInput(Reason.OPTION_INVALID, f"spaces[{i}]: {name} {why}", field=f"spaces[{i}]")
+        wanted[name] = _tuned(request.hnsw, named.hnsw)
+    return wanted
+
+
+def _tuned(asked: search_pb2.HnswIndex, there: Hnsw) -> Hnsw:
+    tuned = Hnsw(asked.m or there.m, asked.ef_construction or there.ef_construction)
+    for field, description in graph_problems(tuned):
+        raise InvalidInput(Reason.OPTION_INVALID, f"hnsw.{field} {description}", field=f"hnsw.{field}")
+    return tuned
 
 
 def read_kind(wire: int) -> str:

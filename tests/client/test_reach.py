@@ -64,6 +64,7 @@ CALLS: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "items.search": (("one",), {}),
     "items.search_many": (([Search(embedding=VECTOR)],), {}),
     "jobs.start_delete": (("year>2020",), {}),
+    "jobs.start_rebuild": ((), {"spaces": "image", "hnsw_m": 24}),
     "jobs.get": (("one",), {}),
     "jobs.list": ((), {"states": "running", "kind": "delete_items"}),
     "jobs.cancel": (("one",), {}),

@@ -177,6 +177,13 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         made = search_pb2.Job(id=request.job_id, collection=request.collection, kind=kind, state=state)
         return search_pb2.StartDeleteItemsResponse(job=self.jobs.setdefault(request.job_id, made))
 
+    async def StartRebuildIndexes(self, request: search_pb2.StartRebuildIndexesRequest, context: Any) -> Any:
+        self._collection(request.collection)
+        kind, state = search_pb2.JOB_KIND_REBUILD_INDEXES, search_pb2.JOB_STATE_PENDING
+        made = search_pb2.Job(id=request.job_id, collection=request.collection, kind=kind, state=state)
+        made.rebuild_indexes.CopyFrom(request)
+        return search_pb2.StartRebuildIndexesResponse(job=self.jobs.setdefault(request.job_id, made))
+
     async def GetJob(self, request: search_pb2.GetJobRequest, context: Any) -> search_pb2.GetJobResponse:
         return search_pb2.GetJobResponse(job=self._job(request.id))
 

@@ -16,10 +16,13 @@ EVERYTHING = search_pb2.Filter(all=search_pb2.FilterList())
 ENDED = (search_pb2.JOB_STATE_SUCCEEDED, search_pb2.JOB_STATE_FAILED, search_pb2.JOB_STATE_CANCELLED)
 
 
-async def filled(stub: Stub, count: int) -> None:
+async def filled(stub: Stub, count: int, *, create_it: bool = True) -> None:
     """A collection of so many items."""
-    await create(stub)
-    await upsert(stub, *(item(f"i{i:04}", metadata={"even": i % 2 == 0}) for i in range(count)))
+    if create_it:
+        await create(stub)
+    items = [item(f"i{i:04}", metadata={"even": i % 2 == 0}) for i in range(count)]
+    for begin in range(0, count, 1000):
+        await upsert(stub, *items[begin : begin + 1000])
 
 
 async def start(stub: Stub, job_id: str = "", chosen: search_pb2.Filter = EVERYTHING, **fields: Any) -> search_pb2.Job:

@@ -52,6 +52,7 @@ class StandIn:
         # Calls of these names fail with these codes.
         self.failing: dict[str, grpc.StatusCode] = {}
         self.created: list[api.CreateCollection] = []
+        self.updated: list[api.UpdateCollection] = []
         # Metadata of the last call, and of the last call of each name.
         self.metadata: list[tuple[str, str]] = []
         self.seen: dict[str, list[tuple[str, str]]] = {}
@@ -128,7 +129,9 @@ class StandIn:
 
     async def _Update(self, request: api.UpdateCollection) -> Any:
         await self._engine.count(request.collection_name)
-        self._thresholds[request.collection_name] = request.optimizers_config.indexing_threshold
+        if request.optimizers_config.HasField("indexing_threshold"):
+            self._thresholds[request.collection_name] = request.optimizers_config.indexing_threshold
+        self.updated.append(request)
         self.waits = False
         return api.CollectionOperationResponse(result=True)
 

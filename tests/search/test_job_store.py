@@ -34,8 +34,10 @@ async def jobs(url: str) -> AsyncIterator[JobStore]:
     await store.close()
 
 
-def new(job_id: str, kind: str = "delete_items", collection: str = "pictures", parameters: str = "{}") -> NewJob:
-    return NewJob(job_id, kind, collection, "7", parameters, trace="00-1-2-01")
+def new(
+    job_id: str, kind: str = "delete_items", collection: str = "pictures", parameters: str = "{}", key: str = "7"
+) -> NewJob:
+    return NewJob(job_id, kind, collection, key, parameters, trace="00-1-2-01")
 
 
 async def start(jobs: JobStore, job_id: str, **more: str) -> model.Job:
@@ -85,10 +87,22 @@ async def test_a_start_that_is_sent_again_starts_once(jobs: JobStore) -> None:
 
 async def test_one_of_several_takes_a_job(jobs: JobStore) -> None:
     for job_id in ("a", "b"):
-        await start(jobs, job_id)
+        await start(jobs, job_id, key=job_id.encode().hex())
     await start(jobs, "of another kind", kind="newer")
     found = await asyncio.gather(*(take(jobs) for _ in range(6)))
     assert sorted(leased.job.id for leased in found if leased) == ["a", "b"]
+
+
+async def test_one_job_of_a_kind_runs_on_a_collection_at_a_time(jobs: JobStore) -> None:
+    for job_id in ("a", "b"):
+        await start(jobs, job_id)
+    await start(jobs, "elsewhere", key="8")
+    first = await taken(jobs)
+    assert first.job.id == "a"
+    assert (await taken(jobs)).job.id == "elsewhere"
+    assert await take(jobs) is None
+    await jobs.end(first.lease, JobEnd(JobState.SUCCEEDED), keep_s=60, timeout_s=60)
+    assert (await taken(jobs)).job.id == "b"
 
 
 async def test_a_lease_that_ran_out_is_anothers(jobs: JobStore) -> None:

@@ -291,6 +291,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """A kind that is not known here. In a request: any."""
     JOB_KIND_DELETE_ITEMS: _JobKind.ValueType  # 1
     """StartDeleteItems. Counts items."""
+    JOB_KIND_REBUILD_INDEXES: _JobKind.ValueType  # 2
+    """StartRebuildIndexes. Counts items, about, once for each space."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
     """JobKind is what a job does."""
@@ -299,6 +301,8 @@ JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
 """A kind that is not known here. In a request: any."""
 JOB_KIND_DELETE_ITEMS: JobKind.ValueType  # 1
 """StartDeleteItems. Counts items."""
+JOB_KIND_REBUILD_INDEXES: JobKind.ValueType  # 2
+"""StartRebuildIndexes. Counts items, about, once for each space."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -2500,7 +2504,9 @@ class Job(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     DELETE_ITEMS_FIELD_NUMBER: _builtins.int
+    REBUILD_INDEXES_FIELD_NUMBER: _builtins.int
     DELETE_ITEMS_RESULT_FIELD_NUMBER: _builtins.int
+    REBUILD_INDEXES_RESULT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The caller's, or made by the service: 1 to 63 of A-Z, a-z, 0-9, ".", "-" and "_", beginning with a letter or digit. Unique in the
     store.
@@ -2550,8 +2556,16 @@ class Job(_message.Message):
         """Of JOB_KIND_DELETE_ITEMS."""
 
     @_builtins.property
+    def rebuild_indexes(self) -> Global___StartRebuildIndexesRequest:
+        """Of JOB_KIND_REBUILD_INDEXES."""
+
+    @_builtins.property
     def delete_items_result(self) -> Global___DeleteItemsResult:
         """Of JOB_KIND_DELETE_ITEMS."""
+
+    @_builtins.property
+    def rebuild_indexes_result(self) -> Global___RebuildIndexesResult:
+        """Of JOB_KIND_REBUILD_INDEXES."""
 
     def __init__(
         self,
@@ -2573,17 +2587,19 @@ class Job(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         attempt_count: _builtins.int = ...,
         delete_items: Global___StartDeleteItemsRequest | None = ...,
+        rebuild_indexes: Global___StartRebuildIndexesRequest | None = ...,
         delete_items_result: Global___DeleteItemsResult | None = ...,
+        rebuild_indexes_result: Global___RebuildIndexesResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "parameters", b"parameters", "result", b"result", "start_time", b"start_time", "time_left_ms", b"time_left_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "time_left_ms", b"time_left_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "attempt_count", b"attempt_count", "cancel_requested", b"cancel_requested", "collection", b"collection", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "done_count", b"done_count", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "message", b"message", "parameters", b"parameters", "result", b"result", "start_time", b"start_time", "state", b"state", "time_left_ms", b"time_left_ms", "total_count", b"total_count", "units_per_second", b"units_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "attempt_count", b"attempt_count", "cancel_requested", b"cancel_requested", "collection", b"collection", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "done_count", b"done_count", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "message", b"message", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "state", b"state", "time_left_ms", b"time_left_ms", "total_count", b"total_count", "units_per_second", b"units_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_left_ms: _TypeAlias = _typing.Literal["time_left_ms"]  # noqa: Y015
     _WhichOneofArgType__time_left_ms: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms"]  # noqa: Y015
-    _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["delete_items"]  # noqa: Y015
+    _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["delete_items", "rebuild_indexes"]  # noqa: Y015
     _WhichOneofArgType_parameters: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["delete_items_result"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["delete_items_result", "rebuild_indexes_result"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_left_ms) -> _WhichOneofReturnType__time_left_ms | None: ...
@@ -2674,6 +2690,104 @@ class DeleteItemsResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteItemsResult: _TypeAlias = DeleteItemsResult  # noqa: Y015
+
+@_typing.final
+class StartRebuildIndexesRequest(_message.Message):
+    """StartRebuildIndexesRequest names indexes of a collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    SPACES_FIELD_NUMBER: _builtins.int
+    HNSW_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection.name."""
+    job_id: _builtins.str
+    """Job.id, as of StartDeleteItemsRequest."""
+    @_builtins.property
+    def spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """NamedSpace.name of each, none twice; none means all spaces that have an index. INVALID_ARGUMENT with reason SPACE_UNKNOWN for
+        another name, and with OPTION_INVALID for a space without an index.
+        """
+
+    @_builtins.property
+    def hnsw(self) -> Global___HnswIndex:
+        """What they are built with from now on; unset, and each 0 in it, leaves what each of them has. Collection tells the new values. A
+        CreateCollection with the old ones is still the same definition.
+        """
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        spaces: _abc.Iterable[_builtins.str] | None = ...,
+        hnsw: Global___HnswIndex | None = ...,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hnsw", b"hnsw"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "hnsw", b"hnsw", "job_id", b"job_id", "spaces", b"spaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartRebuildIndexesRequest: _TypeAlias = StartRebuildIndexesRequest  # noqa: Y015
+
+@_typing.final
+class StartRebuildIndexesResponse(_message.Message):
+    """StartRebuildIndexesResponse answers StartRebuildIndexes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartRebuildIndexesResponse: _TypeAlias = StartRebuildIndexesResponse  # noqa: Y015
+
+@_typing.final
+class RebuildIndexesResult(_message.Message):
+    """RebuildIndexesResult is what came of StartRebuildIndexes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUILT_SPACES_FIELD_NUMBER: _builtins.int
+    UNCHANGED_SPACES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def built_spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """NamedSpace.name of those whose index was built."""
+
+    @_builtins.property
+    def unchanged_spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """NamedSpace.name of those that needed nothing: of Qdrant with the parameters that they had, and all in its local mode, which has no
+        index.
+        """
+
+    def __init__(
+        self,
+        *,
+        built_spaces: _abc.Iterable[_builtins.str] | None = ...,
+        unchanged_spaces: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["built_spaces", b"built_spaces", "unchanged_spaces", b"unchanged_spaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildIndexesResult: _TypeAlias = RebuildIndexesResult  # noqa: Y015
 
 @_typing.final
 class GetJobRequest(_message.Message):

@@ -113,6 +113,11 @@ class SearchServiceStub(object):
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsRequest.SerializeToString,
                 response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsResponse.FromString,
                 _registered_method=True)
+        self.StartRebuildIndexes = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/StartRebuildIndexes',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/lensmesh.search.v1.SearchService/GetJob',
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobRequest.SerializeToString,
@@ -259,6 +264,16 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartRebuildIndexes(self, request, context):
+        """StartRebuildIndexes begins a job that builds the indexes of spaces anew, with other parameters if these are named, and answers at
+        once. Searches use the old index until the new one stands, and writes go into both. An index that was left for later is built. In
+        PostgreSQL the new one is built beside the old, which then goes; if that fails (STORE_FULL) the old one stays and the new one goes.
+        Qdrant keeps its graphs in order by itself, and rebuilds them only for other parameters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJob(self, request, context):
         """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more.
         """
@@ -366,6 +381,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.StartDeleteItems,
                     request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsRequest.FromString,
                     response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsResponse.SerializeToString,
+            ),
+            'StartRebuildIndexes': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRebuildIndexes,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesResponse.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -797,6 +817,33 @@ class SearchService(object):
             '/lensmesh.search.v1.SearchService/StartDeleteItems',
             lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsRequest.SerializeToString,
             lensmesh_dot_search_dot_v1_dot_search__pb2.StartDeleteItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartRebuildIndexes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/StartRebuildIndexes',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -87,6 +87,12 @@ class SearchServiceStub:
     """StartDeleteItems begins a job that removes the items that a filter chooses, in small batches, and answers at once. Items that are
     made after its start stay. What it has removed when it is cancelled or fails stays removed.
     """
+    StartRebuildIndexes: _grpc.UnaryUnaryMultiCallable[_search_pb2.StartRebuildIndexesRequest, _search_pb2.StartRebuildIndexesResponse]
+    """StartRebuildIndexes begins a job that builds the indexes of spaces anew, with other parameters if these are named, and answers at
+    once. Searches use the old index until the new one stands, and writes go into both. An index that was left for later is built. In
+    PostgreSQL the new one is built beside the old, which then goes; if that fails (STORE_FULL) the old one stays and the new one goes.
+    Qdrant keeps its graphs in order by itself, and rebuilds them only for other parameters.
+    """
     GetJob: _grpc.UnaryUnaryMultiCallable[_search_pb2.GetJobRequest, _search_pb2.GetJobResponse]
     """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListJobsRequest, _search_pb2.ListJobsResponse]
@@ -158,6 +164,12 @@ class SearchServiceAsyncStub(SearchServiceStub):
     StartDeleteItems: _aio.UnaryUnaryMultiCallable[_search_pb2.StartDeleteItemsRequest, _search_pb2.StartDeleteItemsResponse]  # type: ignore[assignment]
     """StartDeleteItems begins a job that removes the items that a filter chooses, in small batches, and answers at once. Items that are
     made after its start stay. What it has removed when it is cancelled or fails stays removed.
+    """
+    StartRebuildIndexes: _aio.UnaryUnaryMultiCallable[_search_pb2.StartRebuildIndexesRequest, _search_pb2.StartRebuildIndexesResponse]  # type: ignore[assignment]
+    """StartRebuildIndexes begins a job that builds the indexes of spaces anew, with other parameters if these are named, and answers at
+    once. Searches use the old index until the new one stands, and writes go into both. An index that was left for later is built. In
+    PostgreSQL the new one is built beside the old, which then goes; if that fails (STORE_FULL) the old one stays and the new one goes.
+    Qdrant keeps its graphs in order by itself, and rebuilds them only for other parameters.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_search_pb2.GetJobRequest, _search_pb2.GetJobResponse]  # type: ignore[assignment]
     """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
@@ -317,6 +329,18 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_search_pb2.StartDeleteItemsResponse, _abc.Awaitable[_search_pb2.StartDeleteItemsResponse]]:
         """StartDeleteItems begins a job that removes the items that a filter chooses, in small batches, and answers at once. Items that are
         made after its start stay. What it has removed when it is cancelled or fails stays removed.
+        """
+
+    @_abc_1.abstractmethod
+    def StartRebuildIndexes(
+        self,
+        request: _search_pb2.StartRebuildIndexesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.StartRebuildIndexesResponse, _abc.Awaitable[_search_pb2.StartRebuildIndexesResponse]]:
+        """StartRebuildIndexes begins a job that builds the indexes of spaces anew, with other parameters if these are named, and answers at
+        once. Searches use the old index until the new one stands, and writes go into both. An index that was left for later is built. In
+        PostgreSQL the new one is built beside the old, which then goes; if that fails (STORE_FULL) the old one stays and the new one goes.
+        Qdrant keeps its graphs in order by itself, and rebuilds them only for other parameters.
         """
 
     @_abc_1.abstractmethod

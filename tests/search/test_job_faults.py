@@ -1,0 +1,176 @@
+"""Jobs past the end of a process, a replica that stands still, and a database that is away. On PostgreSQL."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.process.server import running
+from search_svc.app import SearchApp
+from tests.search.conftest import settings_for
+from tests.search.jobs import ended, filled, get, start
+from tests.search.processes import search_process
+from tests.search.servers import Proxy
+from tests.search.support import Stub, listed
+from tests.support.postgres import PostgresForTests
+from tests.support.waiting import until
+
+SUCCEEDED, RUNNING = search_pb2.JOB_STATE_SUCCEEDED, search_pb2.JOB_STATE_RUNNING
+# More than two batches.
+COUNT = 1100
+LEASE = {"job_lease_seconds": "1", "store_idle_seconds": "30"}
+
+
+@asynccontextmanager
+async def replica(url: str, **options: Any) -> AsyncIterator[Stub]:
+    """Another replica, in this process."""
+    settings = settings_for(url, store_check_seconds=0.05, **{"job_lease_seconds": 1, **options})
+    async with running(settings, SearchApp, "search") as server, open_channel(server.address) as channel:
+        yield search_pb2_grpc.SearchServiceStub(channel)
+
+
+class Gate:
+    """Lets a worker wait in one of its steps, whichever process it is in."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def close(self, when: str) -> None:
+        """From now on each write of a job waits, where the row that it would write is so."""
+        await self._connection.execute("SELECT pg_advisory_lock(7)")
+        await self._connection.execute(
+            f"""
+            CREATE FUNCTION lensmesh.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF {when} THEN PERFORM pg_advisory_lock_shared(7); PERFORM pg_advisory_unlock_shared(7); END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER wait BEFORE UPDATE ON lensmesh.jobs FOR EACH ROW EXECUTE FUNCTION lensmesh.wait();
+            """
+        )
+
+    async def is_reached(self) -> bool:
+        return bool(
+            await self._connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        )
+
+    async def open(self) -> None:
+        """Lets all go on. What waits for a process that is gone is ended."""
+        await self._connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        )
+        await self._connection.execute("SELECT pg_advisory_unlock(7); DROP TRIGGER wait ON lensmesh.jobs")
+
+
+@pytest.fixture
+async def gate(database_url: str) -> AsyncIterator[Gate]:
+    connection = await asyncpg.connect(database_url)
+    yield Gate(connection)
+    connection.terminate()
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        # It is taken, and has counted what there is to do.
+        "NEW.state = 'running' AND NEW.total > 0 AND NEW.done = 0 AND NEW.checkpoint <> OLD.checkpoint",
+        # It removes its second batch.
+        "NEW.done = 1000 AND OLD.done = 500",
+        # All is removed, and is yet to be told.
+        "NEW.state = 'succeeded'",
+    ],
+)
+async def test_a_killed_worker_is_succeeded(database_url: str, gate: Gate, tmp_path: Path, phase: str) -> None:
+    async with search_process(database_url, tmp_path, **LEASE) as first:
+        await filled(first.stub, COUNT)
+        await gate.close(phase)
+        job_id = (await start(first.stub)).id
+        await until(gate.is_reached)
+        first.process.kill()
+        await first.process.wait()
+    await gate.open()
+    async with replica(database_url) as stub:
+        job = await ended(stub, job_id)
+        assert (job.state, job.attempt_count) == (SUCCEEDED, 2)
+        # Each item once, whoever removed it.
+        assert (job.done_count, job.total_count, job.delete_items_result.deleted_count) == (COUNT, COUNT, COUNT)
+        assert await listed(stub) == []
+
+
+async def test_a_replica_that_stood_still_does_nothing_beside_its_successor(
+    database_url: str, gate: Gate, tmp_path: Path
+) -> None:
+    async with search_process(database_url, tmp_path, **LEASE) as late, replica(database_url, job_parallel=0) as stub:
+        await filled(stub, COUNT)
+        # Each step pauses as long as it takes: so it is stopped between two.
+        await gate.close("NEW.done = 500 AND OLD.done = 0")
+        job_id = (await start(late.stub)).id
+        await until(gate.is_reached)
+        os.kill(late.process.pid, signal.SIGSTOP)
+        try:
+            await gate.open()
+            async with replica(database_url):
+                job = await ended(stub, job_id)
+                assert (job.state, job.attempt_count) == (SUCCEEDED, 2)
+            before = job
+            # What comes now is nobody's to remove.
+            await filled(stub, COUNT, create_it=False)
+        finally:
+            os.kill(late.process.pid, signal.SIGCONT)
+
+        async def looked() -> bool:
+            return "another replica's by now" in (tmp_path / "log").read_text()
+
+        await until(looked)
+        assert await get(stub, job_id) == before
+        assert len(await listed(stub)) == COUNT
+
+
+async def test_a_drained_replica_hands_its_job_on_at_once(database_url: str, tmp_path: Path) -> None:
+    async with search_process(database_url, tmp_path, job_lease_seconds="3600") as first:
+        await filled(first.stub, COUNT)
+        job_id = (await start(first.stub)).id
+
+        async def is_begun() -> bool:
+            return (await get(first.stub, job_id)).done_count > 0
+
+        await until(is_begun)
+        first.process.terminate()
+        await first.process.wait()
+    async with replica(database_url) as stub:
+        # Long before the lease would run out.
+        job = await ended(stub, job_id)
+        assert (job.state, job.delete_items_result.deleted_count) == (SUCCEEDED, COUNT)
+
+
+async def test_a_database_that_is_away_and_comes_back(
+    postgres: PostgresForTests, database_url: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search_svc.jobs.attempt._PAUSES_S", (0.05, 0.2))
+    proxy = Proxy(postgres.socket)
+    await proxy.listen()
+    url = f"postgresql://postgres:@127.0.0.1:{proxy.port}/postgres?sslmode=disable"
+    try:
+        # Nobody else takes it up meanwhile.
+        async with replica(url, job_lease_seconds=3600) as stub, replica(database_url, job_parallel=0) as other:
+            await filled(stub, COUNT)
+            await gate.close("NEW.done = 500 AND OLD.done = 0")
+            job_id = (await start(stub)).id
+            await until(gate.is_reached)
+            await proxy.cut()
+            await gate.open()
+            await asyncio.sleep(1)
+            assert (await get(other, job_id)).state == RUNNING
+            await proxy.listen()
+            job = await ended(other, job_id)
+            assert (job.state, job.attempt_count) == (SUCCEEDED, 1)
+            assert job.delete_items_result.deleted_count == COUNT
+    finally:
+        await proxy.cut()
