@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from lensmesh_client import Client, IngestItem, Query, Search, SearchResult
 from lensmesh_local.supervisor import MeshOptions, Supervisor
 from lensmesh_shapes import Facts, Group, Scene, caption, draw, held_out_scenes
@@ -77,8 +79,8 @@ def relatives(facts: Facts) -> Iterator[Facts]:
             yield replace(facts, first=other) if facts.first == many else replace(facts, second=other)
 
 
-def asked(scene: Scene, item_id: str) -> Iterator[Asked]:
-    """Yield the searches for one scene."""
+def asked(scene: Scene, item_id: str, *, turned: bool) -> Iterator[Asked]:
+    """Yield the searches for one scene. Without their relation, its groups are named in this order, or `turned`."""
     facts, full = scene.facts.canonical(), caption(scene.facts)
     if facts.second is None or facts.relation is None:
         raise ValueError("a scene of two groups is needed")
@@ -88,7 +90,7 @@ def asked(scene: Scene, item_id: str) -> Iterator[Asked]:
     number = ("", "a", "two", "three", "four")[many.count]
     parts = [caption(Facts(group)) for group in (facts.first, facts.second)]
     blurred = {
-        "relation": f"{parts[0]} with {parts[1]}",
+        "relation": " with ".join(reversed(parts) if turned else parts),
         "count": f" {facts.relation} ".join(
             part.removeprefix(f"{number} ") if group == many else part
             for part, group in zip(parts, (facts.first, facts.second), strict=True)
@@ -102,11 +104,15 @@ def asked(scene: Scene, item_id: str) -> Iterator[Asked]:
 async def measure(client: Client, folder: Path, count: int) -> list[tuple[Asked, dict[str, bool]]]:
     """Store scenes and search for them. Return whether each way to search found the right one first."""
     scenes = targets(count)
-    items = list(_items(scenes, folder))
+    items, ids = _items(scenes, folder)
     async for result in client.ingest_many(items, collection=COLLECTION):
         if result.error is not None:
             raise result.error
-    searches = [each for number, scene in enumerate(scenes) for each in asked(scene, f"{number}-0")]
+    searches = [
+        each
+        for number, (scene, item_id) in enumerate(zip(scenes, ids, strict=True))
+        for each in asked(scene, item_id, turned=number % 2 == 1)
+    ]
     found: list[tuple[Asked, dict[str, bool]]] = [(each, {}) for each in searches]
     for name, of in _ways(searches).items():
         for (each, right), answer in zip(found, await client.search_many(of), strict=True):
@@ -114,14 +120,22 @@ async def measure(client: Client, folder: Path, count: int) -> list[tuple[Asked,
     return found
 
 
-def _items(scenes: Sequence[Scene], folder: Path) -> Iterator[IngestItem]:
-    """Draw each scene, as number 0 of its family, and its relatives."""
-    for number, scene in enumerate(scenes):
-        family = [scene.facts, *(facts for facts in relatives(scene.facts) if tellable(facts))]
+def _items(scenes: Sequence[Scene], folder: Path) -> tuple[list[IngestItem], list[str]]:
+    """Draw each scene and its relatives. Return all of them, and the ids of the scenes themselves.
+
+    Ids say nothing: hits of equal scores are sorted by them.
+    """
+    families = [[scene.facts, *(facts for facts in relatives(scene.facts) if tellable(facts))] for scene in scenes]
+    numbers = iter(np.random.default_rng(SEED).permutation(sum(map(len, families))))
+    items, ids = [], []
+    for scene, family in zip(scenes, families, strict=True):
         for member, facts in enumerate(family):
-            path = folder / f"{number}-{member}.png"
+            path = folder / f"{next(numbers):05d}.png"
             draw(Scene(facts, scene.seed + member), SIDE_PX).save(path)
-            yield IngestItem(path, id=path.stem)
+            items.append(IngestItem(path, id=path.stem))
+            if member == 0:
+                ids.append(path.stem)
+    return items, ids
 
 
 def _ways(searches: Sequence[Asked]) -> dict[str, list[Search]]:

@@ -52,8 +52,8 @@ class Searches:
             if words:
                 yield await self._by_text(title, words, result)
         yield await self._by_image(chosen[-1])
-        yield await self._more_like_this(chosen[0])
         yield await self._fused(chosen[-1])
+        yield await self._more_like_this(chosen[0])
         yield await self._filtered(chosen[0])
         yield await self._grouped(chosen[-1])
 
@@ -106,20 +106,19 @@ class Searches:
         )
 
     async def _fused(self, result: IngestResult) -> Section:
-        """Search by words, or the stored item, and by an image at once."""
+        """Search by an image, by a text and by words of captions at once, as far as there are words."""
         from lensmesh_client import Query
 
-        words, asked = self._words(result, plain=True), redrawn(self._samples[result.id], self._folder)
-        said = Query(words, name="text") if words else Query(item_id=result.id, name="item")
-        found = await self._client.search(
-            queries=[said, Query(image=asked, name="image")], collection=self._collection, limit=SHOWN
-        )
-        shown = [
-            ShownQuery(said.name, f"“{words}”" if words else self._samples[result.id].path.name),
-            ShownQuery("image", asked.name, image=asked),
-        ]
-        note = "search by two queries at once: what both find comes first. Bars: each query's own score"
-        return Section("two queries, one ranking", found.hits, note, verdict=self._same_as(result), queries=shown)
+        asked = redrawn(self._samples[result.id], self._folder)
+        queries = [Query(image=asked, name="image")]
+        shown = [ShownQuery("image", asked.name, image=asked)]
+        for name, words in (("text", self._words(result, plain=False)), ("words", self._words(result, plain=True))):
+            if words:
+                queries.append(Query(words, name=name) if name == "text" else Query(words=words, name=name))
+                shown.append(ShownQuery(name, f"“{words}”"))
+        found = await self._client.search(queries=queries, collection=self._collection, limit=SHOWN)
+        note = "search by several queries at once: what most of them find comes first. Bars: each query's own score"
+        return Section("several queries, one ranking", found.hits, note, verdict=self._same_as(result), queries=shown)
 
     async def _grouped(self, result: IngestResult) -> Section:
         """Search for one hit for each combination of shapes, or for each folder of the user's own images."""
