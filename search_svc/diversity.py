@@ -46,13 +46,11 @@ def diversify(
 
 def _units(items: Sequence[RankedItem], vectors: Mapping[str, Numbers]) -> NDArray[np.float32]:
     """Return the items' vectors at unit length, one a row; zeros where an item has none."""
-    dimension = next((len(vector) for vector in vectors.values()), 1)
-    units = np.zeros((len(items), dimension), dtype=np.float32)
-    for place, each in enumerate(items):
-        vector = vectors.get(each.item_id)
-        if vector is not None:
-            numbers = vector.astype(np.float32)
-            # Twice: the squares of long and of short numbers leave float32.
-            numbers = numbers / np.abs(numbers).max()
-            units[place] = numbers / np.linalg.norm(numbers)
+    units = np.zeros((len(items), next((len(vector) for vector in vectors.values()), 1)), dtype=np.float32)
+    places = [place for place, each in enumerate(items) if each.item_id in vectors]
+    if places:
+        numbers = np.stack([vectors[items[place].item_id] for place in places]).astype(np.float32)
+        # Twice: the squares of long and of short numbers leave float32.
+        numbers /= np.abs(numbers).max(axis=1, keepdims=True)
+        units[places] = numbers / np.linalg.norm(numbers, axis=1, keepdims=True)
     return units

@@ -140,7 +140,9 @@ def test_ranks_alone_count_in_reciprocal_rank_fusion() -> None:
     assert [each.score for each in fused] == [pytest.approx(s, abs=1e-7) for s in (1 / 12 + 2 / 11, 2 / 12, 1 / 11)]
     assert fused[0].legs == (("x", 0.1, 2), ("y", 0.3, 1))
     # Items that were left out count.
-    assert fuse([findings("x", 1.0, 5, a=0.9)], Fusion(k=10))[0].legs == (("x", 0.9, 6),)
+    [behind] = fuse([findings("x", 1.0, 5, a=0.9)], Fusion(k=10))
+    assert behind.legs == (("x", 0.9, 6),)
+    assert behind.score == pytest.approx(1 / 16)
 
 
 def test_scores_are_scaled_over_the_candidates() -> None:
