@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
@@ -39,20 +40,14 @@ class QueryEncoding:
         self._collection_cache = collection_cache
         self._fetcher = fetcher
 
-    async def run(self, searches: Sequence[SearchWork], scope: CallScope) -> None:
-        """Check all, and encode what there is to encode, by space and kind at the same time."""
+    async def jobs(
+        self, searches: Sequence[SearchWork], scope: CallScope, fetches: Fetching
+    ) -> list[Coroutine[Any, Any, None]]:
+        """Check all, and return what encodes their texts and images, by space and kind: to be done at the same time."""
         started = time.perf_counter()
-        async with self._fetching(searches, scope) as fetches:
-            batches = await self._batches(searches, scope, fetches)
-            await together([self._encode(batch, scope) for batch in batches])
-        encode_us = int((time.perf_counter() - started) * 1e6)
-        for batch in batches:
-            for query in batch.queries:
-                query.search.encode_us = encode_us
-                # Bytes that have been sent.
-                query.search.fetched.clear()
+        return [self._encode(batch, scope, started) for batch in await self._batches(searches, scope, fetches)]
 
-    def _fetching(self, searches: Sequence[SearchWork], scope: CallScope) -> AbstractAsyncContextManager[Fetching]:
+    def fetching(self, searches: Sequence[SearchWork], scope: CallScope) -> AbstractAsyncContextManager[Fetching]:
         """Open the account of what a call's images are fetched by, where it has any by address."""
         if any(query.image.uri for search in searches for query in search.request.queries):
             return self._fetcher.for_call(_fetch_seconds(scope))
@@ -105,8 +100,14 @@ class QueryEncoding:
             metadata={"space": name, "collection": collection.name},
         )
 
-    async def _encode(self, batch: _Batch, scope: CallScope) -> None:
-        """Encode one batch. What fails the whole batch fails each of its queries, and no other."""
+    async def _encode(self, batch: _Batch, scope: CallScope, started: float) -> None:
+        """Encode one batch. What fails the whole batch fails each of its queries, and no other.
+
+        Args:
+            batch: what is encoded together.
+            scope: of the call.
+            started: when its searches began to be prepared, as `time.perf_counter` tells it.
+        """
         options = encoder_pb2.EncodeOptions(
             data_type=common_pb2.DATA_TYPE_FLOAT32, priority=common_pb2.PRIORITY_INTERACTIVE, space_id=batch.space_id
         )
@@ -122,6 +123,11 @@ class QueryEncoding:
             for query in batch.queries:
                 query.fail(error)
             return
+        finally:
+            for query in batch.queries:
+                query.search.encode_us = int((time.perf_counter() - started) * 1e6)
+                # Bytes that have been sent.
+                query.search.fetched.pop(query.index, None)
         for query, result in zip(batch.queries, results, strict=True):
             if result.HasField("error"):
                 query.fail(from_status(result.error))

@@ -22,6 +22,7 @@ from router_svc.search_work import SearchWork
 from router_svc.upstreams.methods import BATCH_SEARCH, SEARCH
 from router_svc.upstreams.models import Encoders
 from router_svc.upstreams.pool import UpstreamPool
+from router_svc.upstreams.together import together
 
 
 class SearchHandler:
@@ -40,7 +41,8 @@ class SearchHandler:
         while True:
             search = SearchWork(request, self._collection_cache.name(request.collection), "")
             _describe(search)
-            await self._encoding.run([search], scope)
+            async with self._encoding.fetching([search], scope) as fetches:
+                await together(await self._encoding.jobs([search], scope, fetches))
             try:
                 return await self._found(search, scope)
             except LensmeshError as error:
@@ -58,7 +60,8 @@ class SearchHandler:
             SearchWork(request, self._collection_cache.name(request.collection), f"searches[{index}].")
             for index, request in enumerate(requests)
         ]
-        await self._encoding.run(searches, scope)
+        async with self._encoding.fetching(searches, scope) as fetches:
+            await together(await self._encoding.jobs(searches, scope, fetches))
         sent: list[SearchWork] = []
         requests_sent: list[search_pb2.SearchRequest] = []
         for search in searches:
