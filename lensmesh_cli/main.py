@@ -70,6 +70,7 @@ def _add_commands() -> None:
         doctor,
         embed,
         ingest,
+        jobs,
         search,
         smoke,
         stats,
@@ -78,7 +79,7 @@ def _add_commands() -> None:
         up,
     )
 
-    for module in (demo, up, doctor, ingest, search, embed, caption, classify, stats, status, smoke, top, bench):
+    for module in (demo, up, doctor, ingest, search, embed, caption, classify, stats, jobs, status, smoke, top, bench):
         module.register(app)
 
 
