@@ -14,7 +14,17 @@ from lensmesh_client.connection import Connection
 from lensmesh_client.guard import building
 from lensmesh_client.images import ImageLike
 from lensmesh_client.tracing import operation
-from lensmesh_client.types import Captions, IngestItem, IngestResult, MetadataPolicy, Priority, Tags, Transparency
+from lensmesh_client.types import (
+    Captions,
+    IngestItem,
+    IngestResult,
+    MetadataPolicy,
+    NearAction,
+    NearDuplicates,
+    Priority,
+    Tags,
+    Transparency,
+)
 from lensmesh_client.window import WINDOW_BYTES, WINDOW_ITEMS
 
 
@@ -37,6 +47,7 @@ class IngestCalls:
         transparency: Transparency | str | None = None,
         deferred_index: bool = False,
         tags: Tags | Sequence[str] | None = None,
+        near_duplicates: NearDuplicates | NearAction | str | None = None,
         timeout_s: float | None = None,
     ) -> IngestResult:
         """Make one image findable; return when it is durable.
@@ -53,6 +64,8 @@ class IngestCalls:
                 collection's own.
             deferred_index: Whether a collection that is made leaves its index for `collections.build_index`.
             tags: Labels of which the best are written into the metadata; a list of them means `Tags` with its defaults.
+            near_duplicates: What becomes of images that look the same as other items'; an action alone means
+                `NearDuplicates` with its defaults. None: they are not looked for.
             timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
@@ -68,7 +81,17 @@ class IngestCalls:
         message = await asyncio.to_thread(bulk_input.message, item, limits)
         with building("options"):
             options = requests.ingest_options(
-                collection, captions, prompt, max_tokens, spaces, None, metadata, transparency, deferred_index, tags
+                collection,
+                captions,
+                prompt,
+                max_tokens,
+                spaces,
+                None,
+                metadata,
+                transparency,
+                deferred_index,
+                tags,
+                near_duplicates,
             )
         request = router_pb2.IngestRequest(options=options, item=message)
         answer, trace_id = await self._connection.traced_call(self._connection.router.Ingest, request, timeout_s)
@@ -87,6 +110,7 @@ class IngestCalls:
         transparency: Transparency | str | None = None,
         deferred_index: bool = False,
         tags: Tags | Sequence[str] | None = None,
+        near_duplicates: NearDuplicates | NearAction | str | None = None,
         priority: Priority | str | None = None,
         window_items: int = WINDOW_ITEMS,
         window_bytes: int = WINDOW_BYTES,
@@ -119,6 +143,8 @@ class IngestCalls:
             deferred_index: Whether a collection that is made leaves its index for `collections.build_index`: a large
                 one is filled several times as fast.
             tags: Labels of which the best are written into the metadata; a list of them means `Tags` with its defaults.
+            near_duplicates: What becomes of images that look the same as other items'; an action alone means
+                `NearDuplicates` with its defaults. None: they are not looked for.
             priority: Who waits; None means bulk.
             window_items: How many items are read ahead of the results taken.
             window_bytes: How many bytes of them.
@@ -150,6 +176,7 @@ class IngestCalls:
                     transparency,
                     deferred_index,
                     tags,
+                    near_duplicates,
                 )
             return streams.ingest(self._connection, options)
 

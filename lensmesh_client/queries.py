@@ -14,18 +14,26 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client.guard import check_text
+from lensmesh_client.hashes import hash_message
 from lensmesh_client.images import ImageLike, image_bytes
-from lensmesh_client.types import Embedding
+from lensmesh_client.types import Embedding, PerceptualHash
 
 # What a query may be, and how one of that kind is called that has no name.
-KINDS = {"text": "text", "image": "image", "item_id": "item", "embedding": "embedding", "words": "words"}
+KINDS = {
+    "text": "text",
+    "image": "image",
+    "item_id": "item",
+    "embedding": "embedding",
+    "words": "words",
+    "perceptual_hash": "hash",
+}
 # The store knows no model.
-OF_THE_STORE = ("item_id", "embedding", "words")
+OF_THE_STORE = ("item_id", "embedding", "words", "perceptual_hash")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """One thing to be near to, of several: exactly one of `text`, `image`, `item_id`, `embedding` and `words`.
+    """One thing to be near to, of several: exactly one of these that `KINDS` names.
 
     Args:
         text: What the image shows, in words.
@@ -35,9 +43,11 @@ class Query:
         words: Words that the caption holds; no model runs. Those in quotation marks stand side by side, and `bri*` is
             any word that begins so.
         text_fields: Metadata fields (of `FieldType.TEXT`) and "$caption" whose words count, instead of the caption's.
+        perceptual_hash: Images that look the same as the one of this hash.
+        by_hash: Find what looks the same as `image`, and nothing that only shows the like.
         weight: What it counts in the fusion, beside the others. Below 0 it pushes away what it finds; 0 is refused.
         name: What its scores are called in `Hit.legs`. Empty is its kind, with a number where there are several:
-            "text", "text 2", "image", "item", "embedding", "words".
+            "text", "text 2", "image", "item", "embedding", "words", "hash".
         space: The collection's name for the space to look in; empty means the search's. Words have none.
     """
 
@@ -48,6 +58,8 @@ class Query:
     _: KW_ONLY
     words: str | None = None
     text_fields: Sequence[str] = ()
+    perceptual_hash: PerceptualHash | None = None
+    by_hash: bool = False
     weight: float = 1.0
     name: str = ""
     space: str = ""
@@ -90,6 +102,9 @@ def query_message(query: Query, path: str, max_image_bytes: int = 0) -> router_p
         message.text = check_text(query.text, f"{path}.text")
     if query.image is not None:
         message.image.content = image_bytes(query.image, f"{path}.image", max_image_bytes)
+        message.by_hash = query.by_hash
+    elif query.by_hash:
+        raise _unfit(f"{path}.by_hash", "a query by an image has it, and no other: leave it out")
     _fill(message, query, path)
     return message
 
@@ -111,6 +126,8 @@ def leg_message(query: Query, path: str) -> search_pb2.SearchLeg:
 def _fill(message: router_pb2.Query | search_pb2.SearchLeg, query: Query, path: str) -> None:
     message.name = check_text(query.name, f"{path}.name", Reason.QUERY_INVALID)
     message.space = check_text(query.space, f"{path}.space", Reason.SPACE_UNKNOWN)
+    if query.perceptual_hash is not None:
+        message.perceptual_hash.CopyFrom(hash_message(query.perceptual_hash, f"{path}.perceptual_hash"))
     if query.words is not None:
         message.caption_text = check_text(query.words, f"{path}.words")
         if query.space:

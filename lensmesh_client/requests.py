@@ -13,7 +13,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client import translate
 from lensmesh_client.guard import building, check_text
-from lensmesh_client.types import Captions, MetadataPolicy, Priority, Tags, Transparency
+from lensmesh_client.types import Captions, MetadataPolicy, NearAction, NearDuplicates, Priority, Tags, Transparency
 
 Word = TypeVar("Word", bound=StrEnum)
 Number = TypeVar("Number")
@@ -54,6 +54,7 @@ def ingest_options(
     policy_of_alpha: Transparency | str | None = None,
     deferred_index: bool = False,
     tags: Tags | Sequence[str] | None = None,
+    near: NearDuplicates | NearAction | str | None = None,
 ) -> router_pb2.IngestOptions:
     """Make the options of one call or one stream."""
     steered = prompt or max_tokens
@@ -67,6 +68,17 @@ def ingest_options(
         transparency=transparency(policy_of_alpha),
         deferred_index=deferred_index,
         tags=None if tags is None else tag_options(tags),
+        near_duplicates=None if near is None else near_options(near),
+    )
+
+
+def near_options(near: NearDuplicates | NearAction | str) -> router_pb2.NearDuplicateOptions:
+    """Make the options of near-duplicates; of an action alone, with the defaults. Raises InvalidInput."""
+    asked = near if isinstance(near, NearDuplicates) else NearDuplicates(near)
+    return router_pb2.NearDuplicateOptions(
+        action=chosen("near_duplicates.action", asked.action, NearAction, translate.NEAR_ACTIONS),
+        max_distance=asked.max_distance,
+        field=check_text(asked.field, "options.near_duplicates.field"),
     )
 
 

@@ -18,7 +18,7 @@ from lensmesh_client.guard import building
 from lensmesh_client.images import ImageLike
 from lensmesh_client.queries import KINDS, OF_THE_STORE, Query, leg_message, named, one_of, query_message
 from lensmesh_client.ranking import Diversity, FusionMethod, GroupBy
-from lensmesh_client.types import Embedding
+from lensmesh_client.types import Embedding, PerceptualHash
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -33,6 +33,7 @@ class SearchOptions:
         words: Words that the caption holds; no model runs. Those in quotation marks stand side by side, and `bri*` is
             any word that begins so.
         text_fields: Metadata fields (of `FieldType.TEXT`) and "$caption" whose words count, instead of the caption's.
+        perceptual_hash: Images that look the same as the one of this hash.
         collection: Its name; empty means the mesh's default.
         space: The collection's name for the space to look in; empty means its first.
         filter: Which items may be found: "key=value", "key>=3" and so on, several of these, all of which must hold,
@@ -54,6 +55,7 @@ class SearchOptions:
     queries: Sequence[Query | str] | None = None
     words: str | None = None
     text_fields: Sequence[str] = ()
+    perceptual_hash: PerceptualHash | None = None
     collection: str = ""
     space: str = ""
     filter: FilterLike | None = None
@@ -72,7 +74,7 @@ class SearchOptions:
 @described
 @dataclass(frozen=True, slots=True, eq=False)
 class Search(SearchOptions):
-    """One search: exactly one of `text`, `image`, `item_id`, `embedding`, `words` and `queries` says to what.
+    """One search: exactly one of `text`, `image`, `item_id`, `embedding`, `words`, `perceptual_hash` and `queries`.
 
     Args:
         text: What the image shows, in words.
@@ -80,6 +82,7 @@ class Search(SearchOptions):
         item_id: An image like this item's; the item itself is no hit.
         embedding: A vector of the caller's own: an `Embedding`, or numbers of shape (d,) of the space `space_id`.
         space_id: The space of an embedding that is numbers alone (`Embeddings.space_id`).
+        by_hash: Find what looks the same as `image`, and nothing that only shows the like.
     """
 
     text: str | None = None
@@ -87,6 +90,7 @@ class Search(SearchOptions):
     item_id: str | None = None
     embedding: Embedding | ArrayLike | None = None
     space_id: str = ""
+    by_hash: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -191,6 +195,7 @@ def _alone(search: Search | StoredSearch, path: str) -> Query:
             embedding=search.embedding,
             words=search.words,
             text_fields=search.text_fields,
+            perceptual_hash=search.perceptual_hash,
             space=search.space,
         )
     embedding = search.embedding
@@ -209,6 +214,8 @@ def _alone(search: Search | StoredSearch, path: str) -> Query:
         embedding,
         words=search.words,
         text_fields=search.text_fields,
+        perceptual_hash=search.perceptual_hash,
+        by_hash=search.by_hash,
         space=search.space,
     )
 

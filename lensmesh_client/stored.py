@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_client.mesh import Space
-from lensmesh_client.types import Caption, Change, Embedding, Outcome
+from lensmesh_client.types import Caption, Change, Embedding, Outcome, PerceptualHash
 
 
 class FieldType(StrEnum):
@@ -104,6 +104,8 @@ class Item:
     """Hexadecimal SHA-256 of the image's bytes; empty if unknown."""
     low_content: bool = False
     """The image is of one colour, or nearly so."""
+    perceptual_hash: PerceptualHash | None = None
+    """What the image looks like; None if unknown."""
     create_time: datetime | None = None
     """Set by the service."""
     update_time: datetime | None = None

@@ -15,17 +15,24 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import types
+from lensmesh_client.hashes import hash_of
 from lensmesh_client.metadata import LARGEST_INTEGER
 
 OUTCOMES = {
     search_pb2.UPSERT_OUTCOME_CREATED: types.Outcome.CREATED,
     search_pb2.UPSERT_OUTCOME_UPDATED: types.Outcome.UPDATED,
     search_pb2.UPSERT_OUTCOME_UNCHANGED: types.Outcome.UNCHANGED,
+    search_pb2.UPSERT_OUTCOME_SKIPPED: types.Outcome.SKIPPED,
 }
 POLICIES = {
     types.Captions.BEST_EFFORT: router_pb2.CAPTION_POLICY_BEST_EFFORT,
     types.Captions.REQUIRED: router_pb2.CAPTION_POLICY_REQUIRED,
     types.Captions.NONE: router_pb2.CAPTION_POLICY_NONE,
+}
+NEAR_ACTIONS = {
+    types.NearAction.STORE: router_pb2.NEAR_DUPLICATE_ACTION_STORE,
+    types.NearAction.MARK: router_pb2.NEAR_DUPLICATE_ACTION_MARK,
+    types.NearAction.SKIP: router_pb2.NEAR_DUPLICATE_ACTION_SKIP,
 }
 METADATA_POLICIES = {
     types.MetadataPolicy.MERGE: search_pb2.METADATA_POLICY_MERGE,
@@ -96,16 +103,18 @@ def ingested(item: router_pb2.IngestedItem, index: int, ref: str) -> types.Inges
         changes=tuple(CHANGES[change] for change in item.changes if change in CHANGES),
         low_content=item.low_content,
         fully_transparent=item.fully_transparent,
+        near_duplicate=types.NearDuplicate(item.near_duplicate.id, item.near_duplicate.distance)
+        if item.HasField("near_duplicate")
+        else None,
         tags={tag.label: tag.probability for tag in item.tags},
     )
 
 
-def perceptual_hash(message: encoder_pb2.EncodeResult) -> types.PerceptualHash | None:
+def perceptual_hash(message: encoder_pb2.EncodeResult | search_pb2.Item) -> types.PerceptualHash | None:
     """Translate the perceptual hash of an image; None where there is none."""
     if not message.HasField("perceptual_hash"):
         return None
-    told = message.perceptual_hash
-    return types.PerceptualHash(told.hash.hex(), told.quality, told.unframed.hex())
+    return hash_of(message.perceptual_hash)
 
 
 def captioned(answer: caption_pb2.CaptionResult | LensmeshError, index: int = 0) -> types.CaptionResult:

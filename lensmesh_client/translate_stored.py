@@ -11,6 +11,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import stored, translate, translate_mesh, types
 from lensmesh_client.guard import check_text
+from lensmesh_client.hashes import hash_message
 from lensmesh_client.metadata import MAX_DEPTH, struct
 from lensmesh_client.requests import chosen
 
@@ -99,6 +100,7 @@ def item(message: search_pb2.Item) -> stored.Item:
         image_uri=message.image_uri,
         content_digest=message.content_digest.hex(),
         low_content=message.low_content,
+        perceptual_hash=translate.perceptual_hash(message),
         create_time=translate.moment(message.create_time) if message.HasField("create_time") else None,
         update_time=translate.moment(message.update_time) if message.HasField("update_time") else None,
     )
@@ -122,6 +124,8 @@ def item_message(value: stored.Item, path: str, max_depth: int = MAX_DEPTH) -> s
         content_digest=_digest(value.content_digest, f"{path}.content_digest"),
         low_content=value.low_content,
     )
+    if value.perceptual_hash is not None:
+        message.perceptual_hash.CopyFrom(hash_message(value.perceptual_hash, f"{path}.perceptual_hash"))
     if value.caption is not None:
         message.caption.text = check_text(value.caption.text, f"{path}.caption.text")
         message.caption.confidence = value.caption.confidence

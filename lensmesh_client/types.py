@@ -70,6 +70,39 @@ class Outcome(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    """Nothing is stored: an item that is there looks the same (`IngestResult.near_duplicate`)."""
+
+
+class NearAction(StrEnum):
+    """What becomes of an image that looks the same as one of another item."""
+
+    STORE = "store"
+    """Store it, and tell of the other in `IngestResult.near_duplicate`."""
+    MARK = "mark"
+    """Store it with the other's id in its metadata."""
+    SKIP = "skip"
+    """Store nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicates:
+    """What an ingest does about near-duplicates; the perceptual hashes of its images are kept."""
+
+    action: NearAction | str = NearAction.STORE
+    max_distance: int = 31
+    """Most bits in which near-duplicates differ, 0 to 31."""
+    field: str = ""
+    """Metadata field that MARK writes the other's id into; empty means "near_duplicate_of"."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicate:
+    """Another item whose image looks the same."""
+
+    id: str
+    distance: int
+    """Bits in which their hashes differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +215,8 @@ class IngestResult:
     """The image is of one colour, or nearly so: its vector says little, and everything finds it."""
     fully_transparent: bool = False
     """No pixel of the image is visible; told only where a model looked at it."""
+    near_duplicate: NearDuplicate | None = None
+    """The nearest other item whose image looks the same, where that was asked for and there is one."""
     tags: Mapping[str, float] = field(default_factory=dict)
     """The labels that were written and their probabilities, best first, where an ingest asks for `Tags`."""
     error: LensmeshError | None = None

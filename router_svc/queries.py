@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, UpstreamFault, Violation
@@ -26,15 +27,21 @@ def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
         if query.WhichOneof("query") is None:
             raise InvalidInput(
                 Reason.QUERY_INVALID,
-                f"{path} asks for nothing: set text, image, item_id, embedding or caption_text",
+                f"{path} asks for nothing: set text, image, item_id, embedding, caption_text or perceptual_hash",
                 field=path,
+            )
+        if query.by_hash and not query.HasField("image"):
+            raise InvalidInput(
+                Reason.QUERY_INVALID,
+                f"{path}.by_hash is of images, and the query is none: leave it out, or send perceptual_hash",
+                field=f"{path}.by_hash",
             )
 
 
 def to_store(
     request: router_pb2.SearchRequest,
     collection: str,
-    vectors: Mapping[int, Any],
+    encoded: Mapping[int, encoder_pb2.EncodeResult],
     spaces: Mapping[int, str],
     chosen: Sequence[int],
 ) -> search_pb2.SearchRequest:
@@ -43,7 +50,7 @@ def to_store(
     Args:
         request: the caller's.
         collection: whose items are searched.
-        vectors: of each encoded query, by its index.
+        encoded: what the Encoder made of each query in words or by an image, by its index.
         spaces: name of the space of each encoded query, by its index.
         chosen: indexes of the queries that become legs.
     """
@@ -59,8 +66,12 @@ def to_store(
             text_fields=query.text_fields,
         )
         match query.WhichOneof("query"):
+            case "image" if query.by_hash:
+                leg.perceptual_hash.CopyFrom(encoded[index].perceptual_hash)
             case "text" | "image":
-                leg.embedding.CopyFrom(vectors[index])
+                leg.embedding.CopyFrom(encoded[index].embedding)
+            case "perceptual_hash":
+                leg.perceptual_hash.CopyFrom(query.perceptual_hash)
             case "embedding":
                 leg.embedding.CopyFrom(query.embedding)
             case "item_id":

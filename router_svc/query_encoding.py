@@ -9,7 +9,7 @@ from typing import Any
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
-from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.errors import InvalidInput, NotBuilt
 from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.images.inputs import Fetching
 from lensmesh_chassis.reasons import Reason
@@ -29,6 +29,8 @@ class _Batch:
 
     space_id: str
     kind: str
+    by_hash: bool
+    """Whether the hashes are wanted, and not the vectors."""
     queries: list[QueryWork] = field(default_factory=list)
 
 
@@ -59,10 +61,11 @@ class QueryEncoding:
         for search in searches:
             found += await self._look_at(search, scope)
         await together([self._fetch(query, fetches) for _, query in found if query.query.image.uri])
-        batches: dict[tuple[str, str], _Batch] = {}
+        batches: dict[tuple[str, str, bool], _Batch] = {}
         for space_id, query in found:
             if query.is_waiting:
-                batches.setdefault((space_id, query.kind), _Batch(space_id, query.kind)).queries.append(query)
+                key = (space_id, query.kind, query.query.by_hash)
+                batches.setdefault(key, _Batch(*key)).queries.append(query)
         return list(batches.values())
 
     async def _look_at(self, search: SearchWork, scope: CallScope) -> Sequence[tuple[str, QueryWork]]:
@@ -109,7 +112,10 @@ class QueryEncoding:
             started: when its searches began to be prepared, as `time.perf_counter` tells it.
         """
         options = encoder_pb2.EncodeOptions(
-            data_type=common_pb2.DATA_TYPE_FLOAT32, priority=common_pb2.PRIORITY_INTERACTIVE, space_id=batch.space_id
+            data_type=common_pb2.DATA_TYPE_FLOAT32,
+            priority=common_pb2.PRIORITY_INTERACTIVE,
+            space_id=batch.space_id,
+            perceptual_hash=batch.by_hash,
         )
         scope = scope.at(tuple(query.path for query in batch.queries))
         try:
@@ -131,8 +137,19 @@ class QueryEncoding:
         for query, result in zip(batch.queries, results, strict=True):
             if result.HasField("error"):
                 query.fail(from_status(result.error))
+            elif batch.by_hash and not result.HasField("perceptual_hash"):
+                query.fail(_no_hash(query))
             else:
-                query.search.vectors[query.index] = result.embedding
+                query.search.encoded[query.index] = result
+
+
+def _no_hash(query: QueryWork) -> NotBuilt:
+    field_path = f"{query.search.prefix}queries[{query.index}].by_hash"
+    return NotBuilt(
+        Reason.NOT_IMPLEMENTED,
+        f"{field_path}: the encoder here makes no perceptual hashes; it is of an older release",
+        metadata={"field": field_path},
+    )
 
 
 def _fetch_seconds(scope: CallScope) -> float | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError
@@ -35,7 +35,7 @@ class SearchWork:
     collection: str
     prefix: str
     """Its path in the caller's request: "" or "searches[3]."."""
-    vectors: dict[int, common_pb2.Embedding] = field(default_factory=dict)
+    encoded: dict[int, encoder_pb2.EncodeResult] = field(default_factory=dict)
     """By index of the query."""
     spaces: dict[int, str] = field(default_factory=dict)
     """NamedSpace.name, by index of the query."""
@@ -73,7 +73,7 @@ class SearchWork:
 
     def to_store(self) -> search_pb2.SearchRequest:
         """Write the store's request."""
-        return to_store(self.request, self.collection, self.vectors, self.spaces, self.sent)
+        return to_store(self.request, self.collection, self.encoded, self.spaces, self.sent)
 
     def refused(self, error: LensmeshError) -> LensmeshError:
         """Return the store's error as of the caller's request."""

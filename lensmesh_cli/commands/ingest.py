@@ -45,12 +45,24 @@ NOT_AGAIN = ("fresh", "prune", "yes", "json_output")
 """Parameters that the suggested next command leaves out. It sends files that failed or lack a caption, nothing else."""
 
 
+NEAR_DISTANCE = 31
+"""Bits, as the contract's default."""
+
+
 class CaptionChoice(StrEnum):
     """The values of lensmesh_client.Captions, which is imported only when the command runs."""
 
     BEST_EFFORT = "best-effort"
     REQUIRED = "required"
     NONE = "none"
+
+
+class NearChoice(StrEnum):
+    """The values of lensmesh_client.NearAction."""
+
+    STORE = "store"
+    MARK = "mark"
+    SKIP = "skip"
 
 
 def register(app: typer.Typer) -> None:
@@ -89,6 +101,16 @@ def ingest(
     ] = None,
     tags_field: Annotated[str, typer.Option(help="With --tags: name of the metadata field.")] = "tags",
     tags_min: Annotated[float, typer.Option(help="With --tags: least probability of a label.", min=0.0, max=1.0)] = 0.1,
+    near_duplicates: Annotated[
+        NearChoice | None,
+        typer.Option(
+            help="For images that look the same as stored ones: store them all the same, mark them (with the other's "
+            "id as near_duplicate_of in the metadata), or skip them.",
+        ),
+    ] = None,
+    near_distance: Annotated[
+        int, typer.Option(help="With --near-duplicates: most bits in which they differ.", min=0, max=31)
+    ] = NEAR_DISTANCE,
     transparency: TransparencyOption = None,
     bulk: Annotated[
         bool,
@@ -135,6 +157,7 @@ def ingest(
     from lensmesh_cli.ingest.stored import Stored
     from lensmesh_cli.progress import Bar
     from lensmesh_cli.sources import Walk
+    from lensmesh_client import NearDuplicates
 
     connect = Connect(target, ca_file, certificate_file, key_file, timeout)
     asked = _tags(tags, tags_template or (), tags_field, tags_min)
@@ -148,6 +171,10 @@ def ingest(
     }
     if asked is not None:
         options["tags"] = asked
+    if near_duplicates is not None:
+        options["near_duplicates"] = NearDuplicates(near_duplicates.value, near_distance)
+    elif near_distance != NEAR_DISTANCE:
+        fail("--near-distance is of --near-duplicates: give that too", Exit.USAGE)
     with Disk(file_timeout) as disk:
         _check_any_there(paths, disk)
         places = _places(paths, disk, target)

@@ -24,7 +24,18 @@ from lensmesh_cli.options import (
     check_writable,
 )
 from lensmesh_cli.printable import printable
-from lensmesh_cli.search.asked import IMAGE, LIKE, NOT, TEXT, WORDS, AskedQuery, asked_queries, check_groups
+from lensmesh_cli.search.asked import (
+    FILES,
+    IMAGE,
+    LIKE,
+    NOT,
+    SAME,
+    TEXT,
+    WORDS,
+    AskedQuery,
+    asked_queries,
+    check_groups,
+)
 
 if TYPE_CHECKING:
     from lensmesh.search.v1 import search_pb2
@@ -34,7 +45,7 @@ EPILOG = (
     'Example: lensmesh search "a red circle" --filter year>=2020 --html found.html\n\n'
     'Several queries make one ranking: lensmesh search "a red circle" --image cat.png --not "a blue square" '
     "--weight image=2. A query's name is its option's, with a number from the second on: text (TEXT is the first), "
-    "text2, image, like, words, not.\n\n"
+    "text2, image, same, like, words, not.\n\n"
     'Filters: key=value, key!=value, key>=3, key>3, key<=3, key<3, key=\\["a", "b"], key=* (is there), or a Filter of '
     "the contract as JSON. Several must all hold.\n\n" + EXIT_CODES
 )
@@ -64,6 +75,13 @@ def search(
     text: Annotated[str | None, typer.Argument(help="What the image shows, in words.")] = None,
     texts: Annotated[list[str] | None, typer.Option("--text", help="The same, repeatable.")] = None,
     images: Annotated[list[Path] | None, typer.Option("--image", help="Images like this one; repeatable.")] = None,
+    same: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Images that look the same as this one (encoded again, scaled, with a border), by their perceptual "
+            "hashes; repeatable."
+        ),
+    ] = None,
     like: Annotated[list[str] | None, typer.Option(help="Images like the stored item of this id; repeatable.")] = None,
     words: Annotated[
         list[str] | None,
@@ -171,6 +189,7 @@ def search(
         IMAGE: images,
         LIKE: like,
         WORDS: words,
+        SAME: same,
         NOT: nots,
     }
     queries = asked_queries(given, weights or [])
@@ -194,8 +213,8 @@ def search(
 
     async def work(client: Client) -> SearchResult:
         for query in queries:
-            if query.kind == IMAGE:
-                contents[query.name] = await read_named(client, Path(query.value), "--image")
+            if query.kind in FILES:
+                contents[query.name] = await read_named(client, Path(query.value), f"--{query.kind}")
         found = await client.search(
             queries=[query.for_client(contents.get(query.name), words_in or []) for query in queries],
             fusion=fusion,

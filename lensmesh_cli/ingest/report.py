@@ -42,6 +42,7 @@ class Report:
             "skipped": counts.skipped,
             "failed": len(counts.failures),
             "without_caption": counts.captionless,
+            "near_duplicates": {"stored": counts.near_duplicates, "skipped": counts.left_out},
             "one_colour": counts.low_content,
             "fully_transparent": counts.transparent,
             "copies": len(counts.copies),
@@ -78,6 +79,10 @@ class Report:
                 f"{len(counts.copies)} hold the same image as another file ({names(counts.copies)}): one item for "
                 "both, with the path of the file that was sent last, and the metadata of all"
             )
+        if counts.left_out:
+            note(f"{counts.left_out} look the same as stored items and were left out")
+        if counts.near_duplicates:
+            note(f"{counts.near_duplicates} look the same as other stored items")
         if counts.low_content:
             note(f"{counts.low_content} are of one colour: every search finds them; -f '$low_content=false' drops them")
         if counts.transparent:

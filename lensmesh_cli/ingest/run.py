@@ -40,6 +40,10 @@ class Counts:
     """Files that the journal calls stored, and that the mesh no longer has."""
     copies: list[Path] = field(default_factory=list)
     """Files whose image another file of the run holds as well."""
+    near_duplicates: int = 0
+    """Images that are stored and look the same as other items'."""
+    left_out: int = 0
+    """Images that are not stored, since items that are there look the same."""
     low_content: int = 0
     """Images of one colour."""
     transparent: int = 0
@@ -174,6 +178,13 @@ class FolderIngest:
             # The first item made the collection.
             self._identity = await self._stored.identity()
             self._begin()
+        if result.outcome == "skipped" and result.near_duplicate is not None:
+            self.counts.left_out += 1
+            # That item stands for the file: where it is gone, the same command sends the file again.
+            self._known_ids.add(result.near_duplicate.id)
+            self._journal.add(sent.place, sent.fingerprint, result.near_duplicate.id)
+            return
+        self.counts.near_duplicates += result.near_duplicate is not None
         outcome = str(result.outcome or "stored")
         self.counts.outcomes[outcome] += 1
         self.counts.changes.update(map(str, result.changes))

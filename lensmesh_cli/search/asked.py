@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 # As SearchRequest.queries and GroupBy.fields of the contract.
 MOST_QUERIES, MOST_FIELDS = 8, 4
-TEXT, IMAGE, LIKE, WORDS, NOT = "text", "image", "like", "words", "not"
+TEXT, IMAGE, LIKE, WORDS, SAME, NOT = "text", "image", "like", "words", "same", "not"
+# Kinds whose value is the path of an image.
+FILES = (IMAGE, SAME)
 # What `--not` finds loses as much as what `--text` finds gains.
-WEIGHTS = {TEXT: 1.0, IMAGE: 1.0, LIKE: 1.0, WORDS: 1.0, NOT: -1.0}
+WEIGHTS = {TEXT: 1.0, IMAGE: 1.0, LIKE: 1.0, WORDS: 1.0, SAME: 1.0, NOT: -1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class AskedQuery:
         """The query as people read it."""
         if self.kind in (TEXT, WORDS, NOT):
             return f"“{printable(self.value)}”"
-        return printable(Path(self.value).name if self.kind == IMAGE else f"item {self.value}")
+        return printable(Path(self.value).name if self.kind in FILES else f"item {self.value}")
 
     @property
     def weighed_words(self) -> str:
@@ -47,7 +49,9 @@ class AskedQuery:
     @property
     def title(self) -> str:
         """The query as a sentence names it."""
-        return {IMAGE: "like ", LIKE: "like ", WORDS: "words ", NOT: "not "}.get(self.kind, "") + self.weighed_words
+        return {IMAGE: "like ", LIKE: "like ", WORDS: "words ", SAME: "the same as ", NOT: "not "}.get(
+            self.kind, ""
+        ) + self.weighed_words
 
     def for_client(self, content: bytes | None, text_fields: Sequence[str]) -> Query:
         """Return it for the client; `content` is the image's, and words are those of `text_fields`."""
@@ -55,10 +59,11 @@ class AskedQuery:
 
         return Query(
             self.value if self.kind in (TEXT, NOT) else None,
-            content if self.kind == IMAGE else None,
+            content if self.kind in FILES else None,
             self.value if self.kind == LIKE else None,
             words=self.value if self.kind == WORDS else None,
             text_fields=text_fields if self.kind == WORDS else (),
+            by_hash=self.kind == SAME,
             weight=self.weight,
             name=self.name,
         )
@@ -77,7 +82,7 @@ def asked_queries(values: Mapping[str, Sequence[str | Path] | None], weights: Se
     ]
     if not any(query.kind != NOT for query in queries):
         beside = " beside --not" if queries else ""
-        fail(f"say what to find{beside}: TEXT, --text, --image, --like or --words", Exit.USAGE)
+        fail(f"say what to find{beside}: TEXT, --text, --image, --same, --like or --words", Exit.USAGE)
     if len(queries) > MOST_QUERIES:
         fail(f"{len(queries)} queries were given: a search takes {MOST_QUERIES} at most", Exit.USAGE)
     if weights and len(queries) == 1:

@@ -23,7 +23,7 @@ class _OnItsWay:
     ended: int | None = None
 
 
-class NearDuplicates:
+class NearOrder:
     """The order and the items on their way of one call or stream."""
 
     def __init__(self, max_distance: int) -> None:
@@ -88,7 +88,7 @@ class NearDuplicates:
 class NearTurn:
     """An item's place in the order. Leave it, or those behind it wait."""
 
-    _all: NearDuplicates
+    _all: NearOrder
     _before: asyncio.Future[None] | None
     decided: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _accepted: _OnItsWay | None = None

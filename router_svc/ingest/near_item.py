@@ -10,7 +10,7 @@ from lensmesh_chassis.errors import LensmeshError
 from router_svc.ingest.lookup import LookupResult
 from router_svc.ingest.near_duplicates import NearTurn
 from router_svc.ingest.near_lookup import LEAST_QUALITY, NearItem, NearQuery
-from router_svc.ingest.near_options import NearAction
+from router_svc.ingest.near_options import NearPolicy
 from router_svc.ingest.steps import Steps
 from router_svc.micro_batcher import MicroBatcher
 
@@ -34,11 +34,11 @@ async def is_left_out(
         nearest = await turn.nearest(query, functools.partial(_look, nearest_of, query))
     if nearest is not None:
         done.near_duplicate.id, done.near_duplicate.distance = nearest.id, nearest.distance
-        if options.action is NearAction.SKIP:
+        if options.action is NearPolicy.SKIP:
             turn.pass_on()
             done.outcome = search_pb2.UPSERT_OUTCOME_SKIPPED
             return True
-    if options.action is NearAction.MARK:
+    if options.action is NearPolicy.MARK:
         _mark(item, options.field, nearest, found.own, is_new=is_new)
     if is_compared:
         await turn.accept(query)

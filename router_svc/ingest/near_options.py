@@ -15,7 +15,7 @@ DEFAULT_FIELD: Final = "near_duplicate_of"
 _FIELD: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class NearAction(Enum):
+class NearPolicy(Enum):
     """What is done with a near-duplicate."""
 
     STORE = auto()
@@ -27,16 +27,16 @@ class NearAction(Enum):
 class NearOptions:
     """What a call or a stream asks for near-duplicates. `field` is of the metadata, and MARK's alone."""
 
-    action: NearAction
+    action: NearPolicy
     max_distance: int
     field: str
 
 
 _ACTIONS: Final = {
-    router_pb2.NEAR_DUPLICATE_ACTION_UNSPECIFIED: NearAction.STORE,
-    router_pb2.NEAR_DUPLICATE_ACTION_STORE: NearAction.STORE,
-    router_pb2.NEAR_DUPLICATE_ACTION_MARK: NearAction.MARK,
-    router_pb2.NEAR_DUPLICATE_ACTION_SKIP: NearAction.SKIP,
+    router_pb2.NEAR_DUPLICATE_ACTION_UNSPECIFIED: NearPolicy.STORE,
+    router_pb2.NEAR_DUPLICATE_ACTION_STORE: NearPolicy.STORE,
+    router_pb2.NEAR_DUPLICATE_ACTION_MARK: NearPolicy.MARK,
+    router_pb2.NEAR_DUPLICATE_ACTION_SKIP: NearPolicy.SKIP,
 }
 
 
@@ -50,13 +50,13 @@ def read_near_options(options: router_pb2.IngestOptions) -> NearOptions | None:
         raise _invalid("action", f"is {asked.action}: use one of NearDuplicateAction's values or leave it out")
     if asked.max_distance > MAX_DISTANCE:
         raise _invalid("max_distance", f"is {asked.max_distance}: use 0 to {MAX_DISTANCE}")
-    if asked.field and action is not NearAction.MARK:
+    if asked.field and action is not NearPolicy.MARK:
         raise _invalid("field", "is what MARK writes: leave it out with another action")
     if asked.field and not _FIELD.fullmatch(asked.field):
         raise _invalid("field", f'is {asked.field[:80]!r}: use 1 to 64 letters, digits, "_" and "-"')
     field = asked.field or DEFAULT_FIELD
     tags = (options.tags.field or "tags") if options.HasField("tags") else ""
-    if tags and action is NearAction.MARK and field in (tags, f"{tags}_probability", f"{tags}_digest"):
+    if tags and action is NearPolicy.MARK and field in (tags, f"{tags}_probability", f"{tags}_digest"):
         raise _invalid("field", f"is {field!r}, which options.tags writes: set one of them to another name")
     distance = asked.max_distance if asked.HasField("max_distance") else MAX_DISTANCE
     return NearOptions(action, distance, field)

@@ -17,7 +17,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.metadata import same_value
-from router_svc.ingest.near_options import NearAction, NearOptions, read_near_options
+from router_svc.ingest.near_options import NearOptions, NearPolicy, read_near_options
 from router_svc.ingest.plan import PlanOptions
 from router_svc.ingest.tags import TagSetting, check_tags, settle_tags
 from router_svc.model_directory import ModelDirectory, policy_of
@@ -155,7 +155,7 @@ async def settle(
             # Of a stored caption its policy is not known: nearly always the collection's.
             takes_captions=caption_options.transparency == found_by,
             hashes=near is not None,
-            mark_field=near.field if near is not None and near.action is NearAction.MARK else "",
+            mark_field=near.field if near is not None and near.action is NearPolicy.MARK else "",
             merges_metadata=policy == search_pb2.METADATA_POLICY_MERGE,
             same_value=same_value,
             stored_tags=tags.stored if tags else None,

@@ -15,7 +15,7 @@ from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.items import Incoming
-from router_svc.ingest.near_duplicates import NearDuplicates, NearTurn
+from router_svc.ingest.near_duplicates import NearOrder, NearTurn
 from router_svc.ingest.one_item import ItemIngestion
 from router_svc.ingest.options import OptionsResolver, ResolvedOptions
 from router_svc.ingest.plan import PlanOptions, Wanted, metadata_stands
@@ -53,7 +53,7 @@ class Session:
         self._scopes = scopes
         self._resolving = asyncio.Lock()
         self._steps = Steps(dependencies, options, scopes)
-        self._near = NearDuplicates(options.near.max_distance) if options.near else None
+        self._near = NearOrder(options.near.max_distance) if options.near else None
         self._left: list[Steps] = []
 
     async def __aenter__(self) -> "Session":

@@ -22,7 +22,7 @@ from lensmesh_cli.ingest.report import Report
 from lensmesh_cli.ingest.run import FolderIngest
 from lensmesh_cli.progress import Bar
 from lensmesh_cli.sources import Walk
-from lensmesh_client import Caption, IngestItem, IngestResult, Limits, MeshStatus, Outcome
+from lensmesh_client import Caption, IngestItem, IngestResult, Limits, MeshStatus, NearDuplicate, Outcome
 from lensmesh_client.errors import Reason, Unavailable
 from lensmesh_client.mesh import Server
 
@@ -54,6 +54,15 @@ class FakeMesh:
             name = hashlib.sha256(item.image).hexdigest()
             self.uid = self.uid or "uid-1"
             self.sent.append(Path(item.image_uri.removeprefix("file://")).name)
+            if options.get("near_duplicates") and self.items_by_id:
+                yield IngestResult(
+                    index=index,
+                    id=name,
+                    outcome=Outcome.SKIPPED,
+                    near_duplicate=NearDuplicate(min(self.items_by_id), 3),
+                )
+                index += 1
+                continue
             outcome = Outcome.UPDATED if name in self.items_by_id else Outcome.CREATED
             stored = self.items_by_id.setdefault(name, search_pb2.Item(id=name, image_uri=item.image_uri))
             wants = options["captions"] != "none"
@@ -87,12 +96,12 @@ class Folder:
         for name in names:
             (self.images / name).write_bytes(name.encode())
 
-    def ingest(self, *, captions: str = "best-effort", keep: bool = True) -> tuple[list[str], Report]:
+    def ingest(self, *, captions: str = "best-effort", keep: bool = True, **options: Any) -> tuple[list[str], Report]:
         """One run; the names that it sent, and its report."""
         self.mesh.sent.clear()
         with Disk() as disk, Journal(self.journal, print, keep=keep) as journal:
             walk, about = Walk([self.images], disk), Metadata(None)
-            run = FolderIngest(walk, disk, about, journal, {"captions": captions, "collection": "c"})
+            run = FolderIngest(walk, disk, about, journal, {"captions": captions, "collection": "c", **options})
             with Bar(Console(file=io.StringIO()), "ingest", 0) as bar:
                 asyncio.run(run.ingest(self.mesh, self.mesh, bar))  # type: ignore[arg-type]  # a client to it
             if run.complete:
@@ -118,6 +127,17 @@ def test_what_is_stored_is_not_sent_again(folder: Folder) -> None:
     sent, report = folder.ingest()
     assert sent == ["d.jpg"]
     assert (report.counts.skipped, report.counts.stored, report.code) == (3, 1, Exit.DONE)
+
+
+def test_an_item_that_looks_the_same_stands_for_a_file(folder: Folder, mesh: FakeMesh) -> None:
+    sent, report = folder.ingest(near_duplicates="skip")
+    assert sent == ["a.jpg", "b.jpg", "c.jpg"]
+    assert (report.counts.stored, report.counts.left_out, report.counts.captionless) == (1, 2, 0)
+    assert report.as_json()["near_duplicates"] == {"stored": 0, "skipped": 2}
+    assert report.code is Exit.DONE
+    assert folder.ingest(near_duplicates="skip")[0] == [], "it is still there"
+    mesh.items_by_id.clear()
+    assert folder.ingest(near_duplicates="skip")[0] == ["a.jpg", "b.jpg", "c.jpg"]
 
 
 def test_a_collection_made_anew_is_filled_again(folder: Folder, mesh: FakeMesh) -> None:

@@ -43,7 +43,7 @@ def test_every_query_is_asked_by_its_name_and_weight(user: User, router: FakeRou
     [path] = draw_images(tmp_path, 1)
     found = user.json(
         "search", "a cat", "--text", "a dog", "--image", path, "--like", "one", "--not", "a bird",
-        "--words", "old bri*", "--words-in", "title", "--words-in", "$caption",
+        "--same", path, "--words", "old bri*", "--words-in", "title", "--words-in", "$caption",
         "--weight", "text2=-0.5", "--weight", "image=2", "--fusion", "weighted", "--partial",
         "--group-by", "artist", "--group-by", "year", "--group-size", "3", "--diversity", "0.25",
     )  # fmt: skip
@@ -54,9 +54,11 @@ def test_every_query_is_asked_by_its_name_and_weight(user: User, router: FakeRou
         ("image", "image", 2),
         ("like", "item_id", 0),
         ("words", "caption_text", 0),
+        ("same", "image", 0),
         ("not", "text", -1),
     ]
     assert request.queries[2].image.content == path.read_bytes()
+    assert [query.by_hash for query in request.queries] == [False] * 5 + [True, False]
     assert list(request.queries[4].text_fields) == ["title", "$caption"]
     assert request.fusion.method == search_pb2.FUSION_METHOD_WEIGHTED
     assert (list(request.group_by.fields), request.group_by.size) == (["artist", "year"], 3)

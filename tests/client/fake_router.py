@@ -218,14 +218,17 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
     def __init__(self, router: FakeRouter) -> None:
         self._router = router
 
-    def _result(self, content: bytes) -> encoder_pb2.EncodeResult:
+    def _result(self, content: bytes, *, hashed: bool = False) -> encoder_pb2.EncodeResult:
         if not content or content in self._router.unread:
             return encoder_pb2.EncodeResult(error=to_status(InvalidInput(Reason.TEXT_EMPTY, "empty", field="texts[0]")))
         data = np.array(unit(content), dtype="<f4").tobytes()
         vector = common_pb2.Embedding(
             space_id="vs1-x", data_type=common_pb2.DATA_TYPE_FLOAT32, dimension=DIMENSION, data=data
         )
-        return encoder_pb2.EncodeResult(embedding=vector, truncated=len(content) > 100)
+        result = encoder_pb2.EncodeResult(embedding=vector, truncated=len(content) > 100)
+        if hashed:
+            result.perceptual_hash.hash, result.perceptual_hash.quality = hashlib.sha256(content).digest(), 90
+        return result
 
     async def EncodeTexts(
         self, request: encoder_pb2.EncodeTextsRequest, context: Any
@@ -237,7 +240,9 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         self, request: encoder_pb2.EncodeImagesRequest, context: Any
     ) -> encoder_pb2.EncodeImagesResponse:
         await self._router._enter(request, context)
-        return encoder_pb2.EncodeImagesResponse(results=[self._result(image.content) for image in request.images])
+        return encoder_pb2.EncodeImagesResponse(
+            results=[self._result(image.content, hashed=request.options.perceptual_hash) for image in request.images]
+        )
 
     async def EncodeStream(
         self, requests: AsyncIterator[encoder_pb2.EncodeStreamRequest], context: Any

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from google.protobuf import struct_pb2
 
+from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, Overloaded
@@ -261,3 +262,34 @@ async def test_marks_and_tags_have_fields_of_their_own(mesh: Mesh) -> None:
     )
     error = await error_of(mesh.router.Ingest(router_pb2.IngestRequest(options=options, item=item("a"))))
     assert (error.reason, error.violations[0].field) == (Reason.OPTION_INVALID, "options.near_duplicates.field")
+
+
+async def test_images_are_searched_by_their_hashes(mesh: Mesh) -> None:
+    items = [item(name, look("cat", bits), id=name) for name, bits in (("a", 0), ("b", 6))]
+    await mesh.ingest(*items, item("dog", look("dog"), id="dog"), near_duplicates=near(STORE))
+    content = common_pb2.Image(content=look("cat", 1, "asked"))
+    by_image = router_pb2.Query(image=content, by_hash=True)
+    by_hash = router_pb2.Query(perceptual_hash=perceptual_hash(content.content))
+    for query in (by_image, by_hash):
+        answer = await mesh.router.Search(router_pb2.SearchRequest(queries=[query]))
+        assert [(hit.item.id, round((1 - hit.score) * 256)) for hit in answer.hits] == [("a", 1), ("b", 5)]
+    by_vector = router_pb2.Query(image=common_pb2.Image(content=look("dog")), name="vector")
+    by_image.name = "look"
+    both = await mesh.router.Search(router_pb2.SearchRequest(queries=[by_vector, by_image]))
+    assert {hit.item.id: [leg.name for leg in hit.legs] for hit in both.hits} == {
+        "a": ["vector", "look"],
+        "b": ["vector", "look"],
+        "dog": ["vector"],
+    }
+
+
+async def test_searches_by_hash_that_cannot_be(mesh: Mesh) -> None:
+    await mesh.ingest(item("a", look("cat"), id="a"))
+    request = router_pb2.SearchRequest(queries=[router_pb2.Query(text="a cat", by_hash=True)])
+    error = await error_of(mesh.router.Search(request))
+    assert (error.reason, error.violations[0].field) == (Reason.QUERY_INVALID, "queries[0].by_hash")
+    mesh.encoder.makes_hashes = False
+    image = common_pb2.Image(content=look("cat"))
+    request = router_pb2.SearchRequest(queries=[router_pb2.Query(image=image, by_hash=True)])
+    error = await error_of(mesh.router.Search(request))
+    assert error.reason == Reason.NOT_IMPLEMENTED

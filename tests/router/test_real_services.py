@@ -12,8 +12,9 @@ from typing import Any
 
 import grpc
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
+from bench.files import load_photographs
 from caption_svc.app import CaptionApp
 from caption_svc.settings import CaptionSettings
 from encoder_svc.app import EncoderApp
@@ -286,3 +287,52 @@ async def test_a_policy_goes_through_the_router_and_what_was_seen_comes_back(dat
     assert dropped[0].embedding.data != dropped[1].embedding.data
     assert shown[0].embedding.space_id != dropped[0].embedding.space_id
     assert [result.low_content for result in shown] == [False, False, True]
+
+
+async def test_near_duplicates_are_found_whatever_way_they_were_made(database: str) -> None:
+    scenes = [load_photographs()[number].resize((320, 240)) for number in (0, 2, 3)]
+
+    def saved(image: Image.Image, format_: str = "JPEG", **options: Any) -> common_pb2.Image:
+        buffer = io.BytesIO()
+        image.save(buffer, format_, **options)
+        return common_pb2.Image(content=buffer.getvalue())
+
+    def copies(scene: Image.Image) -> list[common_pb2.Image]:
+        return [
+            saved(scene, quality=30),
+            saved(scene.reduce(2), "WEBP", quality=60),
+            saved(ImageOps.expand(scene, 12, "white"), quality=80),
+        ]
+
+    async def put(action: router_pb2.NearDuplicateAction.ValueType, **images: common_pb2.Image) -> dict[str, Any]:
+        options = router_pb2.IngestOptions(
+            collection="near", near_duplicates=router_pb2.NearDuplicateOptions(action=action)
+        )
+        sent = [router_pb2.IngestItem(ref=name, id=name, image=image) for name, image in images.items()]
+        stream = stub.IngestStream(iter([router_pb2.IngestStreamRequest(options=options, items=sent)]), timeout=120)
+        return {result.ref: result.item async for response in stream for result in response.results}
+
+    async with (
+        running(EncoderSettings(listen=FREE, model="mock"), EncoderApp, "encoder") as encoder,
+        routed(encoder.address, database) as channel,
+    ):
+        stub: Any = router_pb2_grpc.RouterServiceStub(channel)
+        originals = {f"s{number}": saved(scene, "PNG") for number, scene in enumerate(scenes)}
+        await put(router_pb2.NEAR_DUPLICATE_ACTION_STORE, **originals)
+        made = {
+            f"s{number}-{place}": image
+            for number, scene in enumerate(scenes)
+            for place, image in enumerate(copies(scene))
+        }
+        skipped = await put(router_pb2.NEAR_DUPLICATE_ACTION_SKIP, **made)
+        assert {name: done.near_duplicate.id for name, done in skipped.items()} == {name: name[:2] for name in made}
+        assert {done.outcome for done in skipped.values()} == {search_pb2.UPSERT_OUTCOME_SKIPPED}
+        marked = await put(router_pb2.NEAR_DUPLICATE_ACTION_MARK, **made)
+        assert {done.outcome for done in marked.values()} == {search_pb2.UPSERT_OUTCOME_CREATED}
+        request = router_pb2.SearchRequest(
+            collection="near", queries=[router_pb2.Query(image=copies(scenes[1])[0], by_hash=True)]
+        )
+        assert {hit.item.id for hit in (await stub.Search(request)).hits} == {"s1", "s1-0", "s1-1", "s1-2"}
+        request.filter.condition.field = "near_duplicate_of"
+        request.filter.condition.exists = False
+        assert [hit.item.id for hit in (await stub.Search(request)).hits] == ["s1"]
