@@ -1,5 +1,6 @@
 """The protocol that every store implements. The same tests run against each implementation."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,9 +62,17 @@ class Query:
     def only_leg(self) -> VectorLeg | None:
         """The leg of a search that is nothing but nearness in one space; None for any other search."""
         leg = self.legs[0]
-        if len(self.legs) > 1 or self.fusion or self.group_by or self.diversity or not isinstance(leg, VectorLeg):
-            return None
-        return leg
+        return leg if self.is_plain and isinstance(leg, VectorLeg) else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the order of the only leg is that of the hits."""
+        return not (len(self.legs) > 1 or self.fusion or self.group_by or self.diversity)
+
+    @property
+    def enough(self) -> int:
+        """Items of a leg, in their final order, behind which no other is wanted."""
+        return self.offset + self.limit if self.is_plain else sys.maxsize
 
 
 class Store(Protocol):

@@ -91,7 +91,7 @@ class LegSource:
         conditions = self._conditions(step)
         if isinstance(leg, HashLeg):
             return HashSearch(self._collection, leg, conditions)
-        return WordSearch(self._collection, leg, conditions)
+        return WordSearch(self._collection, leg, conditions, self._query.enough)
 
     async def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Mapping[str, Numbers]:
         position = self._collection.definition.spaces.index(space)

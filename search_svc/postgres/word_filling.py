@@ -11,7 +11,7 @@ _LANGUAGE = "en"
 
 
 async def fill_words(connection: asyncpg.Connection) -> None:
-    """Write the words of every caption, and make the indexes. It takes about a minute for a million short captions."""
+    """Write the words of every caption, and make the indexes. It takes minutes for a million captions."""
     for collection in await connection.fetch("SELECT key FROM lensmesh.collections ORDER BY key"):
         table = f"lensmesh.items_{int(collection['key'])}"
         last = 0

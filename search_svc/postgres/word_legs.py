@@ -15,7 +15,9 @@ from search_svc.postgres.words import all_query, term_query, words_query
 from search_svc.words.ranking import ADJACENT, BY_STEM, EXACT, LONG, OPTIONAL, WordLookup, WordRanking
 
 MAX_RANKED = 20_000
-"""Items that one look ranks: the first of them, where more hold the words."""
+"""Items that hold all words and are ranked: the first of them, where there are more."""
+MAX_RANKED_LATER = 5_000
+"""The same of those that hold some of the words."""
 # Items of one word may be looked up apart from those of another, for so many words.
 _MOST_LOOKED_UP = 8
 # What is ranked where a look ends early is always the same: neither does a scan begin where another one is, nor do
@@ -44,9 +46,11 @@ class WordSearch:
 
     Args:
         conditions: which items may be found.
+        enough: items with which the search ends; what comes behind them is not asked for.
     """
 
-    def __init__(self, collection: Collection, leg: WordsLeg, conditions: StepConditions) -> None:
+    def __init__(self, collection: Collection, leg: WordsLeg, conditions: StepConditions, enough: int) -> None:
+        self._enough = enough
         self._items = items_table(collection.key)
         self._leg = leg
         self._condition = conditions.all()
@@ -64,7 +68,7 @@ class WordSearch:
             found = await connection.fetch(statement, *parameters.values)
             is_cut = is_cut or bool(found and found[0][-1])
             rows += [tuple(row)[:-1] for row in found]
-            if len(rows) >= depth:
+            if len(rows) >= min(depth, self._enough):
                 break
         return LegRows(rows, is_cut)
 
@@ -80,7 +84,7 @@ class WordSearch:
         parts = [f"({all_query(part, self._leg.texts)})" for part in lookup.parts]
         if len(parts) > _MOST_LOOKED_UP:
             parts = [" | ".join(parts)]
-        most = MAX_RANKED // len(parts)
+        most = (MAX_RANKED_LATER if lookup.but else MAX_RANKED) // len(parts)
         scored = self._scored(parameters)
         found = []
         for part in parts:

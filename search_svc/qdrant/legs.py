@@ -94,7 +94,7 @@ class LegSource:
     def _search(self, leg: WordsLeg | HashLeg, condition: models.Filter | None) -> WordSearch | HashSearch:
         if isinstance(leg, HashLeg):
             return HashSearch(self._client, self._collection, leg, condition)
-        return WordSearch(self._client, self._collection, leg, condition)
+        return WordSearch(self._client, self._collection, leg, condition, self._query.enough)
 
     async def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Mapping[str, Numbers]:
         found: dict[str, Numbers] = {}

@@ -29,11 +29,18 @@ class WordSearch:
 
     Args:
         condition: which items may be found; None: all.
+        enough: items with which the search ends; what comes behind them is not asked for.
     """
 
     def __init__(
-        self, client: AsyncQdrantClient, collection: Collection, leg: WordsLeg, condition: models.Filter | None
+        self,
+        client: AsyncQdrantClient,
+        collection: Collection,
+        leg: WordsLeg,
+        condition: models.Filter | None,
+        enough: int,
     ) -> None:
+        self._enough = enough
         self._client = client
         self._key = collection.key
         self._leg = leg
@@ -48,7 +55,7 @@ class WordSearch:
             items, more = await self._ranked(lookup)
             found += items[: depth - len(found)]
             is_cut = is_cut or more
-            if len(found) >= depth:
+            if len(found) >= min(depth, self._enough):
                 break
         return found, is_cut
 

@@ -4,6 +4,7 @@
 
 import json
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -285,6 +286,23 @@ _trees = st.recursive(
     trees=st.lists(_trees, min_size=1, max_size=8),
 )
 async def test_any_words_are_found_as_they_read(store: Store, texts: list[Any], trees: list[Filter]) -> None:
+    await _compare(store, texts, trees)
+
+
+async def test_local_mode_finds_alike(tmp_path: Path) -> None:
+    store = make_store(settings_for(f"qdrant+local:{tmp_path}"))
+    await store.open()
+    try:
+        texts: list[tuple[str, str | list[str]]] = [("a dog", "run"), ("dogs run", ["the dog", "é"]), ("語橋 3.5", [])]
+        fields: list[tuple[str, ...]] = [("$caption",), ("w",)]
+        asked = ["dog", "dogs run", '"a dog"', "d*", "語橋", "3.5", "e", "the dog é"]
+        trees: list[Filter] = [Matches(path, read_words(text)) for path in fields for text in asked]
+        await _compare(store, texts, [*trees, *map(Not, trees)])
+    finally:
+        await store.close()
+
+
+async def _compare(store: Store, texts: list[Any], trees: list[Filter]) -> None:
     made = (await store.create_collection(definition(indexes={"w": FieldType.TEXT}), timeout_s=60)).collection
     items = [
         Item(f"i{at}", caption=Caption(caption, 0, 0, False, ""), metadata=json.dumps({"w": field}))

@@ -1,6 +1,7 @@
 """Search by words: the same hits, ranks and scores on both stores, and as a plain reading of the texts has them."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.reasons import Reason
+from search_svc.app import make_store
 from search_svc.filters import All
 from search_svc.legs import WordsLeg
 from search_svc.model import Caption, Item, View
@@ -22,6 +24,7 @@ from search_svc.words.languages import forms, is_stop_word
 from search_svc.words.queries import Term, read_words
 from search_svc.words.tokens import fold, words_of
 from search_svc.words.wanting import wanted
+from tests.search.conftest import settings_for
 from tests.search.evaluate import holds, holds_itself
 from tests.search.strategies import thorough
 from tests.search.support import (
@@ -188,6 +191,7 @@ async def test_bad_legs_are_refused(filled: Stub) -> None:
 async def test_of_very_frequent_words_so_many_are_ranked(filled: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_postgres, "MAX_RANKED", 2)
     monkeypatch.setattr(in_qdrant, "MAX_RANKED", 2)
+    monkeypatch.setattr(in_postgres, "MAX_RANKED_LATER", 6)
     monkeypatch.setattr(in_qdrant, "PIECE", 2)
     response = await filled.Search(asking("red"))
     assert len(response.hits) == 2
@@ -195,6 +199,9 @@ async def test_of_very_frequent_words_so_many_are_ranked(filled: Stub, monkeypat
     again = await filled.Search(asking("red"))
     assert [hit.item.id for hit in again.hits] == [hit.item.id for hit in response.hits]
     assert (await filled.Search(asking("leeds"))).exact
+    # What holds both is enough for the page, and what holds one is not looked at.
+    assert (await filled.Search(asking("live leeds red", limit=2))).exact is False
+    assert (await filled.Search(asking("live leeds", limit=1))).exact
 
 
 def expected(captions: dict[str, list[str]], text: str, language: str) -> list[tuple[str, float]]:
@@ -255,6 +262,21 @@ _queries = st.lists(
 async def test_any_words_are_ranked_as_they_read(
     store: Store, texts: list[str], queries: list[str], language: str
 ) -> None:
+    await _compare(store, texts, queries, language)
+
+
+async def test_local_mode_ranks_alike(tmp_path: Path) -> None:
+    store = make_store(settings_for(f"qdrant+local:{tmp_path}"))
+    await store.open()
+    try:
+        texts = ["a red dog", "the dogs run", "Dog's run, red", "語橋 3.5", "", "running", "red"]
+        queries = ["dog", "red dog run", '"the dogs" red', "d*", "語橋", "3.5", "the", "the dogs"]
+        await _compare(store, texts, queries, "en")
+    finally:
+        await store.close()
+
+
+async def _compare(store: Store, texts: list[str], queries: list[str], language: str) -> None:
     made = definition(f"in-{language}", language=language)
     there = (await store.create_collection(made, timeout_s=60)).collection
     await store.delete_matching(there, All(()), timeout_s=60)

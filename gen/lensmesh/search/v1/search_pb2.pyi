@@ -1636,8 +1636,8 @@ class SearchLeg(_message.Message):
     first; among those, the word itself before others of its stem, words side by side before scattered ones, short texts before
     long ones. Little words ("the") select nothing beside others. 1 to 128 words, up to 10,000 characters, no NUL, else
     QUERY_INVALID; of a word, the first 200 characters count. LegScore.score is above 0 up to 1, and comparable within one query
-    alone. Of more than 20,000 items that hold all words (PostgreSQL; 2,000 in Qdrant), so many are ranked, and
-    SearchResponse.exact is false.
+    alone. Of more than 20,000 items that hold all words, or 5,000 that hold some (PostgreSQL; 2,000 in Qdrant), so many
+    are ranked, and SearchResponse.exact is false.
     """
     weight: _builtins.float
     """Weight in the fusion, -1,000,000 to 1,000,000; 0 means 1, so that legs without weights count alike. Below 0 the leg pushes away:
