@@ -8,14 +8,12 @@ two places are the same for every page.
 """
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 SIZES = (20, 200, 2000)
 
 
-@dataclass(frozen=True)
-class FoundItem:
+class FoundItem(NamedTuple):
     """An item that was found. Its score is rounded to float32: scores that are equal then are a tie."""
 
     key: int

@@ -36,7 +36,8 @@ def diversify(
         # Rounded, so that stores whose cosines differ in their last digits choose alike.
         marginal = np.where(free, np.round(relevance - strength * similarity, 6), -np.inf)
         best = int(np.argmax(marginal))
-        to_best = units @ units[best]
+        # Without BLAS: its threads wait for one another on a busy machine.
+        to_best = np.einsum("ij,j->i", units, units[best])
         # The first hit sets the similarity, which may be below 0 from then on.
         similarity = np.maximum(similarity, to_best) if chosen else to_best
         chosen.append(best)

@@ -11,7 +11,7 @@ import pytest
 from lensmesh.search.v1 import search_pb2
 from search_svc.grouping import group_key
 from search_svc.legs import Fusion, GroupBy
-from search_svc.model import Collection, Hits, Item
+from search_svc.model import Caption, Collection, Hits, Item
 from search_svc.postgres import legs as postgres_legs
 from search_svc.postgres.store import PostgresStore
 from search_svc.qdrant import legs as qdrant_legs
@@ -125,6 +125,14 @@ async def test_a_step_leaves_full_groups_out(store: Store) -> None:
         assert await left((kind,), "k") == everything - {group_key((kind,))}
     for kind in kinds[3:-1]:
         assert everything - {group_key((kind,))} <= await left((kind,), "k") <= everything
+    # An item's own fields are never lists.
+    own = [
+        replace(each, content_digest=bytes([i % 3]) * 32, caption=Caption(f"{i % 3}", 1, 1, False, "m"))
+        for i, each in enumerate(drawn(random, 20))
+    ]
+    await store.upsert(collection, own, timeout_s=60)
+    assert {group_key((f"{i}",)) for i in range(1, 3)} == await left(("0",), "$caption")
+    assert {group_key((f"0{i}" * 32,)) for i in range(1, 3)} == await left(("00" * 32,), "$content_digest")
     pairs = {group_key((kind, n)) for kind in kinds if kind is not None for n in (0, 1)}
     assert await left(("a", 1), "k", "n") == pairs - {group_key(("a", 1))}
 

@@ -117,6 +117,15 @@ async def test_what_legs_said_comes_with_each_hit(filled: Stub) -> None:
     assert [hit.item.id for hit in away.hits] == ["x", "xy", "z", "y"]
 
 
+async def test_nothing_is_found_where_nothing_is(stub: Stub) -> None:
+    await create(stub)
+    for request in (legs(1, 1), legs(1, -1), legs(1, group_by=groups("k")), legs(1, diversity=diversity())):
+        request.tuning.hnsw_ef = 1
+        answer = await stub.Search(request)
+        assert not answer.hits
+        assert not answer.failed_legs
+
+
 async def test_no_weights_at_all_count_alike(filled: Stub) -> None:
     for request in (legs(0, 0), legs(1, 1), legs(-0.0, 1)):
         assert (await filled.Search(request)).hits[0].score == pytest.approx(BOTH)
