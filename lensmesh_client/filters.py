@@ -17,21 +17,25 @@ from lensmesh_client.guard import check_text
 FilterLike: TypeAlias = "search_pb2.Filter | str | Sequence[str]"
 
 # A field is a metadata path, or one of an item's own ("$id").
-CONDITION = re.compile(r"^\s*(?P<field>[^\s=<>!{}]+)\s*(?P<test>!=|>=|<=|=|>|<)\s*(?P<value>.*?)\s*$", re.DOTALL)
+CONDITION = re.compile(r"^\s*(?P<field>[^\s=<>!{}]+)\s*(?P<test>=~|!=|>=|<=|=|>|<)\s*(?P<value>.*?)\s*$", re.DOTALL)
 BOUNDS = {">=": "at_least", ">": "above", "<=": "at_most", "<": "below"}
 # What begins with these is no value but the rest of a comparison that other languages know.
 COMPARISON = re.compile(r"[=<>!~]+")
 MEANT = {"==": "=", "===": "=", "=>": ">=", "=<": "<=", "<>": "!=", "=!": "!=", "!==": "!=", ">>": ">", "<<": "<"}
 # What protobuf's reader of JSON raises: its own, and for numbers without end and text that is not Unicode Python's.
 UNREADABLE = (json_format.ParseError, ValueError, OverflowError, TypeError, RecursionError)
-FORMS = 'key=value, key!=value, key>=3, key>3, key<=3, key<3, key=["a", "b"], key=* (is there), or a Filter as JSON'
+FORMS = (
+    'key=value, key!=value, key>=3, key>3, key<=3, key<3, key=["a", "b"], key=* (is there), key=~words (holds them), '
+    "or a Filter as JSON"
+)
 
 
 def parse_filter(filters: FilterLike) -> search_pb2.Filter:
     """Make one filter that says what all of `filters` say.
 
     A value is read as JSON where it is JSON (3, true, "3", ["a", "b"]) and as a string otherwise; a list means one of
-    its elements; `*` means that the field is there. Raises InvalidInput with reason FILTER_INVALID.
+    its elements; `*` means that the field is there. `$caption=~old bridge` means that its text holds these words, as
+    `Query.words` are read. Raises InvalidInput with reason FILTER_INVALID.
     """
     if isinstance(filters, search_pb2.Filter):
         return filters
@@ -63,6 +67,9 @@ def _parse(text: str) -> search_pb2.Filter:
         raise _invalid(
             text, f'{written} is not known: {right}; a value that begins so goes in quotes: {field}{test}"…"'
         )
+    if test == "=~":
+        # As they are: quotation marks and a star mean something among words.
+        return _condition(search_pb2.Condition(field=field, matches=word))
     if word == "*":
         if test not in {"=", "!="}:
             raise _invalid(text, "* goes with = and != only")

@@ -18,7 +18,7 @@ class LegScore:
     name: str
     """The query's (`Query.name`); "" where it is alone and has none."""
     score: float
-    """The query's own: a cosine similarity, -1 to 1."""
+    """The query's own: a cosine similarity, -1 to 1; of words, above 0 up to 1, comparable within this query alone."""
     rank: int
     """1 is what the query finds best. Of a query of negative weight: among what the others found."""
 
@@ -29,7 +29,7 @@ class Hit:
 
     id: str
     score: float
-    """Of one query: the cosine similarity, -1 to 1. Of several: the fused score, which orders hits and says no more."""
+    """Of one query: its own, as in `legs`. Of several: the fused score, which orders hits and says no more."""
     caption: Caption | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
     image_uri: str = ""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lensmesh_cli.console import EXIT_CODES, Exit, fail, note, out, print_json
+from lensmesh_cli.console import EXIT_CODES, Exit, fail, note, print_json
 from lensmesh_cli.options import (
     DEFAULT_TARGET,
     CaFile,
@@ -23,22 +22,9 @@ from lensmesh_cli.options import (
     Timeout,
     check_writable,
 )
-from lensmesh_cli.printable import printable
-from lensmesh_cli.search.asked import (
-    FILES,
-    IMAGE,
-    LIKE,
-    NOT,
-    SAME,
-    TEXT,
-    WORDS,
-    AskedQuery,
-    asked_queries,
-    check_groups,
-)
+from lensmesh_cli.search.asked import FILES, IMAGE, LIKE, NOT, SAME, TEXT, WORDS, asked_queries, check_groups
 
 if TYPE_CHECKING:
-    from lensmesh.search.v1 import search_pb2
     from lensmesh_client import Client, SearchResult
 
 EPILOG = (
@@ -46,8 +32,8 @@ EPILOG = (
     'Several queries make one ranking: lensmesh search "a red circle" --image cat.png --not "a blue square" '
     "--weight image=2. A query's name is its option's, with a number from the second on: text (TEXT is the first), "
     "text2, image, same, like, words, not.\n\n"
-    'Filters: key=value, key!=value, key>=3, key>3, key<=3, key<3, key=\\["a", "b"], key=* (is there), or a Filter of '
-    "the contract as JSON. Several must all hold.\n\n" + EXIT_CODES
+    'Filters: key=value, key!=value, key>=3, key>3, key<=3, key<3, key=\\["a", "b"], key=* (is there), key=~words '
+    "(holds these words), or a Filter of the contract as JSON. Several must all hold.\n\n" + EXIT_CODES
 )
 SEVERAL = "Several queries"
 
@@ -73,32 +59,44 @@ def register(app: typer.Typer) -> None:
 
 def search(
     text: Annotated[str | None, typer.Argument(help="What the image shows, in words.")] = None,
-    texts: Annotated[list[str] | None, typer.Option("--text", help="The same, repeatable.")] = None,
-    images: Annotated[list[Path] | None, typer.Option("--image", help="Images like this one; repeatable.")] = None,
+    texts: Annotated[list[str] | None, typer.Option("--text", metavar="TEXT", help="The same; repeatable.")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option("--image", metavar="FILE", help="Images like this one; repeatable.")
+    ] = None,
     same: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="FILE",
             help="Images that look the same as this one (encoded again, scaled, with a border), by their perceptual "
-            "hashes; repeatable."
+            "hashes; repeatable.",
         ),
     ] = None,
-    like: Annotated[list[str] | None, typer.Option(help="Images like the stored item of this id; repeatable.")] = None,
+    like: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Images like the stored item of this id; repeatable.")
+    ] = None,
     words: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="WORDS",
             help="Words that the caption holds; those in quotation marks stand side by side, bri* is any word that "
-            "begins so. Repeatable."
+            "begins so. Repeatable.",
         ),
     ] = None,
     words_in: Annotated[
         list[str] | None,
         typer.Option(
-            help="A metadata field (of type TEXT), or $caption, whose words count instead of the caption's; repeatable."
+            metavar="FIELD",
+            help="A metadata field (of type TEXT), or $caption, whose words count instead of the caption's; "
+            "repeatable.",
         ),
     ] = None,
     nots: Annotated[
         list[str] | None,
-        typer.Option("--not", help="What the image shall not show: pushes away what these words find; repeatable."),
+        typer.Option(
+            "--not",
+            metavar="TEXT",
+            help="What the image shall not show: pushes away what these words find; repeatable.",
+        ),
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -113,7 +111,7 @@ def search(
     fusion: Annotated[
         FusionChoice | None,
         typer.Option(
-            help="Join rankings by ranks (rrf) or by scores (weighted). [default: rrf]",
+            help="Join rankings by ranks (rrf) or by scores (weighted). \\[default: rrf]",
             show_default=False,
             rich_help_panel=SEVERAL,
         ),
@@ -121,7 +119,7 @@ def search(
     rrf_k: Annotated[
         int | None,
         typer.Option(
-            help="The k of rrf: the larger, the less the first ranks differ. [default: 60]",
+            help="The k of rrf: the larger, the less the first ranks differ. \\[default: 60]",
             min=1,
             max=10_000,
             show_default=False,
@@ -133,16 +131,19 @@ def search(
         typer.Option("--partial", help="Leave out queries that cannot be answered just now.", rich_help_panel=SEVERAL),
     ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", help="Most hits.", min=1)] = 10,
-    filters: Annotated[list[str] | None, typer.Option("--filter", "-f", help="A condition, repeatable.")] = None,
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", "-f", metavar="CONDITION", help="A condition, repeatable.")
+    ] = None,
     group_by: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="FIELD",
             help="One hit for each value of this metadata field ($content_digest for copies); repeated, for each "
-            "combination of values."
+            "combination of values.",
         ),
     ] = None,
     group_size: Annotated[
-        int | None, typer.Option(help="So many hits for each value instead. [default: 1]", min=1, show_default=False)
+        int | None, typer.Option(help="So many hits for each value instead. \\[default: 1]", min=1, show_default=False)
     ] = None,
     diversity: Annotated[
         float | None,
@@ -168,6 +169,7 @@ def search(
     images_from: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="FOLDER",
             help="A folder whose images the page may show, beside those that you ingested from into this mesh; "
             "repeatable.",
             exists=True,
@@ -200,6 +202,7 @@ def search(
         fail("--rrf-k is of --fusion rrf: weighted has no k", Exit.USAGE)
     from lensmesh_cli import folders
     from lensmesh_cli.reading import read_named
+    from lensmesh_cli.search.show import as_json, show
     from lensmesh_client import GroupBy, LensmeshError, parse_filter
 
     try:
@@ -230,15 +233,17 @@ def search(
             space=space,
         )
         if chosen is not None and not found.hits:
-            await _name_unknown_fields(connect, collection, chosen)
+            from lensmesh_cli.search.unknown_fields import name_unknown_fields
+
+            await name_unknown_fields(connect, collection, chosen)
         return found
 
     found = connect.run(work)
     if json_output:
         traced = {"trace_id": found.trace_id, "trace": _address(jaeger, found.trace_id)}
-        print_json(_as_json(queries, found) | (traced if trace else {}))
+        print_json(as_json(queries, found) | (traced if trace else {}))
     else:
-        _show(queries, found, grouped=bool(group_by))
+        show(queries, found, grouped=bool(group_by))
     if trace and not json_output:
         note(
             f"trace: {_address(jaeger, found.trace_id)}"
@@ -250,51 +255,6 @@ def search(
 
         allowed = [*folders.known(target), *(images_from or [])]
         write_page(html, queries, contents, found, allowed, grouped=bool(group_by))
-
-
-def _as_json(queries: Sequence[AskedQuery], found: SearchResult) -> dict[str, object]:
-    from lensmesh_cli import hits
-
-    return {
-        "queries": [query.as_json() for query in queries],
-        "hits": [hits.as_json(hit) for hit in found.hits],
-        "failed": [
-            {"name": failed.name, "reason": failed.error.reason, "message": failed.error.message}
-            for failed in found.failed
-        ],
-        "encode_us": found.encode_us,
-        "store_us": found.store_us,
-    }
-
-
-def _show(queries: Sequence[AskedQuery], found: SearchResult, *, grouped: bool) -> None:
-    from lensmesh_cli import hits
-
-    for failed in found.failed:
-        note(f"left out: {failed.name}: {failed.error.message}")
-    if found.hits:
-        legs = [query.name for query in queries] if len(queries) > 1 else []
-        out.print(hits.table(found.hits, legs=legs, groups=found.groups if grouped else ()))
-    else:
-        note("nothing found")
-
-
-async def _name_unknown_fields(connect: Connect, collection: str, chosen: search_pb2.Filter) -> None:
-    """Say which fields of a filter no item has. A misspelt name finds nothing, and no error tells of it."""
-    from lensmesh_cli.ingest.stored import Stored, fields_of
-    from lensmesh_client import LensmeshError
-
-    connection = connect.connection()
-    try:
-        stored = Stored(connection, collection)
-        for field in fields_of(chosen):
-            if not await stored.any_with(field):
-                note(f"no item has a field {printable(field)}: is it spelt right?")
-    except LensmeshError:
-        # The search itself went well; this was a service.
-        pass
-    finally:
-        await connection.close()
 
 
 def _address(jaeger: str, trace_id: str) -> str:

@@ -113,6 +113,29 @@ def test_stats(mesh: Mesh) -> None:
     assert mesh.run("stats", "--collection", "stats", "-f", "nonsense").returncode == 2
 
 
+def test_several_queries_in_groups(mesh: Mesh, tmp_path: Path) -> None:
+    paths = draw_images(tmp_path / "in", 4, start=150)
+    about = tmp_path / "about.jsonl"
+    about.write_text("\n".join(json.dumps({"path": path.name, "pair": n // 2}) for n, path in enumerate(paths)))
+    stored = mesh.json("ingest", tmp_path / "in", "--collection", "several", "--metadata", about)
+    assert stored["stored"] == 4
+    [first] = mesh.json("search", "--image", paths[0], "--collection", "several", "-n", "1")["hits"]
+    asked = ("--image", paths[1], "--like", first["id"], "--words", first["caption"], "--weight", "words=0.5")
+    found = mesh.json("search", *asked, "--collection", "several", "--group-by", "pair", "--diversity", "0.1")
+    assert [query["name"] for query in found["queries"]] == ["image", "like", "words"]
+    # The item to be like is no hit, and of the other pair one is left.
+    best, other = sorted(found["hits"], key=lambda hit: hit["group"])
+    assert (best["group"], other["group"]) == ([0], [1])
+    assert best["image_uri"] == paths[1].as_uri()
+    assert best["legs"][0] == {"name": "image", "score": pytest.approx(1.0, abs=1e-3), "rank": 1}
+    page = tmp_path / "found.html"
+    size = ("--group-by", "pair", "--group-size", "2")
+    assert mesh.run("search", *asked, "--collection", "several", *size, "--html", page).returncode == 0
+    assert page.read_text().count("<h3>") == 2
+    kept = mesh.json("search", "x", "--collection", "several", "--filter", f"$caption=~{first['caption']}")["hits"]
+    assert first["id"] in {hit["id"] for hit in kept}
+
+
 def test_a_bad_image_fails_alone(mesh: Mesh, tmp_path: Path) -> None:
     draw_images(tmp_path, 3, start=200)
     (tmp_path / "bad.jpg").write_bytes(b"nonsense")

@@ -34,6 +34,8 @@ def condition(**test: object) -> dict[str, object]:
         ("artist!=*", condition(field="artist", exists=False)),
         ("$caption!=*", condition(field="$caption", exists=False)),
         ("$low_content=true", condition(field="$low_content", equals=True)),
+        ("$caption=~old bridge", condition(field="$caption", matches="old bridge")),
+        ('title =~ "old bridge" bri*', condition(field="title", matches='"old bridge" bri*')),
         ("formula=a=b", condition(field="formula", equals="a=b")),
         ("artist=", condition(field="artist", equals="")),
         ('{"any": {"filters": []}}', {"any": {}}),
