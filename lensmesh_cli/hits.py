@@ -27,6 +27,9 @@ def table(hits: Sequence[Hit], title: str = "", legs: Sequence[str] = (), groups
     rows = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
     rows.add_column("", justify="right", style="dim")
     rows.add_column("score", justify="right", style="cyan")
+    told = any(hit.relevance is not None for hit in hits)
+    if told:
+        rows.add_column("relevance", justify="right")
     for name in legs:
         rows.add_column(Text(printable(name)), justify="right", no_wrap=True)
     if groups:
@@ -39,7 +42,8 @@ def table(hits: Sequence[Hit], title: str = "", legs: Sequence[str] = (), groups
     named = [(hit, group_name(group.values) if hit is group.hits[0] else "") for group in groups for hit in group.hits]
     for hit, group in named if groups else [(hit, None) for hit in hits]:
         said = {leg.name: f"{leg.score:.3f} #{leg.rank}" for leg in hit.legs}
-        cells = [ranks[id(hit)], score_of(hit, fused=bool(legs)), *(said.get(name, "-") for name in legs)]
+        relevances = [relevance_of(hit)] if told else []
+        cells = [ranks[id(hit)], score_of(hit, fused=bool(legs)), *relevances, *(said.get(name, "-") for name in legs)]
         texts = [*([] if group is None else [group]), name_of(hit), caption_of(hit), said_of(hit)]
         rows.add_row(*cells, *(Text(text) for text in texts))
     return rows
@@ -48,6 +52,11 @@ def table(hits: Sequence[Hit], title: str = "", legs: Sequence[str] = (), groups
 def score_of(hit: Hit, *, fused: bool) -> str:
     """Format the score. Fused ones lie close together."""
     return f"{hit.score:.4f}" if fused else f"{hit.score:.3f}"
+
+
+def relevance_of(hit: Hit) -> str:
+    """Format the relevance, "-" for none."""
+    return "-" if hit.relevance is None else f"{hit.relevance:.2f}"
 
 
 def group_name(values: Sequence[object] | None) -> str:
@@ -102,6 +111,7 @@ def as_json(hit: Hit) -> dict[str, Any]:
     return {
         "id": hit.id,
         "score": hit.score,
+        "relevance": hit.relevance,
         "caption": hit.caption.text if hit.caption else None,
         "caption_confidence": hit.caption.confidence if hit.caption else None,
         "metadata": hit.metadata,

@@ -64,6 +64,7 @@ def _add_commands() -> None:
     # Each module imports typer and its options only; what a command needs is imported when it runs.
     from lensmesh_cli.commands import (
         bench,
+        calibrate,
         caption,
         classify,
         demo,
@@ -79,7 +80,8 @@ def _add_commands() -> None:
         up,
     )
 
-    for module in (demo, up, doctor, ingest, search, embed, caption, classify, stats, jobs, status, smoke, top, bench):
+    working = (ingest, search, embed, caption, classify, stats, calibrate, jobs)
+    for module in (demo, up, doctor, *working, status, smoke, top, bench):
         module.register(app)
 
 

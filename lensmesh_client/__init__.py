@@ -18,6 +18,7 @@ from lensmesh_client.aggregations import (
     TimeInterval,
     ValueCounts,
 )
+from lensmesh_client.calibrations import Calibration, Modality
 from lensmesh_client.client import Client
 from lensmesh_client.errors import (
     AlreadyExists,
@@ -101,6 +102,7 @@ __all__ = [
     "Aggregation",
     "AlreadyExists",
     "AvailableModel",
+    "Calibration",
     "Cancelled",
     "Caption",
     "CaptionPiece",
@@ -147,6 +149,7 @@ __all__ = [
     "Limits",
     "MeshStatus",
     "MetadataPolicy",
+    "Modality",
     "Model",
     "ModelKind",
     "NamedSpace",

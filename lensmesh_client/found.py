@@ -43,6 +43,8 @@ class Hit:
     """By space name, float32 of shape (d,); empty unless asked for."""
     legs: tuple[LegScore, ...] = ()
     """What each query says; one that did not find the item is missing."""
+    relevance: float | None = None
+    """How much nearer it is than unrelated items, 0 to 1 (`Calibration`); None until the collection is calibrated."""
     group: tuple[object, ...] | None = None
     """Values of the fields of `GroupBy`, in their order; None without them, and where the item lacks one."""
 

@@ -15,6 +15,7 @@ class JobKind(StrEnum):
 
     DELETE_ITEMS = "delete_items"
     REBUILD_INDEXES = "rebuild_indexes"
+    CALIBRATE = "calibrate"
 
 
 class JobState(StrEnum):

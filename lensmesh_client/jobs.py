@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 
 from lensmesh.search.v1 import search_pb2
@@ -15,6 +15,7 @@ from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.guard import building, check_text
 from lensmesh_client.job_types import Job, JobKind, JobState
 from lensmesh_client.requests import chosen
+from lensmesh_client.types import Embedding
 from lensmesh_client.watching import rewatched
 
 
@@ -96,6 +97,44 @@ class JobCalls:
             if hnsw_m or hnsw_ef_construction:
                 request.hnsw.CopyFrom(search_pb2.HnswIndex(m=hnsw_m, ef_construction=hnsw_ef_construction))
         answer = await self._connection.call(self._connection.search.StartRebuildIndexes, request, timeout_s)
+        return translate_jobs.job(answer.job)
+
+    async def start_calibrate(
+        self,
+        texts: Mapping[str, Embedding] | None = None,
+        *,
+        collection: str = "",
+        space: str = "",
+        job_id: str = "",
+        timeout_s: float | None = None,
+    ) -> Job:
+        """Begin to measure what cosines mean in a collection: then hits have a relevance.
+
+        Args:
+            texts: Vectors of texts, each under the id of the item that it is about: 20 to 256, of the space. None
+                measures queries by images alone.
+            collection: Its name; empty means the mesh's default.
+            space: The collection's name for the space; empty means its first.
+            job_id: A name for the job: a start that is sent again with it starts once. Empty means a new one.
+            timeout_s: Seconds until an answer; None is the client's own. The job has no limit.
+
+        Returns:
+            The job as it stands.
+
+        Raises:
+            InvalidInput: The space, a text or the id is none.
+            AlreadyExists: The id is that of a job with other parameters.
+            NotFound: There is no such collection.
+            LensmeshError: Any other failure.
+        """
+        with building("start_calibrate"):
+            request = search_pb2.StartCalibrateRequest(
+                collection=await self._connection.collection(collection, timeout_s),
+                space=check_text(space, "space", Reason.SPACE_UNKNOWN),
+                texts=[_calibration_text(item_id, each) for item_id, each in (texts or {}).items()],
+                job_id=_new_id(job_id),
+            )
+        answer = await self._connection.call(self._connection.search.StartCalibrate, request, timeout_s)
         return translate_jobs.job(answer.job)
 
     async def get(self, job_id: str, *, timeout_s: float | None = None) -> Job:
@@ -236,3 +275,12 @@ def _id(job_id: str) -> str:
 def _new_id(job_id: str) -> str:
     # Chosen here, so that a start that is sent again starts once.
     return _id(job_id) or str(uuid.uuid4())
+
+
+def _calibration_text(item_id: str, text: Embedding) -> search_pb2.CalibrationText:
+    from lensmesh_client import vectors
+
+    embedding = vectors.embedding(text.vector, check_text(text.space_id, "texts.space_id"))
+    return search_pb2.CalibrationText(
+        item_id=check_text(item_id, "texts", Reason.ITEM_ID_INVALID), embedding=vectors.halved(embedding)
+    )

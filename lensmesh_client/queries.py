@@ -13,9 +13,11 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from lensmesh_client.calibrations import MODALITIES, Modality
 from lensmesh_client.guard import check_text
 from lensmesh_client.hashes import hash_message
 from lensmesh_client.images import ImageLike, image_bytes
+from lensmesh_client.requests import chosen
 from lensmesh_client.types import Embedding, PerceptualHash
 
 # What a query may be, and how one of that kind is called that has no name.
@@ -45,6 +47,7 @@ class Query:
         text_fields: Metadata fields (of `FieldType.TEXT`) and "$caption" whose words count, instead of the caption's.
         perceptual_hash: Images that look the same as the one of this hash.
         by_hash: Find what looks the same as `image`, and nothing that only shows the like.
+        modality: What an embedding was made of, "image" or "text": hits have a relevance only where it is known.
         weight: What it counts in the fusion, beside the others. Below 0 it pushes away what it finds; 0 is refused.
         name: What its scores are called in `Hit.legs`. Empty is its kind, with a number where there are several:
             "text", "text 2", "image", "item", "embedding", "words", "hash".
@@ -60,6 +63,7 @@ class Query:
     text_fields: Sequence[str] = ()
     perceptual_hash: PerceptualHash | None = None
     by_hash: bool = False
+    modality: Modality | str | None = None
     weight: float = 1.0
     name: str = ""
     space: str = ""
@@ -145,6 +149,10 @@ def _fill(message: router_pb2.Query | search_pb2.SearchLeg, query: Query, path: 
 
         space_id = check_text(query.embedding.space_id, f"{path}.embedding.space_id")
         message.embedding.CopyFrom(vectors.embedding(query.embedding.vector, space_id))
+        if query.modality is not None:
+            message.modality = chosen("modality", query.modality, Modality, MODALITIES)
+    elif query.modality is not None:
+        raise _unfit(f"{path}.modality", "an embedding has it, and of all else it is known: leave it out")
     if query.weight != 1:
         message.weight = _weight(query.weight, f"{path}.weight")
 

@@ -41,6 +41,8 @@ class SearchOptions:
         limit: How many hits, up to `Limits.max_hits`.
         offset: How many of the best to leave out first.
         min_score: Leave out hits below it; of several queries, below that fused score.
+        min_relevance: Leave out hits below this `Hit.relevance`, 0 to 1; nothing found is an answer. The collection is
+            calibrated first (`Client.jobs.start_calibrate`, `lensmesh calibrate`).
         exact: Compare with every item instead of asking the index.
         with_vectors: Read the hits' vectors as well.
         fusion: A way to make one ranking of several queries': "rrf" (by ranks, also where it is None) or "weighted"
@@ -62,6 +64,7 @@ class SearchOptions:
     limit: int = 10
     offset: int = 0
     min_score: float | None = None
+    min_relevance: float | None = None
     exact: bool = False
     with_vectors: bool = False
     fusion: FusionMethod | str | None = None
@@ -227,6 +230,7 @@ def _options(search: SearchOptions) -> dict[str, Any]:
         "limit": search.limit,
         "offset": search.offset,
         "min_score": search.min_score,
+        "min_relevance": search.min_relevance,
         "tuning": search_pb2.SearchTuning(exact=True) if search.exact else None,
         "fusion": ranking.fusion(search.fusion, search.rrf_k),
         "group_by": ranking.group_by(search.group_by),

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from lensmesh_chassis.errors import LensmeshError
+from lensmesh_client.calibrations import Calibration
 from lensmesh_client.mesh import Space
 from lensmesh_client.types import Caption, Change, Embedding, Outcome, PerceptualHash
 
@@ -83,6 +84,8 @@ class Collection:
     """Made by chance: a collection that was deleted and made again under its name has another one."""
     indexes: Mapping[str, IndexStatus] = field(default_factory=dict)
     """By the name of the space, where it has an index."""
+    calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict)
+    """What cosines mean, by the name of the space, where it was measured (`Client.jobs.start_calibrate`)."""
     language: str = ""
     """Of captions and of fields of type TEXT; empty where no words are kept."""
 

@@ -181,6 +181,7 @@ class SyncJobs(_Group[JobCalls]):
 
     start_delete = _blocking(JobCalls.start_delete, _jobs)
     start_rebuild = _blocking(JobCalls.start_rebuild, _jobs)
+    start_calibrate = _blocking(JobCalls.start_calibrate, _jobs)
     get = _blocking(JobCalls.get, _jobs)
     list = _blocking_each(JobCalls.list, _jobs)
     cancel = _blocking(JobCalls.cancel, _jobs)

@@ -52,6 +52,7 @@ def hit(message: search_pb2.Hit) -> Hit:
         update_time=moment(item.update_time) if item.HasField("update_time") else None,
         vectors=_vectors({name: value for name, value in item.vectors.items() if value.data or value.floats}),
         legs=tuple(LegScore(leg.name, leg.score, leg.rank) for leg in message.legs),
+        relevance=message.relevance if message.HasField("relevance") else None,
         group=tuple(plain(value) for value in message.group.values) if message.HasField("group") else None,
     )
 

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import job_types, translate
+from lensmesh_client.calibrations import calibrations
 
 KINDS: Mapping[job_types.JobKind, search_pb2.JobKind.ValueType] = {
     kind: search_pb2.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in job_types.JobKind
@@ -53,5 +54,7 @@ def _result(message: search_pb2.Job) -> dict[str, object]:
     if name is None:
         return {}
     result: Message = getattr(message, name)
+    if isinstance(result, search_pb2.CalibrateResult):
+        return {"calibrations": list(calibrations(result.calibrations))}
     fields = {each.name: getattr(result, each.name) for each in result.DESCRIPTOR.fields}
     return {key: value if isinstance(value, int | float | str) else list(value) for key, value in fields.items()}

@@ -10,6 +10,7 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import stored, translate, translate_mesh, types
+from lensmesh_client.calibrations import calibrations
 from lensmesh_client.guard import check_text
 from lensmesh_client.hashes import hash_message
 from lensmesh_client.metadata import MAX_DEPTH, struct
@@ -46,6 +47,7 @@ def collection(message: search_pb2.Collection) -> stored.Collection:
             for each in message.spaces
             if each.index_status.state in INDEX_STATES
         },
+        calibrations={each.name: calibrations(each.calibrations) for each in message.spaces if each.calibrations},
     )
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
@@ -14,6 +15,8 @@ from lensmesh_chassis.reasons import Reason
 # A path in the store's request, at the beginning of a field or of a word; what a query is here, is a leg there.
 _SEARCHES = re.compile(r"^searches\[\d+\]\.?")
 _LEGS = re.compile(r"(?<![\w.])legs\b(?:\[(\d+)\])?")
+# What is encoded here; of a vector of the caller's own, the caller says it.
+_MODALITIES = {"text": common_pb2.MODALITY_TEXT, "image": common_pb2.MODALITY_IMAGE}
 
 
 def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
@@ -64,6 +67,7 @@ def to_store(
             space=spaces.get(index, query.space),
             weight=query.weight,
             text_fields=query.text_fields,
+            modality=_MODALITIES.get(query.WhichOneof("query") or "", query.modality),
         )
         match query.WhichOneof("query"):
             case "image" if query.by_hash:
@@ -80,6 +84,8 @@ def to_store(
                 leg.caption_text = query.caption_text
     if request.HasField("min_score"):
         sent.min_score = request.min_score
+    if request.HasField("min_relevance"):
+        sent.min_relevance = request.min_relevance
     for name in ("filter", "tuning", "fusion", "group_by", "diversity", "read"):
         if request.HasField(name):
             getattr(sent, name).CopyFrom(getattr(request, name))

@@ -20,6 +20,7 @@ from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
 from search_svc.store import Store
 from search_svc.threads import Threads
+from search_svc.wire.calibrate_jobs import read_start_calibrate
 from search_svc.wire.collections import is_collection_name
 from search_svc.wire.filters import read_filter
 from search_svc.wire.jobs import (
@@ -89,6 +90,19 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
         )
         return search_pb2.StartRebuildIndexesResponse(job=write_job(job, with_parameters=True))
 
+    async def StartCalibrate(
+        self, request: search_pb2.StartCalibrateRequest, context: Any
+    ) -> search_pb2.StartCalibrateResponse:
+        parameters = await self._threads.run(lambda: write_parameters(request, "texts"), request_bytes.get())
+        job = await self._start(
+            "calibrate",
+            request,
+            parameters,
+            context,
+            lambda definition: read_start_calibrate(request, definition),
+        )
+        return search_pb2.StartCalibrateResponse(job=write_job(job, with_parameters=True))
+
     async def GetJob(self, request: search_pb2.GetJobRequest, context: Any) -> search_pb2.GetJobResponse:
         job = await self._store.jobs.get(_id(request.id), timeout_s=self._time_left(context))
         return search_pb2.GetJobResponse(job=write_job(job, with_parameters=True))
@@ -157,7 +171,7 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
             request.collection, fresh=True, timeout_s=self._time_left(context)
         )
         if check is not None:
-            check(collection.definition)
+            await self._threads.run(lambda: check(collection.definition), request_bytes.get())
         trace: dict[str, str] = {}
         propagate.inject(trace)
         new = NewJob(job_id, kind, request.collection, collection.key, parameters, trace.get("traceparent", ""))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from search_svc.calibration import Modality
 from search_svc.filters import FieldPath
 from search_svc.model import NamedSpace, Numbers
 from search_svc.words.wanting import WantedTerm
@@ -23,6 +24,8 @@ class VectorLeg:
     weight: float = 1.0
     # Its place among the legs of the request, for errors.
     place: int = 0
+    # What it is near to was made of; None: not known, and hits have no relevance.
+    modality: Modality | None = None
 
 
 @dataclass(frozen=True)

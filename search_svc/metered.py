@@ -12,6 +12,7 @@ from lensmesh_chassis.telemetry import spans
 from lensmesh_chassis.telemetry.exemplars import exemplar
 from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram
 from search_svc.aggregates import AggregatedItems, Aggregation
+from search_svc.calibration import Calibration
 from search_svc.filters import Filter
 from search_svc.jobs.model import Lease
 from search_svc.jobs.store import JobStore, LeasedWrite, LeaseLost, Report
@@ -28,6 +29,8 @@ from search_svc.model import (
     Hnsw,
     Item,
     ItemPage,
+    NamedSpace,
+    Numbers,
     Upserted,
     View,
 )
@@ -55,6 +58,8 @@ OPERATIONS = (
     "undo_rebuild",
     "search",
     "count_facets",
+    "sample_vectors",
+    "save_calibrations",
     "aggregate",
 )
 # Answered from memory but for the first time.
@@ -211,6 +216,18 @@ class MeteredStore:
             collection, fields, filter=filter, limit=limit, max_bytes=max_bytes, timeout_s=timeout_s
         )
         return await self._timed("count_facets", facets)
+
+    async def sample_vectors(
+        self, collection: Collection, named: NamedSpace, count: int, *, timeout_s: float
+    ) -> list[tuple[str, Numbers]]:
+        work = self._store.sample_vectors(collection, named, count, timeout_s=timeout_s)
+        return await self._timed("sample_vectors", work)
+
+    async def save_calibrations(
+        self, collection: Collection, space: str, measured: Sequence[Calibration], *, timeout_s: float
+    ) -> None:
+        work = self._store.save_calibrations(collection, space, measured, timeout_s=timeout_s)
+        await self._timed("save_calibrations", work)
 
     async def aggregate(
         self,

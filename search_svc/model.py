@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lensmesh_chassis.errors import LensmeshError
+from search_svc.calibration import Calibrations
 from search_svc.hashes import PerceptualHash
 
 # One-dimensional, finite; float16 or float32 as its space stores it.
@@ -159,6 +160,8 @@ class Collection:
     create_time: datetime
     # Made by chance with it, and told to callers.
     uid: str = ""
+    # What cosines mean in its spaces, as they were measured last before this was read.
+    calibrations: Calibrations = field(default_factory=dict, compare=False)
     # Names of spaces whose index was not built yet when this was read: searches in them are exact.
     unbuilt: frozenset[str] = frozenset()
 

@@ -145,7 +145,7 @@ class _Ranking:
             added = await self._source.beside(lambda: self._add(found), candidates * _BYTES)  # noqa: B023 - awaited here
             if is_first and self._query.diversity:
                 await self._diversify()
-            if len(self._places) >= self._wanted:
+            if len(self._places) >= self._wanted or self._is_past_relevance(found):
                 return
             short = frozenset(place for place in self._finders if len(found.legs[place]) < depth)
             if short == self._finders == self._exact:
@@ -155,6 +155,14 @@ class _Ranking:
             is_first = False
             if depth < DEPTHS[-1] or not (self._full and added):
                 depth *= _GROWTH
+
+    def _is_past_relevance(self, found: StepFindings) -> bool:
+        """Tell whether no leg would find another relevant item: each has found one that is not near enough."""
+        least = self._query.least_cosines
+        if least is None:
+            return False
+        telling = [place for place in self._finders if self._legs[place].name in least]
+        return all(any(item.score < least[self._legs[place].name] for item in found.legs[place]) for place in telling)
 
     def page(self) -> list[RankedItem]:
         """Return the hits of the page that the query asks for, in order."""
@@ -175,7 +183,8 @@ class _Ranking:
             LegFindings(leg.name, leg.weight, items, self._before(place, items))
             for place, (leg, items) in enumerate(zip(self._legs, found.legs, strict=True))
         ]
-        new = [each for each in fuse(legs, self._query.fusion) if each.item_id not in known]
+        fused = fuse(legs, self._query.fusion)
+        new = [each for each in fused if each.item_id not in known and self._query.is_relevant(each.legs)]
         if self._full is not None:
             new = self._full.take(new, self.groups)
         self._places += new

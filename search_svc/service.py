@@ -26,6 +26,7 @@ from search_svc.wire.facets import FACET_VALUES, read_facet_fields, write_facets
 from search_svc.wire.filters import read_filter
 from search_svc.wire.items import check_ids, content_bytes, merges_metadata, read_items, read_options, write_item
 from search_svc.wire.pages import Room, read_count, read_token, too_large, write_token
+from search_svc.wire.relevance import calibrated
 from search_svc.wire.searches import read_search, write_hits
 
 T = TypeVar("T")
@@ -255,12 +256,13 @@ class SearchServicer(JobServicer):
         async def work(collection: Collection) -> search_pb2.SearchResponse:
             definition = collection.definition
             query = await self._threads.run(
-                lambda: read_search(request, definition, reading, self._settings), request_bytes.get()
+                lambda: read_search(request, definition, reading, self._settings, collection.calibrations),
+                request_bytes.get(),
             )
             hits = await self._store.search(collection, query, timeout_s=self._left(context))
-            limit = self._settings.max_message_bytes
+            known = calibrated(query.legs, collection.calibrations)
             return await self._threads.run(
-                lambda: write_hits(hits, request.legs[0].name, definition, reading, limit),
+                lambda: write_hits(hits, query, definition, reading, known),
                 content_bytes([hit.item for hit in hits.hits]),
             )
 
@@ -328,7 +330,9 @@ class SearchServicer(JobServicer):
             except (StaleCollection, InvalidInput, NotFound, PreconditionFailed) as error:
                 # What was remembered may be another collection than the one that bears the name by now.
                 now = await self._store.find_collection(name, fresh=True, timeout_s=self._left(context))
-                if now.key == collection.key and not isinstance(error, StaleCollection):
+                # What is known of cosines may be newer too.
+                is_same = now.key == collection.key and now.calibrations == collection.calibrations
+                if is_same and not isinstance(error, StaleCollection):
                     raise
                 collection = now
         raise no_collection(name)

@@ -1,11 +1,13 @@
 """The protocol that every store implements. The same tests run against each implementation."""
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from search_svc.aggregates import AggregatedItems, Aggregation
+from search_svc.calibration import Calibration
 from search_svc.filters import Filter
 from search_svc.jobs.model import Lease
 from search_svc.jobs.store import JobStore, LeasedWrite, Report
@@ -23,6 +25,9 @@ from search_svc.model import (
     Hnsw,
     Item,
     ItemPage,
+    LegScore,
+    NamedSpace,
+    Numbers,
     Upserted,
     View,
 )
@@ -57,6 +62,20 @@ class Query:
     diversity: Diversity | None = None
     # Legs that cannot answer are left out and named.
     partial: bool = False
+    # Of the legs that tell relevance, by their names: an item that reaches none of these is no hit. None: all are.
+    least_cosines: Mapping[str, float] | None = None
+
+    @property
+    def least_score(self) -> float | None:
+        """Least score of a hit of the only leg."""
+        leg = self.only_leg
+        least = None if leg is None or self.least_cosines is None else self.least_cosines[leg.name]
+        return max((each for each in (self.min_score, least) if each is not None), default=None)
+
+    def is_relevant(self, scores: Iterable[LegScore]) -> bool:
+        """Tell whether an item with these scores of legs may be a hit."""
+        least = self.least_cosines
+        return least is None or any(each.score >= least.get(each.name, math.inf) for each in scores)
 
     @property
     def only_leg(self) -> VectorLeg | None:
@@ -215,6 +234,19 @@ class Store(Protocol):
 
     async def count_matching(self, collection: Collection, filter: Filter, *, timeout_s: float) -> int:
         """Count the items that a filter chooses."""
+
+    async def sample_vectors(
+        self, collection: Collection, named: NamedSpace, count: int, *, timeout_s: float
+    ) -> list[tuple[str, Numbers]]:
+        """Return up to `count` vectors of a space, drawn by chance, with the ids of their items."""
+
+    async def save_calibrations(
+        self, collection: Collection, space: str, measured: Sequence[Calibration], *, timeout_s: float
+    ) -> None:
+        """Keep with the collection what cosines in a space mean. What is known of other modalities stays.
+
+        Searches of other replicas know it within seconds.
+        """
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
         """Find the nearest items, best first, equal scores by id. Fewer than `limit` means that there are no more.

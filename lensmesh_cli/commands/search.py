@@ -158,6 +158,15 @@ def search(
         float | None,
         typer.Option(help="Leave out hits below this score: cosine similarity, or of several queries the fused one."),
     ] = None,
+    min_relevance: Annotated[
+        float | None,
+        typer.Option(
+            help="Leave out hits below this relevance, 0 to 1, which lensmesh calibrate makes known.",
+            min=0,
+            max=1,
+            callback=_check_number,
+        ),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every item; do not use the index.")] = False,
     collection: Collection = "",
     space: Annotated[str, typer.Option(help="The collection's space to look in; empty: its first.")] = "",
@@ -228,6 +237,7 @@ def search(
             group_by=GroupBy(group_by, group_size or 1) if group_by else None,
             diversity=diversity,
             min_score=min_score,
+            min_relevance=min_relevance,
             exact=exact,
             collection=collection,
             space=space,

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from search_svc.jobs import delete_items, rebuild_indexes
+from search_svc.jobs import calibrate, delete_items, rebuild_indexes
 from search_svc.jobs.context import JobContext
 
 
@@ -27,5 +27,6 @@ class JobType:
 _ALL = (
     JobType("delete_items", delete_items.work),
     JobType("rebuild_indexes", rebuild_indexes.work, rebuild_indexes.undo),
+    JobType("calibrate", calibrate.work),
 )
 KINDS: Mapping[str, JobType] = {kind.name: kind for kind in _ALL}

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from search_svc.calibration import Calibration, Calibrations, from_json, joined
 from search_svc.definitions import check_same, definition_from_json, definition_to_json
 from search_svc.model import Collection, CountedCollection, Definition
 from search_svc.postgres import deferred
 from search_svc.postgres.tables import create_statements, items_table, members_table, vectors_table
 
-_COLUMNS = "key, name, definition, create_time, uid"
+_COLUMNS = "key, name, definition, create_time, uid, calibrations"
 _UNBUILT = "ARRAY(SELECT space FROM lensmesh.deferred_indexes WHERE collection = key) AS unbuilt"
 # With the hash of the name: one maker or remover of a collection at a time.
 _LOCK = 0x6C656E73
@@ -57,6 +58,27 @@ async def counted(connection: asyncpg.Connection, collection: Collection) -> Cou
     return CountedCollection(collection, items, await deferred.statuses(connection, collection))
 
 
+async def calibrations(connection: asyncpg.Connection, keys: Sequence[str]) -> dict[str, Calibrations]:
+    """Return what is known of cosines in collections, by their keys; one that is gone is missing."""
+    rows = await connection.fetch(
+        "SELECT key, calibrations FROM lensmesh.collections WHERE key = ANY($1::bigint[])", [int(key) for key in keys]
+    )
+    return {str(row["key"]): from_json(row["calibrations"]) for row in rows}
+
+
+async def save_calibrations(
+    connection: asyncpg.Connection, collection: Collection, space: str, measured: Sequence[Calibration]
+) -> Calibrations | None:
+    """Keep what cosines in a space mean. Return all that is known then; None if the collection is gone."""
+    key = int(collection.key)
+    kept = await connection.fetchval("SELECT calibrations FROM lensmesh.collections WHERE key = $1 FOR UPDATE", key)
+    if kept is None:
+        return None
+    text = joined(kept, space, measured)
+    await connection.execute("UPDATE lensmesh.collections SET calibrations = $2 WHERE key = $1", key, text)
+    return from_json(text)
+
+
 async def remove(connection: asyncpg.Connection, name: str) -> int:
     """Remove the collection and return how many items went with it; 0 where there is none."""
     await _lock(connection, name)
@@ -82,4 +104,5 @@ async def _lock(connection: asyncpg.Connection, name: str) -> None:
 def _collection(row: asyncpg.Record) -> Collection:
     definition = definition_from_json(row["name"], row["definition"])
     unbuilt = frozenset(definition.spaces[position].name for position in row["unbuilt"])
-    return Collection(str(row["key"]), definition, row["create_time"], str(row["uid"]), unbuilt)
+    calibrations = from_json(row["calibrations"])
+    return Collection(str(row["key"]), definition, row["create_time"], str(row["uid"]), calibrations, unbuilt)

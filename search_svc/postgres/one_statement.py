@@ -83,7 +83,7 @@ class OneStatement:
         self._leg = leg
         parameters = Parameters()
         limit, offset = parameters.add(query.limit, "bigint"), parameters.add(query.offset, "bigint")
-        least = parameters.add(float("-inf") if query.min_score is None else query.min_score, "float8")
+        least = parameters.add(float("-inf") if query.least_score is None else query.least_score, "float8")
         asked = parameters.add(*_asked(leg))
         itself = "(SELECT key FROM near)" if leg.vector is None else ""
         nearest = Nearest(collection, leg.space, query.filter, parameters, but=itself)

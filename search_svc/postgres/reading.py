@@ -7,7 +7,7 @@ import asyncpg
 
 from search_svc.filters import Filter
 from search_svc.hashes import HASH_BYTES, PerceptualHash
-from search_svc.model import Caption, Collection, FetchedItems, Numbers, StoredItem, View
+from search_svc.model import Caption, Collection, FetchedItems, NamedSpace, Numbers, StoredItem, View
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import CONTENT, items_table, members_table, vectors_table
 
@@ -93,6 +93,23 @@ class RowReader:
     def taken(self) -> FetchedItems:
         """Return the items, in the order of their rows."""
         return FetchedItems(tuple(self._items), self._cut)
+
+
+async def sample_vectors(
+    connection: asyncpg.Connection, collection: Collection, named: NamedSpace, count: int
+) -> list[tuple[str, Numbers]]:
+    """Return up to `count` vectors of a space, drawn by chance, with the ids of their items."""
+    position = collection.definition.spaces.index(named)
+    rows = await connection.fetch(
+        f"""
+        SELECT i.id, v.vector FROM (
+            SELECT key, vector FROM {members_table(collection.key, position)} ORDER BY random() LIMIT $1
+        ) AS m JOIN {vectors_table(collection.key, position)} AS v ON v.key = m.vector
+        JOIN {items_table(collection.key)} AS i ON i.key = m.key
+        """,
+        count,
+    )
+    return [(row["id"], row["vector"].to_numpy()) for row in rows]
 
 
 async def read_ids(

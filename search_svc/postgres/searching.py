@@ -70,7 +70,7 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
 
     exact = is_exact(collection, query, leg)
     places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
-    hits = page(places, query.offset, query.min_score)
+    hits = page(places, query.offset, query.least_score)
     items = await read_ids(
         connection, collection, [each.item_id for each in hits], view=query.view, max_bytes=query.max_bytes
     )

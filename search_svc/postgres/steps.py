@@ -222,6 +222,11 @@ CREATE INDEX ON lensmesh.jobs (expire_time);
 """
 
 
+_EIGHTH = """
+ALTER TABLE lensmesh.collections ADD COLUMN calibrations text NOT NULL DEFAULT '';
+"""
+
+
 @dataclass(frozen=True)
 class MigrationStep:
     """Statements that lead from version - 1 to version, and work behind them that SQL cannot do."""
@@ -242,4 +247,5 @@ STEPS = (
     MigrationStep(5, "words of captions", _FIFTH, fill_words),
     MigrationStep(6, "perceptual hashes", _SIXTH),
     MigrationStep(7, "jobs", _SEVENTH),
+    MigrationStep(8, "what cosines mean", _EIGHTH),
 )

@@ -1,13 +1,17 @@
 """The Store on PostgreSQL: each method is one transaction, and those that only read one statement if that can be."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import asyncpg
 
+from lensmesh_chassis.errors import LensmeshError
 from search_svc import ranking
 from search_svc.aggregates import AggregatedItems, Aggregation
+from search_svc.calibration import Calibration, Calibrations
 from search_svc.filters import Filter
 from search_svc.jobs.model import Lease
 from search_svc.jobs.store import LeasedWrite, Report
@@ -24,6 +28,8 @@ from search_svc.model import (
     Hnsw,
     Item,
     ItemPage,
+    NamedSpace,
+    Numbers,
     Upserted,
     View,
 )
@@ -52,6 +58,8 @@ from search_svc.threads import Threads
 T = TypeVar("T")
 Work = Callable[[asyncpg.Connection], Awaitable[T]]
 _ATTEMPTS = 3
+# For a look at what other replicas measured.
+_LOOK_S = 5.0
 
 
 def open_store(settings: SearchSettings, _tracer_provider: Any | None) -> "PostgresStore":
@@ -99,6 +107,10 @@ class PostgresStore:
     async def check(self) -> None:
         await self._database.check()
         self._builder.look()
+        if self._known:
+            # What another replica measured. Whether the store serves is told without it.
+            with suppress(LensmeshError):
+                await self._look_at_calibrations()
 
     async def close(self) -> None:
         await self._builder.stop()
@@ -232,6 +244,37 @@ class PostgresStore:
         return await self._with(
             collection, lambda c: reading.count_matching(c, collection, filter), timeout_s, single=True
         )
+
+    async def sample_vectors(
+        self, collection: Collection, named: NamedSpace, count: int, *, timeout_s: float
+    ) -> list[tuple[str, Numbers]]:
+        return await self._with(
+            collection, lambda c: reading.sample_vectors(c, collection, named, count), timeout_s, single=True
+        )
+
+    async def save_calibrations(
+        self, collection: Collection, space: str, measured: Sequence[Calibration], *, timeout_s: float
+    ) -> None:
+        known = await self._with(
+            collection,
+            lambda c: collections.save_calibrations(c, collection, space, measured),
+            timeout_s,
+            write=True,
+        )
+        if known is None:
+            raise StaleCollection
+        self._note_calibrations({collection.key: known})
+
+    async def _look_at_calibrations(self) -> None:
+        keys = [collection.key for collection in self._known.values()]
+        found = await self._run(lambda c: collections.calibrations(c, keys), _LOOK_S, single=True)
+        self._note_calibrations(found)
+
+    def _note_calibrations(self, found: Mapping[str, Calibrations]) -> None:
+        for name, collection in list(self._known.items()):
+            known = found.get(collection.key, collection.calibrations)
+            if known != collection.calibrations:
+                self._known[name] = replace(collection, calibrations=known)
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
         leg = query.only_leg

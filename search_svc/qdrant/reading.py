@@ -1,15 +1,41 @@
 """Reading of items: points are chosen first, and this reads the items under them, in pieces, up to a size."""
 
+import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from qdrant_client import AsyncQdrantClient, models
 
-from search_svc.model import Collection, FetchedItems, StoredItem, View
+from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers, StoredItem, View
 from search_svc.qdrant.layout import CONTENT, point_id
-from search_svc.qdrant.points import from_record, size_of
+from search_svc.qdrant.points import from_record, size_of, vector_of
 
 # Small enough that a piece of the fattest items stays in memory easily, large enough that a page is a few round trips.
 PIECE = 200
+
+
+async def sample_vectors(
+    client: AsyncQdrantClient, collection: Collection, named: NamedSpace, count: int
+) -> list[tuple[str, Numbers]]:
+    """Return up to `count` vectors of a space, drawn by chance, with the ids of their items.
+
+    Points lie in the order of their ids, which are digests: those behind an id drawn by chance are drawn by chance too.
+    """
+    found: dict[str, Numbers] = {}
+    begin = uuid.uuid4()
+    for first, last in ((str(begin), None), (None, begin)):
+        offset: Any = first
+        while len(found) < count:
+            records, offset = await client.scroll(collection.key, limit=PIECE, offset=offset, with_payload=False)
+            ids = [record.id for record in records if last is None or uuid.UUID(str(record.id)) < last]
+            points = await client.retrieve(collection.key, ids, with_payload=["id", "raw"], with_vectors=[named.name])
+            for point in points:
+                numbers = vector_of(point, named)
+                if numbers is not None and point.payload:
+                    found[point.payload["id"]] = numbers
+            if offset is None or len(ids) < len(records):
+                break
+    return list(found.items())[:count]
 
 
 async def read_ids(

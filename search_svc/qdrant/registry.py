@@ -14,6 +14,7 @@ from typing import Any
 
 from qdrant_client import AsyncQdrantClient, models
 
+from search_svc.calibration import Calibration, Calibrations, from_json, joined
 from search_svc.definitions import definition_from_json, definition_to_json
 from search_svc.model import Collection, Definition
 from search_svc.qdrant.faults import CollectionGone, There, translated
@@ -121,6 +122,27 @@ async def add(client: AsyncQdrantClient, prefix: str, key: str, definition: Defi
     return there
 
 
+async def calibrations(client: AsyncQdrantClient, prefix: str, names: Sequence[str]) -> dict[str, Calibrations]:
+    """Return what is known of cosines in the collections of these names, by their keys; one that is gone is missing."""
+    records = await client.retrieve(prefix, [point_id(name) for name in names], with_payload=["key", "calibrations"])
+    payloads = [record.payload for record in records if record.payload and "key" in record.payload]
+    return {payload["key"]: from_json(payload.get("calibrations", "")) for payload in payloads}
+
+
+async def save_calibrations(
+    client: AsyncQdrantClient, prefix: str, collection: Collection, space: str, measured: Sequence[Calibration]
+) -> Calibrations:
+    """Keep what cosines in a space mean, with this very collection. Return all that is known then."""
+    name = collection.definition.name
+    payload = await _read(client, prefix, name)
+    if payload is None or payload.get("key") != collection.key:
+        raise CollectionGone
+    text = joined(payload.get("calibrations", ""), space, measured)
+    chosen = models.Filter(must=[models.HasIdCondition(has_id=[point_id(name)]), any_of("key", [collection.key])])
+    await client.set_payload(prefix, {"calibrations": text}, points=chosen, wait=True, ordering=STRONG)
+    return from_json(text)
+
+
 async def remove(client: AsyncQdrantClient, prefix: str, collection: Collection) -> None:
     """Take the name from this very collection, and not from another that may have it by now."""
     chosen = models.Filter(
@@ -180,4 +202,5 @@ def _collection(payload: dict[str, Any]) -> Collection:
     definition = definition_from_json(payload["name"], payload["definition"])
     # Collections of older versions have none of their own: their key is as good, and every replica derives the same.
     uid = payload.get("uid") or point_id(payload["key"])
-    return Collection(payload["key"], definition, datetime.fromisoformat(payload["create_time"]), uid)
+    known = from_json(payload.get("calibrations", ""))
+    return Collection(payload["key"], definition, datetime.fromisoformat(payload["create_time"]), uid, known)

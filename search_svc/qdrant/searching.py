@@ -55,7 +55,7 @@ async def search(
 
     exact = is_exact(collection, query, leg, local=local)
     places = await first(query.offset + query.limit, by_index=None if exact else by_index, exactly=exactly)
-    hits = page(places, query.offset, query.min_score)
+    hits = page(places, query.offset, query.least_score)
     items = await read_ids(
         client, collection, [each.item_id for each in hits], view=query.view, max_bytes=query.max_bytes
     )

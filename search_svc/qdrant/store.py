@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.tls.credentials import peer_security
 from search_svc import ranking
 from search_svc.aggregates import AggregatedItems, Aggregation
+from search_svc.calibration import Calibration, Calibrations
 from search_svc.definitions import with_index
 from search_svc.filters import Filter
 from search_svc.jobs.model import Lease
@@ -33,6 +34,8 @@ from search_svc.model import (
     Hnsw,
     Item,
     ItemPage,
+    NamedSpace,
+    Numbers,
     Upserted,
     View,
 )
@@ -119,6 +122,9 @@ class QdrantStore:
         if not self._version or there != self._steps[-1].version:
             # Emptied, restored or brought up to date by another release behind our back.
             await self.open()
+        if self._known:
+            names = list(self._known)
+            self._note_calibrations(await self._look(lambda client: registry.calibrations(client, self._prefix, names)))
         unbuilt = [name for name, collection in self._known.items() if collection.unbuilt]
         if unbuilt:
             await self._look(lambda client: self._look_again(client, unbuilt))
@@ -294,6 +300,29 @@ class QdrantStore:
             return (await client.count(collection.key, count_filter=chosen, exact=True)).count
 
         return await self._with(collection, work, timeout_s)
+
+    async def sample_vectors(
+        self, collection: Collection, named: NamedSpace, count: int, *, timeout_s: float
+    ) -> list[tuple[str, Numbers]]:
+        return await self._with(
+            collection, lambda client: reading.sample_vectors(client, collection, named, count), timeout_s
+        )
+
+    async def save_calibrations(
+        self, collection: Collection, space: str, measured: Sequence[Calibration], *, timeout_s: float
+    ) -> None:
+        known = await self._with(
+            collection,
+            lambda client: registry.save_calibrations(client, self._prefix, collection, space, measured),
+            timeout_s,
+        )
+        self._note_calibrations({collection.key: known})
+
+    def _note_calibrations(self, found: Mapping[str, Calibrations]) -> None:
+        for name, collection in list(self._known.items()):
+            known = found.get(collection.key, collection.calibrations)
+            if known != collection.calibrations:
+                self._known[name] = replace(collection, calibrations=known)
 
     async def search(self, collection: Collection, query: Query, *, timeout_s: float) -> Hits:
         leg = query.only_leg

@@ -24,6 +24,7 @@ from search_svc.model import (
     StoredAs,
     VectorSpace,
 )
+from search_svc.wire.calibrations import write_calibration
 from search_svc.wire.findings import Findings
 from search_svc.wire.vectors import DATA_TYPES, STORED_AS
 from search_svc.words.languages import LANGUAGES
@@ -227,6 +228,8 @@ def write_collection(counted: CountedCollection) -> search_pb2.Collection:
             _write_status(counted.indexes.get(named.name, IndexStatus(IndexState.BUILT)), space.index_status)
         else:
             space.index.flat.SetInParent()
+        for calibration in counted.collection.calibrations.get(named.name, ()):
+            write_calibration(calibration, space.calibrations.add())
     for index in definition.field_indexes:
         message.field_indexes.add(field=index.name, type=_WIRE_FIELD_TYPES[index.type])
     return message

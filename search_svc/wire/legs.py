@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.limits import check_legs
 from lensmesh_chassis.reasons import Reason
+from search_svc.calibration import Modality
 from search_svc.filters import parse_path
 from search_svc.legs import HashLeg, Leg, VectorLeg, WordsLeg
 from search_svc.model import Definition
+from search_svc.wire.calibrations import MODALITIES
 from search_svc.wire.findings import Findings
 from search_svc.wire.hashes import read_hash
 from search_svc.wire.items import check_id
@@ -66,7 +69,16 @@ def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition,
     else:
         item_id = message.item_id
         check_id(item_id, f"{field}.item_id", findings)
-    return VectorLeg(space, vector, item_id, message.name, message.weight or 1.0, place)
+    modality = _read_modality(message, f"{field}.modality", findings)
+    return VectorLeg(space, vector, item_id, message.name, message.weight or 1.0, place, modality)
+
+
+def _read_modality(message: search_pb2.SearchLeg, field: str, findings: Findings) -> Modality | None:
+    if message.HasField("item_id"):
+        return Modality.IMAGE
+    if message.modality not in common_pb2.Modality.values():
+        findings.invalid(Reason.OPTION_INVALID, field, f"is {message.modality}: use IMAGE or TEXT")
+    return next((modality for modality, wire in MODALITIES.items() if wire == message.modality), None)
 
 
 def _read_words(

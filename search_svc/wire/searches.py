@@ -1,13 +1,14 @@
 """Translation of searches: from the contract's request to a store's query, and hits back."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import to_status
+from search_svc.calibration import Calibration, Calibrations
 from search_svc.model import Definition, Hits
 from search_svc.settings import SearchSettings
 from search_svc.store import Query
@@ -16,18 +17,23 @@ from search_svc.wire.items import ItemReading, write_item
 from search_svc.wire.legs import invalid, read_legs
 from search_svc.wire.pages import Room, read_count, too_large
 from search_svc.wire.rankings import read_diversity, read_fusion, read_group_by
+from search_svc.wire.relevance import read_least_cosines, relevance_of
 
 _MAX_EF = 1_000
 
 
 def read_search(
-    request: search_pb2.SearchRequest, definition: Definition, reading: ItemReading, settings: SearchSettings
+    request: search_pb2.SearchRequest,
+    definition: Definition,
+    reading: ItemReading,
+    settings: SearchSettings,
+    calibrations: Calibrations,
 ) -> Query:
     """Read and check a search.
 
     Raises:
         InvalidInput: naming the field.
-        PreconditionFailed: SPACE_MISMATCH or FIELD_NOT_INDEXED.
+        PreconditionFailed: SPACE_MISMATCH, FIELD_NOT_INDEXED or NOT_CALIBRATED.
     """
     legs = read_legs(request.legs, definition)
     fusion, group_by, diversity = read_fusion(request), read_group_by(request), read_diversity(request)
@@ -53,13 +59,14 @@ def read_search(
         group_by=group_by,
         diversity=diversity,
         partial=request.partial,
+        least_cosines=read_least_cosines(request, legs, calibrations, definition),
     )
 
 
 def write_hits(
-    hits: Hits, leg_name: str, definition: Definition, reading: ItemReading, max_message_bytes: int
+    hits: Hits, query: Query, definition: Definition, reading: ItemReading, known: Mapping[str, Calibration]
 ) -> search_pb2.SearchResponse:
-    """Build the answer to one search.
+    """Build the answer to one search. `known` says what the cosines of its legs mean.
 
     Raises:
         InvalidInput: RESPONSE_TOO_LARGE, with the limit that would fit.
@@ -67,17 +74,21 @@ def write_hits(
     response = search_pb2.SearchResponse(exact=hits.exact)
     for failed in hits.failed:
         response.failed_legs.add(name=failed.name, error=to_status(failed.error))
-    room = Room(max_message_bytes)
+    room = Room(query.max_bytes)
     for hit in hits.hits:
         message = response.hits.add()
         message.score = hit.score
-        for name, score, rank in hit.legs or ((leg_name, hit.score, hit.rank),):
+        scores = hit.legs or ((query.legs[0].name, hit.score, hit.rank),)
+        for name, score, rank in scores:
             message.legs.add(name=name, score=score, rank=rank)
+        relevance = relevance_of(scores, known)
+        if relevance is not None:
+            message.relevance = relevance
         if hit.group is not None:
             message.group.extend(cast("Iterable[Any]", hit.group))
         write_item(hit.item, definition, reading, message.item)
         if not room.take(message):
-            raise too_large("limit", len(response.hits) - 1, max_message_bytes, "read less with read.view")
+            raise too_large("limit", len(response.hits) - 1, query.max_bytes, "read less with read.view")
     if hits.cut:
-        raise too_large("limit", len(hits.hits), max_message_bytes, "read less with read.view")
+        raise too_large("limit", len(hits.hits), query.max_bytes, "read less with read.view")
     return response

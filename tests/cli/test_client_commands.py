@@ -136,6 +136,24 @@ def test_several_queries_in_groups(mesh: Mesh, tmp_path: Path) -> None:
     assert first["id"] in {hit["id"] for hit in kept}
 
 
+def test_calibrate(mesh: Mesh, tmp_path: Path) -> None:
+    draw_images(tmp_path / "in", 60, start=4_000)
+    mesh.json("ingest", tmp_path / "in", "--collection", "measured")
+    refused = mesh.run("search", "words", "--collection", "measured", "--min-relevance", "0.5")
+    assert (refused.returncode, "NOT_CALIBRATED" in refused.stderr) == (1, True)
+    by_image, by_text = mesh.json("calibrate", "--collection", "measured", "--texts", "30")["calibrations"]
+    assert (by_image["modality"], by_image["match_median"], by_image["pair_count"]) == ("image", 1.0, 60 * 59 // 2)
+    assert (by_text["modality"], by_text["pair_count"]) == ("text", 30 * 59)
+    [path] = sorted((tmp_path / "in").rglob("*.png"))[:1] or sorted((tmp_path / "in").iterdir())[:1]
+    hits = mesh.json("search", "--image", path, "--collection", "measured", "--min-relevance", "0.9")["hits"]
+    assert [(hit["relevance"], hit["image_uri"]) for hit in hits] == [(pytest.approx(1, abs=1e-3), path.as_uri())]
+    assert "relevance" in mesh.run("search", "words", "--collection", "measured").stdout
+    again = mesh.run("calibrate", "--collection", "measured", "--texts", "0")
+    assert [line.split()[0] for line in again.stdout.splitlines()[1:]] == ["image"]
+    assert mesh.run("calibrate", "--collection", "measured", "--texts", "5").returncode == 2
+    assert mesh.run("calibrate", "--collection", "measured", "--space", "none").returncode == 2
+
+
 def test_a_bad_image_fails_alone(mesh: Mesh, tmp_path: Path) -> None:
     draw_images(tmp_path, 3, start=200)
     (tmp_path / "bad.jpg").write_bytes(b"nonsense")

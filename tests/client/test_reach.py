@@ -65,6 +65,7 @@ CALLS: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "items.search_many": (([Search(embedding=VECTOR)],), {}),
     "jobs.start_delete": (("year>2020",), {}),
     "jobs.start_rebuild": ((), {"spaces": "image", "hnsw_m": 24}),
+    "jobs.start_calibrate": (({"one": VECTOR},), {}),
     "jobs.get": (("one",), {}),
     "jobs.list": ((), {"states": "running", "kind": "delete_items"}),
     "jobs.cancel": (("one",), {}),

@@ -22,6 +22,7 @@ from lensmesh_client import (
 )
 from lensmesh_client.errors import InvalidInput, LensmeshError, Reason, Unavailable
 from lensmesh_client.searches import stored
+from lensmesh_client.translate_found import hit
 from tests.client.fake_router import FakeRouter
 
 VECTOR = Embedding([1.0, 0, 0, 0], "vs1-x")  # type: ignore[arg-type]  # numpy makes an array of it
@@ -52,6 +53,22 @@ async def test_queries_are_sent_with_names_of_their_own(client: Client, router: 
     assert not request.HasField("fusion")
     assert found.hits[0].legs[1] == LegScore("text 3", 0.5, 2)
     assert found.hits[0].group is None
+
+
+async def test_hits_may_have_a_relevance(client: Client, router: FakeRouter) -> None:
+    mine = Query(embedding=VECTOR, modality="text")
+    found = await client.search(queries=["a cat", mine], min_relevance=0.5)
+    [request] = router.calls[-1:]
+    assert (request.min_relevance, [query.modality for query in request.queries]) == (0.5, [0, 2])
+    assert found.hits[0].relevance is None
+    assert hit(search_pb2.Hit(relevance=0.75)).relevance == 0.75
+    assert hit(search_pb2.Hit(relevance=0)).relevance == 0
+    leg = stored(Search(embedding=VECTOR, min_relevance=0), "mine")
+    assert (leg.HasField("min_relevance"), leg.legs[0].modality) == (True, 0)
+    with pytest.raises(InvalidInput, match="modality"):
+        await client.search(queries=[Query("a cat", modality="text")])
+    with pytest.raises(InvalidInput, match="use one of image, text"):
+        await client.search(queries=[Query(embedding=VECTOR, modality="sound")])
 
 
 async def test_words_have_fields_and_no_space(client: Client, router: FakeRouter) -> None:

@@ -167,6 +167,9 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
     async def CountFacets(self, request: Any, context: Any) -> search_pb2.CountFacetsResponse:
         return search_pb2.CountFacetsResponse(facets=[search_pb2.Facet(field=name) for name in request.fields])
 
+    async def StartCalibrate(self, request: Any, context: Any) -> search_pb2.StartCalibrateResponse:
+        return search_pb2.StartCalibrateResponse(job=search_pb2.Job(id="calibrate", collection=request.collection))
+
     async def Aggregate(self, request: Any, context: Any) -> search_pb2.AggregateResponse:
         results = [search_pb2.AggregationResult(name=asked.name) for asked in request.aggregations]
         return search_pb2.AggregateResponse(item_count=len(self.items), results=results)

@@ -74,6 +74,20 @@ async def test_everything_else_reaches_the_store_unchanged(filled: Mesh) -> None
     assert not seen.HasField("fusion")
 
 
+async def test_the_store_is_told_what_queries_are_made_of(filled: Mesh) -> None:
+    mine = router_pb2.Query(embedding=vector(b"p4", SPACE), modality=common_pb2.MODALITY_TEXT)
+    unknown = router_pb2.Query(embedding=vector(b"p4", SPACE))
+    queries = [text("p1"), image(b"p2"), mine, unknown, router_pb2.Query(item_id="id2")]
+    for number, query in enumerate(queries):
+        query.name = f"{number}"
+    await filled.router.Search(search(*queries, min_relevance=0.25))
+    seen = filled.search.searches[-1]
+    assert [leg.modality for leg in seen.legs] == [2, 1, 2, 0, 0]
+    assert (seen.HasField("min_relevance"), seen.min_relevance) == (True, 0.25)
+    await filled.router.Search(search(text("p1")))
+    assert not filled.search.searches[-1].HasField("min_relevance")
+
+
 async def test_pages_are_what_one_request_gives(mesh: Mesh) -> None:
     """Seven images of one content, so that their scores tie, among others."""
     await mesh.ingest(*(item(str(n), f"p{n % 5 if n < 12 else 0}".encode(), id=f"id{n:02}") for n in range(19)))

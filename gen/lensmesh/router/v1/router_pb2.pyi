@@ -734,6 +734,7 @@ class SearchRequest(_message.Message):
     READ_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     PARTIAL_FIELD_NUMBER: _builtins.int
+    MIN_RELEVANCE_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name; empty means GetStatusResponse.default_collection."""
     limit: _builtins.int
@@ -748,6 +749,8 @@ class SearchRequest(_message.Message):
     be fetched in time, and those that SearchRequest.partial of the search service names. What is wrong with the request itself, and a search whose
     queries of positive weight all fail, fails the call either way.
     """
+    min_relevance: _builtins.float
+    """Leave out hits below this Hit.relevance, 0 to 1: passed on as SearchRequest.min_relevance of the search service."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
         """1 to 8, fused where there are several. At least one has a positive weight."""
@@ -791,13 +794,19 @@ class SearchRequest(_message.Message):
         read: _search_pb2.ReadOptions | None = ...,
         diversity: _search_pb2.Diversity | None = ...,
         partial: _builtins.bool = ...,
+        min_relevance: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "min_score", b"min_score", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "min_relevance", b"min_relevance", "min_score", b"min_score", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "partial", b"partial", "queries", b"queries", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "_min_score", b"_min_score", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "limit", b"limit", "min_relevance", b"min_relevance", "min_score", b"min_score", "offset", b"offset", "partial", b"partial", "queries", b"queries", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_relevance: _TypeAlias = _typing.Literal["min_relevance"]  # noqa: Y015
+    _WhichOneofArgType__min_relevance: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_relevance) -> _WhichOneofReturnType__min_relevance | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
@@ -819,6 +828,7 @@ class Query(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     TEXT_FIELDS_FIELD_NUMBER: _builtins.int
     BY_HASH_FIELD_NUMBER: _builtins.int
+    MODALITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Echoed in LegScore; unique in the request; may be empty if there is one query. At most 256 bytes."""
     space: _builtins.str
@@ -835,6 +845,8 @@ class Query(_message.Message):
     """Whether `image` is compared by its perceptual hash in place of its vector: found are pictures that look the same, and no others. The
     hash is made as the space's transparency policy shows the picture. Refused with any other kind of query (QUERY_INVALID).
     """
+    modality: _common_pb2.Modality.ValueType
+    """What `embedding` was made of: passed on as SearchLeg.modality. Texts and images are told apart without it."""
     @_builtins.property
     def image(self) -> _common_pb2.Image:
         """A picture like this one."""
@@ -865,10 +877,11 @@ class Query(_message.Message):
         weight: _builtins.float = ...,
         text_fields: _abc.Iterable[_builtins.str] | None = ...,
         by_hash: _builtins.bool = ...,
+        modality: _common_pb2.Modality.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "perceptual_hash", b"perceptual_hash", "query", b"query", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_hash", b"by_hash", "caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "name", b"name", "perceptual_hash", b"perceptual_hash", "query", b"query", "space", b"space", "text", b"text", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_hash", b"by_hash", "caption_text", b"caption_text", "embedding", b"embedding", "image", b"image", "item_id", b"item_id", "modality", b"modality", "name", b"name", "perceptual_hash", b"perceptual_hash", "query", b"query", "space", b"space", "text", b"text", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["text", "image", "item_id", "embedding", "caption_text", "perceptual_hash"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015

@@ -293,6 +293,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """StartDeleteItems. Counts items."""
     JOB_KIND_REBUILD_INDEXES: _JobKind.ValueType  # 2
     """StartRebuildIndexes. Counts items, about, once for each space."""
+    JOB_KIND_CALIBRATE: _JobKind.ValueType  # 8
+    """StartCalibrate. Counts vectors and texts."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
     """JobKind is what a job does."""
@@ -303,6 +305,8 @@ JOB_KIND_DELETE_ITEMS: JobKind.ValueType  # 1
 """StartDeleteItems. Counts items."""
 JOB_KIND_REBUILD_INDEXES: JobKind.ValueType  # 2
 """StartRebuildIndexes. Counts items, about, once for each space."""
+JOB_KIND_CALIBRATE: JobKind.ValueType  # 8
+"""StartCalibrate. Counts vectors and texts."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -460,6 +464,7 @@ class NamedSpace(_message.Message):
     SPACE_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     INDEX_STATUS_FIELD_NUMBER: _builtins.int
+    CALIBRATIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 63 of a-z, 0-9 and "_"."""
     @_builtins.property
@@ -474,6 +479,12 @@ class NamedSpace(_message.Message):
     def index_status(self) -> Global___IndexStatus:
         """Set by the service; unset without an index, and by services that knew only indexes that are built on write."""
 
+    @_builtins.property
+    def calibrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Calibration]:
+        """Set by the service: what cosines in this space mean in this collection, as StartCalibrate measured them last; at most one of each
+        modality. Other items may mean others: measure again when the collection has grown to several times its size.
+        """
+
     def __init__(
         self,
         *,
@@ -481,14 +492,70 @@ class NamedSpace(_message.Message):
         space: _common_pb2.VectorSpace | None = ...,
         index: Global___VectorIndex | None = ...,
         index_status: Global___IndexStatus | None = ...,
+        calibrations: _abc.Iterable[Global___Calibration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "index_status", b"index_status", "space", b"space"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "index_status", b"index_status", "name", b"name", "space", b"space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrations", b"calibrations", "index", b"index", "index_status", b"index_status", "name", b"name", "space", b"space"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NamedSpace: _TypeAlias = NamedSpace  # noqa: Y015
+
+@_typing.final
+class Calibration(_message.Message):
+    """Calibration says what cosines of a query and the stored vectors of a space mean. Relevance is made of it: 0 up to the median of
+    unrelated pairs, 0.5 at their 99.9th percentile, 1 from the median of matching pairs on, and on straight lines between these. Where
+    matching pairs are no nearer than the 99.9th percentile, 1 is at cosine 1.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODALITY_FIELD_NUMBER: _builtins.int
+    MEDIAN_FIELD_NUMBER: _builtins.int
+    P90_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    P999_FIELD_NUMBER: _builtins.int
+    MATCH_MEDIAN_FIELD_NUMBER: _builtins.int
+    PAIR_COUNT_FIELD_NUMBER: _builtins.int
+    MEASURE_TIME_FIELD_NUMBER: _builtins.int
+    modality: _common_pb2.Modality.ValueType
+    """What queries are made of: MODALITY_IMAGE, an image or a stored item; MODALITY_TEXT, a text."""
+    median: _builtins.float
+    """Cosine that half of the unrelated pairs stay below."""
+    p90: _builtins.float
+    """That 90 % stay below."""
+    p99: _builtins.float
+    """That 99 % stay below."""
+    p999: _builtins.float
+    """That 99.9 % stay below. In a collection of a million items a thousand unrelated ones are nearer than this."""
+    match_median: _builtins.float
+    """Median cosine of matching pairs: of texts and the images they were made of; 1 for images."""
+    pair_count: _builtins.int
+    """Unrelated pairs that were measured."""
+    @_builtins.property
+    def measure_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        modality: _common_pb2.Modality.ValueType = ...,
+        median: _builtins.float = ...,
+        p90: _builtins.float = ...,
+        p99: _builtins.float = ...,
+        p999: _builtins.float = ...,
+        match_median: _builtins.float = ...,
+        pair_count: _builtins.int = ...,
+        measure_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measure_time", b"measure_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match_median", b"match_median", "measure_time", b"measure_time", "median", b"median", "modality", b"modality", "p90", b"p90", "p99", b"p99", "p999", b"p999", "pair_count", b"pair_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
 
 @_typing.final
 class IndexStatus(_message.Message):
@@ -1511,6 +1578,7 @@ class SearchRequest(_message.Message):
     READ_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     PARTIAL_FIELD_NUMBER: _builtins.int
+    MIN_RELEVANCE_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name."""
     limit: _builtins.int
@@ -1526,6 +1594,11 @@ class SearchRequest(_message.Message):
     """Whether legs that cannot answer are left out and named in SearchResponse.failed_legs; unset, one fails the call. Only
     ITEM_WITHOUT_VECTOR is such a failure here: what is wrong with the request itself fails the call either way, and so does a search
     whose legs of positive weight all fail.
+    """
+    min_relevance: _builtins.float
+    """Leave out hits below this Hit.relevance, 0 to 1, and those without one: "nothing found" is an answer. FAILED_PRECONDITION with
+    reason NOT_CALIBRATED unless the spaces of all vector legs of positive weight were measured (StartCalibrate) for their modalities;
+    QUERY_INVALID without such a leg.
     """
     @_builtins.property
     def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchLeg]:
@@ -1572,13 +1645,19 @@ class SearchRequest(_message.Message):
         read: Global___ReadOptions | None = ...,
         diversity: Global___Diversity | None = ...,
         partial: _builtins.bool = ...,
+        min_relevance: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "min_score", b"min_score", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "min_relevance", b"min_relevance", "min_score", b"min_score", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "legs", b"legs", "limit", b"limit", "min_score", b"min_score", "offset", b"offset", "partial", b"partial", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "_min_score", b"_min_score", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "legs", b"legs", "limit", b"limit", "min_relevance", b"min_relevance", "min_score", b"min_score", "offset", b"offset", "partial", b"partial", "read", b"read", "tuning", b"tuning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_relevance: _TypeAlias = _typing.Literal["min_relevance"]  # noqa: Y015
+    _WhichOneofArgType__min_relevance: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_relevance) -> _WhichOneofReturnType__min_relevance | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
@@ -1623,6 +1702,7 @@ class SearchLeg(_message.Message):
     PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     TEXT_FIELDS_FIELD_NUMBER: _builtins.int
+    MODALITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Echoed in LegScore; unique in the request; may be empty if there is one leg. At most 256 bytes."""
     space: _builtins.str
@@ -1643,6 +1723,10 @@ class SearchLeg(_message.Message):
     """Weight in the fusion, -1,000,000 to 1,000,000; 0 means 1, so that legs without weights count alike. Below 0 the leg pushes away:
     it finds nothing by itself, and what the other legs find loses by being near to it. A leg that is alone has no use for its weight,
     which must not be below 0.
+    """
+    modality: _common_pb2.Modality.ValueType
+    """What `embedding` was made of, for Hit.relevance: image and text have different cosines. Unspecified: not known, and there is no
+    relevance. Not used by other queries: a stored item is an image.
     """
     @_builtins.property
     def embedding(self) -> _common_pb2.Embedding:
@@ -1671,10 +1755,11 @@ class SearchLeg(_message.Message):
         perceptual_hash: _common_pb2.PerceptualHash | None = ...,
         weight: _builtins.float = ...,
         text_fields: _abc.Iterable[_builtins.str] | None = ...,
+        modality: _common_pb2.Modality.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "perceptual_hash", b"perceptual_hash", "query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "name", b"name", "perceptual_hash", b"perceptual_hash", "query", b"query", "space", b"space", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_text", b"caption_text", "embedding", b"embedding", "item_id", b"item_id", "modality", b"modality", "name", b"name", "perceptual_hash", b"perceptual_hash", "query", b"query", "space", b"space", "text_fields", b"text_fields", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["embedding", "item_id", "caption_text", "perceptual_hash"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
@@ -1850,9 +1935,14 @@ class Hit(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     LEGS_FIELD_NUMBER: _builtins.int
+    RELEVANCE_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """With one vector leg: cosine similarity, -1 to 1. With several, or with SearchRequest.fusion: the fused score."""
+    relevance: _builtins.float
+    """How much nearer it is than unrelated items, 0 to 1, as Calibration says; the greatest of the vector legs of positive weight that
+    found it. Unset where these are not calibrated for their modality, and where only words or hashes found it.
+    """
     @_builtins.property
     def item(self) -> Global___Item:
         """The item, as much of it as asked for."""
@@ -1873,13 +1963,16 @@ class Hit(_message.Message):
         item: Global___Item | None = ...,
         score: _builtins.float = ...,
         legs: _abc.Iterable[Global___LegScore] | None = ...,
+        relevance: _builtins.float | None = ...,
         group: _struct_pb2.ListValue | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "item", b"item"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "group", b"group", "item", b"item", "relevance", b"relevance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "item", b"item", "legs", b"legs", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "group", b"group", "item", b"item", "legs", b"legs", "relevance", b"relevance", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__relevance: _TypeAlias = _typing.Literal["relevance"]  # noqa: Y015
+    _WhichOneofArgType__relevance: _TypeAlias = _typing.Literal["_relevance", b"_relevance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relevance) -> _WhichOneofReturnType__relevance | None: ...
 
 Global___Hit: _TypeAlias = Hit  # noqa: Y015
 
@@ -2505,8 +2598,10 @@ class Job(_message.Message):
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     DELETE_ITEMS_FIELD_NUMBER: _builtins.int
     REBUILD_INDEXES_FIELD_NUMBER: _builtins.int
+    CALIBRATE_FIELD_NUMBER: _builtins.int
     DELETE_ITEMS_RESULT_FIELD_NUMBER: _builtins.int
     REBUILD_INDEXES_RESULT_FIELD_NUMBER: _builtins.int
+    CALIBRATE_RESULT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The caller's, or made by the service: 1 to 63 of A-Z, a-z, 0-9, ".", "-" and "_", beginning with a letter or digit. Unique in the
     store.
@@ -2560,12 +2655,20 @@ class Job(_message.Message):
         """Of JOB_KIND_REBUILD_INDEXES."""
 
     @_builtins.property
+    def calibrate(self) -> Global___StartCalibrateRequest:
+        """Of JOB_KIND_CALIBRATE."""
+
+    @_builtins.property
     def delete_items_result(self) -> Global___DeleteItemsResult:
         """Of JOB_KIND_DELETE_ITEMS."""
 
     @_builtins.property
     def rebuild_indexes_result(self) -> Global___RebuildIndexesResult:
         """Of JOB_KIND_REBUILD_INDEXES."""
+
+    @_builtins.property
+    def calibrate_result(self) -> Global___CalibrateResult:
+        """Of JOB_KIND_CALIBRATE."""
 
     def __init__(
         self,
@@ -2588,18 +2691,20 @@ class Job(_message.Message):
         attempt_count: _builtins.int = ...,
         delete_items: Global___StartDeleteItemsRequest | None = ...,
         rebuild_indexes: Global___StartRebuildIndexesRequest | None = ...,
+        calibrate: Global___StartCalibrateRequest | None = ...,
         delete_items_result: Global___DeleteItemsResult | None = ...,
         rebuild_indexes_result: Global___RebuildIndexesResult | None = ...,
+        calibrate_result: Global___CalibrateResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "time_left_ms", b"time_left_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "calibrate", b"calibrate", "calibrate_result", b"calibrate_result", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "time_left_ms", b"time_left_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "attempt_count", b"attempt_count", "cancel_requested", b"cancel_requested", "collection", b"collection", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "done_count", b"done_count", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "message", b"message", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "state", b"state", "time_left_ms", b"time_left_ms", "total_count", b"total_count", "units_per_second", b"units_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "attempt_count", b"attempt_count", "calibrate", b"calibrate", "calibrate_result", b"calibrate_result", "cancel_requested", b"cancel_requested", "collection", b"collection", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "done_count", b"done_count", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "message", b"message", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "state", b"state", "time_left_ms", b"time_left_ms", "total_count", b"total_count", "units_per_second", b"units_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_left_ms: _TypeAlias = _typing.Literal["time_left_ms"]  # noqa: Y015
     _WhichOneofArgType__time_left_ms: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms"]  # noqa: Y015
-    _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["delete_items", "rebuild_indexes"]  # noqa: Y015
+    _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["delete_items", "rebuild_indexes", "calibrate"]  # noqa: Y015
     _WhichOneofArgType_parameters: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["delete_items_result", "rebuild_indexes_result"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["delete_items_result", "rebuild_indexes_result", "calibrate_result"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_left_ms) -> _WhichOneofReturnType__time_left_ms | None: ...
@@ -2758,6 +2863,96 @@ class StartRebuildIndexesResponse(_message.Message):
 Global___StartRebuildIndexesResponse: _TypeAlias = StartRebuildIndexesResponse  # noqa: Y015
 
 @_typing.final
+class StartCalibrateRequest(_message.Message):
+    """StartCalibrateRequest names a space of a collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection.name."""
+    space: _builtins.str
+    """NamedSpace.name; empty means the collection's first."""
+    job_id: _builtins.str
+    """Job.id, as in StartDeleteItemsRequest."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationText]:
+        """Texts about items, as vectors: 20 to 256 with different items, up to 1 MiB as JSON (FLOAT16 takes half of FLOAT32). None: only
+        queries by images are measured, and what is known of texts stays.
+        """
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        space: _builtins.str = ...,
+        texts: _abc.Iterable[Global___CalibrationText] | None = ...,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "job_id", b"job_id", "space", b"space", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartCalibrateRequest: _TypeAlias = StartCalibrateRequest  # noqa: Y015
+
+@_typing.final
+class CalibrationText(_message.Message):
+    """CalibrationText is a text about one item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """Item.id. A text whose item is gone, or has no vector in the space, is left out."""
+    @_builtins.property
+    def embedding(self) -> _common_pb2.Embedding:
+        """The text's vector, of the space."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        embedding: _common_pb2.Embedding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "item_id", b"item_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationText: _TypeAlias = CalibrationText  # noqa: Y015
+
+@_typing.final
+class StartCalibrateResponse(_message.Message):
+    """StartCalibrateResponse answers StartCalibrate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartCalibrateResponse: _TypeAlias = StartCalibrateResponse  # noqa: Y015
+
+@_typing.final
 class RebuildIndexesResult(_message.Message):
     """RebuildIndexesResult is what came of StartRebuildIndexes."""
 
@@ -2788,6 +2983,30 @@ class RebuildIndexesResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RebuildIndexesResult: _TypeAlias = RebuildIndexesResult  # noqa: Y015
+
+@_typing.final
+class CalibrateResult(_message.Message):
+    """CalibrateResult is what came of StartCalibrate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALIBRATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def calibrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Calibration]:
+        """What was measured."""
+
+    def __init__(
+        self,
+        *,
+        calibrations: _abc.Iterable[Global___Calibration] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibrations", b"calibrations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateResult: _TypeAlias = CalibrateResult  # noqa: Y015
 
 @_typing.final
 class GetJobRequest(_message.Message):

@@ -118,6 +118,11 @@ class SearchServiceStub(object):
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesRequest.SerializeToString,
                 response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesResponse.FromString,
                 _registered_method=True)
+        self.StartCalibrate = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/StartCalibrate',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/lensmesh.search.v1.SearchService/GetJob',
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobRequest.SerializeToString,
@@ -274,6 +279,15 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartCalibrate(self, request, context):
+        """StartCalibrate begins a job that measures what cosines in a space mean, by a sample of up to 1,500 stored vectors and the texts that
+        the request brings, and keeps that with the collection: NamedSpace.calibrations. The job fails as FAILED_PRECONDITION with reason
+        TOO_FEW_ITEMS where fewer than 50 items have a vector in the space.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJob(self, request, context):
         """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more.
         """
@@ -386,6 +400,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.StartRebuildIndexes,
                     request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesRequest.FromString,
                     response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesResponse.SerializeToString,
+            ),
+            'StartCalibrate': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartCalibrate,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateResponse.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -844,6 +863,33 @@ class SearchService(object):
             '/lensmesh.search.v1.SearchService/StartRebuildIndexes',
             lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesRequest.SerializeToString,
             lensmesh_dot_search_dot_v1_dot_search__pb2.StartRebuildIndexesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartCalibrate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/StartCalibrate',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateResponse.FromString,
             options,
             channel_credentials,
             insecure,

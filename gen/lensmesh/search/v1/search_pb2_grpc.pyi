@@ -93,6 +93,11 @@ class SearchServiceStub:
     PostgreSQL the new one is built beside the old, which then goes; if that fails (STORE_FULL) the old one stays and the new one goes.
     Qdrant keeps its graphs in order by itself, and rebuilds them only for other parameters.
     """
+    StartCalibrate: _grpc.UnaryUnaryMultiCallable[_search_pb2.StartCalibrateRequest, _search_pb2.StartCalibrateResponse]
+    """StartCalibrate begins a job that measures what cosines in a space mean, by a sample of up to 1,500 stored vectors and the texts that
+    the request brings, and keeps that with the collection: NamedSpace.calibrations. The job fails as FAILED_PRECONDITION with reason
+    TOO_FEW_ITEMS where fewer than 50 items have a vector in the space.
+    """
     GetJob: _grpc.UnaryUnaryMultiCallable[_search_pb2.GetJobRequest, _search_pb2.GetJobResponse]
     """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListJobsRequest, _search_pb2.ListJobsResponse]
@@ -170,6 +175,11 @@ class SearchServiceAsyncStub(SearchServiceStub):
     once. Searches use the old index until the new one stands, and writes go into both. An index that was left for later is built. In
     PostgreSQL the new one is built beside the old, which then goes; if that fails (STORE_FULL) the old one stays and the new one goes.
     Qdrant keeps its graphs in order by itself, and rebuilds them only for other parameters.
+    """
+    StartCalibrate: _aio.UnaryUnaryMultiCallable[_search_pb2.StartCalibrateRequest, _search_pb2.StartCalibrateResponse]  # type: ignore[assignment]
+    """StartCalibrate begins a job that measures what cosines in a space mean, by a sample of up to 1,500 stored vectors and the texts that
+    the request brings, and keeps that with the collection: NamedSpace.calibrations. The job fails as FAILED_PRECONDITION with reason
+    TOO_FEW_ITEMS where fewer than 50 items have a vector in the space.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_search_pb2.GetJobRequest, _search_pb2.GetJobResponse]  # type: ignore[assignment]
     """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
@@ -341,6 +351,17 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         once. Searches use the old index until the new one stands, and writes go into both. An index that was left for later is built. In
         PostgreSQL the new one is built beside the old, which then goes; if that fails (STORE_FULL) the old one stays and the new one goes.
         Qdrant keeps its graphs in order by itself, and rebuilds them only for other parameters.
+        """
+
+    @_abc_1.abstractmethod
+    def StartCalibrate(
+        self,
+        request: _search_pb2.StartCalibrateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.StartCalibrateResponse, _abc.Awaitable[_search_pb2.StartCalibrateResponse]]:
+        """StartCalibrate begins a job that measures what cosines in a space mean, by a sample of up to 1,500 stored vectors and the texts that
+        the request brings, and keeps that with the collection: NamedSpace.calibrations. The job fails as FAILED_PRECONDITION with reason
+        TOO_FEW_ITEMS where fewer than 50 items have a vector in the space.
         """
 
     @_abc_1.abstractmethod
