@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from search_svc.words.tokens import cut, kinds, normal
 
 MAX_QUERY_WORDS = 128
+MAX_QUERY_LETTERS = 2_000
+"""Characters of all words together. PostgreSQL takes a query of a megabyte, and a word stands in it several times."""
 MAX_WORDS_CHARS = 10_000
 """Characters of a query; who asks sees to it."""
 # In quotation marks, the last of which may be missing; or up to the next space or quotation mark.
@@ -38,7 +40,7 @@ def read_words(text: str) -> WordQuery:
     """Read a query.
 
     Raises:
-        ValueError: it holds no word, or more than `MAX_QUERY_WORDS`; with a message for the caller.
+        ValueError: it holds no word, or more than the limits above; with a message for the caller.
     """
     plain = normal(text)
     its_kinds = kinds(plain)
@@ -58,4 +60,7 @@ def read_words(text: str) -> WordQuery:
         raise ValueError("holds no word: name at least one letter, digit or emoji")
     if count > MAX_QUERY_WORDS:
         raise ValueError(f"has {count} words, and the limit is {MAX_QUERY_WORDS}: ask for fewer")
+    letters = sum(len(word) for term in terms for word in term.words)
+    if letters > MAX_QUERY_LETTERS:
+        raise ValueError(f"has words of {letters} letters, and the limit is {MAX_QUERY_LETTERS}: ask for fewer")
     return WordQuery(tuple(terms))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from search_svc.filters import FieldPath
@@ -15,6 +15,8 @@ from search_svc.words.tokens import MAX_PREFIX_CHARS, STEM, words_of
 
 MAX_WORDS = 10_000
 """Words of one text that count, from its beginning."""
+MAX_LETTERS = 100_000
+"""Characters of the words of all texts of an item that count. A tsvector of PostgreSQL has a megabyte."""
 MAX_PLACES = 255
 """Places of one word in a text that count, from its beginning. PostgreSQL keeps no more."""
 CAPTION: FieldPath = ("$caption",)
@@ -46,6 +48,11 @@ class TextWords:
         """Number of different words and stems."""
         return len(self.places) + len(self.stems)
 
+    @property
+    def letters(self) -> int:
+        """Number of characters of all words."""
+        return sum(map(len, self.words))
+
     @cached_property
     def runs(self) -> frozenset[str]:
         """Two or three words that follow one another, with spaces between them."""
@@ -63,23 +70,26 @@ class TextWords:
 
 
 _NONE = TextWords()
+_GAP = ("", "")
 
 
-def text_words(texts: Sequence[str], language: str) -> TextWords:
+def text_words(texts: Sequence[str], language: str, most_letters: int = MAX_LETTERS) -> TextWords:
     """Return the words of some texts as of one, with a gap between two of them."""
-    words: list[str] = []
-    stems: set[str] = set()
+    both: list[tuple[str, str]] = []
     for text in texts:
-        if words:
-            words.append("")
-        both = [forms(word, language) for word in words_of(text)[: max(0, MAX_WORDS - len(words))]]
-        words += [simple for simple, _ in both]
-        stems.update([STEM + stem for _, stem in both if stem])
-        if len(words) >= MAX_WORDS:
+        if len(both) >= MAX_WORDS:
             break
+        if both:
+            both.append(_GAP)
+        both += [forms(word, language) for word in words_of(text)]
+    del both[MAX_WORDS:]
+    words = [simple for simple, _ in both]
+    if sum(map(len, words)) > most_letters:
+        fitting = sum(1 for letters in accumulate(map(len, words)) if letters <= most_letters)
+        del both[fitting:], words[fitting:]
     if len(words) > MAX_PLACES:
         words = _without_repeats(words)
-    return TextWords(tuple(words), frozenset(stems))
+    return TextWords(tuple(words), frozenset([STEM + stem for _, stem in both if stem]))
 
 
 def _without_repeats(words: list[str]) -> list[str]:
@@ -118,8 +128,11 @@ def words_of_item(item: Item, definition: Definition) -> list[TextWords]:
     if not definition.text_indexes:
         return [caption]
     metadata = json.loads(item.metadata)
-    fields = (text_words(_texts(metadata, index.path), definition.language) for index in definition.text_indexes)
-    return [caption, *fields]
+    found = [caption]
+    for index in definition.text_indexes:
+        left = MAX_LETTERS - sum(text.letters for text in found)
+        found.append(text_words(_texts(metadata, index.path), definition.language, left))
+    return found
 
 
 def _texts(metadata: Any, path: FieldPath) -> list[str]:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 - letters of other scripts are meant where they look like Latin ones.
 
+import json
 import sys
 import unicodedata
 
@@ -9,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search_svc.model import Caption, FieldType, Item
+from search_svc.postgres.words import vector_text
 from search_svc.words.languages import LANGUAGES, forms
 from search_svc.words.queries import MAX_QUERY_WORDS, Term, read_words
 from search_svc.words.stop_words import STOP_WORDS
-from search_svc.words.texts import MAX_PLACES, MAX_WORDS, text_words
+from search_svc.words.texts import MAX_LETTERS, MAX_PLACES, MAX_WORDS, text_words, words_of_item
 from search_svc.words.tokens import MAX_PREFIX_CHARS, MAX_WORD_CHARS, fold, words_of
 from search_svc.words.wanting import wanted
 from tests.search.strategies import thorough
+from tests.search.support import definition
 
 
 def cut(text: str) -> list[str]:
@@ -125,6 +129,26 @@ def test_a_query_of_too_many_words_is_refused() -> None:
     read_words("a " * MAX_QUERY_WORDS)
     with pytest.raises(ValueError, match=f"has {MAX_QUERY_WORDS + 1} words, and the limit is {MAX_QUERY_WORDS}"):
         read_words("語" * (MAX_QUERY_WORDS + 1))
+
+
+def test_a_query_of_too_many_letters_is_refused() -> None:
+    read_words(" ".join(["x" * 9_000] * 10))
+    with pytest.raises(ValueError, match="has words of 2200 letters, and the limit is 2000"):
+        read_words(" ".join(["x" * 9_000] * 11))
+
+
+def test_of_very_long_texts_so_much_counts() -> None:
+    assert text_words(["ab cd ef"], "en", 4).words == ("ab", "cd")
+    fields = {f"f{at}": FieldType.TEXT for at in range(16)}
+    metadata = json.dumps(
+        {field: f"{field} " + " ".join(f"{at}{'x' * 200}" for at in range(9_000)) for field in fields}
+    )
+    item = Item("a", caption=Caption("the first", 0, 0, False, ""), metadata=metadata)
+    texts = words_of_item(item, definition(indexes=fields))
+    assert texts[0].words == ("the", "first")
+    assert texts[1].words[0] == "f0"
+    assert MAX_LETTERS - MAX_WORD_CHARS < sum(text.letters for text in texts) <= MAX_LETTERS
+    assert len(vector_text(texts).encode()) < 1 << 20
 
 
 def test_little_words_are_optional_beside_others() -> None:

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from search_svc.words.languages import LANGUAGES, NO_LANGUAGE
-from search_svc.words.queries import MAX_QUERY_WORDS, MAX_WORDS_CHARS, read_words
-from search_svc.words.texts import MAX_WORDS
+from search_svc.words.queries import MAX_QUERY_LETTERS, MAX_QUERY_WORDS, read_words
+from search_svc.words.texts import MAX_LETTERS, MAX_WORDS
 from search_svc.words.tokens import MAX_PREFIX_CHARS, MAX_WORD_CHARS, fold, words_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
@@ -36,6 +36,6 @@ def test_languages_and_limits_are_those_of_the_code() -> None:
     known = SECTION.partition("Known")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", known) == [language for language in LANGUAGES if language != NO_LANGUAGE]
     limits = " ".join(PAGE.partition("## Limits")[2].split())
-    assert f"| {MAX_QUERY_WORDS}; {MAX_WORDS_CHARS:,} characters |" in limits
+    assert f"| {MAX_QUERY_WORDS}; {MAX_QUERY_LETTERS:,} letters |" in limits
     assert f"the first {MAX_WORD_CHARS}; {MAX_PREFIX_CHARS} of a beginning" in limits
-    assert f"the first {MAX_WORDS:,} |" in limits
+    assert f"the first {MAX_WORDS:,}; of an item, {MAX_LETTERS:,} letters |" in limits

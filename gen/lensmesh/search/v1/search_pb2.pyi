@@ -70,7 +70,7 @@ class _FieldTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldType.V
     FIELD_TYPE_TEXT: _FieldType.ValueType  # 5
     """Strings as KEYWORD, and the words of strings and of lists of strings: `Condition.matches` and `SearchLeg.text_fields` may name the
     field. A list is one text; no phrase reaches over two of its strings. At most 16 fields of a collection. Of a text, the first
-    10,000 words count.
+    10,000 words count; of all texts of an item, 100,000 letters.
     """
 
 class FieldType(_FieldType, metaclass=_FieldTypeEnumTypeWrapper):
@@ -89,7 +89,7 @@ FIELD_TYPE_TIME: FieldType.ValueType  # 4
 FIELD_TYPE_TEXT: FieldType.ValueType  # 5
 """Strings as KEYWORD, and the words of strings and of lists of strings: `Condition.matches` and `SearchLeg.text_fields` may name the
 field. A list is one text; no phrase reaches over two of its strings. At most 16 fields of a collection. Of a text, the first
-10,000 words count.
+10,000 words count; of all texts of an item, 100,000 letters.
 """
 Global___FieldType: _TypeAlias = FieldType  # noqa: Y015
 
@@ -934,9 +934,9 @@ class Condition(_message.Message):
     exists: _builtins.bool
     """The field is there and not null, or is not."""
     matches: _builtins.str
-    """Contains all of these words, in any order, each as it is or as another word of its stem; neither case nor accents count. Up to
-    128 words and 10,000 characters, read as SearchLeg.caption_text is, the little ones ("the") too. Of "$caption" and of fields with a FieldIndex of type
-    TEXT; FIELD_NOT_INDEXED for others. FILTER_INVALID where no word is in it.
+    """Contains all of these words, in any order, each as it is or as another word of its stem; neither case nor accents count. Read, and
+    limited, as SearchLeg.caption_text is; the little words ("the") must be there too. Of "$caption" and of fields with a FieldIndex
+    of type TEXT; FIELD_NOT_INDEXED for others. FILTER_INVALID where no word is in it, or too many are.
     """
     @_builtins.property
     def equals(self) -> _struct_pb2.Value:
@@ -1714,7 +1714,7 @@ class SearchLeg(_message.Message):
     Japanese, Korean and Thai is one. `"old bridge"` in quotation marks: exactly these, one behind the other; so is what has no space
     between (3.5, wide-angle, 日本語). `bri*`: words that begin so. All else separates words. Items that hold more of the words come
     first; among those, the word itself before others of its stem, words side by side before scattered ones, short texts before
-    long ones. Little words ("the") select nothing beside others. 1 to 128 words, up to 10,000 characters, no NUL, else
+    long ones. Little words ("the") select nothing beside others. 1 to 128 words of 2,000 letters, 10,000 characters, no NUL, else
     QUERY_INVALID; of a word, the first 200 characters count. LegScore.score is above 0 up to 1, and comparable within one query
     alone. Of more than 20,000 items that hold all words, or 5,000 that hold some (PostgreSQL; 2,000 in Qdrant), so many
     are ranked, and SearchResponse.exact is false.
