@@ -1,5 +1,6 @@
 """ClassifyImages through a router in front of several encoders."""
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -12,6 +13,7 @@ from lensmesh_chassis.reasons import Reason
 from tests.router.conftest import Mesh
 from tests.router.fakes import SPACE, FakeEncoder, vector
 from tests.router.helpers import error_of, fields_of
+from tests.support.waiting import until
 
 LABELS = ["cat", "dog", "bird"]
 Request = encoder_pb2.ClassifyImagesRequest
@@ -107,6 +109,25 @@ async def test_a_replica_that_ends_meanwhile_leaves_its_work_to_the_other(two: M
     again = await two.encoder_service.ClassifyImages(Request(images=images(*contents), labels=LABELS))
     assert len(again.results) == 120
     assert not gone.classified
+
+
+@pytest.mark.parametrize("of_vectors", [False, True])
+async def test_a_replica_that_ends_under_a_call_leaves_its_work_to_the_other(two: Mesh, of_vectors: bool) -> None:
+    gone = two.encoders[0]
+    gone.faults.gate = asyncio.Event()
+    contents = [f"p{n}".encode() for n in range(80)]
+    given: dict[str, Any] = (
+        {"embeddings": [vector(content, SPACE) for content in contents]}
+        if of_vectors
+        else {"images": images(*contents)}
+    )
+    call = asyncio.ensure_future(two.encoder_service.ClassifyImages(Request(labels=LABELS, **given)))
+    await until(lambda: gone.faults.in_flight > 0)
+    await two.host(gone).kill()
+    answer = await call
+    assert [list(result.scores.probabilities) for result in answer.results] == [
+        pytest.approx(likes(content, LABELS)) for content in contents
+    ]
 
 
 async def test_labels_count_in_what_one_call_may_hold(unstarted: Mesh) -> None:
