@@ -1,10 +1,10 @@
 """The search service: its store, threads and servicer put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from prometheus_client import CollectorRegistry
+from opentelemetry import trace
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.process.server import Runtime
@@ -29,10 +29,9 @@ def make_store(settings: SearchSettings, tracer_provider: Any | None = None) -> 
     return store_kind(settings.store_url.get_secret_value()).open(settings, tracer_provider)
 
 
-def make_runner(
-    store: Store, settings: SearchSettings, registry: CollectorRegistry, is_ready: Callable[[], bool]
-) -> JobRunner:
+def make_runner(store: Store, runtime: Runtime[SearchSettings]) -> JobRunner:
     """Make the worker of the store's jobs. Nothing is taken up yet."""
+    settings = runtime.settings
     chosen = JobSettings(
         parallel=settings.job_parallel,
         lease_s=settings.job_lease_seconds,
@@ -40,7 +39,14 @@ def make_runner(
         call_s=settings.call_seconds,
         check_s=settings.store_check_seconds,
     )
-    return JobRunner(store, KINDS, chosen, JobMetrics(registry, KINDS), is_ready)
+    return JobRunner(
+        store,
+        KINDS,
+        chosen,
+        JobMetrics(runtime.registry, KINDS),
+        is_ready=lambda: runtime.health.is_serving(SERVICE),
+        tracer=trace.get_tracer("lensmesh", tracer_provider=runtime.tracer_provider),
+    )
 
 
 class SearchApp:
@@ -55,9 +61,7 @@ class SearchApp:
         self._threads = Threads()
         self._watch = StoreWatch(self._store, runtime.health, SERVICE, runtime.settings.store_check_seconds)
         self._draining = runtime.draining
-        self._jobs = make_runner(
-            self._store, runtime.settings, runtime.registry, lambda: runtime.health.is_serving(SERVICE)
-        )
+        self._jobs = make_runner(self._store, runtime)
         self._servicer = SearchServicer(
             self._store,
             self._threads,

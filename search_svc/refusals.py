@@ -5,11 +5,18 @@ from lensmesh_chassis.reasons import Reason
 from search_svc.legs import VectorLeg
 
 RETRY_AFTER_S = 1.0
+# What a caller does about it, and a job does by itself.
+_AGAIN = ": try again shortly"
 
 
 def unavailable(why: str) -> Unavailable:
     """Build the error for a store that cannot be used now."""
-    return Unavailable(Reason.STORE_UNAVAILABLE, f"{why}: try again shortly", retry_after_s=RETRY_AFTER_S)
+    return Unavailable(Reason.STORE_UNAVAILABLE, f"{why}{_AGAIN}", retry_after_s=RETRY_AFTER_S)
+
+
+def why_of(message: str) -> str:
+    """Return why a store cannot be used, without what a caller is to do about it."""
+    return message.removesuffix(_AGAIN)
 
 
 def no_pooled_connection() -> Unavailable:

@@ -14,7 +14,7 @@ from search_svc.jobs.errors import JobFailed
 from search_svc.jobs.kinds import JobType
 from search_svc.jobs.model import JobEnd, JobState, LeasedJob
 from search_svc.jobs.store import LeaseLost
-from search_svc.refusals import no_collection
+from search_svc.refusals import no_collection, why_of
 from search_svc.store import StaleCollection, Store, StoreRefused
 
 _log = get_logger(__name__)
@@ -130,7 +130,7 @@ class Attempt:
                 late += isinstance(error, DeadlineExceeded)
                 if late > _MOST_IDLE:
                     raise
-                await self._say(f"waits: {error}")
+                await self._say(f"waits: {why_of(str(error))}")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSES_S[1])
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from contextlib import suppress
 
 from lensmesh_chassis.errors import DeadlineExceeded
 from search_svc.filters import All, TimeRange
@@ -28,7 +29,10 @@ async def work(context: JobContext) -> str:
     kept = context.checkpoint
     after: str | None = kept.get("after", "")
     if "after" not in kept:
-        total = await context.store.count_matching(context.collection, chosen, timeout_s=context.timeout_s)
+        total = 0
+        # A count that takes too long is no reason not to begin.
+        with suppress(DeadlineExceeded):
+            total = await context.store.count_matching(context.collection, chosen, timeout_s=context.timeout_s)
         await context.save(0, total, checkpoint={"after": ""})
     count = BATCH
     while after is not None:

@@ -32,6 +32,7 @@ class JobRunner:
         settings: how many at a time, and how long leases are.
         metrics: where attempts are counted.
         is_ready: tells whether the store may be used now.
+        tracer: makes the spans of attempts.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class JobRunner:
         settings: JobSettings,
         metrics: JobMetrics,
         is_ready: Callable[[], bool],
+        tracer: trace.Tracer,
     ) -> None:
+        self._tracer = tracer
         self._is_ready = is_ready
         self._store = store
         self._kinds = kinds
@@ -129,7 +132,7 @@ class JobRunner:
         begun, outcome = time.monotonic(), "failed"
         self._metrics.begin(kind.name)
         _log.info("a job is taken up", job=job.id, kind=kind.name, collection=job.collection, attempt=job.attempts)
-        span = _span(leased)
+        span = self._span(leased)
         try:
             outcome = await Attempt(leased, kind, self._store, self._settings).run()
         except asyncio.CancelledError:
@@ -140,6 +143,19 @@ class JobRunner:
             span.set_attribute("lensmesh.job.outcome", outcome)
             span.end()
 
+    def _span(self, leased: LeasedJob) -> trace.Span:
+        """Begin the span of an attempt, in a trace of its own that is linked with the call that started the job."""
+        caller = trace.get_current_span(propagate.extract({"traceparent": leased.job.trace})).get_span_context()
+        return self._tracer.start_span(
+            f"lensmesh job {leased.job.kind}",
+            attributes={
+                "lensmesh.job.id": leased.job.id,
+                spans.COLLECTION: leased.job.collection,
+                spans.ATTEMPT: leased.job.attempts,
+            },
+            links=[trace.Link(caller)] if caller.is_valid else [],
+        )
+
     async def _tidy(self) -> None:
         if time.monotonic() - self._tidied < _TIDY_S:
             return
@@ -147,17 +163,3 @@ class JobRunner:
         self._tidied = time.monotonic()
         if count:
             _log.info("jobs that ended long ago are forgotten", count=count)
-
-
-def _span(leased: LeasedJob) -> trace.Span:
-    """Begin the span of an attempt, in a trace of its own that is linked with the call that started the job."""
-    caller = trace.get_current_span(propagate.extract({"traceparent": leased.job.trace})).get_span_context()
-    return spans.tracer().start_span(
-        f"lensmesh job {leased.job.kind}",
-        attributes={
-            "lensmesh.job.id": leased.job.id,
-            spans.COLLECTION: leased.job.collection,
-            spans.ATTEMPT: leased.job.attempts,
-        },
-        links=[trace.Link(caller)] if caller.is_valid else [],
-    )

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from opentelemetry.trace import NoOpTracer
 from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, Unavailable
@@ -29,7 +30,7 @@ class Replica:
         self.draining = asyncio.Event()
         kinds = held.kinds()
         settings = JobSettings(parallel=1, lease_s=lease_s, keep_s=60, call_s=60, check_s=0.02)
-        self.runner = JobRunner(store, kinds, settings, JobMetrics(self.registry, kinds), lambda: True)
+        self.runner = JobRunner(store, kinds, settings, JobMetrics(self.registry, kinds), lambda: True, NoOpTracer())
 
     def count(self, outcome: str) -> float | None:
         labels = {"kind": "delete_items", "outcome": outcome}

@@ -18,6 +18,7 @@ from lensmesh_chassis.telemetry.sampling import MeshSampler
 from lensmesh_chassis.telemetry.spans import CONTENT_VARIABLE
 from search_svc.app import SearchApp
 from tests.search.conftest import settings_for
+from tests.search.jobs import ended, filled, start
 from tests.search.standin import StandIn
 from tests.search.support import Stub, create, found, item, search_request, upsert
 from tests.support.spans_kept import Traced, id_of, named, parent_of
@@ -58,6 +59,30 @@ async def used(url: str) -> list[ReadableSpan]:
         before = checks() or 0
         await until(lambda: (checks() or 0) >= before + 3)
         return list(traced.exporter.get_finished_spans())
+
+
+async def test_an_attempt_at_a_job_is_linked_with_the_call_that_started_it(store_url: str) -> None:
+    async with traced_search(store_url) as (stub, traced, _):
+        await filled(stub, 3)
+        job = await ended(stub, (await start(stub, "one")).id)
+
+        def attempts() -> list[ReadableSpan]:
+            return named(list(traced.exporter.get_finished_spans()), "lensmesh job delete_items")
+
+        await until(attempts)
+        [attempt] = attempts()
+        calls = [
+            span
+            for span in traced.exporter.get_finished_spans()
+            if attributes(span).get("rpc.method") == "StartDeleteItems" and span.context is not None
+        ]
+        [link] = attempt.links
+        assert link.context.span_id in {span.context.span_id for span in calls if span.context}
+        assert (attempt.parent, attributes(attempt)["lensmesh.job.outcome"]) == (None, "succeeded")
+        assert attributes(attempt)["lensmesh.job.id"] == job.id
+        # What it did for hours, it may be, is in no trace.
+        assert [span for span in traced.exporter.get_finished_spans() if parent_of(span) == id_of(attempt)] == []
+        assert named(list(traced.exporter.get_finished_spans()), "store delete_batch") == []
 
 
 async def test_operations_stand_below_their_calls(store_url: str) -> None:
