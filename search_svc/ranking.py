@@ -48,6 +48,8 @@ class StepFindings:
     groups: Mapping[str, GroupValues]
     is_cut: bool = False
     """Whether a leg left items out that it did not look at, as one of very frequent words does."""
+    exact: frozenset[int] = frozenset()
+    """Places of legs that compared everything, asked to or not."""
 
 
 class CandidateSource(Protocol):
@@ -147,6 +149,7 @@ class _Ranking:
                 await self._diversify()
             if len(self._places) >= self._wanted or self._is_past_relevance(found):
                 return
+            self._exact |= found.exact
             short = frozenset(place for place in self._finders if len(found.legs[place]) < depth)
             if short == self._finders == self._exact:
                 return

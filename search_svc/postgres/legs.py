@@ -1,7 +1,8 @@
 """Candidates of several legs in PostgreSQL: all that a step looks for by vectors is one statement."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import asyncpg
@@ -28,6 +29,8 @@ T = TypeVar("T")
 # An index looks at so many candidates for each hit that it is asked for, its session's number at least. With as many
 # as hits it would begin a second look for the last one.
 _CANDIDATES = 1.25
+# Of a step's vectors: an index scan that leaves groups out passes over up to 20,000 of them, one by one.
+_SMALL_BYTES = 64 << 20
 
 
 class LegSource:
@@ -70,6 +73,8 @@ class LegSource:
                     take(place, *row)
         known = sorted({each.key for items in found for each in items})
         vectors = {place: leg for place, leg in enumerate(legs) if isinstance(leg, VectorLeg)}
+        if step.without and await self._is_small(vectors.values()):
+            step = replace(step, exact=step.exact | vectors.keys())
         if vectors:
             near = {place: self._near[leg.place] for place, leg in vectors.items()}
             conditions = self._conditions(step)
@@ -81,7 +86,16 @@ class LegSource:
             if leg.weight < 0:
                 for row in (await self._search(leg, step).among(self._connection, known)).rows:
                     take(place, *row)
-        return StepFindings(found, groups, is_cut)
+        return StepFindings(found, groups, is_cut, step.exact)
+
+    async def _is_small(self, legs: Iterable[VectorLeg]) -> bool:
+        """Tell whether comparing everything is cheaper than an index scan that passes over many items."""
+        spaces = self._collection.definition.spaces
+        tables = {vectors_table(self._collection.key, spaces.index(leg.space)) for leg in legs}
+        size: int | None = await self._connection.fetchval(
+            "SELECT sum(pg_relation_size(name::regclass)) FROM unnest($1::text[]) AS name", sorted(tables)
+        )
+        return (size or 0) <= _SMALL_BYTES
 
     def _conditions(self, step: Step) -> StepConditions:
         askers = [near.itself for near in self._near.values() if near.itself]

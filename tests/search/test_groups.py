@@ -69,7 +69,7 @@ async def test_groups_are_what_numpy_says(store: Store, seed: int) -> None:
             assert_same(hits, expected)
 
 
-async def test_a_group_that_fills_every_candidate_hides_no_other(store: Store) -> None:
+async def test_a_group_that_fills_every_candidate_hides_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 1,500 items the nearest 1,200 are of one group, and others of few."""
     random = np.random.default_rng(5)
     towards = np.eye(DIMENSION)[0]
@@ -99,6 +99,10 @@ async def test_a_group_that_fills_every_candidate_hides_no_other(store: Store) -
         for exact in (False, True):
             made = query(collection, asked, None, limit=10, exact=exact, **grouped(field))
             assert ids(await store.search(collection, made, timeout_s=60)) == list(best.values())
+    # As in a collection that is too large to compare everything at once.
+    monkeypatch.setattr(postgres_legs, "_SMALL_BYTES", -1)
+    made = query(collection, asked, None, limit=10, **grouped("artist"))
+    assert ids(await store.search(collection, made, timeout_s=60)) == list(best.values())
     # Ranks go on behind the items that were left out.
     hits = (
         await store.search(collection, query(collection, asked, None, limit=2, **grouped("artist")), timeout_s=60)

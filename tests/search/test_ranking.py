@@ -1,6 +1,7 @@
 """The steps in which candidates are looked for, whatever the store: how far, how, and when they end."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ class FakeSource:
         self.steps: list[Step] = []
         self.cut = False
         self.leaves_out = True
+        self.compares_all = False
 
     def is_exact(self, leg: Leg) -> bool:
         return False
@@ -41,9 +43,11 @@ class FakeSource:
 
     async def find(self, legs: Sequence[Leg], step: Step) -> StepFindings:
         self.steps.append(step)
+        if self.compares_all:
+            step = replace(step, exact=frozenset(range(len(legs))))
         found = [self._leg(place, step) for place, _ in enumerate(legs)]
         ids = {each.item_id for items in found for each in items}
-        return StepFindings(found, {item_id: self.groups[item_id] for item_id in ids}, self.cut)
+        return StepFindings(found, {item_id: self.groups[item_id] for item_id in ids}, self.cut, step.exact)
 
     def _leg(self, place: int, step: Step) -> list[FoundItem]:
         without = step.without if self.leaves_out else ()
@@ -118,6 +122,13 @@ async def test_groups_that_are_full_are_left_out(leaves_out: bool) -> None:
                 if source.scores[0][item_id] > source.scores[0][best[values]]:
                     best[values] = item_id
             assert sorted(told(found)) == sorted(best.values())
+
+
+async def test_a_store_that_compared_everything_is_not_asked_again() -> None:
+    source = FakeSource(60, known=0.5)
+    source.compares_all = True
+    assert len((await ranking.search(source, query(2, limit=80))).hits) == 60
+    assert len(source.steps) == 1
 
 
 async def test_a_leg_that_did_not_look_at_all_is_not_exact() -> None:
