@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from opentelemetry.trace import NoOpTracer
@@ -11,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, Unavailable
 from lensmesh_chassis.reasons import Reason
 from search_svc.jobs.attempt import JobSettings
+from search_svc.jobs.context import JobContext
 from search_svc.jobs.errors import JobFailed
 from search_svc.jobs.metrics import JobMetrics
-from search_svc.jobs.model import Job, JobState, NewJob
+from search_svc.jobs.model import Job, JobProgress, JobState, Lease, NewJob
 from search_svc.jobs.runner import JobRunner
 from search_svc.refusals import store_full, unavailable
 from search_svc.store import Store
@@ -176,3 +179,24 @@ async def test_who_lost_the_lease_ends_without_a_word(store: Store, held: Held) 
     assert (await job(store)).attempts == 2
     # What the other one needs is not cleared away.
     assert held.undone == 0
+
+
+def test_a_rate_is_that_of_the_last_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("search_svc.jobs.context.time.monotonic", lambda: now[0])
+    nothing: Any = None
+    made = Job("one", "delete_items", "photos", "7", "{}", JobState.RUNNING, datetime.now(UTC), JobProgress(100, 900))
+    context = JobContext(made, Lease("one", "token"), nothing, nothing, nothing, timeout_s=60)
+
+    def rate(after_s: float, done: int) -> float:
+        now[0] += after_s
+        return round(context.progress(done, 900).rate, 1)
+
+    # What an earlier attempt has done is not of this one.
+    assert (rate(0, 100), rate(10, 200)) == (0.0, 10.0)
+    assert [rate(10, done) for done in (300, 400, 450, 500, 550, 600)] == [10.0, 10.0, 8.8, 7.5, 6.2, 5.0]
+    longer = context.progress(950, 900, message="x" * 900, checkpoint={"after": "i7"})
+    assert (longer.total, len(longer.message), longer.checkpoint) == (950, 500, '{"after": "i7"}')
+    assert context.checkpoint == {}
+    context.saved(longer)
+    assert (context.checkpoint, context.done) == ({"after": "i7"}, 950)

@@ -72,5 +72,22 @@ STORES = Board(
                 ),
             ),
         ),
+        Row(
+            "Jobs",
+            (
+                Chart(
+                    "Jobs that run",
+                    "On each replica, by kind.",
+                    "short",
+                    (Line(f"lensmesh_jobs_running{{{PICK}}}", "{{instance}} {{kind}}"),),
+                ),
+                Chart(
+                    "Attempts",
+                    "Ended. handed_back: the replica drained; lost: another one took the job.",
+                    "ops",
+                    (Line(rate("lensmesh_job_attempts_total", PICK, "kind, outcome"), "{{kind}} {{outcome}}"),),
+                ),
+            ),
+        ),
     ),
 )
