@@ -118,6 +118,11 @@ async def test_everything_works_behind_it(behind: Behind, mode: str, pool: int) 
         assert await asyncio.gather(*writes) == [[search_pb2.UPSERT_OUTCOME_CREATED]] * 12
         searches = [found(stub, search_request([1, 0, 0, 0], limit=1)) for _ in range(12)]
         assert await asyncio.gather(*searches) == [["0"]] * 12
+        fused = search_request(
+            [1, 0, 0, 0], group_by=search_pb2.GroupBy(fields=["n"]), diversity=search_pb2.Diversity()
+        )
+        fused.legs.add(name="like", item_id="1")
+        assert await asyncio.gather(*(found(stub, fused) for _ in range(12))) == [["2", "3"]] * 12
         await stub.CountFacets(search_pb2.CountFacetsRequest(collection="pictures", fields=["n"]))
         assert (await stub.DeleteCollection(search_pb2.DeleteCollectionRequest(name="pictures"))).deleted_count == 12
 
