@@ -37,8 +37,10 @@ _LONGEST_PX: Final = 1792
 # JPEG images are decoded at a part of their size where twice this is left, as for a model of the usual size.
 _JPEG_TARGET: Final = (224, 224)
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
-# Of one block of rows: it stays in the processor's cache, and its products are too small for the threads of BLAS.
-_BLOCK_PIXELS: Final = 16_384
+# Of one block of rows, and its rows. Its products are too small for OpenBLAS to share them among threads (64 * 4096
+# multiplications): on a busy machine these cost a hundred times what they save.
+_BLOCK_PIXELS: Final = 4_096
+_BLOCK_ROWS: Final = 64
 # What differs by less is of one grey level, but for rounding.
 _FLAT_LEVELS: Final = 1e-2
 _COSINES: Final = (
@@ -112,11 +114,12 @@ def _decimated(pixels: Pixels) -> Luma:
     height, width = height // rows, width // columns
     across, down = _weights(width).T, _weights(height)
     small = np.zeros((_SIDE, _SIDE), np.float32)
-    step = max(1, _BLOCK_PIXELS // (width * columns * rows))
+    step = min(_BLOCK_ROWS, max(1, _BLOCK_PIXELS // width))
     for top in range(0, height, step):
         count = min(step, height - top)
         block = pixels[top * rows : (top + count) * rows, : width * columns]
-        luma: Any = block.astype(np.float32) @ _LUMA
+        # In pieces of a row each, which no thread of BLAS shares either.
+        luma: Any = block.astype(np.float32).reshape(-1, width, 3) @ _LUMA
         if rows > 1 or columns > 1:
             luma = luma.reshape(count, rows, width, columns).mean(axis=(1, 3))
         small += down[:, top : top + count] @ (luma @ across)
