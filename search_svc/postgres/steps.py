@@ -168,13 +168,21 @@ END $$;
 """
 
 
-_SIXTH = """
+def _bands(count: int) -> str:
+    """Return the SQL for the bands of so many bytes of hashes."""
+    each = (
+        f"{(place // 2 % 16) << 16} + 256 * get_byte(hashes, {place}) + get_byte(hashes, {place + 1})"
+        for place in range(0, count, 2)
+    )
+    return f"ARRAY[{', '.join(each)}]"
+
+
+_SIXTH = f"""
 -- The bands of an item's perceptual hashes, each with its number in the upper bits, see search_svc/hashes.py. It is
 -- dearer to ask each row for them than to ask the index.
 CREATE FUNCTION lensmesh.hash_bands(hashes bytea) RETURNS integer[]
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 10000
-    AS $$ SELECT array_agg((place / 2 % 16 << 16) + (get_byte(hashes, place) << 8) + get_byte(hashes, place + 1))
-          FROM generate_series(0, length(hashes) - 2, 2) AS place $$;
+    AS $$ SELECT CASE length(hashes) WHEN 32 THEN {_bands(32)} WHEN 64 THEN {_bands(64)} END $$;
 
 DO $$
 DECLARE collection record;
@@ -183,7 +191,7 @@ BEGIN
         EXECUTE format('ALTER TABLE lensmesh.items_%s ADD COLUMN perceptual_hash bytea NOT NULL DEFAULT %L,'
                        ' ADD COLUMN perceptual_quality smallint NOT NULL DEFAULT 0', collection.key, '');
         EXECUTE format('CREATE INDEX ON lensmesh.items_%s USING gin (lensmesh.hash_bands(perceptual_hash))'
-                       ' WHERE perceptual_quality >= 50', collection.key);
+                       ' WITH (fastupdate = off) WHERE perceptual_quality >= 50', collection.key);
     END LOOP;
 END $$;
 """

@@ -112,7 +112,8 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
     yield words_index(key)
     # Near hashes are looked up at every ingest that asks for it, see search_svc/hashes.py.
     yield (
-        f"CREATE INDEX ON {items} USING gin ({SCHEMA}.hash_bands(perceptual_hash))"
+        # What waits in a list of new entries is compared one by one with each value that is asked for.
+        f"CREATE INDEX ON {items} USING gin ({SCHEMA}.hash_bands(perceptual_hash)) WITH (fastupdate = off)"
         f" WHERE perceptual_quality >= {LEAST_QUALITY}"
     )
     for index in definition.field_indexes:
