@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape as escape_html
 from typing import TYPE_CHECKING, TypeAlias
 
-from lensmesh_cli.hits import caption_of, group_name, name_of, said_of, score_of
+from lensmesh_cli.hits import caption_of, group_name, name_of, relevance_of, said_of, score_of
 from lensmesh_cli.printable import printable
 from lensmesh_cli.thumbnails import ImageSource, thumbnail
 
@@ -88,11 +88,13 @@ class Cards:
         source = "" if image is None else thumbnail(image)
         tag = f'<img alt="{escape(caption_of(hit))}" src="{source}">' if source else ""
         score = score_of(hit, fused=bool(self._queries))
+        known = "" if hit.relevance is None else f"<small>relevance {relevance_of(hit)}</small>"
         small = [name_of(hit), said_of(hit) if self._metadata else ""]
         return (
             f'<figure{mark}><span class="frame">{tag}<span class="score">{score}</span></span>'
             f"<figcaption>{escape(caption_of(hit))}"
             + (f'<small class="of">{escape(group)}</small>' if group else "")
+            + known
             + "".join(f"<small>{escape(text)}</small>" for text in small if text)
             + self._bars(hit)
             + "</figcaption></figure>"

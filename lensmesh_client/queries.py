@@ -164,14 +164,14 @@ def _unfit(path: str, why: str) -> InvalidInput:
 def _weight(value: float, path: str) -> float:
     """Return a weight as it travels, float32. Raises InvalidInput for one that counts for nothing, or for all."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise InvalidInput(Reason.OPTION_INVALID, f"{path} is {value!r:.40}: give a number", field=path)
+        raise InvalidInput(Reason.QUERY_INVALID, f"{path} is {value!r:.40}: give a number", field=path)
     try:
         sent: float = struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:
         sent = math.inf
     if not math.isfinite(sent) or sent == 0:
         raise InvalidInput(
-            Reason.OPTION_INVALID,
+            Reason.QUERY_INVALID,
             f"{path} is {value}: use a number above 0 (below 0 pushes away), or leave the query out",
             field=path,
         )

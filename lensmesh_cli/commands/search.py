@@ -143,7 +143,8 @@ def search(
         ),
     ] = None,
     group_size: Annotated[
-        int | None, typer.Option(help="So many hits for each value instead. \\[default: 1]", min=1, show_default=False)
+        int | None,
+        typer.Option(help="So many hits for each value instead. \\[default: 1]", min=1, max=100, show_default=False),
     ] = None,
     diversity: Annotated[
         float | None,

@@ -93,6 +93,7 @@ def test_version() -> None:
         ("search", "a", *(word for field in "abcde" for word in ("--group-by", field))),
         ("search", "a", "--group-by", "b", "--group-by", "b"),
         ("search", "a", "--group-by", "b", "--group-size", "0"),
+        ("search", "a", "--group-by", "b", "--group-size", "101"),
         ("search", "a", "--diversity", "nan"),
         ("search", "a", "--diversity", "1.5"),
         ("search", "a", "--like", "b", "--fusion", "best"),

@@ -138,6 +138,12 @@ def test_groups_of_several_hits_are_blocks() -> None:
     assert html.count("<i></i><em>-</em>") == 2
 
 
+def test_a_page_tells_the_relevance_where_it_is_known() -> None:
+    page = ResultPage("", "")
+    page.add(Section("", [Hit("a", 0.3, relevance=0.987), Hit("b", 0.2)]), lambda _: None)
+    assert page.html().count("<small>relevance ") == page.html().count("<small>relevance 0.99</small>") == 1
+
+
 def test_the_table_has_groups_together() -> None:
     found = SearchResult(tuple(hits()))
     shown = table(found.hits, legs=["text", "not"], groups=found.groups)

@@ -192,7 +192,7 @@ async def test_what_cannot_be_asked_is_refused(client: Client, router: FakeRoute
 async def test_a_weight_that_counts_for_nothing_or_for_all(client: Client, router: FakeRouter, weight: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         await client.search(queries=["a", Query("b", weight=weight)])
-    assert caught.value.reason is Reason.OPTION_INVALID
+    assert caught.value.reason is Reason.QUERY_INVALID
     assert router.calls == []
 
 
