@@ -16,6 +16,7 @@ import asyncpg
 import grpc
 import pytest
 
+from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import RunningServer, running
@@ -114,7 +115,8 @@ async def test_everything_works_behind_it(behind: Behind, mode: str, pool: int) 
         assert server.runtime.health.reason() == ""
         await create(stub, collection(indexes={"n": search_pb2.FIELD_TYPE_NUMBER}))
         # More at a time than a pooler's servers, so that transactions change them.
-        writes = [upsert(stub, item(f"{i}", [1, i, 0, 0], {"n": i % 2})) for i in range(12)]
+        captions = [common_pb2.Caption(text=f"dogs {i}") for i in range(12)]
+        writes = [upsert(stub, item(f"{i}", [1, i, 0, 0], {"n": i % 2}, caption=captions[i])) for i in range(12)]
         assert await asyncio.gather(*writes) == [[search_pb2.UPSERT_OUTCOME_CREATED]] * 12
         searches = [found(stub, search_request([1, 0, 0, 0], limit=1)) for _ in range(12)]
         assert await asyncio.gather(*searches) == [["0"]] * 12
@@ -123,6 +125,8 @@ async def test_everything_works_behind_it(behind: Behind, mode: str, pool: int) 
         )
         fused.legs.add(name="like", item_id="1")
         assert await asyncio.gather(*(found(stub, fused) for _ in range(12))) == [["2", "3"]] * 12
+        words = search_pb2.SearchRequest(collection="pictures", legs=[search_pb2.SearchLeg(caption_text="7 dog")])
+        assert [each[0] for each in await asyncio.gather(*(found(stub, words) for _ in range(12)))] == ["7"] * 12
         await stub.CountFacets(search_pb2.CountFacetsRequest(collection="pictures", fields=["n"]))
         assert (await stub.DeleteCollection(search_pb2.DeleteCollectionRequest(name="pictures"))).deleted_count == 12
 
