@@ -149,7 +149,8 @@ class _Ranking:
                 await self._diversify()
             if len(self._places) >= self._wanted or self._is_past_relevance(found):
                 return
-            self._exact |= found.exact
+            # A leg of negative weight finds nothing, and ends nothing.
+            self._exact |= found.exact & self._finders
             short = frozenset(place for place in self._finders if len(found.legs[place]) < depth)
             if short == self._finders == self._exact:
                 return

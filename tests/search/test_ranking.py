@@ -137,3 +137,33 @@ async def test_a_leg_that_did_not_look_at_all_is_not_exact() -> None:
     assert (await ranking.search(source, query(2))).exact
     source.cut = True
     assert not (await ranking.search(source, query(2))).exact
+
+
+async def test_a_leg_that_pushes_away_ends_nothing() -> None:
+    source = FakeSource(30)
+    source.compares_all = True
+    made = query(2, limit=50, group_by=GroupBy((("k",),)))
+    made = replace(made, legs=(made.legs[0], replace(made.legs[1], weight=-1.0)))
+    hits = await ranking.search(source, made)
+    assert len(hits.hits) == 30
+    assert len(source.steps) <= 2
+
+
+async def test_the_search_for_relevant_items_ends_where_a_leg_finds_what_is_not() -> None:
+    source = FakeSource(20_000)
+    made = query(2, limit=50, least_cosines={"leg0": 0.999, "leg1": 0.9995})
+    hits = await ranking.search(source, made)
+    wanted = {
+        item_id
+        for item_id in source.groups
+        if source.scores[0][item_id] >= 0.999 or source.scores[1][item_id] >= 0.9995
+    }
+    assert 5 < len(wanted) < 50
+    assert set(told(hits)) == wanted
+    assert [step.depth for step in source.steps] == [ranking.DEPTHS[0]]
+    assert all(not step.exact for step in source.steps)
+    # As many as are wanted are there, however many are not relevant between them.
+    made = query(2, limit=300, least_cosines={"leg0": 0.98, "leg1": 2.0})
+    hits = await ranking.search(source, made)
+    assert len(hits.hits) == 300
+    assert all(source.scores[0][item_id] >= 0.98 for item_id in told(hits))
