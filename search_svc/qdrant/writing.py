@@ -26,7 +26,7 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.qdrant import jobs
+from search_svc.qdrant import job_points
 from search_svc.qdrant.engine import QdrantEngine
 from search_svc.qdrant.layout import point_id
 from search_svc.qdrant.points import from_record, to_point
@@ -179,7 +179,7 @@ async def delete_batch(
     within: LeasedWrite,
 ) -> DeletedBatch:
     """Remove up to `count` of the items that a filter chooses, behind a position, as a step of a job."""
-    await jobs.hold(client, prefix, within.lease)
+    await job_points.hold(client, prefix, within.lease)
     records, more = await client.scroll(
         collection.key,
         scroll_filter=chosen,
@@ -194,7 +194,7 @@ async def delete_batch(
         selector = models.FilterSelector(filter=models.Filter(must=[those, chosen]))
         await client.delete(collection.key, points_selector=selector, wait=True, ordering=STRONG)
     batch = DeletedBatch(len(records), None if more is None else str(records[-1].id))
-    await jobs.save(client, prefix, within.lease, within.progress(batch))
+    await job_points.save(client, prefix, within.lease, within.progress(batch))
     return batch
 
 

@@ -1,4 +1,4 @@
-"""Jobs past the end of a process, a replica that stands still, and a database that is away. On PostgreSQL."""
+"""Jobs past the end of a process, a replica that stands still, and a store that is away."""
 
 import asyncio
 import os
@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import grpc
 import pytest
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import running
-from search_svc.app import SearchApp
+from search_svc.app import SearchApp, make_store
+from search_svc.filters import All
+from search_svc.jobs.model import JobProgress, Lease, NewJob
+from search_svc.jobs.store import LeasedWrite, LeaseLost
+from search_svc.store import Store
 from tests.search.conftest import settings_for
 from tests.search.jobs import ended, filled, get, start
 from tests.search.processes import search_process
 from tests.search.servers import Proxy
-from tests.search.support import Stub, listed
+from tests.search.standin import StandIn
+from tests.search.support import Stub, definition, domain_item, listed
 from tests.support.postgres import PostgresForTests
 from tests.support.waiting import until
 
@@ -174,3 +180,62 @@ async def test_a_database_that_is_away_and_comes_back(
             assert job.delete_items_result.deleted_count == COUNT
     finally:
         await proxy.cut()
+
+
+async def test_a_qdrant_that_is_away_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search_svc.jobs.attempt._PAUSES_S", (0.02, 0.05))
+    standin = StandIn()
+    await standin.start()
+    try:
+        async with replica(standin.url()) as stub:
+            await filled(stub, COUNT)
+            standin.failing = {"Delete": grpc.StatusCode.UNAVAILABLE}
+            job_id = (await start(stub)).id
+
+            async def waits() -> bool:
+                return (await get(stub, job_id)).message == "waits: Qdrant is not reachable"
+
+            await until(waits)
+            await standin.stop()
+            standin.failing = {}
+            await asyncio.sleep(0.2)
+            await standin.start()
+            job = await ended(stub, job_id)
+            assert (job.state, job.attempt_count) == (SUCCEEDED, 1)
+            assert job.delete_items_result.deleted_count == COUNT
+            assert standin.careless == []
+    finally:
+        await standin.remove()
+
+
+async def test_a_lease_that_was_lost_between_two_steps_in_qdrant() -> None:
+    """What is looked at before each step: a replica that stood still removes nothing."""
+    standin = StandIn()
+    await standin.start()
+    late, other = (make_store(settings_for(standin.url())) for _ in range(2))
+    try:
+        await late.open()
+        await other.open()
+        collection = (await late.create_collection(definition(), timeout_s=60)).collection
+        await late.upsert(collection, [domain_item(f"{i}") for i in range(3)], timeout_s=60)
+        await late.jobs.start(NewJob("one", "delete_items", "pictures", collection.key, "{}"), timeout_s=60)
+        first = await late.jobs.take(["delete_items"], lease_s=0, timeout_s=60)
+        second = await other.jobs.take(["delete_items"], lease_s=60, timeout_s=60)
+        assert first is not None
+        assert second is not None
+        everything = All(())
+
+        async def step(store: Store, lease: Lease) -> int:
+            write = LeasedWrite(lease, lambda batch: JobProgress(batch.count))
+            batch = await store.delete_batch(collection, everything, after="", count=2, within=write, timeout_s=60)
+            return batch.count
+
+        with pytest.raises(LeaseLost):
+            await step(late, first.lease)
+        assert (await late.count_items(collection, timeout_s=60)).item_count == 3
+        assert await step(other, second.lease) == 2
+        assert (await late.count_items(collection, timeout_s=60)).item_count == 1
+    finally:
+        await late.close()
+        await other.close()
+        await standin.remove()
