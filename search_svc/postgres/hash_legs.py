@@ -33,23 +33,23 @@ class HashSearch:
 
     async def find(self, connection: asyncpg.Connection, depth: int) -> LegRows:
         """Return the nearest `depth` items. All are compared that can be near."""
-        parameters = self._given.copy()
-        return await self._near(connection, parameters, self._condition, depth)
+        return await self._near(connection, self._given.copy(), self._condition, depth, self._values)
 
     async def among(self, connection: asyncpg.Connection, keys: Sequence[int]) -> LegRows:
         """Return those of the items under `keys` that are near."""
-        parameters = self._given.copy()
+        # Neither conditions nor groups: a parameter that a statement does not name is an error.
+        parameters = Parameters()
         known = parameters.add(list(keys), "bigint[]")
         return await self._near(connection, parameters, f"i.key = ANY ({known})", len(keys))
 
     async def _near(
-        self, connection: asyncpg.Connection, parameters: Parameters, condition: str, count: int
+        self, connection: asyncpg.Connection, parameters: Parameters, condition: str, count: int, values: str = ""
     ) -> LegRows:
         if not self._leg.hashes:
             return LegRows([], is_cut=False)
         bands = parameters.add(bands_near(self._leg.hashes), "integer[]")
         statement = f"""
-            SELECT near.key, near.id, (1 - near.distance / {HASH_BITS}.0)::real AS score{self._values}
+            SELECT near.key, near.id, (1 - near.distance / {HASH_BITS}.0)::real AS score{values}
             FROM (
                 SELECT i.key, i.id, {self._distance(parameters)} AS distance FROM {self._items} AS i
                 WHERE lensmesh.hash_bands(i.perceptual_hash) && {bands} AND i.perceptual_quality >= {LEAST_QUALITY}

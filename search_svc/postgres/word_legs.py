@@ -74,7 +74,8 @@ class WordSearch:
 
     async def among(self, connection: asyncpg.Connection, keys: Sequence[int]) -> LegRows:
         """Return those of the items under `keys` that hold any of the words."""
-        parameters = self._given.copy()
+        # No conditions: a parameter that a statement does not name is an error.
+        parameters = Parameters()
         scored = self._scored(parameters).format(f"i.key = ANY ({parameters.add(list(keys), 'bigint[]')})")
         rows = await connection.fetch(f"SELECT * FROM ({scored}) AS c WHERE score > 0", *parameters.values)
         return LegRows([tuple(row) for row in rows], is_cut=False)

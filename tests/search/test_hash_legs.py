@@ -118,6 +118,12 @@ async def test_a_hash_is_one_leg_of_several(stub: Stub) -> None:
     request.legs[0].weight = -1
     pushed = await stub.Search(request)
     assert [hit.item.id for hit in pushed.hits] == ["vector", "both", "hash"]
+    # Conditions are of what finds, not of what pushes away.
+    request.filter.CopyFrom(where("artist", equals="a"))
+    request.group_by.fields.append("artist")
+    request.legs.add(name="item", item_id="both")
+    pushed = await stub.Search(request)
+    assert [hit.item.id for hit in pushed.hits] == ["vector"]
     grouped = by_hash(HASH, group_by=search_pb2.GroupBy(fields=["artist"]))
     assert [
         (hit.item.id, [value.string_value for value in hit.group.values]) for hit in (await stub.Search(grouped)).hits

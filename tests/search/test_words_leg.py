@@ -142,6 +142,12 @@ async def test_words_and_vectors_are_fused(filled: Stub) -> None:
     assert hits["adjacent"] == {"near", "words"}
     assert next(iter(hits)) != "adjacent"
     assert set(list(hits)[-3:]) <= {"adjacent", "apart", "one"}
+    # Conditions are of what finds, not of what pushes away.
+    narrow = search_pb2.SearchRequest()
+    narrow.CopyFrom(request)
+    narrow.filter.CopyFrom(where("artist", equals="x"))
+    narrow.group_by.fields.append("artist")
+    assert await ids(filled, narrow) == ["adjacent"]
     # What is near is pushed away from what words find.
     request.legs[0].weight, request.legs[1].weight = -1, 1
     hits = {hit.item.id: {leg.name for leg in hit.legs} for hit in (await filled.Search(request)).hits}
