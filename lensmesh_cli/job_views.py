@@ -24,10 +24,16 @@ _COLOURS = {"running": "cyan", "succeeded": "green", "failed": "red", "cancelled
 
 
 def table(jobs: Iterable[Job]) -> Table:
-    """Return a table with a row for each job, and one below it for what went wrong or what it waits for."""
+    """Return a table with a row for each job."""
     rows = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("job", "kind", "collection", "state", "done", "began", "left"):
-        rows.add_column(name, justify="right" if name in ("done", "left") else "left", overflow="fold")
+        # On a narrow terminal names are cut into lines, and nothing else.
+        rows.add_column(
+            name,
+            justify="right" if name in ("done", "left") else "left",
+            overflow="fold",
+            no_wrap=name not in ("job", "collection"),
+        )
     for job in jobs:
         rows.add_row(
             Text(printable(job.id)),
@@ -38,9 +44,13 @@ def table(jobs: Iterable[Job]) -> Table:
             _ago(job.start_time or job.create_time),
             "" if job.time_left_s is None else duration(job.time_left_s),
         )
-        if told := (job.error.message if job.error else job.message):
-            rows.add_row("", "", "", Text(printable(told), "dim"))
     return rows
+
+
+def remarks(jobs: Iterable[Job]) -> list[str]:
+    """Return a line for each job that went wrong, or that tells what it does or waits for."""
+    told = ((job.id, job.error.message if job.error else job.message) for job in jobs)
+    return [printable(f"{job_id}: {message}") for job_id, message in told if message]
 
 
 def kind_of(job: Job) -> str:

@@ -102,6 +102,8 @@ def list_jobs(
         print_json({"jobs": [job_views.as_json(job) for job in jobs]})
     elif jobs:
         out.print(job_views.table(jobs))
+        for remark in job_views.remarks(jobs):
+            out.print(remark, markup=False, highlight=False, soft_wrap=True)
     else:
         note("no jobs")
 

@@ -86,6 +86,7 @@ def test_a_job_that_failed_or_was_cancelled_is_code_1(search: tuple[FakeSearch, 
     assert listed.code == 0
     assert "\x1b" not in listed.out
     assert "another kind" in listed.out
+    assert "broken: there is no collection c\n" in listed.out
 
 
 def test_views() -> None:
