@@ -1,15 +1,18 @@
 """SearchService of the mesh: the contract passed on unchanged to whichever search service of the store answers."""
 
+import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Any
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis import contract
+from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.limits import check_filters
 from lensmesh_chassis.messages.unread import take_answer_room
 from lensmesh_chassis.process.server import Runtime
+from lensmesh_chassis.reasons import Reason
 from router_svc.answer_sizes import items_of
 from router_svc.call_scope import CallScope
 from router_svc.limits import JoinedLimits
@@ -42,12 +45,34 @@ class SearchProxy:
         return await self._stores.call_patiently(method, request, CallScope.of(context))
 
     async def _pass_stream(self, method: UpstreamMethod[Q, A], request: Q, context: Any) -> AsyncGenerator[A]:
-        """Pass a stream of answers on. It may last for as long as its caller wants: what is watched takes hours."""
+        """Pass a stream of answers on. It may last for as long as its caller wants: what is watched takes hours.
+
+        Raises:
+            Unavailable: DRAINING, this router is ending, and does not wait for the end of what is watched.
+        """
         stores = self._stores
         pieces = stores.stream(method, request, CallScope.of(context), targets=stores.targets, longest_s=math.inf)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
+        drained = asyncio.ensure_future(self._runtime.draining.wait())
+        try:
+            async with aclosing(pieces):
+                while (piece := await _before(drained, anext(pieces, None))) is not None:
+                    yield piece
+        finally:
+            drained.cancel()
+
+
+async def _before(drained: asyncio.Future[Any], answer: Awaitable[A | None]) -> A | None:
+    """Return an answer that comes before the router drains."""
+    waiting = asyncio.ensure_future(answer)
+    try:
+        await asyncio.wait([waiting, drained], return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        raise Unavailable(Reason.DRAINING, "this router is ending: make the call again at another one")
+    finally:
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.wait([waiting])
 
 
 def _passed_on(method: UpstreamMethod[Any, Any], *, is_stream: bool) -> Any:

@@ -287,9 +287,20 @@ async def test_jobs_and_their_watches_are_passed_on(unstarted: Mesh) -> None:
     assert (await anext(aiter(watch))).job.id == "one"
     error = await error_of(anext(aiter(watch)))
     assert error.reason is Reason.JOB_NOT_FOUND
+    # A router that drains waits for no watch, nor one that was left.
+    release.clear()
+    mesh.search.looks = [search_pb2.Job(done_count=3)] * 2
+    left = service.WatchJob(search_pb2.WatchJobRequest(id="one"))
+    await anext(aiter(left))
+    left.cancel()
     assert (await service.CancelJob(search_pb2.CancelJobRequest(id="one"))).job.cancel_requested
     assert [job.id for job in (await service.ListJobs(search_pb2.ListJobsRequest())).jobs] == ["one"]
     assert (await error_of(service.GetJob(search_pb2.GetJobRequest(id="two")))).reason is Reason.JOB_NOT_FOUND
+    watch = service.WatchJob(search_pb2.WatchJobRequest(id="one"))
+    await anext(aiter(watch))
+    mesh.server.runtime.draining.set()
+    assert (await error_of(anext(aiter(watch)))).reason is Reason.DRAINING
+    release.set()
 
 
 async def test_the_store_is_passed_on(mesh: Mesh) -> None:
