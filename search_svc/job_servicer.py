@@ -13,6 +13,7 @@ from lensmesh_chassis.errors import DeadlineExceeded, InvalidInput, Unavailable
 from lensmesh_chassis.limits import check_filters
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import request_bytes, request_id
+from search_svc.filters import Filter
 from search_svc.jobs.errors import no_job
 from search_svc.jobs.model import Job, JobSelection, NewJob
 from search_svc.model import Definition
@@ -33,6 +34,7 @@ from search_svc.wire.jobs import (
     write_parameters,
 )
 from search_svc.wire.pages import Room, read_count, read_token, write_token
+from search_svc.words.texts import check_words
 
 _PAGE_SIZE = 100
 # Between two looks at a job that is watched.
@@ -73,12 +75,13 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
             )
         check_filters({"filter": request.filter}, self._settings.max_filter_values)
 
-        def read() -> str:
-            read_filter(request.filter)
-            return write_parameters(request, "filter")
+        def read() -> tuple[Filter, str]:
+            return read_filter(request.filter), write_parameters(request, "filter")
 
-        parameters = await self._threads.run(read, request_bytes.get())
-        job = await self._start("delete_items", request, parameters, context)
+        chosen, parameters = await self._threads.run(read, request_bytes.get())
+        job = await self._start(
+            "delete_items", request, parameters, context, lambda definition: check_words(chosen, definition)
+        )
         return search_pb2.StartDeleteItemsResponse(job=write_job(job, with_parameters=True))
 
     async def StartRebuildIndexes(
@@ -112,6 +115,9 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
         chosen = JobSelection(request.collection, read_kind(request.kind), read_states(request.states))
         binding = f"jobs of {request.collection!r} {chosen.kind} {sorted(chosen.states)}"
         after = read_token(binding, request.page_token)
+        if request.collection and not is_collection_name(request.collection):
+            # A store may not even be able to compare it.
+            return search_pb2.ListJobsResponse()
         jobs = self._store.jobs
         found = await jobs.list(chosen, after=after, count=count + 1, timeout_s=self._time_left(context))
         response = search_pb2.ListJobsResponse()

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
-from search_svc.filters import FieldPath
+from search_svc.filters import All, FieldPath, Filter, Matches, Not, Some
 from search_svc.model import Definition, Item
 from search_svc.refusals import no_words
 from search_svc.words.languages import forms
@@ -120,6 +120,24 @@ def text_place(definition: Definition, path: FieldPath, field: str) -> int:
     if not definition.language or path not in paths:
         raise no_words(definition.name, definition.language, ".".join(path), field)
     return paths.index(path)
+
+
+def check_words(chosen: Filter, definition: Definition) -> None:
+    """Check that the words of every field that a filter asks for are kept.
+
+    Raises:
+        PreconditionFailed: FIELD_NOT_INDEXED.
+    """
+    match chosen:
+        case Matches(path=path, field=field):
+            text_place(definition, path, field)
+        case All(inner) | Some(inner):
+            for each in inner:
+                check_words(each, definition)
+        case Not(negated):
+            check_words(negated, definition)
+        case _:
+            pass
 
 
 def words_of_item(item: Item, definition: Definition) -> list[TextWords]:

@@ -9,7 +9,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.reasons import Reason
 from tests.search.conftest import Serve
 from tests.search.jobs import EVERYTHING, cancel, ended, filled, get, listed, start, watched
-from tests.search.support import Stub, create, item, refused, upsert, where
+from tests.search.support import Stub, all_of, create, item, none_of, refused, upsert, where
 from tests.search.support import listed as items
 
 INVALID, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
@@ -70,6 +70,9 @@ async def test_bad_starts_are_refused(stub: Stub) -> None:
     await refused(start(stub, collection=""), INVALID, Reason.COLLECTION_INVALID, "collection")
     for name in ("none", "No Name"):
         await refused(start(stub, collection=name), MISSING, Reason.COLLECTION_NOT_FOUND)
+    words = all_of(where("$caption", matches="a"), none_of(where("title", matches="a")))
+    field = "filter.all.filters[1].not.condition.matches"
+    await refused(start(stub, chosen=words), grpc.StatusCode.FAILED_PRECONDITION, Reason.FIELD_NOT_INDEXED, field)
     assert await listed(stub) == []
 
 
@@ -77,6 +80,11 @@ async def test_jobs_that_nobody_knows(stub: Stub) -> None:
     for job_id in ("none", "", "no\0id", "x" * 500):
         for call in (get(stub, job_id), cancel(stub, job_id), watched(stub, job_id)):
             await refused(call, MISSING, Reason.JOB_NOT_FOUND, "id")
+
+
+async def test_a_name_that_no_collection_can_have_has_no_jobs(stub: Stub) -> None:
+    for name in ("no\0name", "No Name", "x" * 500):
+        assert await listed(stub, collection=name) == []
 
 
 async def test_kinds_and_states_that_nobody_knows(stub: Stub) -> None:
