@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 _CANDIDATES = 1.25
 # Of a step's vectors: an index scan that leaves groups out passes over up to 20,000 of them, one by one.
 _SMALL_BYTES = 64 << 20
+# What taking a row apart takes, as bytes of messages whose translation takes as long.
+_ROW_BYTES = 32
 
 
 class LegSource:
@@ -57,36 +59,40 @@ class LegSource:
         found: list[list[FoundItem]] = [[] for _ in legs]
         groups: dict[str, GroupValues] = {}
         is_cut = False
-
-        def take(place: int, key: int, item_id: str, score: float, *values: str) -> None:
-            found[place].append(FoundItem(key, item_id, score))
-            if values:
-                read = tuple(json.loads(values[0]))
-                groups[item_id] = None if None in read else read
-
         others = {place: leg for place, leg in enumerate(legs) if not isinstance(leg, VectorLeg)}
         for place, leg in others.items():
             if leg.weight > 0:
                 findings = await self._search(leg, step).find(self._connection, step.depth)
                 is_cut = is_cut or findings.is_cut
-                for row in findings.rows:
-                    take(place, *row)
-        known = sorted({each.key for items in found for each in items})
+                await self._take([(place, *row) for row in findings.rows], found, groups)
         vectors = {place: leg for place, leg in enumerate(legs) if isinstance(leg, VectorLeg)}
         if step.without and await self._is_small(vectors.values()):
             step = replace(step, exact=step.exact | vectors.keys())
         if vectors:
             near = {place: self._near[leg.place] for place, leg in vectors.items()}
-            conditions = self._conditions(step)
+            conditions, known = self._conditions(step), _keys(found)
             statement = StepStatement(self._collection, self._query, vectors, near, step, conditions, known)
-            for row in await self._connection.fetch(statement.text, *statement.values):
-                take(*row)
-        known = sorted({each.key for items in found for each in items})
-        for place, leg in others.items():
-            if leg.weight < 0:
-                for row in (await self._search(leg, step).among(self._connection, known)).rows:
-                    take(place, *row)
+            await self._take(await self._connection.fetch(statement.text, *statement.values), found, groups)
+        pushing = {place: leg for place, leg in others.items() if leg.weight < 0}
+        known = _keys(found) if pushing else []
+        for place, leg in pushing.items():
+            findings = await self._search(leg, step).among(self._connection, known)
+            await self._take([(place, *row) for row in findings.rows], found, groups)
         return StepFindings(found, groups, is_cut, step.exact)
+
+    async def _take(
+        self, rows: Sequence[Sequence[Any]], found: Sequence[list[FoundItem]], groups: dict[str, GroupValues]
+    ) -> None:
+        """Put rows into `found` and `groups`: place, key, id and score, and the values of groups as JSON if wanted."""
+
+        def take() -> None:
+            for place, key, item_id, score, *values in rows:
+                found[place].append(FoundItem(key, item_id, score))
+                if values:
+                    read = tuple(json.loads(values[0]))
+                    groups[item_id] = None if None in read else read
+
+        await self.beside(take, len(rows) * _ROW_BYTES)
 
     async def _is_small(self, legs: Iterable[VectorLeg]) -> bool:
         """Tell whether comparing everything is cheaper than an index scan that passes over many items."""
@@ -125,6 +131,10 @@ class LegSource:
         return await read_ids(
             self._connection, self._collection, ids, view=self._query.view, max_bytes=self._query.max_bytes
         )
+
+
+def _keys(found: Sequence[Sequence[FoundItem]]) -> list[int]:
+    return sorted({each.key for items in found for each in items})
 
 
 class StepStatement:
