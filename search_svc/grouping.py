@@ -6,7 +6,10 @@ from typing import TypeAlias
 
 from search_svc.fusion import RankedItem
 
-# JSON values of one item's fields, in the order of the fields; None where it lacks one, which is a group of its own.
+MAX_VALUES_BYTES = 4_096
+"""Of the values that make one item's group, as JSON. They come with every candidate, of which there may be many."""
+# JSON values of one item's fields, in the order of the fields; None where it lacks one, or where
+# they are too long, which is a group of its own.
 GroupValues: TypeAlias = tuple[object, ...] | None
 
 

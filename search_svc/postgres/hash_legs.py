@@ -28,8 +28,8 @@ class HashSearch:
         self._items = items_table(collection.key)
         self._leg = leg
         self._condition = conditions.all()
-        self._given, values = conditions.parameters, conditions.values
-        self._values = f", (SELECT {values}::text FROM {self._items} AS i WHERE i.key = near.key)" if values else ""
+        self._given, told = conditions.parameters, conditions.told
+        self._values = f", (SELECT {told} FROM {self._items} AS i WHERE i.key = near.key)" if told else ""
 
     async def find(self, connection: asyncpg.Connection, depth: int) -> LegRows:
         """Return the nearest `depth` items. All are compared that can be near."""

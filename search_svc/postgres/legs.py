@@ -89,7 +89,7 @@ class LegSource:
             for place, key, item_id, score, *values in rows:
                 found[place].append(FoundItem(key, item_id, score))
                 if values:
-                    read = tuple(json.loads(values[0]))
+                    read = (None,) if values[0] is None else tuple(json.loads(values[0]))
                     groups[item_id] = None if None in read else read
 
         await self.beside(take, len(rows) * _ROW_BYTES)
@@ -167,10 +167,10 @@ class StepStatement:
         finders = [place for place, leg in legs.items() if leg.weight > 0]
         parts = dict(self._parts(legs, finders))
         union = " UNION ALL ".join(f"SELECT {place} AS leg, * FROM part_{place}" for place in sorted(parts))
-        if conditions.values:
+        if conditions.told:
             items = items_table(collection.key)
             union = (
-                f"SELECT part.*, (SELECT {conditions.values}::text FROM {items} AS i WHERE i.key = part.key)"
+                f"SELECT part.*, (SELECT {conditions.told} FROM {items} AS i WHERE i.key = part.key)"
                 f" FROM ({union}) AS part"
             )
         self.text = f"WITH {', '.join(parts.values())} {union}"

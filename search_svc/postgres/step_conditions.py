@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from search_svc.grouping import MAX_VALUES_BYTES
 from search_svc.model import Collection
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.ranking import Step
@@ -23,6 +24,9 @@ class StepConditions:
         paths = query.group_by.paths if query.group_by else ()
         self.values = f"jsonb_build_array({', '.join(map(self._predicate.value, paths))})" if paths else ""
         """The values that make the group of an item, as JSON; empty where there are no groups."""
+        text = f"({self.values})::text"
+        self.told = f"CASE WHEN octet_length({text}) <= {MAX_VALUES_BYTES} THEN {text} END" if paths else ""
+        """Their text; NULL where it is too long, and empty where there are no groups."""
         self.but = f"ALL ({self.parameters.add(list(askers), 'bigint[]')})" if askers else ""
         """The keys that are no hits; empty where all may be."""
         self.without = ""

@@ -54,8 +54,8 @@ class WordSearch:
         self._items = items_table(collection.key)
         self._leg = leg
         self._condition = conditions.all()
-        self._given, values = conditions.parameters, conditions.values
-        self._values = f", (SELECT {values}::text FROM {self._items} AS i WHERE i.key = c.key)" if values else ""
+        self._given, told = conditions.parameters, conditions.told
+        self._values = f", (SELECT {told} FROM {self._items} AS i WHERE i.key = c.key)" if told else ""
         self._ranking = WordRanking(leg.terms)
 
     async def find(self, connection: asyncpg.Connection, depth: int) -> LegRows:

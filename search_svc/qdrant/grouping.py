@@ -7,7 +7,7 @@ from typing import Any
 from qdrant_client import models
 
 from search_svc.filters import FieldPath
-from search_svc.grouping import GroupValues
+from search_svc.grouping import MAX_VALUES_BYTES, GroupValues
 from search_svc.qdrant.fields import SCALAR, Slot, bool_token, number_token, slot_key, text_token
 from search_svc.qdrant.predicates import any_of
 
@@ -16,7 +16,7 @@ _MOST = 1_000
 
 
 def values_of(payload: Mapping[str, Any], paths: Sequence[FieldPath]) -> GroupValues:
-    """Return an item's values of some fields; None where it lacks one."""
+    """Return an item's values of some fields; None where it lacks one, or where they are too long."""
     metadata = json.loads(payload["metadata"])
     values = []
     for path in paths:
@@ -30,7 +30,8 @@ def values_of(payload: Mapping[str, Any], paths: Sequence[FieldPath]) -> GroupVa
         if value is None:
             return None
         values.append(value)
-    return tuple(values)
+    size = len(json.dumps(values, ensure_ascii=False).encode())
+    return tuple(values) if size <= MAX_VALUES_BYTES else None
 
 
 def _at(metadata: Any, path: FieldPath) -> object:

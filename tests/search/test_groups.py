@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lensmesh.search.v1 import search_pb2
-from search_svc.grouping import group_key
+from search_svc.grouping import MAX_VALUES_BYTES, group_key
 from search_svc.legs import Fusion, GroupBy
 from search_svc.model import Caption, Collection, Hits, Item
 from search_svc.postgres import legs as postgres_legs
@@ -47,6 +47,17 @@ def assert_same(hits: Hits, expected: Sequence[Told]) -> None:
         assert hit.score == pytest.approx(each.score, abs=1e-3)
         assert [leg.name for leg in hit.legs] == [name for name, _, _ in each.legs]
         assert [leg.rank for leg in hit.legs] == [rank for _, _, rank in each.legs]
+
+
+async def test_long_values_make_no_groups(store: Store) -> None:
+    # Each of a thousand candidates brings its values.
+    fits, exceeds = "é" * ((MAX_VALUES_BYTES - 4) // 2), "é" * (MAX_VALUES_BYTES // 2 - 1)
+    items = with_metadata(drawn(np.random.default_rng(0), 6)[:3] * 2, [{"k": fits}] * 3 + [{"k": exceeds}] * 3)
+    items = [replace(each, id=f"i{place}") for place, each in enumerate(items)]
+    collection = await filled(store, items)
+    asked = query(collection, [Asked("raw", [1.0] * DIMENSION)], None, **grouped("k"))
+    hits = await store.search(collection, asked, timeout_s=60)
+    assert sorted(hit.group is None for hit in hits.hits) == [False, True, True, True]
 
 
 @pytest.mark.parametrize("seed", range(2))

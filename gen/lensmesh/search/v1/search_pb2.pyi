@@ -1800,8 +1800,8 @@ Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
 @_typing.final
 class GroupBy(_message.Message):
     """GroupBy limits hits for each combination of values: artist and entry, say. Items are in one group if all of their values are equal: 1
-    equals 1.0, a list counts as a whole. An item that lacks one of the fields, or has null there, is a group of its own; so all items are
-    for a field that nobody has. SearchRequest.limit and offset count hits, not groups.
+    equals 1.0, a list counts as a whole. An item that lacks one of the fields, has null there, or has values of more than 4,096 bytes as
+    JSON, is a group of its own; so all items are for a field that nobody has. SearchRequest.limit and offset count hits, not groups.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
