@@ -22,6 +22,8 @@ _FIRST_YEAR, _LAST_YEAR = 1830, 2100
 # As far as an RFC 3339 time may be from UTC.
 _OFFSET = re.compile(r"([+-])(0[0-9]|1[0-5]):([0-5][0-9])")
 _MAX_NAME_CHARS = 64
+# Files beside those of zones: what they mean is each machine's own.
+_OF_THE_MACHINE = ("localtime", "posixrules")
 
 
 class TimeInterval(StrEnum):
@@ -69,7 +71,7 @@ def parse_zone(text: str) -> Zone:
         sign, hours, minutes = match.groups()
         return Zone((), ((-1 if sign == "-" else 1) * (int(hours) * 3600 + int(minutes) * 60),))
     try:
-        if len(text) > _MAX_NAME_CHARS:
+        if len(text) > _MAX_NAME_CHARS or text in _OF_THE_MACHINE:
             raise ValueError(text)
         return _named(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):

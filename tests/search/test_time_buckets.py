@@ -89,7 +89,8 @@ def test_zones_that_are_utc(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["+16:00", "+2:00", "02:00", "CEST", "Europe/", "../UTC", "/etc/passwd", "a" * 65, "é"]
+    "text",
+    ["localtime", "posixrules", "+16:00", "+2:00", "02:00", "CEST", "Europe/", "../UTC", "/etc/passwd", "a" * 65, "é"],
 )
 def test_texts_that_are_no_zone(text: str) -> None:
     with pytest.raises(ValueError, match="no time zone known here"):
