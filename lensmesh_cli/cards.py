@@ -26,12 +26,12 @@ def escape(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ShownQuery:
-    """One query of several, as the page shows it."""
+    """A query of several, as the page shows it."""
 
     name: str
     words: str
     away: bool = False
-    """Whether it pushes away what it finds."""
+    """True where it pushes away what it finds."""
     image: ImageSource | None = None
 
 

@@ -20,7 +20,7 @@ WAITING = "queue"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One search: the query, and what was found."""
+    """A search: the query, and what was found."""
 
     title: str
     hits: Sequence[Hit]
@@ -49,7 +49,7 @@ class ResultPage:
     footer: str = ""
     """The footer, as HTML."""
     metadata: bool = True
-    """Whether cards show metadata."""
+    """True where cards show metadata."""
     _sections: list[str] = field(default_factory=list)
 
     def add(self, section: Section, image_of: ImageOf) -> None:

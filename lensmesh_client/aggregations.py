@@ -1,4 +1,4 @@
-"""What can be counted and measured of items in one call, and what comes of it: `Client.items.aggregate`."""
+"""Counts and measures of items in one call, and their results: `Client.items.aggregate`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TimeInterval(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CountsByTime:
-    """How many items belong to each hour, day, week, ..."""
+    """Number of items in each hour, day, week, ..."""
 
     field: str = "$create_time"
     """"$create_time", "$update_time", or a metadata path that is indexed as `FieldType.TIME`."""
@@ -36,7 +36,7 @@ class CountsByTime:
 
 @dataclass(frozen=True, slots=True)
 class DistinctCount:
-    """How many different values there are."""
+    """Number of different values."""
 
     field: str
     """An indexed metadata path, or "$content_digest": how many different images."""
@@ -52,7 +52,7 @@ class NumberStats:
 
 @dataclass(frozen=True, slots=True)
 class ValueCounts:
-    """How many items have which value, as `items.facets` counts."""
+    """Number of items with each value, as `items.facets` counts."""
 
     field: str
     """An indexed metadata path."""
@@ -65,7 +65,7 @@ Aggregation: TypeAlias = CountsByTime | DistinctCount | NumberStats | ValueCount
 
 @dataclass(frozen=True, slots=True)
 class TimeBucket:
-    """One interval of time."""
+    """An interval of time."""
 
     start: datetime
     """Its first instant, as the time zone's clock shows it."""
@@ -75,7 +75,7 @@ class TimeBucket:
 
 @dataclass(frozen=True, slots=True)
 class AggregateResult:
-    """What one aggregation comes to. Only what was asked for is set."""
+    """Result of one aggregation. Only what was asked for is set."""
 
     item_count: int
     """Items that have at least one value that was counted."""
@@ -102,7 +102,7 @@ class NumberSummary:
 
 @dataclass(frozen=True, slots=True)
 class Aggregates:
-    """What several aggregations of the same items come to."""
+    """Results of several aggregations of the same items."""
 
     item_count: int
     """Items that the filter chooses."""

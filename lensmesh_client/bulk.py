@@ -45,7 +45,7 @@ FIRST_CAUTION_S, LONGEST_CAUTION_S = 0.1, 3.0
 
 @dataclass(frozen=True, slots=True)
 class Persistence:
-    """How long a bulk stream keeps trying."""
+    """Limits of how long a bulk stream keeps trying."""
 
     patience_s: float
     """Without one answer, over any number of broken streams."""
@@ -90,14 +90,14 @@ class _Loss:
 
     @property
     def delay_s(self) -> float:
-        """How long to wait before the next one."""
+        """Time to wait before the next one."""
         delay = min(FIRST_DELAY_S * 2.0**self._failures, LONGEST_DELAY_S) * random.uniform(0.5, 1.0)
         return max(delay, self.error.retry_after_s or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class BulkMethod(Generic[R]):
-    """One streaming method of the contracts: what is sent, and what its answers mean."""
+    """A streaming method of the contracts: what is sent, and what its answers mean."""
 
     name: str
     """For people: "ingest"."""
@@ -108,7 +108,7 @@ class BulkMethod(Generic[R]):
     items: Callable[[list[Referable]], Any]
     """A request with these items."""
     result: Callable[[Entry, Any], R | LensmeshError]
-    """What one answer says about its item."""
+    """Function that returns what one answer says about its item."""
     failed: Callable[[Entry, LensmeshError], R]
     """The result of an item that has failed for good."""
 

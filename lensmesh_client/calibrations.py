@@ -1,4 +1,4 @@
-"""What cosines mean in a collection: measured by `Client.jobs.start_calibrate`, told by `Client.collections.get`."""
+"""Meaning of cosines in a collection: measured by `Client.jobs.start_calibrate`, told by `Client.collections.get`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lensmesh_client.translate import moment
 
 
 class Modality(StrEnum):
-    """What a query is made of."""
+    """Kind of input that a query is made of."""
 
     IMAGE = "image"
     """An image, or a stored item."""

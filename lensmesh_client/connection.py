@@ -1,4 +1,4 @@
-"""One channel to a router, its stubs, deadlines and typed errors."""
+"""A channel to a router, its stubs, deadlines and typed errors."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Connection:
         self._default_collection = ""
         self._ownership = Ownership()
         self.closings = 0
-        """How often it was closed."""
+        """Number of times that it was closed."""
 
     @property
     def channel(self) -> grpc.aio.Channel:

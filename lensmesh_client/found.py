@@ -1,4 +1,4 @@
-"""What a search finds: hits, what each query said of them, and how they form groups."""
+"""Results of a search: hits, what each query said of them, and how they form groups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lensmesh_client.types import Caption, Vectors
 
 @dataclass(frozen=True, slots=True)
 class LegScore:
-    """What one query says of one hit."""
+    """Verdict of one query on one hit."""
 
     name: str
     """The query's (`Query.name`); "" where it is alone and has none."""
@@ -25,7 +25,7 @@ class LegScore:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One item found."""
+    """An item found."""
 
     id: str
     score: float
@@ -42,9 +42,9 @@ class Hit:
     vectors: Mapping[str, Vectors] = field(default_factory=dict)
     """By space name, float32 of shape (d,); empty unless asked for."""
     legs: tuple[LegScore, ...] = ()
-    """What each query says; one that did not find the item is missing."""
+    """Verdict of each query; one that did not find the item is missing."""
     relevance: float | None = None
-    """How much nearer it is than unrelated items, 0 to 1 (`Calibration`); None until the collection is calibrated."""
+    """Nearness beyond that of unrelated items, 0 to 1 (`Calibration`); None until the collection is calibrated."""
     group: tuple[object, ...] | None = None
     """Values of the fields of `GroupBy`, in their order; None without them, and where the item lacks one."""
 
@@ -80,7 +80,7 @@ class SearchResult:
     error: LensmeshError | None = None
     """Why nothing could be found: of one search of several; a single one raises it."""
     exact: bool = False
-    """Whether every item was compared, so that none nearer was missed: on request, or because no index is built."""
+    """True where every item was compared, so that none nearer was missed: on request, or because no index is built."""
     failed: tuple[FailedQuery, ...] = ()
     """Queries without an answer, of a search that may leave some out (`partial`)."""
 

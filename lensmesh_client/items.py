@@ -23,7 +23,7 @@ from lensmesh_client.types import MetadataPolicy
 
 
 class ItemCalls:
-    """What collections hold, as the store has it: no model runs for any of these calls."""
+    """Calls about what collections hold, as the store has it: no model runs for any of them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -11,7 +11,7 @@ from lensmesh_chassis.errors import LensmeshError
 
 
 class JobKind(StrEnum):
-    """What a job does."""
+    """The work of a job."""
 
     DELETE_ITEMS = "delete_items"
     REBUILD_INDEXES = "rebuild_indexes"
@@ -19,7 +19,7 @@ class JobKind(StrEnum):
 
 
 class JobState(StrEnum):
-    """How far a job is."""
+    """State of a job."""
 
     PENDING = "pending"
     """It waits until a replica takes it up."""
@@ -31,7 +31,7 @@ class JobState(StrEnum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of the job changes any more."""
+        """True where nothing of the job changes any more."""
         return self not in (JobState.PENDING, JobState.RUNNING)
 
 
@@ -45,7 +45,7 @@ class Job:
     collection: str
     state: JobState
     done_count: int = 0
-    """What is done: items, unless its kind counts something else."""
+    """Number of what is done: items, unless its kind counts something else."""
     total_count: int = 0
     """Of how many; 0 while that is not known."""
     units_per_second: float = 0.0
@@ -53,19 +53,19 @@ class Job:
     time_left_s: float | None = None
     """About how long it will run from now on; None while that is not known."""
     message: str = ""
-    """What it does or waits for just now."""
+    """Text that says what it does or waits for just now."""
     cancel_requested: bool = False
     error: LensmeshError | None = None
     """Why it failed."""
     attempt_count: int = 0
-    """How often a replica took it up; more than 1 where one ended in the middle."""
+    """Number of times that a replica took it up; more than 1 where one ended in the middle."""
     create_time: datetime | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
     expire_time: datetime | None = None
-    """When a job that ended is forgotten."""
+    """Time when a job that ended is forgotten."""
     result: Mapping[str, object] = field(default_factory=dict)
-    """What came of it, by the names of the contract's result: {"deleted_count": 7}. Empty unless it succeeded."""
+    """Result, by the names of the contract's result: {"deleted_count": 7}. Empty unless it succeeded."""
 
     @property
     def share(self) -> float:

@@ -1,4 +1,4 @@
-"""What a mesh consists of, as its router sees it."""
+"""Parts of a mesh, as its router sees them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Health(StrEnum):
 
 
 class ModelKind(StrEnum):
-    """What a model is good for."""
+    """Purpose of a model."""
 
     UNKNOWN = "unknown"
     LOCAL = "local"
@@ -29,7 +29,7 @@ class ModelKind(StrEnum):
 
 
 class LabelScoring(StrEnum):
-    """How a model makes probabilities of the scores of labels."""
+    """Way in which a model makes probabilities of the scores of labels."""
 
     SOFTMAX = "softmax"
     """Of all labels of a request together; they sum to 1."""
@@ -39,7 +39,7 @@ class LabelScoring(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call may hold. 0: does not apply."""
+    """Limits of what one call may hold. 0: does not apply."""
 
     max_message_bytes: int = 0
     max_items: int = 0
@@ -71,7 +71,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One processor that a model runs on."""
+    """A processor that a model runs on."""
 
     id: str
     name: str = ""
@@ -82,7 +82,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model of a model service."""
+    """A model of a model service."""
 
     name: str
     kind: ModelKind
@@ -97,18 +97,18 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What vectors can be compared with one another."""
+    """A set of vectors that can be compared with one another."""
 
     id: str
     model: str
     dimension: int
     normalized: bool
     on_white: bool = False
-    """Whether images are laid on white, or their alpha channel dropped."""
+    """True where images are laid on white, False where their alpha channel is dropped."""
     weights_digest: str = ""
     """Hexadecimal SHA-256 of the model's tensors; empty for a remote model."""
     modalities: tuple[str, ...] = ()
-    """What can be placed in it: "image", "text"."""
+    """Kinds of input that can be placed in it: "image", "text"."""
 
 
 class ServiceKind(StrEnum):
@@ -129,16 +129,16 @@ class AvailableModel:
     context_tokens: int = 0
     """Tokens of a text that an encoder's model sees."""
     logit_scale: float | None = None
-    """What an encoder's model multiplies a cosine by to score a label; None: it cannot classify."""
+    """Factor by which an encoder's model multiplies a cosine to score a label; None: it cannot classify."""
     logit_bias: float | None = None
-    """What it adds then; None means 0."""
+    """Number that it adds then; None means 0."""
     label_scoring: LabelScoring | None = None
-    """How it makes probabilities of scores; None: it cannot classify."""
+    """Way in which it makes probabilities of scores; None: it cannot classify."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceInfo:
-    """What one kind of service behind the router accepts and answers with."""
+    """Description of what one kind of service behind the router accepts and answers with."""
 
     kind: ServiceKind
     models: tuple[AvailableModel, ...]
@@ -152,7 +152,7 @@ class ServiceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One replica of one service."""
+    """A replica of one service."""
 
     name: str
     """Full name: "lensmesh.encoder.v1.EncoderService"."""
@@ -179,7 +179,7 @@ class MeshStatus:
 
     services: tuple[Service, ...]
     limits: Limits
-    """What the router accepts: the tightest of what lies behind it."""
+    """Limits of what the router accepts: the tightest of what lies behind it."""
     server: Server
     """The router itself."""
     default_collection: str = ""
@@ -187,5 +187,5 @@ class MeshStatus:
 
     @property
     def serving(self) -> bool:
-        """Whether every service known is serving."""
+        """True where every service known is serving."""
         return bool(self.services) and all(service.health is Health.SERVING for service in self.services)

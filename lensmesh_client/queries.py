@@ -1,4 +1,4 @@
-"""What is searched for: queries, and their messages for the Router and for the store."""
+"""Queries that are searched for, and their messages for the Router and for the store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OF_THE_STORE = ("item_id", "embedding", "words", "perceptual_hash")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """One thing to be near to, of several: exactly one of these that `KINDS` names.
+    """A thing to be near to, of several: exactly one of these that `KINDS` names.
 
     Args:
         text: What the image shows, in words.

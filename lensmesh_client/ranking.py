@@ -1,4 +1,4 @@
-"""How hits are ranked: by several queries at once, in groups, and with differences between them."""
+"""Ranking of hits: by several queries at once, in groups, and with differences between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client's arguments become on the wire. Wrong combinations raise InvalidInput before anything is sent."""
+"""Messages that the client's arguments become. Wrong combinations raise InvalidInput before anything is sent."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SearchOptions:
-    """What every search takes, whatever it is near to.
+    """Arguments of every search, whatever it is near to.
 
     Args:
         queries: Several things to be near to, 1 to 8, joined into one ranking: `Query`s, or texts.
@@ -77,7 +77,7 @@ class SearchOptions:
 @described
 @dataclass(frozen=True, slots=True, eq=False)
 class Search(SearchOptions):
-    """One search: exactly one of `text`, `image`, `item_id`, `embedding`, `words`, `perceptual_hash` and `queries`.
+    """A search: exactly one of `text`, `image`, `item_id`, `embedding`, `words`, `perceptual_hash` and `queries`.
 
     Args:
         text: What the image shows, in words.
@@ -98,7 +98,7 @@ class Search(SearchOptions):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TimedSearch(Search):
-    """What `Client.search` takes.
+    """Arguments of `Client.search`.
 
     Args:
         timeout_s: Seconds until an answer; None is the client's own.
@@ -109,7 +109,7 @@ class TimedSearch(Search):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredSearch(SearchOptions):
-    """What `ItemCalls.search` takes.
+    """Arguments of `ItemCalls.search`.
 
     Args:
         item_id: Near to this item; the item itself is no hit.

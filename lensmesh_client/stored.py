@@ -1,4 +1,4 @@
-"""What a mesh stores: collections and their items."""
+"""Collections of a mesh and their items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lensmesh_client.types import Caption, Change, Embedding, Outcome, Perceptua
 
 
 class FieldType(StrEnum):
-    """What the values of an indexed metadata field are."""
+    """Type of the values of an indexed metadata field."""
 
     KEYWORD = "keyword"
     """Strings, compared whole."""
@@ -28,16 +28,16 @@ class FieldType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NamedSpace:
-    """One kind of vector that each item of a collection may have."""
+    """A kind of vector that each item of a collection may have."""
 
     name: str
-    """What the vectors are for: "image"."""
+    """Word for what the vectors are for: "image"."""
     space: Space
     """The only space whose vectors are accepted under this name."""
     half_precision: bool = True
-    """Whether numbers are kept in 16 bits, or in 32."""
+    """True where numbers are kept in 16 bits, False where in 32."""
     indexed: bool = True
-    """Whether there is an HNSW index, or every search compares with every item."""
+    """True where there is an HNSW index, False where every search compares with every item."""
     hnsw_m: int = 0
     """Links of the index for each item, 2 to 100; 0 means 16."""
     hnsw_ef_construction: int = 0
@@ -49,7 +49,7 @@ class NamedSpace:
 
 
 class IndexState(StrEnum):
-    """How far the index of a space is."""
+    """State of the index of a space."""
 
     DEFERRED = "deferred"
     """Left for later: searches are exact."""
@@ -61,7 +61,7 @@ class IndexState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """How far the index of a space is."""
+    """State of the index of a space."""
 
     state: IndexState
     progress: float = 0.0
@@ -85,14 +85,14 @@ class Collection:
     indexes: Mapping[str, IndexStatus] = field(default_factory=dict)
     """By the name of the space, where it has an index."""
     calibrations: Mapping[str, tuple[Calibration, ...]] = field(default_factory=dict)
-    """What cosines mean, by the name of the space, where it was measured (`Client.jobs.start_calibrate`)."""
+    """Meaning of cosines, by the name of the space, where it was measured (`Client.jobs.start_calibrate`)."""
     language: str = ""
     """Of captions and of fields of type TEXT; empty where no words are kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """What is stored and found under one id."""
+    """Content that is stored and found under one id."""
 
     id: str
     """1 to 256 bytes of UTF-8, unique in the collection."""
@@ -108,7 +108,7 @@ class Item:
     low_content: bool = False
     """The image is of one colour, or nearly so."""
     perceptual_hash: PerceptualHash | None = None
-    """What the image looks like; None if unknown."""
+    """Looks of the image; None if unknown."""
     create_time: datetime | None = None
     """Set by the service."""
     update_time: datetime | None = None
@@ -117,12 +117,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class WrittenItem:
-    """What became of one item that was written."""
+    """Outcome for one item that was written."""
 
     id: str
     outcome: Outcome | None = None
     changes: tuple[Change, ...] = ()
-    """What differs from before, where the outcome is `Outcome.UPDATED`."""
+    """Parts that differ from before, where the outcome is `Outcome.UPDATED`."""
     update_time: datetime | None = None
 
 
@@ -137,7 +137,7 @@ class FoundItems:
 
 @dataclass(frozen=True, slots=True)
 class FacetCount:
-    """How often one value of a field occurs."""
+    """Number of times that one value of a field occurs."""
 
     value: object
     count: int

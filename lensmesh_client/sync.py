@@ -31,7 +31,7 @@ GIVING_UP_S = 5.0
 
 
 class _Blocks(Protocol):
-    """What waits for work of the client in its thread."""
+    """Object that waits for work of the client in its thread."""
 
     def _run(self, work: Awaitable[R]) -> R: ...
 

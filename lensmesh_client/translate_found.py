@@ -1,4 +1,4 @@
-"""What a search finds, between the contracts' messages and the client's own classes."""
+"""Results of a search, between the contracts' messages and the client's own classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes in and what comes out: small frozen classes, numpy arrays for vectors."""
+"""Types of what goes in and what comes out: small frozen classes, numpy arrays for vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Vectors: TypeAlias = "NDArray[np.float32]"
 
 
 class Captions(StrEnum):
-    """What an ingested image's generated caption is worth."""
+    """Policy for an ingested image's generated caption."""
 
     BEST_EFFORT = "best-effort"
     """Store without one if none can be had, and say so in `IngestResult.caption_error`."""
@@ -29,7 +29,7 @@ class Captions(StrEnum):
 
 
 class MetadataPolicy(StrEnum):
-    """What an ingest does to the metadata of an item that is stored already."""
+    """Effect of an ingest on the metadata of an item that is stored already."""
 
     MERGE = "merge"
     """Write the keys that the item carries; keep all others."""
@@ -56,7 +56,7 @@ class Change(StrEnum):
 
 
 class Transparency(StrEnum):
-    """What a model sees where an image is transparent."""
+    """Colours that a model sees where an image is transparent."""
 
     DROP = "drop"
     """The colours hidden under the alpha channel, as open_clip sees them."""
@@ -65,7 +65,7 @@ class Transparency(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What storing an item did."""
+    """Result of storing an item."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -75,7 +75,7 @@ class Outcome(StrEnum):
 
 
 class NearAction(StrEnum):
-    """What becomes of an image that looks the same as one of another item."""
+    """Treatment of an image that looks the same as one of another item."""
 
     STORE = "store"
     """Store it, and tell of the other in `IngestResult.near_duplicate`."""
@@ -87,7 +87,7 @@ class NearAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicates:
-    """What an ingest does about near-duplicates; the perceptual hashes of its images are kept."""
+    """Treatment of near-duplicates by an ingest; the perceptual hashes of its images are kept."""
 
     action: NearAction | str = NearAction.STORE
     max_distance: int = 31
@@ -157,7 +157,7 @@ class Tags:
 
 @dataclass(frozen=True, slots=True)
 class IngestItem:
-    """One image to make findable."""
+    """An image to make findable."""
 
     image: ImageLike
     """Encoded bytes, a path, or a PIL image (sent as PNG)."""
@@ -175,12 +175,12 @@ class IngestItem:
 
 @dataclass(frozen=True, slots=True)
 class PerceptualHash:
-    """What an image looks like, in few bits: PDQ's hash (Facebook 2019), which depends on no model."""
+    """Looks of an image in few bits: PDQ's hash (Facebook 2019), which depends on no model."""
 
     hash: str
     """64 hexadecimal digits, as other programs write PDQ."""
     quality: int
-    """How much there is to see, 0 to 100. An image below 50 has no near-duplicates."""
+    """Measure of how much there is to see, 0 to 100. An image below 50 has no near-duplicates."""
     unframed: str = ""
     """The hash of what a frame of one colour surrounds; empty where there is none."""
 
@@ -196,7 +196,7 @@ class PerceptualHash:
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What became of one item: it is durable, or `error` says why not."""
+    """Outcome for one item: it is durable, or `error` says why not."""
 
     index: int
     """Position in the input, from 0."""
@@ -210,7 +210,7 @@ class IngestResult:
     describe: Timings = Timings()
     store_us: int = 0
     changes: tuple[Change, ...] = ()
-    """What differs from before, where the outcome is `Outcome.UPDATED`."""
+    """Parts that differ from before, where the outcome is `Outcome.UPDATED`."""
     low_content: bool = False
     """The image is of one colour, or nearly so: its vector says little, and everything finds it."""
     fully_transparent: bool = False
@@ -225,13 +225,13 @@ class IngestResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it is durable."""
+        """True where it is durable."""
         return self.error is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """One vector, and the space that it belongs to."""
+    """A vector, and the space that it belongs to."""
 
     vector: Vectors
     """float32, shape (d,). Where one is given, anything that numpy makes such an array of."""
@@ -241,7 +241,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbedResult:
-    """One input's embedding, or why there is none. Exactly one of the two is set."""
+    """An input's embedding, or why there is none. Exactly one of the two is set."""
 
     index: int
     """Position in the input, from 0."""
@@ -269,12 +269,12 @@ class Embeddings:
     errors: Mapping[int, LensmeshError]
     """By position in the input; empty where all went well."""
     truncated: tuple[bool, ...]
-    """Whether a text was cut to the model's context."""
+    """True where a text was cut to the model's context."""
     timings: tuple[Timings, ...]
     low_content: tuple[bool, ...] = ()
-    """Whether an image is of one colour, or nearly so."""
+    """True where an image is of one colour, or nearly so."""
     fully_transparent: tuple[bool, ...] = ()
-    """Whether no pixel of an image can be seen."""
+    """True where no pixel of an image can be seen."""
     perceptual_hashes: tuple[PerceptualHash | None, ...] = ()
     """Of images, where they were asked for; None for one that failed."""
 
@@ -303,7 +303,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class CaptionResult:
-    """One image's caption, or why there is none. Exactly one of the two is set."""
+    """An image's caption, or why there is none. Exactly one of the two is set."""
 
     caption: Caption | None = None
     error: LensmeshError | None = None
@@ -324,7 +324,7 @@ class CaptionPiece:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyResult:
-    """How well each label fits one image, or why that is not known."""
+    """Measure of how well each label fits one image, or why that is not known."""
 
     probabilities: Mapping[str, float] = field(default_factory=dict)
     """By label, in the order given; where only the best were asked for, those, best first. Summing to 1 over all labels

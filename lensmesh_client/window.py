@@ -1,4 +1,4 @@
-"""What a bulk stream has read from its caller and not answered yet: bounded in items and bytes, by id in order."""
+"""Items that a bulk stream has read and not answered yet: bounded in items and bytes, by id in order."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Referable(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One item on its way. `message.ref` is its position in the input; `ref` is the caller's own."""
+    """An item on its way. `message.ref` is its position in the input; `ref` is the caller's own."""
 
     index: int
     ref: str
     message: Referable
     size_bytes: int
     key: str = ""
-    """What it is stored under: two items of one key are never on their way together, so that none overtakes. Empty
+    """Key that it is stored under: two items of one key are never on their way together, so that none overtakes. Empty
     where nothing is stored."""
     attempts: int = 0
     strikes: int = 0
@@ -57,7 +57,7 @@ class Window:
         self.waiting_since: float | None = None
         """Loop time since which nothing has been answered of what was sent; None while nothing is out."""
         self._most_out: int | None = None
-        """How many may be sent and not answered, while an item is sought that ends streams; None: any."""
+        """Number that may be sent and not answered, while an item is sought that ends streams; None: any."""
 
     @property
     def finished(self) -> bool:

@@ -1,4 +1,4 @@
-"""One thread for a caller's own code, which may block for as long as it likes."""
+"""A thread for a caller's own code, which may block for as long as it likes."""
 
 from __future__ import annotations
 

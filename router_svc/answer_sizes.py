@@ -1,4 +1,4 @@
-"""How many items an answer of the store may have, as its request asks."""
+"""Number of items that an answer of the store may have, as its request asks."""
 
 from typing import Any
 

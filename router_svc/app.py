@@ -44,7 +44,7 @@ ROUTER_SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_na
 
 
 class RouterApp:
-    """One router. It serves as soon as it runs: how its neighbours are, GetStatus tells, and never its own health."""
+    """A router. It serves as soon as it runs: how its neighbours are, GetStatus tells, and never its own health."""
 
     def __init__(self, runtime: Runtime[RouterSettings]) -> None:
         self._runtime = runtime

@@ -1,4 +1,4 @@
-"""What holds for everything that is done for one call: made where it comes in, and handed down."""
+"""Scope of everything that is done for one call: made where it comes in, and handed down."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from lensmesh_chassis.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long one piece of work may wait for somebody to take it."""
+    """Limits of how long one piece of work may wait for somebody to take it."""
 
     away_s: float = 0.0
     """While every service that could is gone, from when the last of them went away: only the first to notice waits."""
@@ -22,10 +22,10 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class CallScope:
-    """How long the caller waits, how long work may wait for a service, and what the caller calls what is worked at."""
+    """Times that the caller waits and that work may wait for a service, and the caller's name for what is worked at."""
 
     deadline: float | None = None
-    """When the caller stops waiting, in loop time, less what the answer needs on its way; None: never."""
+    """Time when the caller stops waiting, in loop time, less what the answer needs on its way; None: never."""
     patience: Patience = Patience()
     field_path: str | tuple[str, ...] = ""
     """Path in the caller's request. Of a list of items: "images[]", where the item's place goes between the brackets;

@@ -13,7 +13,7 @@ from router_svc.upstreams.models import Captioners
 
 
 class CaptionStreamOfOneCall(ModelStream):
-    """One CaptionStream: its images, gathered into batch calls."""
+    """A CaptionStream: its images, gathered into batch calls."""
 
     step = "caption"
     answer_type = caption_pb2.CaptionStreamResult

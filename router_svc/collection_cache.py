@@ -19,7 +19,7 @@ IMAGE_SPACE = "image"
 
 
 class CollectionCache:
-    """What the router knows of the store's collections."""
+    """Knowledge that the router has of the store's collections."""
 
     def __init__(self, stores: UpstreamPool, directory: ModelDirectory, *, default: str, believed_s: float) -> None:
         self._stores = stores

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What one call may hold."""
+    """Limits of what one call may hold."""
 
     max_items: int
     max_bytes: int

@@ -18,7 +18,7 @@ from router_svc.upstreams.models import Encoders
 
 
 class EncodeStreamOfOneCall(ModelStream):
-    """One EncodeStream: its images and its texts, each gathered into batch calls of their own."""
+    """An EncodeStream: its images and its texts, each gathered into batch calls of their own."""
 
     step = "encode"
     answer_type = encoder_pb2.EncodeStreamResult

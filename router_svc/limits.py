@@ -1,4 +1,4 @@
-"""What the router accepts: its own limits, and what lies behind it where it cannot cut."""
+"""Limits of what the router accepts: its own, and those of what lies behind it where it cannot cut."""
 
 from collections.abc import Iterable, Sequence
 

@@ -28,7 +28,7 @@ class _Waiting(Generic[Item, Outcome]):
 
 
 class MicroBatcher(Generic[Item, Outcome]):
-    """One stream's items on their way into batch calls of `run`.
+    """A stream's items on their way into batch calls of `run`.
 
     There are `max_calls` calls at a time. The first `eager_calls` of them (0: all) begin with whatever waits, others
     only with as much as a call takes: where a call costs as much as its items do, few large ones are better.

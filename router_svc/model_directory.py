@@ -36,7 +36,7 @@ class ModelTargets:
 
 
 class ModelDirectory:
-    """What the mesh serves, by the last answers of its replicas.
+    """Directory of what the mesh serves, by the last answers of its replicas.
 
     A replica that is away keeps what it last served: work for it waits instead of being refused for good. The default
     space and the default captioning model are those of the first target. Until it has told them there are none: taking

@@ -1,4 +1,4 @@
-"""What the proxies of both model services share: checks, and one stream whose items travel in batch calls."""
+"""Parts that the proxies of both model services share: checks, and one stream whose items travel in batch calls."""
 
 import functools
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -42,7 +42,7 @@ M = TypeVar("M", bound=Models[Any])
 
 @dataclass(frozen=True, slots=True)
 class ModelStreamItem:
-    """One item of a stream: what a model is asked, or why it cannot be."""
+    """An item of a stream: what a model is asked, or why it cannot be."""
 
     ref: str
     field: str = ""
@@ -53,10 +53,10 @@ class ModelStreamItem:
 
 
 class ModelStream:
-    """One bulk stream of a model service: its items by the field that they are given in, gathered into batch calls."""
+    """A bulk stream of a model service: its items by the field that they are given in, gathered into batch calls."""
 
     step: str
-    """What an item's time in a batch call is called in traces."""
+    """Name of an item's time in a batch call in traces."""
     answer_type: Any
     """The message that answers one item: its ref, and a result of `result_type`."""
     result_type: Any

@@ -30,7 +30,7 @@ class _Batch:
     space_id: str
     kind: str
     by_hash: bool
-    """Whether the hashes are wanted, and not the vectors."""
+    """True where the hashes are wanted, and not the vectors."""
     queries: list[QueryWork] = field(default_factory=list)
 
 

@@ -1,4 +1,4 @@
-"""One search on its way to the store, and what has become of each of its queries."""
+"""A search on its way to the store, and what has become of each of its queries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ _PASSING = frozenset(
 
 @dataclass(slots=True)
 class SearchWork:
-    """One search on its way to the store."""
+    """A search on its way to the store."""
 
     request: router_pb2.SearchRequest
     collection: str
@@ -90,7 +90,7 @@ class SearchWork:
 
 @dataclass(slots=True)
 class QueryWork:
-    """One text or image to encode."""
+    """A text or image to encode."""
 
     search: SearchWork
     index: int
@@ -110,7 +110,7 @@ class QueryWork:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is still to be encoded: neither it nor its search has failed."""
+        """True while it is still to be encoded: neither it nor its search has failed."""
         return self.search.error is None and self.index not in self.search.failed
 
     def fail(self, error: Exception) -> None:

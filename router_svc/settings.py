@@ -1,4 +1,4 @@
-"""What a router can be told from outside, as LENSMESH_ROUTER_* variables."""
+"""Settings of a router from outside, as LENSMESH_ROUTER_* variables."""
 
 from collections.abc import Mapping
 

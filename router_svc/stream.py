@@ -1,4 +1,4 @@
-"""What all streams of the router share: options once, items counted, bytes bounded, answers as they are ready."""
+"""Rules that all streams of the router share: options once, items counted, bytes bounded, answers as they are ready."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """What one message and one stream may hold, and what all streams may together."""
+    """Limits of what one message and one stream may hold, and what all streams may together."""
 
     max_items: int
     in_flight_items: int
@@ -36,7 +36,7 @@ class StreamLimits:
 
 
 class StreamWork(Protocol[T, R_co]):
-    """What one stream does with its items."""
+    """Work of one stream on its items."""
 
     def prepare(self, items: Sequence[Any]) -> AsyncGenerator[T, None]:
         """Make of the items of one message what `answer` takes, one by one; until then it bounds what it holds."""
@@ -106,7 +106,7 @@ class _Read(Generic[T]):
 
 
 class _Stream(Generic[T, R]):
-    """One stream: its items as they are read, and its share of what all streams may hold."""
+    """A stream: its items as they are read, and its share of what all streams may hold."""
 
     def __init__(self, work: StreamWork[T, R], limits: StreamLimits, share: Share) -> None:
         self._work = work

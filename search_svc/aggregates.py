@@ -18,7 +18,7 @@ CONTENT_DIGEST = FieldIndex(("$content_digest",), FieldType.KEYWORD)
 
 @dataclass(frozen=True)
 class CountsByTime:
-    """How many items have a time in each interval. The path is a field's of the item's own, or leads to metadata."""
+    """Number of items with a time in each interval. The path is a field's of the item's own, or leads to metadata."""
 
     name: str
     path: FieldPath
@@ -28,7 +28,7 @@ class CountsByTime:
 
 @dataclass(frozen=True)
 class DistinctCount:
-    """How many different values of the index's type items have. The index may be `CONTENT_DIGEST`."""
+    """Number of different values of the index's type that items have. The index may be `CONTENT_DIGEST`."""
 
     name: str
     field: FieldIndex
@@ -56,7 +56,7 @@ Aggregation: TypeAlias = CountsByTime | DistinctCount | NumberStats | ValueCount
 
 @dataclass(frozen=True)
 class TimeBucket:
-    """One interval: its first instant, what its clock is ahead of UTC then, in seconds, and how many items it has."""
+    """An interval: its first instant, what its clock is ahead of UTC then, in seconds, and how many items it has."""
 
     start: datetime
     utc_offset_s: int
@@ -88,7 +88,7 @@ Outcome: TypeAlias = tuple[TimeBucket, ...] | int | NumberSummary | Facet
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What one aggregation comes to, and how many items have a value that was counted."""
+    """Result of one aggregation, and how many items have a value that was counted."""
 
     item_count: int
     outcome: Outcome
@@ -96,7 +96,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class AggregatedItems:
-    """How many items were chosen, and what each aggregation comes to, in their order.
+    """Number of items that were chosen, and what each aggregation comes to, in their order.
 
     Some are None where the store stopped for the size of others.
     """

@@ -23,7 +23,7 @@ _LEAST_STEP = 1e-4
 
 
 class Modality(StrEnum):
-    """What a query is made of."""
+    """Kind of input that a query is made of."""
 
     IMAGE = "image"
     TEXT = "text"

@@ -23,7 +23,7 @@ _BAND_BITS = 16
 
 @dataclass(frozen=True)
 class PerceptualHash:
-    """What an image looks like; see common.proto. `unframed` is empty where there is no frame."""
+    """Looks of an image; see common.proto. `unframed` is empty where there is no frame."""
 
     hash: bytes
     quality: int

@@ -67,7 +67,7 @@ class FusionMethod(StrEnum):
 
 @dataclass(frozen=True)
 class Fusion:
-    """How the legs' rankings become one; `k` is of reciprocal rank fusion alone."""
+    """Way in which the legs' rankings become one; `k` is of reciprocal rank fusion alone."""
 
     method: FusionMethod = FusionMethod.RRF
     k: int = RRF_K

@@ -82,7 +82,7 @@ def is_same_index(there: Hnsw | None, wanted: Hnsw | None) -> bool:
 
 @dataclass(frozen=True)
 class NamedSpace:
-    """One kind of vector of a collection. `hnsw` None means no index: every search is exact."""
+    """A kind of vector of a collection. `hnsw` None means no index: every search is exact."""
 
     name: str
     space: VectorSpace
@@ -167,7 +167,7 @@ class Collection:
 
 
 class IndexState(StrEnum):
-    """How far an index is."""
+    """State of an index."""
 
     DEFERRED = "deferred"
     BUILDING = "building"
@@ -176,7 +176,7 @@ class IndexState(StrEnum):
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """How far an index is, and why the last try to build it failed."""
+    """State of an index, and why the last try to build it failed."""
 
     state: IndexState
     progress: float = 0.0
@@ -194,7 +194,7 @@ class CountedCollection:
 
 @dataclass(frozen=True)
 class Caption:
-    """One description of an image; see common.proto."""
+    """A description of an image; see common.proto."""
 
     text: str
     confidence: float
@@ -205,7 +205,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class Item:
-    """One checked item.
+    """A checked item.
 
     Its vectors belong to their spaces and are as stored, its metadata is the JSON text of an object.
     """
@@ -244,7 +244,7 @@ class View(StrEnum):
 
 
 class ItemOutcome(StrEnum):
-    """What happened to one item that was written."""
+    """Outcome for one item that was written."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -252,7 +252,7 @@ class ItemOutcome(StrEnum):
 
 
 class Change(StrEnum):
-    """One part of an item that a write changed."""
+    """A part of an item that a write changed."""
 
     CONTENT = "content"
     VECTORS = "vectors"
@@ -281,14 +281,14 @@ class FetchedItems:
 
 @dataclass(frozen=True)
 class ItemPage:
-    """One page of a listing; `next_after` is where the next one begins, None after the last."""
+    """A page of a listing; `next_after` is where the next one begins, None after the last."""
 
     items: tuple[StoredItem, ...]
     next_after: str | None
 
 
 class LegScore(NamedTuple):
-    """One leg's word on one hit; rank 1 is the leg's best."""
+    """A leg's word on one hit; rank 1 is the leg's best."""
 
     name: str
     score: float
@@ -304,7 +304,7 @@ class DeletedBatch:
 
 
 class Hit(NamedTuple):
-    """One item that was found; rank 1 is the best of all, offset included.
+    """An item that was found; rank 1 is the best of all, offset included.
 
     Score is the cosine similarity, -1 to 1, or with a fusion the fused score. `legs` is empty where one leg alone was
     asked, whose word is the hit's own. `group` has the values that make the hit's group, None where it has none.

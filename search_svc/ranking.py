@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Step:
-    """One look for candidates."""
+    """A look for candidates."""
 
     depth: int
     """Most items of each leg of positive weight."""
@@ -41,13 +41,13 @@ class Step:
 
 @dataclass(frozen=True)
 class StepFindings:
-    """What a step found. Items whose groups are wanted have their values in `groups`."""
+    """Findings of a step. Items whose groups are wanted have their values in `groups`."""
 
     legs: Sequence[Sequence[FoundItem]]
     """Of each leg; a leg of negative weight knows what the others found, as far as it has a vector."""
     groups: Mapping[str, GroupValues]
     is_cut: bool = False
-    """Whether a leg left items out that it did not look at, as one of very frequent words does."""
+    """True where a leg left items out that it did not look at, as one of very frequent words does."""
     exact: frozenset[int] = frozenset()
     """Places of legs that compared everything, asked to or not."""
 

@@ -43,7 +43,7 @@ class StoreRefused(Exception):  # noqa: N818 - read as a sentence where it is ca
 
 @dataclass(frozen=True)
 class Query:
-    """One search: what is near by its legs, of which one at least has a positive weight."""
+    """A search: what is near by its legs, of which one at least has a positive weight."""
 
     legs: tuple[Leg, ...]
     filter: Filter | None
@@ -85,7 +85,7 @@ class Query:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the order of the only leg is that of the hits."""
+        """True where the order of the only leg is that of the hits."""
         return not (len(self.legs) > 1 or self.fusion or self.group_by or self.diversity)
 
     @property

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StoreKind:
-    """One kind of store, as a store URL names it."""
+    """A kind of store, as a store URL names it."""
 
     schemes: tuple[str, ...]
-    """What its URLs begin with, before the first colon."""
+    """Beginnings of its URLs, before the first colon."""
     form: str
-    """How its URLs are written."""
+    """Form in which its URLs are written."""
     needs: str
     """Which releases it takes, and what else an operator should know."""
     module: str

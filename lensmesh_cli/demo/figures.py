@@ -39,7 +39,7 @@ class DemoFigures:
 
     @property
     def good(self) -> bool:
-        """Whether nothing failed, and search and captions are right where the truth is known."""
+        """True where nothing failed, and search and captions are right where the truth is known."""
         known = [value for value in (self.recall_at_1, self.caption_accuracy) if value is not None]
         return not self.errors and all(value >= GOOD_ENOUGH for value in known)
 

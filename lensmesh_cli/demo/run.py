@@ -41,7 +41,7 @@ class DemoOptions:
 
     @property
     def checked(self) -> bool:
-        """Whether what is found can be compared with the truth."""
+        """True where what is found can be compared with the truth."""
         return self.images is None and self.model == self.caption_model == "shapes"
 
 
@@ -94,7 +94,7 @@ def _verdict(figures: DemoFigures, options: DemoOptions) -> None:
 
 
 class Demo:
-    """One run of the demo: its images, its figures, its page."""
+    """A run of the demo: its images, its figures, its page."""
 
     drawing: asyncio.Task[list[DemoImage]]
 

@@ -19,7 +19,7 @@ SCENE_SEED = 77
 
 @dataclass(frozen=True, slots=True)
 class DemoImage:
-    """One image of the demo."""
+    """An image of the demo."""
 
     path: Path
     metadata: dict[str, object]

@@ -81,7 +81,7 @@ def read_journal(path: Path) -> tuple[dict[str, JournalEntry], int]:
 
 
 class Journal:
-    """One journal, read and opened when the object is made, closed when its context is left.
+    """A journal, read and opened when the object is made, closed when its context is left.
 
     Where it cannot be kept, `say` is told once and the run goes on. A journal that the caller named (`keep`) raises
     OSError instead when the object is made.

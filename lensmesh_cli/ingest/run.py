@@ -1,4 +1,4 @@
-"""One ingest, from the paths of a command line to the outcome of each file."""
+"""An ingest, from the paths of a command line to the outcome of each file."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class FolderIngest:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do: no file failed, and none lacks a caption that it should have."""
+        """True where nothing is left to do: no file failed, and none lacks a caption that it should have."""
         return not self.counts.failures and not self.counts.captionless
 
     async def ingest(self, client: Client, stored: Stored, bar: Bar) -> None:

@@ -22,7 +22,7 @@ FILTERS = 64
 
 
 class Stored:
-    """One collection of a mesh. "" is the mesh's default, whose name is asked for once."""
+    """A collection of a mesh. "" is the mesh's default, whose name is asked for once."""
 
     def __init__(self, connection: Connection, collection: str) -> None:
         self._connection = connection

@@ -28,7 +28,7 @@ class ItemTimes:
 
 @dataclass(frozen=True, slots=True)
 class CallSample:
-    """One call, or one item of a stream. Times are of one clock, in seconds."""
+    """A call, or one item of a stream. Times are of one clock, in seconds."""
 
     began: float
     """The time when it was sent. In an open loop it is when it was due, so that a late client hides nothing."""

@@ -20,7 +20,7 @@ Press = Callable[["EncoderServiceAsyncStub", Iterator[encoding.Item], float], Aw
 
 @dataclass(frozen=True, slots=True)
 class LoadStep:
-    """One measurement to make. `offered` is the rate of an open loop, None of a closed one."""
+    """A measurement to make. `offered` is the rate of an open loop, None of a closed one."""
 
     name: str
     mode: Mode

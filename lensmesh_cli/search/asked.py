@@ -25,7 +25,7 @@ WEIGHTS = {TEXT: 1.0, IMAGE: 1.0, LIKE: 1.0, WORDS: 1.0, SAME: 1.0, NOT: -1.0}
 
 @dataclass(frozen=True, slots=True)
 class AskedQuery:
-    """One query, as the command line gives it."""
+    """A query, as the command line gives it."""
 
     name: str
     """Its option's, with a number from the second on: "text", "text2", "image"."""

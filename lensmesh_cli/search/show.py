@@ -1,4 +1,4 @@
-"""What a search found, printed: a table for people, JSON for programs."""
+"""Results of a search, printed: a table for people, JSON for programs."""
 
 from __future__ import annotations
 

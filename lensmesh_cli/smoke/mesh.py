@@ -58,7 +58,7 @@ class SmokeMesh:
     services: set[str] = field(default_factory=set)
     """The kinds of services that serve: encoder, caption, search."""
     wrote: bool = False
-    """Whether anything was sent that has to be deleted."""
+    """True where something was sent that has to be deleted."""
     trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ KINDS = {"EncoderService": "encoder", "CaptionerService": "caption", "SearchServ
 
 @dataclass(frozen=True, slots=True)
 class SmokeStep:
-    """One step. `needs` names the steps without which there is no sense in trying it."""
+    """A step. `needs` names the steps without which there is no sense in trying it."""
 
     name: str
     run: Callable[[SmokeMesh], Awaitable[str]]

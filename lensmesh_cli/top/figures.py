@@ -22,7 +22,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Process:
-    """One process. `failure` says why its endpoint does not answer; all numbers are 0 then."""
+    """A process. `failure` says why its endpoint does not answer; all numbers are 0 then."""
 
     service: str
     address: str
@@ -39,7 +39,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Method:
-    """One method of one kind of service."""
+    """A method of one kind of service."""
 
     service: str
     method: str
@@ -81,7 +81,7 @@ class Ingest:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of the store."""
+    """An operation of the store."""
 
     operation: str
     per_s: float

@@ -32,7 +32,7 @@ class ScrollWindow:
         self._figures: MeshFigures | None = None
         self.top = 0
         self.reads_keys = True
-        """Whether anybody reads them."""
+        """True where somebody reads them."""
 
     def show(self, figures: MeshFigures) -> None:
         """Take the next frame. The scroll position stays."""

@@ -1,4 +1,4 @@
-"""What ingest works with, and how long it waits for each part of it."""
+"""Parts that ingest works with, and how long it waits for each of them."""
 
 from concurrent.futures import Executor
 from dataclasses import dataclass

@@ -65,7 +65,7 @@ class Ingestion:
 
 
 class _IngestStreamWork:
-    """What one IngestStream does with its items; as StreamWork."""
+    """Work of one IngestStream on its items; as StreamWork."""
 
     def __init__(self, session: Session, intake: Intake, fetches: Fetches, metrics: IngestMetrics) -> None:
         self._session = session

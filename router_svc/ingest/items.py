@@ -33,7 +33,7 @@ INLINE_METADATA_BYTES = 4 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One image that is read, out of its message. Exactly one of `wanted` and `error` is set."""
+    """An image that is read, out of its message. Exactly one of `wanted` and `error` is set."""
 
     ref: str
     image: PackedImage

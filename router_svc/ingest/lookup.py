@@ -1,4 +1,4 @@
-"""What the store has of some images already."""
+"""Look-up of what the store has of some images already."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MAX_PAGES = 4
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What is to be done for one image, and the stored items it takes something from."""
+    """Work to be done for one image, and the stored items it takes something from."""
 
     plan: ItemPlan
     own: search_pb2.Item | None

@@ -1,4 +1,4 @@
-"""What two pieces of metadata have in common."""
+"""Comparison of two pieces of metadata: what they have in common."""
 
 from google.protobuf import struct_pb2
 

@@ -34,7 +34,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class CountedItem:
-    """One item while it is ingested. Unless told otherwise, it failed."""
+    """An item while it is ingested. Unless told otherwise, it failed."""
 
     def __init__(self, seconds: Distribution, uncaptioned: Number) -> None:
         self._seconds = seconds

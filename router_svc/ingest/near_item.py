@@ -1,4 +1,4 @@
-"""What becomes of one image that may be a near-duplicate: it is stored, marked, or left out."""
+"""Treatment of one image that may be a near-duplicate: it is stored, marked, or left out."""
 
 import functools
 

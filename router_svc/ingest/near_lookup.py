@@ -28,7 +28,7 @@ class NearItem:
 
 @dataclass(frozen=True, slots=True)
 class NearQuery:
-    """One image, for which the nearest other item is looked for."""
+    """An image, for which the nearest other item is looked for."""
 
     item_id: str
     hash: common_pb2.PerceptualHash

@@ -16,7 +16,7 @@ _FIELD: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class NearPolicy(Enum):
-    """What is done with a near-duplicate."""
+    """Treatment of a near-duplicate."""
 
     STORE = auto()
     MARK = auto()
@@ -25,7 +25,7 @@ class NearPolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NearOptions:
-    """What a call or a stream asks for near-duplicates. `field` is of the metadata, and MARK's alone."""
+    """Options of a call or a stream for near-duplicates. `field` is of the metadata, and MARK's alone."""
 
     action: NearPolicy
     max_distance: int

@@ -1,4 +1,4 @@
-"""One image: looked up, embedded and captioned as far as the store does not have it, and written."""
+"""An image: looked up, embedded and captioned as far as the store does not have it, and written."""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from router_svc.upstreams.images import PackedImage
 
 
 class ItemIngestion:
-    """One image on its way through the steps of its call or stream."""
+    """An image on its way through the steps of its call or stream."""
 
     def __init__(self, steps: Steps, wanted: Wanted, near: NearTurn | None = None) -> None:
         self._steps = steps

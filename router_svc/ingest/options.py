@@ -1,4 +1,4 @@
-"""What a call or a stream asks for all its items, read once, before any of them."""
+"""Options of a call or a stream for all its items, read once, before any of them."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class ResolvedOptions:
     metadata_policy: search_pb2.MetadataPolicy.ValueType
     """Never unspecified."""
     near: NearOptions | None
-    """What becomes of near-duplicates; None: they are not looked for."""
+    """Treatment of near-duplicates; None: they are not looked for."""
     identity: tuple[object, ...]
     """Of the collection's definition: another one where it was deleted and made anew."""
     tags: TagSetting | None = None

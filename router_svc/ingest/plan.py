@@ -8,33 +8,33 @@ from enum import Enum, auto
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What a call or a stream asks for every item, as far as a plan depends on it."""
+    """Options of a call or a stream for every item, as far as a plan depends on them."""
 
     spaces: tuple[str, ...]
     """NamedSpace.name values to fill."""
     captions: bool
-    """Whether a caption is asked for."""
+    """True where a caption is asked for."""
     caption_model: str = ""
     """ModelInfo.name that alone will do; empty: any."""
     caption_prompt: str = ""
     """Words that a generated caption begins with."""
     takes_captions: bool = True
-    """Whether a generated caption that is stored will do; not where it may tell of what is hidden, or is not."""
+    """True where a generated caption that is stored will do; not where it may tell of what is hidden, or is not."""
     hashes: bool = False
-    """Whether each item shall have its perceptual hash."""
+    """True where each item shall have its perceptual hash."""
     mark_field: str = ""
     """Field of the metadata that is the service's own word on near-duplicates, and stays with its image."""
     merges_metadata: bool = True
-    """Whether stored metadata that an item does not carry is kept; otherwise what it carries replaces all of it."""
+    """True where stored metadata that an item does not carry is kept; otherwise what it carries replaces all of it."""
     same_value: Callable[[object, object], bool] = operator.eq
-    """Whether two values of metadata say the same."""
+    """Function that tells whether two values of metadata say the same."""
     stored_tags: Callable[[Mapping[str, object], bytes], Mapping[str, object]] | None = None
     """Which of stored metadata are the tags that are asked for, of an image with that digest; None: none are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One image as its caller wants it stored."""
+    """An image as its caller wants it stored."""
 
     id: str
     digest: bytes
@@ -46,7 +46,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """One item as the store holds it, without the numbers of its vectors."""
+    """An item as the store holds it, without the numbers of its vectors."""
 
     id: str
     digest: bytes
@@ -58,7 +58,7 @@ class StoredItem:
     """Empty: a caller wrote the caption."""
     image_uri: str = ""
     hashed: bool = False
-    """Whether it has a perceptual hash."""
+    """True where it has a perceptual hash."""
 
 
 class CaptionSource(Enum):
@@ -73,7 +73,7 @@ class CaptionSource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ItemPlan:
-    """What is to be done for one item."""
+    """Work to be done for one item."""
 
     unchanged: bool
     """It is there as wanted: no model runs and nothing is written."""

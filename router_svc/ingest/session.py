@@ -1,4 +1,4 @@
-"""One Ingest call or IngestStream: what its images share, and equal ones ingested as one."""
+"""An Ingest call or IngestStream: what its images share, and equal ones ingested as one."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ _MOST_TRIES = 4
 
 
 class Session:
-    """What the images of one call or stream share. Leave it, and whatever is still under way is cancelled."""
+    """Parts that the images of one call or stream share. Leave it, and whatever is still under way is cancelled."""
 
     def __init__(
         self, dependencies: Dependencies, resolver: OptionsResolver, options: ResolvedOptions, scopes: IngestScopes

@@ -30,7 +30,7 @@ _DIGEST_DIGITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class TagSetting:
-    """What a call or a stream asks for the tags of all its items."""
+    """Options of a call or a stream for the tags of all its items."""
 
     labels: LabelSet
     field: str

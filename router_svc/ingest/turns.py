@@ -59,7 +59,7 @@ class Turn:
 
     @property
     def leads(self) -> bool:
-        """Whether this item ingests for its run."""
+        """True where this item ingests for its run."""
         return self.place == 0
 
 

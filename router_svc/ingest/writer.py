@@ -18,13 +18,13 @@ from router_svc.upstreams.pool import UpstreamPool
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What became of one item that is durable now."""
+    """Outcome for one item that is durable now."""
 
     outcome: search_pb2.UpsertOutcome.ValueType
     store_us: int
-    """How long the transaction took, in microseconds."""
+    """Time that the transaction took, in microseconds."""
     changes: tuple[search_pb2.ItemChange.ValueType, ...] = ()
-    """What of the item changed, where it was updated."""
+    """Parts of the item that changed, where it was updated."""
 
 
 class Writer:

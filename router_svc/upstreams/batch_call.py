@@ -29,7 +29,7 @@ ENVELOPE_BYTES = 4096
 
 
 class Result(Protocol):
-    """One item's answer in any batch contract: an outcome that may be an error."""
+    """An item's answer in any batch contract: an outcome that may be an error."""
 
     @property
     def error(self) -> status_pb2.Status: ...
@@ -42,7 +42,7 @@ R = TypeVar("R", bound=Result)
 
 @dataclass(slots=True)
 class _Work(Generic[T, Options, R]):
-    """One list on its way, and what became of its items so far."""
+    """A list on its way, and what became of its items so far."""
 
     items: Sequence[T]
     given: Options
@@ -64,7 +64,7 @@ class _Work(Generic[T, Options, R]):
 
     @property
     def is_answered(self) -> bool:
-        """Whether each item has a result, of this try or of an earlier one."""
+        """True where each item has a result, of this try or of an earlier one."""
         return all(index in self.last for index in self.left)
 
     @property
@@ -83,7 +83,7 @@ class _Work(Generic[T, Options, R]):
 
 
 class BatchCalls(ABC, Generic[T, Options, R]):
-    """One kind of batch call to one kind of service.
+    """A kind of batch call to one kind of service.
 
     What a replica held when it ended is not handed to the next one as it is: see ItemSuspects.
     """

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TargetAddress:
-    """One place where a replica of a target should answer."""
+    """A place where a replica of a target should answer."""
 
     target: str
     address: str
-    """As gRPC connects to it: "10.1.2.3:50051", "[fd00::1]:50051", "unix:/run/encoder.sock"."""
+    """Address as gRPC connects to it: "10.1.2.3:50051", "[fd00::1]:50051", "unix:/run/encoder.sock"."""
     failure: str = ""
     """Why there is no address at all, where the target's name does not resolve."""
 

@@ -6,7 +6,7 @@ from lensmesh_chassis.reasons import Reason
 
 
 class Kind(Enum):
-    """One kind of service: its gRPC name, what people call it, the reason where none answers, the router's setting."""
+    """A kind of service: its gRPC name, what people call it, the reason where none answers, the router's setting."""
 
     ENCODER = ("lensmesh.encoder.v1.EncoderService", "encoder", Reason.ENCODER_UNAVAILABLE, "encoder_targets")
     CAPTIONER = ("lensmesh.caption.v1.CaptionerService", "captioner", Reason.CAPTIONER_UNAVAILABLE, "caption_targets")

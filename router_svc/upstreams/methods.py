@@ -17,7 +17,7 @@ A = TypeVar("A", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMethod(Generic[Q, A]):
-    """One method of a contract, to be called on the stub of whichever upstream takes the work."""
+    """A method of a contract, to be called on the stub of whichever upstream takes the work."""
 
     name: str
     request: type[Q]

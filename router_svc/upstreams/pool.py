@@ -43,7 +43,7 @@ _ASK_WHY_S = 2.0
 
 @dataclass(slots=True)
 class Upstream:
-    """One target: a channel that balances over its replicas, and the calls that are with it."""
+    """A target: a channel that balances over its replicas, and the calls that are with it."""
 
     target: str
     stub: Any
@@ -52,7 +52,7 @@ class Upstream:
     shunned_until: float = float("-inf")
     """Time of time.monotonic() before which others are tried first, because it was away a moment ago."""
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=256))
-    """When the replica ended under a call, by time.monotonic(): the clock of uvloop tells two that follow as one."""
+    """Times the replica ended under a call, by time.monotonic(): the clock of uvloop tells two that follow as one."""
 
 
 class _Tries:

@@ -1,4 +1,4 @@
-"""One replica as the router sees it, asked over a connection of its own that no health check closes."""
+"""A replica as the router sees it, asked over a connection of its own that no health check closes."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from router_svc.upstreams.kinds import Kind
 
 
 class Condition(Enum):
-    """How a replica is."""
+    """State of a replica."""
 
     SERVING = auto()
     NOT_SERVING = auto()
@@ -27,7 +27,7 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a replica tells in GetInfo, whatever its kind."""
+    """Answer of a replica to GetInfo, whatever its kind."""
 
     server: common_pb2.ServerInfo
     limits: common_pb2.Limits
@@ -41,14 +41,14 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One replica at one moment."""
+    """A replica at one moment."""
 
     kind: Kind
     address: TargetAddress
     condition: Condition
     reason: str = ""
     info: Info | None = None
-    """As it last told; None if it never did."""
+    """Answer that it gave last; None if it never did."""
 
 
 class Probe:

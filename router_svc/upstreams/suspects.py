@@ -1,4 +1,4 @@
-"""What replicas held in their hands when they ended: sent again apart, and refused where it ends them again."""
+"""Work that replicas had in their hands when they ended: sent again apart, and refused where it ends them again."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""How work waits for a service that is away or has too much to do."""
+"""Waiting of work for a service that is away or has too much to do."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""One attempt at a job: its worker runs under a lease that is renewed, until either of them ends."""
+"""An attempt at a job: its worker runs under a lease that is renewed, until either of them ends."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ _UNDO_S = 30.0
 
 @dataclass(frozen=True)
 class JobSettings:
-    """How jobs are worked on; see `SearchSettings`."""
+    """Settings of how jobs are worked on; see `SearchSettings`."""
 
     parallel: int
     lease_s: float
@@ -43,7 +43,7 @@ class JobSettings:
 
 
 class Attempt:
-    """One attempt of this replica at a job that it has a lease on."""
+    """An attempt of this replica at a job that it has a lease on."""
 
     def __init__(self, leased: LeasedJob, kind: JobType, store: Store, settings: JobSettings) -> None:
         self._job, self._lease = leased.job, leased.lease

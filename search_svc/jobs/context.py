@@ -1,4 +1,4 @@
-"""What a worker of a job is given: its parameters, its store, and how it tells how far it is."""
+"""Things that a worker of a job is given: its parameters, its store, and how it tells how far it is."""
 
 import json
 import time
@@ -16,7 +16,7 @@ _RATE_S = 30.0
 
 
 class JobContext:
-    """One attempt at a job.
+    """An attempt at a job.
 
     A worker saves small steps often: whatever was saved is not done again. It needs no look at whether it is cancelled:
     its task is, within a second or two, and so it is when another replica took the job.
@@ -34,14 +34,14 @@ class JobContext:
         self.done = job.progress.done
         self.total = job.progress.total
         self.saves = 0
-        """How often progress was saved in this attempt."""
+        """Number of times that progress was saved in this attempt."""
         self._jobs = jobs
         self._checkpoint = job.progress.checkpoint
         self._looks: deque[tuple[float, int]] = deque([(time.monotonic(), self.done)])
 
     @property
     def checkpoint(self) -> dict[str, Any]:
-        """What was saved last, by this or by an earlier attempt; empty before the first time."""
+        """Progress that was saved last, by this or by an earlier attempt; empty before the first time."""
         kept: dict[str, Any] = json.loads(self._checkpoint)
         return kept
 

@@ -9,10 +9,10 @@ from search_svc.jobs.context import JobContext
 
 @dataclass(frozen=True, slots=True)
 class JobType:
-    """One kind of job."""
+    """A kind of job."""
 
     name: str
-    """As the contract has it in JobKind, in small letters: JOB_KIND_DELETE_ITEMS is "delete_items"."""
+    """Name in the contract's JobKind, in small letters: JOB_KIND_DELETE_ITEMS is "delete_items"."""
     work: Callable[[JobContext], Awaitable[str]]
     """Does the job, or what an earlier attempt left of it. Returns the result as JSON.
 

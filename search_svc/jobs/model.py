@@ -15,7 +15,7 @@ MAX_OPEN_JOBS = 1_000
 
 
 class JobState(StrEnum):
-    """How far a job is."""
+    """State of a job."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -25,7 +25,7 @@ class JobState(StrEnum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of the job changes any more."""
+        """True where nothing of the job changes any more."""
         return self not in (JobState.PENDING, JobState.RUNNING)
 
 
@@ -46,7 +46,7 @@ class NewJob:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is, as its worker saves it."""
+    """Progress of a job, as its worker saves it."""
 
     done: int = 0
     total: int = 0
@@ -60,7 +60,7 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class JobEnd:
-    """How a job ends."""
+    """End of a job."""
 
     state: JobState
     error: LensmeshError | None = None

@@ -54,7 +54,7 @@ class Connector:
         self._own_settings = dict(settings or {})
         self._last: str | None = None
         self.pooled = False
-        """Whether a pooler such as PgBouncer stands between: no state of a session may be relied on then."""
+        """True where a pooler such as PgBouncer stands between: no state of a session may be relied on then."""
         self.vector_schema: str | None = None
         """The schema of the extension vector, once it is known."""
 

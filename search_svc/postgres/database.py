@@ -130,7 +130,7 @@ class Database:
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler stands between: nothing may be set for a session then."""
+        """True where a pooler stands between: nothing may be set for a session then."""
         return self._connector.pooled
 
     async def connect(self) -> asyncpg.Connection:

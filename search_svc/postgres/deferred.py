@@ -28,7 +28,7 @@ class DeferredIndex:
     position: int
     named: NamedSpace
     wanted: bool
-    """Whether it shall be built now."""
+    """True where it shall be built now."""
 
     @property
     def table(self) -> str:
@@ -40,7 +40,7 @@ class DeferredIndex:
 
     @property
     def graph(self) -> Graph:
-        """What is to be built."""
+        """Graph that is to be built."""
         return Graph(self.key, self.position, self.named, self.name)
 
 

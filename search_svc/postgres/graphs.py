@@ -21,7 +21,7 @@ _SPARE = 1.25
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How much of the server a build may use; see `SearchSettings`."""
+    """Limits of how much of the server a build may use; see `SearchSettings`."""
 
     memory_bytes: int
     workers: int
@@ -49,7 +49,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class GraphState:
-    """How a graph is: `is_valid` None where there is none of its name, `is_running` while one is built on its table."""
+    """State of a graph: `is_valid` None where none has its name, `is_running` while one is built on its table."""
 
     is_valid: bool | None
     is_running: bool

@@ -1,4 +1,4 @@
-"""What PostgreSQL finds by perceptual hashes: candidates by the index on their bands, and of these all near ones."""
+"""Search of PostgreSQL by perceptual hashes: candidates by the index on their bands, and of these all near ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _UNFRAMED = f"substring(i.perceptual_hash FROM {HASH_BYTES + 1})"
 
 
 class HashSearch:
-    """What one leg finds.
+    """Search of one leg.
 
     Args:
         conditions: which items may be found.

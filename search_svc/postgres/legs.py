@@ -36,7 +36,7 @@ _ROW_BYTES = 32
 
 
 class LegSource:
-    """One search's candidates in its transaction; see `CandidateSource`."""
+    """A search's candidates in its transaction; see `CandidateSource`."""
 
     def __init__(self, connection: asyncpg.Connection, collection: Collection, query: Query, threads: Threads) -> None:
         self._threads = threads

@@ -34,7 +34,7 @@ class Listing:
 
     @property
     def is_single(self) -> bool:
-        """Whether one statement reads all of it."""
+        """True where one statement reads all of it."""
         return self._count < AT_ONCE
 
     async def read(self, connection: asyncpg.Connection) -> ItemPage:

@@ -21,7 +21,7 @@ def is_exact(collection: Collection, query: Query, leg: VectorLeg) -> bool:
 
 
 class Nearest:
-    """What is nearest in one collection's space, of the items that may be found.
+    """Search for what is nearest in one collection's space, of the items that may be found.
 
     Args:
         space: of the collection.

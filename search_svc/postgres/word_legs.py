@@ -1,4 +1,4 @@
-"""What PostgreSQL finds by words: by the index on them, ranked as `WordRanking` says, by the same numbers."""
+"""Search of PostgreSQL by words: by the index on them, ranked as `WordRanking` says, by the same numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class LegRows:
 
 
 class WordSearch:
-    """What one leg finds.
+    """Search of one leg.
 
     Args:
         conditions: which items may be found.

@@ -27,12 +27,12 @@ _CAPTION = tuple(column for column in CONTENT if column.startswith("caption_"))
 
 @dataclass(slots=True)
 class _Row:
-    """One item's row, locked by this transaction, and what became of it so far."""
+    """An item's row, locked by this transaction, and what became of it so far."""
 
     key: int
     update_time: datetime
     metadata: str | None = None
-    """As it was, where it is merged and its words are kept."""
+    """Metadata as it was, where it is merged and its words are kept."""
     created: bool = False
     written: bool = False
     changes: set[Change] = field(default_factory=set)

@@ -58,7 +58,7 @@ class QdrantEngine(Protocol):
 
     @property
     def local(self) -> bool:
-        """Whether this is local mode, which has neither indexes nor a version of its own."""
+        """True where this is local mode, which has neither indexes nor a version of its own."""
 
     async def run(self, work: Work[T], *, timeout_s: float) -> T:
         """Do `work` and return its result.

@@ -1,4 +1,4 @@
-"""What Qdrant finds by perceptual hashes: candidates by the payload of their bands, of which all are compared here."""
+"""Search of Qdrant by perceptual hashes: candidates by the payload of their bands, of which all are compared here."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _PAGE = 1_000
 
 
 class HashSearch:
-    """What one leg finds.
+    """Search of one leg.
 
     Args:
         condition: which items may be found; None: all.

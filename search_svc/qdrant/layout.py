@@ -54,7 +54,7 @@ _INDEXES: dict[FieldType, tuple[tuple[Slot, models.PayloadSchemaType], ...]] = {
 
 @dataclass(frozen=True)
 class Tuning:
-    """How new collections keep their vectors on a server."""
+    """Settings of how new collections keep their vectors on a server."""
 
     quantization: Quantization
     on_disk: bool

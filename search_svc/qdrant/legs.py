@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class LegSource:
-    """One search's candidates; see `CandidateSource`."""
+    """A search's candidates; see `CandidateSource`."""
 
     def __init__(
         self, client: AsyncQdrantClient, engine: QdrantEngine, collection: Collection, query: Query, *, default_ef: int

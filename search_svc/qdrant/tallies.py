@@ -1,4 +1,4 @@
-"""What is kept of items that pass by one after the other: bounded, however many there are."""
+"""Tallies of items that pass by one after the other: bounded, however many there are."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -92,7 +92,7 @@ class NumberTally:
 
 
 class DistinctRoom:
-    """How many different values all aggregations of one call may still have."""
+    """Number of different values that all aggregations of one call may still have."""
 
     def __init__(self) -> None:
         self.left = MAX_DISTINCT

@@ -1,4 +1,4 @@
-"""What Qdrant finds by words: their payload chooses the items, and `WordRanking` ranks them here.
+"""Search of Qdrant by words: their payload chooses the items, and `WordRanking` ranks them here.
 
 A server could rank by itself (sparse vectors, BM25 from 1.20 on), by other numbers than PostgreSQL.
 """
@@ -25,7 +25,7 @@ _PAYLOAD = ["id", "words"]
 
 
 class WordSearch:
-    """What one leg finds.
+    """Search of one leg.
 
     Args:
         condition: which items may be found; None: all.
@@ -99,7 +99,7 @@ class WordSearch:
 
 
 class _Held:
-    """What the texts of an item hold, by their payload; see `HeldWords`."""
+    """Words that the texts of an item hold, by their payload; see `HeldWords`."""
 
     def __init__(self, texts: Sequence[Mapping[str, Sequence[str]]]) -> None:
         self._texts = [{slot: frozenset(words) for slot, words in text.items()} for text in texts]

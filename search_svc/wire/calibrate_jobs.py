@@ -21,7 +21,7 @@ MIN_TEXTS = 20
 
 @dataclass(frozen=True)
 class CalibrateJob:
-    """What a calibration measures: a space, and texts as vectors with the ids of the items that they are about."""
+    """Subject of a calibration: a space, and texts as vectors with the ids of the items that they are about."""
 
     space: NamedSpace
     texts: tuple[tuple[str, Numbers], ...]

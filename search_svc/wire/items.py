@@ -182,7 +182,7 @@ def merges_metadata(policy: search_pb2.MetadataPolicy.ValueType) -> bool:
 
 @dataclass(frozen=True)
 class ItemReading:
-    """How items come back: the checked options."""
+    """Options of how items come back, checked."""
 
     view: View
     data_type: common_pb2.DataType.ValueType

@@ -22,7 +22,7 @@ _PART = re.compile('"[^"]*"?|[^ "]+')
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a query: a word, or words that follow one another. Words are as `words_of` returns them."""
+    """A part of a query: a word, or words that follow one another. Words are as `words_of` returns them."""
 
     words: tuple[str, ...]
     is_quoted: bool = False
@@ -31,7 +31,7 @@ class Term:
 
 @dataclass(frozen=True)
 class WordQuery:
-    """What is asked for, whatever the language of the collection."""
+    """Terms that are asked for, whatever the language of the collection."""
 
     terms: tuple[Term, ...]
 

@@ -13,11 +13,11 @@ from typing import Protocol
 from search_svc.words.wanting import WantedTerm
 
 EXACT, BY_STEM = 1.0, 0.7
-"""What a word is worth that stands there itself, and one of its stem."""
+"""Worth of a word that stands there itself, and of one of its stem."""
 OPTIONAL = 0.2
 """Weight of a word that says little, of that of others."""
 ADJACENT = 0.5
-"""What it is worth that two words follow one another, of what a word is."""
+"""Worth of two words that follow one another, of what a word is."""
 LONG = 100.0
 """Different words and stems with which a text counts half."""
 
@@ -28,14 +28,14 @@ _MOST_PARTS = 8
 
 @dataclass(frozen=True)
 class WordLookup:
-    """One look for texts: those that hold all terms of one of these parts, and of no part of the looks before."""
+    """A look for texts: those that hold all terms of one of these parts, and of no part of the looks before."""
 
     parts: tuple[tuple[WantedTerm, ...], ...]
     but: tuple[tuple[WantedTerm, ...], ...]
 
 
 class HeldWords(Protocol):
-    """What a text holds; of several texts, what any of them does."""
+    """Words that a text holds; of several texts, those that any of them holds."""
 
     def has_words(self, term: WantedTerm) -> bool:
         """Tell whether the words themselves are there, one behind the other."""

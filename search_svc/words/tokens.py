@@ -21,7 +21,7 @@ MAX_WORD_CHARS = 200
 MAX_PREFIX_CHARS = 32
 """The longest beginning of a word that is asked for; a longer one is cut."""
 STEM = "~"
-"""What a stem begins with where it stands beside words. No word does."""
+"""Mark that a stem begins with where it stands beside words. No word does."""
 
 _ZERO_WIDTH_SPACE, _ZERO_WIDTH_JOINER = "\u200b", "\u200d"
 _APOSTROPHES = "'\u2019\u02bc\u0060\u00b4"

@@ -1,4 +1,4 @@
-"""What a query asks of the words of a text, in the language of a collection."""
+"""Demands of a query on the words of a text, in the language of a collection."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class WantedTerm:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """What `TextWords.runs` has where the words follow one another; of four and more words, in most cases."""
+        """Runs that `TextWords.runs` has where the words follow one another; of four and more words, in most cases."""
         if len(self.words) <= 3:
             return (" ".join(self.words),)
         return tuple(" ".join(self.words[at : at + 3]) for at in range(len(self.words) - 2))
