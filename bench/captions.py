@@ -93,7 +93,7 @@ class Transformers:
 
 
 class Ours:
-    """One worker of the captioner, as the service's batcher calls it."""
+    """A worker of the captioner, as the service's batcher calls it."""
 
     def __init__(self, captioner: BlipCaptioner, tokens: int) -> None:
         self._captioner = captioner

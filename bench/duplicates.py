@@ -1,4 +1,4 @@
-"""What perceptual hashes find: altered copies of an image, and how many pairs of unlike ones they mistake.
+"""Measurement of what perceptual hashes find: altered copies of an image, and pairs of unlike ones that they mistake.
 
     python -m bench.duplicates [--scenes 2000] [--photographs 200]
 

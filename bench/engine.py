@@ -33,7 +33,7 @@ SHARES = (0.25, 0.5, 0.75, 0.9)
 
 @dataclass
 class Run:
-    """One run: its stage, its machine, and its results."""
+    """A run: its stage, its machine, and its results."""
 
     stage: Stage
     machine: Machine

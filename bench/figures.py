@@ -11,7 +11,7 @@ from bench.measure import Results, Spread
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One figure to reach: what it is, its bound, and how it is computed from the results."""
+    """A figure to reach: what it is, its bound, and how it is computed from the results."""
 
     what: str
     bound: float

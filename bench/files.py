@@ -23,7 +23,7 @@ GRAIN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One file to be made."""
+    """A file to be made."""
 
     number: int
     width: int

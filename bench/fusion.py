@@ -35,7 +35,7 @@ METHODS = ("rrf", "weighted")
 
 @dataclass(frozen=True)
 class Asked:
-    """One scene to find: its item, and the two descriptions of it."""
+    """A scene to find: its item, and the two descriptions of it."""
 
     item_id: str
     fact: str
@@ -43,7 +43,7 @@ class Asked:
     full: str
     blurred: str
     in_text: bool
-    """Whether the text is blurred, and not the words."""
+    """True where the text is blurred, and not the words."""
 
     @property
     def text(self) -> str:

@@ -45,7 +45,7 @@ class Machine:
 
     @property
     def has_bf16(self) -> bool:
-        """Whether the processor has instructions that multiply bfloat16."""
+        """True where the processor has instructions that multiply bfloat16."""
         return any("BF16" in feature for feature in self.features)
 
 

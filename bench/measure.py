@@ -33,7 +33,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to measure. `measure` takes seconds to count and seconds to warm up."""
+    """A thing to measure. `measure` takes seconds to count and seconds to warm up."""
 
     key: str
     title: str

@@ -1,4 +1,4 @@
-"""One served model, from an image to its caption. This module imports neither gRPC nor protobuf."""
+"""A served model, from an image to its caption. This module imports neither gRPC nor protobuf."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KNOWN_PLANS: Final = 256
 
 
 class ServedCaptioner(ServedModel[CaptionModel, Caption, str]):
-    """One served model with the engine that makes captions of its images."""
+    """A served model with the engine that makes captions of its images."""
 
     def __init__(
         self, model: CaptionModel, resources: EngineResources, prompts: DecodePool, *, canary_tokens: int

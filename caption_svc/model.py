@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Caption:
-    """One description; the fields are those of the contract's Caption."""
+    """A description; the fields are those of the contract's Caption."""
 
     text: str
     confidence: float
@@ -57,7 +57,7 @@ class Caption:
 
 @dataclass
 class CaptionerInput:
-    """One image on its way through the model.
+    """An image on its way through the model.
 
     `pixels` is what `CaptionModel.prepare` made of the image. `on_text` is called in the model's thread after each
     step, with the text so far that no later step changes. `abandoned` is set when nobody waits any more. From then on

@@ -65,7 +65,7 @@ CHOSEN = (
 
 @dataclass
 class Happened:
-    """When the run began, and what was done to the mesh: seconds after the begin, in words."""
+    """Begin of the run, and what was done to the mesh: seconds after the begin, in words."""
 
     begin: float
     events: list[tuple[float, str]]

@@ -55,7 +55,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One search, and what it found."""
+    """A search, and what it found."""
 
     title: str
     search: Search

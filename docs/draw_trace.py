@@ -36,7 +36,7 @@ ROW_INCHES, WIDTH_INCHES = 0.2, 12.0
 
 @dataclass
 class Span:
-    """One span, with the spans below it."""
+    """A span, with the spans below it."""
 
     id: str
     name: str
@@ -58,7 +58,7 @@ class Span:
 
     @property
     def is_part(self) -> bool:
-        """Whether the span is drawn inside its parent's row."""
+        """True where the span is drawn inside its parent's row."""
         return self.name in STEPS or self.name in STAGES or self.is_statement
 
     @property
@@ -77,7 +77,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the chart."""
+    """A line of the chart."""
 
     span: Span
     depth: int

@@ -34,7 +34,7 @@ _NO_TIME: Final = Timing(0, 0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class ClassifyCall:
-    """One request, checked: the labels, how many of them come back, and the options of its images."""
+    """A request, checked: the labels, how many of them come back, and the options of its images."""
 
     encode: EncodeCall
     labels: LabelSet

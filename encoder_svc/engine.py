@@ -1,4 +1,4 @@
-"""One served model, from an image or a text to its vector. This module imports neither gRPC nor protobuf."""
+"""A served model, from an image or a text to its vector. This module imports neither gRPC nor protobuf."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LEAST_NORM: Final = 1e-12
 
 @dataclass(frozen=True)
 class ImageInput:
-    """One encoded image; `field` is its dotted path in the request."""
+    """An encoded image; `field` is its dotted path in the request."""
 
     content: bytes
     field: str
@@ -45,7 +45,7 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class TextInput:
-    """One text; `field` is its dotted path in the request."""
+    """A text; `field` is its dotted path in the request."""
 
     text: str
     field: str
@@ -76,7 +76,7 @@ class TextPools:
 
 
 class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
-    """One served model with the engine that makes vectors of its items."""
+    """A served model with the engine that makes vectors of its items."""
 
     def __init__(self, model: EncoderModel, resources: EngineResources, texts: TextPools) -> None:
         engine: ModelEngine[EncoderInput, Vector, Embedded] = ModelEngine(

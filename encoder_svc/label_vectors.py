@@ -57,7 +57,7 @@ class LabelMatrix:
 
 @dataclass(eq=False)
 class _Flight:
-    """One computation of a list of labels, and how many calls wait for it."""
+    """A computation of a list of labels, and how many calls wait for it."""
 
     task: asyncio.Task[LabelMatrix]
     waiting: int = 0

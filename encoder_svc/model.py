@@ -34,7 +34,7 @@ _LONGER: Final = 1 << 30
 
 @dataclass(frozen=True)
 class Space:
-    """One vector space. Only vectors of the same space can be compared."""
+    """A vector space. Only vectors of the same space can be compared."""
 
     id: str
     model: str
@@ -56,7 +56,7 @@ class Scoring(StrEnum):
 
 @dataclass(frozen=True)
 class LogitScale:
-    """What a model learned for turning a cosine into a score: cosine times `factor`, plus `bias`."""
+    """Numbers that a model learned for turning a cosine into a score: cosine times `factor`, plus `bias`."""
 
     factor: float
     bias: float | None = None
@@ -69,7 +69,7 @@ class LogitScale:
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """One item as the model takes it. `data` is what the model's own `prepare_*` made.
+    """An item as the model takes it. `data` is what the model's own `prepare_*` made.
 
     `low_content`, `fully_transparent` and `perceptual_hash` are about images, and mean what they mean in
     `images.prepare.Prepared`.
@@ -99,7 +99,7 @@ IMAGE_GROUP: Final = EncoderInput("image", None).group
 
 @dataclass(frozen=True)
 class Embedded:
-    """One item's vector as the model makes it, not normalized.
+    """An item's vector as the model makes it, not normalized.
 
     `truncated`: a text was cut to the model's context. `low_content`: an image is of one colour, or nearly so.
     `fully_transparent`: nothing of an image can be seen. `perceptual_hash` is an image's, where it was asked for.

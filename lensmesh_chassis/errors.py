@@ -44,7 +44,7 @@ _TEMPORARY = frozenset(
 
 @dataclass(frozen=True)
 class Violation:
-    """One wrong field: its dotted path in the request ("images[3].content") and what is wrong with it."""
+    """A wrong field: its dotted path in the request ("images[3].content") and what is wrong with it."""
 
     field: str
     description: str

@@ -187,7 +187,7 @@ class ServiceSettings(BaseSettings):
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting as documentation shows it."""
+    """A setting as documentation shows it."""
 
     env: str
     type: str

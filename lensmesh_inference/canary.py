@@ -67,7 +67,7 @@ class Canary(Generic[A]):
 
     @property
     def passes(self) -> bool:
-        """Whether the last question passed. A question that was refused, or met a busy device, does not count.
+        """True where the last question passed. A question that was refused, or met a busy device, does not count.
 
         False before the first.
         """
@@ -150,7 +150,7 @@ class Canaries(Generic[A]):
 
     @property
     def passes(self) -> bool:
-        """Whether all canaries pass."""
+        """True where all canaries pass."""
         return all(canary.passes for canary in self._canaries)
 
     async def start(self) -> None:

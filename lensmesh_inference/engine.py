@@ -41,7 +41,7 @@ class EngineResources:
 
 
 class ModelEngine(Generic[In, Out, Value]):
-    """One model's way from items to answers: the decode pool and the cache, which models share, and its own batcher."""
+    """A model's way from items to answers: the decode pool and the cache, which models share, and its own batcher."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class ModelEngine(Generic[In, Out, Value]):
         self._cache = resources.cache
         self._cache.observer.show(name)
         self.trusted = True
-        """Whether its answers are kept."""
+        """True where its answers are kept."""
         self.on_failure: Callable[[], None] = lambda: None
         """A function that is called where the model fails on an item. It may be the item's fault or the model's."""
         self.batcher: Batcher[In, Out] = Batcher(

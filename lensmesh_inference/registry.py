@@ -42,7 +42,7 @@ L = TypeVar("L", bound=LoadedModel)
 
 
 class ServedModel(ABC, Generic[M, Value, A]):
-    """One model with its engine, and the canary that it is trusted by once the registry has started.
+    """A model with its engine, and the canary that it is trusted by once the registry has started.
 
     `Value` is what its engine makes of an item, `A` what it answers to the canary.
     """

@@ -1,4 +1,4 @@
-"""One request of a model on its way: digest, look-up, decoding, queue, device, answer.
+"""A request of a model on its way: digest, look-up, decoding, queue, device, answer.
 
 A thread does the first three in one go (`preparation.py`); everything else happens on the event loop, and so do these
 three for a brief item of a call.
@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class EngineParts(Generic[In, Out, Value]):
-    """What all requests of one engine share."""
+    """Parts that all requests of one engine share."""
 
     name: str
     pool: DecodePool
@@ -56,7 +56,7 @@ class EngineParts(Generic[In, Out, Value]):
 
 
 class Origin(Protocol):
-    """What a request belongs to: the call, or the part of a stream, that it came with."""
+    """Owner of a request: the call, or the part of a stream, that it came with."""
 
     def start(self, requests: list[Any]) -> None:
         """Have requests prepared."""
@@ -66,7 +66,7 @@ class Origin(Protocol):
 
 
 class Request(Caller[Completed[Value]], Generic[In, Out, Value]):
-    """One item on its way. `index` is its place in its origin; `deadline` is a time of the event loop's clock.
+    """An item on its way. `index` is its place in its origin; `deadline` is a time of the event loop's clock.
 
     With `device`, the device of that number shall answer, without a look-up.
     """
@@ -88,15 +88,15 @@ class Request(Caller[Completed[Value]], Generic[In, Out, Value]):
         self.span: ItemSpan = NOT_RECORDED
         self.arrived = time.monotonic()
         self.cached = bool(item.scope) and device is None and parts.cache.enabled
-        """Whether the cache is asked for it."""
+        """True where the cache is asked for it."""
         self.key: str | None = None
         """The key in the cache, once the content was digested."""
         self.alone = False
-        """Whether it is computed without regard to others."""
+        """True where it is computed without regard to others."""
         self.over = False
-        """Whether its outcome was told, or nobody waits for it."""
+        """True where its outcome was told, or nobody waits for it."""
         self.stopped = False
-        """Whether nobody wants what is computed for it."""
+        """True where nobody wants what is computed for it."""
         self.index = index
         self.value: Value | None = None
         """The answer that the cache had."""

@@ -1,4 +1,4 @@
-"""One process of a local mesh: started, waited for, started again when it ends, and drained on demand."""
+"""A process of a local mesh: started, waited for, started again when it ends, and drained on demand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run, and when it counts as ready."""
+    """Description of what to run, and when it counts as ready."""
 
     name: str
     module: str

@@ -35,7 +35,7 @@ ALL_SERVE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class MeshOptions:
-    """What to start and where."""
+    """Options of what to start and where."""
 
     data: Path
     """Folder of the database, the logs and the lock; made where it is missing."""
@@ -82,7 +82,7 @@ class Supervisor:
 
     @property
     def security(self) -> ChannelSecurity | None:
-        """What it takes to call the router: certificates with sidecars, nothing without."""
+        """Credentials that it takes to call the router: certificates with sidecars, nothing without."""
         return self._sidecars.client if self._sidecars else None
 
     def address(self, name: str) -> str:

@@ -1,1 +1,1 @@
-"""What the model services share over gRPC: their app, settings, calls, streams, and what they tell of their models."""
+"""Parts that model services share over gRPC: app, settings, calls, streams, and what they tell of their models."""

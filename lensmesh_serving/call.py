@@ -1,4 +1,4 @@
-"""What every call of a model service does alike: its limits, its lane and deadline, and its results in order."""
+"""Steps that every call of a model service has: its limits, its lane and deadline, and its results in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ E = TypeVar("E", bound=ServedModel[Any, Any, Any])
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCall(Generic[E]):
-    """What holds for every item of one call or stream: which model, in which lane, until when.
+    """Terms of every item of one call or stream: which model, in which lane, until when.
 
     `deadline` is a time of the event loop's clock. A service adds to it what its options come to.
     """
@@ -38,7 +38,7 @@ class ModelCall(Generic[E]):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """What a span tells of it."""
+        """Attributes that a span tells of it."""
         return {spans.MODEL: self.served.model.facts.name, spans.LANE: self.lane.name.lower()}
 
     async def run_batch(self, items: Sequence[EngineItem[Any, Value] | BaseException]) -> list[ItemOutcome[Value]]:

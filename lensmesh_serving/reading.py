@@ -1,4 +1,4 @@
-"""How the items of calls and streams are read: at once what came with the message, by a task what has to be fetched.
+"""Reading of the items of calls and streams: at once what came with the message, by a task what has to be fetched.
 
 A service has one function for both. It is given a fetcher that fetches nothing first, and a real one where it asks for
 an address.
@@ -25,7 +25,7 @@ class _IsElsewhereError(Exception):
 
 
 class _Nowhere:
-    """What stands for a fetcher where nothing shall be fetched."""
+    """Stand-in for a fetcher where nothing shall be fetched."""
 
     async def fetch(self, uri: str, field: str, /) -> bytes:
         raise _IsElsewhereError

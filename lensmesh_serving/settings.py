@@ -1,4 +1,4 @@
-"""What every model service can be told; a service's own class adds its prefix and its models."""
+"""Settings of every model service; a service's own class adds its prefix and its models."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from lensmesh_inference.options import BatchingOptions, CacheOptions, ComputeOpt
 
 
 class ModelServiceSettings(FetchSettings):
-    """What is served, on what, and how much of it at a time."""
+    """Settings of what is served, on what, and how much of it at a time."""
 
     model: str = Field(default="auto", description="Models to serve, comma-separated, the first is the default.")
     real_model: str = Field(
@@ -160,7 +160,7 @@ class ModelServiceSettings(FetchSettings):
 
     @property
     def image_limits(self) -> ImageLimits:
-        """What one image may be."""
+        """Limits of what one image may be."""
         return ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels)
 
     @property
@@ -177,7 +177,7 @@ class ModelServiceSettings(FetchSettings):
 
     @property
     def decode_options(self) -> DecodeOptions:
-        """How images are decoded."""
+        """Options of how images are decoded."""
         return DecodeOptions(
             limits=self.image_limits,
             costs=DecodeCosts(
@@ -202,7 +202,7 @@ class ModelServiceSettings(FetchSettings):
 
     @property
     def health_options(self) -> HealthOptions:
-        """How models are watched."""
+        """Options of how models are watched."""
         return HealthOptions(
             canary_s=self.canary_seconds,
             canary_timeout_s=self.canary_timeout_seconds,

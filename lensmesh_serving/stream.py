@@ -27,7 +27,7 @@ C = TypeVar("C", bound=ModelCall[Any])
 
 @dataclass(frozen=True, slots=True)
 class StreamItem(Generic[C]):
-    """One item as read, and what holds for its stream."""
+    """An item as read, and what holds for its stream."""
 
     index: int
     """Among all of the stream."""

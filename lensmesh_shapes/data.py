@@ -45,7 +45,7 @@ FACT_CLASSES = (len(COUNTS), len(SIZES), len(COLOURS), len(SHAPES))
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One training batch of B scenes."""
+    """A training batch of B scenes."""
 
     images: Tensor  # uint8 [B, IMAGE_PX, IMAGE_PX, 3]
     groups: Tensor  # int64 [B, 2, 4]: count, size, colour, shape; UNSAID for no second group

@@ -19,7 +19,7 @@ CANONICAL_RELATIONS = ("left of", "above")
 
 HELD_OUT_SEED = 20_240
 HELD_OUT_SHARE = 20
-"""One fact set in this many is held out of training."""
+"""Number of fact sets of which one is held out of training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One group, or a group, its relation to a second group, and that second group."""
+    """A single group, or a group, its relation to a second group, and that second group."""
 
     first: Group
     relation: str | None = None

@@ -1,4 +1,4 @@
-"""One client that sends ten times what the device can compute, as single calls and as streams."""
+"""A client that sends ten times what the device can compute, as single calls and as streams."""
 
 from __future__ import annotations
 

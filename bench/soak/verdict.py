@@ -44,7 +44,7 @@ AT_LEAST = {"tasks", "descriptors"}
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """One quantity of one service at the beginning and the end, and its largest value.
+    """A quantity of one service at the beginning and the end, and its largest value.
 
     Values are medians of fifths of the time; for tasks and descriptors the least of halves.
     """

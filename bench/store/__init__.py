@@ -1,1 +1,1 @@
-"""What `bench.stores` measures: a drawn collection, filled and indexed, and the kinds of searches in it."""
+"""Subject of `bench.stores`: a drawn collection, filled and indexed, and the kinds of searches in it."""

@@ -18,7 +18,7 @@ from search_svc.words.wanting import wanted
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of search. `of` is the step of the items that count, where the true nearest of these are known."""
+    """A kind of search. `of` is the step of the items that count, where the true nearest of these are known."""
 
     name: str
     query: Callable[[Query, Vectors, int], Query]

@@ -18,7 +18,7 @@ from encoder_svc.models.sources import parse_source
 
 
 class Forward:
-    """One model on a device."""
+    """A model on a device."""
 
     def __init__(self, name: str, device: str, precision: str) -> None:
         located = locate(parse_source(name), allow_download=False)

@@ -22,7 +22,7 @@ hub: Any = transformers
 
 
 class Generate:
-    """One captioner."""
+    """A captioner."""
 
     def __init__(self, images: Path, model: str, device: str, precision: str) -> None:
         self._contents = supply.read(sorted(images.glob("*.jpg")))

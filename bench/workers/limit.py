@@ -32,7 +32,7 @@ AHEAD = 2
 
 
 class Limit:
-    """One model and a pool of threads that decode for it."""
+    """A model and a pool of threads that decode for it."""
 
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self._settings = settings

@@ -25,7 +25,7 @@ from lensmesh_cli.load.figures import CallSample, summarize
 
 
 class OpenClip:
-    """One model, with random weights unless its name says where others are."""
+    """A model, with random weights unless its name says where others are."""
 
     def __init__(self, folder: Path, name: str, precision: str) -> None:
         self._contents = supply.read(sorted(folder.glob("*.jpg")))

@@ -107,7 +107,7 @@ def take_out(items: list[Item], place: int) -> None:
 
 
 class _Layer:
-    """One layer's weights, as the decoder uses them."""
+    """A layer's weights, as the decoder uses them."""
 
     def __init__(self, layer: Any) -> None:
         text, image = layer.attention.self, layer.crossattention.self

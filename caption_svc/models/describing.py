@@ -1,4 +1,4 @@
-"""One device's share of a captioner: images in, captions out, a batch at a time."""
+"""A device's share of a captioner: images in, captions out, a batch at a time."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Generated:
-    """One image's generated tokens, the end token included and the prompt left out.
+    """An image's generated tokens, the end token included and the prompt left out.
 
     `probabilities` holds the softmax probability of each token given those before it; `ended` says that the end token
     came.

@@ -23,7 +23,7 @@ _NEEDED = ("torch", "transformers")
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """One model to load.
+    """A model to load.
 
     `folder` is None for a mock, and for weights that are yet to be found or fetched. `why` is for the log.
     """

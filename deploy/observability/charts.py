@@ -21,7 +21,7 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 @dataclass(frozen=True)
 class Line:
-    """One query; `legend` is Grafana's template over its labels."""
+    """A query; `legend` is Grafana's template over its labels."""
 
     expr: str
     legend: str
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """One panel; `unit` by Grafana's names ("s", "bytes", "reqps", "percentunit", "short")."""
+    """A panel; `unit` by Grafana's names ("s", "bytes", "reqps", "percentunit", "short")."""
 
     title: str
     about: str
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """One dashboard. `jobs`: the services it is about, as a regular expression for the choice at the top."""
+    """A dashboard. `jobs`: the services it is about, as a regular expression for the choice at the top."""
 
     uid: str
     title: str

@@ -53,7 +53,7 @@ class Golden:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all numbers of the known vectors are finite."""
+        """True where all numbers of the known vectors are finite."""
         return bool(np.isfinite(self.image_vectors).all() and np.isfinite(self.text_vectors).all())
 
 

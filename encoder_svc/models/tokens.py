@@ -29,7 +29,7 @@ _BLANK_LINES: Final = regex.compile(r"\n[ \t\r\n]*\n")
 
 
 class Tokens:
-    """One of open_clip's tokenizers, for many threads. Nobody else may call that tokenizer from then on."""
+    """A tokenizer of open_clip, for many threads. Nobody else may call that tokenizer from then on."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.context = int(tokenizer.context_length)

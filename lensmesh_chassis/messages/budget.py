@@ -38,7 +38,7 @@ _TRIM_EVERY_S = 1.0
 
 
 class _Transfer:
-    """One message on its way in. `bytes`: what it may still bring, counted once the read has lasted."""
+    """A message on its way in. `bytes`: what it may still bring, counted once the read has lasted."""
 
     __slots__ = ("begun", "bytes", "given_up", "task")
 

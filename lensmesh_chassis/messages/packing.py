@@ -34,7 +34,7 @@ class Slices:
 
     @property
     def over(self) -> bool:
-        """Whether this slice is used up, so that others should run."""
+        """True where this slice is used up, so that others should run."""
         return time.perf_counter() > self._until
 
     async def rest(self) -> None:

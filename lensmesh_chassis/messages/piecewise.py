@@ -40,7 +40,7 @@ class PiecewiseChannel:
 
 
 class _Unary:
-    """One unary method of a stub."""
+    """A unary method of a stub."""
 
     def __init__(self, method: str, call: Any, answer: type[Message]) -> None:
         self._method = method

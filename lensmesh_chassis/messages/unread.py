@@ -122,12 +122,12 @@ class AnswersOut:
 
     @property
     def waiting(self) -> bool:
-        """Whether an answer, or a call that is to make one, waits for room."""
+        """True while an answer, or a call that is to make one, waits for room."""
         return self._waiting > 0
 
     @property
     def writing(self) -> bool:
-        """Whether an answer is being written."""
+        """True while an answer is being written."""
         return bool(self._writes)
 
     async def reserve(self, place: AnswerRoom, most_bytes: int) -> None:

@@ -22,7 +22,7 @@ MAX_UNIX_PATH_BYTES = longest_unix_path(sys.platform)
 
 @dataclass(frozen=True)
 class ListenAddress:
-    """One listening address: `path` for a unix socket, else `host` and `port`, where port 0 asks for a free one."""
+    """A listening address: `path` for a unix socket, else `host` and `port`, where port 0 asks for a free one."""
 
     host: str = ""
     port: int = 0

@@ -94,7 +94,7 @@ class RunningServer:
 
 
 class _Service(Generic[S]):
-    """One App with its servers."""
+    """An App with its servers."""
 
     def __init__(
         self,

@@ -132,7 +132,7 @@ class _Engine(Generic[T, R]):
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was read has been yielded."""
+        """True where everything that was read has been yielded."""
         return not self.running and not self._ready
 
     async def read(self, messages: AsyncIterator[Sequence[T]]) -> None:

@@ -33,7 +33,7 @@ class ChannelSecurity:
 
     @property
     def encrypted(self) -> bool:
-        """Whether anything is set."""
+        """True where anything is set."""
         return bool(self.ca_file or self.certificate_file)
 
 

@@ -42,7 +42,7 @@ class CompiledFolder:
 
     @property
     def keeps(self) -> bool:
-        """Whether anything is kept."""
+        """True where anything is kept."""
         return self._path is not None
 
     def entry(self, kind: str, key: Json, make: Callable[[Path], None]) -> CompiledEntry:

@@ -35,7 +35,7 @@ Out = TypeVar("Out")
 
 
 class Batcher(BatcherGauges, Generic[In, Out]):
-    """One queue, and a thread for each of the `workers` that take batches from it.
+    """A queue, and a thread for each of the `workers` that take batches from it.
 
     A worker gets up to `options.max_batch` items of one group and returns as many outputs, in order. An output that is
     an exception fails its own item. A worker may raise `OutOfMemory` and `DeviceLost`; any other error counts as the

@@ -1,4 +1,4 @@
-"""One device of a batcher: its worker, its thread, how large a batch it takes, and what it works on now."""
+"""A device of a batcher: its worker, its thread, how large a batch it takes, and what it works on now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One lane of a batcher: the items that wait, their order, and how many may wait.
+"""A lane of a batcher: the items that wait, their order, and how many may wait.
 
 Only the event loop's thread changes it. Its numbers may be read from any thread.
 """
@@ -35,7 +35,7 @@ class Lane(IntEnum):
 
 @dataclass(eq=False, slots=True)
 class QueuedItem(Generic[In, A]):
-    """One item that waits for its answer. `arrived` and `deadline` are times of the batcher's clock.
+    """An item that waits for its answer. `arrived` and `deadline` are times of the batcher's clock.
 
     `on_answer` is called on the event loop, once there is an answer: `output`, or `error`. It must not raise.
     """
@@ -50,7 +50,7 @@ class QueuedItem(Generic[In, A]):
     losses: int = 0
     """The number of devices that were lost while the item was in them."""
     done: bool = False
-    """Whether it is answered, or nobody waits for it any more."""
+    """True where it is answered, or nobody waits for it any more."""
     output: A | None = None
     error: BaseException | None = None
 
@@ -144,7 +144,7 @@ class LaneQueue(Generic[In, A]):
         self._coming: Counter[Hashable] = Counter()
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._called = False
-        """Whether a waiting item was woken and has not looked for room yet."""
+        """True while a waiting item was woken and has not looked for room yet."""
         self.queued_items = 0
         self.held_items = 0
         self.held_bytes = 0

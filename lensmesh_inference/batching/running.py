@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """One batch in a device now, or one item in a thread. `number` is unique within its engine."""
+    """A batch in a device now, or one item in a thread. `number` is unique within its engine."""
 
     number: int
     what: str
@@ -15,4 +15,4 @@ class Running:
     thread: int | None = None
     """The identity of its thread (`threading.get_ident`), to tell where it hangs."""
     first: bool = False
-    """Whether nothing of its group and about its size has run on this device before. It may warm something up."""
+    """True where nothing of its group and about its size has run on this device before. It may warm something up."""

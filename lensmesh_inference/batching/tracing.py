@@ -43,7 +43,7 @@ class ItemSpan:
 
     @property
     def span_context(self) -> SpanContext:
-        """What others link to."""
+        """Context that others link to."""
         return self._span.get_span_context()
 
     def set_attribute(self, name: str, value: str) -> None:
@@ -123,7 +123,7 @@ class ItemTrace:
 
     @property
     def recorded(self) -> bool:
-        """Whether the item is recorded."""
+        """True where the item is recorded."""
         return self.item.recorded
 
     def start_forward(self, batch: Span) -> None:

@@ -61,7 +61,7 @@ class RedisTier:
         self._keeper: asyncio.Task[None] | None = None
         self._failed = asyncio.Event()
         self.reachable = False
-        """Whether it answered when last asked."""
+        """True where it answered when last asked."""
         self._write_trouble = ""
         self._write_again = 0.0
 

@@ -1,4 +1,4 @@
-"""One computation of what several callers want at the same time.
+"""A computation of what several callers want at the same time.
 
 A caller who asks for something that is being computed waits for it. The computation belongs to no caller: it lives as
 long as any caller waits, and is stopped when none does. Three rules protect a caller from the others:
@@ -33,7 +33,7 @@ class Caller(ABC, Generic[T]):
 
     flight: _Flight[T] | None = None
     left = False
-    """Whether it waits for nothing any more."""
+    """True where it waits for nothing any more."""
     timer: asyncio.TimerHandle | None = None
 
     def __init__(self, lane: Lane, deadline: float | None) -> None:

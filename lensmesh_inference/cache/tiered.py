@@ -41,12 +41,12 @@ class TieredCache:
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is ever kept. Where it is not, equal items that come together are not joined either."""
+        """True where anything is ever kept. Where it is not, equal items that come together are not joined either."""
         return bool(self._here.limit_bytes) or self._shared is not None
 
     @property
     def shared(self) -> bool:
-        """Whether there is a tier behind the memory, which a look-up has to wait for."""
+        """True where there is a tier behind the memory, which a look-up has to wait for."""
         return self._shared is not None
 
     @property

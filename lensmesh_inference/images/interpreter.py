@@ -1,4 +1,4 @@
-"""One decoding process (`child.py`), as the service sees it."""
+"""A decoding process (`child.py`), as the service sees it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LostProcessError(Exception):
 
 
 class Interpreter:
-    """One decoding process. Only one thread at a time may talk to it."""
+    """A decoding process. Only one thread at a time may talk to it."""
 
     def __init__(self, kind: str, *, answer_s: float) -> None:
         """Start the process. An answer may take `answer_s` seconds."""
@@ -80,7 +80,7 @@ class Interpreter:
 
     @property
     def lives(self) -> bool:
-        """Whether the process still runs."""
+        """True while the process still runs."""
         return self._process.poll() is None
 
     def ask(self, content: bytes, asked: DecodeRequest) -> tuple[DecodeAnswer, Pixels]:

@@ -23,11 +23,11 @@ class Coefficients:
         self._left: dict[int, list[int]] = {}
         self._progressive = False
         self.settled = False
-        """Whether nothing that follows changes the answer: a sequential JPEG has shown all its components."""
+        """True where nothing that follows changes the answer: a sequential JPEG has shown all its components."""
 
     @property
     def missing(self) -> bool:
-        """Whether some component's coefficients have not come, or not to their last bit."""
+        """True where some component's coefficients have not come, or not to their last bit."""
         if self.settled:
             return False
         return any(name not in self._left or any(self._left[name]) for name in self._names)

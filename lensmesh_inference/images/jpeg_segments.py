@@ -49,7 +49,7 @@ _LARGEST_BLOCK: Final = 128 * 1024
 
 
 class JpegSegment(NamedTuple):
-    """One marker and what follows it. `content[start:stop]` are its bytes behind the length.
+    """A marker and what follows it. `content[start:stop]` are its bytes behind the length.
 
     `fill` is the number of bytes before the marker that belong to nothing.
     """

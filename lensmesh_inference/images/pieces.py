@@ -24,13 +24,13 @@ class Structure(NamedTuple):
     working_bytes_per_pixel: float = 0
     """The bytes a pixel that the decoder needs besides, such as the coefficients of a progressive JPEG."""
     usual: bool = False
-    """Whether the number of pixels tells the time of decoding, and the decoder writes nothing to the log."""
+    """True where the number of pixels tells the time of decoding, and the decoder writes nothing to the log."""
     channels: int = 0
     """The colours of a pixel of a JPEG."""
     complete: bool | None = None
-    """Whether the scans of a JPEG bring all coefficients of its image. None: the look did not tell."""
+    """True where the scans of a JPEG bring all coefficients of its image. None: the look did not tell."""
     plain: bool = False
-    """Whether width, height and channels are all there is to know before decoding: a JPEG without EXIF, with one
+    """True where width, height and channels are all there is to know before decoding: a JPEG without EXIF, with one
     frame of 8 bits before its first scan, of one or three channels."""
     refused: str = ""
     """The name of a refused kind of image: its decoder would read it, and could not tell that it is cut."""

@@ -30,7 +30,7 @@ _RESAMPLE: Final[Mapping[Filter, Callable[..., torch.Tensor]]] = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image as a model takes it, and what was noticed about it on the way.
+    """An image as a model takes it, and what was noticed about it on the way.
 
     `pixels` are uint8 of shape (3, height, width), contiguous. `low_content`: the image is of one colour, or nearly so.
     `fully_transparent`: no pixel of the file can be seen. `perceptual_hash` is None unless it was asked for.

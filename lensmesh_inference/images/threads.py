@@ -40,11 +40,11 @@ class Job(Protocol):
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody still waits for it. It is asked right before the job begins, in the thread too."""
+        """True while anybody still waits for it. It is asked right before the job begins, in the thread too."""
 
     @property
     def long(self) -> bool:
-        """Whether it may take long: the thread tells of what it has done before it begins."""
+        """True where it may take long: the thread tells of what it has done before it begins."""
 
     def run(self) -> None:
         """Do the work. Raises nothing but ``NeedsCareError``, and is then run again in a careful thread."""

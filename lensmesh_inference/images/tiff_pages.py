@@ -115,12 +115,12 @@ class TiffPage(dict[int, Tag]):
 
     @property
     def is_reduced(self) -> bool:
-        """Whether the page says that it is a smaller version of another one."""
+        """True where the page says that it is a smaller version of another one."""
         return bool(self.first(_SUBFILE, 0) & 1) or self.first(_OLD_SUBFILE, 1) == 2
 
     @property
     def is_mask(self) -> bool:
-        """Whether the page says that it is another one's mask."""
+        """True where the page says that it is another one's mask."""
         return bool(self.first(_SUBFILE, 0) & 4) or self.first(PHOTOMETRIC, 0) == _MASK
 
 

@@ -103,7 +103,7 @@ class SampleReader:
 
     @property
     def is_single(self) -> bool:
-        """Whether the page is one strip or tile."""
+        """True where the page is one strip or tile."""
         return len(self._offsets) == 1
 
     def segments(self, channels: int) -> Iterator[TiffSegment]:

@@ -11,7 +11,7 @@ from lensmesh_local.sidecars.secrets import client_side
 
 STREAM_WINDOW_BYTES = 1024 * 1024
 CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024
-"""What one side may send ahead: Envoy's default of hundreds of megabytes would hide a slow mesh from its sender."""
+"""Bytes one side may send ahead: Envoy's default of hundreds of megabytes would hide a slow mesh from its sender."""
 
 # Services answer pings that come twice as often with GOAWAY: lensmesh_chassis/channels.py.
 _KEEPALIVE = {"interval": "30s", "timeout": "10s"}

@@ -27,7 +27,7 @@ _SERVICES_OWN_TLS = ("TLS_CERTIFICATE_FILE", "PEER_CA_FILE")
 
 
 class LocalSidecars:
-    """One Envoy for each service. `ports`: the services' own, 0 for free ones.
+    """An Envoy for each service. `ports`: the services' own, 0 for free ones.
 
     `host`: where the router's Envoy is called.
     """

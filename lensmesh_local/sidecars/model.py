@@ -93,7 +93,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """One Envoy process."""
+    """An Envoy process."""
 
     name: str
     certificates: str

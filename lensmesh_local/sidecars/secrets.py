@@ -12,7 +12,7 @@ from lensmesh_local.sidecars.model import Sidecar
 
 IDENTITY, TRUST, PUBLIC = "identity", "trust", "public"
 CERTIFICATE_FILE, KEY_FILE, CA_FILE = "tls.crt", "tls.key", "ca.crt"
-"""As in a Kubernetes secret of type kubernetes.io/tls, with the authority beside them."""
+"""Names as in a Kubernetes secret of type kubernetes.io/tls, with the authority beside them."""
 
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
 

@@ -1,1 +1,1 @@
-"""What model services tell of their engines, caches and decoding."""
+"""Metrics that model services tell of their engines, caches and decoding."""

@@ -20,7 +20,7 @@ _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class BatcherState(Protocol):
-    """One model's queue and devices as they are now. A scrape's thread reads them, so they are plain numbers."""
+    """A model's queue and devices as they are now. A scrape's thread reads them, so they are plain numbers."""
 
     @property
     def name(self) -> str: ...
