@@ -31,7 +31,7 @@ class CountsByTime:
     """"$create_time", "$update_time", or a metadata path that is indexed as `FieldType.TIME`."""
     interval: TimeInterval | str = TimeInterval.DAY
     time_zone: str = ""
-    """Whose clock tells where an interval begins: empty for UTC, an offset ("+02:00"), or an IANA name."""
+    """Zone whose clock tells where an interval begins: empty for UTC, an offset ("+02:00"), or an IANA name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Client(IngestCalls, SearchCalls, EncoderCalls, ClassifierCalls, CaptionerC
 
     @property
     def target(self) -> str:
-        """Where the router is."""
+        """Address of the router."""
         return self._connection.target
 
     async def close(self) -> None:

@@ -78,7 +78,7 @@ class SearchResult:
     trace_id: str = ""
     """Of the trace that the mesh keeps of this search, as 32 hexadecimal digits; empty where it keeps none."""
     error: LensmeshError | None = None
-    """Why nothing could be found: of one search of several; a single one raises it."""
+    """Error because of which nothing could be found: of one search of several; a single one raises it."""
     exact: bool = False
     """True where every item was compared, so that none nearer was missed: on request, or because no index is built."""
     failed: tuple[FailedQuery, ...] = ()

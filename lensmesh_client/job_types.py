@@ -56,7 +56,7 @@ class Job:
     """Text that says what it does or waits for just now."""
     cancel_requested: bool = False
     error: LensmeshError | None = None
-    """Why it failed."""
+    """Error that it failed with."""
     attempt_count: int = 0
     """Number of times that a replica took it up; more than 1 where one ended in the middle."""
     create_time: datetime | None = None

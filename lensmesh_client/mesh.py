@@ -159,7 +159,7 @@ class Service:
     address: str
     health: Health
     reason: str = ""
-    """Why, where it is not serving."""
+    """Text that says why, where it is not serving."""
     models: tuple[Model, ...] = ()
     spaces: tuple[Space, ...] = ()
     store: str = ""

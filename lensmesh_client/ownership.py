@@ -1,4 +1,4 @@
-"""Where a client may be used: gRPC's threads do not survive a fork, and a channel belongs to one event loop."""
+"""Places where a client may be used: gRPC's threads do not survive a fork, and a channel belongs to one event loop."""
 
 from __future__ import annotations
 

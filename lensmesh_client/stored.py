@@ -67,7 +67,7 @@ class IndexStatus:
     progress: float = 0.0
     """Of a build that runs: about how much of it is done, 0 to 1."""
     error: LensmeshError | None = None
-    """Why the last try to build failed; the service tries again by itself."""
+    """Error of the last try to build; the service tries again by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Item:
     metadata: Mapping[str, object] = field(default_factory=dict)
     """JSON values. Integers beyond 2**53 go as strings."""
     image_uri: str = ""
-    """Where the image lies; kept, never fetched."""
+    """Address of the image; kept, never fetched."""
     content_digest: str = ""
     """Hexadecimal SHA-256 of the image's bytes; empty if unknown."""
     low_content: bool = False

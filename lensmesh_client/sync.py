@@ -254,7 +254,7 @@ class SyncClient:
 
     @property
     def target(self) -> str:
-        """Where the router is."""
+        """Address of the router."""
         return self._client.target
 
     def close(self) -> None:

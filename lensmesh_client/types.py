@@ -38,7 +38,7 @@ class MetadataPolicy(StrEnum):
 
 
 class Priority(StrEnum):
-    """Who waits for whom in a model's queue."""
+    """Order of waiting in a model's queue."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -116,12 +116,12 @@ class Caption:
     truncated: bool = False
     """The text ends because the token limit was reached."""
     model: str = ""
-    """Who wrote it; empty for a caption that a caller gave."""
+    """Model that wrote it; empty for a caption that a caller gave."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where one item's time went in one service, in microseconds."""
+    """Times that one item took in one service, in microseconds."""
 
     queue_us: int = 0
     preprocess_us: int = 0
@@ -170,7 +170,7 @@ class IngestItem:
     caption: str = ""
     """Used instead of a generated one."""
     image_uri: str = ""
-    """Where the image lies; kept, never fetched."""
+    """Address of the image; kept, never fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class IngestResult:
     outcome: Outcome | None = None
     caption: Caption | None = None
     caption_error: LensmeshError | None = None
-    """Why there is no caption, under `Captions.BEST_EFFORT`."""
+    """Error because of which there is no caption, under `Captions.BEST_EFFORT`."""
     encode: Timings = Timings()
     describe: Timings = Timings()
     store_us: int = 0

@@ -40,7 +40,7 @@ class MeshOptions:
     data: Path
     """Folder of the database, the logs and the lock; made where it is missing."""
     host: str = "127.0.0.1"
-    """Where the router listens; what lies behind it is for this machine alone."""
+    """Address at which the router listens; what lies behind it is for this machine alone."""
     port: int = PORTS["router"]
     """The router's; the others follow. 0: free ports."""
     model: str = ""

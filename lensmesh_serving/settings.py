@@ -211,7 +211,7 @@ class ModelServiceSettings(FetchSettings):
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Where results are kept."""
+        """Options of where results are kept."""
         return CacheOptions(
             memory_bytes=self.cache_bytes,
             redis_url=self.redis_url.get_secret_value(),

@@ -1,4 +1,4 @@
-"""Where one item's time went, as a message of the contract."""
+"""Times that one item took, as a message of the contract."""
 
 from typing import Final
 

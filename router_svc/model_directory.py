@@ -1,4 +1,4 @@
-"""Who serves what: which encoders answer in a vector space, which captioners run a model."""
+"""Directory of who serves what: which encoders answer in a vector space, which captioners run a model."""
 
 import operator
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def policy_of(space: common_pb2.VectorSpace) -> common_pb2.TransparencyPolicy.Va
 
 @dataclass(frozen=True, slots=True)
 class ModelTargets:
-    """Who does one kind of work, and how much of it they take in one call."""
+    """Targets that do one kind of work, and how much of it they take in one call."""
 
     targets: tuple[str, ...]
     limits: CallLimits

@@ -46,7 +46,7 @@ class ModelStreamItem:
 
     ref: str
     field: str = ""
-    """Which field of the item holds what the model takes."""
+    """Name of the item's field that holds what the model takes."""
     content: PackedImage | str = ""
     size: int = 0
     error: Exception | None = None

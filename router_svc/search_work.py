@@ -43,9 +43,9 @@ class SearchWork:
     """Images given by address, by index of the query."""
     encode_us: int = 0
     failed: dict[int, LensmeshError] = field(default_factory=dict)
-    """Why queries are left out, by their index."""
+    """Errors because of which queries are left out, by their index."""
     error: Exception | None = None
-    """Why the search as a whole has no answer."""
+    """Error because of which the search as a whole has no answer."""
 
     @property
     def to_encode(self) -> "list[QueryWork]":

@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 class RouterSettings(FetchSettings):
-    """Where the mesh lies, what one caller may hold, and how long work waits for a service that is away."""
+    """Addresses of the mesh, what one caller may hold, and how long work waits for a service that is away."""
 
     model_config = SettingsConfigDict(env_prefix="LENSMESH_ROUTER_", frozen=True)
 

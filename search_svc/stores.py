@@ -23,9 +23,9 @@ class StoreKind:
     form: str
     """Form in which its URLs are written."""
     needs: str
-    """Which releases it takes, and what else an operator should know."""
+    """Releases that it takes, and what else an operator should know."""
     module: str
-    """Where its `open_store(settings, tracer_provider)` lies. Imported when it is used: clients are large."""
+    """Module in which its `open_store(settings, tracer_provider)` lies. Imported when it is used: clients are large."""
     check_url: Callable[[str], object]
     """Raises ValueError for a URL that cannot be read, with a message that shows no part of it."""
 

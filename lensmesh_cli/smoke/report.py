@@ -24,7 +24,7 @@ class StepOutcome:
     seconds: float
     found: str
     look: str = ""
-    """Where to look, if it failed."""
+    """Place to look, if it failed."""
 
     def as_json(self) -> dict[str, object]:
         """Return the outcome for programs."""

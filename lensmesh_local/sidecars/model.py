@@ -15,7 +15,7 @@ CALLS: dict[str, tuple[str, ...]] = {
 }
 """The arrows between the services: who calls whom."""
 CALLERS_OF_ROUTER = ("edge", "client")
-"""Who may call a router: the Envoy at the edge, and clients inside that were given this identity."""
+"""Callers of a router: the Envoy at the edge, and clients inside that were given this identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Inbound:
     service: str
     listen: HostPort
     to: HostPort
-    """Where the service takes plain text."""
+    """Address at which the service takes plain text."""
     callers: tuple[str, ...]
     """SPIFFE ids that may call; nobody else gets through the handshake."""
 

@@ -29,7 +29,7 @@ class PlanOptions:
     same_value: Callable[[object, object], bool] = operator.eq
     """Function that tells whether two values of metadata say the same."""
     stored_tags: Callable[[Mapping[str, object], bytes], Mapping[str, object]] | None = None
-    """Which of stored metadata are the tags that are asked for, of an image with that digest; None: none are."""
+    """Function that chooses the stored tags that are asked for, of an image with that digest; None: none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class StoredItem:
 
 
 class CaptionSource(Enum):
-    """Where an item's caption comes from."""
+    """Source of an item's caption."""
 
     NOWHERE = auto()
     CALLER = auto()

@@ -13,7 +13,7 @@ class TargetAddress:
     address: str
     """Address as gRPC connects to it: "10.1.2.3:50051", "[fd00::1]:50051", "unix:/run/encoder.sock"."""
     failure: str = ""
-    """Why there is no address at all, where the target's name does not resolve."""
+    """Text that says why there is no address at all, where the target's name does not resolve."""
 
     @property
     def host(self) -> str:

@@ -56,7 +56,7 @@ class Upstream:
 
 
 class _Tries:
-    """Whom one call is given to next, and why nobody took it so far."""
+    """Choice of whom one call is given to next, and why nobody took it so far."""
 
     def __init__(self, pool: "UpstreamPool", targets: Sequence[str], scope: CallScope, *, loses_once: bool) -> None:
         self._pool = pool

@@ -110,7 +110,7 @@ class LeasedJob:
 
 @dataclass(frozen=True)
 class JobSelection:
-    """Which jobs a list has; what is empty chooses all."""
+    """Selection of the jobs of a list; what is empty chooses all."""
 
     collection: str = ""
     kind: str = ""

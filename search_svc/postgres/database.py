@@ -72,7 +72,7 @@ class Database:
         self._has_transaction_timeout = False
         self.ready: PreparedDatabase | None = None
         self.write_trouble: LensmeshError | None = None
-        """Why writes fail while reads work: the database is read-only, or its disk is full. None: they work."""
+        """Error that makes writes fail while reads work: database read-only, or its disk full. None: they work."""
 
     async def open(self) -> None:
         """Prepare the database. See `Store.open`."""

@@ -37,7 +37,7 @@ class Pool:
         self._closed = False
         self._drained = asyncio.Event()
         self.failure: BaseException | None = None
-        """Why the last connection could not be opened; None once one could."""
+        """Error of the last try to open a connection; None once one succeeded."""
 
     @property
     def size(self) -> int:
