@@ -32,6 +32,7 @@ class JobMetrics:
         for kind in kinds:
             # There from the start, so that the first one is seen as an increase.
             self._running.labels(kind)
+            self._seconds.labels(kind)
             for outcome in OUTCOMES:
                 self._attempts.labels(kind, outcome)
 

@@ -189,15 +189,18 @@ async def test_so_are_other_reads(proxy: CountingProxy) -> None:
             )
 
         for calls in (
-            [get("i0001"), get("i0002", "none", "i0003")],
-            [list_items(5, ""), list_items(7, "i0004")],
-            [facets(3), facets(5)],
-            [store.find_collection("pictures", fresh=True, timeout_s=50) for _ in range(2)],
+            [get("i0001"), get("i0002", "none", "i0003"), get("i0004")],
+            [list_items(5, ""), list_items(7, "i0004"), list_items(6, "i0002")],
+            [facets(3), facets(5), facets(4)],
+            [store.find_collection("pictures", fresh=True, timeout_s=50) for _ in range(3)],
         ):
+            taken = []
             for call in calls:
                 before = proxy.round_trips
                 await call
-            assert proxy.round_trips == before + 1
+                taken.append(proxy.round_trips - before)
+            # The first may prepare its statement; whichever finds its connection busy makes another.
+            assert min(taken[1:]) == 1, taken
 
 
 @pytest.fixture
