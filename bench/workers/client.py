@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from bench.worker import Asked, serve
 from lensmesh.caption.v1.caption_pb2_grpc import CaptionerServiceStub
 from lensmesh.common.v1 import common_pb2
@@ -28,6 +30,8 @@ IN_FLIGHT = 512
 STREAMS = 4
 FLOOD_CALLS_PER_S = 60.0
 FLOOD_MOST_A_CALL = 16
+# After a stream was refused.
+REFUSED_S = 0.5
 # Between two texts of the one who waits: often enough for percentiles, too seldom to be a load.
 PAUSE_S = 0.05
 
@@ -155,14 +159,24 @@ class Caller:
 
             async with asyncio.TaskGroup() as pressing:
                 calls = pressing.create_task(open_loop(call, rate=rate / batch, seconds=seconds))
-                streams = [
-                    pressing.create_task(
-                        encoding.stream(stub, self._supply("images"), in_flight=IN_FLIGHT, seconds=seconds)
-                    )
-                    for _ in range(STREAMS)
-                ]
+                streams = [pressing.create_task(self._pressing_stream(stub, seconds)) for _ in range(STREAMS)]
             samples = [sample for task in (calls, *streams) for sample in task.result()]
             return asdict(summarize(samples, begin, clock(), sent / max(seconds, last - begin)))
+
+    async def _pressing_stream(self, stub: EncoderServiceAsyncStub, seconds: float) -> list[CallSample]:
+        """Keep a full stream open for so long. One that is refused, as calls are, counts, and another one begins."""
+        clock = asyncio.get_running_loop().time
+        answered: list[CallSample] = []
+        end = clock() + seconds
+        while (left := end - (began := clock())) > 0:
+            try:
+                await encoding.stream(
+                    stub, self._supply("images"), in_flight=IN_FLIGHT, seconds=left, on_answer=answered.append
+                )
+            except grpc.RpcError as error:
+                answered.append(CallSample(began, clock(), 1, (encoding.reason_of(error),)))
+                await asyncio.sleep(REFUSED_S)
+        return answered
 
     def _measure(
         self,
