@@ -64,7 +64,8 @@ async def fill(store: Store, wanted: Definition, size: int, truth: Truth, *, con
     rates: list[float] = []
     with ShareBar(console, f"{size:,} items") as bar:
         for begin, vectors in pieces(size, dimension):
-            truth.see(vectors, begin)
+            # Beside the event loop: a store that finds that its process stood still takes no writes.
+            await asyncio.to_thread(truth.see, vectors, begin)
             for offset in range(0, 0 if there else len(vectors), BATCH):
                 batch = items(vectors[offset : offset + BATCH], begin + offset)
                 started = time.perf_counter()
