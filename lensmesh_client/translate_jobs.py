@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal, TypeAlias
 
 from google.protobuf.message import Message
 
@@ -18,6 +19,7 @@ KINDS: Mapping[job_types.JobKind, search_pb2.JobKind.ValueType] = {
 STATES: Mapping[job_types.JobState, search_pb2.JobState.ValueType] = {
     state: search_pb2.JobState.Value(f"JOB_STATE_{state.name}") for state in job_types.JobState
 }
+_Times: TypeAlias = Literal["create_time", "start_time", "end_time", "expire_time"]
 _KIND_OF = {number: kind for kind, number in KINDS.items()}
 _STATE_OF = {number: state for state, number in STATES.items()}
 
@@ -45,8 +47,8 @@ def job(message: search_pb2.Job) -> job_types.Job:
     )
 
 
-def _moment(message: search_pb2.Job, name: str) -> datetime | None:
-    return translate.moment(getattr(message, name)) if message.HasField(name) else None  # type: ignore[arg-type]  # times
+def _moment(message: search_pb2.Job, name: _Times) -> datetime | None:
+    return translate.moment(getattr(message, name)) if message.HasField(name) else None
 
 
 def _result(message: search_pb2.Job) -> dict[str, object]:

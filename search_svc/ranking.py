@@ -6,6 +6,7 @@ at last what comes of comparing everything. So the hits between two places are t
 size, hides no other.
 """
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -144,7 +145,7 @@ class _Ranking:
             step = Step(depth, self._exact, self._full.full if self._full else ())
             found = await self._source.find(self._legs, step)
             candidates = sum(map(len, found.legs))
-            added = await self._source.beside(lambda: self._add(found), candidates * _BYTES)  # noqa: B023 - awaited here
+            added = await self._source.beside(functools.partial(self._add, found), candidates * _BYTES)
             if is_first and self._query.diversity:
                 await self._diversify()
             if len(self._places) >= self._wanted or self._is_past_relevance(found):
