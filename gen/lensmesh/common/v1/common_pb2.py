@@ -26,43 +26,47 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flensmesh/common/v1/common.proto\x12\x12lensmesh.common.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"3\n\x05Image\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"\x7f\n\tEmbedding\x12\x10\n\x08space_id\x18\x01 \x01(\t\x12/\n\tdata_type\x18\x02 \x01(\x0e\x32\x1c.lensmesh.common.v1.DataType\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x0e\n\x06\x66loats\x18\x05 \x03(\x02\"A\n\x0ePerceptualHash\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0f\n\x07quality\x18\x02 \x01(\r\x12\x10\n\x08unframed\x18\x03 \x01(\x0c\"\xd7\x01\n\x0bVectorSpace\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0eweights_digest\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x12\n\nnormalized\x18\x05 \x01(\x08\x12\x30\n\nmodalities\x18\x06 \x03(\x0e\x32\x1c.lensmesh.common.v1.Modality\x12<\n\x0ctransparency\x18\x07 \x01(\x0e\x32&.lensmesh.common.v1.TransparencyPolicy\"b\n\x07\x43\x61ption\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\r\n\x05model\x18\x05 \x01(\t\"\x9d\x01\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x15\n\rpreprocess_us\x18\x02 \x01(\x04\x12\x12\n\ncompute_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\x12\x12\n\nbatch_size\x18\x05 \x01(\r\x12/\n\x05\x63\x61\x63he\x18\x06 \x01(\x0e\x32 .lensmesh.common.v1.CacheOutcome\"\xf4\x02\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x11\n\tmax_items\x18\x02 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x04 \x01(\x04\x12\x16\n\x0emax_text_chars\x18\x05 \x01(\r\x12\x13\n\x0buri_schemes\x18\x06 \x03(\t\x12\x1a\n\x12max_metadata_bytes\x18\x07 \x01(\r\x12\x15\n\rmax_page_size\x18\x08 \x01(\r\x12\x10\n\x08max_hits\x18\t \x01(\r\x12\x12\n\nmax_offset\x18\n \x01(\r\x12\x1a\n\x12max_caption_tokens\x18\x0b \x01(\r\x12\x1c\n\x14max_image_side_ratio\x18\x0c \x01(\r\x12\x1a\n\x12max_metadata_depth\x18\r \x01(\r\x12\x19\n\x11max_filter_values\x18\x0e \x01(\r\x12\x12\n\nmax_labels\x18\x0f \x01(\r\"\x91\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12not_serving_reason\x18\x05 \x01(\t\"\xa6\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eweights_digest\x18\x02 \x01(\t\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.lensmesh.common.v1.ModelKind\x12+\n\x07\x64\x65vices\x18\x04 \x03(\x0b\x32\x1a.lensmesh.common.v1.Device\x12\x18\n\x10requested_device\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\x12\x1a\n\rparity_cosine\x18\x08 \x01(\x02H\x00\x88\x01\x01\x12-\n\ncanary_age\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\n\x0e_parity_cosine\"j\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07threads\x18\x03 \x01(\r\x12\x1a\n\x12memory_total_bytes\x18\x04 \x01(\x04\x12\x19\n\x11memory_used_bytes\x18\x05 \x01(\x04*S\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02*v\n\x12TransparencyPolicy\x12#\n\x1fTRANSPARENCY_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSPARENCY_POLICY_DROP\x10\x01\x12\x1d\n\x19TRANSPARENCY_POLICY_WHITE\x10\x02*K\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eMODALITY_IMAGE\x10\x01\x12\x11\n\rMODALITY_TEXT\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*y\n\x0c\x43\x61\x63heOutcome\x12\x1d\n\x19\x43\x41\x43HE_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41\x43HE_OUTCOME_MISS\x10\x01\x12\x15\n\x11\x43\x41\x43HE_OUTCOME_HIT\x10\x02\x12\x1b\n\x17\x43\x41\x43HE_OUTCOME_COALESCED\x10\x03*\x87\x01\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_KIND_LOCAL\x10\x01\x12\x15\n\x11MODEL_KIND_REMOTE\x10\x02\x12\x1c\n\x18MODEL_KIND_DEMONSTRATION\x10\x03\x12\x13\n\x0fMODEL_KIND_MOCK\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flensmesh/common/v1/common.proto\x12\x12lensmesh.common.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"3\n\x05Image\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"\x7f\n\tEmbedding\x12\x10\n\x08space_id\x18\x01 \x01(\t\x12/\n\tdata_type\x18\x02 \x01(\x0e\x32\x1c.lensmesh.common.v1.DataType\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x0e\n\x06\x66loats\x18\x05 \x03(\x02\"A\n\x0ePerceptualHash\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0f\n\x07quality\x18\x02 \x01(\r\x12\x10\n\x08unframed\x18\x03 \x01(\x0c\"h\n\rLocalFeatures\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.lensmesh.common.v1.LocalFeatureKind\x12\x0e\n\x06points\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65scriptors\x18\x03 \x01(\x0c\"\xd7\x01\n\x0bVectorSpace\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0eweights_digest\x18\x03 \x01(\t\x12\x11\n\tdimension\x18\x04 \x01(\r\x12\x12\n\nnormalized\x18\x05 \x01(\x08\x12\x30\n\nmodalities\x18\x06 \x03(\x0e\x32\x1c.lensmesh.common.v1.Modality\x12<\n\x0ctransparency\x18\x07 \x01(\x0e\x32&.lensmesh.common.v1.TransparencyPolicy\"b\n\x07\x43\x61ption\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\r\n\x05model\x18\x05 \x01(\t\"\x9d\x01\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x15\n\rpreprocess_us\x18\x02 \x01(\x04\x12\x12\n\ncompute_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\x12\x12\n\nbatch_size\x18\x05 \x01(\r\x12/\n\x05\x63\x61\x63he\x18\x06 \x01(\x0e\x32 .lensmesh.common.v1.CacheOutcome\"\xf4\x02\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x11\n\tmax_items\x18\x02 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x04 \x01(\x04\x12\x16\n\x0emax_text_chars\x18\x05 \x01(\r\x12\x13\n\x0buri_schemes\x18\x06 \x03(\t\x12\x1a\n\x12max_metadata_bytes\x18\x07 \x01(\r\x12\x15\n\rmax_page_size\x18\x08 \x01(\r\x12\x10\n\x08max_hits\x18\t \x01(\r\x12\x12\n\nmax_offset\x18\n \x01(\r\x12\x1a\n\x12max_caption_tokens\x18\x0b \x01(\r\x12\x1c\n\x14max_image_side_ratio\x18\x0c \x01(\r\x12\x1a\n\x12max_metadata_depth\x18\r \x01(\r\x12\x19\n\x11max_filter_values\x18\x0e \x01(\r\x12\x12\n\nmax_labels\x18\x0f \x01(\r\"\x91\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12not_serving_reason\x18\x05 \x01(\t\"\xa6\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eweights_digest\x18\x02 \x01(\t\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.lensmesh.common.v1.ModelKind\x12+\n\x07\x64\x65vices\x18\x04 \x03(\x0b\x32\x1a.lensmesh.common.v1.Device\x12\x18\n\x10requested_device\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\x12\x1a\n\rparity_cosine\x18\x08 \x01(\x02H\x00\x88\x01\x01\x12-\n\ncanary_age\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\n\x0e_parity_cosine\"j\n\x06\x44\x65vice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07threads\x18\x03 \x01(\r\x12\x1a\n\x12memory_total_bytes\x18\x04 \x01(\x04\x12\x19\n\x11memory_used_bytes\x18\x05 \x01(\x04*S\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02*s\n\x10LocalFeatureKind\x12\"\n\x1eLOCAL_FEATURE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16LOCAL_FEATURE_KIND_ORB\x10\x01\x12\x1f\n\x1bLOCAL_FEATURE_KIND_ROOTSIFT\x10\x02*v\n\x12TransparencyPolicy\x12#\n\x1fTRANSPARENCY_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSPARENCY_POLICY_DROP\x10\x01\x12\x1d\n\x19TRANSPARENCY_POLICY_WHITE\x10\x02*K\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eMODALITY_IMAGE\x10\x01\x12\x11\n\rMODALITY_TEXT\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*y\n\x0c\x43\x61\x63heOutcome\x12\x1d\n\x19\x43\x41\x43HE_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41\x43HE_OUTCOME_MISS\x10\x01\x12\x15\n\x11\x43\x41\x43HE_OUTCOME_HIT\x10\x02\x12\x1b\n\x17\x43\x41\x43HE_OUTCOME_COALESCED\x10\x03*\x87\x01\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_KIND_LOCAL\x10\x01\x12\x15\n\x11MODEL_KIND_REMOTE\x10\x02\x12\x1c\n\x18MODEL_KIND_DEMONSTRATION\x10\x03\x12\x13\n\x0fMODEL_KIND_MOCK\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lensmesh.common.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=1775
-  _globals['_DATATYPE']._serialized_end=1858
-  _globals['_TRANSPARENCYPOLICY']._serialized_start=1860
-  _globals['_TRANSPARENCYPOLICY']._serialized_end=1978
-  _globals['_MODALITY']._serialized_start=1980
-  _globals['_MODALITY']._serialized_end=2055
-  _globals['_PRIORITY']._serialized_start=2057
-  _globals['_PRIORITY']._serialized_end=2138
-  _globals['_CACHEOUTCOME']._serialized_start=2140
-  _globals['_CACHEOUTCOME']._serialized_end=2261
-  _globals['_MODELKIND']._serialized_start=2264
-  _globals['_MODELKIND']._serialized_end=2399
+  _globals['_DATATYPE']._serialized_start=1881
+  _globals['_DATATYPE']._serialized_end=1964
+  _globals['_LOCALFEATUREKIND']._serialized_start=1966
+  _globals['_LOCALFEATUREKIND']._serialized_end=2081
+  _globals['_TRANSPARENCYPOLICY']._serialized_start=2083
+  _globals['_TRANSPARENCYPOLICY']._serialized_end=2201
+  _globals['_MODALITY']._serialized_start=2203
+  _globals['_MODALITY']._serialized_end=2278
+  _globals['_PRIORITY']._serialized_start=2280
+  _globals['_PRIORITY']._serialized_end=2361
+  _globals['_CACHEOUTCOME']._serialized_start=2363
+  _globals['_CACHEOUTCOME']._serialized_end=2484
+  _globals['_MODELKIND']._serialized_start=2487
+  _globals['_MODELKIND']._serialized_end=2622
   _globals['_IMAGE']._serialized_start=120
   _globals['_IMAGE']._serialized_end=171
   _globals['_EMBEDDING']._serialized_start=173
   _globals['_EMBEDDING']._serialized_end=300
   _globals['_PERCEPTUALHASH']._serialized_start=302
   _globals['_PERCEPTUALHASH']._serialized_end=367
-  _globals['_VECTORSPACE']._serialized_start=370
-  _globals['_VECTORSPACE']._serialized_end=585
-  _globals['_CAPTION']._serialized_start=587
-  _globals['_CAPTION']._serialized_end=685
-  _globals['_TIMINGS']._serialized_start=688
-  _globals['_TIMINGS']._serialized_end=845
-  _globals['_LIMITS']._serialized_start=848
-  _globals['_LIMITS']._serialized_end=1220
-  _globals['_SERVERINFO']._serialized_start=1223
-  _globals['_SERVERINFO']._serialized_end=1368
-  _globals['_MODELINFO']._serialized_start=1371
-  _globals['_MODELINFO']._serialized_end=1665
-  _globals['_DEVICE']._serialized_start=1667
-  _globals['_DEVICE']._serialized_end=1773
+  _globals['_LOCALFEATURES']._serialized_start=369
+  _globals['_LOCALFEATURES']._serialized_end=473
+  _globals['_VECTORSPACE']._serialized_start=476
+  _globals['_VECTORSPACE']._serialized_end=691
+  _globals['_CAPTION']._serialized_start=693
+  _globals['_CAPTION']._serialized_end=791
+  _globals['_TIMINGS']._serialized_start=794
+  _globals['_TIMINGS']._serialized_end=951
+  _globals['_LIMITS']._serialized_start=954
+  _globals['_LIMITS']._serialized_end=1326
+  _globals['_SERVERINFO']._serialized_start=1329
+  _globals['_SERVERINFO']._serialized_end=1474
+  _globals['_MODELINFO']._serialized_start=1477
+  _globals['_MODELINFO']._serialized_end=1771
+  _globals['_DEVICE']._serialized_start=1773
+  _globals['_DEVICE']._serialized_end=1879
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,30 @@ DATA_TYPE_FLOAT16: DataType.ValueType  # 2
 """IEEE 754 binary16: half the bytes, cosine error below 1e-3."""
 Global___DataType: _TypeAlias = DataType  # noqa: Y015
 
+class _LocalFeatureKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LocalFeatureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LocalFeatureKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOCAL_FEATURE_KIND_UNSPECIFIED: _LocalFeatureKind.ValueType  # 0
+    """Refused where features are given."""
+    LOCAL_FEATURE_KIND_ORB: _LocalFeatureKind.ValueType  # 1
+    """ORB (Rublee et al. 2011): 32 bytes a point, compared by the bits in which they differ."""
+    LOCAL_FEATURE_KIND_ROOTSIFT: _LocalFeatureKind.ValueType  # 2
+    """RootSIFT (Lowe 2004; Arandjelovic and Zisserman 2012): 128 bytes a point, compared by Euclidean distance."""
+
+class LocalFeatureKind(_LocalFeatureKind, metaclass=_LocalFeatureKindEnumTypeWrapper):
+    """LocalFeatureKind is a way to find and describe the points of an image."""
+
+LOCAL_FEATURE_KIND_UNSPECIFIED: LocalFeatureKind.ValueType  # 0
+"""Refused where features are given."""
+LOCAL_FEATURE_KIND_ORB: LocalFeatureKind.ValueType  # 1
+"""ORB (Rublee et al. 2011): 32 bytes a point, compared by the bits in which they differ."""
+LOCAL_FEATURE_KIND_ROOTSIFT: LocalFeatureKind.ValueType  # 2
+"""RootSIFT (Lowe 2004; Arandjelovic and Zisserman 2012): 128 bytes a point, compared by Euclidean distance."""
+Global___LocalFeatureKind: _TypeAlias = LocalFeatureKind  # noqa: Y015
+
 class _TransparencyPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -285,6 +309,42 @@ class PerceptualHash(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PerceptualHash: _TypeAlias = PerceptualHash  # noqa: Y015
+
+@_typing.final
+class LocalFeatures(_message.Message):
+    """LocalFeatures are the most distinct points of an image, each with a descriptor of what lies around it. Two images show one scene where
+    many points of the one have their like in the other, and one change of perspective moves all of them: that tells which of the nearest
+    images it is, also where one was cropped, turned or photographed again. It depends on no embedding model.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    kind: Global___LocalFeatureKind.ValueType
+    """What made them. Features of different kinds are never compared."""
+    points: _builtins.bytes
+    """Where the points are, the strongest first: of each, x and y as two little-endian uint16, in 1/65535 of the longer side of the
+    upright image. At most 1,000 points, 4 bytes each; none for an image of one colour. Any other length is INVALID_ARGUMENT with reason
+    FEATURES_INVALID.
+    """
+    descriptors: _builtins.bytes
+    """A descriptor of each point, in the same order, of as many bytes as the kind says (else FEATURES_INVALID)."""
+    def __init__(
+        self,
+        *,
+        kind: Global___LocalFeatureKind.ValueType = ...,
+        points: _builtins.bytes = ...,
+        descriptors: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptors", b"descriptors", "kind", b"kind", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalFeatures: _TypeAlias = LocalFeatures  # noqa: Y015
 
 @_typing.final
 class VectorSpace(_message.Message):
