@@ -13,6 +13,7 @@ from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.images.inputs import check_transparency
+from lensmesh_chassis.limits import check_no_nul
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.images.transparency import Transparency
@@ -71,6 +72,7 @@ async def read_options(
             field="options.prompt",
             metadata={"chars": len(options.prompt), "max_text_chars": settings.max_text_chars},
         )
+    check_no_nul(options.prompt, "options.prompt")
     max_tokens = options.max_tokens or settings.usual_caption_tokens
     deadline = deadline_of(context)
     plan = await served.plan(options.prompt, max_tokens, options.beam_count or 1)

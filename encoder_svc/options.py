@@ -15,6 +15,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.images.inputs import check_transparency
+from lensmesh_chassis.limits import check_no_nul
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from lensmesh_inference.images.transparency import Transparency
@@ -53,7 +54,7 @@ class EncodeCall(ModelCall[ServedEncoder]):
     def item(self, source: Input) -> EngineItem[EncoderInput, Embedded]:
         """Return the engine's item for one image or text.
 
-        Raises ``InvalidInput`` for a text that is empty or too long.
+        Raises ``InvalidInput`` for a text that is empty, too long, or has a NUL character.
         """
         if isinstance(source, TextInput):
             _check_text(source, self.max_text_chars)
@@ -160,3 +161,4 @@ def _check_text(source: TextInput, limit: int) -> None:
             field=source.field,
             metadata={"chars": len(source.text), "max_text_chars": limit},
         )
+    check_no_nul(source.text, source.field)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lensmesh_chassis.errors import InvalidInput
-from lensmesh_chassis.limits import check_items
+from lensmesh_chassis.limits import check_items, check_no_nul
 from lensmesh_chassis.reasons import Reason
 
 MAX_LABELS: Final = 10_000
@@ -45,15 +45,19 @@ def read_labels(
     """Check labels and templates, and return them; without templates, with the contract's default.
 
     `path` is the dotted path of the message that holds them ("options.tags"). Raises ``InvalidInput``, naming the field
-    and the place: NO_ITEMS, TOO_MANY_ITEMS, TEXT_EMPTY, TEXT_TOO_LONG, and OPTION_INVALID for two labels that are alike
-    and for a template without its one `PLACE`.
+    and the place: NO_ITEMS, TOO_MANY_ITEMS, TEXT_EMPTY, TEXT_TOO_LONG, TEXT_INVALID for one with a NUL character, and
+    OPTION_INVALID for two labels that are alike and for a template without its one `PLACE`.
     """
     prefix = f"{path}." if path else ""
     check_items(len(labels), MAX_LABELS, f"{prefix}labels")
     # Thousands of good ones are looked at together.
-    if max(map(len, labels)) > max_text_chars or not all(map(str.strip, labels)):
+    if (
+        max(map(len, labels)) > max_text_chars
+        or not all(map(str.strip, labels))
+        or any("\x00" in each for each in labels)
+    ):
         for index, label in enumerate(labels):
-            _check_length(label, max_text_chars, f"{prefix}labels[{index}]")
+            _check_text(label, max_text_chars, f"{prefix}labels[{index}]")
     _check_distinct(labels, f"{prefix}labels")
     chosen = _read_templates(templates, template, prefix)
     if len(labels) * len(chosen) > MAX_LABEL_TEXTS:
@@ -130,7 +134,7 @@ def _read_templates(templates: Sequence[str], template: str, prefix: str) -> tup
 
 
 def _check_template(template: str, field: str) -> None:
-    _check_length(template, MAX_TEMPLATE_CHARS, field)
+    _check_text(template, MAX_TEMPLATE_CHARS, field)
     count = template.count(PLACE)
     if count != 1:
         raise InvalidInput(
@@ -141,7 +145,7 @@ def _check_template(template: str, field: str) -> None:
         )
 
 
-def _check_length(text: str, limit: int, field: str) -> None:
+def _check_text(text: str, limit: int, field: str) -> None:
     if not text.strip():
         raise InvalidInput(Reason.TEXT_EMPTY, f"{field} is empty: send at least one word.", field=field)
     if len(text) > limit:
@@ -151,6 +155,7 @@ def _check_length(text: str, limit: int, field: str) -> None:
             field=field,
             metadata={"chars": len(text), "limit": limit},
         )
+    check_no_nul(text, field)
 
 
 def _check_distinct(texts: Sequence[str], field: str) -> None:

@@ -55,6 +55,12 @@ def check_size(size: int, max_bytes: int, field: str = "") -> None:
         )
 
 
+def check_no_nul(text: str, field: str) -> None:
+    """Refuse a text with a NUL character, which no store and no metadata keeps. Raises InvalidInput (TEXT_INVALID)."""
+    if "\x00" in text:
+        raise InvalidInput(Reason.TEXT_INVALID, f"{field} contains a NUL character: remove it", field=field)
+
+
 def check_filters(filters: Mapping[str, Any], max_values: int = MAX_FILTER_VALUES) -> None:
     """Refuse filters that have more than `max_values` values together. Takes little time, however many they are.
 

@@ -39,6 +39,12 @@ def check_search(request: router_pb2.SearchRequest, prefix: str) -> None:
                 f"{path}.by_hash is of images, and the query is none: leave it out, or send perceptual_hash",
                 field=f"{path}.by_hash",
             )
+        if query.modality and not query.HasField("embedding"):
+            raise InvalidInput(
+                Reason.QUERY_INVALID,
+                f"{path}.modality is of an embedding, and of all else it is known: leave it out",
+                field=f"{path}.modality",
+            )
 
 
 def to_store(
@@ -67,13 +73,14 @@ def to_store(
             space=spaces.get(index, query.space),
             weight=query.weight,
             text_fields=query.text_fields,
-            modality=_MODALITIES.get(query.WhichOneof("query") or "", query.modality),
+            modality=query.modality,
         )
         match query.WhichOneof("query"):
             case "image" if query.by_hash:
                 leg.perceptual_hash.CopyFrom(encoded[index].perceptual_hash)
-            case "text" | "image":
+            case "text" | "image" as kind:
                 leg.embedding.CopyFrom(encoded[index].embedding)
+                leg.modality = _MODALITIES[kind]
             case "perceptual_hash":
                 leg.perceptual_hash.CopyFrom(query.perceptual_hash)
             case "embedding":

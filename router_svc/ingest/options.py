@@ -13,6 +13,7 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
+from lensmesh_chassis.limits import check_no_nul
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
@@ -47,7 +48,7 @@ class ResolvedOptions:
 
 
 def check_options(options: router_pb2.IngestOptions) -> None:
-    """Refuse what no service is needed to refuse. Raises InvalidInput with reason OPTION_INVALID."""
+    """Refuse what no service is needed to refuse. Raises InvalidInput naming the field."""
     wants_bulk(options.priority, streamed=True)
     wants_bulk(options.caption_options.priority, streamed=True, field="options.caption_options.priority")
     check_transparency(options.transparency)
@@ -69,6 +70,7 @@ def check_options(options: router_pb2.IngestOptions) -> None:
             field="options.metadata_policy",
             metadata={"value": options.metadata_policy},
         )
+    check_no_nul(options.caption_options.prompt, "options.caption_options.prompt")
     if options.caption_options.beam_count > MAX_BEAMS:
         raise InvalidInput(
             Reason.OPTION_INVALID,

@@ -129,14 +129,7 @@ class TagSetting:
 
 def check_tags(tags: router_pb2.TagOptions) -> None:
     """Refuse what no service is needed to refuse. Raises InvalidInput naming the field."""
-    labels = read_labels(tags.labels, tags.templates, max_text_chars=MAX_LABEL_CHARS, path=PATH)
-    for index, label in enumerate(labels.labels):
-        if "\0" in label:
-            raise InvalidInput(
-                Reason.TEXT_INVALID,
-                f"{PATH}.labels[{index}] holds a NUL character, which no metadata keeps: remove it",
-                field=f"{PATH}.labels[{index}]",
-            )
+    read_labels(tags.labels, tags.templates, max_text_chars=MAX_LABEL_CHARS, path=PATH)
     if tags.field and not _FIELD.fullmatch(tags.field):
         raise _option_invalid("field", f"is {tags.field!r:.80}: use 1 to 64 letters, digits, _ and -")
     if tags.HasField("min_probability") and not 0 <= tags.min_probability <= 1:

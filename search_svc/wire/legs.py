@@ -10,7 +10,7 @@ from lensmesh_chassis.reasons import Reason
 from search_svc.calibration import Modality
 from search_svc.filters import parse_path
 from search_svc.legs import HashLeg, Leg, VectorLeg, WordsLeg
-from search_svc.model import Definition
+from search_svc.model import Definition, NamedSpace
 from search_svc.wire.calibrations import MODALITIES
 from search_svc.wire.findings import Findings
 from search_svc.wire.hashes import read_hash
@@ -43,6 +43,11 @@ def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition,
             Reason.QUERY_INVALID, field, "has no query: set embedding, item_id, caption_text or perceptual_hash"
         )
         return None
+    space = _read_space(message, field, definition, findings)
+    if kind != "embedding" and message.modality:
+        findings.invalid(
+            Reason.QUERY_INVALID, f"{field}.modality", "is of an embedding, and of all else it is known: leave it out"
+        )
     if kind == "caption_text":
         return _read_words(message, place, definition, findings)
     if message.text_fields:
@@ -52,16 +57,7 @@ def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition,
     if kind == "perceptual_hash":
         asked = read_hash(message.perceptual_hash, f"{field}.perceptual_hash", findings)
         return HashLeg(asked.all, definition.spaces[0], message.name, message.weight or 1.0, place)
-    space = definition.space(message.space)
     if space is None:
-        known = ", ".join(named.name for named in definition.spaces)
-        findings.invalid(
-            Reason.SPACE_UNKNOWN,
-            f"{field}.space",
-            f"is {message.space[:80]!r}, and the collection {definition.name} has {known}",
-            space=message.space,
-            known=known,
-        )
         return None
     vector, item_id = None, ""
     if kind == "embedding":
@@ -71,6 +67,23 @@ def _read_leg(message: search_pb2.SearchLeg, place: int, definition: Definition,
         check_id(item_id, f"{field}.item_id", findings)
     modality = _read_modality(message, f"{field}.modality", findings)
     return VectorLeg(space, vector, item_id, message.name, message.weight or 1.0, place, modality)
+
+
+def _read_space(
+    message: search_pb2.SearchLeg, field: str, definition: Definition, findings: Findings
+) -> NamedSpace | None:
+    """Return the space that a leg names, also one that has no use for it: an unknown name is a mistake."""
+    space = definition.space(message.space)
+    if space is None:
+        known = ", ".join(named.name for named in definition.spaces)
+        findings.invalid(
+            Reason.SPACE_UNKNOWN,
+            f"{field}.space",
+            f"is {message.space[:80]!r}, and the collection {definition.name} has {known}",
+            space=message.space[:80],
+            known=known,
+        )
+    return space
 
 
 def _read_modality(message: search_pb2.SearchLeg, field: str, findings: Findings) -> Modality | None:

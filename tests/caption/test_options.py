@@ -42,6 +42,7 @@ WRONG: dict[str, tuple[Options, Reason, str]] = {
     "priority": (Options(priority=7), Reason.OPTION_INVALID, "options.priority"),  # type: ignore[arg-type]  # a number of another release
     "long prompt": (Options(prompt="a" * 10_001), Reason.TEXT_TOO_LONG, "options.prompt"),
     "many words": (Options(prompt="a " * POSITIONS), Reason.TEXT_TOO_LONG, "options.prompt"),
+    "nul": (Options(prompt="a\0cat"), Reason.TEXT_INVALID, "options.prompt"),
     "special token": (Options(prompt="a cat [SEP]"), Reason.TEXT_INVALID, "options.prompt"),
 }
 

@@ -162,9 +162,11 @@ async def test_texts_empty_long_too_long_and_with_nul() -> None:
     async with serving() as served:
         results = (await served.stub.EncodeTexts(encoder_pb2.EncodeTextsRequest(texts=texts))).results
     reasons = [failure(result.error).reason if result.HasField("error") else None for result in results]
-    assert reasons == [None, Reason.TEXT_EMPTY, Reason.TEXT_EMPTY, None, None, None, Reason.TEXT_TOO_LONG, None, None]
+    empty, long, invalid = Reason.TEXT_EMPTY, Reason.TEXT_TOO_LONG, Reason.TEXT_INVALID
+    assert reasons == [None, empty, empty, None, None, None, long, invalid, None]
     assert [result.truncated for result in results] == [False] * 3 + [True] + [False] * 5
     assert failure(results[6].error).violations[0].field == "texts[6]"
+    assert failure(results[7].error).violations[0].field == "texts[7]"
 
 
 async def test_float16_and_readable_floats_are_the_same_vector() -> None:

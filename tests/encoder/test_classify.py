@@ -154,6 +154,8 @@ TOO_MANY = [f"{n}" for n in range(10_001)]
         ({"labels": TOO_MANY}, Reason.TOO_MANY_ITEMS, "labels", "10000"),
         ({"labels": ["a", " ", "b"]}, Reason.TEXT_EMPTY, "labels[1]", "labels[1]"),
         ({"labels": ["a", "b" * 41]}, Reason.TEXT_TOO_LONG, "labels[1]", "40"),
+        ({"labels": ["a", "b\0"]}, Reason.TEXT_INVALID, "labels[1]", "NUL"),
+        ({"templates": ["{}", "a\0 {}"]}, Reason.TEXT_INVALID, "templates[1]", "NUL"),
         ({"labels": ["a", "b", "c", "b"]}, Reason.OPTION_INVALID, "labels[3]", "labels[1]"),
         ({"template": "a photo"}, Reason.OPTION_INVALID, "template", "once"),
         ({"template": "{} and {}"}, Reason.OPTION_INVALID, "template", "2 times"),

@@ -67,6 +67,7 @@ async def test_a_bad_item_fails_alone_and_never_ends_the_stream() -> None:
         Item(ref="uri", image=common_pb2.Image(uri="file:///etc/passwd")),
         Item(ref="not an image", image=common_pb2.Image(content=b"hello")),
         Item(ref="long", text="x" * 10_001),
+        Item(ref="nul", text="a\0"),
     ]
     async with serving() as served:
         results = await collect(served, Request(items=items), Request(items=[Item(ref="after", image=image())]))
@@ -77,6 +78,7 @@ async def test_a_bad_item_fails_alone_and_never_ends_the_stream() -> None:
         "uri": Reason.URI_NOT_ALLOWED,
         "not an image": Reason.IMAGE_UNDECODABLE,
         "long": Reason.TEXT_TOO_LONG,
+        "nul": Reason.TEXT_INVALID,
     }
     assert results["good"].HasField("embedding")
     assert results["after"].HasField("embedding")

@@ -100,12 +100,13 @@ async def test_bad_images_fail_alone_in_a_batch(channel: grpc.aio.Channel) -> No
 
 async def test_texts(channel: grpc.aio.Channel) -> None:
     stub = encoder_pb2_grpc.EncoderServiceStub(channel)
-    texts = ["a red circle", "", "word " * 500, "x" * 10_001]
+    texts = ["a red circle", "", "word " * 500, "x" * 10_001, "a\0b"]
     results = (await stub.EncodeTexts(encoder_pb2.EncodeTextsRequest(texts=texts))).results
     assert results[0].embedding.dimension == 512
     assert from_status(results[1].error).reason == Reason.TEXT_EMPTY
     assert results[2].truncated
     assert from_status(results[3].error).reason == Reason.TEXT_TOO_LONG
+    assert from_status(results[4].error).reason == Reason.TEXT_INVALID
 
 
 @pytest.mark.parametrize(

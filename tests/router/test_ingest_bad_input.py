@@ -145,6 +145,11 @@ OPTIONS: dict[str, tuple[dict[str, Any], Reason, str]] = {
         Reason.OPTION_INVALID,
         "options.caption_options.max_tokens",
     ),
+    "prompt with NUL": (
+        {"caption_options": caption_pb2.CaptionOptions(prompt="a\0")},
+        Reason.TEXT_INVALID,
+        "options.caption_options.prompt",
+    ),
     "bad collection": ({"collection": "9"}, Reason.COLLECTION_INVALID, "options.collection"),
 }
 

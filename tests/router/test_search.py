@@ -111,6 +111,12 @@ BAD: dict[str, tuple[router_pb2.SearchRequest, type[LensmeshError], Reason, str]
     "empty text": (search(text("")), InvalidInput, Reason.TEXT_EMPTY, "queries[0].text"),
     "bad image": (search(image(b"bad")), InvalidInput, Reason.IMAGE_UNDECODABLE, "queries[0].image.content"),
     "unknown space": (search(text("a", space="nose")), InvalidInput, Reason.SPACE_UNKNOWN, "queries[0].space"),
+    "modality of a text": (
+        search(text("a", modality=common_pb2.MODALITY_IMAGE)),
+        InvalidInput,
+        Reason.QUERY_INVALID,
+        "queries[0].modality",
+    ),
     "unknown item": (search(router_pb2.Query(item_id="none")), NotFound, Reason.ITEM_NOT_FOUND, "queries[0].item_id"),
     "other space": (
         search(router_pb2.Query(embedding=vector(b"a", OTHER_SPACE))),

@@ -120,6 +120,7 @@ def leg(**fields: Any) -> search_pb2.SearchRequest:
 async def test_bad_searches(stub: Stub) -> None:
     await create(stub)
     good: Any = {"embedding": embedding([1, 0, 0, 0])}
+    same = common_pb2.PerceptualHash(hash=bytes(32), quality=90)
     cases = [
         (search_pb2.SearchRequest(collection="pictures"), Reason.QUERY_INVALID, "legs"),
         (
@@ -131,6 +132,12 @@ async def test_bad_searches(stub: Stub) -> None:
         (leg(weight=-1, **good), Reason.QUERY_INVALID, "legs[0].weight"),
         (leg(weight=float("nan"), **good), Reason.QUERY_INVALID, "legs[0].weight"),
         (leg(space="no", **good), Reason.SPACE_UNKNOWN, "legs[0].space"),
+        (leg(space="no", caption_text="a"), Reason.SPACE_UNKNOWN, "legs[0].space"),
+        (leg(space="no", perceptual_hash=same), Reason.SPACE_UNKNOWN, "legs[0].space"),
+        (leg(modality=common_pb2.MODALITY_TEXT, caption_text="a"), Reason.QUERY_INVALID, "legs[0].modality"),
+        (leg(modality=9, item_id="a"), Reason.QUERY_INVALID, "legs[0].modality"),
+        (leg(modality=9, perceptual_hash=same), Reason.QUERY_INVALID, "legs[0].modality"),
+        (leg(modality=9, **good), Reason.OPTION_INVALID, "legs[0].modality"),
         (leg(item_id="a\x00"), Reason.ITEM_ID_INVALID, "legs[0].item_id"),
         (leg(embedding=embedding([0, 0, 0, 0])), Reason.VECTOR_INVALID, "legs[0].embedding"),
         (leg(embedding=embedding([1, float("nan"), 0, 0])), Reason.VECTOR_INVALID, "legs[0].embedding"),

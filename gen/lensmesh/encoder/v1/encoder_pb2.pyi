@@ -319,7 +319,7 @@ class EncodeTextsRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to Limits.max_items. An empty text fails alone."""
+        """1 to Limits.max_items. A text that is empty, has NUL, or has more than Limits.max_text_chars characters fails alone."""
 
     @_builtins.property
     def options(self) -> Global___EncodeOptions:
@@ -510,9 +510,9 @@ class ClassifyImagesRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """2 to Limits.max_labels, 1 to Limits.max_text_chars characters each, no two alike. One alone only for LABEL_SCORING_SIGMOID: a
-        softmax over one label is always 1. Labels times templates: at most 100,000. Vectors of labels are cached. Where more than 256
-        texts have to be encoded, they go as PRIORITY_BULK, so that nobody's search waits for them.
+        """2 to Limits.max_labels, 1 to Limits.max_text_chars characters each, none of them NUL, no two alike. One alone only for
+        LABEL_SCORING_SIGMOID: a softmax over one label is always 1. Labels times templates: at most 100,000. Vectors of labels are cached.
+        Where more than 256 texts have to be encoded, they go as PRIORITY_BULK, so that nobody's search waits for them.
         """
 
     @_builtins.property

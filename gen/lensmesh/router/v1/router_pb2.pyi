@@ -345,7 +345,7 @@ class TagOptions(_message.Message):
     """NamedSpace.name whose vectors are compared with the labels: one that is filled here; empty means the first of those."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """As ClassifyImagesRequest.labels; none has NUL."""
+        """As ClassifyImagesRequest.labels."""
 
     @_builtins.property
     def templates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -832,9 +832,9 @@ class Query(_message.Message):
     name: _builtins.str
     """Echoed in LegScore; unique in the request; may be empty if there is one query. At most 256 bytes."""
     space: _builtins.str
-    """NamedSpace.name; empty means the collection's first."""
+    """NamedSpace.name; empty means the collection's first. SPACE_UNKNOWN for another name, whatever the query."""
     text: _builtins.str
-    """What the picture shows, in words, compared with the pictures themselves."""
+    """What the picture shows, in words, compared with the pictures themselves. Limits as of EncodeTextsRequest.texts."""
     item_id: _builtins.str
     """A picture like this item's."""
     caption_text: _builtins.str
@@ -846,7 +846,9 @@ class Query(_message.Message):
     hash is made as the space's transparency policy shows the picture. Refused with any other kind of query (QUERY_INVALID).
     """
     modality: _common_pb2.Modality.ValueType
-    """What `embedding` was made of: passed on as SearchLeg.modality. Texts and images are told apart without it."""
+    """What `embedding` was made of: passed on as SearchLeg.modality. QUERY_INVALID beside other queries, of which it is
+    known.
+    """
     @_builtins.property
     def image(self) -> _common_pb2.Image:
         """A picture like this one."""

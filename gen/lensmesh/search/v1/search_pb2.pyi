@@ -1706,7 +1706,9 @@ class SearchLeg(_message.Message):
     name: _builtins.str
     """Echoed in LegScore; unique in the request; may be empty if there is one leg. At most 256 bytes."""
     space: _builtins.str
-    """NamedSpace.name to look in; empty means the collection's first. Not used by `caption_text` and `perceptual_hash`."""
+    """NamedSpace.name to look in; empty means the collection's first. SPACE_UNKNOWN for another name, also of `caption_text` and
+    `perceptual_hash`, which look in no space.
+    """
     item_id: _builtins.str
     """Near this item's own vector; the item itself is not a hit, whichever leg finds it."""
     caption_text: _builtins.str
@@ -1726,7 +1728,7 @@ class SearchLeg(_message.Message):
     """
     modality: _common_pb2.Modality.ValueType
     """What `embedding` was made of, for Hit.relevance: image and text have different cosines. Unspecified: not known, and there is no
-    relevance. Not used by other queries: a stored item is an image.
+    relevance. QUERY_INVALID beside other queries: a stored item is an image.
     """
     @_builtins.property
     def embedding(self) -> _common_pb2.Embedding:
