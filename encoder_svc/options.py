@@ -76,6 +76,12 @@ def read_options(
     `path` is what the caller's names of these fields begin with. Raises ``InvalidInput`` naming the field, and
     ``PreconditionFailed`` for a space that is not served.
     """
+    if options.local_features:
+        raise PreconditionFailed(
+            Reason.LOCAL_FEATURES_UNSUPPORTED,
+            f"{path}local_features: this encoder makes none yet. Leave it out.",
+            field=f"{path}local_features",
+        )
     data_type = _read_data_type(options.data_type)
     lane = lane_of(options.priority, streamed=streamed, field=f"{path}priority")
     check_transparency(options.transparency)

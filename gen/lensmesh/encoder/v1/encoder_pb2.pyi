@@ -71,6 +71,11 @@ class GetInfoResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     SERVER_FIELD_NUMBER: _builtins.int
+    LOCAL_FEATURE_KIND_FIELD_NUMBER: _builtins.int
+    local_feature_kind: _common_pb2.LocalFeatureKind.ValueType
+    """The local features that EncodeOptions.local_features asks for; unspecified: none are made here. A router tells what all of its
+    encoders make.
+    """
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
         """What runs; the first is the default. A router lists what its encoders serve."""
@@ -89,10 +94,11 @@ class GetInfoResponse(_message.Message):
         models: _abc.Iterable[Global___ServedModel] | None = ...,
         limits: _common_pb2.Limits | None = ...,
         server: _common_pb2.ServerInfo | None = ...,
+        local_feature_kind: _common_pb2.LocalFeatureKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "server", b"server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "models", b"models", "server", b"server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "local_feature_kind", b"local_feature_kind", "models", b"models", "server", b"server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -165,6 +171,7 @@ class EncodeOptions(_message.Message):
     SPACE_ID_FIELD_NUMBER: _builtins.int
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
     PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
+    LOCAL_FEATURES_FIELD_NUMBER: _builtins.int
     data_type: _common_pb2.DataType.ValueType
     """Numbers of the answer; unspecified means FLOAT32."""
     readable: _builtins.bool
@@ -181,6 +188,11 @@ class EncodeOptions(_message.Message):
     """
     perceptual_hash: _builtins.bool
     """Whether EncodeResult.perceptual_hash is made of images too: about a millisecond each. Texts have none."""
+    local_features: _builtins.bool
+    """Whether EncodeResult.local_features are made of images too: some milliseconds and 16 kB each. Texts have none. An encoder that makes
+    none (GetInfoResponse.local_feature_kind): FAILED_PRECONDITION with reason LOCAL_FEATURES_UNSUPPORTED. A call whose answer may
+    then exceed Limits.max_message_bytes: INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE, which says how many images fit.
+    """
     def __init__(
         self,
         *,
@@ -190,10 +202,11 @@ class EncodeOptions(_message.Message):
         space_id: _builtins.str = ...,
         transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
         perceptual_hash: _builtins.bool = ...,
+        local_features: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "perceptual_hash", b"perceptual_hash", "priority", b"priority", "readable", b"readable", "space_id", b"space_id", "transparency", b"transparency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "local_features", b"local_features", "perceptual_hash", b"perceptual_hash", "priority", b"priority", "readable", b"readable", "space_id", b"space_id", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,6 +225,7 @@ class EncodeResult(_message.Message):
     LOW_CONTENT_FIELD_NUMBER: _builtins.int
     FULLY_TRANSPARENT_FIELD_NUMBER: _builtins.int
     PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
+    LOCAL_FEATURES_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
     """Whether a text was cut to the model's context."""
     low_content: _builtins.bool
@@ -234,6 +248,12 @@ class EncodeResult(_message.Message):
     def perceptual_hash(self) -> _common_pb2.PerceptualHash:
         """What an image looks like; set only where EncodeOptions.perceptual_hash asks for it."""
 
+    @_builtins.property
+    def local_features(self) -> _common_pb2.LocalFeatures:
+        """The image's most distinct points; set only where EncodeOptions.local_features asks for them. Without a point for an image that has
+        none, such as one of one colour.
+        """
+
     def __init__(
         self,
         *,
@@ -244,10 +264,11 @@ class EncodeResult(_message.Message):
         low_content: _builtins.bool = ...,
         fully_transparent: _builtins.bool = ...,
         perceptual_hash: _common_pb2.PerceptualHash | None = ...,
+        local_features: _common_pb2.LocalFeatures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "local_features", b"local_features", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "fully_transparent", b"fully_transparent", "low_content", b"low_content", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "fully_transparent", b"fully_transparent", "local_features", b"local_features", "low_content", b"low_content", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["embedding", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
