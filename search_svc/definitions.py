@@ -43,9 +43,13 @@ def definition_to_json(definition: Definition) -> str:
         for named in definition.spaces
     ]
     indexes = [{"path": list(index.path), "type": index.type.value} for index in definition.field_indexes]
-    kept = {"spaces": spaces, "field_indexes": indexes}
-    # Where there are no words, as before there were any.
-    return json.dumps(kept | ({"language": definition.language} if definition.language else {}))
+    kept: dict[str, Any] = {"spaces": spaces, "field_indexes": indexes}
+    if definition.language:
+        # Without it there are no words, as before there were any.
+        kept["language"] = definition.language
+    if definition.local_features:
+        kept["local_features"] = True
+    return json.dumps(kept)
 
 
 def definition_from_json(name: str, text: str) -> Definition:
@@ -63,7 +67,7 @@ def definition_from_json(name: str, text: str) -> Definition:
         for entry in kept["spaces"]
     )
     indexes = tuple(FieldIndex(tuple(entry["path"]), FieldType(entry["type"])) for entry in kept["field_indexes"])
-    return Definition(name, spaces, indexes, kept.get("language", ""))
+    return Definition(name, spaces, indexes, kept.get("language", ""), kept.get("local_features", False))
 
 
 def _graph(hnsw: Hnsw) -> dict[str, int]:
@@ -92,7 +96,7 @@ def _deferred(entry: dict[str, Any]) -> Deferred | None:
 
 def check_same(there: Definition, wanted: Definition) -> None:
     """Raise AlreadyExists (COLLECTION_EXISTS) unless the stored definition keeps and finds the same as `wanted`."""
-    if there.same_as(wanted):
+    if there.serves_as(wanted):
         return
     raise AlreadyExists(
         Reason.COLLECTION_EXISTS,
@@ -118,6 +122,8 @@ def _difference(there: Definition, wanted: Definition) -> str:
             return f"{old.name} is indexed by {old.hnsw or 'nothing'}"
     if (there.language or Definition.language) != (wanted.language or Definition.language):
         return f"its language is {there.language or Definition.language}"
+    if wanted.local_features and not there.local_features:
+        return "it keeps no local features"
     return (
         f"its field indexes are {', '.join(f'{index.name} ({index.type})' for index in there.field_indexes) or 'none'}"
     )

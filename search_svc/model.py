@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import Flag, StrEnum, auto
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lensmesh_chassis.errors import LensmeshError
 from search_svc.calibration import Calibrations
 from search_svc.hashes import PerceptualHash
+from search_svc.local_features import FeatureKind, LocalFeatures
 
 # One-dimensional, finite; float16 or float32 as its space stores it.
 Numbers: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
@@ -112,12 +113,15 @@ class Definition:
     field_indexes: tuple[FieldIndex, ...]
     language: str = "en"
     """Language of the words, as `search_svc.words.languages` knows it. "" where a store keeps no words."""
+    local_features: bool = False
+    """True where items may keep their local features."""
 
-    def same_as(self, other: "Definition") -> bool:
-        """Tell whether both keep and find the same: neither a model's name matters nor the order of field indexes.
+    def serves_as(self, wanted: "Definition") -> bool:
+        """Tell whether a collection that is there keeps and finds what another definition wants.
 
-        A collection from before there were words is as one in the default language. An index that was built anew with
-        other parameters is as one with those that it was made with.
+        Neither a model's name matters nor the order of field indexes. A collection from before there were words is as
+        one in the default language. An index that was built anew with other parameters is as one with those that it was
+        made with. One that keeps local features serves whoever does not ask for them.
         """
 
         def kept(definition: "Definition") -> object:
@@ -128,8 +132,10 @@ class Definition:
             language = definition.language or Definition.language
             return definition.name, spaces, frozenset(definition.field_indexes), language
 
-        return kept(self) == kept(other) and all(
-            is_same_index(mine.hnsw, its.hnsw) for mine, its in zip(self.spaces, other.spaces, strict=True)
+        if wanted.local_features and not self.local_features:
+            return False
+        return kept(self) == kept(wanted) and all(
+            is_same_index(mine.hnsw, its.hnsw) for mine, its in zip(self.spaces, wanted.spaces, strict=True)
         )
 
     def space(self, name: str) -> NamedSpace | None:
@@ -218,10 +224,14 @@ class Item:
     content_digest: bytes = b""
     low_content: bool = False
     perceptual_hash: PerceptualHash | None = None
+    local_features: LocalFeatures | None = None
 
 
 class StoredItem(NamedTuple):
-    """An item as it comes back. `vectors` holds None instead of the numbers unless they were asked for."""
+    """An item as it comes back.
+
+    `vectors` holds None instead of the numbers, and `local_features` is None, unless they were asked for.
+    """
 
     id: str
     vectors: Mapping[str, Numbers | None] = MappingProxyType({})
@@ -233,14 +243,21 @@ class StoredItem(NamedTuple):
     perceptual_hash: PerceptualHash | None = None
     create_time: datetime | None = None
     update_time: datetime | None = None
+    feature_kind: FeatureKind | None = None
+    local_features: LocalFeatures | None = None
 
 
-class View(StrEnum):
-    """The parts of each item that are read."""
+class View(Flag):
+    """The parts of each item that are read, and may be joined: `View.BASIC | View.FEATURES`. All have the id."""
 
-    ID = "id"
-    BASIC = "basic"
-    FULL = "full"
+    ID = 0
+    # Everything but what is large.
+    BASIC = auto()
+    # The numbers of the vectors.
+    NUMBERS = auto()
+    # The local features.
+    FEATURES = auto()
+    FULL = BASIC | NUMBERS
 
 
 class ItemOutcome(StrEnum):
@@ -259,6 +276,7 @@ class Change(StrEnum):
     CAPTION = "caption"
     METADATA = "metadata"
     IMAGE_URI = "image_uri"
+    LOCAL_FEATURES = "local_features"
 
 
 @dataclass(frozen=True)

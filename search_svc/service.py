@@ -45,6 +45,7 @@ _CHANGES = {
     Change.CAPTION: search_pb2.ITEM_CHANGE_CAPTION,
     Change.METADATA: search_pb2.ITEM_CHANGE_METADATA,
     Change.IMAGE_URI: search_pb2.ITEM_CHANGE_IMAGE_URI,
+    Change.LOCAL_FEATURES: search_pb2.ITEM_CHANGE_LOCAL_FEATURES,
 }
 
 
@@ -160,7 +161,7 @@ class SearchServicer(JobServicer):
         check_ids(request.ids, "ids")
         reading = read_options(request.read)
         limit = self._settings.max_message_bytes
-        await take_answer_room(len(request.ids))
+        await take_answer_room(reading.answer_items(len(request.ids)))
 
         async def work(collection: Collection) -> search_pb2.GetItemsResponse:
             found = await self._store.get_items(
@@ -173,9 +174,9 @@ class SearchServicer(JobServicer):
                     message = response.items.add()
                     write_item(item, collection.definition, reading, message)
                     if not room.take(message):
-                        raise too_large("ids", len(response.items) - 1, limit, "read less with read.view")
+                        raise too_large("ids", len(response.items) - 1, limit, reading.less)
                 if found.cut:
-                    raise too_large("ids", len(found.items), limit, "read less with read.view")
+                    raise too_large("ids", len(found.items), limit, reading.less)
                 there = {item.id for item in found.items}
                 response.missing_ids.extend(item_id for item_id in request.ids if item_id not in there)
                 return response
@@ -214,7 +215,7 @@ class SearchServicer(JobServicer):
         binding = f"items of {request.collection} where {told}"
         after = read_token(binding, request.page_token)
         limit = self._settings.max_message_bytes
-        await take_answer_room(count)
+        await take_answer_room(reading.answer_items(count))
 
         async def work(collection: Collection) -> search_pb2.ListItemsResponse:
             page = await self._store.list_items(
@@ -234,7 +235,7 @@ class SearchServicer(JobServicer):
                     write_item(item, collection.definition, reading, message)
                     if not room.take(message):
                         if i == 0:
-                            raise too_large("page_size", 0, limit, "read less with read.view")
+                            raise too_large("page_size", 0, limit, reading.less)
                         del response.items[-1]
                         next_after = self._store.position(page.items[i - 1].id)
                         break
@@ -247,7 +248,7 @@ class SearchServicer(JobServicer):
 
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
         check_filters({"filter": request.filter}, self._settings.max_filter_values)
-        await take_answer_room(self._hits(request))
+        await take_answer_room(self._answer_items(request))
         return await self._search(request, context)
 
     async def _search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:
@@ -268,14 +269,15 @@ class SearchServicer(JobServicer):
 
         return await self._with(request.collection, work, context)
 
-    def _hits(self, search: search_pb2.SearchRequest) -> int:
-        return min(search.limit or self._settings.default_hits, self._settings.max_hits)
+    def _answer_items(self, search: search_pb2.SearchRequest) -> int:
+        hits = min(search.limit or self._settings.default_hits, self._settings.max_hits)
+        return read_options(search.read).answer_items(hits)
 
     async def BatchSearch(self, request: search_pb2.BatchSearchRequest, context: Any) -> search_pb2.BatchSearchResponse:
         check_items(len(request.searches), self._settings.max_items, "searches")
         filters = {f"searches[{i}].filter": search.filter for i, search in enumerate(request.searches)}
         check_filters(filters, self._settings.max_filter_values)
-        await take_answer_room(sum(map(self._hits, request.searches)))
+        await take_answer_room(sum(map(self._answer_items, request.searches)))
         return await answer_batch(
             request.searches,
             lambda search: self._search(search, context),

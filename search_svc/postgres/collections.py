@@ -8,7 +8,7 @@ from search_svc.calibration import Calibration, Calibrations, from_json, joined
 from search_svc.definitions import check_same, definition_from_json, definition_to_json
 from search_svc.model import Collection, CountedCollection, Definition
 from search_svc.postgres import deferred
-from search_svc.postgres.tables import create_statements, items_table, members_table, vectors_table
+from search_svc.postgres.tables import create_statements, features_table, items_table, members_table, vectors_table
 
 _COLUMNS = "key, name, definition, create_time, uid, calibrations"
 _UNBUILT = "ARRAY(SELECT space FROM lensmesh.deferred_indexes WHERE collection = key) AS unbuilt"
@@ -88,6 +88,8 @@ async def remove(connection: asyncpg.Connection, name: str) -> int:
     tables = [items_table(collection.key)]
     for position, _ in enumerate(collection.definition.spaces):
         tables += [vectors_table(collection.key, position), members_table(collection.key, position)]
+    if collection.definition.local_features:
+        tables.append(features_table(collection.key))
     await deferred.break_off(connection, collection)
     # Writers that are at it finish first and count.
     await connection.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")

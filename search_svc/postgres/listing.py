@@ -5,7 +5,7 @@ import asyncpg
 from search_svc.filters import Filter
 from search_svc.model import Collection, ItemPage, View
 from search_svc.postgres.predicates import Parameters, Predicate
-from search_svc.postgres.reading import AT_ONCE, ItemColumns, RowReader
+from search_svc.postgres.reading import ItemColumns, RowReader, at_once
 
 
 class Listing:
@@ -35,14 +35,14 @@ class Listing:
     @property
     def is_single(self) -> bool:
         """True where one statement reads all of it."""
-        return self._count < AT_ONCE
+        return self._count < at_once(self._view)
 
     async def read(self, connection: asyncpg.Connection) -> ItemPage:
         """Read the page, and one item behind it, which tells that there is a next one."""
         reader = RowReader(self._collection, self._view, self._max_bytes)
         after, left, more = self._after, self._count, True
         while more:
-            size = min(AT_ONCE, left + 1)
+            size = min(at_once(self._view), left + 1)
             rows = await connection.fetch(self._statement, after, size, *self._values)
             if not all(reader.take(row) for row in rows[:left]) or len(rows) > left:
                 break

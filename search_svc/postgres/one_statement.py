@@ -15,7 +15,7 @@ from search_svc.legs import VectorLeg
 from search_svc.model import Collection, Hit, Hits
 from search_svc.postgres.nearest import Nearest, is_exact
 from search_svc.postgres.predicates import Parameters
-from search_svc.postgres.reading import AT_ONCE, ItemColumns, RowReader
+from search_svc.postgres.reading import ItemColumns, RowReader, at_once
 from search_svc.postgres.tables import vector_type
 from search_svc.postgres.vectors import to_database
 from search_svc.refusals import no_item, no_vector
@@ -45,7 +45,7 @@ async def search(ask: Ask, collection: Collection, query: Query, leg: VectorLeg)
     """
     wanted = query.offset + query.limit
     sizes = [size for before, size in zip((0, *SIZES), SIZES, strict=False) if before < wanted]
-    if not sizes or sizes[-1] > AT_ONCE:
+    if not sizes or sizes[-1] > at_once(query.view):
         return None
     known: Known = ()
     if not is_exact(collection, query, leg):

@@ -235,6 +235,11 @@ ALTER TABLE lensmesh.collections ADD COLUMN calibrations text NOT NULL DEFAULT '
 """
 
 
+# There is nothing to do: new collections have a table for them. Older releases would leave the features of an image to
+# the one that takes its place, and the version keeps them out.
+_NINTH = "SELECT 1"
+
+
 @dataclass(frozen=True)
 class MigrationStep:
     """Statements that lead from version - 1 to version, and work behind them that SQL cannot do."""
@@ -256,4 +261,5 @@ STEPS = (
     MigrationStep(6, "perceptual hashes", _SIXTH),
     MigrationStep(7, "jobs", _SEVENTH),
     MigrationStep(8, "what cosines mean", _EIGHTH),
+    MigrationStep(9, "local features in new collections", _NINTH),
 )

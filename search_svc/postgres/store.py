@@ -182,7 +182,7 @@ class PostgresStore:
         def work(connection: asyncpg.Connection) -> Awaitable[FetchedItems]:
             return reading.read_ids(connection, collection, ids, view=view, max_bytes=max_bytes)
 
-        return await self._with(collection, work, timeout_s, single=len(ids) <= reading.AT_ONCE)
+        return await self._with(collection, work, timeout_s, single=len(ids) <= reading.at_once(view))
 
     async def list_items(
         self,

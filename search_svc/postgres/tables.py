@@ -8,6 +8,7 @@ have exact types, one collection never slows another, and a change of metadata r
     lensmesh.items_7                    collection 7: key, id, metadata, caption, words, ...
     lensmesh.vectors_7_0                its first space, each distinct vector once: key, vector halfvec(512)
     lensmesh.members_7_0                which item has which vector: key of the item, vector
+    lensmesh.features_7                 local features of items, in a collection that keeps them: see features.py
 
 A vector that many items share is one node of the graph. As many nodes they would fill one another's links, and cut
 searches for other vectors off from what lies behind them.
@@ -52,6 +53,11 @@ def vectors_table(key: str, position: int) -> str:
 def members_table(key: str, position: int) -> str:
     """Return the name of the table that tells which item has which vector of a space at that position."""
     return f"{SCHEMA}.members_{int(key)}_{position}"
+
+
+def features_table(key: str) -> str:
+    """Return the name of the table of local features of a collection's items."""
+    return f"{SCHEMA}.features_{int(key)}"
 
 
 def index_name(key: str, position: int) -> str:
@@ -136,6 +142,15 @@ def create_statements(key: str, definition: Definition) -> Iterator[str]:
         yield f"CREATE INDEX ON {members} (vector)"
         if named.hnsw and not named.hnsw.deferred:
             yield f"CREATE INDEX ON {vectors} {_graph(named, named.hnsw)}"
+    if definition.local_features:
+        # Descriptors are as good as random: trying to compress them costs time and saves nothing.
+        yield f"""
+            CREATE TABLE {features_table(key)} (
+                key bigint PRIMARY KEY REFERENCES {items} ON DELETE CASCADE,
+                kind smallint NOT NULL,
+                digest bytea NOT NULL,
+                content bytea STORAGE EXTERNAL NOT NULL
+            )"""
 
 
 def words_index(key: str) -> str:

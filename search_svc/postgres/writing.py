@@ -13,6 +13,7 @@ from search_svc.metadata import MetadataLimits, check_merged, merged
 from search_svc.model import Change, Collection, Definition, DeletedBatch, Item, ItemOutcome, Upserted
 from search_svc.postgres import jobs
 from search_svc.postgres.faults import collision
+from search_svc.postgres.features import write_features
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, members_table, vectors_table
 from search_svc.postgres.vectors import remove_unused, write_vectors
@@ -23,6 +24,8 @@ _COLUMNS = ", ".join(CONTENT)
 # Cutting a character of text into words takes as long as a thread's translation of so many bytes.
 _WORDS_COST = 16
 _CAPTION = tuple(column for column in CONTENT if column.startswith("caption_"))
+# What the statement that writes items tells of them.
+_CHANGES = (Change.CONTENT, Change.CAPTION, Change.METADATA, Change.IMAGE_URI)
 
 
 @dataclass(slots=True)
@@ -74,6 +77,10 @@ async def upsert(
         if merge is not None:
             check_merged({place: texts[item.id] for place, item in enumerate(items) if item.id in texts}, merge)
     await _write_vectors(connection, collection, ordered, rows)
+    if collection.definition.local_features:
+        features = [(rows[item.id].key, item.local_features) for item in ordered]
+        _note(await write_features(connection, collection.key, features), Change.LOCAL_FEATURES, rows)
+    await _touch(connection, collection.key, rows)
     return [rows[item.id].result(item.id) for item in items]
 
 
@@ -164,7 +171,7 @@ async def _update(
     for changed in written:
         row = rows[changed["id"]]
         row.written, row.update_time = True, changed["update_time"]
-        row.changes |= {change for change in Change if change is not Change.VECTORS and changed[change.value]}
+        row.changes |= {change for change in _CHANGES if changed[change.value]}
     return {changed["id"]: changed["merged"] for changed in written if changed["merged"] is not None}
 
 
@@ -172,23 +179,31 @@ async def _write_vectors(
     connection: asyncpg.Connection, collection: Collection, items: Sequence[Item], rows: dict[str, _Row]
 ) -> None:
     """Write the vectors of all spaces, and note in `rows` where they changed."""
-    touched: set[int] = set()
     for position, named in enumerate(collection.definition.spaces):
         vectors = [(rows[item.id].key, item.vectors.get(named.name)) for item in items]
-        touched |= await write_vectors(connection, collection.key, position, named, vectors)
-    changed = [row for row in rows.values() if row.key in touched and not row.created]
-    if late := [row.key for row in changed if not row.written]:
+        _note(await write_vectors(connection, collection.key, position, named, vectors), Change.VECTORS, rows)
+
+
+def _note(touched: set[int], change: Change, rows: dict[str, _Row]) -> None:
+    """Note a change of the items with these keys, as far as they were there before."""
+    for row in rows.values():
+        if row.key in touched and not row.created:
+            row.changes.add(change)
+
+
+async def _touch(connection: asyncpg.Connection, key: str, rows: dict[str, _Row]) -> None:
+    """Tell the time of those items of which nothing changed but what lies in other tables."""
+    late = [row for row in rows.values() if row.changes and not row.written]
+    if late:
         now: datetime = await connection.fetchval(
             f"""
             WITH written AS (
-                UPDATE {items_table(collection.key)} SET update_time = now() WHERE key = ANY($1::bigint[])
+                UPDATE {items_table(key)} SET update_time = now() WHERE key = ANY($1::bigint[])
             ) SELECT now()
             """,
-            sorted(late),
+            sorted(row.key for row in late),
         )
-    for row in changed:
-        row.changes.add(Change.VECTORS)
-        if not row.written:
+        for row in late:
             row.written, row.update_time = True, now
 
 

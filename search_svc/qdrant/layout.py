@@ -30,11 +30,16 @@ CONTENT = (
     "digest",
     "low_content",
     "hash",
+    "feature_kind",
     "spaces",
     "raw",
     "create_time",
     "update_time",
 )
+# Read where it is asked for: some 20 kB.
+FEATURES = "features"
+# Read by writers, who see by it whether features are the same.
+FEATURE_DIGEST = "feature_digest"
 HASH_BANDS = "hash_bands"
 HASH_INDEX = models.PayloadSchemaType.INTEGER
 _INDEXES: dict[FieldType, tuple[tuple[Slot, models.PayloadSchemaType], ...]] = {

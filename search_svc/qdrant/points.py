@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from qdrant_client import models
 
 from search_svc.hashes import PerceptualHash, bands_of
+from search_svc.local_features import FeatureKind, LocalFeatures
 from search_svc.model import Caption, Definition, Item, NamedSpace, Numbers, StoredAs, StoredItem, View
 from search_svc.qdrant.fields import fields_of, words_payload
-from search_svc.qdrant.layout import HASH_BANDS, point_id
+from search_svc.qdrant.layout import FEATURE_DIGEST, FEATURES, HASH_BANDS, point_id
 from search_svc.times import time_text
 
 
@@ -42,6 +43,10 @@ def to_point(item: Item, *, created: datetime, updated: datetime, definition: De
         }
         if perceptual.all:
             payload[HASH_BANDS] = bands_of(perceptual.all)
+    if item.local_features is not None:
+        payload["feature_kind"] = int(item.local_features.kind)
+        payload[FEATURE_DIGEST] = item.local_features.digest.hex()
+        payload[FEATURES] = base64.b64encode(item.local_features.content).decode()
     if item.caption is not None:
         caption = item.caption
         payload["caption"] = {
@@ -63,12 +68,14 @@ def to_point(item: Item, *, created: datetime, updated: datetime, definition: De
 
 
 def from_record(record: models.Record, definition: Definition, view: View) -> StoredItem:
-    """Return the item of a point. Its vectors have their numbers in the full view alone."""
+    """Return the item of a point. Its vectors have their numbers where the view has."""
     payload = record.payload or {}
     caption = payload.get("caption")
+    kind = FeatureKind(payload["feature_kind"]) if "feature_kind" in payload else None
+    content = payload.get(FEATURES)
     return StoredItem(
         id=payload["id"],
-        vectors=_vectors(record, definition) if view is View.FULL else dict.fromkeys(payload["spaces"]),
+        vectors=_vectors(record, definition) if View.NUMBERS in view else dict.fromkeys(payload["spaces"]),
         caption=None if caption is None else Caption(**caption),
         metadata=payload["metadata"],
         image_uri=payload["image_uri"],
@@ -77,6 +84,10 @@ def from_record(record: models.Record, definition: Definition, view: View) -> St
         perceptual_hash=hash_of(payload),
         create_time=datetime.fromisoformat(payload["create_time"]),
         update_time=datetime.fromisoformat(payload["update_time"]),
+        feature_kind=kind,
+        local_features=None
+        if kind is None or content is None
+        else LocalFeatures.joined(kind, base64.b64decode(content)),
     )
 
 
@@ -110,6 +121,8 @@ def size_of(record: models.Record) -> int:
     payload = record.payload or {}
     vectors = record.vector if isinstance(record.vector, dict) else {}
     texts = sum(len(value) for value in payload.values() if isinstance(value, str))
+    # Of base64.
+    texts -= len(payload.get(FEATURES, "")) // 4
     texts += len(json.dumps(payload.get("caption"))) + sum(map(len, payload.get("raw", {}).values()))
     return texts + sum(4 * len(numbers) for numbers in vectors.values() if isinstance(numbers, list))
 

@@ -7,11 +7,12 @@ from typing import Any
 from qdrant_client import AsyncQdrantClient, models
 
 from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers, StoredItem, View
-from search_svc.qdrant.layout import CONTENT, point_id
+from search_svc.qdrant.layout import CONTENT, FEATURES, point_id
 from search_svc.qdrant.points import from_record, size_of, vector_of
 
 # Small enough that a piece of the fattest items stays in memory easily, large enough that a page is a few round trips.
 PIECE = 200
+_FEATURES_PIECE = 100
 
 
 async def sample_vectors(
@@ -44,14 +45,15 @@ async def read_ids(
     """Return the items that exist of these ids, in their order; not much more than `max_bytes` of content."""
     found: list[StoredItem] = []
     size = 0
-    for begin in range(0, len(ids), PIECE):
-        piece = ids[begin : begin + PIECE]
+    most = _FEATURES_PIECE if View.FEATURES in view else PIECE
+    for begin in range(0, len(ids), most):
+        piece = ids[begin : begin + most]
         records = await read_points(client, collection, piece, view)
         for item_id in piece:
             record = records.get(item_id)
             if record is None:
                 continue
-            if view is View.ID:
+            if not view:
                 found.append(StoredItem(item_id))
                 continue
             size += size_of(record)
@@ -62,13 +64,14 @@ async def read_ids(
 
 
 async def read_points(
-    client: AsyncQdrantClient, collection: Collection, ids: Sequence[str], view: View
+    client: AsyncQdrantClient, collection: Collection, ids: Sequence[str], view: View, *more: str
 ) -> dict[str, models.Record]:
-    """Return the points of items, by the items' ids."""
+    """Return the points of items, by the items' ids, with `more` keys of their payload than the view has."""
+    keys = [*CONTENT, *((FEATURES,) if View.FEATURES in view else ()), *more]
     records = await client.retrieve(
         collection.key,
         list({point_id(item_id) for item_id in ids}),
-        with_payload=["id"] if view is View.ID else list(CONTENT),
-        with_vectors=view is View.FULL,
+        with_payload=keys if view else ["id"],
+        with_vectors=View.NUMBERS in view,
     )
     return {record.payload["id"]: record for record in records if record.payload}

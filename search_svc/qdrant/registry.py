@@ -52,7 +52,7 @@ async def _make_registry(client: AsyncQdrantClient, prefix: str) -> None:
 
 
 async def _nothing(client: AsyncQdrantClient, prefix: str) -> None:
-    """Change nothing: older releases would write items without their words, and this keeps them out."""
+    """Change nothing. Older releases would write items without what is new, and this keeps them out."""
 
 
 async def _index_hashes(client: AsyncQdrantClient, prefix: str) -> None:
@@ -72,6 +72,7 @@ STEPS = (
     RegistryStep(2, "words in new collections", _nothing),
     RegistryStep(3, "indexes of perceptual hashes", _index_hashes),
     RegistryStep(4, "the collection of jobs", _make_jobs),
+    RegistryStep(5, "local features in new collections", _nothing),
 )
 
 

@@ -28,7 +28,7 @@ from search_svc.model import (
 )
 from search_svc.qdrant import job_points
 from search_svc.qdrant.engine import QdrantEngine
-from search_svc.qdrant.layout import point_id
+from search_svc.qdrant.layout import FEATURE_DIGEST, point_id
 from search_svc.qdrant.points import from_record, to_point
 from search_svc.qdrant.reading import PIECE, read_points
 from search_svc.qdrant.registry import STRONG
@@ -56,11 +56,12 @@ async def upsert(
     size = 0
     for begin in range(0, len(items), PIECE):
         piece = items[begin : begin + PIECE]
-        records = await read_points(client, collection, [item.id for item in piece], View.FULL)
+        records = await read_points(client, collection, [item.id for item in piece], View.FULL, FEATURE_DIGEST)
         for item in piece:
             record = records.get(item.id)
             old = None if record is None else from_record(record, collection.definition, View.FULL)
-            result, created = _judged(item, old, now)
+            digest = bytes.fromhex((record.payload or {}).get(FEATURE_DIGEST, "")) if record is not None else b""
+            result, created = _judged(item, old, digest, now)
             results.append(result)
             if result.outcome is not ItemOutcome.UNCHANGED:
                 waiting.append(_Change(item, created, result.update_time))
@@ -100,7 +101,8 @@ class _Change:
     def size(self) -> int:
         """About how many bytes it takes to send the item to Qdrant."""
         # Metadata is kept as text and by its fields, each of which has a name and a few bytes around it.
-        return 8 * len(self.item.metadata) + sum(4 * len(vector) for vector in self.item.vectors.values())
+        features = self.item.local_features.size * 4 // 3 if self.item.local_features else 0
+        return features + 8 * len(self.item.metadata) + sum(4 * len(vector) for vector in self.item.vectors.values())
 
 
 async def _write(
@@ -119,18 +121,21 @@ async def _write(
     await client.upsert(collection.key, points, wait=True, ordering=STRONG)
 
 
-def _judged(item: Item, old: StoredItem | None, now: datetime) -> tuple[Upserted, datetime]:
-    """Decide what happens to an item. Return that, and since when the item is there."""
+def _judged(item: Item, old: StoredItem | None, feature_digest: bytes, now: datetime) -> tuple[Upserted, datetime]:
+    """Decide what happens to an item. Return that, and since when the item is there.
+
+    `feature_digest` is that of the stored features; empty where there are none.
+    """
     if old is None or old.create_time is None or old.update_time is None:
         return Upserted(item.id, ItemOutcome.CREATED, now), now
-    changes = tuple(_changes(item, old))
+    changes = tuple(_changes(item, old, feature_digest))
     if not changes and (item.low_content, item.perceptual_hash) == (old.low_content, old.perceptual_hash):
         return Upserted(item.id, ItemOutcome.UNCHANGED, old.update_time), old.create_time
     # Later than before, whatever the clock of the one that wrote it.
     return Upserted(item.id, ItemOutcome.UPDATED, max(now, old.update_time + _TICK), changes), old.create_time
 
 
-def _changes(item: Item, old: StoredItem) -> Iterator[Change]:
+def _changes(item: Item, old: StoredItem, feature_digest: bytes) -> Iterator[Change]:
     if item.content_digest != old.content_digest:
         yield Change.CONTENT
     if set(item.vectors) != set(old.vectors) or not all(
@@ -143,6 +148,9 @@ def _changes(item: Item, old: StoredItem) -> Iterator[Change]:
         yield Change.METADATA
     if item.image_uri != old.image_uri:
         yield Change.IMAGE_URI
+    new = item.local_features
+    if (new.kind if new else None, new.digest if new else b"") != (old.feature_kind, feature_digest):
+        yield Change.LOCAL_FEATURES
 
 
 def _close(new: object, old: object) -> bool:

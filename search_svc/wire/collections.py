@@ -98,6 +98,7 @@ def read_definition(collection: search_pb2.Collection) -> Definition:
         tuple(space for space in spaces if space),
         tuple(index for index in indexes if index),
         language,
+        collection.local_features,
     )
 
 
@@ -207,6 +208,7 @@ def write_collection(counted: CountedCollection) -> search_pb2.Collection:
         item_count=counted.item_count,
         uid=counted.collection.uid,
         language=definition.language,
+        local_features=definition.local_features,
     )
     write_time(counted.collection.create_time, message.create_time)
     for named in definition.spaces:

@@ -9,16 +9,20 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
 from search_svc.hashes import PerceptualHash
+from search_svc.local_features import LocalFeatures
 from search_svc.metadata import MetadataLimits
 from search_svc.model import Caption, Definition, Item, Numbers, StoredItem, View
 from search_svc.wire.collections import write_time
 from search_svc.wire.findings import Findings
 from search_svc.wire.hashes import read_hash, write_hash
+from search_svc.wire.local_features import WIRE_KINDS, read_features, write_features
 from search_svc.wire.structs import MetadataError, TooDeepError, json_to_struct, struct_to_json
 from search_svc.wire.vectors import STORED_AS, read_vector, write_vector
 
 MAX_ID_BYTES = 256
 _DIGEST_BYTES = 32
+# An item with its local features is as large as so many without.
+_PLAIN_ITEMS = 3
 _VIEWS = {
     search_pb2.ITEM_VIEW_UNSPECIFIED: View.BASIC,
     search_pb2.ITEM_VIEW_BASIC: View.BASIC,
@@ -96,6 +100,7 @@ def _read_item(
         content_digest=message.content_digest,
         low_content=message.low_content,
         perceptual_hash=_perceptual_hash(message, field, findings),
+        local_features=_local_features(message, definition, field, findings),
     )
 
 
@@ -121,6 +126,14 @@ def _perceptual_hash(message: search_pb2.Item, field: str, findings: Findings) -
     if not message.HasField("perceptual_hash"):
         return None
     return read_hash(message.perceptual_hash, f"{field}.perceptual_hash", findings)
+
+
+def _local_features(
+    message: search_pb2.Item, definition: Definition, field: str, findings: Findings
+) -> LocalFeatures | None:
+    if not message.HasField("local_features"):
+        return None
+    return read_features(message.local_features, definition, f"{field}.local_features", findings)
 
 
 def _caption(message: search_pb2.Item, field: str, max_text_chars: int, findings: Findings) -> Caption | None:
@@ -188,6 +201,15 @@ class ItemReading:
     data_type: common_pb2.DataType.ValueType
     readable: bool
 
+    def answer_items(self, count: int) -> int:
+        """Return how many plain items `count` of these are as large as, about."""
+        return count * (_PLAIN_ITEMS if View.FEATURES in self.view else 1)
+
+    @property
+    def less(self) -> str:
+        """Advice to a caller whose answer has no room for one item."""
+        return "read less with read.view" + (" or without read.local_features" if View.FEATURES in self.view else "")
+
 
 def read_options(options: search_pb2.ReadOptions) -> ItemReading:
     """Read and check how items come back.
@@ -206,6 +228,8 @@ def read_options(options: search_pb2.ReadOptions) -> ItemReading:
             f"read.data_type is {options.data_type}: use FLOAT32 or FLOAT16",
             field="read.data_type",
         )
+    if options.local_features and view is not View.ID:
+        view |= View.FEATURES
     return ItemReading(view, options.data_type, options.readable)
 
 
@@ -231,6 +255,10 @@ def write_item(item: StoredItem, definition: Definition, reading: ItemReading, m
     message.low_content = item.low_content
     if item.perceptual_hash is not None:
         write_hash(item.perceptual_hash, message.perceptual_hash)
+    if item.feature_kind is not None:
+        message.local_feature_kind = WIRE_KINDS[item.feature_kind]
+    if item.local_features is not None:
+        write_features(item.local_features, message.local_features)
     if item.create_time is not None:
         write_time(item.create_time, message.create_time)
     if item.update_time is not None:
@@ -240,4 +268,5 @@ def write_item(item: StoredItem, definition: Definition, reading: ItemReading, m
 def content_bytes(items: Sequence[StoredItem]) -> int:
     """Return about how many bytes of work it is to write these items."""
     numbers = sum(v.nbytes for item in items for v in item.vectors.values() if v is not None)
-    return numbers + sum(len(item.metadata) + 64 for item in items)
+    features = sum(item.local_features.size for item in items if item.local_features is not None)
+    return numbers + features + sum(len(item.metadata) + 64 for item in items)

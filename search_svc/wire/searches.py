@@ -88,7 +88,7 @@ def write_hits(
             message.group.extend(cast("Iterable[Any]", hit.group))
         write_item(hit.item, definition, reading, message.item)
         if not room.take(message):
-            raise too_large("limit", len(response.hits) - 1, query.max_bytes, "read less with read.view")
+            raise too_large("limit", len(response.hits) - 1, query.max_bytes, reading.less)
     if hits.cut:
-        raise too_large("limit", len(hits.hits), query.max_bytes, "read less with read.view")
+        raise too_large("limit", len(hits.hits), query.max_bytes, reading.less)
     return response

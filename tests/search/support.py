@@ -184,11 +184,13 @@ def definition(
     hnsw: bool = True,
     indexes: dict[str, FieldType] | None = None,
     language: str = "en",
+    local_features: bool = False,
 ) -> Definition:
     """A collection of the domain, for tests of a store."""
     space = VectorSpace(SPACE_ID, "test", "", dimension, True, ())
     fields = tuple(FieldIndex(tuple(field.split(".")), field_type) for field, field_type in (indexes or {}).items())
-    return Definition(name, (NamedSpace("image", space, StoredAs.FLOAT16, Hnsw() if hnsw else None),), fields, language)
+    spaces = (NamedSpace("image", space, StoredAs.FLOAT16, Hnsw() if hnsw else None),)
+    return Definition(name, spaces, fields, language, local_features)
 
 
 def domain_item(item_id: str, vector: NDArray[Any] | None = None, metadata: str = "{}") -> Item:

@@ -102,9 +102,9 @@ class _ItemViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ItemView.Val
     ITEM_VIEW_UNSPECIFIED: _ItemView.ValueType  # 0
     """Means ITEM_VIEW_BASIC."""
     ITEM_VIEW_BASIC: _ItemView.ValueType  # 1
-    """Everything; of the vectors their space and dimension, without the numbers."""
+    """Everything but local features; of the vectors their space and dimension, without the numbers."""
     ITEM_VIEW_FULL: _ItemView.ValueType  # 2
-    """Everything."""
+    """Everything but local features."""
     ITEM_VIEW_ID: _ItemView.ValueType  # 3
     """The id alone."""
 
@@ -114,9 +114,9 @@ class ItemView(_ItemView, metaclass=_ItemViewEnumTypeWrapper):
 ITEM_VIEW_UNSPECIFIED: ItemView.ValueType  # 0
 """Means ITEM_VIEW_BASIC."""
 ITEM_VIEW_BASIC: ItemView.ValueType  # 1
-"""Everything; of the vectors their space and dimension, without the numbers."""
+"""Everything but local features; of the vectors their space and dimension, without the numbers."""
 ITEM_VIEW_FULL: ItemView.ValueType  # 2
-"""Everything."""
+"""Everything but local features."""
 ITEM_VIEW_ID: ItemView.ValueType  # 3
 """The id alone."""
 Global___ItemView: _TypeAlias = ItemView  # noqa: Y015
@@ -163,6 +163,8 @@ class _ItemChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ItemChange
     """Item.metadata."""
     ITEM_CHANGE_IMAGE_URI: _ItemChange.ValueType  # 5
     """Item.image_uri."""
+    ITEM_CHANGE_LOCAL_FEATURES: _ItemChange.ValueType  # 6
+    """Item.local_features."""
 
 class ItemChange(_ItemChange, metaclass=_ItemChangeEnumTypeWrapper):
     """ItemChange is one part of an item that a write changed."""
@@ -179,6 +181,8 @@ ITEM_CHANGE_METADATA: ItemChange.ValueType  # 4
 """Item.metadata."""
 ITEM_CHANGE_IMAGE_URI: ItemChange.ValueType  # 5
 """Item.image_uri."""
+ITEM_CHANGE_LOCAL_FEATURES: ItemChange.ValueType  # 6
+"""Item.local_features."""
 Global___ItemChange: _TypeAlias = ItemChange  # noqa: Y015
 
 class _UpsertOutcome:
@@ -409,6 +413,7 @@ class Collection(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    LOCAL_FEATURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """1 to 63 of a-z, 0-9, "-" and "_", beginning with a letter."""
     item_count: _builtins.int
@@ -422,6 +427,11 @@ class Collection(_message.Message):
     little ("the") count little beside others. Empty means "en"; "none" compares words as they are written. Others:
     COLLECTION_INVALID, with those that are known. Read back empty for a collection that keeps no words, because a service that knew
     none of them made it in Qdrant: queries in words end with FIELD_NOT_INDEXED there.
+    """
+    local_features: _builtins.bool
+    """Whether items may keep Item.local_features, some 16 kB each, and an ingest into the collection makes them. It never changes. A
+    definition that asks for them where the collection keeps none is another one (COLLECTION_EXISTS); one that does not ask is the same
+    as that of a collection that keeps them. A service of an older release keeps none and answers without it.
     """
     @_builtins.property
     def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedSpace]:
@@ -445,10 +455,11 @@ class Collection(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         uid: _builtins.str = ...,
         language: _builtins.str = ...,
+        local_features: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "field_indexes", b"field_indexes", "item_count", b"item_count", "language", b"language", "name", b"name", "spaces", b"spaces", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "field_indexes", b"field_indexes", "item_count", b"item_count", "language", b"language", "local_features", b"local_features", "name", b"name", "spaces", b"spaces", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -762,6 +773,8 @@ class Item(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LOW_CONTENT_FIELD_NUMBER: _builtins.int
     PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
+    LOCAL_FEATURES_FIELD_NUMBER: _builtins.int
+    LOCAL_FEATURE_KIND_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """1 to 256 bytes of UTF-8 without control characters, unique in the collection."""
     image_uri: _builtins.str
@@ -770,6 +783,8 @@ class Item(_message.Message):
     """SHA-256 of the picture's bytes, 32 bytes; empty if unknown."""
     low_content: _builtins.bool
     """Whether the image is of one colour, or nearly so (EncodeResult.low_content)."""
+    local_feature_kind: _common_pb2.LocalFeatureKind.ValueType
+    """Set by the service: the kind of the item's local features, also where these do not come back; unspecified where it has none."""
     @_builtins.property
     def vectors(self) -> _containers.MessageMap[_builtins.str, _common_pb2.Embedding]:
         """By NamedSpace.name; an item may lack some. Kept in VectorIndex.stored_as, with unit length in a normalized space. Refused: zero
@@ -798,6 +813,13 @@ class Item(_message.Message):
     def perceptual_hash(self) -> _common_pb2.PerceptualHash:
         """What the image looks like (EncodeResult.perceptual_hash): found by SearchLeg.perceptual_hash. Unset if unknown."""
 
+    @_builtins.property
+    def local_features(self) -> _common_pb2.LocalFeatures:
+        """Points of the image with descriptors (EncodeResult.local_features), to verify matches by. A write without them removes those that are
+        there. They come back where ReadOptions.local_features asks for them. Refused: an unknown kind, other lengths than LocalFeatures
+        says, more than 1,000 points (FEATURES_INVALID); any in a collection that keeps none (FAILED_PRECONDITION, FEATURES_NOT_KEPT).
+        """
+
     def __init__(
         self,
         *,
@@ -811,10 +833,12 @@ class Item(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         low_content: _builtins.bool = ...,
         perceptual_hash: _common_pb2.PerceptualHash | None = ...,
+        local_features: _common_pb2.LocalFeatures | None = ...,
+        local_feature_kind: _common_pb2.LocalFeatureKind.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "create_time", b"create_time", "metadata", b"metadata", "perceptual_hash", b"perceptual_hash", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "create_time", b"create_time", "local_features", b"local_features", "metadata", b"metadata", "perceptual_hash", b"perceptual_hash", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "content_digest", b"content_digest", "create_time", b"create_time", "id", b"id", "image_uri", b"image_uri", "low_content", b"low_content", "metadata", b"metadata", "perceptual_hash", b"perceptual_hash", "update_time", b"update_time", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "content_digest", b"content_digest", "create_time", b"create_time", "id", b"id", "image_uri", b"image_uri", "local_feature_kind", b"local_feature_kind", "local_features", b"local_features", "low_content", b"low_content", "metadata", b"metadata", "perceptual_hash", b"perceptual_hash", "update_time", b"update_time", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -829,22 +853,26 @@ class ReadOptions(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     READABLE_FIELD_NUMBER: _builtins.int
+    LOCAL_FEATURES_FIELD_NUMBER: _builtins.int
     view: Global___ItemView.ValueType
     """How much of each."""
     data_type: _common_pb2.DataType.ValueType
     """Numbers of the vectors; unspecified means as stored."""
     readable: _builtins.bool
     """Fill Embedding.floats instead of Embedding.data."""
+    local_features: _builtins.bool
+    """Item.local_features too, up to 132 kB an item, with every view but ITEM_VIEW_ID. Items that are read to be written again need them."""
     def __init__(
         self,
         *,
         view: Global___ItemView.ValueType = ...,
         data_type: _common_pb2.DataType.ValueType = ...,
         readable: _builtins.bool = ...,
+        local_features: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "readable", b"readable", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "local_features", b"local_features", "readable", b"readable", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
