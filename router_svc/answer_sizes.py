@@ -8,19 +8,21 @@ from lensmesh.search.v1 import search_pb2
 _HITS, _PAGE, _FACET_VALUES = 10, 100, 20
 # Ten thousand buckets of time are no larger than so many items.
 _BUCKETS = 20
+# An item with its local features is as large as so many without.
+_PLAIN_ITEMS = 3
 
 
 def items_of(request: Any) -> int:
     """Count items, hits or values of the answer to `request`; 0 for what is no read of items."""
     match request:
         case search_pb2.GetItemsRequest():
-            return len(request.ids)
+            return len(request.ids) * _size(request.read)
         case search_pb2.ListItemsRequest():
-            return request.page_size or _PAGE
+            return (request.page_size or _PAGE) * _size(request.read)
         case search_pb2.SearchRequest():
-            return request.limit or _HITS
+            return (request.limit or _HITS) * _size(request.read)
         case search_pb2.BatchSearchRequest():
-            return sum(search.limit or _HITS for search in request.searches)
+            return sum(map(items_of, request.searches))
         case search_pb2.CountFacetsRequest():
             return len(request.fields) * (request.limit or _FACET_VALUES)
         case search_pb2.AggregateRequest():
@@ -30,3 +32,7 @@ def items_of(request: Any) -> int:
             )
         case _:
             return 0
+
+
+def _size(read: search_pb2.ReadOptions) -> int:
+    return _PLAIN_ITEMS if read.local_features else 1

@@ -56,11 +56,12 @@ class CollectionCache:
         scope: CallScope,
         *,
         deferred: bool = False,
+        local_features: bool = False,
     ) -> search_pb2.Collection:
         """Return the definition of a collection, made with one space of the default encoder if it is not there.
 
         `transparency` is that space's policy; unspecified means the default space's. `deferred` leaves its index for
-        later.
+        later. `local_features` has its items keep theirs; a store of an older release makes it without.
         """
         try:
             return await self.get(name, scope)
@@ -70,6 +71,7 @@ class CollectionCache:
         wanted = search_pb2.Collection(name=name, spaces=[search_pb2.NamedSpace(name=IMAGE_SPACE, space=space)])
         if deferred:
             wanted.spaces[0].index.deferred.SetInParent()
+        wanted.local_features = local_features
         try:
             answer = await self._stores.call_patiently(
                 CREATE_COLLECTION, search_pb2.CreateCollectionRequest(collection=wanted), scope

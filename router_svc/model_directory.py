@@ -157,6 +157,27 @@ class ModelDirectory:
             )
         return serving
 
+    async def local_feature_kind(self, space_id: str) -> common_pb2.LocalFeatureKind.ValueType:
+        """Tell what local features the encoders of a space make; unspecified where they differ.
+
+        PreconditionFailed with reason LOCAL_FEATURES_UNSUPPORTED where none of them makes any.
+        """
+        kinds = self._feature_kinds(space_id)
+        if not any(kinds):
+            await self._ask_again(Kind.ENCODER)
+            kinds = self._feature_kinds(space_id)
+        if not any(kinds):
+            raise PreconditionFailed(
+                Reason.LOCAL_FEATURES_UNSUPPORTED,
+                f"no encoder here that answers in the space {space_id} makes local features: install lensmesh[match]"
+                " there, or update it",
+                metadata={"space_id": space_id},
+            )
+        return kinds.pop() if len(kinds) == 1 else common_pb2.LOCAL_FEATURE_KIND_UNSPECIFIED
+
+    def _feature_kinds(self, space_id: str) -> set[common_pb2.LocalFeatureKind.ValueType]:
+        return {info.local_feature_kind for info in self._infos(Kind.ENCODER) if space_id in _names(info)}
+
     async def captioners(self, model: str) -> ModelTargets:
         """Tell who runs a captioning model; empty: the default one. Errors as of `encoders`, with MODEL_NOT_SERVED."""
         model = model or await self.default_caption_model()

@@ -77,7 +77,7 @@ class _IngestStreamWork:
         return self._intake.each(items)
 
     def size_of(self, item: Incoming) -> int:
-        return item.size
+        return item.size + self._session.bytes_beside_image
 
     def ref_of(self, item: Incoming) -> str:
         return item.ref

@@ -24,7 +24,7 @@ class LookupResult:
     own: search_pb2.Item | None
     """The item of its id, as the plan knows it."""
     donors: Mapping[str, search_pb2.Item]
-    """By Item.id, with their vectors: all that the plan names."""
+    """By Item.id, with their vectors and local features: all that the plan names."""
 
 
 class Lookup:
@@ -44,7 +44,8 @@ class Lookup:
         )
         plans = [self._plan(wanted, own.get(wanted.id), alike.get(wanted.digest, ())) for wanted in batch]
         ids = sorted({donor for made in plans if not made.unchanged for donor in _donors(made)})
-        donors = await self._get(ids, search_pb2.ITEM_VIEW_FULL) if ids else {}
+        full = search_pb2.ITEM_VIEW_FULL
+        donors = await self._get(ids, full, features=self._options.features) if ids else {}
         return [
             LookupResult(made, own.get(wanted.id), donors)
             if made.unchanged
@@ -69,9 +70,11 @@ class Lookup:
         others = [stored_item(item) for item in alike if item.id != wanted.id]
         return plan(wanted, self._options, stored_item(mine) if mine is not None else None, others)
 
-    async def _get(self, ids: Sequence[str], view: search_pb2.ItemView.ValueType) -> dict[str, search_pb2.Item]:
+    async def _get(
+        self, ids: Sequence[str], view: search_pb2.ItemView.ValueType, *, features: bool = False
+    ) -> dict[str, search_pb2.Item]:
         request = search_pb2.GetItemsRequest(
-            collection=self._collection, ids=ids, read=search_pb2.ReadOptions(view=view)
+            collection=self._collection, ids=ids, read=search_pb2.ReadOptions(view=view, local_features=features)
         )
         answer = await self._stores.call_patiently(GET_ITEMS, request, self._scope)
         return {item.id: item for item in answer.items}
@@ -108,8 +111,9 @@ def stored_item(item: search_pb2.Item) -> StoredItem:
         caption_model=item.caption.model,
         image_uri=item.image_uri,
         hashed=item.HasField("perceptual_hash"),
+        feature_kind=item.local_feature_kind,
     )
 
 
 def _donors(made: ItemPlan) -> set[str]:
-    return {*made.take.values(), *filter(None, (made.caption_from, made.hash_from, made.tags_from))}
+    return {*made.take.values(), *filter(None, (made.caption_from, made.hash_from, made.features_from, made.tags_from))}

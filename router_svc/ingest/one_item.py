@@ -72,6 +72,8 @@ class ItemIngestion:
             item.low_content |= found.donors[donor].low_content
         if found.plan.hash_from:
             item.perceptual_hash.CopyFrom(found.donors[found.plan.hash_from].perceptual_hash)
+        if found.plan.features_from:
+            item.local_features.CopyFrom(found.donors[found.plan.features_from].local_features)
         # At the same time, and without a task for either: an item costs the router its share of two calls.
         space_ids = dict.fromkeys(self._options.space_ids[name] for name in found.plan.encode)
         embedded = {space_id: self._steps.vectors[space_id].enqueue(image) for space_id in space_ids}
@@ -133,6 +135,8 @@ class ItemIngestion:
             done.fully_transparent |= result.fully_transparent
             if result.HasField("perceptual_hash"):
                 item.perceptual_hash.CopyFrom(result.perceptual_hash)
+            if result.HasField("local_features"):
+                item.local_features.CopyFrom(result.local_features)
             if result.timings.total_us >= done.encode.total_us:
                 done.encode.CopyFrom(result.timings)
         for name in found.plan.encode:
@@ -142,6 +146,12 @@ class ItemIngestion:
                 Reason.NOT_IMPLEMENTED,
                 "options.near_duplicates: the encoder here makes no perceptual hashes; it is of an older release",
                 metadata={"field": "options.near_duplicates"},
+            )
+        if self._options.plan.features and not item.HasField("local_features"):
+            raise PreconditionFailed(
+                Reason.LOCAL_FEATURES_UNSUPPORTED,
+                f"the collection {self._options.collection!r} keeps local features, and the encoder that answered makes"
+                " none: update it, or install lensmesh[match] there",
             )
 
     def _tagged(self, item: search_pb2.Item) -> asyncio.Future[encoder_pb2.Classification] | None:

@@ -24,6 +24,9 @@ from router_svc.ingest.tags import TagSetting, check_tags, settle_tags
 from router_svc.model_directory import ModelDirectory, policy_of
 
 MAX_BEAMS = 8
+# Of an image's local features, and bytes of each point with its descriptor.
+_MAX_POINTS = 1_000
+_POINT_BYTES: Mapping[int, int] = {common_pb2.LOCAL_FEATURE_KIND_ORB: 36, common_pb2.LOCAL_FEATURE_KIND_ROOTSIFT: 132}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,12 @@ class ResolvedOptions:
     identity: tuple[object, ...]
     """Of the collection's definition: another one where it was deleted and made anew."""
     tags: TagSetting | None = None
+
+    @property
+    def features_bytes(self) -> int:
+        """Most bytes of an item's local features; 0 where the collection keeps none."""
+        point = _POINT_BYTES.get(self.plan.feature_kind, max(_POINT_BYTES.values()))
+        return _MAX_POINTS * point if self.plan.features else 0
 
 
 def check_options(options: router_pb2.IngestOptions) -> None:
@@ -97,7 +106,11 @@ class OptionsResolver:
         name = collections.name(self._options.collection)
         trace.get_current_span().set_attribute(spans.COLLECTION, name)
         collection = await collections.ensure(
-            name, self._options.transparency, self._scopes.store, deferred=self._options.deferred_index
+            name,
+            self._options.transparency,
+            self._scopes.store,
+            deferred=self._options.deferred_index,
+            local_features=self._options.local_features,
         )
         settled = functools.partial(
             settle, self._options, collection, self._dependencies.directory, streamed=self._streamed
@@ -110,9 +123,11 @@ async def settle(
 ) -> ResolvedOptions:
     """Return the options as they apply to `collection` and to what the mesh serves now.
 
-    Raises InvalidInput (SPACE_UNKNOWN), PreconditionFailed (SPACE_MISMATCH, SPACE_NOT_SERVED, MODEL_NOT_SERVED) and
-    Unavailable where nobody has told yet what it serves.
+    Raises InvalidInput (SPACE_UNKNOWN), PreconditionFailed (SPACE_MISMATCH, SPACE_NOT_SERVED, MODEL_NOT_SERVED,
+    FEATURES_NOT_KEPT, LOCAL_FEATURES_UNSUPPORTED) and Unavailable where nobody has told yet what it serves.
     """
+    if options.local_features and not collection.local_features:
+        raise _keeps_no_features(collection)
     named = {space.name: space.space for space in collection.spaces}
     names = tuple(dict.fromkeys(options.spaces))
     for index, name in enumerate(options.spaces):
@@ -147,6 +162,9 @@ async def settle(
     tags = settle_tags(options.tags, names, space_ids, priority, directory) if options.HasField("tags") else None
     policy = options.metadata_policy or search_pb2.METADATA_POLICY_MERGE
     near = read_near_options(options)
+    # Made once for each image, beside its vector in the first space.
+    featured = space_ids[names[0]] if collection.local_features else ""
+    feature_kind = await directory.local_feature_kind(featured) if featured else 0
     return ResolvedOptions(
         collection.name,
         PlanOptions(
@@ -157,6 +175,8 @@ async def settle(
             # Of a stored caption its policy is not known: nearly always the collection's.
             takes_captions=caption_options.transparency == found_by,
             hashes=near is not None,
+            features=collection.local_features,
+            feature_kind=feature_kind,
             mark_field=near.field if near is not None and near.action is NearPolicy.MARK else "",
             merges_metadata=policy == search_pb2.METADATA_POLICY_MERGE,
             same_value=same_value,
@@ -171,13 +191,24 @@ async def settle(
                 priority=priority,
                 space_id=space_id,
                 perceptual_hash=near is not None,
+                local_features=space_id == featured,
             )
             for space_id in space_ids.values()
         },
         policy,
         near,
-        (collection.uid, *((space.name, space.space.id) for space in collection.spaces)),
+        (collection.uid, collection.local_features, *((space.name, space.space.id) for space in collection.spaces)),
         tags,
+    )
+
+
+def _keeps_no_features(collection: search_pb2.Collection) -> PreconditionFailed:
+    return PreconditionFailed(
+        Reason.FEATURES_NOT_KEPT,
+        f"options.local_features: the collection {collection.name!r} keeps none. It was made without, or by a search"
+        " service of an older release: ingest into a new collection, or leave options.local_features out",
+        field="options.local_features",
+        metadata={"collection": collection.name},
     )
 
 

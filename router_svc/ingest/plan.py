@@ -22,6 +22,10 @@ class PlanOptions:
     """True where a generated caption that is stored will do; not where it may tell of what is hidden, or is not."""
     hashes: bool = False
     """True where each item shall have its perceptual hash."""
+    features: bool = False
+    """True where each item shall have its local features."""
+    feature_kind: int = 0
+    """The kind that encoders make, which alone will do; 0: any."""
     mark_field: str = ""
     """Field of the metadata that is the service's own word on near-duplicates, and stays with its image."""
     merges_metadata: bool = True
@@ -59,6 +63,8 @@ class StoredItem:
     image_uri: str = ""
     hashed: bool = False
     """True where it has a perceptual hash."""
+    feature_kind: int = 0
+    """The kind of its local features; 0 where it has none."""
 
 
 class CaptionSource(Enum):
@@ -85,6 +91,8 @@ class ItemPlan:
     caption_from: str = ""
     hash_from: str = ""
     """The id of the stored item whose perceptual hash is this image's too; empty where there is none."""
+    features_from: str = ""
+    """The id of the stored item whose local features are this image's too; empty where there is none."""
     keep_uri: str = ""
     """The stored image_uri, where the caller gives none for the same image."""
     tag: bool = False
@@ -110,10 +118,13 @@ def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Se
             take.setdefault(name, donor.id)
     encode = tuple(name for name in options.spaces if name not in take)
     hash_donor = next((donor.id for donor in donors if donor.hashed), "")
-    if options.hashes and not hash_donor and not encode:
-        # The Encoder makes a hash beside a vector: one is made once more.
-        encode = options.spaces[:1]
-        take = {name: donor_id for name, donor_id in take.items() if name not in encode}
+    features_donor = next((donor.id for donor in donors if _has_features(donor, options)), "")
+    first = options.spaces[:1]
+    lacks_features = options.features and not features_donor and encode[:1] != first
+    if lacks_features or (options.hashes and not hash_donor and not encode):
+        # The Encoder makes both beside a vector, features beside the first one: it is made once more.
+        encode = (*first, *encode)
+        take = {name: donor_id for name, donor_id in take.items() if name not in first}
     source, caption_donor = _caption(wanted, options, same, donors)
     tags, tags_donor = _tags(wanted, options, donors)
     tag = options.stored_tags is not None and not tags
@@ -122,6 +133,7 @@ def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Se
         and not encode
         and all(donor_id == same.id for donor_id in take.values())
         and (same.hashed or not options.hashes)
+        and (_has_features(same, options) or not options.features)
         and not tag
         and metadata_stands({**wanted.metadata, **tags}, same.metadata, options)
         and wanted.image_uri in ("", same.image_uri)
@@ -134,11 +146,16 @@ def plan(wanted: Wanted, options: PlanOptions, own: StoredItem | None, alike: Se
         source,
         caption_donor,
         hash_donor,
+        features_donor if options.features else "",
         same.image_uri if same and not wanted.image_uri else "",
         tag,
         tags,
         tags_donor,
     )
+
+
+def _has_features(item: StoredItem, options: PlanOptions) -> bool:
+    return bool(item.feature_kind) and options.feature_kind in (0, item.feature_kind)
 
 
 def _tags(wanted: Wanted, options: PlanOptions, donors: Sequence[StoredItem]) -> tuple[Mapping[str, object], str]:

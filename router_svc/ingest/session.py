@@ -36,6 +36,7 @@ _OUTDATED = {
     Reason.SPACE_UNKNOWN,
     Reason.SPACE_NOT_SERVED,
     Reason.VECTOR_DIMENSION_MISMATCH,
+    Reason.FEATURES_NOT_KEPT,
 }
 # A collection that is made anew again and again ends an item with the error it met last.
 _MOST_TRIES = 4
@@ -55,6 +56,11 @@ class Session:
         self._steps = Steps(dependencies, options, scopes)
         self._near = NearOrder(options.near.max_distance) if options.near else None
         self._left: list[Steps] = []
+
+    @property
+    def bytes_beside_image(self) -> int:
+        """Bytes that an item may hold beside its image while it is in flight."""
+        return self._steps.options.features_bytes
 
     async def __aenter__(self) -> "Session":
         return self

@@ -33,6 +33,8 @@ class Info:
     limits: common_pb2.Limits
     served: tuple[encoder_pb2.ServedModel, ...] = ()
     """An encoder's models with their spaces."""
+    local_feature_kind: common_pb2.LocalFeatureKind.ValueType = common_pb2.LOCAL_FEATURE_KIND_UNSPECIFIED
+    """Local features that an encoder makes."""
     models: tuple[common_pb2.ModelInfo, ...] = ()
     """A captioner's models."""
     store: str = ""
@@ -123,7 +125,12 @@ class Probe:
                 encoder = await encoder_pb2_grpc.EncoderServiceStub(channel).GetInfo(
                     encoder_pb2.GetInfoRequest(), timeout=self._timeout_s
                 )
-                return Info(encoder.server, encoder.limits, served=tuple(encoder.models))
+                return Info(
+                    encoder.server,
+                    encoder.limits,
+                    served=tuple(encoder.models),
+                    local_feature_kind=encoder.local_feature_kind,
+                )
             case Kind.CAPTIONER:
                 captioner = await caption_pb2_grpc.CaptionerServiceStub(channel).GetInfo(
                     caption_pb2.GetInfoRequest(), timeout=self._timeout_s

@@ -26,6 +26,14 @@ def perceptual_hash(content: bytes) -> common_pb2.PerceptualHash:
     return common_pb2.PerceptualHash(hash=number.to_bytes(32, "big"), quality=90)
 
 
+def local_features(content: bytes, kind: common_pb2.LocalFeatureKind.ValueType) -> common_pb2.LocalFeatures:
+    """The features of an image: two points, of one of one colour none."""
+    count = 0 if content.startswith(b"plain") else 2
+    drawn = hashlib.sha256(content).digest()
+    size = 128 if kind == common_pb2.LOCAL_FEATURE_KIND_ROOTSIFT else 32
+    return common_pb2.LocalFeatures(kind=kind, points=drawn[: 4 * count], descriptors=count * (size // 32) * drawn)
+
+
 class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
     """Encodes by digest. An image that begins with "bad" is none, and one that begins with "plain" is of one colour.
 
@@ -49,6 +57,9 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         """0: what it serves cannot classify."""
         self.makes_hashes = True
         """Older releases make none."""
+        self.feature_kind = common_pb2.LOCAL_FEATURE_KIND_ORB
+        """Kind of the local features that it tells of and makes; unspecified without OpenCV."""
+        self.makes_features = True
         self.item_errors: dict[bytes, list[LensmeshError]] = {}
         """Errors that an item's next tries have."""
 
@@ -79,6 +90,7 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
                 max_labels=10_000,
             ),
             server=common_pb2.ServerInfo(version="1", instance="fake-encoder"),
+            local_feature_kind=self.feature_kind,
         )
 
     async def EncodeImages(self, request: encoder_pb2.EncodeImagesRequest, context: Any) -> Any:
@@ -89,8 +101,7 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             self.images += [image.content for image in request.images]
             return encoder_pb2.EncodeImagesResponse(
                 results=[
-                    self._image(index, image, space, hashed=request.options.perceptual_hash)
-                    for index, image in enumerate(request.images)
+                    self._image(index, image, space, request.options) for index, image in enumerate(request.images)
                 ]
             )
 
@@ -153,7 +164,11 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         raise PreconditionFailed(Reason.SPACE_NOT_SERVED, f"not served: {options.space_id}")
 
     def _image(
-        self, index: int, image: common_pb2.Image, space: common_pb2.VectorSpace, *, hashed: bool = False
+        self,
+        index: int,
+        image: common_pb2.Image,
+        space: common_pb2.VectorSpace,
+        options: encoder_pb2.EncodeOptions | None = None,
     ) -> encoder_pb2.EncodeResult:
         field_path = f"images[{index}].content"
         if errors := self.item_errors.get(image.content):
@@ -163,8 +178,10 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             return encoder_pb2.EncodeResult(error=to_status(error))
         result = self._result(image.content, space)
         result.low_content = image.content.startswith(b"plain")
-        if hashed and self.makes_hashes:
+        if options is not None and options.perceptual_hash and self.makes_hashes:
             result.perceptual_hash.CopyFrom(perceptual_hash(image.content))
+        if options is not None and options.local_features and self.makes_features:
+            result.local_features.CopyFrom(local_features(image.content, self.feature_kind))
         return result
 
     def _text(self, index: int, text: str, space: common_pb2.VectorSpace) -> encoder_pb2.EncodeResult:

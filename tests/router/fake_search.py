@@ -21,6 +21,7 @@ CHANGES = {
     "caption": search_pb2.ITEM_CHANGE_CAPTION,
     "metadata": search_pb2.ITEM_CHANGE_METADATA,
     "image_uri": search_pb2.ITEM_CHANGE_IMAGE_URI,
+    "local_features": search_pb2.ITEM_CHANGE_LOCAL_FEATURES,
 }
 
 
@@ -37,6 +38,8 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         self.writes: list[list[str]] = []
         self.searches: list[search_pb2.SearchRequest] = []
         self.made = 0
+        self.knows_features = True
+        """Older releases keep none."""
         self.jobs: dict[str, search_pb2.Job] = {}
         self.looks: list[search_pb2.Job | LensmeshError] = []
         self.released: asyncio.Event | None = None
@@ -75,6 +78,8 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         async with self.faults.call(1):
             if request.collection.name.startswith("9"):
                 raise InvalidInput(Reason.COLLECTION_INVALID, "a name begins with a letter", field="collection.name")
+            if not self.knows_features:
+                request.collection.ClearField("local_features")
             if request.collection.name not in self.collections:
                 request.collection.uid = self._uid()
             made = self.collections.setdefault(request.collection.name, request.collection)
@@ -109,6 +114,7 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
     @staticmethod
     def _put(there: dict[str, search_pb2.Item], item: search_pb2.Item, merges: bool) -> search_pb2.UpsertResult:
         before = there.get(item.id)
+        item.local_feature_kind = item.local_features.kind
         if before is not None and merges:
             merged = dict(before.metadata.fields) | dict(item.metadata.fields)
             for name, value in merged.items():
@@ -236,6 +242,9 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         """Vectors of a space that the collection has not."""
         spaces = {named.name: named.space.id for named in collection.spaces}
         for index, item in enumerate(items):
+            if item.HasField("local_features") and not collection.local_features:
+                field = f"items[{index}].local_features"
+                raise PreconditionFailed(Reason.FEATURES_NOT_KEPT, f"{field}: not kept", field=field)
             for name, embedding in item.vectors.items():
                 field = f"items[{index}].vectors[{name}]"
                 if name not in spaces:
@@ -323,4 +332,6 @@ def seen(item: search_pb2.Item, read: search_pb2.ReadOptions) -> search_pb2.Item
     if read.view != search_pb2.ITEM_VIEW_FULL:
         for embedding in view.vectors.values():
             embedding.ClearField("data")
+    if not read.local_features:
+        view.ClearField("local_features")
     return view

@@ -24,6 +24,8 @@ AGGREGATIONS = search_pb2.AggregateRequest(
         (search_pb2.ListItemsRequest(page_size=7), 7),
         (search_pb2.ListItemsRequest(), 100),
         (TWO_HITS, 2),
+        (search_pb2.GetItemsRequest(ids=["a", "b"], read=search_pb2.ReadOptions(local_features=True)), 6),
+        (search_pb2.SearchRequest(limit=2, read=search_pb2.ReadOptions(local_features=True)), 6),
         (search_pb2.BatchSearchRequest(searches=[TWO_HITS, ANY_HITS]), 12),
         (search_pb2.CountFacetsRequest(fields=["a", "b"], limit=3), 6),
         (AGGREGATIONS, 7 + 20 + 20),

@@ -253,6 +253,7 @@ class IngestOptions(_message.Message):
     DEFERRED_INDEX_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    LOCAL_FEATURES_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection.name; empty means GetStatusResponse.default_collection. One that does not exist is made with one named space,
     "image", of the default encoder.
@@ -270,6 +271,12 @@ class IngestOptions(_message.Message):
     deferred_index: _builtins.bool
     """Whether a collection that is made here leaves its index for SearchService.BuildIndexes (VectorIndex.deferred): for a large ingest
     into a new collection. An existing one stays as it is.
+    """
+    local_features: _builtins.bool
+    """Whether a collection that is made here keeps local features (search's Collection.local_features). An existing one decides itself: in
+    one that keeps them each item gets them, those that are there without them too. Set, with an existing collection that keeps none, or
+    a search service of an older release: FAILED_PRECONDITION with reason FEATURES_NOT_KEPT. An ingest into a collection that keeps them
+    where no encoder makes them: FAILED_PRECONDITION with reason LOCAL_FEATURES_UNSUPPORTED.
     """
     @_builtins.property
     def caption_options(self) -> _caption_pb2.CaptionOptions:
@@ -302,10 +309,11 @@ class IngestOptions(_message.Message):
         deferred_index: _builtins.bool = ...,
         near_duplicates: Global___NearDuplicateOptions | None = ...,
         tags: Global___TagOptions | None = ...,
+        local_features: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "near_duplicates", b"near_duplicates", "tags", b"tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "deferred_index", b"deferred_index", "metadata_policy", b"metadata_policy", "near_duplicates", b"near_duplicates", "priority", b"priority", "spaces", b"spaces", "tags", b"tags", "transparency", b"transparency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption_options", b"caption_options", "captions", b"captions", "collection", b"collection", "deferred_index", b"deferred_index", "local_features", b"local_features", "metadata_policy", b"metadata_policy", "near_duplicates", b"near_duplicates", "priority", b"priority", "spaces", b"spaces", "tags", b"tags", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
