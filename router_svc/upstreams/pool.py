@@ -69,6 +69,8 @@ class _Tries:
         self._busy: LensmeshError | None = None
         self._away: LensmeshError | None = None
         self._misled: LensmeshError | None = None
+        self.last_error: grpc.RpcError | None = None
+        """What gRPC said of the last try: the cause that logs show beside what the caller is told."""
         self._last_round = False
 
     async def next(self) -> Upstream | None:
@@ -83,6 +85,7 @@ class _Tries:
 
     def failed(self, upstream: Upstream, rpc_error: grpc.RpcError) -> None:
         """Note why an upstream did not do the work. Raises the error where nobody else is to be asked."""
+        self.last_error = rpc_error
         error = read_error(self._pool.kind, rpc_error, self._scope)
         if is_busy(error):
             self._busy = error
@@ -92,7 +95,7 @@ class _Tries:
                 self._away = error
             # Who let a call wait until it was given up, or ended under it, is not asked again at once.
             self._last_round = self._last_round or isinstance(error, ReplicaLost | Hung)
-            self._shun(upstream, error)
+            self._shun(upstream, error, rpc_error)
         elif is_misled(error):
             self._misled = error
         else:
@@ -126,12 +129,19 @@ class _Tries:
         except (TimeoutError, DeadlineExceeded):
             return ""
 
-    def _shun(self, upstream: Upstream, error: LensmeshError) -> None:
+    def _shun(self, upstream: Upstream, error: LensmeshError, rpc_error: grpc.RpcError) -> None:
         now = time.monotonic()
         upstream.shunned_until = now + SHUN_S
         if isinstance(error, ReplicaLost):
             upstream.losses.append(now)
-        log.info("upstream is away", kind=self._pool.kind.noun, target=upstream.target, reason=str(error.reason))
+        log.info(
+            "upstream is away",
+            kind=self._pool.kind.noun,
+            target=upstream.target,
+            reason=str(error.reason),
+            code=rpc_error.code().name,
+            details=rpc_error.details(),
+        )
 
 
 class UpstreamPool:
@@ -199,7 +209,7 @@ class UpstreamPool:
                 return answer
             finally:
                 upstream.in_flight -= weight
-        raise await tries.outcome()
+        raise await tries.outcome() from tries.last_error
 
     async def call_patiently(self, method: UpstreamMethod[Q, A], request: Q, scope: CallScope = NO_LIMIT) -> A:
         """Return the answer of any target, as `call`, tried again as long as `patiently` does."""
@@ -267,7 +277,7 @@ class UpstreamPool:
             finally:
                 # gRPC does not notice by itself that nobody reads any longer.
                 call.cancel()
-        raise await tries.outcome()
+        raise await tries.outcome() from tries.last_error
 
     async def lost_others(self, since: float | None) -> bool:
         """Tell whether, beside the call that was lost just now, others were lost since then; None: now.

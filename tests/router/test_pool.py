@@ -134,6 +134,8 @@ async def test_all_lost_says_who_and_nothing_from_within() -> None:
     assert "two:2" in caught.value.message
     assert "text from within" not in caught.value.message
     assert caught.value.retry_after_s
+    # For whoever looks for why, in a traceback or a log, it is there.
+    assert caught.value.__cause__ is AWAY
 
 
 async def test_busy_is_said_before_lost() -> None:
