@@ -41,6 +41,7 @@ from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.found import FailedQuery, Hit, HitGroup, LegScore, SearchResult
 from lensmesh_client.images import ImageLike
 from lensmesh_client.job_types import Job, JobKind, JobState
+from lensmesh_client.matches import MatchBasis, MatchCandidate, MatchGeometry, MatchResult, MatchVerdict
 from lensmesh_client.mesh import (
     AvailableModel,
     Device,
@@ -147,6 +148,11 @@ __all__ = [
     "LegScore",
     "LensmeshError",
     "Limits",
+    "MatchBasis",
+    "MatchCandidate",
+    "MatchGeometry",
+    "MatchResult",
+    "MatchVerdict",
     "MeshStatus",
     "MetadataPolicy",
     "Modality",

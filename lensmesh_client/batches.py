@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -44,6 +45,13 @@ def chunks(loaded: Iterable[tuple[int, S]], max_items: int, max_bytes: int) -> I
 
 def _size(item: str | bytes | Message) -> int:
     return len(item) if isinstance(item, str | bytes) else item.ByteSize()
+
+
+def beside(limits: Limits, size: int) -> Limits:
+    """Return the limits of what goes in a call beside `size` bytes that go with each."""
+    if not limits.max_message_bytes:
+        return limits
+    return dataclasses.replace(limits, max_message_bytes=max(1, limits.max_message_bytes - size))
 
 
 async def answers(

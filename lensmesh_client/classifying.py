@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from lensmesh_client import batches, requests, translate
 from lensmesh_client.connection import Connection
 from lensmesh_client.guard import building, check_text
 from lensmesh_client.images import ImageLike, image_bytes, listed
-from lensmesh_client.mesh import Limits
 from lensmesh_client.tracing import operation
 from lensmesh_client.types import ClassifyResult, Embedding, Embeddings, Priority
 
@@ -94,7 +92,7 @@ class ClassifierCalls:
 
         load: Any = _message if vectors else partial(image_bytes, max_bytes=limits.max_image_bytes)
         field = "embeddings" if vectors else "images"
-        answers = await batches.answers(given, load, classify, _beside(limits, ask.ByteSize()), field)
+        answers = await batches.answers(given, load, classify, batches.beside(limits, ask.ByteSize()), field)
         return [translate.classified(answer, words) for answer in answers]
 
 
@@ -114,10 +112,3 @@ def _message(embedding: Embedding, field: str) -> common_pb2.Embedding:
         return message(embedding.vector, check_text(embedding.space_id, f"{field}.space_id"))
     except LensmeshError as error:
         raise InvalidInput(Reason.VECTOR_INVALID, error.message, field=field) from error
-
-
-def _beside(limits: Limits, size: int) -> Limits:
-    """Return the limits of what goes in a call beside `size` bytes that go with each."""
-    if not limits.max_message_bytes:
-        return limits
-    return dataclasses.replace(limits, max_message_bytes=max(1, limits.max_message_bytes - size))

@@ -272,6 +272,7 @@ class SyncClient:
     ingest_many = _blocking_each(Client.ingest_many, _client)
     search = _blocking(Client.search, _client)
     search_many = _blocking(Client.search_many, _client)
+    match = _blocking(Client.match, _client)
     embed = _blocking(Client.embed, _client)
     embed_many = _blocking_each(Client.embed_many, _client)
     classify = _blocking(Client.classify, _client)

@@ -26,6 +26,8 @@ from router_svc.ingest.dependencies import Dependencies
 from router_svc.ingest.ingestion import Ingestion
 from router_svc.ingest.metrics import IngestMetrics
 from router_svc.limits import JoinedLimits
+from router_svc.matching.handler import MatchHandler
+from router_svc.matching.metrics import MatchMetrics
 from router_svc.model_directory import ModelDirectory
 from router_svc.search import SearchHandler
 from router_svc.search_proxy import SearchProxy
@@ -93,6 +95,16 @@ class RouterApp:
             MeshStatus(monitor, limits, runtime, settings.default_collection),
             Ingestion(dependencies, streams, IngestMetrics(runtime.registry, streams.held_bytes)),
             SearchHandler(encoders, stores, collection_cache, self._fetcher),
+            MatchHandler(
+                encoders,
+                stores,
+                directory,
+                collection_cache,
+                self._fetcher,
+                self._hashing,
+                MatchMetrics(runtime.registry),
+                max_message_bytes=settings.max_message_bytes,
+            ),
             runtime.draining,
         )
         router_pb2_grpc.add_RouterServiceServicer_to_server(router, server)

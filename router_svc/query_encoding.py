@@ -52,7 +52,7 @@ class QueryEncoding:
     def fetching(self, searches: Sequence[SearchWork], scope: CallScope) -> AbstractAsyncContextManager[Fetching]:
         """Open the account of what a call's images are fetched by, where it has any by address."""
         if any(query.image.uri for search in searches for query in search.request.queries):
-            return self._fetcher.for_call(_fetch_seconds(scope))
+            return self._fetcher.for_call(fetch_seconds(scope))
         return nullcontext(self._fetcher)
 
     async def _batches(self, searches: Sequence[SearchWork], scope: CallScope, fetches: Fetching) -> list[_Batch]:
@@ -152,6 +152,6 @@ def _no_hash(query: QueryWork) -> NotBuilt:
     )
 
 
-def _fetch_seconds(scope: CallScope) -> float | None:
+def fetch_seconds(scope: CallScope) -> float | None:
     """Return half of what the caller has left, so that an address that does not answer fails in time to say so."""
     return None if scope.deadline is None else max(0.0, scope.deadline - asyncio.get_running_loop().time()) / 2

@@ -9,6 +9,7 @@ from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.limits import check_filters, check_items
 from router_svc.call_scope import CallScope
 from router_svc.ingest.ingestion import Ingestion
+from router_svc.matching.handler import MatchHandler
 from router_svc.search import SearchHandler
 from router_svc.settings import RouterSettings
 from router_svc.status import MeshStatus
@@ -24,12 +25,14 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         status: MeshStatus,
         ingestion: Ingestion,
         search_handler: SearchHandler,
+        match_handler: MatchHandler,
         draining: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._status = status
         self._ingestion = ingestion
         self._search_handler = search_handler
+        self._match_handler = match_handler
         self._draining = draining
 
     async def GetStatus(self, request: router_pb2.GetStatusRequest, context: Any) -> router_pb2.GetStatusResponse:
@@ -56,3 +59,8 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         check_items(len(request.searches), self._settings.max_items, "searches")
         check_filters({f"searches[{i}].filter": search.filter for i, search in enumerate(request.searches)})
         return await self._search_handler.batch_search(request.searches, CallScope.of(context))
+
+    async def MatchImages(self, request: router_pb2.MatchImagesRequest, context: Any) -> router_pb2.MatchImagesResponse:
+        check_items(len(request.images), self._settings.max_items, "images")
+        check_filters({"filter": request.filter})
+        return await self._match_handler.match(request, CallScope.of(context, "images[]"))

@@ -22,6 +22,7 @@ from router_svc.ingest.near_options import NearOptions, NearPolicy, read_near_op
 from router_svc.ingest.plan import PlanOptions
 from router_svc.ingest.tags import TagSetting, check_tags, settle_tags
 from router_svc.model_directory import ModelDirectory, policy_of
+from router_svc.served_spaces import served_spaces
 
 MAX_BEAMS = 8
 # Of an image's local features, and bytes of each point with its descriptor.
@@ -142,7 +143,7 @@ async def settle(
         for name in names:
             await directory.encoders(named[name].id)
     else:
-        names = await _served(list(collection.spaces), directory)
+        names = await served_spaces(list(collection.spaces), directory)
     _check_policy(options, collection, [named[name] for name in names])
     asks_captions = options.captions != router_pb2.CAPTION_POLICY_NONE
     priority = (
@@ -233,31 +234,6 @@ def _check_policy(
                 field="options.transparency",
                 metadata={"transparency": has, "asked": wanted, "collection": collection.name, "space_id": space.id},
             )
-
-
-async def _served(spaces: Sequence[search_pb2.NamedSpace], directory: ModelDirectory) -> tuple[str, ...]:
-    """Return the names of the spaces that images can be placed in by an encoder of this mesh."""
-    names: list[str] = []
-    refusal: PreconditionFailed | None = None
-    for named in spaces:
-        if named.space.modalities and common_pb2.MODALITY_IMAGE not in named.space.modalities:
-            continue
-        try:
-            # Unavailable is let out: somebody who has not told yet may serve it, and items without that vector would be
-            # stored as if nobody did.
-            await directory.encoders(named.space.id)
-        except PreconditionFailed as error:
-            refusal = refusal or error
-        else:
-            names.append(named.name)
-    if names:
-        return tuple(names)
-    if refusal is not None:
-        raise refusal
-    raise PreconditionFailed(
-        Reason.SPACE_NOT_SERVED,
-        "the collection has no space for images: its spaces hold texts only",
-    )
 
 
 async def _check_captioner(options: caption_pb2.CaptionOptions, directory: ModelDirectory) -> None:

@@ -23,6 +23,8 @@ MAX_ID_BYTES = 256
 _DIGEST_BYTES = 32
 # An item with its local features is as large as so many without.
 _PLAIN_ITEMS = 3
+# So many ids, each with the values of its group (4 KiB at most), are as large as an item.
+_IDS = 4
 _VIEWS = {
     search_pb2.ITEM_VIEW_UNSPECIFIED: View.BASIC,
     search_pb2.ITEM_VIEW_BASIC: View.BASIC,
@@ -203,6 +205,8 @@ class ItemReading:
 
     def answer_items(self, count: int) -> int:
         """Return how many plain items `count` of these are as large as, about."""
+        if self.view == View.ID:
+            return -(-count // _IDS)
         return count * (_PLAIN_ITEMS if View.FEATURES in self.view else 1)
 
     @property

@@ -63,6 +63,8 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     """What every call ends with."""
     failed_legs: list[search_pb2.FailedLeg] = field(default_factory=list)
     """Queries that searches leave out."""
+    matches: dict[bytes, router_pb2.MatchResult] = field(default_factory=dict)
+    """Answers of MatchImages, by the image's content."""
     streams: int = 0
     options: list[router_pb2.IngestOptions] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
@@ -210,6 +212,15 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
 
     async def BatchSearch(self, request: router_pb2.BatchSearchRequest, context: Any) -> router_pb2.BatchSearchResponse:
         return router_pb2.BatchSearchResponse()
+
+    async def MatchImages(self, request: router_pb2.MatchImagesRequest, context: Any) -> router_pb2.MatchImagesResponse:
+        """Tell of each image what `matches` has for its content; of others, that it is none."""
+        await self._enter(request, context)
+        error = to_status(InvalidInput(Reason.IMAGE_UNDECODABLE, "no image"))
+        none = router_pb2.MatchResult(error=error)
+        return router_pb2.MatchImagesResponse(
+            results=[self.matches.get(image.content, none) for image in request.images]
+        )
 
 
 class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):

@@ -45,6 +45,7 @@ CALLS: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "ingest_many": (([b"cat", b"dog"],), {}),
     "search": (("a cat",), {}),
     "search_many": ((["a cat", Search(image=b"cat")],), {}),
+    "match": ((b"cat",), {"entry_fields": "artist"}),
     "embed_many": ((), {"texts": ["a cat"]}),
     "classify": ((b"cat", ["cat", "dog"]), {}),
     "caption": ((b"cat",), {}),

@@ -102,3 +102,6 @@ class Router(router_pb2_grpc.RouterServiceServicer):
 
     async def BatchSearch(self, request: Any, context: Any) -> router_pb2.BatchSearchResponse:
         return router_pb2.BatchSearchResponse()
+
+    async def MatchImages(self, request: Any, context: Any) -> router_pb2.MatchImagesResponse:
+        return router_pb2.MatchImagesResponse()

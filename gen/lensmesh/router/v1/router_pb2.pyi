@@ -114,6 +114,70 @@ CAPTION_POLICY_NONE: CaptionPolicy.ValueType  # 3
 """Ask for none."""
 Global___CaptionPolicy: _TypeAlias = CaptionPolicy  # noqa: Y015
 
+class _MatchVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MatchVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MATCH_VERDICT_UNSPECIFIED: _MatchVerdict.ValueType  # 0
+    """Never sent."""
+    MATCH_VERDICT_MATCH: _MatchVerdict.ValueType  # 1
+    """It does: the confidence is at least MatchThresholds.match, and no other entry fits about as well."""
+    MATCH_VERDICT_UNSURE: _MatchVerdict.ValueType  # 2
+    """It may: the confidence is at least MatchThresholds.unsure, or two entries match (ImageMatch.ambiguous). A person should look."""
+    MATCH_VERDICT_NO_MATCH: _MatchVerdict.ValueType  # 3
+    """It does not, and so shows no entry that was found."""
+
+class MatchVerdict(_MatchVerdict, metaclass=_MatchVerdictEnumTypeWrapper):
+    """MatchVerdict says whether a picture shows the entry that fits best."""
+
+MATCH_VERDICT_UNSPECIFIED: MatchVerdict.ValueType  # 0
+"""Never sent."""
+MATCH_VERDICT_MATCH: MatchVerdict.ValueType  # 1
+"""It does: the confidence is at least MatchThresholds.match, and no other entry fits about as well."""
+MATCH_VERDICT_UNSURE: MatchVerdict.ValueType  # 2
+"""It may: the confidence is at least MatchThresholds.unsure, or two entries match (ImageMatch.ambiguous). A person should look."""
+MATCH_VERDICT_NO_MATCH: MatchVerdict.ValueType  # 3
+"""It does not, and so shows no entry that was found."""
+Global___MatchVerdict: _TypeAlias = MatchVerdict  # noqa: Y015
+
+class _MatchBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MatchBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MATCH_BASIS_UNSPECIFIED: _MatchBasis.ValueType  # 0
+    """Never sent."""
+    MATCH_BASIS_CONTENT_DIGEST: _MatchBasis.ValueType  # 1
+    """The same bytes: confidence 1."""
+    MATCH_BASIS_GEOMETRY: _MatchBasis.ValueType  # 2
+    """Local features, many of which one change of perspective brings to their like."""
+    MATCH_BASIS_PERCEPTUAL_HASH: _MatchBasis.ValueType  # 3
+    """Perceptual hashes that differ in few bits: a copy that was not cropped or turned."""
+    MATCH_BASIS_VECTOR: _MatchBasis.ValueType  # 4
+    """The cosine of the vectors, and by how much the next entry's is less. Only where local features cannot tell: the collection keeps
+    none, or the picture or the item has too few.
+    """
+
+class MatchBasis(_MatchBasis, metaclass=_MatchBasisEnumTypeWrapper):
+    """MatchBasis is the kind of evidence that speaks most for an entry."""
+
+MATCH_BASIS_UNSPECIFIED: MatchBasis.ValueType  # 0
+"""Never sent."""
+MATCH_BASIS_CONTENT_DIGEST: MatchBasis.ValueType  # 1
+"""The same bytes: confidence 1."""
+MATCH_BASIS_GEOMETRY: MatchBasis.ValueType  # 2
+"""Local features, many of which one change of perspective brings to their like."""
+MATCH_BASIS_PERCEPTUAL_HASH: MatchBasis.ValueType  # 3
+"""Perceptual hashes that differ in few bits: a copy that was not cropped or turned."""
+MATCH_BASIS_VECTOR: MatchBasis.ValueType  # 4
+"""The cosine of the vectors, and by how much the next entry's is less. Only where local features cannot tell: the collection keeps
+none, or the picture or the item has too few.
+"""
+Global___MatchBasis: _TypeAlias = MatchBasis  # noqa: Y015
+
 @_typing.final
 class GetStatusRequest(_message.Message):
     """GetStatusRequest asks for nothing in particular."""
@@ -1020,3 +1084,334 @@ class BatchSearchResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___BatchSearchResult: _TypeAlias = BatchSearchResult  # noqa: Y015
+
+@_typing.final
+class MatchImagesRequest(_message.Message):
+    """MatchImagesRequest asks what some pictures show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection.name; empty means GetStatusResponse.default_collection."""
+    space: _builtins.str
+    """NamedSpace.name of the vectors that are compared; empty means the collection's first that an encoder here serves."""
+    candidates: _builtins.int
+    """Items that are looked at more closely, by vector and as many again by hash: up to 100 (more: LIMIT_OUT_OF_RANGE); 0 means 20. With
+    `entry_fields`, at most 3 of one entry by each.
+    """
+    alternatives: _builtins.int
+    """Further entries told beside the best, up to 10 (more: LIMIT_OUT_OF_RANGE)."""
+    priority: _common_pb2.Priority.ValueType
+    """Who waits; unspecified means INTERACTIVE."""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Image]:
+        """1 to Limits.max_items."""
+
+    @_builtins.property
+    def entry_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """0 to 4, as GroupBy.fields ("artist", "entry"): items with equal values are views of one entry, and the view that fits best speaks
+        for it. An item that lacks one of them is an entry of its own, as is every item where this is empty. QUERY_INVALID for five, one
+        twice or no path.
+        """
+
+    @_builtins.property
+    def filter(self) -> _search_pb2.Filter:
+        """Which items may be found; unset means all."""
+
+    @_builtins.property
+    def thresholds(self) -> Global___MatchThresholds:
+        """What the verdicts begin at; unset means the defaults."""
+
+    @_builtins.property
+    def read(self) -> _search_pb2.ReadOptions:
+        """How items come back."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        images: _abc.Iterable[_common_pb2.Image] | None = ...,
+        entry_fields: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _search_pb2.Filter | None = ...,
+        space: _builtins.str = ...,
+        candidates: _builtins.int = ...,
+        alternatives: _builtins.int = ...,
+        thresholds: Global___MatchThresholds | None = ...,
+        read: _search_pb2.ReadOptions | None = ...,
+        priority: _common_pb2.Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "read", b"read", "thresholds", b"thresholds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "candidates", b"candidates", "collection", b"collection", "entry_fields", b"entry_fields", "filter", b"filter", "images", b"images", "priority", b"priority", "read", b"read", "space", b"space", "thresholds", b"thresholds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchImagesRequest: _TypeAlias = MatchImagesRequest  # noqa: Y015
+
+@_typing.final
+class MatchThresholds(_message.Message):
+    """MatchThresholds are values of MatchCandidate.confidence, 0 to 1, `unsure` not above `match` (else OPTION_INVALID)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCH_FIELD_NUMBER: _builtins.int
+    UNSURE_FIELD_NUMBER: _builtins.int
+    match: _builtins.float
+    """Least confidence of a MATCH; unset means 0.8. docs/matching.md has what it accepts falsely, measured."""
+    unsure: _builtins.float
+    """Least confidence of UNSURE; unset means 0.5, or `match` where that is less."""
+    def __init__(
+        self,
+        *,
+        match: _builtins.float | None = ...,
+        unsure: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_match", b"_match", "_unsure", b"_unsure", "match", b"match", "unsure", b"unsure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match", b"_match", "_unsure", b"_unsure", "match", b"match", "unsure", b"unsure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__match: _TypeAlias = _typing.Literal["match"]  # noqa: Y015
+    _WhichOneofArgType__match: _TypeAlias = _typing.Literal["_match", b"_match"]  # noqa: Y015
+    _WhichOneofReturnType__unsure: _TypeAlias = _typing.Literal["unsure"]  # noqa: Y015
+    _WhichOneofArgType__unsure: _TypeAlias = _typing.Literal["_unsure", b"_unsure"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__match) -> _WhichOneofReturnType__match | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unsure) -> _WhichOneofReturnType__unsure | None: ...
+
+Global___MatchThresholds: _TypeAlias = MatchThresholds  # noqa: Y015
+
+@_typing.final
+class MatchImagesResponse(_message.Message):
+    """MatchImagesResponse answers MatchImages. One that would exceed Limits.max_message_bytes is INVALID_ARGUMENT with reason
+    RESPONSE_TOO_LARGE.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchResult]:
+        """One per picture, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___MatchResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchImagesResponse: _TypeAlias = MatchImagesResponse  # noqa: Y015
+
+@_typing.final
+class MatchResult(_message.Message):
+    """MatchResult is one picture's answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCH_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    ENCODE_FIELD_NUMBER: _builtins.int
+    STORE_US_FIELD_NUMBER: _builtins.int
+    VERIFY_US_FIELD_NUMBER: _builtins.int
+    store_us: _builtins.int
+    """The store's share, in microseconds, with the pictures that were asked together."""
+    verify_us: _builtins.int
+    """Comparing local features, in microseconds; 0 where none were."""
+    @_builtins.property
+    def match(self) -> Global___ImageMatch:
+        """What it shows."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why that is not known."""
+
+    @_builtins.property
+    def encode(self) -> _common_pb2.Timings:
+        """The encoder's share."""
+
+    def __init__(
+        self,
+        *,
+        match: Global___ImageMatch | None = ...,
+        error: _status_pb2.Status | None = ...,
+        encode: _common_pb2.Timings | None = ...,
+        store_us: _builtins.int = ...,
+        verify_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encode", b"encode", "error", b"error", "match", b"match", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encode", b"encode", "error", b"error", "match", b"match", "outcome", b"outcome", "store_us", b"store_us", "verify_us", b"verify_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["match", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___MatchResult: _TypeAlias = MatchResult  # noqa: Y015
+
+@_typing.final
+class ImageMatch(_message.Message):
+    """ImageMatch is the entry that a picture shows, as far as that can be told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    AMBIGUOUS_FIELD_NUMBER: _builtins.int
+    verdict: Global___MatchVerdict.ValueType
+    """What to believe."""
+    ambiguous: _builtins.bool
+    """Whether another entry reaches the threshold of a MATCH too, and neither fits clearly better; the verdict is UNSURE then. False
+    without `entry_fields`: items that are copies of one another do not contradict each other.
+    """
+    @_builtins.property
+    def best(self) -> Global___MatchCandidate:
+        """The entry that fits best, whatever the verdict. Unset where there is no candidate at all: the collection is empty, or the filter
+        leaves nothing.
+        """
+
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchCandidate]:
+        """The next entries, best first, MatchImagesRequest.alternatives at most."""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___MatchVerdict.ValueType = ...,
+        best: Global___MatchCandidate | None = ...,
+        alternatives: _abc.Iterable[Global___MatchCandidate] | None = ...,
+        ambiguous: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best", b"best"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "ambiguous", b"ambiguous", "best", b"best", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageMatch: _TypeAlias = ImageMatch  # noqa: Y015
+
+@_typing.final
+class MatchCandidate(_message.Message):
+    """MatchCandidate is one entry, by its view that fits best."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
+    HASH_DISTANCE_FIELD_NUMBER: _builtins.int
+    GEOMETRY_FIELD_NUMBER: _builtins.int
+    confidence: _builtins.float
+    """How sure it is that the picture shows it, 0 to 1: what the verdict compares with the thresholds. docs/matching.md has the function
+    for each basis. It orders candidates and is no probability of a world in which false ones are rare.
+    """
+    basis: Global___MatchBasis.ValueType
+    """What the confidence rests on."""
+    cosine: _builtins.float
+    """Cosine similarity of the vectors, -1 to 1; unset where the hash alone found it."""
+    hash_distance: _builtins.int
+    """Bits in which the perceptual hashes differ, 0 to 31; unset where they differ in more, or one of them is missing or says too little."""
+    @_builtins.property
+    def item(self) -> _search_pb2.Item:
+        """The view, as much of it as asked for."""
+
+    @_builtins.property
+    def entry(self) -> _struct_pb2.ListValue:
+        """Values of `entry_fields`, in their order; unset without them, and where the item lacks one."""
+
+    @_builtins.property
+    def geometry(self) -> Global___MatchGeometry:
+        """What the local features say; unset where they were not compared."""
+
+    def __init__(
+        self,
+        *,
+        item: _search_pb2.Item | None = ...,
+        entry: _struct_pb2.ListValue | None = ...,
+        confidence: _builtins.float = ...,
+        basis: Global___MatchBasis.ValueType = ...,
+        cosine: _builtins.float | None = ...,
+        hash_distance: _builtins.int | None = ...,
+        geometry: Global___MatchGeometry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_hash_distance", b"_hash_distance", "cosine", b"cosine", "entry", b"entry", "geometry", b"geometry", "hash_distance", b"hash_distance", "item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_hash_distance", b"_hash_distance", "basis", b"basis", "confidence", b"confidence", "cosine", b"cosine", "entry", b"entry", "geometry", b"geometry", "hash_distance", b"hash_distance", "item", b"item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
+    _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015
+    _WhichOneofReturnType__hash_distance: _TypeAlias = _typing.Literal["hash_distance"]  # noqa: Y015
+    _WhichOneofArgType__hash_distance: _TypeAlias = _typing.Literal["_hash_distance", b"_hash_distance"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cosine) -> _WhichOneofReturnType__cosine | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hash_distance) -> _WhichOneofReturnType__hash_distance | None: ...
+
+Global___MatchCandidate: _TypeAlias = MatchCandidate  # noqa: Y015
+
+@_typing.final
+class MatchGeometry(_message.Message):
+    """MatchGeometry is what the local features of a picture and of an item say together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INLIER_COUNT_FIELD_NUMBER: _builtins.int
+    TENTATIVE_COUNT_FIELD_NUMBER: _builtins.int
+    QUERY_POINT_COUNT_FIELD_NUMBER: _builtins.int
+    ITEM_POINT_COUNT_FIELD_NUMBER: _builtins.int
+    HOMOGRAPHY_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    inlier_count: _builtins.int
+    """Pairs that one change of perspective explains; 0 where none could be found."""
+    tentative_count: _builtins.int
+    """Pairs whose descriptors are alike, and more so than any other of their image."""
+    query_point_count: _builtins.int
+    """Points of the picture, 0 to 1,000."""
+    item_point_count: _builtins.int
+    """Points of the item, 0 to 1,000."""
+    @_builtins.property
+    def homography(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Nine numbers, row by row: what maps points of the picture to those of the item, both in units of the longer side of their upright
+        image. The last one is 1. Empty where there are no inliers.
+        """
+
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Up to 64 of the inliers, spread over the picture, for people who look: of each, x and y in the picture and x and y in the item, as
+        four numbers in units of the longer side.
+        """
+
+    def __init__(
+        self,
+        *,
+        inlier_count: _builtins.int = ...,
+        tentative_count: _builtins.int = ...,
+        query_point_count: _builtins.int = ...,
+        item_point_count: _builtins.int = ...,
+        homography: _abc.Iterable[_builtins.float] | None = ...,
+        pairs: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["homography", b"homography", "inlier_count", b"inlier_count", "item_point_count", b"item_point_count", "pairs", b"pairs", "query_point_count", b"query_point_count", "tentative_count", b"tentative_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchGeometry: _TypeAlias = MatchGeometry  # noqa: Y015

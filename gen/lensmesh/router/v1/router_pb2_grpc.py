@@ -60,6 +60,11 @@ class RouterServiceStub(object):
                 request_serializer=lensmesh_dot_router_dot_v1_dot_router__pb2.BatchSearchRequest.SerializeToString,
                 response_deserializer=lensmesh_dot_router_dot_v1_dot_router__pb2.BatchSearchResponse.FromString,
                 _registered_method=True)
+        self.MatchImages = channel.unary_unary(
+                '/lensmesh.router.v1.RouterService/MatchImages',
+                request_serializer=lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer(object):
@@ -103,6 +108,14 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MatchImages(self, request, context):
+        """MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
+        vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +143,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.BatchSearch,
                     request_deserializer=lensmesh_dot_router_dot_v1_dot_router__pb2.BatchSearchRequest.FromString,
                     response_serializer=lensmesh_dot_router_dot_v1_dot_router__pb2.BatchSearchResponse.SerializeToString,
+            ),
+            'MatchImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.MatchImages,
+                    request_deserializer=lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesRequest.FromString,
+                    response_serializer=lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -268,6 +286,33 @@ class RouterService(object):
             '/lensmesh.router.v1.RouterService/BatchSearch',
             lensmesh_dot_router_dot_v1_dot_router__pb2.BatchSearchRequest.SerializeToString,
             lensmesh_dot_router_dot_v1_dot_router__pb2.BatchSearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MatchImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.router.v1.RouterService/MatchImages',
+            lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesRequest.SerializeToString,
+            lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,10 @@ class RouterServiceStub:
     """Search finds items by text, by picture, by another item or by vector."""
     BatchSearch: _grpc.UnaryUnaryMultiCallable[_router_pb2.BatchSearchRequest, _router_pb2.BatchSearchResponse]
     """BatchSearch answers several searches, in order. A bad one fails alone."""
+    MatchImages: _grpc.UnaryUnaryMultiCallable[_router_pb2.MatchImagesRequest, _router_pb2.MatchImagesResponse]
+    """MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
+    vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
+    """
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -70,6 +74,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Search finds items by text, by picture, by another item or by vector."""
     BatchSearch: _aio.UnaryUnaryMultiCallable[_router_pb2.BatchSearchRequest, _router_pb2.BatchSearchResponse]  # type: ignore[assignment]
     """BatchSearch answers several searches, in order. A bad one fails alone."""
+    MatchImages: _aio.UnaryUnaryMultiCallable[_router_pb2.MatchImagesRequest, _router_pb2.MatchImagesResponse]  # type: ignore[assignment]
+    """MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
+    vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
+    """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """RouterService joins the services behind it into whole jobs. It holds no model and no data."""
@@ -116,5 +124,15 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.BatchSearchResponse, _abc.Awaitable[_router_pb2.BatchSearchResponse]]:
         """BatchSearch answers several searches, in order. A bad one fails alone."""
+
+    @_abc_1.abstractmethod
+    def MatchImages(
+        self,
+        request: _router_pb2.MatchImagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.MatchImagesResponse, _abc.Awaitable[_router_pb2.MatchImagesResponse]]:
+        """MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
+        vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
+        """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

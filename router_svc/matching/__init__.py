@@ -1,0 +1,1 @@
+"""MatchImages: the entry of a collection that an image shows, or that it shows none."""

@@ -1,0 +1,63 @@
+"""Items that an image may show, and what speaks for each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from google.protobuf import struct_pb2
+
+from lensmesh.search.v1 import search_pb2
+from router_svc.matching.confidence import hash_confidence
+
+VECTOR_LEG, HASH_LEG = "vector", "hash"
+_HASH_BITS = 256
+
+
+class Basis(IntEnum):
+    """Kind of evidence; a greater one tells more where confidences are equal."""
+
+    VECTOR = 0
+    PERCEPTUAL_HASH = 1
+    GEOMETRY = 2
+    CONTENT_DIGEST = 3
+
+
+@dataclass(slots=True, eq=False)
+class CandidateItem:
+    """An item that an image may show."""
+
+    item_id: str
+    entry: struct_pb2.ListValue | None
+    """Values of the entry's fields; None where it is an entry of its own."""
+    cosine: float | None = None
+    hash_distance: int | None = None
+    same_bytes: bool = False
+
+    @property
+    def entry_key(self) -> bytes:
+        """The same bytes for all views of one entry, and for no others."""
+        if self.entry is None:
+            return b"i" + self.item_id.encode()
+        return b"e" + self.entry.SerializeToString(deterministic=True)
+
+    @property
+    def promise(self) -> tuple[float, float]:
+        """Order in which candidates are looked at, the greatest first: those that look the same, then the nearest."""
+        looks = 0.0 if self.hash_distance is None else hash_confidence(self.hash_distance)
+        return looks, self.cosine if self.cosine is not None else -1.0
+
+
+def candidates_of(
+    by_vector: Iterable[search_pb2.Hit], by_hash: Iterable[search_pb2.Hit], *, with_entries: bool
+) -> list[CandidateItem]:
+    """Join what both searches found, each item once, the most promising first."""
+    found: dict[str, CandidateItem] = {}
+    for leg, hits in ((VECTOR_LEG, by_vector), (HASH_LEG, by_hash)):
+        for hit in hits:
+            entry = hit.group if with_entries and hit.HasField("group") else None
+            candidate = found.setdefault(hit.item.id, CandidateItem(hit.item.id, entry))
+            if leg == VECTOR_LEG:
+                candidate.cosine = hit.score
+            else:
+                candidate.hash_distance = round((1 - hit.score) * _HASH_BITS)
+    return sorted(found.values(), key=lambda each: (*(-part for part in each.promise), each.item_id))
