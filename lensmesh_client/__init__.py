@@ -41,6 +41,7 @@ from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.found import FailedQuery, Hit, HitGroup, LegScore, SearchResult
 from lensmesh_client.images import ImageLike
 from lensmesh_client.job_types import Job, JobKind, JobState
+from lensmesh_client.local_features import LocalFeatureKind, LocalFeatures
 from lensmesh_client.matches import MatchBasis, MatchCandidate, MatchGeometry, MatchResult, MatchVerdict
 from lensmesh_client.mesh import (
     AvailableModel,
@@ -148,6 +149,8 @@ __all__ = [
     "LegScore",
     "LensmeshError",
     "Limits",
+    "LocalFeatureKind",
+    "LocalFeatures",
     "MatchBasis",
     "MatchCandidate",
     "MatchGeometry",

@@ -33,6 +33,7 @@ class CollectionCalls:
         fields: Mapping[str, FieldType | str] | None = None,
         deferred: bool = False,
         language: str = "",
+        local_features: bool = False,
         timeout_s: float | None = None,
     ) -> Collection:
         """Make an empty collection; the same definition again is answered with what is there.
@@ -46,6 +47,8 @@ class CollectionCalls:
                 large collection is filled several times as fast.
             language: Of captions and of fields of type TEXT, an ISO 639-1 code, so that "dog" finds "dogs"; "none" for
                 words as they are written. Empty is "en".
+            local_features: Have items keep their local features, some 16 kB each, by which matches are verified; an
+                ingest makes them.
             timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
@@ -54,6 +57,8 @@ class CollectionCalls:
         Raises:
             AlreadyExists: The name is taken by another definition.
             InvalidInput: The definition cannot be made.
+            PreconditionFailed: The search service is of an older release and keeps no local features; the collection
+                was made without.
             LensmeshError: Any other failure.
         """
         with building("collection"):
@@ -62,6 +67,7 @@ class CollectionCalls:
                 spaces=None if spaces is None else _spaces(spaces),
                 field_indexes=translate_stored.field_indexes(fields or {}),
                 language=check_text(language, "language", Reason.COLLECTION_INVALID),
+                local_features=local_features,
             )
         if spaces is None:
             definition.spaces.append(await self._default_space(timeout_s))
@@ -70,6 +76,14 @@ class CollectionCalls:
                 space.index.deferred.SetInParent()
         request = search_pb2.CreateCollectionRequest(collection=definition)
         answer = await self._connection.call(self._connection.search.CreateCollection, request, timeout_s)
+        if local_features and not answer.collection.local_features:
+            raise PreconditionFailed(
+                Reason.FEATURES_NOT_KEPT,
+                f"local_features: the search service is of an older release and made {name} without: delete that, and"
+                " update the service",
+                field="collection.local_features",
+                metadata={"collection": name},
+            )
         return translate_stored.collection(answer.collection)
 
     async def get(self, name: str = "", *, timeout_s: float | None = None) -> Collection:

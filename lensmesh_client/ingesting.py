@@ -48,6 +48,7 @@ class IngestCalls:
         deferred_index: bool = False,
         tags: Tags | Sequence[str] | None = None,
         near_duplicates: NearDuplicates | NearAction | str | None = None,
+        local_features: bool = False,
         timeout_s: float | None = None,
     ) -> IngestResult:
         """Make one image findable; return when it is durable.
@@ -66,6 +67,8 @@ class IngestCalls:
             tags: Labels of which the best are written into the metadata; a list of them means `Tags` with its defaults.
             near_duplicates: What becomes of images that look the same as other items'; an action alone means
                 `NearDuplicates` with its defaults. None: they are not looked for.
+            local_features: Whether a collection that is made keeps local features of its images. One that is there
+                decides itself; with one that keeps none, this is an error.
             timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
@@ -73,7 +76,8 @@ class IngestCalls:
 
         Raises:
             InvalidInput: The image or what comes with it cannot be stored.
-            PreconditionFailed: A caption is required and none can be had, or the collection is of other spaces.
+            PreconditionFailed: A caption is required and none can be had; the collection is of other spaces, or keeps
+                no local features; or it keeps them, and no encoder makes them.
             LensmeshError: Any other failure.
         """
         item = item if isinstance(item, IngestItem) else IngestItem(item)
@@ -92,6 +96,7 @@ class IngestCalls:
                 deferred_index,
                 tags,
                 near_duplicates,
+                local_features,
             )
         request = router_pb2.IngestRequest(options=options, item=message)
         answer, trace_id = await self._connection.traced_call(self._connection.router.Ingest, request, timeout_s)
@@ -111,6 +116,7 @@ class IngestCalls:
         deferred_index: bool = False,
         tags: Tags | Sequence[str] | None = None,
         near_duplicates: NearDuplicates | NearAction | str | None = None,
+        local_features: bool = False,
         priority: Priority | str | None = None,
         window_items: int = WINDOW_ITEMS,
         window_bytes: int = WINDOW_BYTES,
@@ -145,6 +151,8 @@ class IngestCalls:
             tags: Labels of which the best are written into the metadata; a list of them means `Tags` with its defaults.
             near_duplicates: What becomes of images that look the same as other items'; an action alone means
                 `NearDuplicates` with its defaults. None: they are not looked for.
+            local_features: Whether a collection that is made keeps local features of its images. One that is there
+                decides itself; with one that keeps none, this is an error.
             priority: Who waits; None means bulk.
             window_items: How many items are read ahead of the results taken.
             window_bytes: How many bytes of them.
@@ -177,6 +185,7 @@ class IngestCalls:
                     deferred_index,
                     tags,
                     near_duplicates,
+                    local_features,
                 )
             return streams.ingest(self._connection, options)
 

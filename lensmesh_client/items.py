@@ -38,8 +38,8 @@ class ItemCalls:
     ) -> tuple[WrittenItem, ...]:
         """Write items whose vectors the caller has. What is there under an id is replaced whole.
 
-        A vector, caption or metadata left out is removed. On an error nothing was written in PostgreSQL; in Qdrant
-        some may have been, and sending again is safe.
+        Vectors, caption, metadata and local features that are left out are removed. On an error nothing was written in
+        PostgreSQL; in Qdrant some may have been, and sending again is safe.
 
         Args:
             items: 1 to `Limits.max_items` of them, no id twice.
@@ -52,7 +52,7 @@ class ItemCalls:
 
         Raises:
             InvalidInput: An item cannot be stored; `violations` names each such item ("items[3].metadata").
-            PreconditionFailed: A vector is not of its named space.
+            PreconditionFailed: A vector is not of its named space, or the collection keeps no local features.
             NotFound: There is no such collection.
             LensmeshError: Any other failure.
         """
@@ -75,6 +75,7 @@ class ItemCalls:
         *,
         collection: str = "",
         with_vectors: bool = False,
+        with_local_features: bool = False,
         timeout_s: float | None = None,
     ) -> FoundItems:
         """Read items by their ids.
@@ -83,6 +84,7 @@ class ItemCalls:
             ids: One id, or 1 to `Limits.max_items` of them.
             collection: Its name; empty means the mesh's default.
             with_vectors: Read the vectors' numbers as well.
+            with_local_features: Read the local features as well, some 16 kB an item.
             timeout_s: Seconds until an answer; None is the client's own.
 
         Returns:
@@ -96,7 +98,7 @@ class ItemCalls:
             request = search_pb2.GetItemsRequest(
                 collection=await self._connection.collection(collection, timeout_s),
                 ids=_ids(ids),
-                read=read_options(with_vectors),
+                read=read_options(with_vectors, with_local_features),
             )
         answer = await self._connection.call(self._connection.search.GetItems, request, timeout_s)
         return FoundItems(tuple(translate_stored.item(each) for each in answer.items), tuple(answer.missing_ids))
@@ -107,6 +109,7 @@ class ItemCalls:
         collection: str = "",
         filter: FilterLike | None = None,
         with_vectors: bool = False,
+        with_local_features: bool = False,
         page_size: int = 0,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[Item]:
@@ -118,6 +121,7 @@ class ItemCalls:
             collection: Its name; empty means the mesh's default.
             filter: Which items, as in `Client.search`; None means all.
             with_vectors: Read the vectors' numbers as well.
+            with_local_features: Read the local features as well, some 16 kB an item.
             page_size: Items of a page, up to `Limits.max_page_size`; 0 means 100.
             timeout_s: Seconds until the answer of each page; None is the client's own.
 
@@ -133,7 +137,7 @@ class ItemCalls:
             request = search_pb2.ListItemsRequest(
                 collection=await self._connection.collection(collection, timeout_s),
                 filter=None if filter is None else parse_filter(filter),
-                read=read_options(with_vectors),
+                read=read_options(with_vectors, with_local_features),
                 page_size=page_size,
             )
         while True:

@@ -55,6 +55,7 @@ def ingest_options(
     deferred_index: bool = False,
     tags: Tags | Sequence[str] | None = None,
     near: NearDuplicates | NearAction | str | None = None,
+    local_features: bool = False,
 ) -> router_pb2.IngestOptions:
     """Make the options of one call or one stream."""
     steered = prompt or max_tokens
@@ -69,6 +70,7 @@ def ingest_options(
         deferred_index=deferred_index,
         tags=None if tags is None else tag_options(tags),
         near_duplicates=None if near is None else near_options(near),
+        local_features=local_features,
     )
 
 

@@ -240,6 +240,9 @@ def _options(search: SearchOptions) -> dict[str, Any]:
     }
 
 
-def read_options(with_vectors: bool) -> search_pb2.ReadOptions:
-    """Say how items come back: without their vectors' numbers, or with these."""
-    return search_pb2.ReadOptions(view=search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC)
+def read_options(with_vectors: bool, with_local_features: bool = False) -> search_pb2.ReadOptions:
+    """Say how items come back: with their vectors' numbers, with their local features, or without."""
+    return search_pb2.ReadOptions(
+        view=search_pb2.ITEM_VIEW_FULL if with_vectors else search_pb2.ITEM_VIEW_BASIC,
+        local_features=with_local_features,
+    )

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_client.calibrations import Calibration
+from lensmesh_client.local_features import LocalFeatureKind, LocalFeatures
 from lensmesh_client.mesh import Space
 from lensmesh_client.types import Caption, Change, Embedding, Outcome, PerceptualHash
 
@@ -88,6 +89,8 @@ class Collection:
     """Meaning of cosines, by the name of the space, where it was measured (`Client.jobs.start_calibrate`)."""
     language: str = ""
     """Of captions and of fields of type TEXT; empty where no words are kept."""
+    local_features: bool = False
+    """True where items keep their local features, and an ingest makes them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +112,10 @@ class Item:
     """The image is of one colour, or nearly so."""
     perceptual_hash: PerceptualHash | None = None
     """Looks of the image; None if unknown."""
+    local_features: LocalFeatures | None = None
+    """Points of the image, with descriptors. An item that is read has them only where they were asked for."""
+    local_feature_kind: LocalFeatureKind | None = None
+    """Set by the service: the kind of the item's local features, also where these were not asked for."""
     create_time: datetime | None = None
     """Set by the service."""
     update_time: datetime | None = None

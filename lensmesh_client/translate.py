@@ -44,6 +44,7 @@ CHANGES = {
     search_pb2.ITEM_CHANGE_CAPTION: types.Change.CAPTION,
     search_pb2.ITEM_CHANGE_METADATA: types.Change.METADATA,
     search_pb2.ITEM_CHANGE_IMAGE_URI: types.Change.IMAGE_URI,
+    search_pb2.ITEM_CHANGE_LOCAL_FEATURES: types.Change.LOCAL_FEATURES,
 }
 PRIORITIES = {
     types.Priority.INTERACTIVE: common_pb2.PRIORITY_INTERACTIVE,

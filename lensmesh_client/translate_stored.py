@@ -13,6 +13,7 @@ from lensmesh_client import stored, translate, translate_mesh, types
 from lensmesh_client.calibrations import calibrations
 from lensmesh_client.guard import check_text
 from lensmesh_client.hashes import hash_message
+from lensmesh_client.local_features import KINDS, features_message, features_of
 from lensmesh_client.metadata import MAX_DEPTH, struct
 from lensmesh_client.requests import chosen
 
@@ -42,6 +43,7 @@ def collection(message: search_pb2.Collection) -> stored.Collection:
         create_time=translate.moment(message.create_time) if message.HasField("create_time") else None,
         uid=message.uid,
         language=message.language,
+        local_features=message.local_features,
         indexes={
             each.name: _index_status(each.index_status)
             for each in message.spaces
@@ -103,6 +105,8 @@ def item(message: search_pb2.Item) -> stored.Item:
         content_digest=message.content_digest.hex(),
         low_content=message.low_content,
         perceptual_hash=translate.perceptual_hash(message),
+        local_features=features_of(message.local_features) if message.HasField("local_features") else None,
+        local_feature_kind=KINDS.get(message.local_feature_kind),
         create_time=translate.moment(message.create_time) if message.HasField("create_time") else None,
         update_time=translate.moment(message.update_time) if message.HasField("update_time") else None,
     )
@@ -128,6 +132,8 @@ def item_message(value: stored.Item, path: str, max_depth: int = MAX_DEPTH) -> s
     )
     if value.perceptual_hash is not None:
         message.perceptual_hash.CopyFrom(hash_message(value.perceptual_hash, f"{path}.perceptual_hash"))
+    if value.local_features is not None:
+        message.local_features.CopyFrom(features_message(value.local_features, f"{path}.local_features"))
     if value.caption is not None:
         message.caption.text = check_text(value.caption.text, f"{path}.caption.text")
         message.caption.confidence = value.caption.confidence

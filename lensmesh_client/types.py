@@ -53,6 +53,7 @@ class Change(StrEnum):
     CAPTION = "caption"
     METADATA = "metadata"
     IMAGE_URI = "image_uri"
+    LOCAL_FEATURES = "local_features"
 
 
 class Transparency(StrEnum):

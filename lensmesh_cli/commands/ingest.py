@@ -120,6 +120,14 @@ def ingest(
             "are exact, and slower the more there is.",
         ),
     ] = False,
+    local_features: Annotated[
+        bool,
+        typer.Option(
+            "--local-features",
+            help="For a new collection: keep local features of its images, some 16 kB each, by which matches are "
+            "verified. An existing one decides itself.",
+        ),
+    ] = False,
     exclude: Annotated[
         list[str] | None,
         typer.Option(help="Pattern (*.gif, thumbs, 2019/*) of names or paths to leave out of folders; repeatable."),
@@ -168,6 +176,7 @@ def ingest(
         "metadata": "replace" if replace_metadata else "merge",
         "transparency": transparency,
         "deferred_index": bulk,
+        "local_features": local_features,
     }
     if asked is not None:
         options["tags"] = asked

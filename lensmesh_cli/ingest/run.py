@@ -113,7 +113,7 @@ class FolderIngest:
 
     def _begin(self) -> None:
         # What decides, beside a file and its metadata, what is stored of it.
-        elsewhere = {"collection", "metadata", "deferred_index", "tags"}
+        elsewhere = {"collection", "metadata", "deferred_index", "local_features", "tags"}
         options = {name: str(value) for name, value in self._options.items() if name not in elsewhere}
         if "tags" in self._options:
             # Thousands of labels, perhaps: the journal needs to know no more than whether they are others.

@@ -93,6 +93,14 @@ def test_a_bulk_ingest_builds_the_index_at_its_end(user: User, tmp_path: Path) -
     assert user.json("ingest", tmp_path / "in", "--collection", "many", "--bulk", "--fresh")["stored"] == 3
 
 
+def test_a_collection_that_keeps_no_local_features_refuses_who_asks_for_them(user: User, tmp_path: Path) -> None:
+    draw_images(tmp_path / "in", 2, start=7450)
+    assert user.json("ingest", tmp_path / "in", "--collection", "plain")["stored"] == 2
+    refused = user.run("ingest", tmp_path / "in", "--collection", "plain", "--local-features")
+    assert refused.code == 1
+    assert "keeps none" in refused.err
+
+
 def test_the_default_collection_may_have_another_name(user: User, tmp_path: Path) -> None:
     paths = draw_images(tmp_path / "in", 2, start=7430)
     folder = ("ingest", tmp_path / "in", "--journal", tmp_path / "journal")
