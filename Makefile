@@ -98,7 +98,9 @@ IMAGE_LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --g
 	--constraint requirements.lock
 image-locks: setup  ## pin what each image installs
 	for image in router search encoder caption; do \
-	  case $$image in encoder | caption) more="--extra redis --extra openvino";; *) more=;; esac; \
+	  case $$image in \
+	    encoder) more="--extra redis --extra openvino --extra match";; caption) more="--extra redis --extra openvino";; \
+	    router) more="--extra match";; *) more=;; esac; \
 	  $(IMAGE_LOCK) --extra cli --extra $$image --extra sentry $$more pyproject.toml --output-file deploy/images/$$image.lock; done
 	$(IMAGE_LOCK) --extra cli --extra telemetry pyproject.toml --output-file deploy/images/cli.lock
 	printf 'cyclonedx-bom\nhatchling\npip\n' | $(IMAGE_LOCK) - --output-file deploy/images/build.lock

@@ -65,6 +65,7 @@ def test_images_install_what_everybody_tests_with(image: str) -> None:
     )
     assert ("sentry-sdk" in names(lock)) == (image != "cli")
     assert ("openvino" in names(lock)) == (image in ("encoder", "caption"))
+    assert ("opencv-python-headless" in names(lock)) == (image in ("encoder", "router"))
 
 
 def test_without_cuda_everything_else_stays() -> None:
