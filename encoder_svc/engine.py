@@ -20,6 +20,7 @@ from lensmesh_inference.engine import EngineResources, ModelEngine
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.local_features import MAX_BYTES
 from lensmesh_inference.images.pool import DecodePool
 from lensmesh_inference.items import EngineItem
 from lensmesh_inference.registry import ServedModel
@@ -106,12 +107,14 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         *,
         half: bool = False,
         hashed: bool = False,
+        featured: bool = False,
         decoder: ImageDecoder | None = None,
     ) -> EngineItem[EncoderInput, Embedded]:
         """Return the engine's item for one image or text, which asks for its vector in `space`.
 
         With `half` the item fails where a number of the vector is too large for float16. `hashed` asks for the
-        perceptual hash of an image too. `decoder` decodes the image in place of the pool's own decoder.
+        perceptual hash of an image too, and `featured` for its local features. `decoder` decodes the image in place of
+        the pool's own decoder.
         """
         facts = self.model.facts
         convert = functools.partial(_convert, normalized=space.normalized, half=half)
@@ -124,12 +127,13 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
                     source.field,
                     space.transparency,
                     hashed=hashed,
+                    featured=featured,
                 ),
                 step="decode",
-                size_bytes=len(source.content) + facts.image_bytes,
+                size_bytes=len(source.content) + facts.image_bytes + (MAX_BYTES if featured else 0),
                 group=IMAGE_GROUP,
                 content=source.content,
-                scope=scope_of(facts, "image", space.transparency, hashed=hashed),
+                scope=scope_of(facts, "image", space.transparency, hashed=hashed, featured=featured),
                 convert=convert,
                 attributes=lambda: {spans.ITEM_KIND: "image", spans.ITEM_BYTES: len(source.content)},
             )
@@ -174,7 +178,12 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
             text = f"{self.model.facts.name} answered NaN or an infinite number for this item."
             raise InternalFault(Reason.MODEL_FAILED, text)
         return Embedded(
-            vector, prepared.truncated, prepared.low_content, prepared.fully_transparent, prepared.perceptual_hash
+            vector,
+            prepared.truncated,
+            prepared.low_content,
+            prepared.fully_transparent,
+            prepared.perceptual_hash,
+            prepared.local_features,
         )
 
 

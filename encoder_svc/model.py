@@ -17,6 +17,7 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_inference.devices import DeviceFacts
 from lensmesh_inference.digest import Json, space_id
 from lensmesh_inference.images.decoder import ImageDecoder
+from lensmesh_inference.images.local_features import LocalFeatures
 from lensmesh_inference.images.perceptual import PerceptualHash
 from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import ModelFacts
@@ -71,8 +72,8 @@ class LogitScale:
 class EncoderInput:
     """An item as the model takes it. `data` is what the model's own `prepare_*` made.
 
-    `low_content`, `fully_transparent` and `perceptual_hash` are about images, and mean what they mean in
-    `images.prepare.Prepared`.
+    `low_content`, `fully_transparent`, `perceptual_hash` and `local_features` are about images, and mean what they mean
+    in `images.prepare.Prepared`.
     """
 
     modality: Modality
@@ -83,6 +84,7 @@ class EncoderInput:
     low_content: bool = False
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
+    local_features: LocalFeatures | None = None
 
     @property
     def group(self) -> tuple[str, int]:
@@ -102,7 +104,8 @@ class Embedded:
     """An item's vector as the model makes it, not normalized.
 
     `truncated`: a text was cut to the model's context. `low_content`: an image is of one colour, or nearly so.
-    `fully_transparent`: nothing of an image can be seen. `perceptual_hash` is an image's, where it was asked for.
+    `fully_transparent`: nothing of an image can be seen. `perceptual_hash` and `local_features` are an image's, where
+    they were asked for.
     """
 
     vector: Vector
@@ -110,6 +113,7 @@ class Embedded:
     low_content: bool = False
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
+    local_features: LocalFeatures | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +155,11 @@ class EncoderModel(Protocol):
         transparency: Transparency = Transparency.DROP,
         *,
         hashed: bool = False,
+        featured: bool = False,
     ) -> EncoderInput:
         """Decode and preprocess one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one.
 
-        `hashed` asks for its perceptual hash too.
+        `hashed` asks for its perceptual hash too, and `featured` for its local features.
         """
 
     def prepare_text(self, text: str) -> EncoderInput:

@@ -18,6 +18,7 @@ from lensmesh_chassis.images.inputs import check_transparency
 from lensmesh_chassis.limits import check_no_nul
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
+from lensmesh_inference.images import local_features
 from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.items import EngineItem
 from lensmesh_inference.registry import ModelRegistry
@@ -38,13 +39,14 @@ NUMBERS: Final[Mapping[common_pb2.DataType.ValueType, np.dtype[Any]]] = {
 class EncodeCall(ModelCall[ServedEncoder]):
     """The checked options of one call or stream: the space, the type of the numbers, and whether they are readable.
 
-    `hashed`: images get their perceptual hash too.
+    `hashed`: images get their perceptual hash too; `featured`: their local features.
     """
 
     space: Space
     data_type: common_pb2.DataType.ValueType
     readable: bool
     hashed: bool
+    featured: bool
     max_text_chars: int
 
     @property
@@ -59,7 +61,7 @@ class EncodeCall(ModelCall[ServedEncoder]):
         if isinstance(source, TextInput):
             _check_text(source, self.max_text_chars)
         half = self.data_type == common_pb2.DATA_TYPE_FLOAT16
-        return self.served.item(source, self.space, half=half, hashed=self.hashed)
+        return self.served.item(source, self.space, half=half, hashed=self.hashed, featured=self.featured)
 
 
 def read_options(
@@ -74,14 +76,10 @@ def read_options(
     """Check the options and find the model. Bad options fail the whole call, before anything is decoded.
 
     `path` is what the caller's names of these fields begin with. Raises ``InvalidInput`` naming the field, and
-    ``PreconditionFailed`` for a space that is not served.
+    ``PreconditionFailed`` for a space that is not served, and for local features where OpenCV is not installed.
     """
-    if options.local_features:
-        raise PreconditionFailed(
-            Reason.LOCAL_FEATURES_UNSUPPORTED,
-            f"{path}local_features: this encoder makes none yet. Leave it out.",
-            field=f"{path}local_features",
-        )
+    if options.local_features and not local_features.supported():
+        raise local_features.unsupported("OpenCV is not installed")
     data_type = _read_data_type(options.data_type)
     lane = lane_of(options.priority, streamed=streamed, field=f"{path}priority")
     check_transparency(options.transparency)
@@ -94,6 +92,7 @@ def read_options(
         data_type=data_type,
         readable=options.readable,
         hashed=options.perceptual_hash,
+        featured=options.local_features,
         max_text_chars=settings.max_text_chars,
     )
 

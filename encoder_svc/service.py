@@ -17,6 +17,8 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh_chassis.images.inputs import Fetching
 from lensmesh_chassis.labels import MAX_LABELS
+from lensmesh_chassis.local_features import answers_in, check_answer_size
+from lensmesh_inference.images import local_features
 from lensmesh_inference.items import EngineItem, ItemOutcome
 from lensmesh_serving.app import ModelServiceApp
 from lensmesh_serving.call import check_batch, or_error, write_outcome, write_outcomes
@@ -40,6 +42,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
 
     async def GetInfo(self, request: encoder_pb2.GetInfoRequest, context: Any) -> encoder_pb2.GetInfoResponse:
         response = encoder_pb2.GetInfoResponse(limits=self._limits, server=self._runtime.server_info())
+        if local_features.supported():
+            response.local_feature_kind = common_pb2.LOCAL_FEATURE_KIND_ORB
         for served in self._app.models.served:
             write_model(response.models.add(), served)
         return response
@@ -49,6 +53,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     ) -> encoder_pb2.EncodeImagesResponse:
         check_batch(request, "images", self._settings)
         call = self._call(request.options, context)
+        if call.featured:
+            check_answer_size(len(request.images), self._settings.max_message_bytes)
         async with self._fetcher.for_call() as fetches:
             items = await self._read_images(request.images, call, fetches)
             return encoder_pb2.EncodeImagesResponse(results=await _run_batch(call, items))
@@ -72,7 +78,9 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         groups: Any = answer_stream(messages, self._read, self._app)
         async with aclosing(groups):
             async for group in groups:
-                yield _write_group(group)
+                most = answers_in(self._settings.max_message_bytes) if group[0][0].call.featured else len(group)
+                for first in range(0, len(group), most):
+                    yield _write_group(group[first : first + most])
 
     async def ClassifyImages(
         self, request: encoder_pb2.ClassifyImagesRequest, context: Any

@@ -50,6 +50,10 @@ def write_result(call: EncodeCall, completed: Completed[Embedded]) -> encoder_pb
         perceptual = result.perceptual_hash
         perceptual.hash, perceptual.quality = value.perceptual_hash.hash, value.perceptual_hash.quality
         perceptual.unframed = value.perceptual_hash.unframed
+    if value.local_features is not None:
+        features = result.local_features
+        features.kind = common_pb2.LOCAL_FEATURE_KIND_ORB
+        features.points, features.descriptors = value.local_features.points, value.local_features.descriptors
     # In its place: a message that is given to another is copied.
     embedding = result.embedding
     embedding.space_id, embedding.data_type, embedding.dimension = call.space.id, call.data_type, len(numbers)

@@ -65,14 +65,16 @@ class MockModel:
         transparency: Transparency = Transparency.DROP,
         *,
         hashed: bool = False,
+        featured: bool = False,
     ) -> EncoderInput:
-        decoded = decoder.check(content, field, transparency=transparency, hashed=hashed)
+        decoded = decoder.check(content, field, transparency=transparency, hashed=hashed, featured=featured)
         return EncoderInput(
             "image",
             hashlib.sha256(content).digest() if transparency is Transparency.DROP else decoded.digest(),
             low_content=decoded.low_content(),
             fully_transparent=decoded.fully_transparent,
             perceptual_hash=decoded.perceptual_hash,
+            local_features=decoded.local_features,
         )
 
     def prepare_text(self, text: str) -> EncoderInput:

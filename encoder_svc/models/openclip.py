@@ -35,15 +35,19 @@ class Inputs:
         transparency: Transparency = Transparency.DROP,
         *,
         hashed: bool = False,
+        featured: bool = False,
     ) -> EncoderInput:
         """Make the input of one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one."""
-        made = decoder.prepare(content, self.preprocessing.transform, field, transparency=transparency, hashed=hashed)
+        made = decoder.prepare(
+            content, self.preprocessing.transform, field, transparency=transparency, hashed=hashed, featured=featured
+        )
         return EncoderInput(
             "image",
             made.pixels,
             low_content=made.low_content,
             fully_transparent=made.fully_transparent,
             perceptual_hash=made.perceptual_hash,
+            local_features=made.local_features,
         )
 
     def text(self, text: str) -> EncoderInput:
@@ -73,8 +77,9 @@ class OpenClipModel:
         transparency: Transparency = Transparency.DROP,
         *,
         hashed: bool = False,
+        featured: bool = False,
     ) -> EncoderInput:
-        return self._inputs.image(content, decoder, field, transparency, hashed=hashed)
+        return self._inputs.image(content, decoder, field, transparency, hashed=hashed, featured=featured)
 
     def prepare_text(self, text: str) -> EncoderInput:
         return self._inputs.text(text)

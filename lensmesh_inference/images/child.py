@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lensmesh_chassis.errors import InvalidInput
+from lensmesh_inference.images.local_features import opencv
 from lensmesh_inference.images.messages import BEGUN, READY, DecodeAnswer, DecodeRefusal, DecodeRequest
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def _settle(kind: str) -> Resize:
 
 def _answer(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[DecodeAnswer, Pixels | None]:
     try:
+        if asked.featured:
+            # Of what the process has before it begins.
+            opencv()
         with _limited(asked):
             return _decode(content, asked, resize)
     except MemoryError:
@@ -110,6 +114,7 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
             asked.transparency,
             _heard,
             hashed=asked.hashed,
+            featured=asked.featured,
         )
         width, height = decoded.image.size
         whole = np.asarray(decoded.image).reshape(height, width, 3)
@@ -117,6 +122,7 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
             (height, width, 3),
             fully_transparent=decoded.fully_transparent,
             perceptual_hash=decoded.perceptual_hash,
+            local_features=decoded.local_features,
         )
         return answer, whole
     made = make(
@@ -129,6 +135,7 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
         scaled=asked.scaled,
         transparency=asked.transparency,
         hashed=asked.hashed,
+        featured=asked.featured,
         heard=_heard,
     )
     shape = (3, asked.transform.height, asked.transform.width)
@@ -137,6 +144,7 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
         low_content=made.low_content,
         fully_transparent=made.fully_transparent,
         perceptual_hash=made.perceptual_hash,
+        local_features=made.local_features,
     )
     return answer, made.pixels
 

@@ -16,8 +16,9 @@ from lensmesh_inference.images.counts import DecodeCounts
 from lensmesh_inference.images.header import open_image
 from lensmesh_inference.images.jpeg import part_of
 from lensmesh_inference.images.limits import DecodeCosts, ImageLimits
+from lensmesh_inference.images.local_features import jpeg_part as features_part
 from lensmesh_inference.images.messages import DecodeRequest
-from lensmesh_inference.images.perceptual import jpeg_part
+from lensmesh_inference.images.perceptual import jpeg_part as hash_part
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.pillow import Decoded, decode_opened
 from lensmesh_inference.images.processes import DecodeProcesses
@@ -115,8 +116,11 @@ class ImageDecoder:
         *,
         transparency: Transparency = Transparency.DROP,
         hashed: bool = False,
+        featured: bool = False,
     ) -> Prepared:
-        """Prepare one image as a model takes it. `hashed` asks for its perceptual hash too.
+        """Prepare one image as a model takes it.
+
+        `hashed` asks for its perceptual hash too, and `featured` for its local features.
 
         Raises ``InvalidInput`` for a bad image, naming `field`. Raises ``NeedsCareError`` where the image needs care
         and the calling thread is a quick one.
@@ -124,17 +128,17 @@ class ImageDecoder:
         from lensmesh_inference.images.prepare import Prepared, as_prepared, prepare
 
         if not isinstance(transform, Transform):
-            decoded = self.check(content, field, transparency=transparency, hashed=hashed)
+            decoded = self.check(content, field, transparency=transparency, hashed=hashed, featured=featured)
             pixels = transform(decoded.image)
             flat = is_low_content(pixels.numpy())
-            return Prepared(pixels, flat, decoded.fully_transparent, decoded.perceptual_hash)
+            return Prepared(pixels, flat, decoded.fully_transparent, decoded.perceptual_hash, decoded.local_features)
         structure = self._look(content, field)
         means = self._means
         with suppress(NeedsCareError):
             if self._is_quick(content, structure):
                 if self.processes:
-                    asked = DecodeRequest(transform, self._limits, field, self._scaled, transparency, hashed)
-                    with means.room(field)(self._cost(structure, transform, hashed=hashed)):
+                    asked = DecodeRequest(transform, self._limits, field, self._scaled, transparency, hashed, featured)
+                    with means.room(field)(self._cost(structure, transform, hashed=hashed, featured=featured)):
                         return as_prepared(*means.quick.decode(content, asked, memory_bytes=means.careful.total_bytes))
                 with means.suspects.decoding(content):
                     return prepare(
@@ -147,8 +151,9 @@ class ImageDecoder:
                         scaled=self._scaled,
                         transparency=transparency,
                         hashed=hashed,
+                        featured=featured,
                     )
-        asked = DecodeRequest(transform, self._limits, field, self._scaled, transparency, hashed)
+        asked = DecodeRequest(transform, self._limits, field, self._scaled, transparency, hashed, featured)
         return as_prepared(*means.careful.decode(content, asked, structure))
 
     def check(
@@ -158,6 +163,7 @@ class ImageDecoder:
         *,
         transparency: Transparency = Transparency.DROP,
         hashed: bool = False,
+        featured: bool = False,
     ) -> Decoded:
         """Decode the whole image, without torch. Raises the same errors as `prepare`."""
         structure = self._look(content, field)
@@ -168,10 +174,10 @@ class ImageDecoder:
                     pil_image = open_image(content, self._limits, field)
                     cost = cost_by_pillow(structure, pil_image.width * pil_image.height)
                     with self._means.room(field)(cost):
-                        return decode_opened(pil_image, content, field, transparency, hashed=hashed)
-        asked = DecodeRequest(None, self._limits, field, self._scaled, transparency, hashed)
+                        return decode_opened(pil_image, content, field, transparency, hashed=hashed, featured=featured)
+        asked = DecodeRequest(None, self._limits, field, self._scaled, transparency, hashed, featured)
         answer, pixels = self._means.careful.decode(content, asked, structure)
-        return Decoded(Image.fromarray(pixels), answer.fully_transparent, answer.perceptual_hash)
+        return Decoded(Image.fromarray(pixels), answer.fully_transparent, answer.perceptual_hash, answer.local_features)
 
     def give_up(self) -> None:
         """End careful decoding in the middle of its images."""
@@ -187,12 +193,13 @@ class ImageDecoder:
         # What is too large is refused for that.
         return look(content, field) if len(content) <= self._limits.max_bytes else Structure("")
 
-    def _cost(self, structure: Structure, transform: Transform, *, hashed: bool) -> int:
+    def _cost(self, structure: Structure, transform: Transform, *, hashed: bool, featured: bool) -> int:
         if structure.container != "JPEG":
             return cost_by_pillow(structure, structure.pixels)
         height, width = max(1, structure.height), max(1, structure.width)
         part = part_of(height, width, transform.resized(height, width)) if self._scaled else 1
-        part = min(part, jpeg_part(height, width)) if hashed else part
+        part = min(part, hash_part(height, width)) if hashed else part
+        part = min(part, features_part(height, width)) if featured else part
         return cost_of_jpeg(structure, structure.pixels, part)
 
     def _is_quick(self, content: bytes, structure: Structure) -> bool:

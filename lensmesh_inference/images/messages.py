@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lensmesh_chassis.errors import InvalidInput, Violation
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.local_features import LocalFeatures
 from lensmesh_inference.images.perceptual import PerceptualHash
 from lensmesh_inference.images.transform import Transform
 from lensmesh_inference.images.transparency import Transparency
@@ -23,9 +24,9 @@ BEGUN = b"begun"
 class DecodeRequest:
     """A request: what to make of the image that follows, and what it may cost.
 
-    Without a `transform`, the whole image is decoded and returned. `hashed` asks for the perceptual hash too. A limit
-    of 0 means none. `memory_bytes` come on top of what the process has before it begins; `cpu_s` are seconds on a
-    processor.
+    Without a `transform`, the whole image is decoded and returned. `hashed` asks for the perceptual hash too, and
+    `featured` for local features. A limit of 0 means none. `memory_bytes` come on top of what the process has before it
+    begins; `cpu_s` are seconds on a processor.
     """
 
     transform: Transform | None
@@ -34,6 +35,7 @@ class DecodeRequest:
     scaled: bool
     transparency: Transparency = Transparency.DROP
     hashed: bool = False
+    featured: bool = False
     memory_bytes: int = 0
     cpu_s: float = 0
 
@@ -69,8 +71,8 @@ class DecodeAnswer:
     """An answer: pixels follow, or the image was refused, or `bug` is the traceback of an unexpected error.
 
     `shape` is that of the pixels: (3, height, width) of a prepared image, (height, width, 3) of a whole one.
-    `low_content`, `fully_transparent` and `perceptual_hash` are as in `Prepared`. `overfilled`: the image needed more
-    memory than it may take.
+    `low_content`, `fully_transparent`, `perceptual_hash` and `local_features` are as in `Prepared`. `overfilled`: the
+    image needed more memory than it may take.
     """
 
     shape: tuple[int, int, int] = (0, 0, 0)
@@ -80,3 +82,4 @@ class DecodeAnswer:
     low_content: bool = False
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
+    local_features: LocalFeatures | None = None

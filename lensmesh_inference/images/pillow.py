@@ -27,6 +27,7 @@ from lensmesh_inference.images.damage import damaged, undecodable, unsupported
 from lensmesh_inference.images.header import open_image, open_without_ancillary
 from lensmesh_inference.images.jpeg import JPEG_FORMATS, decode_jpeg
 from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.local_features import LocalFeatures, features_of, features_of_jpeg
 from lensmesh_inference.images.orientation import TURNS, orientation
 from lensmesh_inference.images.perceptual import PerceptualHash, hash_jpeg, hash_pixels
 from lensmesh_inference.images.png_damage import ends_early
@@ -46,12 +47,13 @@ _FIRST_PART: Final = 8
 class Decoded:
     """An upright RGB image. `fully_transparent`: no pixel of the file can be seen.
 
-    `perceptual_hash` is None unless it was asked for.
+    `perceptual_hash` and `local_features` are None unless they were asked for.
     """
 
     image: Image.Image
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
+    local_features: LocalFeatures | None = None
 
     def digest(self) -> bytes:
         """Return the SHA-256 of what can be seen: of "WIDTHxHEIGHT:" and the RGB bytes, row by row."""
@@ -100,17 +102,20 @@ def decode_opened(
     heard: Heard = nothing,
     *,
     hashed: bool = False,
+    featured: bool = False,
 ) -> Decoded:
     """Decode an image that `open_image` has accepted: the second half of `decode_image`.
 
     `heard` returns how many bytes libraries have written to standard error. Where that number grows, the image is
-    refused as damaged. `hashed` asks for the perceptual hash too.
+    refused as damaged. `hashed` asks for the perceptual hash too, and `featured` for local features.
     """
-    alpha, perceptual = None, None
+    alpha, perceptual, features = None, None, None
     if pil_image.format in JPEG_FORMATS:
         inks = pil_image.mode == "CMYK"
         if hashed:
             perceptual = hash_jpeg(content, pil_image.size, orientation(pil_image), field, inks=inks)
+        if featured:
+            features = features_of_jpeg(content, pil_image.size, orientation(pil_image), field, inks=inks)
         rgb = Image.fromarray(decode_jpeg(content, pil_image.size, (0, 0), field, inks=inks, scaled=False)[0])
     else:
         try:
@@ -130,7 +135,9 @@ def decode_opened(
     upright = rgb if turn is None else rgb.transpose(turn)
     if hashed and perceptual is None:
         perceptual = hash_pixels(np.asarray(upright))
-    return Decoded(upright, alpha is not None and is_clear(alpha), perceptual)
+    if featured and features is None:
+        features = features_of(np.asarray(upright))
+    return Decoded(upright, alpha is not None and is_clear(alpha), perceptual, features)
 
 
 def _loaded(pil_image: Image.Image, content: bytes, field: str, heard: Heard) -> Image.Image:

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.local_features import LocalFeatures
 from lensmesh_inference.images.messages import DecodeAnswer
 from lensmesh_inference.images.perceptual import PerceptualHash
 from lensmesh_inference.images.pieces import Structure
-from lensmesh_inference.images.raster import Pixels, Room, anywhere, make
+from lensmesh_inference.images.raster import Made, Pixels, Room, anywhere, make
 from lensmesh_inference.images.structure import look
 from lensmesh_inference.images.transform import Filter, Transform
 from lensmesh_inference.images.transparency import Transparency
@@ -33,13 +34,15 @@ class Prepared:
     """An image as a model takes it, and what was noticed about it on the way.
 
     `pixels` are uint8 of shape (3, height, width), contiguous. `low_content`: the image is of one colour, or nearly so.
-    `fully_transparent`: no pixel of the file can be seen. `perceptual_hash` is None unless it was asked for.
+    `fully_transparent`: no pixel of the file can be seen. `perceptual_hash` and `local_features` are None unless they
+    were asked for.
     """
 
     pixels: torch.Tensor
     low_content: bool = False
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
+    local_features: LocalFeatures | None = None
 
 
 def prepare(
@@ -53,12 +56,14 @@ def prepare(
     scaled: bool = True,
     transparency: Transparency = Transparency.DROP,
     hashed: bool = False,
+    featured: bool = False,
 ) -> Prepared:
     """Check, decode, turn upright and resize one image, while `room` holds memory for it.
 
     `scaled` lets large JPEG images be decoded at a part of their size. `structure` is what a look at the content found.
-    `hashed` asks for the perceptual hash too. Raises ``InvalidInput`` for a bad image, naming `field`, and what `room`
-    raises. Blocks for milliseconds, in one thread and mostly without Python's lock.
+    `hashed` asks for the perceptual hash too, and `featured` for local features. Raises ``InvalidInput`` for a bad
+    image, naming `field`, and what `room` raises. Blocks for milliseconds, in one thread and mostly without Python's
+    lock.
     """
     made = make(
         content,
@@ -71,13 +76,24 @@ def prepare(
         scaled=scaled,
         transparency=transparency,
         hashed=hashed,
+        featured=featured,
     )
-    return Prepared(torch.from_numpy(made.pixels), made.low_content, made.fully_transparent, made.perceptual_hash)
+    return _prepared(made.pixels, made)
 
 
 def as_prepared(answer: DecodeAnswer, pixels: Pixels) -> Prepared:
     """Wrap what a decoding process made of an image."""
-    return Prepared(torch.from_numpy(pixels), answer.low_content, answer.fully_transparent, answer.perceptual_hash)
+    return _prepared(pixels, answer)
+
+
+def _prepared(pixels: Pixels, made: Made | DecodeAnswer) -> Prepared:
+    return Prepared(
+        torch.from_numpy(pixels),
+        made.low_content,
+        made.fully_transparent,
+        made.perceptual_hash,
+        made.local_features,
+    )
 
 
 def resize_by_torch(

@@ -15,8 +15,11 @@ from lensmesh_inference.images.content import is_low_content
 from lensmesh_inference.images.header import check_bytes, check_size, open_image
 from lensmesh_inference.images.jpeg import JPEG_FORMATS, decode_jpeg, part_of
 from lensmesh_inference.images.limits import ImageLimits
+from lensmesh_inference.images.local_features import LocalFeatures, features_of, features_of_jpeg
+from lensmesh_inference.images.local_features import jpeg_part as features_part
 from lensmesh_inference.images.orientation import UPRIGHT, is_sideways, orientation, turned
-from lensmesh_inference.images.perceptual import PerceptualHash, hash_jpeg, hash_stored, jpeg_part
+from lensmesh_inference.images.perceptual import PerceptualHash, hash_jpeg, hash_stored
+from lensmesh_inference.images.perceptual import jpeg_part as hash_part
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.pillow import Heard, decode_opened, nothing
 from lensmesh_inference.images.transform import Filter, Transform
@@ -52,6 +55,7 @@ class Made:
     low_content: bool
     fully_transparent: bool
     perceptual_hash: PerceptualHash | None = None
+    local_features: LocalFeatures | None = None
 
 
 def anywhere(_: int) -> AbstractContextManager[None]:
@@ -82,12 +86,14 @@ def make(
     scaled: bool = True,
     transparency: Transparency = Transparency.DROP,
     hashed: bool = False,
+    featured: bool = False,
     heard: Heard = nothing,
 ) -> Made:
     """Check, decode, turn upright and resize one image, while `room` holds memory for it.
 
-    `scaled` lets large JPEG images be decoded at a part of their size. `hashed` asks for the perceptual hash too.
-    `heard` is as for `decode_opened`. Raises ``InvalidInput`` for a bad image, naming `field`, and what `room` raises.
+    `scaled` lets large JPEG images be decoded at a part of their size. `hashed` asks for the perceptual hash too,
+    `featured` for local features. `heard` is as for `decode_opened`. Raises ``InvalidInput`` for a bad image, naming
+    `field`, and what `room` raises.
     """
     if structure.plain:
         # Opened by nobody: what its header says is known.
@@ -103,34 +109,40 @@ def make(
     if stored_as is not None:
         target = _stored(transform.resized(*_stored((height, width), stored_as)), stored_as)
         part = part_of(height, width, target) if scaled else 1
-        hash_part = jpeg_part(height, width) if hashed else part
-        perceptual = None
-        with room(cost_of_jpeg(structure, width * height, min(part, hash_part))):
-            if hash_part != part:
-                # A model's size does not change the hash.
+        hashed_at = hash_part(height, width) if hashed else part
+        featured_at = features_part(height, width) if featured else part
+        perceptual, features = None, None
+        with room(cost_of_jpeg(structure, width * height, min(part, hashed_at, featured_at))):
+            # A model's size changes neither the hash nor the features.
+            if hashed_at != part:
                 perceptual = hash_jpeg(content, size, stored_as, field, inks=inks, complete=structure.complete)
+            if featured_at != part:
+                features = features_of_jpeg(content, size, stored_as, field, inks=inks, complete=structure.complete)
             pixels, part = decode_jpeg(
                 content, size, target, field, inks=inks, scaled=scaled, complete=structure.complete
             )
             if hashed and perceptual is None:
                 perceptual = hash_stored(pixels, stored_as)
+            if featured and features is None:
+                features = features_of(pixels, stored_as)
             sides = (height / part, width / part)
             if stored_as == UPRIGHT:
                 made = _finished(pixels, sides, target, transform, resize)
-                return made if perceptual is None else replace(made, perceptual_hash=perceptual)
+                return _besides(made, perceptual, features)
             small = resize(pixels, sides, target, target, transform.filter)
             # Turned when it is small: the turning is then almost free.
             upright = turned(small, stored_as)
             fitted = _fit(upright, upright.shape[1:], transform)
-            return Made(fitted, is_low_content(upright), fully_transparent=False, perceptual_hash=perceptual)
+            made = Made(fitted, is_low_content(upright), fully_transparent=False)
+            return _besides(made, perceptual, features)
     with room(cost_by_pillow(structure, width * height)):
-        opened = decode_opened(pil_image, content, field, transparency, heard, hashed=hashed)
+        opened = decode_opened(pil_image, content, field, transparency, heard, hashed=hashed, featured=featured)
         width, height = opened.image.size
         target = transform.resized(height, width)
         made = _finished(opened.image, (height, width), target, transform, resize)
-        if not opened.fully_transparent and opened.perceptual_hash is None:
-            return made
-        return replace(made, fully_transparent=opened.fully_transparent, perceptual_hash=opened.perceptual_hash)
+        if opened.fully_transparent:
+            made = replace(made, fully_transparent=True)
+        return _besides(made, opened.perceptual_hash, opened.local_features)
 
 
 def resize_by_pillow(
@@ -144,6 +156,12 @@ def resize_by_pillow(
     pil_image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     small = pil_image.resize((target[1], target[0]), _FILTERS[kind], box=(0, 0, sides[1], sides[0]))
     return np.asarray(small).transpose(2, 0, 1)
+
+
+def _besides(made: Made, perceptual: PerceptualHash | None, features: LocalFeatures | None) -> Made:
+    if perceptual is None and features is None:
+        return made
+    return replace(made, perceptual_hash=perceptual, local_features=features)
 
 
 def _stored(sides: tuple[int, int], stored_as: int) -> tuple[int, int]:
