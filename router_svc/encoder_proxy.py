@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis import local_features
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.labels import check_answer_size, field_of_items
 from lensmesh_chassis.messages.packing import copy_all
@@ -38,13 +39,18 @@ class EncoderProxy(ModelProxy[Encoders], encoder_pb2_grpc.EncoderServiceServicer
         # Unavailable while the first encoder has not told what it serves: an empty list would look like no models.
         await self._directory.default_space()
         return encoder_pb2.GetInfoResponse(
-            models=self._directory.models(), limits=self._limits.of(Kind.ENCODER), server=self._runtime.server_info()
+            models=self._directory.models(),
+            limits=self._limits.of(Kind.ENCODER),
+            server=self._runtime.server_info(),
+            local_feature_kind=self._directory.common_feature_kind(),
         )
 
     async def EncodeImages(
         self, request: encoder_pb2.EncodeImagesRequest, context: Any
     ) -> encoder_pb2.EncodeImagesResponse:
         self._check(request.images, "images")
+        if request.options.local_features:
+            local_features.check_answer_size(len(request.images), self._settings.max_message_bytes)
         images = list(map(PackedImage.of, request.images))
         results = await self._models.images.run(images, request.options, CallScope.of(context, "images[]"))
         return encoder_pb2.EncodeImagesResponse(results=results)
@@ -81,7 +87,10 @@ class EncoderProxy(ModelProxy[Encoders], encoder_pb2_grpc.EncoderServiceServicer
     ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
         async with aclosing(self._answers(request_iterator, context)) as groups:
             async for group in groups:
-                yield encoder_pb2.EncodeStreamResponse(results=group)
+                featured = any(answer.result.HasField("local_features") for answer in group)
+                most = local_features.answers_in(self._settings.max_message_bytes) if featured else len(group)
+                for first in range(0, len(group), most):
+                    yield encoder_pb2.EncodeStreamResponse(results=group[first : first + most])
 
     def _open(self, options: encoder_pb2.EncodeOptions, scope: CallScope) -> ModelStream:
         calls: dict[str, BatchCalls[Any, Any, Any]] = {"image": self._models.images, "text": self._models.texts}

@@ -90,6 +90,11 @@ class ModelDirectory:
         ]
         return next(filter(None, told), encoder_pb2.LABEL_SCORING_UNSPECIFIED)
 
+    def common_feature_kind(self) -> common_pb2.LocalFeatureKind.ValueType:
+        """Return the local features that all encoders make; unspecified where one makes none, or others."""
+        told = {info.local_feature_kind for info in self._infos(Kind.ENCODER) if info.served}
+        return told.pop() if len(told) == 1 else common_pb2.LOCAL_FEATURE_KIND_UNSPECIFIED
+
     def max_caption_tokens(self) -> int:
         """Return the longest caption that every captioner writes, in tokens; 0: unknown."""
         told = [info.limits.max_caption_tokens for info in self._infos(Kind.CAPTIONER)]

@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 
 from google.protobuf.message import Message
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
-from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError
+from lensmesh_chassis import local_features
+from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.messages.packing import pack_items
 from lensmesh_chassis.reasons import Reason
-from router_svc.call_scope import CallScope
+from lensmesh_chassis.rpc.status import to_status
+from router_svc.call_scope import NO_LIMIT, CallScope
 from router_svc.model_directory import ModelDirectory, ModelTargets
 from router_svc.upstreams.batch_call import BatchCalls, Options, R
 from router_svc.upstreams.errors import ReplicaLost, unavailable
@@ -35,6 +38,15 @@ def _model_failed(path: str) -> InternalFault:
         Reason.MODEL_FAILED,
         f"{path} ended the services that worked at it, one after the other, and is given to no other",
         metadata={"field": path},
+    )
+
+
+def _no_features(path: str) -> PreconditionFailed:
+    return PreconditionFailed(
+        Reason.LOCAL_FEATURES_UNSUPPORTED,
+        f"{path}: the encoder that answered makes no local features; it is of an older release: update it, or leave "
+        "local_features out",
+        field=path,
     )
 
 
@@ -63,7 +75,22 @@ class ImageEncoding(_ImageCalls[encoder_pb2.EncodeOptions, encoder_pb2.EncodeRes
         self._directory = directory
 
     async def find(self, given: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
-        return await _find_encoders(self._directory, options)
+        targets = await _find_encoders(self._directory, options)
+        if not options.local_features:
+            return targets
+        # Its answers are many times as large.
+        most = min(targets.limits.max_items, local_features.answers_in(targets.limits.max_bytes))
+        return replace(targets, limits=replace(targets.limits, max_items=most))
+
+    async def run(
+        self, items: Sequence[PackedImage], options: encoder_pb2.EncodeOptions, scope: CallScope = NO_LIMIT
+    ) -> list[encoder_pb2.EncodeResult]:
+        results = await super().run(items, options, scope)
+        for index, result in enumerate(results if options.local_features else ()):
+            if not result.HasField("error") and not result.HasField("local_features"):
+                result.Clear()
+                result.error.CopyFrom(to_status(_no_features(scope.path(index))))
+        return results
 
     def request(self, items: Sequence[PackedImage], options: encoder_pb2.EncodeOptions) -> bytes:
         return _with_images(encoder_pb2.EncodeImagesRequest(options=options), items)
