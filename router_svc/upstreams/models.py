@@ -44,8 +44,8 @@ def _model_failed(path: str) -> InternalFault:
 def _no_features(path: str) -> PreconditionFailed:
     return PreconditionFailed(
         Reason.LOCAL_FEATURES_UNSUPPORTED,
-        f"{path}: the encoder that answered makes no local features; it is of an older release: update it, or leave "
-        "local_features out",
+        f"{path}: the encoder that answered makes no local features: update it, install lensmesh[match] there, or "
+        "leave local_features out",
         field=path,
     )
 

@@ -94,13 +94,14 @@ class FaultyEncoder(MockModel):
         transparency: Transparency = Transparency.DROP,
         *,
         hashed: bool = False,
+        featured: bool = False,
     ) -> EncoderInput:
         size = Image.open(io.BytesIO(content)).size
         if size == DEADLY_TO_DECODE:
             decoder = decoder.within(DeadlyLimits())
         if size == DEADLY_TO_COMPUTE:
             self._deadly.add(hashlib.sha256(content).digest())
-        return super().prepare_image(content, decoder, field, transparency, hashed=hashed)
+        return super().prepare_image(content, decoder, field, transparency, hashed=hashed, featured=featured)
 
     def compute(self, batch: Sequence[EncoderInput]) -> Sequence[Vector]:
         if any(item.data in self._deadly for item in batch):
