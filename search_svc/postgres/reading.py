@@ -14,7 +14,8 @@ from search_svc.postgres.tables import CONTENT, features_table, items_table, mem
 
 # Items of one statement: few enough that the fattest ones stay in memory easily, and more than most calls ask for.
 AT_ONCE = 200
-_FEATURES_AT_ONCE = 100
+# The same of items with their local features: a page of 100, and one behind it.
+_FEATURES_AT_ONCE = 128
 # About what an item brings besides texts and numbers, and a vector that is not shown.
 _FIXED_BYTES = 50
 

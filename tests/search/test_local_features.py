@@ -204,14 +204,14 @@ async def test_every_kind_of_store_reads_them_in_pieces(each_url: str) -> None:
     await store.open()
     made = (await store.create_collection(definition(local_features=True), timeout_s=60)).collection
     assert made.definition.local_features
-    kept = [LocalFeatures(FeatureKind.ORB, bytes([place]) * 4, bytes([place]) * 32) for place in range(120)]
+    kept = [LocalFeatures(FeatureKind.ORB, bytes([place]) * 4, bytes([place]) * 32) for place in range(140)]
     items = [Item(f"i{place:03}", local_features=each) for place, each in enumerate(kept)]
     await store.upsert(made, items, timeout_s=60)
     view = View.BASIC | View.FEATURES
     read = await store.get_items(made, [each.id for each in items], view=view, max_bytes=1 << 24, timeout_s=60)
     assert [each.local_features for each in read.items] == kept
-    page = await store.list_items(made, filter=None, after="", count=110, view=view, max_bytes=1 << 24, timeout_s=60)
-    assert len(page.items) == 110
+    page = await store.list_items(made, filter=None, after="", count=135, view=view, max_bytes=1 << 24, timeout_s=60)
+    assert len(page.items) == 135
     assert all(each.local_features == kept[int(each.id[1:])] for each in page.items)
     cut = await store.get_items(made, [each.id for each in items], view=view, max_bytes=1_000, timeout_s=60)
     assert cut.cut
