@@ -147,12 +147,6 @@ class ItemIngestion:
                 "options.near_duplicates: the encoder here makes no perceptual hashes; it is of an older release",
                 metadata={"field": "options.near_duplicates"},
             )
-        if self._options.plan.features and not item.HasField("local_features"):
-            raise PreconditionFailed(
-                Reason.LOCAL_FEATURES_UNSUPPORTED,
-                f"the collection {self._options.collection!r} keeps local features, and the encoder that answered makes"
-                " none: update it, or install lensmesh[match] there",
-            )
 
     def _tagged(self, item: search_pb2.Item) -> asyncio.Future[encoder_pb2.Classification] | None:
         """Begin to find the tags of an item, whose vectors are here."""

@@ -14,6 +14,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
 from lensmesh_chassis.limits import check_no_nul
+from lensmesh_chassis.local_features import ANSWER_BYTES
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
@@ -25,9 +26,6 @@ from router_svc.model_directory import ModelDirectory, policy_of
 from router_svc.served_spaces import served_spaces
 
 MAX_BEAMS = 8
-# Of an image's local features, and bytes of each point with its descriptor.
-_MAX_POINTS = 1_000
-_POINT_BYTES: Mapping[int, int] = {common_pb2.LOCAL_FEATURE_KIND_ORB: 36, common_pb2.LOCAL_FEATURE_KIND_ROOTSIFT: 132}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +50,8 @@ class ResolvedOptions:
 
     @property
     def features_bytes(self) -> int:
-        """Most bytes of an item's local features; 0 where the collection keeps none."""
-        point = _POINT_BYTES.get(self.plan.feature_kind, max(_POINT_BYTES.values()))
-        return _MAX_POINTS * point if self.plan.features else 0
+        """Most bytes of an encoder's answer with local features; 0 where the collection keeps none."""
+        return ANSWER_BYTES if self.plan.features else 0
 
 
 def check_options(options: router_pb2.IngestOptions) -> None:

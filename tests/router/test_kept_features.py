@@ -159,7 +159,7 @@ async def test_a_collection_made_anew_without_them_is_noticed_in_a_stream(mesh: 
 
 
 async def test_features_count_in_what_a_stream_holds(unstarted: Mesh) -> None:
-    """A stream that may hold 80,000 bytes has three items on their way, each of which may have 36,000 of features."""
+    """A stream that may hold 80,000 bytes has three items on their way, each of which has 28,672 for its features."""
     mesh = await unstarted.start(stream_in_flight_bytes=80_000)
     await mesh.ingest(item("first"), collection="kept", local_features=True)
     await mesh.ingest(item("first"), collection="plain")

@@ -23,7 +23,7 @@ from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
-from lensmesh.search.v1 import search_pb2
+from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
@@ -287,6 +287,36 @@ async def test_a_policy_goes_through_the_router_and_what_was_seen_comes_back(dat
     assert dropped[0].embedding.data != dropped[1].embedding.data
     assert shown[0].embedding.space_id != dropped[0].embedding.space_id
     assert [result.low_content for result in shown] == [False, False, True]
+
+
+async def test_local_features_lie_with_their_items(database: str) -> None:
+    photograph = common_pb2.Image(content=png_of(load_photographs()[0].resize((320, 240))))
+    plain = common_pb2.Image(content=png(5))
+
+    async def put(**images: common_pb2.Image) -> dict[str, int]:
+        options = router_pb2.IngestOptions(collection="kept", local_features=True)
+        sent = [router_pb2.IngestItem(ref=name, id=name, image=image) for name, image in images.items()]
+        stream = stub.IngestStream(iter([router_pb2.IngestStreamRequest(options=options, items=sent)]), timeout=120)
+        return {result.ref: result.item.outcome async for response in stream for result in response.results}
+
+    async with (
+        running(EncoderSettings(listen=FREE, model="mock"), EncoderApp, "encoder") as encoder,
+        routed(encoder.address, database) as channel,
+    ):
+        stub: Any = router_pb2_grpc.RouterServiceStub(channel)
+        search: Any = search_pb2_grpc.SearchServiceStub(channel)
+        created, unchanged = search_pb2.UPSERT_OUTCOME_CREATED, search_pb2.UPSERT_OUTCOME_UNCHANGED
+        assert await put(scene=photograph, plain=plain) == {"scene": created, "plain": created}
+        assert await put(scene=photograph, plain=plain, copy=photograph) == {
+            "scene": unchanged, "plain": unchanged, "copy": created
+        }  # fmt: skip
+        read = search_pb2.ReadOptions(local_features=True)
+        request = search_pb2.GetItemsRequest(collection="kept", ids=["scene", "copy", "plain"], read=read)
+        scene, copy, flat = (await search.GetItems(request)).items
+        assert scene.local_feature_kind == common_pb2.LOCAL_FEATURE_KIND_ORB
+        assert len(scene.local_features.points) // 4 == len(scene.local_features.descriptors) // 32 > 100
+        assert copy.local_features == scene.local_features
+        assert (flat.HasField("local_features"), flat.local_features.points) == (True, b"")
 
 
 async def test_near_duplicates_are_found_whatever_way_they_were_made(database: str) -> None:
