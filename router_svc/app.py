@@ -15,6 +15,7 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.concurrency import Budget
 from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.messages.piecewise import PiecewiseChannel
+from lensmesh_chassis.process.cpus import cpu_count
 from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 from lensmesh_chassis.tls.credentials import peer_security
@@ -28,6 +29,7 @@ from router_svc.ingest.metrics import IngestMetrics
 from router_svc.limits import JoinedLimits
 from router_svc.matching.handler import MatchHandler
 from router_svc.matching.metrics import MatchMetrics
+from router_svc.matching.verification import Verification
 from router_svc.model_directory import ModelDirectory
 from router_svc.search import SearchHandler
 from router_svc.search_proxy import SearchProxy
@@ -42,6 +44,7 @@ from router_svc.upstreams.pool import Upstream, UpstreamPool
 
 # As often as the service config of the other channels tries a call.
 MODEL_TRIES = 4
+MOST_VERIFY_THREADS = 4
 ROUTER_SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 
 
@@ -57,6 +60,9 @@ class RouterApp:
         self._calls = ClientMetrics(runtime.registry)
         # Two are enough: hashing is faster than any network that brings the bytes.
         self._hashing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="digest")
+        self._match_metrics = MatchMetrics(runtime.registry)
+        threads = settings.verify_threads or min(MOST_VERIFY_THREADS, cpu_count())
+        self._verification = Verification(threads, self._match_metrics)
         self._fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
         self._monitor = ReplicaMonitor(
             self._targets,
@@ -102,7 +108,8 @@ class RouterApp:
                 collection_cache,
                 self._fetcher,
                 self._hashing,
-                MatchMetrics(runtime.registry),
+                self._match_metrics,
+                self._verification,
                 max_message_bytes=settings.max_message_bytes,
             ),
             runtime.draining,
@@ -129,6 +136,7 @@ class RouterApp:
         for channel in self._channels:
             await channel.close()
         self._hashing.shutdown(wait=False)
+        self._verification.close()
         await self._fetcher.aclose()
 
     def _pool(self, kind: Kind, stub: Callable[[grpc.aio.Channel], Any]) -> UpstreamPool:

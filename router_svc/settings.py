@@ -68,6 +68,10 @@ class RouterSettings(FetchSettings):
     batch_bytes: int = Field(8 * MIB, ge=1, description="Bytes in one such call.")
     batch_calls: int = Field(4, ge=1, description="Such calls of one stream at a time.")
 
+    verify_threads: int = Field(
+        0, ge=0, description="Threads that compare the local features of matches; 0: one for each CPU, 4 at most."
+    )
+
     wait_seconds: float = Field(
         60, ge=0, description="How long a stream's item waits until an encoder or the store takes it."
     )

@@ -9,6 +9,7 @@ from lensmesh_chassis.messages.packing import Slices
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import to_status
 from router_svc.matching.candidates import Basis
+from router_svc.matching.geometry import Alignment
 from router_svc.matching.image_work import ImageWork
 from router_svc.matching.options import MatchOptions
 from router_svc.matching.verdicts import JudgedEntry, Judgement, Verdict
@@ -48,7 +49,7 @@ class Answer:
                 result.error.CopyFrom(to_status(one.error))
             else:
                 assert one.judgement is not None
-                result.store_us = one.store_us
+                result.store_us, result.verify_us = one.store_us, one.verify_us
                 self._write_match(one.judgement, items, result.match)
             self._size += result.ByteSize() + _FRAME_BYTES
             if self._size > self._max_message_bytes:
@@ -77,6 +78,8 @@ class Answer:
             message.cosine = view.cosine
         if view.hash_distance is not None:
             message.hash_distance = view.hash_distance
+        if view.alignment is not None:
+            _write_alignment(view.alignment, message.geometry)
 
     def _too_large(self) -> InvalidInput:
         return InvalidInput(
@@ -86,3 +89,10 @@ class Answer:
             field="images",
             metadata={"limit_bytes": self._max_message_bytes},
         )
+
+
+def _write_alignment(alignment: Alignment, message: router_pb2.MatchGeometry) -> None:
+    message.inlier_count, message.tentative_count = alignment.inlier_count, alignment.tentative_count
+    message.query_point_count, message.item_point_count = alignment.query_point_count, alignment.item_point_count
+    message.homography.extend(alignment.homography)
+    message.pairs.extend(alignment.pairs)

@@ -8,6 +8,7 @@ from google.protobuf import struct_pb2
 
 from lensmesh.search.v1 import search_pb2
 from router_svc.matching.confidence import hash_confidence
+from router_svc.matching.geometry import Alignment
 
 VECTOR_LEG, HASH_LEG = "vector", "hash"
 _HASH_BITS = 256
@@ -32,6 +33,10 @@ class CandidateItem:
     cosine: float | None = None
     hash_distance: int | None = None
     same_bytes: bool = False
+    is_looked_at: bool = False
+    """True where its local features were asked for, whether or not there are any."""
+    alignment: Alignment | None = None
+    """None where its local features could not be compared with the image's."""
 
     @property
     def entry_key(self) -> bytes:

@@ -3,6 +3,9 @@
 import math
 from typing import Final
 
+# Geometry: 0.5 with so many inliers, and how many of them change the odds by e.
+_INLIERS_HALF: Final = 11.0
+_INLIERS_SCALE: Final = 2.0
 # A hash: 0.5 where so many bits differ, and how many bits change the odds by e.
 _HASH_HALF: Final = 36.0
 _HASH_SCALE: Final = 5.0
@@ -15,6 +18,11 @@ _MARGIN_SCALE: Final = 0.01
 _MARGIN_MOST: Final = 0.1
 # Vectors never speak with more certainty than this: other images may have the same.
 _VECTOR_MOST: Final = 0.95
+
+
+def geometry_confidence(inlier_count: int) -> float:
+    """Return the confidence of one change of perspective that explains so many pairs of points; 0 without any."""
+    return _logistic((inlier_count - _INLIERS_HALF) / _INLIERS_SCALE) if inlier_count else 0.0
 
 
 def hash_confidence(distance: int) -> float:

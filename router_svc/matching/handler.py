@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 
 from opentelemetry import trace
 
@@ -27,6 +28,7 @@ from router_svc.matching.judging import judge_all
 from router_svc.matching.metrics import MatchMetrics
 from router_svc.matching.options import MatchOptions, read_options
 from router_svc.matching.store_lookup import StoreLookup
+from router_svc.matching.verification import Verification
 from router_svc.model_directory import ModelDirectory
 from router_svc.query_encoding import fetch_seconds
 from router_svc.served_spaces import served_spaces
@@ -37,6 +39,19 @@ from router_svc.upstreams.together import together
 # Images that go through all steps together, and such groups at a time: what is held of a call's images stays small.
 _GROUP_IMAGES = 16
 _GROUPS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _MatchCall:
+    """All that the groups of one call's images share."""
+
+    options: MatchOptions
+    space_id: str
+    lookup: StoreLookup
+    answer: Answer
+    scope: CallScope
+    verifies: bool
+    """True where the collection keeps local features."""
 
 
 class MatchHandler:
@@ -51,6 +66,7 @@ class MatchHandler:
         fetcher: Fetcher,
         hashing: Executor,
         metrics: MatchMetrics,
+        verification: Verification,
         *,
         max_message_bytes: int,
     ) -> None:
@@ -61,6 +77,7 @@ class MatchHandler:
         self._fetcher = fetcher
         self._encoding = ImageEncoding(encoders, hashing)
         self._metrics = metrics
+        self._verification = verification
         self._max_message_bytes = max_message_bytes
 
     async def match(self, request: router_pb2.MatchImagesRequest, scope: CallScope) -> router_pb2.MatchImagesResponse:
@@ -87,42 +104,50 @@ class MatchHandler:
     ) -> router_pb2.MatchImagesResponse:
         collection = await self._collection_cache.get(options.collection, scope)
         named = await self._space(collection, space, scope)
+        if collection.local_features:
+            # Never left out in silence: a verdict without geometry is another one.
+            await self._directory.local_feature_kind(named.space.id)
         await take_answer_room(len(work) * (1 + options.alternatives))
-        lookup = StoreLookup(self._stores, options, named.name, scope)
-        answer = Answer(len(work), options, self._max_message_bytes)
+        call = _MatchCall(
+            options,
+            named.space.id,
+            StoreLookup(self._stores, options, named.name, scope),
+            Answer(len(work), options, self._max_message_bytes),
+            scope,
+            verifies=collection.local_features,
+        )
         turns = asyncio.Semaphore(_GROUPS_AT_ONCE)
 
         async def do(group: Sequence[ImageWork]) -> None:
             async with turns:
-                await self._match_group(group, named.space.id, options, lookup, answer, scope)
+                await self._match_group(group, call)
 
         await together([do(work[start : start + _GROUP_IMAGES]) for start in range(0, len(work), _GROUP_IMAGES)])
         self._metrics.count(work)
-        return answer.message
+        return call.answer.message
 
-    async def _match_group(
-        self,
-        group: Sequence[ImageWork],
-        space_id: str,
-        options: MatchOptions,
-        lookup: StoreLookup,
-        answer: Answer,
-        scope: CallScope,
-    ) -> None:
+    async def _match_group(self, group: Sequence[ImageWork], call: _MatchCall) -> None:
         with spans.span("match.encode", {"lensmesh.match.images": len(group)}):
-            await self._encoding.encode(group, space_id, options.priority, scope)
+            await self._encoding.encode(
+                group, call.space_id, call.options.priority, call.scope, with_points=call.verifies
+            )
         encoded = [one for one in group if one.error is None]
         started = time.perf_counter()
         with spans.span("match.candidates", {"lensmesh.match.images": len(encoded)}):
-            await lookup.find_candidates(encoded)
+            await call.lookup.find_candidates(encoded)
         refused = next((one.error for one in encoded if is_of_the_request(one.error)), None)
         if refused is not None:
             raise refused
-        items = await judge_all([one for one in encoded if one.error is None], options, lookup)
-        store_us = int((time.perf_counter() - started) * 1e6)
-        for one in group:
-            one.store_us = store_us if one.encoded is not None and one.error is None else 0
-        await answer.write(group, items)
+        found = [one for one in encoded if one.error is None]
+        store_s = time.perf_counter() - started
+        if call.verifies:
+            store_s += await self._verification.verify(found, call.options, call.lookup)
+        started = time.perf_counter()
+        items = await judge_all(found, call.options, call.lookup)
+        store_s += time.perf_counter() - started
+        for one in found:
+            one.store_us = int(store_s * 1e6)
+        await call.answer.write(group, items)
 
     async def _space(self, collection: search_pb2.Collection, name: str, scope: CallScope) -> search_pb2.NamedSpace:
         """Return the space that vectors are compared in.

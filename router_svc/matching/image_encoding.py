@@ -11,6 +11,7 @@ from lensmesh_chassis.images.inputs import Fetching, image_content
 from lensmesh_chassis.rpc.status import from_status
 from router_svc.call_scope import CallScope
 from router_svc.matching.image_work import ImageWork
+from router_svc.matching.local_points import points_of
 from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.models import Encoders
 from router_svc.upstreams.together import together
@@ -30,14 +31,24 @@ class ImageEncoding:
         return work
 
     async def encode(
-        self, work: Sequence[ImageWork], space_id: str, priority: common_pb2.Priority.ValueType, scope: CallScope
+        self,
+        work: Sequence[ImageWork],
+        space_id: str,
+        priority: common_pb2.Priority.ValueType,
+        scope: CallScope,
+        *,
+        with_points: bool,
     ) -> None:
         """Encode what has no error yet, all of it in one call. Raises what fails the call as a whole."""
         waiting = [one for one in work if one.error is None]
         if not waiting:
             return
         options = encoder_pb2.EncodeOptions(
-            data_type=common_pb2.DATA_TYPE_FLOAT32, priority=priority, space_id=space_id, perceptual_hash=True
+            data_type=common_pb2.DATA_TYPE_FLOAT32,
+            priority=priority,
+            space_id=space_id,
+            perceptual_hash=True,
+            local_features=with_points,
         )
         images = [one.image for one in waiting]
         digesting = asyncio.get_running_loop().run_in_executor(self._hashing, _digests, images)
@@ -48,6 +59,8 @@ class ImageEncoding:
             one.encoded = result
             if result.HasField("error"):
                 one.error = from_status(result.error)
+            elif with_points:
+                one.points = points_of(result.local_features)
 
     @staticmethod
     async def _read(work: ImageWork, image: common_pb2.Image, fetches: Fetching) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from lensmesh.encoder.v1 import encoder_pb2
 from router_svc.matching.candidates import CandidateItem
+from router_svc.matching.local_points import LocalPoints
 from router_svc.matching.verdicts import Judgement
 from router_svc.upstreams.images import NO_IMAGE, PackedImage
 
@@ -22,8 +23,11 @@ class ImageWork:
     encoded: encoder_pb2.EncodeResult | None = None
     candidates: list[CandidateItem] = field(default_factory=list)
     """The most promising first."""
+    points: LocalPoints | None = None
+    """Its local features, where they can be compared with the collection's."""
     judgement: Judgement | None = None
     store_us: int = 0
+    verify_us: int = 0
     error: Exception | None = None
     """Error because of which nothing is known of it."""
 

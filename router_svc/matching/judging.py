@@ -44,8 +44,10 @@ async def judge_all(
 
 
 def _judge(one: ImageWork, options: MatchOptions) -> Judgement:
+    # Where some were verified, the others were left out because one of those fits.
+    looked_at = [candidate for candidate in one.candidates if candidate.is_looked_at]
     return judge(
-        one.candidates,
+        looked_at or one.candidates,
         options.thresholds,
         low_content=one.result.low_content,
         names_entries=bool(options.entry_fields),

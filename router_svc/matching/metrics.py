@@ -26,8 +26,18 @@ class MatchMetrics:
             for verdict in Verdict
             for basis in Basis
         }
+        self._verified = Counter(
+            "lensmesh_match_verified_candidates_total",
+            "Candidates of matches whose local features were compared with an image's.",
+            (),
+            registry=registry,
+        ).labels()
         self._nothing = images.labels(Verdict.NO_MATCH.name.lower(), "none")
         self._failed = images.labels("failed", "none")
+
+    def verified(self, count: int) -> None:
+        """Count candidates that were verified."""
+        self._verified.inc(count)
 
     def count(self, work: Sequence[ImageWork]) -> None:
         """Count the images of a call that is answered."""

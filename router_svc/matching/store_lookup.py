@@ -77,10 +77,12 @@ class StoreLookup:
             )
         return list(answer.results)
 
-    async def get(self, ids: Sequence[str], read: search_pb2.ReadOptions) -> dict[str, search_pb2.Item]:
+    async def get(
+        self, ids: Sequence[str], read: search_pb2.ReadOptions, *, at_once: int = _ITEMS_AT_ONCE
+    ) -> dict[str, search_pb2.Item]:
         """Return those of some items that are there, in as many calls as their size makes necessary."""
         found: dict[str, search_pb2.Item] = {}
-        left = [ids[start : start + _ITEMS_AT_ONCE] for start in range(0, len(ids), _ITEMS_AT_ONCE)]
+        left = [ids[start : start + at_once] for start in range(0, len(ids), at_once)]
         while left:
             part = left.pop()
             request = search_pb2.GetItemsRequest(collection=self._options.collection, ids=part, read=read)

@@ -6,12 +6,17 @@ from enum import Enum
 from typing import Final
 
 from router_svc.matching.candidates import Basis, CandidateItem
-from router_svc.matching.confidence import hash_confidence, vector_confidence
+from router_svc.matching.confidence import geometry_confidence, hash_confidence, vector_confidence
 
 DEFAULT_MATCH: Final = 0.8
 DEFAULT_UNSURE: Final = 0.5
-# A hash that is nearer by so many bits is clearly the better one.
+# A hash that is nearer by so many bits, and geometry with so many times the inliers, is clearly the better one.
 _CLEAR_BITS: Final = 8
+_CLEAR_TIMES: Final = 2
+# Images with fewer points than this are none that geometry could tell apart.
+_TELLING_POINTS: Final = 30
+# What vectors say where geometry could have told and does not: a person may look, and no match comes of it.
+_UNVERIFIED_MOST: Final = 0.6
 
 
 class Verdict(Enum):
@@ -100,25 +105,44 @@ def _judged(candidate: CandidateItem, next_cosine: float | None, *, low_content:
     if candidate.same_bytes:
         return JudgedEntry(candidate, 1.0, Basis.CONTENT_DIGEST)
     evidence = [(0.0, Basis.VECTOR)]
+    if candidate.alignment is not None:
+        evidence.append((geometry_confidence(candidate.alignment.inlier_count), Basis.GEOMETRY))
     if candidate.hash_distance is not None:
         evidence.append((hash_confidence(candidate.hash_distance), Basis.PERCEPTUAL_HASH))
     if candidate.cosine is not None and not low_content:
-        evidence.append((vector_confidence(candidate.cosine, next_cosine), Basis.VECTOR))
+        nearness = vector_confidence(candidate.cosine, next_cosine)
+        evidence.append((min(nearness, _UNVERIFIED_MOST) if _could_tell(candidate) else nearness, Basis.VECTOR))
     confidence, basis = max(evidence)
     return JudgedEntry(candidate, confidence, basis)
 
 
-def _order(judged: JudgedEntry) -> tuple[float, float, float, float, str]:
-    """Sort the most certain first; of equally certain ones what looks more alike, then the nearest, then by id."""
+def _could_tell(candidate: CandidateItem) -> bool:
+    """Tell whether geometry would have found a match: both images have enough points."""
+    told = candidate.alignment
+    return told is not None and min(told.query_point_count, told.item_point_count) >= _TELLING_POINTS
+
+
+def _order(judged: JudgedEntry) -> tuple[float, float, float, float, float, str]:
+    """Sort the most certain first.
+
+    Of equally certain ones: more inliers, then what looks more alike, then the nearest, then by id.
+    """
     view = judged.view
     bits = 256 if view.hash_distance is None else view.hash_distance
-    return -judged.confidence, -judged.basis, bits, -(view.cosine if view.cosine is not None else -1.0), view.item_id
+    cosine = view.cosine if view.cosine is not None else -1.0
+    return -round(judged.confidence, 6), -judged.basis, -_inliers(view), bits, -cosine, view.item_id
+
+
+def _inliers(view: CandidateItem) -> int:
+    return 0 if view.alignment is None else view.alignment.inlier_count
 
 
 def _is_clearly_better(best: JudgedEntry, other: JudgedEntry) -> bool:
     """Tell whether one of two entries that both match fits so much better that the other one does not count."""
     if Basis.CONTENT_DIGEST in (best.basis, other.basis):
         return best.basis is not other.basis
+    if _inliers(best.view) or _inliers(other.view):
+        return _inliers(best.view) >= _CLEAR_TIMES * _inliers(other.view)
     one, two = best.view.hash_distance, other.view.hash_distance
     if one is not None:
         return two is None or one + _CLEAR_BITS <= two
