@@ -80,12 +80,15 @@ class MatchMesh:
         self.search = search_pb2_grpc.SearchServiceStub(channel)
         return self
 
-    async def ingest(self, collection: str, images: dict[str, bytes], **metadata: dict[str, Any]) -> None:
-        """Store images with their perceptual hashes; `metadata` by id."""
+    async def ingest(
+        self, collection: str, images: dict[str, bytes], *, featured: bool = False, **metadata: dict[str, Any]
+    ) -> None:
+        """Store images with their perceptual hashes, and local features where `featured`; `metadata` by id."""
         options = router_pb2.IngestOptions(
             collection=collection,
             captions=router_pb2.CAPTION_POLICY_NONE,
             near_duplicates=router_pb2.NearDuplicateOptions(),
+            local_features=featured,
         )
         items = []
         for item_id, content in images.items():
