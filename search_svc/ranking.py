@@ -184,18 +184,25 @@ class _Ranking:
         self.groups.update(found.groups)
         self.is_exact = self.is_exact and not found.is_cut
         known = {each.item_id for each in self._places}
+        findings = [self._without_full(items) for items in found.legs]
         legs = [
             LegFindings(leg.name, leg.weight, items, self._before(place, items))
-            for place, (leg, items) in enumerate(zip(self._legs, found.legs, strict=True))
+            for place, (leg, items) in enumerate(zip(self._legs, findings, strict=True))
         ]
         fused = fuse(legs, self._query.fusion)
         new = [each for each in fused if each.item_id not in known and self._query.is_relevant(each.legs)]
         if self._full is not None:
             new = self._full.take(new, self.groups)
         self._places += new
-        for seen, items in zip(self._seen, found.legs, strict=True):
+        for seen, items in zip(self._seen, findings, strict=True):
             seen.update(dict.fromkeys(each.item_id for each in items))
         return len(new)
+
+    def _without_full(self, items: Sequence[FoundItem]) -> Sequence[FoundItem]:
+        """Leave out items of full groups, which a store may find all the same: ranks are without them."""
+        if self._full is None or not self._places:
+            return items
+        return [each for each in items if not self._full.is_full(self.groups.get(each.item_id))]
 
     def _before(self, place: int, items: Sequence[FoundItem]) -> int:
         """Count the items that a leg found before and that were left out now, since their groups are full."""

@@ -11,7 +11,7 @@ from search_svc import ranking
 from search_svc.candidates import FoundItem
 from search_svc.fusion import RankedItem
 from search_svc.grouping import GroupValues
-from search_svc.legs import Fusion, GroupBy, Leg, VectorLeg
+from search_svc.legs import Fusion, FusionMethod, GroupBy, Leg, VectorLeg
 from search_svc.model import FetchedItems, Hits, NamedSpace, Numbers, StoredItem, View
 from search_svc.ranking import Step, StepFindings
 from search_svc.store import Query
@@ -122,6 +122,22 @@ async def test_groups_that_are_full_are_left_out(leaves_out: bool) -> None:
                 if source.scores[0][item_id] > source.scores[0][best[values]]:
                     best[values] = item_id
             assert sorted(told(found)) == sorted(best.values())
+
+
+@pytest.mark.parametrize("method", list(FusionMethod))
+async def test_items_of_full_groups_count_for_nothing_where_a_store_finds_them(method: FusionMethod) -> None:
+    """Scores and ranks are the same whether or not a store can leave full groups out by its index."""
+    source = FakeSource(900, group=lambda i: (["a", "list"],) if i < 700 else (i,))
+    for item_id, values in source.groups.items():
+        source.scores[0][item_id] += 1.0 if values == (["a", "list"],) else 0.0
+    asked = replace(query(2, group_by=GroupBy((("k",),)), limit=150), fusion=Fusion(method))
+    left_out = await ranking.search(source, asked)
+    source.leaves_out = False
+    found = await ranking.search(source, asked)
+    assert len(found.hits) == 150
+    assert [(hit.item.id, hit.score, hit.legs) for hit in found.hits] == [
+        (hit.item.id, hit.score, hit.legs) for hit in left_out.hits
+    ]
 
 
 async def test_a_store_that_compared_everything_is_not_asked_again() -> None:
