@@ -7,7 +7,7 @@ import os
 import sqlite3
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -60,6 +60,10 @@ class QdrantEngine(Protocol):
     def local(self) -> bool:
         """True where this is local mode, which has neither indexes nor a version of its own."""
 
+    @property
+    def is_busy(self) -> bool:
+        """True where other work waits until what is done now is done, as in local mode: it is there, and late."""
+
     async def run(self, work: Work[T], *, timeout_s: float) -> T:
         """Do `work` and return its result.
 
@@ -86,6 +90,7 @@ class Remote:
     """
 
     local = False
+    is_busy = False
 
     def __init__(self, address: QdrantAddress, security: ChannelSecurity, tracer_provider: Any | None = None) -> None:
         self._address = address
@@ -193,13 +198,22 @@ class Local:
         self._pool: ThreadPoolExecutor | None = None
         self._client: AsyncQdrantClient | None = None
         self._lock: int | None = None
+        self._open: set[Future[Any]] = set()
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._open)
 
     async def run(self, work: Work[T], *, timeout_s: float) -> T:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qdrant-local")
+        doing = self._pool.submit(self._do, work)
+        self._open.add(doing)
+        # In the thread, when it is done, or at once where nobody waits any more before it has begun.
+        doing.add_done_callback(self._open.discard)
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, self._do, work)
+                return await asyncio.wrap_future(doing)
         except TimeoutError:
             raise too_late() from None
 

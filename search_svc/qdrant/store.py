@@ -118,6 +118,9 @@ class QdrantStore:
         self._version = await self._look(work)
 
     async def check(self) -> None:
+        if self._version and self._engine.is_busy:
+            # It is at work, in this process: a look would wait behind that, and say that nobody answers.
+            return
         there = await self._look(lambda client: registry.schema_version(client, self._prefix))
         if not self._version or there != self._steps[-1].version:
             # Emptied, restored or brought up to date by another release behind our back.

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from search_svc.filters import Equals
 from search_svc.legs import VectorLeg
 from search_svc.model import FieldType, View
 from search_svc.qdrant.faults import translated
+from search_svc.qdrant.store import QdrantStore
 from search_svc.store import Query, StoreRefused
 from tests.search.conftest import settings_for
 from tests.search.support import definition, domain_item
@@ -114,6 +116,36 @@ async def test_it_works_beside_the_event_loop(tmp_path: Path) -> None:
     assert turns > 10
     with pytest.raises(DeadlineExceeded):
         await store.upsert(collection, [domain_item(f"n{i}", np.ones(4)) for i in range(60)], timeout_s=0.001)
+    await store.close()
+
+
+async def test_a_store_at_work_is_not_taken_for_one_that_is_away(tmp_path: Path) -> None:
+    store = make_store(settings_for(url_of(tmp_path), store_connect_seconds=60))
+    assert isinstance(store, QdrantStore)
+    await store.open()
+    # A look that waited for the work would say at once that nobody answers.
+    store._connect_s = 0.01
+    engine = store._engine
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def long_search(_: object) -> bool:
+        begun.set()
+        return go_on.wait(60)
+
+    for caller_leaves in (False, True):
+        begun.clear()
+        go_on.clear()
+        busy = asyncio.create_task(engine.run(long_search, timeout_s=60))
+        await asyncio.to_thread(begun.wait, 60)
+        if caller_leaves:
+            busy.cancel()
+            await asyncio.wait([busy])
+        await store.check()
+        go_on.set()
+        await asyncio.wait([busy])
+    await until(lambda: not engine.is_busy)
+    store._connect_s = 60
+    await store.check()
     await store.close()
 
 
