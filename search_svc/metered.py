@@ -1,22 +1,17 @@
 """A wrapper around any store: it times each operation, counts errors, and makes a span where its call has one."""
 
-import time
-from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
-from lensmesh_chassis.errors import LensmeshError
-from lensmesh_chassis.reasons import Reason
-from lensmesh_chassis.telemetry import spans
-from lensmesh_chassis.telemetry.exemplars import exemplar
-from lensmesh_chassis.telemetry.loop_metrics import Counter, Histogram
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.calibration import Calibration
 from search_svc.filters import Filter
+from search_svc.jobs.metered import JOB_OPERATIONS, MeteredJobs
 from search_svc.jobs.model import Lease
-from search_svc.jobs.store import JobStore, LeasedWrite, LeaseLost, Report
+from search_svc.jobs.store import JobStore, LeasedWrite, Report
 from search_svc.metadata import MetadataLimits
+from search_svc.meter import StoreMeter
 from search_svc.model import (
     Collection,
     CountedCollection,
@@ -34,9 +29,7 @@ from search_svc.model import (
     Upserted,
     View,
 )
-from search_svc.store import Query, StaleCollection, Store, StoreRefused
-
-T = TypeVar("T")
+from search_svc.store import Query, Store
 
 OPERATIONS = (
     "open",
@@ -62,9 +55,6 @@ OPERATIONS = (
     "save_calibrations",
     "aggregate",
 )
-# Answered from memory but for the first time.
-_UNTRACED = frozenset({"find_collection"})
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class MeteredStore:
@@ -75,29 +65,13 @@ class MeteredStore:
 
     def __init__(self, store: Store, registry: CollectorRegistry) -> None:
         self._store = store
-        seconds = Histogram(
-            "lensmesh_store_operation_seconds",
-            "Time of one operation of the store, whatever came of it.",
-            ("operation",),
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._seconds = {operation: seconds.labels(operation) for operation in OPERATIONS}
-        self._errors = Counter(
-            "lensmesh_store_errors_total",
-            "Operations that raised, by reason as callers see it; STALE is a collection that was made anew meanwhile, "
-            "LEASE_LOST a job that another replica has by now, REFUSED a store that must not be used, UNEXPECTED a "
-            "defect.",
-            ("operation", "reason"),
-            registry=registry,
-        )
-        for operation in OPERATIONS:
-            # There from the start, so that the first one is seen as an increase.
-            self._errors.labels(operation, str(Reason.STORE_UNAVAILABLE))
+        meter = StoreMeter((*OPERATIONS, *JOB_OPERATIONS), registry, store.describe)
+        self._timed = meter.timed
+        self._jobs = MeteredJobs(store.jobs, meter)
 
     @property
     def jobs(self) -> JobStore:
-        return self._store.jobs
+        return self._jobs
 
     async def open(self) -> None:
         await self._timed("open", self._store.open())
@@ -240,29 +214,3 @@ class MeteredStore:
     ) -> AggregatedItems:
         work = self._store.aggregate(collection, asked, filter=filter, max_bytes=max_bytes, timeout_s=timeout_s)
         return await self._timed("aggregate", work)
-
-    async def _timed(self, operation: str, work: Awaitable[T]) -> T:
-        begun = time.perf_counter()
-        try:
-            if operation in _UNTRACED or not spans.recording():
-                return await work
-            facts = {"db.system.name": self._store.describe().split()[0], "db.operation.name": operation}
-            with spans.span(f"store {operation}", facts):
-                return await work
-        except LensmeshError as error:
-            self._errors.labels(operation, str(error.reason)).inc()
-            raise
-        except StaleCollection:
-            self._errors.labels(operation, "STALE").inc()
-            raise
-        except LeaseLost:
-            self._errors.labels(operation, "LEASE_LOST").inc()
-            raise
-        except StoreRefused:
-            self._errors.labels(operation, "REFUSED").inc()
-            raise
-        except Exception:
-            self._errors.labels(operation, "UNEXPECTED").inc()
-            raise
-        finally:
-            self._seconds[operation].observe(time.perf_counter() - begun, exemplar())

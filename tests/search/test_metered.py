@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.errors import NotFound, Unavailable
 from lensmesh_chassis.reasons import Reason
+from search_svc.jobs.metered import JOB_OPERATIONS
+from search_svc.jobs.store import JobStore, LeaseLost
 from search_svc.metered import OPERATIONS, MeteredStore
 from search_svc.store import StaleCollection, Store, StoreRefused
 
@@ -19,6 +21,10 @@ class Faulty:
     def __init__(self) -> None:
         self.fault: BaseException | None = None
         self.closed = False
+
+    @property
+    def jobs(self) -> "Faulty":
+        return self
 
     def __getattr__(self, name: str) -> Any:
         async def operation(*_: object, **__: object) -> str:
@@ -50,7 +56,8 @@ def metered(registry: CollectorRegistry) -> tuple[Faulty, MeteredStore]:
 
 async def perform(store: MeteredStore, operation: str) -> Any:
     """Calls an operation with a stand-in for each argument."""
-    method = getattr(store, operation)
+    of_jobs = operation in JOB_OPERATIONS
+    method = getattr(store.jobs, operation.removeprefix("job_")) if of_jobs else getattr(store, operation)
     given: list[Any] = []
     named: dict[str, Any] = {}
     for parameter in inspect.signature(method).parameters.values():
@@ -64,16 +71,18 @@ async def perform(store: MeteredStore, operation: str) -> Any:
 def test_no_operation_of_the_protocol_is_forgotten() -> None:
     operations = [name for name, member in vars(Store).items() if inspect.iscoroutinefunction(member)]
     assert sorted(OPERATIONS) == sorted(set(operations) - {"close"})
+    of_jobs = [f"job_{name}" for name, member in vars(JobStore).items() if inspect.iscoroutinefunction(member)]
+    assert sorted(JOB_OPERATIONS) == sorted(of_jobs)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *JOB_OPERATIONS])
 async def test_each_operation_is_passed_on_and_timed(registry: CollectorRegistry, operation: str) -> None:
     _, store = metered(registry)
     answer = await perform(store, operation)
-    assert answer in (operation, None)
+    assert answer in (operation.removeprefix("job_"), None)
     counts = {
         name: registry.get_sample_value("lensmesh_store_operation_seconds_count", {"operation": name})
-        for name in OPERATIONS
+        for name in (*OPERATIONS, *JOB_OPERATIONS)
     }
     assert {name for name, count in counts.items() if count} == {operation}
 
@@ -84,11 +93,12 @@ async def test_each_operation_is_passed_on_and_timed(registry: CollectorRegistry
         (Unavailable(Reason.STORE_UNAVAILABLE, "away"), "STORE_UNAVAILABLE"),
         (NotFound(Reason.COLLECTION_NOT_FOUND, "there is no collection 'made up'"), "COLLECTION_NOT_FOUND"),
         (StaleCollection(), "STALE"),
+        (LeaseLost(), "LEASE_LOST"),
         (StoreRefused("a newer schema"), "REFUSED"),
         (ValueError("a bug"), "UNEXPECTED"),
     ],
 )
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", [*OPERATIONS, "job_take", "job_renew"])
 async def test_errors_pass_through_and_are_counted(
     registry: CollectorRegistry, operation: str, fault: BaseException, reason: str
 ) -> None:

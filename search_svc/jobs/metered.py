@@ -1,0 +1,62 @@
+"""A wrapper around the jobs of any store: each operation is measured as those of the store are."""
+
+from collections.abc import Sequence
+
+from search_svc.jobs.model import Job, JobEnd, JobProgress, JobSelection, Lease, LeasedJob, NewJob
+from search_svc.jobs.store import JobStore
+from search_svc.meter import StoreMeter
+
+JOB_OPERATIONS = (
+    "job_start",
+    "job_get",
+    "job_list",
+    "job_cancel",
+    "job_take",
+    "job_renew",
+    "job_save",
+    "job_hand_back",
+    "job_end",
+    "job_remove_expired",
+)
+
+
+class MeteredJobs:
+    """Jobs that are measured; see `JobStore`."""
+
+    def __init__(self, jobs: JobStore, meter: StoreMeter) -> None:
+        self._jobs = jobs
+        self._timed = meter.timed
+
+    async def start(self, new: NewJob, *, timeout_s: float) -> Job:
+        return await self._timed("job_start", self._jobs.start(new, timeout_s=timeout_s))
+
+    async def get(self, job_id: str, *, timeout_s: float) -> Job:
+        return await self._timed("job_get", self._jobs.get(job_id, timeout_s=timeout_s))
+
+    async def list(self, chosen: JobSelection, *, after: str, count: int, timeout_s: float) -> Sequence[Job]:
+        listed = self._jobs.list(chosen, after=after, count=count, timeout_s=timeout_s)
+        return await self._timed("job_list", listed)
+
+    def position(self, job: Job) -> str:
+        return self._jobs.position(job)
+
+    async def cancel(self, job_id: str, *, keep_s: float, timeout_s: float) -> Job:
+        return await self._timed("job_cancel", self._jobs.cancel(job_id, keep_s=keep_s, timeout_s=timeout_s))
+
+    async def take(self, kinds: Sequence[str], *, lease_s: float, timeout_s: float) -> LeasedJob | None:
+        return await self._timed("job_take", self._jobs.take(kinds, lease_s=lease_s, timeout_s=timeout_s))
+
+    async def renew(self, lease: Lease, *, lease_s: float, timeout_s: float) -> bool:
+        return await self._timed("job_renew", self._jobs.renew(lease, lease_s=lease_s, timeout_s=timeout_s))
+
+    async def save(self, lease: Lease, progress: JobProgress, *, timeout_s: float) -> None:
+        await self._timed("job_save", self._jobs.save(lease, progress, timeout_s=timeout_s))
+
+    async def hand_back(self, lease: Lease, *, timeout_s: float) -> None:
+        await self._timed("job_hand_back", self._jobs.hand_back(lease, timeout_s=timeout_s))
+
+    async def end(self, lease: Lease, end: JobEnd, *, keep_s: float, timeout_s: float) -> None:
+        await self._timed("job_end", self._jobs.end(lease, end, keep_s=keep_s, timeout_s=timeout_s))
+
+    async def remove_expired(self, *, timeout_s: float) -> int:
+        return await self._timed("job_remove_expired", self._jobs.remove_expired(timeout_s=timeout_s))
