@@ -174,7 +174,15 @@ def _queries(search: Search | StoredSearch, path: str) -> list[Query]:
     if search.text_fields:
         field = _below(path, "text_fields")
         raise InvalidInput(Reason.QUERY_INVALID, f"{field} goes with words: give it to a query of these", field=field)
-    return named([query if query.words else replace(query, space=query.space or search.space) for query in queries])
+    if search.space and all(query.words is not None for query in queries):
+        field = _below(path, "space")
+        raise InvalidInput(
+            Reason.QUERY_INVALID, f"{field} does not belong here: words lie in no space: leave it out", field=field
+        )
+    placed = [
+        query if query.words is not None else replace(query, space=query.space or search.space) for query in queries
+    ]
+    return named(placed)
 
 
 def _several(search: Search | StoredSearch, path: str) -> list[Query] | None:

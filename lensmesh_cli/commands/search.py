@@ -208,6 +208,8 @@ def search(
     check_groups(group_by or [], group_size)
     if words_in and not words:
         fail("--words-in says where --words are looked for: give these as well", Exit.USAGE)
+    if space and all(query.kind == WORDS for query in queries):
+        fail("--space says where vectors are compared, and --words lie in none: leave it out", Exit.USAGE)
     if rrf_k is not None and fusion is FusionChoice.WEIGHTED:
         fail("--rrf-k is of --fusion rrf: weighted has no k", Exit.USAGE)
     from lensmesh_cli import folders

@@ -89,6 +89,7 @@ def test_version() -> None:
         ("search", "a", "--not", "b", "--weight", "text=2", "--weight", "text=3"),
         ("search", *(word for number in range(9) for word in ("--text", str(number)))),
         ("search", "a", "--words-in", "title"),
+        ("search", "--words", "a", "--space", "image"),
         ("search", "a", "--group-size", "2"),
         ("search", "a", *(word for field in "abcde" for word in ("--group-by", field))),
         ("search", "a", "--group-by", "b", "--group-by", "b"),

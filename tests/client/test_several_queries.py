@@ -156,6 +156,11 @@ REFUSED: dict[str, tuple[Callable[[Client], Awaitable[object]], str, Reason]] = 
     "no queries": (lambda mesh: mesh.search(queries=[b"a"]), "queries", Reason.QUERY_INVALID),  # type: ignore[list-item]  # its very point
     "a text's bytes": (lambda mesh: mesh.search(queries=[Query("caf\udce9")]), "queries[0].text", Reason.TEXT_INVALID),
     "a space of words": (lambda mesh: mesh.search(words="a", space="image"), "queries[0].space", Reason.QUERY_INVALID),
+    "a space of several words": (
+        lambda mesh: mesh.search(queries=[Query(words="a"), Query(words="b")], space="image"),
+        "space",
+        Reason.QUERY_INVALID,
+    ),
     "fields of a text": (
         lambda mesh: mesh.search("a", text_fields=["title"]),
         "queries[0].text_fields",
