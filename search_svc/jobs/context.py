@@ -33,9 +33,9 @@ class JobContext:
         """For each call of the store, in seconds."""
         self.done = job.progress.done
         self.total = job.progress.total
+        self.jobs = jobs
         self.saves = 0
         """Number of times that progress was saved in this attempt."""
-        self._jobs = jobs
         self._checkpoint = job.progress.checkpoint
         self._looks: deque[tuple[float, int]] = deque([(time.monotonic(), self.done)])
 
@@ -71,8 +71,9 @@ class JobContext:
         *,
         message: str = "",
         checkpoint: Mapping[str, Any] | None = None,
+        lasting: bool = True,
     ) -> None:
-        """Save progress; None leaves a count as it is. See `progress`.
+        """Save progress; None leaves a count as it is. See `progress`, and `JobStore.save` for `lasting`.
 
         Raises:
             LeaseLost: another replica has the job: end.
@@ -83,13 +84,13 @@ class JobContext:
             message=message,
             checkpoint=checkpoint,
         )
-        await self._jobs.save(self.lease, progress, timeout_s=self.timeout_s)
+        await self.jobs.save(self.lease, progress, lasting=lasting, timeout_s=self.timeout_s)
         self.saved(progress)
 
     async def say(self, message: str) -> None:
         """Tell people what the job does or waits for just now. Raises LeaseLost."""
         progress = JobProgress(self.done, self.total, 0.0, message[:MAX_MESSAGE_CHARS], self._checkpoint)
-        await self._jobs.save(self.lease, progress, timeout_s=self.timeout_s)
+        await self.jobs.save(self.lease, progress, lasting=False, timeout_s=self.timeout_s)
 
     def _rate(self, done: int) -> float:
         now = time.monotonic()

@@ -26,11 +26,50 @@ class LeasedWrite:
     progress: Callable[[DeletedBatch], JobProgress]
 
 
+@dataclass(frozen=True)
+class ResultPart:
+    """A part of a result that is too large to be kept in one piece."""
+
+    number: int
+    """From 0, without gaps."""
+    first: int
+    """Number of the first thing that begins in this part or behind it: it never falls from part to part."""
+    content: str
+
+
+class PartStore(Protocol):
+    """Large results of jobs, part by part. They go with their jobs.
+
+    Each attempt writes its own, under the token of its lease, and a job's result names the attempt that ended it. So
+    nothing of an attempt that was lost is ever read.
+    """
+
+    async def write(self, lease: Lease, part: ResultPart, *, timeout_s: float) -> None:
+        """Keep a part. Written again it is replaced.
+
+        Raises:
+            LeaseLost: another replica has the job.
+        """
+
+    async def read(self, job_id: str, token: str, number: int, *, timeout_s: float) -> ResultPart | None:
+        """Return a part of what the attempt with that token wrote; None where there is no such part, or no more."""
+
+    async def find(self, job_id: str, token: str, first: int, *, timeout_s: float) -> int:
+        """Return the number of the last part whose `first` is not above this one; -1 where there is none."""
+
+    async def remove(self, job_ids: Sequence[str], *, but: str = "", timeout_s: float) -> None:
+        """Remove all parts of these jobs, but those of the attempt with the token `but`."""
+
+
 class JobStore(Protocol):
     """Jobs of a store. Times are the store's where it has a clock (PostgreSQL), else the replica's.
 
     Methods raise `Unavailable` while the store cannot be reached and `DeadlineExceeded` after `timeout_s` seconds.
     """
+
+    @property
+    def parts(self) -> PartStore:
+        """Their results, where these are large."""
 
     async def start(self, new: NewJob, *, timeout_s: float) -> Job:
         """Keep a job, PENDING, or return the one of that id if it was asked for with the same parameters.
@@ -75,8 +114,8 @@ class JobStore(Protocol):
             LeaseLost: another replica has it.
         """
 
-    async def save(self, lease: Lease, progress: JobProgress, *, timeout_s: float) -> None:
-        """Save how far a job is.
+    async def save(self, lease: Lease, progress: JobProgress, *, lasting: bool = True, timeout_s: float) -> None:
+        """Save how far a job is. What does not last is of no use to another attempt, which begins anew.
 
         Raises:
             LeaseLost: another replica has it.

@@ -23,6 +23,8 @@ from search_svc.jobs.model import (
 )
 from search_svc.jobs.store import LeaseLost
 from search_svc.postgres.database import Database
+from search_svc.postgres.job_parts import PostgresParts
+from search_svc.postgres.leases import hold
 
 _LISTED = (
     "id, kind, collection, collection_key, trace, state, cancel_requested, done, total, rate, message, checkpoint,"
@@ -40,6 +42,7 @@ class PostgresJobs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.parts = PostgresParts(database)
 
     async def start(self, new: NewJob, *, timeout_s: float) -> Job:
         async def work(connection: asyncpg.Connection) -> Job:
@@ -158,8 +161,8 @@ class PostgresJobs:
 
         return await self._database.run(work, timeout_s=timeout_s, write=True)
 
-    async def save(self, lease: Lease, progress: JobProgress, *, timeout_s: float) -> None:
-        await self._database.run(lambda c: save(c, lease, progress), timeout_s=timeout_s, write=True)
+    async def save(self, lease: Lease, progress: JobProgress, *, lasting: bool = True, timeout_s: float) -> None:
+        await self._database.run(lambda c: save(c, lease, progress, lasting=lasting), timeout_s=timeout_s, write=True)
 
     async def hand_back(self, lease: Lease, *, timeout_s: float) -> None:
         async def work(connection: asyncpg.Connection) -> None:
@@ -203,30 +206,21 @@ class PostgresJobs:
         return await self._database.run(work, timeout_s=timeout_s, write=True) if is_any else 0
 
 
-async def hold(connection: asyncpg.Connection, lease: Lease) -> None:
-    """Lock a job's row until the transaction ends, so that nobody takes the job meanwhile.
-
-    Raises:
-        LeaseLost: somebody did.
-    """
-    there = await connection.fetchval(
-        "SELECT true FROM lensmesh.jobs WHERE id = $1 AND token = $2::text::uuid FOR UPDATE", lease.job_id, lease.token
-    )
-    if not there:
-        raise LeaseLost
-
-
-async def save(connection: asyncpg.Connection, lease: Lease, progress: JobProgress) -> None:
+async def save(
+    connection: asyncpg.Connection, lease: Lease, progress: JobProgress, *, lasting: bool = True
+) -> None:
     """Save progress in the caller's transaction. Raises LeaseLost."""
     await _update(
         connection,
         lease,
-        "done = $3, total = $4, rate = $5, message = $6, checkpoint = $7, idle_attempts = 0",
+        "done = $3, total = $4, rate = $5, message = $6, checkpoint = $7,"
+        " idle_attempts = CASE WHEN $8 THEN 0 ELSE idle_attempts END",
         progress.done,
         progress.total,
         progress.rate,
         progress.message,
         progress.checkpoint,
+        lasting,
     )
 
 

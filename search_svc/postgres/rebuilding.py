@@ -20,7 +20,7 @@ from search_svc.definitions import definition_from_json, definition_to_json, wit
 from search_svc.jobs.model import Lease
 from search_svc.jobs.store import Report
 from search_svc.model import Collection, Hnsw, NamedSpace
-from search_svc.postgres import jobs
+from search_svc.postgres import leases
 from search_svc.postgres.database import Database
 from search_svc.postgres.faults import translated
 from search_svc.postgres.graphs import BuildSettings, Graph, GraphBuilder, state_of
@@ -207,7 +207,7 @@ class Rebuild:
 
         Asked under the lease: later ones, which no replica that stood still may remove, are not among them.
         """
-        await jobs.hold(connection, self._lease)
+        await leases.hold(connection, self._lease)
         rows = await connection.fetch(_GRAPHS, self._table)
         return [row["name"] for row in rows if row["name"] != self._graph.name]
 
@@ -224,7 +224,7 @@ class Rebuild:
             connection.terminate()
 
     async def _break_off(self, connection: asyncpg.Connection) -> None:
-        await jobs.hold(connection, self._lease)
+        await leases.hold(connection, self._lease)
         await connection.execute(
             "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index"
             " WHERE datname = current_database() AND relid = to_regclass($1)",
@@ -235,7 +235,7 @@ class Rebuild:
         """Remove the new graph, which counts for nothing yet, as soon as nobody uses its table for a moment."""
 
         async def work(connection: asyncpg.Connection) -> None:
-            await jobs.hold(connection, self._lease)
+            await leases.hold(connection, self._lease)
             # `IF EXISTS` looks for the index before it waits for anybody.
             await connection.execute(f"SET LOCAL lock_timeout = {_REMOVE_MS}; DROP INDEX IF EXISTS {self._graph.name}")
 

@@ -240,6 +240,19 @@ ALTER TABLE lensmesh.collections ADD COLUMN calibrations text NOT NULL DEFAULT '
 _NINTH = "SELECT 1"
 
 
+_TENTH = """
+-- Results of jobs that are too large for a row, see search_svc/jobs/store.py. Each attempt at a job writes its own.
+CREATE TABLE lensmesh.job_parts (
+    job_id text COLLATE "C" NOT NULL REFERENCES lensmesh.jobs ON DELETE CASCADE,
+    token uuid NOT NULL,
+    number integer NOT NULL,
+    first bigint NOT NULL,
+    content text NOT NULL,
+    PRIMARY KEY (job_id, token, number)
+);
+"""
+
+
 @dataclass(frozen=True)
 class MigrationStep:
     """Statements that lead from version - 1 to version, and work behind them that SQL cannot do."""
@@ -262,4 +275,5 @@ STEPS = (
     MigrationStep(7, "jobs", _SEVENTH),
     MigrationStep(8, "what cosines mean", _EIGHTH),
     MigrationStep(9, "local features in new collections", _NINTH),
+    MigrationStep(10, "large results of jobs", _TENTH),
 )

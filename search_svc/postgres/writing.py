@@ -257,7 +257,7 @@ async def delete_batch(
     connection: asyncpg.Connection, collection: Collection, tree: Filter, *, after: str, count: int, within: LeasedWrite
 ) -> DeletedBatch:
     """Remove up to `count` of the items that a filter chooses, behind the id `after`, as a step of a job."""
-    await jobs.hold(connection, within.lease)
+    await leases.hold(connection, within.lease)
     parameters = Parameters()
     behind, limit = parameters.add(after, "text"), parameters.add(count, "bigint")
     condition = f"i.id > {behind} AND ({Predicate(collection.definition, parameters).sql(tree)})"

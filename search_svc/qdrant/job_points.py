@@ -57,11 +57,14 @@ async def hold(client: AsyncQdrantClient, prefix: str, lease: Lease) -> None:
         raise LeaseLost
 
 
-async def save(client: AsyncQdrantClient, prefix: str, lease: Lease, progress: JobProgress) -> None:
+async def save(
+    client: AsyncQdrantClient, prefix: str, lease: Lease, progress: JobProgress, *, lasting: bool = True
+) -> None:
     """Save progress. Raises LeaseLost."""
 
     def change(point: JobPoint) -> dict[str, Any]:
-        return written(replace(point.job, progress=progress, idle_attempts=0))
+        idle = 0 if lasting else point.job.idle_attempts
+        return written(replace(point.job, progress=progress, idle_attempts=idle))
 
     await change_job(client, prefix, lease.job_id, under(lease, change))
 

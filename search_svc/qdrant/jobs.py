@@ -30,6 +30,7 @@ from search_svc.jobs.store import LeaseLost
 from search_svc.qdrant import job_points
 from search_svc.qdrant.engine import QdrantEngine, Work
 from search_svc.qdrant.faults import CollectionGone
+from search_svc.qdrant.job_parts import QdrantParts
 from search_svc.qdrant.job_points import JobGone, JobPoint
 from search_svc.qdrant.layout import jobs_collection
 from search_svc.qdrant.predicates import any_of
@@ -44,6 +45,7 @@ class QdrantJobs:
     def __init__(self, engine: QdrantEngine, prefix: str) -> None:
         self._engine = engine
         self._prefix = prefix
+        self.parts = QdrantParts(engine, prefix)
 
     async def start(self, new: NewJob, *, timeout_s: float) -> Job:
         now = datetime.now(UTC)
@@ -172,8 +174,10 @@ class QdrantJobs:
 
         return await self._leased(work, timeout_s)
 
-    async def save(self, lease: Lease, progress: JobProgress, *, timeout_s: float) -> None:
-        await self._leased(lambda client: job_points.save(client, self._prefix, lease, progress), timeout_s)
+    async def save(self, lease: Lease, progress: JobProgress, *, lasting: bool = True, timeout_s: float) -> None:
+        await self._leased(
+            lambda client: job_points.save(client, self._prefix, lease, progress, lasting=lasting), timeout_s
+        )
 
     async def hand_back(self, lease: Lease, *, timeout_s: float) -> None:
         def change(point: JobPoint) -> dict[str, Any]:
@@ -193,26 +197,27 @@ class QdrantJobs:
         await self._leased(lambda client: job_points.change_job(client, self._prefix, lease.job_id, change), timeout_s)
 
     async def remove_expired(self, *, timeout_s: float) -> int:
-        async def work(client: AsyncQdrantClient) -> int:
+        async def work(client: AsyncQdrantClient) -> list[str]:
             now = datetime.now(UTC)
             points = await job_points.scroll(
                 client, self._prefix, models.Filter(must=[any_of("open", [job_points.ENDED])])
             )
-            old = [
-                job_points.job_point_id(point.job.id)
-                for point in points
-                if point.job.expire_time and point.job.expire_time < now
-            ]
-            if old:
-                await client.delete(
-                    jobs_collection(self._prefix),
-                    points_selector=models.PointIdsList(points=[*old]),
-                    wait=True,
-                    ordering=models.WriteOrdering.STRONG,
-                )
-            return len(old)
+            return [point.job.id for point in points if point.job.expire_time and point.job.expire_time < now]
 
-        return await self._run(work, timeout_s)
+        async def remove(client: AsyncQdrantClient) -> None:
+            await client.delete(
+                jobs_collection(self._prefix),
+                points_selector=models.PointIdsList(points=[job_points.job_point_id(job_id) for job_id in old]),
+                wait=True,
+                ordering=models.WriteOrdering.STRONG,
+            )
+
+        old = await self._run(work, timeout_s)
+        if old:
+            # First what a job left, then the job: what is left of this is done by the next look.
+            await self.parts.remove(old, timeout_s=timeout_s)
+            await self._run(remove, timeout_s)
+        return len(old)
 
     async def _run(self, work: Work[T], timeout_s: float) -> T:
         try:

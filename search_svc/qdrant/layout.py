@@ -75,6 +75,11 @@ def jobs_collection(prefix: str) -> str:
     return f"{prefix}.jobs"
 
 
+def parts_collection(prefix: str) -> str:
+    """Return the name of the Qdrant collection of jobs' large results."""
+    return f"{prefix}.job_parts"
+
+
 def new_key(prefix: str, name: str) -> str:
     """Make a name for a new Qdrant collection."""
     return f"{prefix}.{name}.{uuid.uuid4().hex[:8]}"

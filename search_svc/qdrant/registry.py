@@ -18,7 +18,7 @@ from search_svc.calibration import Calibration, Calibrations, from_json, joined
 from search_svc.definitions import definition_from_json, definition_to_json
 from search_svc.model import Collection, Definition
 from search_svc.qdrant.faults import CollectionGone, There, translated
-from search_svc.qdrant.layout import HASH_BANDS, HASH_INDEX, jobs_collection, point_id
+from search_svc.qdrant.layout import HASH_BANDS, HASH_INDEX, jobs_collection, parts_collection, point_id
 from search_svc.qdrant.predicates import any_of
 from search_svc.store import StoreRefused
 from search_svc.times import time_text
@@ -66,6 +66,13 @@ async def _make_jobs(client: AsyncQdrantClient, prefix: str) -> None:
     await _make_registry(client, jobs_collection(prefix))
 
 
+async def _make_parts(client: AsyncQdrantClient, prefix: str) -> None:
+    await _make_registry(client, parts_collection(prefix))
+    await client.create_payload_index(
+        parts_collection(prefix), "job", field_schema=models.PayloadSchemaType.KEYWORD, wait=True
+    )
+
+
 # A step that was released is never changed: what is new comes as the next one.
 STEPS = (
     RegistryStep(1, "the collection of collections", _make_registry),
@@ -73,6 +80,7 @@ STEPS = (
     RegistryStep(3, "indexes of perceptual hashes", _index_hashes),
     RegistryStep(4, "the collection of jobs", _make_jobs),
     RegistryStep(5, "local features in new collections", _nothing),
+    RegistryStep(6, "the collection of jobs' large results", _make_parts),
 )
 
 

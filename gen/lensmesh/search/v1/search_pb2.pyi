@@ -297,6 +297,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """StartDeleteItems. Counts items."""
     JOB_KIND_REBUILD_INDEXES: _JobKind.ValueType  # 2
     """StartRebuildIndexes. Counts items, about, once for each space."""
+    JOB_KIND_FIND_DUPLICATES: _JobKind.ValueType  # 3
+    """StartFindDuplicates. Counts each item twice: once when it is read, and once when it is compared."""
     JOB_KIND_CALIBRATE: _JobKind.ValueType  # 8
     """StartCalibrate. Counts vectors and texts."""
 
@@ -309,6 +311,8 @@ JOB_KIND_DELETE_ITEMS: JobKind.ValueType  # 1
 """StartDeleteItems. Counts items."""
 JOB_KIND_REBUILD_INDEXES: JobKind.ValueType  # 2
 """StartRebuildIndexes. Counts items, about, once for each space."""
+JOB_KIND_FIND_DUPLICATES: JobKind.ValueType  # 3
+"""StartFindDuplicates. Counts each item twice: once when it is read, and once when it is compared."""
 JOB_KIND_CALIBRATE: JobKind.ValueType  # 8
 """StartCalibrate. Counts vectors and texts."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
@@ -2628,9 +2632,11 @@ class Job(_message.Message):
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     DELETE_ITEMS_FIELD_NUMBER: _builtins.int
     REBUILD_INDEXES_FIELD_NUMBER: _builtins.int
+    FIND_DUPLICATES_FIELD_NUMBER: _builtins.int
     CALIBRATE_FIELD_NUMBER: _builtins.int
     DELETE_ITEMS_RESULT_FIELD_NUMBER: _builtins.int
     REBUILD_INDEXES_RESULT_FIELD_NUMBER: _builtins.int
+    FIND_DUPLICATES_RESULT_FIELD_NUMBER: _builtins.int
     CALIBRATE_RESULT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The caller's, or made by the service: 1 to 63 of A-Z, a-z, 0-9, ".", "-" and "_", beginning with a letter or digit. Unique in the
@@ -2685,6 +2691,10 @@ class Job(_message.Message):
         """Of JOB_KIND_REBUILD_INDEXES."""
 
     @_builtins.property
+    def find_duplicates(self) -> Global___StartFindDuplicatesRequest:
+        """Of JOB_KIND_FIND_DUPLICATES."""
+
+    @_builtins.property
     def calibrate(self) -> Global___StartCalibrateRequest:
         """Of JOB_KIND_CALIBRATE."""
 
@@ -2695,6 +2705,10 @@ class Job(_message.Message):
     @_builtins.property
     def rebuild_indexes_result(self) -> Global___RebuildIndexesResult:
         """Of JOB_KIND_REBUILD_INDEXES."""
+
+    @_builtins.property
+    def find_duplicates_result(self) -> Global___FindDuplicatesResult:
+        """Of JOB_KIND_FIND_DUPLICATES; ReadDuplicates tells the groups themselves."""
 
     @_builtins.property
     def calibrate_result(self) -> Global___CalibrateResult:
@@ -2721,20 +2735,22 @@ class Job(_message.Message):
         attempt_count: _builtins.int = ...,
         delete_items: Global___StartDeleteItemsRequest | None = ...,
         rebuild_indexes: Global___StartRebuildIndexesRequest | None = ...,
+        find_duplicates: Global___StartFindDuplicatesRequest | None = ...,
         calibrate: Global___StartCalibrateRequest | None = ...,
         delete_items_result: Global___DeleteItemsResult | None = ...,
         rebuild_indexes_result: Global___RebuildIndexesResult | None = ...,
+        find_duplicates_result: Global___FindDuplicatesResult | None = ...,
         calibrate_result: Global___CalibrateResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "calibrate", b"calibrate", "calibrate_result", b"calibrate_result", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "time_left_ms", b"time_left_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "calibrate", b"calibrate", "calibrate_result", b"calibrate_result", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "find_duplicates", b"find_duplicates", "find_duplicates_result", b"find_duplicates_result", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "time_left_ms", b"time_left_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "attempt_count", b"attempt_count", "calibrate", b"calibrate", "calibrate_result", b"calibrate_result", "cancel_requested", b"cancel_requested", "collection", b"collection", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "done_count", b"done_count", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "message", b"message", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "state", b"state", "time_left_ms", b"time_left_ms", "total_count", b"total_count", "units_per_second", b"units_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms", "attempt_count", b"attempt_count", "calibrate", b"calibrate", "calibrate_result", b"calibrate_result", "cancel_requested", b"cancel_requested", "collection", b"collection", "create_time", b"create_time", "delete_items", b"delete_items", "delete_items_result", b"delete_items_result", "done_count", b"done_count", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "find_duplicates", b"find_duplicates", "find_duplicates_result", b"find_duplicates_result", "id", b"id", "kind", b"kind", "message", b"message", "parameters", b"parameters", "rebuild_indexes", b"rebuild_indexes", "rebuild_indexes_result", b"rebuild_indexes_result", "result", b"result", "start_time", b"start_time", "state", b"state", "time_left_ms", b"time_left_ms", "total_count", b"total_count", "units_per_second", b"units_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_left_ms: _TypeAlias = _typing.Literal["time_left_ms"]  # noqa: Y015
     _WhichOneofArgType__time_left_ms: _TypeAlias = _typing.Literal["_time_left_ms", b"_time_left_ms"]  # noqa: Y015
-    _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["delete_items", "rebuild_indexes", "calibrate"]  # noqa: Y015
+    _WhichOneofReturnType_parameters: _TypeAlias = _typing.Literal["delete_items", "rebuild_indexes", "find_duplicates", "calibrate"]  # noqa: Y015
     _WhichOneofArgType_parameters: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["delete_items_result", "rebuild_indexes_result", "calibrate_result"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["delete_items_result", "rebuild_indexes_result", "find_duplicates_result", "calibrate_result"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_left_ms) -> _WhichOneofReturnType__time_left_ms | None: ...
@@ -2981,6 +2997,242 @@ class StartCalibrateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartCalibrateResponse: _TypeAlias = StartCalibrateResponse  # noqa: Y015
+
+@_typing.final
+class StartFindDuplicatesRequest(_message.Message):
+    """StartFindDuplicatesRequest chooses the items that are compared with one another.
+
+    Items are near if one of the perceptual hashes of the one (the whole image's, and the one of what a frame surrounds) differs from one
+    of the other's in at most `max_distance` bits. An item without a hash, or with one of a quality below 50, is taken for the first made
+    item with a hash whose content_digest it has; where there is none, it is near to the items of its own digest. One with neither is not
+    compared. The result is the same in every store: items come in the order in which they were made, those of one moment by id. Each is a
+    representative unless it is near to a representative before it; the others join the nearest representative, of equally near ones the
+    first. So whoever keeps the representatives alone keeps each image in one form, and no two that are near.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    MAX_DISTANCE_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection.name."""
+    max_distance: _builtins.int
+    """Bits, 0 to 31; unset means 31. OPTION_INVALID above: hashes farther apart are of different images."""
+    job_id: _builtins.str
+    """Job.id, as in StartDeleteItemsRequest."""
+    @_builtins.property
+    def filter(self) -> Global___Filter:
+        """Which items, up to 1 MiB as JSON; unset means all. In any case only those that were there when the job was asked for."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        filter: Global___Filter | None = ...,
+        max_distance: _builtins.int | None = ...,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_distance", b"_max_distance", "filter", b"filter", "max_distance", b"max_distance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_distance", b"_max_distance", "collection", b"collection", "filter", b"filter", "job_id", b"job_id", "max_distance", b"max_distance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_distance: _TypeAlias = _typing.Literal["max_distance"]  # noqa: Y015
+    _WhichOneofArgType__max_distance: _TypeAlias = _typing.Literal["_max_distance", b"_max_distance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_distance) -> _WhichOneofReturnType__max_distance | None: ...
+
+Global___StartFindDuplicatesRequest: _TypeAlias = StartFindDuplicatesRequest  # noqa: Y015
+
+@_typing.final
+class StartFindDuplicatesResponse(_message.Message):
+    """StartFindDuplicatesResponse answers StartFindDuplicates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """As it stands."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartFindDuplicatesResponse: _TypeAlias = StartFindDuplicatesResponse  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesResult(_message.Message):
+    """FindDuplicatesResult is what came of StartFindDuplicates, in numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_COUNT_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    COMPARED_COUNT_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    group_count: _builtins.int
+    """Groups of two items or more."""
+    item_count: _builtins.int
+    """Items in them. Keeping one of each group would remove item_count - group_count."""
+    compared_count: _builtins.int
+    """Items that were compared, by hash or by digest."""
+    skipped_count: _builtins.int
+    """Items that could not be: they have no digest, and no hash with a quality of 50 or more."""
+    def __init__(
+        self,
+        *,
+        group_count: _builtins.int = ...,
+        item_count: _builtins.int = ...,
+        compared_count: _builtins.int = ...,
+        skipped_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared_count", b"compared_count", "group_count", b"group_count", "item_count", b"item_count", "skipped_count", b"skipped_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindDuplicatesResult: _TypeAlias = FindDuplicatesResult  # noqa: Y015
+
+@_typing.final
+class ReadDuplicatesRequest(_message.Message):
+    """ReadDuplicatesRequest names a job and where to begin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    FIRST_GROUP_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Job.id of a job that StartFindDuplicates began and that succeeded."""
+    first_group: _builtins.int
+    """DuplicateGroup.index of the first group that is told. To go on after a stream that broke: one more than that of the last group that
+    came whole. LIMIT_OUT_OF_RANGE beyond FindDuplicatesResult.group_count; equal to it, nothing comes.
+    """
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        first_group: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_group", b"first_group", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadDuplicatesRequest: _TypeAlias = ReadDuplicatesRequest  # noqa: Y015
+
+@_typing.final
+class ReadDuplicatesResponse(_message.Message):
+    """ReadDuplicatesResponse is some of the groups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___DuplicateGroup]:
+        """In order. The last group of a message may go on in the next one."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___DuplicateGroup] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadDuplicatesResponse: _TypeAlias = ReadDuplicatesResponse  # noqa: Y015
+
+@_typing.final
+class DuplicateGroup(_message.Message):
+    """DuplicateGroup is images that look the same: two at least. A group of many items comes in parts, one behind the other, with the same
+    index.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_ITEM_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Place among the groups, from 0: by falling item_count, equal ones by their representatives' create_time and id."""
+    item_count: _builtins.int
+    """Items of the whole group."""
+    first_item: _builtins.int
+    """Place of the first of `items` in the group; 0 but for parts that continue a group."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___DuplicateItem]:
+        """The representative first, then by distance; equally distant ones in the order in which they were made."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        item_count: _builtins.int = ...,
+        first_item: _builtins.int = ...,
+        items: _abc.Iterable[Global___DuplicateItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_item", b"first_item", "index", b"index", "item_count", b"item_count", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DuplicateGroup: _TypeAlias = DuplicateGroup  # noqa: Y015
+
+@_typing.final
+class DuplicateItem(_message.Message):
+    """DuplicateItem is one image of a group, as it was when the job read it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    SAME_CONTENT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Item.id."""
+    distance: _builtins.int
+    """Bits in which it differs from the group's representative; 0 for that itself."""
+    quality: _builtins.int
+    """PerceptualHash.quality, 0 to 100; unset without a hash."""
+    same_content: _builtins.bool
+    """It has the representative's content_digest: the very same file. Set for the representative too, if it has a digest."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        distance: _builtins.int = ...,
+        quality: _builtins.int | None = ...,
+        same_content: _builtins.bool = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "create_time", b"create_time", "quality", b"quality"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "create_time", b"create_time", "distance", b"distance", "id", b"id", "quality", b"quality", "same_content", b"same_content"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+
+Global___DuplicateItem: _TypeAlias = DuplicateItem  # noqa: Y015
 
 @_typing.final
 class RebuildIndexesResult(_message.Message):

@@ -123,6 +123,16 @@ class SearchServiceStub(object):
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateRequest.SerializeToString,
                 response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateResponse.FromString,
                 _registered_method=True)
+        self.StartFindDuplicates = channel.unary_unary(
+                '/lensmesh.search.v1.SearchService/StartFindDuplicates',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartFindDuplicatesRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartFindDuplicatesResponse.FromString,
+                _registered_method=True)
+        self.ReadDuplicates = channel.unary_stream(
+                '/lensmesh.search.v1.SearchService/ReadDuplicates',
+                request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.ReadDuplicatesRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.ReadDuplicatesResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/lensmesh.search.v1.SearchService/GetJob',
                 request_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.GetJobRequest.SerializeToString,
@@ -288,6 +298,27 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartFindDuplicates(self, request, context):
+        """StartFindDuplicates begins a job that finds the groups of images of a collection that look the same, by their perceptual hashes,
+        and keeps them with the job: ReadDuplicates tells them. Nothing of the collection changes. Of 1,000,000 items at most: the job fails
+        as INVALID_ARGUMENT with reason TOO_MANY_ITEMS where the filter chooses more. The groups of the five newest such jobs of a collection
+        are kept, as long as the jobs are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadDuplicates(self, request, context):
+        """ReadDuplicates tells the groups that a job of StartFindDuplicates found, largest first, in messages of some hundred kilobytes.
+        FAILED_PRECONDITION with reason JOB_NOT_ENDED while it waits or runs, and with reason JOB_WITHOUT_RESULT where it failed or was
+        cancelled, and where its groups are kept no more; INVALID_ARGUMENT with reason JOB_INVALID for a job of another kind; NOT_FOUND with
+        reason JOB_NOT_FOUND if there is none, or no more. The items may be gone by now, and so may the collection. It ends as UNAVAILABLE
+        when its replica does: go on with `first_group`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJob(self, request, context):
         """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more.
         """
@@ -405,6 +436,16 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.StartCalibrate,
                     request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateRequest.FromString,
                     response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateResponse.SerializeToString,
+            ),
+            'StartFindDuplicates': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartFindDuplicates,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartFindDuplicatesRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.StartFindDuplicatesResponse.SerializeToString,
+            ),
+            'ReadDuplicates': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadDuplicates,
+                    request_deserializer=lensmesh_dot_search_dot_v1_dot_search__pb2.ReadDuplicatesRequest.FromString,
+                    response_serializer=lensmesh_dot_search_dot_v1_dot_search__pb2.ReadDuplicatesResponse.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -890,6 +931,60 @@ class SearchService(object):
             '/lensmesh.search.v1.SearchService/StartCalibrate',
             lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateRequest.SerializeToString,
             lensmesh_dot_search_dot_v1_dot_search__pb2.StartCalibrateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartFindDuplicates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/StartFindDuplicates',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.StartFindDuplicatesRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.StartFindDuplicatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadDuplicates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lensmesh.search.v1.SearchService/ReadDuplicates',
+            lensmesh_dot_search_dot_v1_dot_search__pb2.ReadDuplicatesRequest.SerializeToString,
+            lensmesh_dot_search_dot_v1_dot_search__pb2.ReadDuplicatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

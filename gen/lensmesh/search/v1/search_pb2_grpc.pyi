@@ -98,6 +98,19 @@ class SearchServiceStub:
     the request brings, and keeps that with the collection: NamedSpace.calibrations. The job fails as FAILED_PRECONDITION with reason
     TOO_FEW_ITEMS where fewer than 50 items have a vector in the space.
     """
+    StartFindDuplicates: _grpc.UnaryUnaryMultiCallable[_search_pb2.StartFindDuplicatesRequest, _search_pb2.StartFindDuplicatesResponse]
+    """StartFindDuplicates begins a job that finds the groups of images of a collection that look the same, by their perceptual hashes,
+    and keeps them with the job: ReadDuplicates tells them. Nothing of the collection changes. Of 1,000,000 items at most: the job fails
+    as INVALID_ARGUMENT with reason TOO_MANY_ITEMS where the filter chooses more. The groups of the five newest such jobs of a collection
+    are kept, as long as the jobs are.
+    """
+    ReadDuplicates: _grpc.UnaryStreamMultiCallable[_search_pb2.ReadDuplicatesRequest, _search_pb2.ReadDuplicatesResponse]
+    """ReadDuplicates tells the groups that a job of StartFindDuplicates found, largest first, in messages of some hundred kilobytes.
+    FAILED_PRECONDITION with reason JOB_NOT_ENDED while it waits or runs, and with reason JOB_WITHOUT_RESULT where it failed or was
+    cancelled, and where its groups are kept no more; INVALID_ARGUMENT with reason JOB_INVALID for a job of another kind; NOT_FOUND with
+    reason JOB_NOT_FOUND if there is none, or no more. The items may be gone by now, and so may the collection. It ends as UNAVAILABLE
+    when its replica does: go on with `first_group`.
+    """
     GetJob: _grpc.UnaryUnaryMultiCallable[_search_pb2.GetJobRequest, _search_pb2.GetJobResponse]
     """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListJobsRequest, _search_pb2.ListJobsResponse]
@@ -180,6 +193,19 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """StartCalibrate begins a job that measures what cosines in a space mean, by a sample of up to 1,500 stored vectors and the texts that
     the request brings, and keeps that with the collection: NamedSpace.calibrations. The job fails as FAILED_PRECONDITION with reason
     TOO_FEW_ITEMS where fewer than 50 items have a vector in the space.
+    """
+    StartFindDuplicates: _aio.UnaryUnaryMultiCallable[_search_pb2.StartFindDuplicatesRequest, _search_pb2.StartFindDuplicatesResponse]  # type: ignore[assignment]
+    """StartFindDuplicates begins a job that finds the groups of images of a collection that look the same, by their perceptual hashes,
+    and keeps them with the job: ReadDuplicates tells them. Nothing of the collection changes. Of 1,000,000 items at most: the job fails
+    as INVALID_ARGUMENT with reason TOO_MANY_ITEMS where the filter chooses more. The groups of the five newest such jobs of a collection
+    are kept, as long as the jobs are.
+    """
+    ReadDuplicates: _aio.UnaryStreamMultiCallable[_search_pb2.ReadDuplicatesRequest, _search_pb2.ReadDuplicatesResponse]  # type: ignore[assignment]
+    """ReadDuplicates tells the groups that a job of StartFindDuplicates found, largest first, in messages of some hundred kilobytes.
+    FAILED_PRECONDITION with reason JOB_NOT_ENDED while it waits or runs, and with reason JOB_WITHOUT_RESULT where it failed or was
+    cancelled, and where its groups are kept no more; INVALID_ARGUMENT with reason JOB_INVALID for a job of another kind; NOT_FOUND with
+    reason JOB_NOT_FOUND if there is none, or no more. The items may be gone by now, and so may the collection. It ends as UNAVAILABLE
+    when its replica does: go on with `first_group`.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_search_pb2.GetJobRequest, _search_pb2.GetJobResponse]  # type: ignore[assignment]
     """GetJob tells how far a job is, with its parameters. NOT_FOUND with reason JOB_NOT_FOUND if there is none, or no more."""
@@ -362,6 +388,31 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         """StartCalibrate begins a job that measures what cosines in a space mean, by a sample of up to 1,500 stored vectors and the texts that
         the request brings, and keeps that with the collection: NamedSpace.calibrations. The job fails as FAILED_PRECONDITION with reason
         TOO_FEW_ITEMS where fewer than 50 items have a vector in the space.
+        """
+
+    @_abc_1.abstractmethod
+    def StartFindDuplicates(
+        self,
+        request: _search_pb2.StartFindDuplicatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.StartFindDuplicatesResponse, _abc.Awaitable[_search_pb2.StartFindDuplicatesResponse]]:
+        """StartFindDuplicates begins a job that finds the groups of images of a collection that look the same, by their perceptual hashes,
+        and keeps them with the job: ReadDuplicates tells them. Nothing of the collection changes. Of 1,000,000 items at most: the job fails
+        as INVALID_ARGUMENT with reason TOO_MANY_ITEMS where the filter chooses more. The groups of the five newest such jobs of a collection
+        are kept, as long as the jobs are.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadDuplicates(
+        self,
+        request: _search_pb2.ReadDuplicatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.ReadDuplicatesResponse], _abc.AsyncIterator[_search_pb2.ReadDuplicatesResponse]]:
+        """ReadDuplicates tells the groups that a job of StartFindDuplicates found, largest first, in messages of some hundred kilobytes.
+        FAILED_PRECONDITION with reason JOB_NOT_ENDED while it waits or runs, and with reason JOB_WITHOUT_RESULT where it failed or was
+        cancelled, and where its groups are kept no more; INVALID_ARGUMENT with reason JOB_INVALID for a job of another kind; NOT_FOUND with
+        reason JOB_NOT_FOUND if there is none, or no more. The items may be gone by now, and so may the collection. It ends as UNAVAILABLE
+        when its replica does: go on with `first_group`.
         """
 
     @_abc_1.abstractmethod
