@@ -20,6 +20,7 @@ from lensmesh_client.aggregations import (
 )
 from lensmesh_client.calibrations import Calibration, Modality
 from lensmesh_client.client import Client
+from lensmesh_client.duplicates import DuplicateGroup, DuplicateItem
 from lensmesh_client.errors import (
     AlreadyExists,
     Cancelled,
@@ -120,6 +121,8 @@ __all__ = [
     "Device",
     "DistinctCount",
     "Diversity",
+    "DuplicateGroup",
+    "DuplicateItem",
     "EmbedResult",
     "Embedding",
     "Embeddings",

@@ -15,6 +15,7 @@ class JobKind(StrEnum):
 
     DELETE_ITEMS = "delete_items"
     REBUILD_INDEXES = "rebuild_indexes"
+    FIND_DUPLICATES = "find_duplicates"
     CALIBRATE = "calibrate"
 
 

@@ -11,6 +11,7 @@ from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client import translate_jobs
 from lensmesh_client.connection import Connection
+from lensmesh_client.duplicates import DuplicateGroup, reread
 from lensmesh_client.filters import FilterLike, parse_filter
 from lensmesh_client.guard import building, check_text
 from lensmesh_client.job_types import Job, JobKind, JobState
@@ -136,6 +137,75 @@ class JobCalls:
             )
         answer = await self._connection.call(self._connection.search.StartCalibrate, request, timeout_s)
         return translate_jobs.job(answer.job)
+
+    async def start_find_duplicates(
+        self,
+        *,
+        collection: str = "",
+        filter: FilterLike | None = None,
+        max_distance: int | None = None,
+        job_id: str = "",
+        timeout_s: float | None = None,
+    ) -> Job:
+        """Begin to find the groups of images that look the same, by their perceptual hashes. Nothing is changed.
+
+        Args:
+            collection: Its name; empty means the mesh's default.
+            filter: Which items, as in `Client.search`; None means all. Up to 1,000,000 are compared.
+            max_distance: Bits in which an image may differ from the one that stands for its group, 0 to 31; None
+                means 31.
+            job_id: A name for the job: a start that is sent again with it starts once. Empty means a new one.
+            timeout_s: Seconds until an answer; None is the client's own. The job has no limit.
+
+        Returns:
+            The job as it stands. `read_duplicates` yields the groups when it has succeeded.
+
+        Raises:
+            InvalidInput: The filter, the distance or the id is none.
+            AlreadyExists: The id is that of a job with other parameters.
+            NotFound: There is no such collection.
+            LensmeshError: Any other failure.
+        """
+        with building("start_find_duplicates"):
+            request = search_pb2.StartFindDuplicatesRequest(
+                collection=await self._connection.collection(collection, timeout_s),
+                filter=None if filter is None else parse_filter(filter),
+                max_distance=max_distance,
+                job_id=_new_id(job_id),
+            )
+        answer = await self._connection.call(self._connection.search.StartFindDuplicates, request, timeout_s)
+        return translate_jobs.job(answer.job)
+
+    async def read_duplicates(
+        self, job_id: str, *, first_group: int = 0, patience_s: float = 60.0, timeout_s: float | None = None
+    ) -> AsyncGenerator[DuplicateGroup]:
+        """Yield the groups that a job of `start_find_duplicates` found, largest first.
+
+        A stream that breaks, since its router or service ends, is begun again where it was.
+
+        Args:
+            job_id: The job's id.
+            first_group: Place of the first group that is yielded.
+            patience_s: Seconds without an answer until a lost connection is an error.
+            timeout_s: Seconds for the whole; None sets no limit.
+
+        Returns:
+            A generator of the groups, each whole.
+
+        Raises:
+            NotFound: There is no such job, or no more.
+            PreconditionFailed: It has not ended, failed or was cancelled, or its groups are kept no more.
+            InvalidInput: It is a job of another kind, or there are fewer groups than `first_group`.
+            Unavailable: The mesh cannot be reached, or not again in time.
+            DeadlineExceeded: Not all came within `timeout_s`.
+            LensmeshError: Any other failure.
+        """
+        with building("read_duplicates"):
+            request = search_pb2.ReadDuplicatesRequest(job_id=_id(job_id), first_group=first_group)
+        groups = reread(self._connection, request, patience_s=patience_s, timeout_s=timeout_s)
+        async with aclosing(groups):
+            async for group in groups:
+                yield group
 
     async def get(self, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Tell how far a job is.

@@ -177,11 +177,13 @@ def _jobs(owner: _Group[JobCalls]) -> JobCalls:
 
 
 class SyncJobs(_Group[JobCalls]):
-    """`Client.jobs` with blocking methods of the same names and arguments; `list` and `watch` are plain generators."""
+    """`Client.jobs` with blocking methods of the same names and arguments; what it yields is a plain generator."""
 
     start_delete = _blocking(JobCalls.start_delete, _jobs)
     start_rebuild = _blocking(JobCalls.start_rebuild, _jobs)
     start_calibrate = _blocking(JobCalls.start_calibrate, _jobs)
+    start_find_duplicates = _blocking(JobCalls.start_find_duplicates, _jobs)
+    read_duplicates = _blocking_each(JobCalls.read_duplicates, _jobs)
     get = _blocking(JobCalls.get, _jobs)
     list = _blocking_each(JobCalls.list, _jobs)
     cancel = _blocking(JobCalls.cancel, _jobs)

@@ -107,7 +107,7 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
         return search_pb2.StartCalibrateResponse(job=write_job(job, with_parameters=True))
 
     async def GetJob(self, request: search_pb2.GetJobRequest, context: Any) -> search_pb2.GetJobResponse:
-        job = await self._store.jobs.get(_id(request.id), timeout_s=self._time_left(context))
+        job = await self._store.jobs.get(id_of(request.id), timeout_s=self._time_left(context))
         return search_pb2.GetJobResponse(job=write_job(job, with_parameters=True))
 
     async def ListJobs(self, request: search_pb2.ListJobsRequest, context: Any) -> search_pb2.ListJobsResponse:
@@ -133,7 +133,7 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
 
     async def CancelJob(self, request: search_pb2.CancelJobRequest, context: Any) -> search_pb2.CancelJobResponse:
         job = await self._store.jobs.cancel(
-            _id(request.id), keep_s=self._settings.job_keep_seconds, timeout_s=self._time_left(context)
+            id_of(request.id), keep_s=self._settings.job_keep_seconds, timeout_s=self._time_left(context)
         )
         # It may be this replica's to end it.
         self._job_started()
@@ -142,7 +142,7 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
     async def WatchJob(
         self, request: search_pb2.WatchJobRequest, context: Any
     ) -> AsyncIterator[search_pb2.WatchJobResponse]:
-        job_id = _id(request.id)
+        job_id = id_of(request.id)
         job = await self._store.jobs.get(job_id, timeout_s=self._time_left(context))
         while True:
             yield search_pb2.WatchJobResponse(job=write_job(job))
@@ -189,7 +189,8 @@ class JobServicer(search_pb2_grpc.SearchServiceServicer):
         return remaining_s(context, self._settings.call_seconds)
 
 
-def _id(job_id: str) -> str:
+def id_of(job_id: str) -> str:
+    """Return an id that a job may have. Raises NotFound (JOB_NOT_FOUND) for any other text."""
     if not is_job_id(job_id):
         raise no_job(job_id)
     return job_id

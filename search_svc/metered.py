@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.calibration import Calibration
+from search_svc.duplicates.items import HashPage
 from search_svc.filters import Filter
 from search_svc.jobs.metered import JOB_OPERATIONS, MeteredJobs
 from search_svc.jobs.model import Lease
@@ -43,6 +44,7 @@ OPERATIONS = (
     "upsert",
     "get_items",
     "list_items",
+    "list_hashes",
     "delete_ids",
     "delete_matching",
     "delete_batch",
@@ -134,6 +136,12 @@ class MeteredStore:
             collection, filter=filter, after=after, count=count, view=view, max_bytes=max_bytes, timeout_s=timeout_s
         )
         return await self._timed("list_items", page)
+
+    async def list_hashes(
+        self, collection: Collection, filter: Filter, *, after: str, count: int, timeout_s: float
+    ) -> HashPage:
+        page = self._store.list_hashes(collection, filter, after=after, count=count, timeout_s=timeout_s)
+        return await self._timed("list_hashes", page)
 
     def position(self, item_id: str) -> str:
         return self._store.position(item_id)

@@ -13,8 +13,8 @@ from lensmesh_chassis.messages.unread import take_answer_room
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.request_id import request_bytes
 from search_svc.batch import answer_batch
+from search_svc.duplicates_servicer import DuplicatesServicer
 from search_svc.filters import Filter
-from search_svc.job_servicer import JobServicer
 from search_svc.model import Change, Collection, ItemOutcome
 from search_svc.refusals import no_collection
 from search_svc.settings import SearchSettings
@@ -49,7 +49,7 @@ _CHANGES = {
 }
 
 
-class SearchServicer(JobServicer):
+class SearchServicer(DuplicatesServicer):
     """The servicer of SearchService, see search.proto.
 
     It raises domain errors; the chassis turns them into statuses.

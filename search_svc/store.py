@@ -8,6 +8,7 @@ from typing import Protocol
 
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.calibration import Calibration
+from search_svc.duplicates.items import HashPage
 from search_svc.filters import Filter
 from search_svc.jobs.model import Lease
 from search_svc.jobs.store import JobStore, LeasedWrite, Report
@@ -191,6 +192,11 @@ class Store(Protocol):
         There are fewer if `max_bytes` is reached. The order is the store's own, and always the same: an item that is
         there all the while comes once.
         """
+
+    async def list_hashes(
+        self, collection: Collection, filter: Filter, *, after: str, count: int, timeout_s: float
+    ) -> HashPage:
+        """Return what tells which of the next `count` items look the same; see `list_items` for their order."""
 
     def position(self, item_id: str) -> str:
         """Return the position right behind an item, for `list_items`."""

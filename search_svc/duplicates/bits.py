@@ -22,7 +22,8 @@ def words_of(hashes: bytes) -> Words:
 
 
 def _count_by_table(words: Words) -> Bits:
-    return _BITS_OF_16[words.view(np.uint16)].reshape(*words.shape, 4).sum(axis=-1, dtype=np.uint8)
+    bits: Bits = _BITS_OF_16[words.view(np.uint16)].reshape(*words.shape, 4).sum(axis=-1, dtype=np.uint8)
+    return bits
 
 
 # numpy 1 has no such function.

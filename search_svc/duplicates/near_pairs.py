@@ -88,7 +88,8 @@ def near_pairs(
 
 def bands_of(words: Words, band: int) -> NDArray[np.uint16]:
     """Return the values of all hashes in one band."""
-    return (words[band // 4] >> np.uint64(16 * (band % 4))).astype(np.uint16)
+    values: NDArray[np.uint16] = (words[band // 4] >> np.uint64(16 * (band % 4))).astype(np.uint16)
+    return values
 
 
 def _flips(max_distance: int) -> NDArray[np.uint16]:
@@ -142,9 +143,7 @@ class _Band:
             if begin >= len(some):
                 return
 
-    def _of(
-        self, first: Words, some: Places, values: NDArray[np.uint16], counts: NDArray[np.int64]
-    ) -> NearPairs:
+    def _of(self, first: Words, some: Places, values: NDArray[np.uint16], counts: NDArray[np.int64]) -> NearPairs:
         lengths = counts.reshape(-1)
         ends = np.cumsum(lengths)
         # For each pair its place in the sorted set: runs of places, one for each value.

@@ -38,7 +38,7 @@ class Looks:
     @property
     def count(self) -> int:
         """Number of images."""
-        return self.whole.shape[1]
+        return int(self.whole.shape[1])
 
     @cached_property
     def _second(self) -> Places:
@@ -54,40 +54,30 @@ class Looks:
         return words, np.concatenate((np.arange(len(some)), owners))
 
 
-@dataclass(frozen=True)
-class Stars:
-    """Outcome for each image."""
-
-    representative: NDArray[np.int32]
-    """The image that stands for it; itself where it is one."""
-    distance: NDArray[np.uint8]
-    """In bits."""
-
-
-class Progress:
-    """Work in steps of some milliseconds: each `next` does one, and tells the share that is done, 0 to 1."""
+class Comparison:
+    """The work of comparing images, in steps of some milliseconds."""
 
     def __init__(self, looks: Looks, max_distance: int) -> None:
-        self.result: Stars | None = None
-        """The outcome, once there are no more steps."""
-        self._steps = self._work(looks, max_distance)
+        self._looks = looks
+        self._max_distance = max_distance
+        self.representative: NDArray[np.int64] = np.arange(looks.count)
+        """The image that stands for each, once the work is done; itself where it is one."""
+        self.distance: NDArray[np.uint8] = np.zeros(looks.count, dtype=np.uint8)
+        """How far it is from that, in bits."""
 
-    def __iter__(self) -> Iterator[float]:
-        return self._steps
-
-    def _work(self, looks: Looks, max_distance: int) -> Iterator[float]:
-        everything = np.arange(looks.count)
-        found = Finding(looks, max_distance)
-        for share in found.steps(everything, 0.0, 1.0):
+    def steps(self) -> Iterator[float]:
+        """Do the work. Yield which share is done, 0 to 1."""
+        found = _Finding(self._looks, self._max_distance)
+        for share in found.steps(np.arange(self._looks.count), 0.0, 1.0):
             yield _FINDING * share
-        representatives = np.concatenate(found.representatives) if found.representatives else everything
-        nearest = Nearest(looks, max_distance, representatives)
+        nearest = _Nearest(self._looks, self._max_distance, np.concatenate(found.representatives))
         for share in nearest.steps():
             yield _FINDING + (1 - _FINDING) * share
-        self.result = nearest.stars()
+        nearest.tell(self.representative, self.distance)
+        yield 1.0
 
 
-class Finding:
+class _Finding:
     """The search for representatives.
 
     The first half's are found, then whatever in the second half is near to one of them is left out, then those of the
@@ -139,7 +129,7 @@ class Finding:
         return some[is_left]
 
 
-class Nearest:
+class _Nearest:
     """The choice of the nearest representative, for each image that is none."""
 
     def __init__(self, looks: Looks, max_distance: int, representatives: Places) -> None:
@@ -163,10 +153,7 @@ class Nearest:
             np.minimum.at(self._best, owners[found.first], ranks)
             yield step.share
 
-    def stars(self) -> Stars:
-        """Return the outcome."""
-        representative = np.arange(self._looks.count, dtype=np.int32)
-        distance = np.zeros(self._looks.count, dtype=np.uint8)
+    def tell(self, representative: NDArray[np.int64], distance: NDArray[np.uint8]) -> None:
+        """Write the outcome of those images."""
         representative[self._others] = self._best & 0xFFFFFFFF
         distance[self._others] = self._best >> 32
-        return Stars(representative, distance)

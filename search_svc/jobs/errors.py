@@ -3,7 +3,15 @@
 import json
 
 from lensmesh_chassis import errors
-from lensmesh_chassis.errors import AlreadyExists, InternalFault, InvalidInput, LensmeshError, NotFound, Overloaded
+from lensmesh_chassis.errors import (
+    AlreadyExists,
+    InternalFault,
+    InvalidInput,
+    LensmeshError,
+    NotFound,
+    Overloaded,
+    PreconditionFailed,
+)
 from lensmesh_chassis.reasons import Reason
 from search_svc.jobs.model import MAX_OPEN_JOBS, MAX_PARAMETERS_BYTES
 
@@ -18,12 +26,12 @@ class JobFailed(Exception):  # noqa: N818 - read as a sentence where it is caugh
         self.error = error
 
 
-def no_job(job_id: str) -> NotFound:
+def no_job(job_id: str, field: str = "id") -> NotFound:
     """Build the error for a job that nobody started, or that was forgotten."""
     return NotFound(
         Reason.JOB_NOT_FOUND,
         f"there is no job {job_id[:80]!r}: nobody started it, or it ended and was kept long enough",
-        field="id",
+        field=field,
         metadata={"job_id": job_id[:80]},
     )
 
@@ -33,6 +41,26 @@ def other_job(job_id: str) -> AlreadyExists:
     return AlreadyExists(
         Reason.JOB_EXISTS,
         f"the job {job_id} was started with other parameters: choose another job_id, or leave it out",
+        field="job_id",
+        metadata={"job_id": job_id},
+    )
+
+
+def not_ended(job_id: str) -> PreconditionFailed:
+    """Build the error for the result of a job that waits or runs."""
+    return PreconditionFailed(
+        Reason.JOB_NOT_ENDED,
+        f"the job {job_id} has not ended: wait for its end, as WatchJob tells it, then ask again",
+        field="job_id",
+        metadata={"job_id": job_id},
+    )
+
+
+def no_result(job_id: str, why: str) -> PreconditionFailed:
+    """Build the error for the result of a job that has none, or none any more."""
+    return PreconditionFailed(
+        Reason.JOB_WITHOUT_RESULT,
+        f"the job {job_id} has no result ({why}): start another one",
         field="job_id",
         metadata={"job_id": job_id},
     )

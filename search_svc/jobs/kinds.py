@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from search_svc.jobs import calibrate, delete_items, rebuild_indexes
+from search_svc.jobs import calibrate, delete_items, find_duplicates, rebuild_indexes
 from search_svc.jobs.context import JobContext
 
 
@@ -28,5 +28,6 @@ _ALL = (
     JobType("delete_items", delete_items.work),
     JobType("rebuild_indexes", rebuild_indexes.work, rebuild_indexes.undo),
     JobType("calibrate", calibrate.work),
+    JobType(find_duplicates.KIND, find_duplicates.work, find_duplicates.undo),
 )
 KINDS: Mapping[str, JobType] = {kind.name: kind for kind in _ALL}

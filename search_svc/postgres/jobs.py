@@ -24,7 +24,6 @@ from search_svc.jobs.model import (
 from search_svc.jobs.store import LeaseLost
 from search_svc.postgres.database import Database
 from search_svc.postgres.job_parts import PostgresParts
-from search_svc.postgres.leases import hold
 
 _LISTED = (
     "id, kind, collection, collection_key, trace, state, cancel_requested, done, total, rate, message, checkpoint,"
@@ -206,9 +205,7 @@ class PostgresJobs:
         return await self._database.run(work, timeout_s=timeout_s, write=True) if is_any else 0
 
 
-async def save(
-    connection: asyncpg.Connection, lease: Lease, progress: JobProgress, *, lasting: bool = True
-) -> None:
+async def save(connection: asyncpg.Connection, lease: Lease, progress: JobProgress, *, lasting: bool = True) -> None:
     """Save progress in the caller's transaction. Raises LeaseLost."""
     await _update(
         connection,

@@ -5,6 +5,7 @@ from typing import Any
 
 import asyncpg
 
+from search_svc.duplicates.items import HashedItem, HashPage
 from search_svc.filters import Filter
 from search_svc.hashes import HASH_BYTES, PerceptualHash
 from search_svc.local_features import FeatureKind, LocalFeatures
@@ -103,7 +104,7 @@ class RowReader:
             self._cut = True
             return False
         caption = None if text is None else Caption(text, confidence, tokens, truncated, model)
-        perceptual = PerceptualHash(hashed[:HASH_BYTES], quality, hashed[HASH_BYTES:]) if hashed else None
+        perceptual = _perceptual(hashed, quality)
         features = None if kind is None or content is None else LocalFeatures.joined(kind, content)
         self._items.append(
             StoredItem(item_id, vectors, caption, metadata, uri, digest, low, perceptual, made, changed, kind, features)
@@ -136,6 +137,32 @@ async def sample_vectors(
         count,
     )
     return [(row["id"], row["vector"].to_numpy()) for row in rows]
+
+
+async def read_hashes(
+    connection: asyncpg.Connection, collection: Collection, tree: Filter, *, after: str, count: int
+) -> HashPage:
+    """Return what tells which items look the same, of up to `count` items that a filter chooses, behind an id."""
+    parameters = Parameters()
+    behind = parameters.add(after, "text")
+    condition = Predicate(collection.definition, parameters).sql(tree)
+    rows = await connection.fetch(
+        f"""
+        SELECT i.id, i.create_time, i.content_digest, i.perceptual_hash, i.perceptual_quality
+        FROM {items_table(collection.key)} AS i WHERE i.id > {behind} AND ({condition})
+        ORDER BY i.id LIMIT {int(count)}
+        """,
+        *parameters.values,
+    )
+    items = tuple(
+        HashedItem(item_id, created, digest, _perceptual(hashed, quality))
+        for item_id, created, digest, hashed, quality in rows
+    )
+    return HashPage(items, items[-1].id if len(items) == count else None)
+
+
+def _perceptual(hashed: bytes, quality: int) -> PerceptualHash | None:
+    return PerceptualHash(hashed[:HASH_BYTES], quality, hashed[HASH_BYTES:]) if hashed else None
 
 
 async def read_ids(

@@ -12,6 +12,7 @@ from lensmesh_chassis.errors import LensmeshError
 from search_svc import ranking
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.calibration import Calibration, Calibrations
+from search_svc.duplicates.items import HashPage
 from search_svc.filters import Filter
 from search_svc.jobs.model import Lease
 from search_svc.jobs.store import LeasedWrite, Report
@@ -197,6 +198,16 @@ class PostgresStore:
     ) -> ItemPage:
         listing = Listing(collection, filter, after=after, count=count, view=view, max_bytes=max_bytes)
         return await self._with(collection, listing.read, timeout_s, single=listing.is_single)
+
+    async def list_hashes(
+        self, collection: Collection, filter: Filter, *, after: str, count: int, timeout_s: float
+    ) -> HashPage:
+        return await self._with(
+            collection,
+            lambda c: reading.read_hashes(c, collection, filter, after=after, count=count),
+            timeout_s,
+            single=True,
+        )
 
     def position(self, item_id: str) -> str:
         return item_id

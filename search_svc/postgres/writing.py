@@ -11,7 +11,7 @@ from search_svc.filters import Filter
 from search_svc.jobs.store import LeasedWrite
 from search_svc.metadata import MetadataLimits, check_merged, merged
 from search_svc.model import Change, Collection, Definition, DeletedBatch, Item, ItemOutcome, Upserted
-from search_svc.postgres import jobs
+from search_svc.postgres import jobs, leases
 from search_svc.postgres.faults import collision
 from search_svc.postgres.features import write_features
 from search_svc.postgres.predicates import Parameters, Predicate

@@ -2,13 +2,15 @@
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from qdrant_client import AsyncQdrantClient, models
 
+from search_svc.duplicates.items import HashedItem, HashPage
 from search_svc.model import Collection, FetchedItems, NamedSpace, Numbers, StoredItem, View
 from search_svc.qdrant.layout import CONTENT, FEATURES, point_id
-from search_svc.qdrant.points import from_record, size_of, vector_of
+from search_svc.qdrant.points import from_record, hash_of, size_of, vector_of
 
 # Small enough that a piece of the fattest items stays in memory easily, large enough that a page is a few round trips.
 PIECE = 200
@@ -37,6 +39,30 @@ async def sample_vectors(
             if offset is None or len(ids) < len(records):
                 break
     return list(found.items())[:count]
+
+
+async def read_hashes(
+    client: AsyncQdrantClient, collection: Collection, chosen: models.Filter, *, begin: str | None, count: int
+) -> HashPage:
+    """Return what tells which items look the same, of up to `count` items that a filter chooses, from an offset on."""
+    records, more = await client.scroll(
+        collection.key,
+        scroll_filter=chosen,
+        limit=count,
+        offset=begin,
+        with_payload=["id", "create_time", "digest", "hash"],
+    )
+    items = tuple(
+        HashedItem(
+            payload["id"],
+            datetime.fromisoformat(payload["create_time"]),
+            bytes.fromhex(payload.get("digest", "")),
+            hash_of(payload),
+        )
+        for record in records
+        if (payload := record.payload)
+    )
+    return HashPage(items, None if more is None else str(records[-1].id))
 
 
 async def read_ids(

@@ -68,9 +68,6 @@ async def _make_jobs(client: AsyncQdrantClient, prefix: str) -> None:
 
 async def _make_parts(client: AsyncQdrantClient, prefix: str) -> None:
     await _make_registry(client, parts_collection(prefix))
-    await client.create_payload_index(
-        parts_collection(prefix), "job", field_schema=models.PayloadSchemaType.KEYWORD, wait=True
-    )
 
 
 # A step that was released is never changed: what is new comes as the next one.

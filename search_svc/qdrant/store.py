@@ -18,6 +18,7 @@ from search_svc import ranking
 from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.calibration import Calibration, Calibrations
 from search_svc.definitions import with_index
+from search_svc.duplicates.items import HashPage
 from search_svc.filters import Filter
 from search_svc.jobs.model import Lease
 from search_svc.jobs.store import LeasedWrite, Report
@@ -205,6 +206,16 @@ class QdrantStore:
             timeout_s,
         )
 
+    async def list_hashes(
+        self, collection: Collection, filter: Filter, *, after: str, count: int, timeout_s: float
+    ) -> HashPage:
+        chosen = compile_filter(filter, collection.definition)
+        return await self._with(
+            collection,
+            lambda client: reading.read_hashes(client, collection, chosen, begin=_behind(after), count=count),
+            timeout_s,
+        )
+
     async def list_items(
         self,
         collection: Collection,
@@ -217,8 +228,7 @@ class QdrantStore:
         timeout_s: float,
     ) -> ItemPage:
         chosen = None if filter is None else compile_filter(filter, collection.definition)
-        # Qdrant begins at an offset, and we behind it.
-        offset = str(uuid.UUID(int=_position(after).int + 1)) if after else None
+        offset = _behind(after)
 
         async def work(client: AsyncQdrantClient) -> ItemPage:
             records, more = await client.scroll(
@@ -445,6 +455,11 @@ class QdrantStore:
             except (CollectionGone, There):
                 continue
         raise unavailable("Qdrant is not prepared, or lost its collections")
+
+
+def _behind(after: str) -> str | None:
+    """Return the offset right behind a position: Qdrant begins at an offset."""
+    return str(uuid.UUID(int=_position(after).int + 1)) if after else None
 
 
 def _position(after: str) -> uuid.UUID:

@@ -7,7 +7,17 @@ import pytest
 
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.rpc.status import to_status
-from lensmesh_client import Client, DeadlineExceeded, JobKind, JobState, LensmeshError, NotFound, Reason, Unavailable
+from lensmesh_client import (
+    Client,
+    DeadlineExceeded,
+    JobKind,
+    JobState,
+    LensmeshError,
+    NotFound,
+    PreconditionFailed,
+    Reason,
+    Unavailable,
+)
 from tests.router.fakes import SPACE, FakeSearch, Host
 
 SUCCEEDED = search_pb2.Job(
@@ -109,3 +119,43 @@ async def test_wrong_words_are_refused(client: Client) -> None:
     ):
         with pytest.raises(LensmeshError):
             await call
+
+
+def part(index: int, *ids: str, count: int = 2, first: int = 0) -> search_pb2.DuplicateGroup:
+    items = [search_pb2.DuplicateItem(id=each, distance=3) for each in ids]
+    return search_pb2.DuplicateGroup(index=index, item_count=count, first_item=first, items=items)
+
+
+async def test_groups_are_read_past_lost_streams_and_come_whole(search: Host, client: Client) -> None:
+    job = await client.jobs.start_find_duplicates(collection="c", filter="year>2000", max_distance=0, job_id="mine")
+    assert (job.kind, job.state) == (JobKind.FIND_DUPLICATES, JobState.PENDING)
+    asked = fake_of(search).jobs["mine"].find_duplicates
+    assert (asked.HasField("max_distance"), asked.filter.condition.field) == (True, "year")
+    ended = Unavailable(Reason.DRAINING, "ends")
+    fake_of(search).parts = [part(0, "a", "b"), part(1, "c", count=3), ended, part(1, "c", count=3)]
+    fake_of(search).parts += [part(1, "d", "e", count=3, first=1), ended, part(2, "f", "g")]
+    groups = [group async for group in client.jobs.read_duplicates("mine")]
+    assert [(group.index, [item.id for item in group.items]) for group in groups] == [
+        (0, ["a", "b"]),
+        (1, ["c", "d", "e"]),
+        (2, ["f", "g"]),
+    ]
+    assert (groups[0].items[0].distance, groups[0].items[0].quality) == (3, None)
+    fake_of(search).parts = [part(0, "a", "b"), part(1, "c", "d")]
+    assert [group.index async for group in client.jobs.read_duplicates("mine", first_group=1)] == [1]
+    fake_of(search).parts = [PreconditionFailed(Reason.JOB_NOT_ENDED, "wait")]
+    with pytest.raises(PreconditionFailed):
+        await anext(client.jobs.read_duplicates("mine"))
+    with pytest.raises(NotFound):
+        await anext(client.jobs.read_duplicates("none"))
+    for wrong in (
+        client.jobs.read_duplicates("mine", first_group=-1),
+        client.jobs.read_duplicates("mine", timeout_s=-1),
+    ):
+        with pytest.raises(LensmeshError):
+            await anext(wrong)
+    with pytest.raises(LensmeshError):
+        await client.jobs.start_find_duplicates(collection="c", max_distance=-1)
+    await search.kill()
+    with pytest.raises(Unavailable):
+        await anext(client.jobs.read_duplicates("mine", patience_s=0.2))

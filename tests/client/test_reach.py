@@ -67,6 +67,8 @@ CALLS: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "jobs.start_delete": (("year>2020",), {}),
     "jobs.start_rebuild": ((), {"spaces": "image", "hnsw_m": 24}),
     "jobs.start_calibrate": (({"one": VECTOR},), {}),
+    "jobs.start_find_duplicates": ((), {"filter": "year>2020", "max_distance": 9}),
+    "jobs.read_duplicates": (("one",), {}),
     "jobs.get": (("one",), {}),
     "jobs.list": ((), {"states": "running", "kind": "delete_items"}),
     "jobs.cancel": (("one",), {}),
@@ -155,7 +157,7 @@ async def test_every_call_of_the_contracts_is_reached() -> None:
         for name, args, kwargs in EVERY:
             made = found(client, name)(*args, **kwargs)
             if inspect.isasyncgen(made):
-                assert [each async for each in made] or name in ("items.list", "jobs.list")
+                assert [each async for each in made] or name in ("items.list", "jobs.list", "jobs.read_duplicates")
             else:
                 await made
     assert recorder.asked == set(METHODS)
@@ -167,7 +169,7 @@ async def test_every_call_of_the_contracts_is_reached_without_an_event_loop() ->
             for name, args, kwargs in EVERY:
                 made = found(client, name)(*args, **kwargs)
                 if inspect.isgenerator(made):
-                    assert list(made) or name in ("items.list", "jobs.list")
+                    assert list(made) or name in ("items.list", "jobs.list", "jobs.read_duplicates")
 
     async with recording() as (recorder, target):
         await asyncio.to_thread(use, target)

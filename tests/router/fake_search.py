@@ -43,6 +43,7 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         self.jobs: dict[str, search_pb2.Job] = {}
         self.looks: list[search_pb2.Job | LensmeshError] = []
         self.released: asyncio.Event | None = None
+        self.parts: list[search_pb2.DuplicateGroup | LensmeshError] = []
 
     def add(self, server: grpc.aio.Server) -> None:
         search_pb2_grpc.add_SearchServiceServicer_to_server(self, server)
@@ -192,6 +193,25 @@ class FakeSearch(search_pb2_grpc.SearchServiceServicer):
         made = search_pb2.Job(id=request.job_id, collection=request.collection, kind=kind, state=state)
         made.rebuild_indexes.CopyFrom(request)
         return search_pb2.StartRebuildIndexesResponse(job=self.jobs.setdefault(request.job_id, made))
+
+    async def StartFindDuplicates(self, request: search_pb2.StartFindDuplicatesRequest, context: Any) -> Any:
+        self._collection(request.collection)
+        kind, state = search_pb2.JOB_KIND_FIND_DUPLICATES, search_pb2.JOB_STATE_PENDING
+        made = search_pb2.Job(id=request.job_id, collection=request.collection, kind=kind, state=state)
+        made.find_duplicates.CopyFrom(request)
+        return search_pb2.StartFindDuplicatesResponse(job=self.jobs.setdefault(request.job_id, made))
+
+    async def ReadDuplicates(
+        self, request: search_pb2.ReadDuplicatesRequest, context: Any
+    ) -> AsyncIterator[search_pb2.ReadDuplicatesResponse]:
+        """Tells the test's `parts` of groups, a message for each, or raises those that are errors."""
+        self._job(request.job_id)
+        while self.parts:
+            part = self.parts.pop(0)
+            if isinstance(part, LensmeshError):
+                raise part
+            if part.index >= request.first_group:
+                yield search_pb2.ReadDuplicatesResponse(groups=[part])
 
     async def GetJob(self, request: search_pb2.GetJobRequest, context: Any) -> search_pb2.GetJobResponse:
         return search_pb2.GetJobResponse(job=self._job(request.id))

@@ -303,6 +303,28 @@ async def test_jobs_and_their_watches_are_passed_on(unstarted: Mesh) -> None:
     release.set()
 
 
+async def test_groups_of_near_duplicates_are_passed_on(unstarted: Mesh) -> None:
+    mesh = await unstarted.start(call_seconds=0.3)
+    service = mesh.search_service
+    mesh.search.make("c", ("image", SPACE))
+    start = search_pb2.StartFindDuplicatesRequest(collection="c", job_id="one", max_distance=0)
+    assert (await service.StartFindDuplicates(start)).job.find_duplicates == start
+    bad = search_pb2.Filter(condition=search_pb2.Condition(field="a"))
+    bad.condition.one_of.extend(range(20_000))
+    start.filter.CopyFrom(bad)
+    assert (await error_of(service.StartFindDuplicates(start))).reason is Reason.FILTER_INVALID
+    mesh.search.parts = [search_pb2.DuplicateGroup(index=n) for n in range(3)]
+    read = search_pb2.ReadDuplicatesRequest(job_id="one", first_group=1)
+    told: list[int] = []
+    async for answer in service.ReadDuplicates(read):
+        told += [group.index for group in answer.groups]
+        # Whoever reads may take longer than any other call.
+        await asyncio.sleep(0.3)
+    assert told == [1, 2]
+    missing = service.ReadDuplicates(search_pb2.ReadDuplicatesRequest(job_id="none"))
+    assert (await error_of(anext(aiter(missing)))).reason is Reason.JOB_NOT_FOUND
+
+
 async def test_the_store_is_passed_on(mesh: Mesh) -> None:
     service = mesh.search_service
     wanted = search_pb2.Collection(name="c", spaces=[search_pb2.NamedSpace(name="image", space=SPACE)])

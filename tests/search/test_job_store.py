@@ -11,7 +11,7 @@ from lensmesh_chassis.reasons import Reason
 from search_svc.app import make_store
 from search_svc.jobs import model
 from search_svc.jobs.model import JobEnd, JobProgress, JobSelection, JobState, Lease, LeasedJob, NewJob
-from search_svc.jobs.store import JobStore, LeaseLost
+from search_svc.jobs.store import JobStore, LeaseLost, ResultPart
 from tests.search.conftest import KINDS, settings_for
 from tests.support.waiting import until
 
@@ -237,3 +237,61 @@ async def test_a_store_takes_so_many_and_no_more(jobs: JobStore, monkeypatch: py
     await start(jobs, "a")
     await jobs.cancel("b", keep_s=60, timeout_s=60)
     await start(jobs, "c")
+
+
+async def parts_of(jobs: JobStore, lease: Lease) -> list[str]:
+    found = [await jobs.parts.read(lease.job_id, lease.token, number, timeout_s=60) for number in range(4)]
+    return [part.content for part in found if part is not None]
+
+
+async def test_large_results_are_kept_in_parts_and_go_with_their_job(jobs: JobStore) -> None:
+    await start(jobs, "one")
+    late = await taken(jobs, lease_s=0)
+    await jobs.parts.write(late.lease, ResultPart(0, 0, "of the first attempt"), timeout_s=60)
+    there = await taken(jobs)
+    for part in (ResultPart(0, 0, "a"), ResultPart(1, 3, "b"), ResultPart(2, 3, "b2"), ResultPart(1, 3, "b1")):
+        await jobs.parts.write(there.lease, part, timeout_s=60)
+    with pytest.raises(LeaseLost):
+        await jobs.parts.write(late.lease, ResultPart(1, 0, "late"), timeout_s=60)
+    assert await jobs.parts.read("one", there.lease.token, 2, timeout_s=60) == ResultPart(2, 3, "b2")
+    assert (await parts_of(jobs, there.lease), await parts_of(jobs, late.lease)) == (
+        ["a", "b1", "b2"],
+        ["of the first attempt"],
+    )
+    assert [await jobs.parts.find("one", there.lease.token, first, timeout_s=60) for first in (0, 2, 3, 9)] == [
+        0,
+        0,
+        2,
+        2,
+    ]
+    assert await jobs.parts.find("two", there.lease.token, 0, timeout_s=60) == -1
+    await jobs.parts.remove(["one", "two"], but=there.lease.token, timeout_s=60)
+    assert (len(await parts_of(jobs, there.lease)), await parts_of(jobs, late.lease)) == (3, [])
+    await jobs.end(there.lease, JobEnd(JobState.SUCCEEDED), keep_s=0, timeout_s=60)
+    await until(lambda: removed_one(jobs))
+    assert await parts_of(jobs, there.lease) == []
+
+
+async def removed_one(jobs: JobStore) -> bool:
+    return await jobs.remove_expired(timeout_s=60) == 1
+
+
+async def test_parts_go_by_request(jobs: JobStore) -> None:
+    for job_id, key in (("one", "7"), ("two", "8")):
+        await start(jobs, job_id, key=key)
+    first, second = await taken(jobs), await taken(jobs)
+    for leased in (first, second):
+        await jobs.parts.write(leased.lease, ResultPart(0, 0, leased.job.id), timeout_s=60)
+    await jobs.parts.remove([], timeout_s=60)
+    await jobs.parts.remove(["one"], timeout_s=60)
+    assert (await parts_of(jobs, first.lease), await parts_of(jobs, second.lease)) == ([], ["two"])
+
+
+async def test_progress_that_does_not_last_is_none_for_a_job_that_ends_its_workers(jobs: JobStore) -> None:
+    await start(jobs, "one")
+    for attempt in range(1, 4):
+        leased = await taken(jobs, lease_s=0)
+        assert (leased.job.idle_attempts, leased.job.progress.done) == (attempt, attempt - 1)
+        await jobs.save(leased.lease, JobProgress(attempt), lasting=False, timeout_s=60)
+    await jobs.save(leased.lease, JobProgress(9), timeout_s=60)
+    assert (await jobs.get("one", timeout_s=60)).idle_attempts == 0

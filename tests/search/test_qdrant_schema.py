@@ -183,7 +183,11 @@ async def test_replicas_that_race_leave_one_collection(qdrant_url: str, engine: 
     assert len({each.collection.key for each in made}) == 1
     names, _ = await contents(engine)
     prefix = parse_address(qdrant_url).prefix
-    assert [name for name in names if name.startswith(f"{prefix}.")] == [f"{prefix}.jobs", made[0].collection.key]
+    assert [name for name in names if name.startswith(f"{prefix}.")] == [
+        f"{prefix}.job_parts",
+        f"{prefix}.jobs",
+        made[0].collection.key,
+    ]
     for store in stores:
         await store.close()
 
