@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
+from lensmesh_chassis.local_features import answers_in
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client import batches, bulk_input, requests, streams
 from lensmesh_client.bulk import BulkMethod
@@ -34,6 +36,7 @@ class EncoderCalls:
         space_id: str = "",
         transparency: Transparency | str | None = None,
         perceptual_hash: bool = False,
+        local_features: bool = False,
         priority: Priority | str | None = None,
         timeout_s: float | None = None,
     ) -> Embeddings:
@@ -45,6 +48,8 @@ class EncoderCalls:
             space_id: The only space that will do; empty means the mesh's default.
             transparency: Without `space_id`: the default model's space with this policy.
             perceptual_hash: Whether images get their perceptual hash too.
+            local_features: Whether images get their local features too, some 16 kB each, by which two of them can be
+                compared point by point.
             priority: Who waits; None means interactive.
             timeout_s: Seconds until the answer of each call; None is the client's own.
 
@@ -53,13 +58,19 @@ class EncoderCalls:
 
         Raises:
             InvalidInput: Both of `texts` and `images` are given, or none.
-            PreconditionFailed: No encoder serves the space.
+            PreconditionFailed: No encoder serves the space, or makes local features.
             LensmeshError: Any other failure of a whole call.
         """
         from lensmesh_client import vectors
 
         limits = await self._connection.limits(timeout_s=timeout_s)
-        options = _options(space_id, transparency, priority, perceptual_hash=perceptual_hash)
+        if local_features and limits.max_message_bytes:
+            # Their answers are larger than images may be.
+            fits = answers_in(limits.max_message_bytes)
+            limits = replace(limits, max_items=min(limits.max_items or fits, fits))
+        options = _options(
+            space_id, transparency, priority, perceptual_hash=perceptual_hash, local_features=local_features
+        )
         connection = self._connection
 
         async def encode_texts(chunk: list[str]) -> Sequence[encoder_pb2.EncodeResult]:
@@ -87,6 +98,7 @@ class EncoderCalls:
         space_id: str = "",
         transparency: Transparency | str | None = None,
         perceptual_hash: bool = False,
+        local_features: bool = False,
         priority: Priority | str | None = None,
         window_items: int = WINDOW_ITEMS,
         window_bytes: int = WINDOW_BYTES,
@@ -106,6 +118,8 @@ class EncoderCalls:
             space_id: The only space that will do; empty means the mesh's default.
             transparency: Without `space_id`: the default model's space with this policy.
             perceptual_hash: Whether images get their perceptual hash too.
+            local_features: Whether images get their local features too, some 16 kB each, by which two of them can be
+                compared point by point.
             priority: Who waits; None means bulk.
             window_items: How many inputs are read ahead of the results taken.
             window_bytes: How many bytes of them.
@@ -120,7 +134,7 @@ class EncoderCalls:
 
         Raises:
             InvalidInput: Both of `texts` and `images` are given, or none.
-            PreconditionFailed: No encoder serves the space.
+            PreconditionFailed: No encoder serves the space, or makes local features.
             Unavailable: The mesh cannot be reached, or not again in time.
             LensmeshError: Any other failure of the whole.
         """
@@ -132,7 +146,10 @@ class EncoderCalls:
 
         def method() -> BulkMethod[EmbedResult]:
             return streams.embed(
-                self._connection, _options(space_id, transparency, priority, perceptual_hash=perceptual_hash)
+                self._connection,
+                _options(
+                    space_id, transparency, priority, perceptual_hash=perceptual_hash, local_features=local_features
+                ),
             )
 
         return streams.run(
@@ -158,6 +175,7 @@ def _options(
     priority: Priority | str | None,
     *,
     perceptual_hash: bool,
+    local_features: bool,
 ) -> encoder_pb2.EncodeOptions:
     with building("options"):
         return encoder_pb2.EncodeOptions(
@@ -166,4 +184,5 @@ def _options(
             priority=requests.priority(priority),
             transparency=requests.transparency(transparency),
             perceptual_hash=perceptual_hash,
+            local_features=local_features,
         )

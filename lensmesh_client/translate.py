@@ -16,6 +16,7 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import types
 from lensmesh_client.hashes import hash_of
+from lensmesh_client.local_features import LocalFeatures, features_of
 from lensmesh_client.metadata import LARGEST_INTEGER
 
 OUTCOMES = {
@@ -116,6 +117,11 @@ def perceptual_hash(message: encoder_pb2.EncodeResult | search_pb2.Item) -> type
     if not message.HasField("perceptual_hash"):
         return None
     return hash_of(message.perceptual_hash)
+
+
+def local_features(message: encoder_pb2.EncodeResult) -> LocalFeatures | None:
+    """Translate the local features of an image; None where there are none, or of a kind not known here."""
+    return features_of(message.local_features) if message.HasField("local_features") else None
 
 
 def captioned(answer: caption_pb2.CaptionResult | LensmeshError, index: int = 0) -> types.CaptionResult:

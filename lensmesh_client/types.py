@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_client.images import ImageLike
+from lensmesh_client.local_features import LocalFeatures
 
 if TYPE_CHECKING:  # imported where vectors are: whoever only ingests needs none of it
     import numpy as np
@@ -257,6 +258,8 @@ class EmbedResult:
     timings: Timings = Timings()
     perceptual_hash: PerceptualHash | None = None
     """An image's, where it was asked for."""
+    local_features: LocalFeatures | None = None
+    """An image's, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,6 +280,8 @@ class Embeddings:
     fully_transparent: tuple[bool, ...] = ()
     """True where no pixel of an image can be seen."""
     perceptual_hashes: tuple[PerceptualHash | None, ...] = ()
+    """Of images, where they were asked for; None for one that failed."""
+    local_features: tuple[LocalFeatures | None, ...] = ()
     """Of images, where they were asked for; None for one that failed."""
 
     def __len__(self) -> int:

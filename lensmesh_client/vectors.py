@@ -13,6 +13,7 @@ from lensmesh_chassis.errors import InvalidInput, LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_client import translate, types
+from lensmesh_client.local_features import LocalFeatures
 
 
 def embedding(vector: ArrayLike, space_id: str) -> common_pb2.Embedding:
@@ -60,6 +61,7 @@ def embedded(message: encoder_pb2.EncodeResult, index: int) -> types.EmbedResult
         fully_transparent=message.fully_transparent,
         timings=translate.timings(message.timings),
         perceptual_hash=translate.perceptual_hash(message),
+        local_features=translate.local_features(message),
     )
 
 
@@ -72,6 +74,7 @@ def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> t
     low_content: list[bool] = []
     fully_transparent: list[bool] = []
     hashes: list[types.PerceptualHash | None] = []
+    features: list[LocalFeatures | None] = []
     space_id = ""
     for index, answer in enumerate(answers):
         row = None
@@ -87,6 +90,7 @@ def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> t
         low_content.append(told.low_content)
         fully_transparent.append(told.fully_transparent)
         hashes.append(translate.perceptual_hash(told))
+        features.append(translate.local_features(told))
         times.append(translate.timings(told.timings))
     dimension = next((len(row) for row in rows if row is not None), 0)
     vectors = np.full((len(rows), dimension), np.nan, dtype=np.float32)
@@ -102,4 +106,5 @@ def embeddings(answers: Iterable[encoder_pb2.EncodeResult | LensmeshError]) -> t
         tuple(low_content),
         tuple(fully_transparent),
         tuple(hashes) if any(hashes) else (),
+        tuple(features) if any(features) else (),
     )

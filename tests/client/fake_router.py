@@ -67,6 +67,8 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     """Answers of MatchImages, by the image's content."""
     streams: int = 0
     options: list[router_pb2.IngestOptions] = field(default_factory=list)
+    stream_options: list[Any] = field(default_factory=list)
+    """Of streams that encode or caption."""
     messages: list[int] = field(default_factory=list)
     """Items in each stream message."""
     message_bytes: list[int] = field(default_factory=list)
@@ -118,6 +120,8 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
         cut = self.cut_after.pop(0) if self.cut_after else None
         answered = 0
         async for request in requests:
+            if request.HasField("options"):
+                self.stream_options.append(request.options)
             for item in request.items:
                 if answered == cut:
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
@@ -229,7 +233,7 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
     def __init__(self, router: FakeRouter) -> None:
         self._router = router
 
-    def _result(self, content: bytes, *, hashed: bool = False) -> encoder_pb2.EncodeResult:
+    def _result(self, content: bytes, *, hashed: bool = False, featured: bool = False) -> encoder_pb2.EncodeResult:
         if not content or content in self._router.unread:
             return encoder_pb2.EncodeResult(error=to_status(InvalidInput(Reason.TEXT_EMPTY, "empty", field="texts[0]")))
         data = np.array(unit(content), dtype="<f4").tobytes()
@@ -239,6 +243,9 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         result = encoder_pb2.EncodeResult(embedding=vector, truncated=len(content) > 100)
         if hashed:
             result.perceptual_hash.hash, result.perceptual_hash.quality = hashlib.sha256(content).digest(), 90
+        if featured:
+            result.local_features.kind = common_pb2.LOCAL_FEATURE_KIND_ORB
+            result.local_features.points, result.local_features.descriptors = content[:1] * 8, content[:1] * 64
         return result
 
     async def EncodeTexts(
@@ -252,7 +259,14 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
     ) -> encoder_pb2.EncodeImagesResponse:
         await self._router._enter(request, context)
         return encoder_pb2.EncodeImagesResponse(
-            results=[self._result(image.content, hashed=request.options.perceptual_hash) for image in request.images]
+            results=[
+                self._result(
+                    image.content,
+                    hashed=request.options.perceptual_hash,
+                    featured=request.options.local_features,
+                )
+                for image in request.images
+            ]
         )
 
     async def EncodeStream(

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from lensmesh.common.v1 import common_pb2
+from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
+from lensmesh_chassis.local_features import ANSWER_BYTES
 from lensmesh_client import Change, Client, Item, LocalFeatureKind, LocalFeatures, Space
 from lensmesh_client.errors import InvalidInput, PreconditionFailed, Reason
 from lensmesh_client.local_features import features_message, features_of
 from lensmesh_client.translate_stored import item, written
+from lensmesh_client.vectors import embedded
 from tests.client.fake_router import FakeRouter
 from tests.router.fake_search import FakeSearch
 
@@ -98,6 +101,35 @@ async def test_what_is_asked_of_an_ingest(client: Client, router: FakeRouter) ->
     assert router.calls[-1].options.local_features
     [_] = [each async for each in client.ingest_many([b"one"], local_features=True)]
     assert router.options[-1].local_features
+
+
+async def test_features_of_embedded_images(client: Client, router: FakeRouter) -> None:
+    plain = await client.embed(images=[b"one"])
+    assert plain.local_features == ()
+    assert not router.calls[-1].options.local_features
+    found = await client.embed(images=[b"one", b"two"], local_features=True)
+    assert router.calls[-1].options.local_features
+    assert found.perceptual_hashes == ()
+    first, second = found.local_features
+    assert first is not None
+    assert second is not None
+    assert (first.kind, first.points.tolist()) == (LocalFeatureKind.ORB, [[0x6F6F] * 2] * 2)
+    assert second.descriptors.tolist() == [[0x74] * 32] * 2
+    told = encoder_pb2.EncodeResult(local_features=features_message(ORB, "local_features"))
+    one = embedded(told, 0).local_features
+    assert one is not None
+    assert np.array_equal(one.points, ORB.points)
+    assert embedded(encoder_pb2.EncodeResult(), 0).local_features is None
+    assert [each.error async for each in client.embed_many(images=[b"one"], local_features=True)] == [None]
+    assert router.stream_options[-1].local_features
+
+
+async def test_no_call_asks_for_more_features_than_an_answer_holds(client: Client, router: FakeRouter) -> None:
+    router.max_message_bytes = 3 * ANSWER_BYTES
+    images = [bytes([number]) for number in range(1, 9)]
+    found = await client.embed(images=images, local_features=True)
+    assert [len(call.images) for call in router.calls if isinstance(call, encoder_pb2.EncodeImagesRequest)] == [3, 3, 2]
+    assert [int(each.points[0, 0]) % 256 for each in found.local_features if each] == list(range(1, 9))
 
 
 def test_what_changed_is_told() -> None:
