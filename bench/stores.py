@@ -22,9 +22,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.store import routed
 from bench.store.drawn import HITS, Truth, draw, spread
 from bench.store.filling import PATIENCE_S, definition, disk, fill
 from bench.store.searches import Kind, ask, kinds
+from encoder_svc.models.mock import DIMENSIONS
 from lensmesh_local.postgres.server import PostgresServer
 from search_svc.app import make_store
 from search_svc.settings import SearchSettings
@@ -81,6 +83,10 @@ async def measure(store: Store, uri: str, sizes: Sequence[int], options: argpars
                 say(f"{'':>15} | {line}")
         if not options.keep:
             await store.delete_collection(name, timeout_s=PATIENCE_S)
+    if options.routed:
+        names = [f"{NAME}_{size}" for size in sizes]
+        async for line in routed.measure(uri, names, searches=options.searches, rounds=options.rounds):
+            say(line)
     if len(plain) > 1:
         least, most = min(plain), max(plain)
         say(f"p50 of plain with {most:,} items, of that with {least:,}: {plain[most] / plain[least]:.2f}")
@@ -107,17 +113,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store-url", default="", help="a store of your own")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 50_000])
-    parser.add_argument("--dimension", type=int, default=512)
+    parser.add_argument("--dimension", type=int, default=512, choices=sorted(DIMENSIONS.values()))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--searches", type=int, default=200)
     parser.add_argument("--on-write", action="store_true", help="build the index with every write, not at the end")
     parser.add_argument("--exact-up-to", type=int, default=50_000, help="items up to which exact searches are measured")
     parser.add_argument("--build-memory-bytes", type=int, default=4 << 30, help="what PostgreSQL may take to build")
+    parser.add_argument("--routed", action="store_true", help="text searches through a Router at the end; with --keep")
     parser.add_argument("--keep", action="store_true", help="leave the collections, and take up those that are there")
     options = parser.parse_args()
+    if options.routed and not options.keep:
+        parser.error("--routed measures collections that are kept: give --keep too")
 
     def run(url: str) -> None:
-        settings = SearchSettings(store_url=url, build_memory_bytes=options.build_memory_bytes)
+        settings = SearchSettings(
+            store_url=url,
+            build_memory_bytes=options.build_memory_bytes,
+            # This process draws vectors and compares them: on a busy machine it stands still for seconds.
+            store_idle_seconds=60,
+        )
         asyncio.run(measure(make_store(settings), url, sorted(options.sizes), options))
 
     if options.store_url:

@@ -10,6 +10,7 @@ import asyncpg
 from rich.console import Console
 
 from bench.store.drawn import Truth, items, pieces
+from encoder_svc.models.mock import DIMENSIONS, MockModel
 from lensmesh_cli.progress import ShareBar
 from search_svc.model import (
     Collection,
@@ -49,8 +50,10 @@ class Filled:
 
 
 def definition(name: str, dimension: int, *, deferred: bool) -> Definition:
-    """Define a normalized space with the default index, and two indexed fields."""
-    space = VectorSpace("vs1-bench", "bench", "", dimension, True, ())
+    """Define the space of a mock Encoder, which can search there, with the default index, and two indexed fields."""
+    facts = MockModel(next(name for name, numbers in DIMENSIONS.items() if numbers == dimension)).facts
+    served = facts.spaces[0]
+    space = VectorSpace(served.id, served.model, served.weights_digest, dimension, True, ())
     hnsw = Hnsw(deferred=Deferred() if deferred else None)
     fields = tuple(FieldIndex((field,), FieldType.KEYWORD) for field in ("group", "series"))
     return Definition(name, (NamedSpace("image", space, StoredAs.FLOAT16, hnsw),), fields)

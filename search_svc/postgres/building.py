@@ -23,6 +23,7 @@ from search_svc.postgres.database import Database
 from search_svc.postgres.deferred import DeferredIndex
 from search_svc.postgres.faults import translated
 from search_svc.postgres.graphs import BuildSettings, GraphBuilder, state_of
+from search_svc.postgres.tables import items_table
 from search_svc.refusals import unavailable
 from search_svc.store import StoreRefused
 
@@ -137,10 +138,24 @@ class IndexBuilder:
                 finally:
                     connection.terminate()
         await self._database.run(lambda c: deferred.finish(c, index), timeout_s=_CALL_S, write=True)
+        await self._tidy(index)
         self._pauses.pop(index.name, None)
         for name, collection in list(self._known.items()):
             if collection.key == index.key:
                 self._known[name] = replace(collection, unbuilt=collection.unbuilt - {index.named.name})
+
+    async def _tidy(self, index: DeferredIndex) -> None:
+        """Let PostgreSQL look at the items.
+
+        While an index is built it cannot note which of them everybody sees, and behind the writes of a large collection
+        it may look no more. Until it has, an index that has all that a search wants does not do without the items.
+        """
+        connection = await self._database.connect()
+        try:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await connection.execute(f"VACUUM (ANALYZE, SKIP_LOCKED) {items_table(index.key)}")
+        finally:
+            connection.terminate()
 
     @asynccontextmanager
     async def _alone(self, index: DeferredIndex) -> AsyncIterator[asyncpg.Connection | None]:

@@ -7,7 +7,7 @@ import asyncpg
 from search_svc.calibration import Calibration, Calibrations, from_json, joined
 from search_svc.definitions import check_same, definition_from_json, definition_to_json
 from search_svc.model import Collection, CountedCollection, Definition
-from search_svc.postgres import deferred
+from search_svc.postgres import deferred, sketches
 from search_svc.postgres.tables import create_statements, features_table, items_table, members_table, vectors_table
 
 _COLUMNS = "key, name, definition, create_time, uid, calibrations"
@@ -30,7 +30,11 @@ async def create(connection: asyncpg.Connection, definition: Definition) -> Coun
             definition_to_json(definition),
         )
     )
-    for statement in create_statements(key, definition):
+    for statement in (
+        *create_statements(key, definition),
+        *sketches.add_columns(key, definition),
+        *sketches.create_indexes(key, definition),
+    ):
         await connection.execute(statement)
     await deferred.defer(connection, key, definition)
     made = await find(connection, definition.name)

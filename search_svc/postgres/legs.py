@@ -16,7 +16,7 @@ from search_svc.postgres.hash_legs import HashSearch
 from search_svc.postgres.nearest import Nearest, is_exact
 from search_svc.postgres.one_statement import MAX_EF
 from search_svc.postgres.reading import read_ids
-from search_svc.postgres.searching import Near, resolve
+from search_svc.postgres.searching import Near, add_sketch, resolve
 from search_svc.postgres.step_conditions import StepConditions
 from search_svc.postgres.tables import items_table, members_table, vector_type, vectors_table
 from search_svc.postgres.word_legs import WordSearch, keep_order
@@ -208,7 +208,8 @@ class StepStatement:
             most = min(int(_CANDIDATES * depth), MAX_EF)
             ef = f"greatest(current_setting('hnsw.ef_search')::int, {most})::text"
         # An index reads how many candidates to look at when its scan begins, and before that it is told the vector.
-        return nearest.by_index(f"(SELECT {vector} FROM set_config('hnsw.ef_search', {ef}, true))", str(depth))
+        looked = f"(SELECT {vector} FROM set_config('hnsw.ef_search', {ef}, true))"
+        return nearest.by_index(looked, depth, sketch=add_sketch(self._parameters, nearest, self._near[place], leg))
 
     def _vector(self, place: int, leg: VectorLeg) -> str:
         return self._parameters.add(self._near[place].vector, vector_type(leg.space))

@@ -87,7 +87,8 @@ async def _migrate(connection: asyncpg.Connection, steps: Sequence[MigrationStep
             )
         for step in steps:
             if step.version > version:
-                await connection.execute(step.sql)
+                if step.sql:
+                    await connection.execute(step.sql)
                 if step.work is not None:
                     await step.work(connection)
                 await connection.execute(

@@ -8,6 +8,8 @@ from search_svc.filters import Filter
 from search_svc.legs import VectorLeg
 from search_svc.model import Collection, NamedSpace
 from search_svc.postgres.predicates import Parameters, Predicate
+from search_svc.postgres.sketch_search import SketchSearch
+from search_svc.postgres.sketches import find_cover
 from search_svc.postgres.tables import items_table, members_table, vectors_table
 from search_svc.store import Query
 
@@ -55,13 +57,39 @@ class Nearest:
         if without:
             conditions.append(f"({without}) IS NOT TRUE")
         self._condition = " AND ".join(conditions) or "TRUE"
+        # An index does not know which groups are full.
+        self._covered = None if without else find_cover(chosen, collection.definition, position)
+        self._parameters = parameters
         # Named first wherever all are: tables are locked in this order.
         self._source = (
             f"{self.items} AS i JOIN {self.members} AS m USING (key) JOIN {self.vectors} AS v ON v.key = m.vector"
         )
 
-    def by_index(self, vector: str, count: str, gate: str = "TRUE") -> str:
-        """Return the statement for up to `count` items as the index finds them.
+    @property
+    def sketch(self) -> str:
+        """Column of the items' sketches that `by_index` compares, if few items pass; empty where it compares none."""
+        return self._covered.cover.sketch if self._covered else ""
+
+    def by_index(self, vector: str, count: int, gate: str = "TRUE", *, sketch: str = "") -> str:
+        """Return the statement for up to `count` items as an index finds them. None is looked for unless `gate` holds.
+
+        Args:
+            sketch: SQL of the vector's, where sketches are compared.
+        """
+        if self._covered is None:
+            return self._by_graph(vector, count, gate)
+        sketches = SketchSearch(
+            self.items, self.members, self.vectors, self._covered, self._condition, self._parameters, self._askers
+        )
+        few = "(SELECT is_few FROM passing)"
+        return f"""
+            WITH passing AS MATERIALIZED (SELECT {sketches.is_few()} AS is_few WHERE {gate})
+            SELECT * FROM ({sketches.statement(vector, sketch, count, few)}) AS one
+            UNION ALL SELECT * FROM ({self._by_graph(vector, count, f"NOT {few}")}) AS other
+            ORDER BY score DESC, id LIMIT {count}"""
+
+    def _by_graph(self, vector: str, count: int, gate: str) -> str:
+        """Return the statement for up to `count` items as the graph finds them.
 
         Vectors come first, then all items that have one of these. Where only some items of a vector are needed, they
         are chosen by their ids. Nothing is looked for unless `gate` holds.
@@ -72,7 +100,7 @@ class Nearest:
         # Without a filter every vector has an item, but for the one whose only item asks.
         source, enough = f"{self.vectors} AS v WHERE {gate}", f"({count} + {self._askers})"
         if self._filtered:
-            source, enough = f"{self._source} WHERE {self._condition} AND {gate}", count
+            source, enough = f"{self._source} WHERE {self._condition} AND {gate}", str(count)
         return f"""
             SELECT own.key, own.id, {_SCORE.format(distance="v.distance")} AS score
             FROM (

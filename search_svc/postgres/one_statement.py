@@ -16,6 +16,7 @@ from search_svc.model import Collection, Hit, Hits
 from search_svc.postgres.nearest import Nearest, is_exact
 from search_svc.postgres.predicates import Parameters
 from search_svc.postgres.reading import ItemColumns, RowReader, at_once
+from search_svc.postgres.sketches import sketch, sketch_type
 from search_svc.postgres.tables import vector_type
 from search_svc.postgres.vectors import to_database
 from search_svc.refusals import no_item, no_vector
@@ -87,6 +88,8 @@ class OneStatement:
         asked = parameters.add(*_asked(leg))
         itself = "(SELECT key FROM near)" if leg.vector is None else ""
         nearest = Nearest(collection, leg.space, query.filter, parameters, but=itself)
+        sketched = nearest.sketch if known is None else ""
+        near = _near(leg, nearest, asked, sketched, parameters)
         if known is None:
             parts = list(_by_index(query, nearest, sizes, parameters))
         else:
@@ -96,7 +99,7 @@ class OneStatement:
         named = ", ".join(f"part_{place} AS MATERIALIZED ({part})" for place, part in enumerate(parts))
         content = ItemColumns(collection, query.view)
         self.text = f"""
-            WITH near AS MATERIALIZED ({_near(leg, nearest, asked)}), {named},
+            WITH near AS MATERIALIZED ({near}), {named},
             found AS MATERIALIZED ({_joined(len(parts))}),
             places AS (SELECT key, score FROM found ORDER BY part, score DESC, id LIMIT {limit} OFFSET {offset})
             SELECT {_HAS_VECTOR},
@@ -150,13 +153,20 @@ def _asked(leg: VectorLeg) -> tuple[object, str]:
     return to_database(leg.vector, leg.space), vector_type(leg.space)
 
 
-def _near(leg: VectorLeg, nearest: Nearest, asked: str) -> str:
-    """Return the statement for the vector, and the item it is from: no row without the item."""
+def _near(leg: VectorLeg, nearest: Nearest, asked: str, sketched: str, parameters: Parameters) -> str:
+    """Return the statement for the vector, its sketch, and the item it is from: no row without the item.
+
+    Args:
+        sketched: the column of the items' sketches; empty where no sketch is wanted.
+    """
     if leg.vector is not None:
-        return f"SELECT {asked} AS vector"
+        own = parameters.add(sketch(leg.vector), sketch_type(leg.space)) if sketched else "NULL"
+        return f"SELECT {asked} AS vector, {own} AS sketch"
+    own = f"i.{sketched}" if sketched else "NULL"
     return (
-        f"SELECT i.key, v.vector FROM {nearest.items} AS i LEFT JOIN {nearest.members} AS m USING (key)"
-        f" LEFT JOIN {nearest.vectors} AS v ON v.key = m.vector WHERE i.id = {asked}"
+        f"SELECT i.key, v.vector, {own} AS sketch FROM {nearest.items} AS i"
+        f" LEFT JOIN {nearest.members} AS m USING (key) LEFT JOIN {nearest.vectors} AS v ON v.key = m.vector"
+        f" WHERE i.id = {asked}"
     )
 
 
@@ -171,7 +181,7 @@ def _by_index(query: Query, nearest: Nearest, sizes: Sequence[int], parameters: 
         vector = f"(SELECT vector FROM near, set_config('hnsw.ef_search', {ef}, true))" if ef else _VECTOR
         # On only if the part before found as much as it looked for: otherwise there is no more, or the index gave up.
         gate = f"(SELECT count(*) FROM part_{place - 1}) = {sizes[place - 1]}" if place else _HAS_VECTOR
-        yield nearest.by_index(vector, str(size), gate)
+        yield nearest.by_index(vector, size, gate, sketch="(SELECT sketch FROM near)")
 
 
 def _joined(count: int) -> str:

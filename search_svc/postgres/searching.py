@@ -9,6 +9,7 @@ Whatever both can answer they answer alike, and a test holds them against each o
 from dataclasses import dataclass
 
 import asyncpg
+from pgvector import HalfVector, Vector
 
 from search_svc.candidates import SIZES, FoundItem, first, page
 from search_svc.legs import VectorLeg
@@ -17,6 +18,7 @@ from search_svc.postgres.nearest import Nearest, is_exact
 from search_svc.postgres.one_statement import MAX_EF
 from search_svc.postgres.predicates import Parameters
 from search_svc.postgres.reading import read_ids
+from search_svc.postgres.sketches import sketch, sketch_type
 from search_svc.postgres.tables import items_table, members_table, vector_type, vectors_table
 from search_svc.postgres.vectors import to_database
 from search_svc.refusals import no_item, no_vector
@@ -40,7 +42,7 @@ def _look_at(ef: int) -> str:
 class Near:
     """The point to be near to: a vector, and the key of the item it is from (0 is no item's key)."""
 
-    vector: object
+    vector: HalfVector | Vector
     itself: int
 
 
@@ -56,7 +58,7 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
         if exact:
             statement = nearest.exactly(vector, parameters.add(count, "bigint"))
         else:
-            statement = nearest.by_index(vector, str(count))
+            statement = nearest.by_index(vector, count, sketch=add_sketch(parameters, nearest, near, leg))
         rows = await connection.fetch(statement, *parameters.values)
         return [FoundItem(row["key"], row["id"], row["score"]) for row in rows]
 
@@ -76,6 +78,11 @@ async def search(connection: asyncpg.Connection, collection: Collection, query: 
     )
     ranks = {each.item_id: (query.offset + place, each.score) for place, each in enumerate(hits, start=1)}
     return Hits(tuple(Hit(item, ranks[item.id][1], ranks[item.id][0]) for item in items.items), items.cut, exact)
+
+
+def add_sketch(parameters: Parameters, nearest: Nearest, near: Near, leg: VectorLeg) -> str:
+    """Add the sketch of what a leg is near to, where one is compared, and return its place in the statement."""
+    return parameters.add(sketch(near.vector.to_numpy()), sketch_type(leg.space)) if nearest.sketch else ""
 
 
 async def resolve(connection: asyncpg.Connection, collection: Collection, leg: VectorLeg) -> Near:

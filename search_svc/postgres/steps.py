@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from search_svc.postgres.sketch_filling import fill_sketches
 from search_svc.postgres.word_filling import fill_words
 from search_svc.times import PATTERN
 
@@ -276,4 +277,5 @@ STEPS = (
     MigrationStep(8, "what cosines mean", _EIGHTH),
     MigrationStep(9, "local features in new collections", _NINTH),
     MigrationStep(10, "large results of jobs", _TENTH),
+    MigrationStep(11, "sketches of vectors beside the values of fields", "", fill_sketches),
 )

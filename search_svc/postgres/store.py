@@ -43,6 +43,7 @@ from search_svc.postgres import (
     one_statement,
     reading,
     searching,
+    sketches,
     writing,
 )
 from search_svc.postgres.building import IndexBuilder
@@ -95,9 +96,8 @@ class PostgresStore:
         self._database = database
         self._build = build
         self._known: dict[str, Collection] = {}
-        self._threads = Threads("search-ranking")
+        self._threads = Threads("search-postgres")
         self._builder = IndexBuilder(database, build, self._known)
-        self._threads = Threads("search-words")
         self.jobs = PostgresJobs(database)
 
     async def open(self) -> None:
@@ -115,7 +115,6 @@ class PostgresStore:
 
     async def close(self) -> None:
         await self._builder.stop()
-        self._threads.stop()
         await self._database.close()
         self._threads.stop()
 
@@ -170,9 +169,10 @@ class PostgresStore:
         self, collection: Collection, items: Sequence[Item], *, merge: MetadataLimits | None = None, timeout_s: float
     ) -> list[Upserted]:
         words = await writing.words_by_id(items, collection.definition, self._threads)
+        made = await sketches.sketches_by_id(items, collection.definition, self._threads)
         return await self._with(
             collection,
-            lambda c: writing.upsert(c, collection, items, merge, words=words, threads=self._threads),
+            lambda c: writing.upsert(c, collection, items, merge, words=words, sketches=made, threads=self._threads),
             timeout_s,
             write=True,
         )

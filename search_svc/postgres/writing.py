@@ -15,6 +15,7 @@ from search_svc.postgres import jobs, leases
 from search_svc.postgres.faults import collision
 from search_svc.postgres.features import write_features
 from search_svc.postgres.predicates import Parameters, Predicate
+from search_svc.postgres.sketches import Sketches, sketch_columns
 from search_svc.postgres.tables import CONTENT, CONTENT_TYPES, items_table, members_table, vectors_table
 from search_svc.postgres.vectors import remove_unused, write_vectors
 from search_svc.postgres.words import vector_texts
@@ -54,9 +55,12 @@ async def upsert(
     merge: MetadataLimits | None,
     *,
     words: Mapping[str, str],
+    sketches: Sketches,
     threads: Threads,
 ) -> list[Upserted]:
     """Write items in the caller's transaction. `words` are theirs, by id, as long as no metadata is merged.
+
+    So are `sketches`.
 
     Rows are locked in the order of their ids. So two calls with the same items wait for one another and never stand in
     each other's way.
@@ -68,19 +72,19 @@ async def upsert(
     rows = await _lock(connection, collection.key, [item.id for item in ordered], with_metadata=merges_words)
     there = [item for item in ordered if item.id in rows]
     if new := [item for item in ordered if item.id not in rows]:
-        rows |= await _insert(connection, collection.key, new, words)
+        rows |= await _insert(connection, collection, new, words, sketches)
     if there:
         if merges_words:
             complete = [replace(item, metadata=merged(rows[item.id].metadata or "{}", item.metadata)) for item in there]
             words = await words_by_id(complete, collection.definition, threads)
-        texts = await _update(connection, collection.key, there, words, rows, merge)
+        texts = await _update(connection, collection, there, words, sketches, rows, merge)
         if merge is not None:
             check_merged({place: texts[item.id] for place, item in enumerate(items) if item.id in texts}, merge)
     await _write_vectors(connection, collection, ordered, rows)
     if collection.definition.local_features:
         features = [(rows[item.id].key, item.local_features) for item in ordered]
         _note(await write_features(connection, collection.key, features), Change.LOCAL_FEATURES, rows)
-    await _touch(connection, collection.key, rows)
+    await _touch(connection, collection, ordered, sketches, rows)
     return [rows[item.id].result(item.id) for item in items]
 
 
@@ -107,18 +111,24 @@ async def _lock(
 
 
 async def _insert(
-    connection: asyncpg.Connection, key: str, items: Sequence[Item], words: Mapping[str, str]
+    connection: asyncpg.Connection,
+    collection: Collection,
+    items: Sequence[Item],
+    words: Mapping[str, str],
+    sketches: Sketches,
 ) -> dict[str, _Row]:
     """Write everything but vectors of items that are new. Return their rows by id."""
+    columns = ", ".join((_COLUMNS, "words", *sketch_columns(collection.definition)))
     made = await connection.fetch(
         f"""
-        INSERT INTO {items_table(key)} (id, {_COLUMNS}, words, create_time, update_time)
-        SELECT new.*, now(), now() FROM unnest({_arrays("text")}) AS new
+        INSERT INTO {items_table(collection.key)} (id, {columns}, create_time, update_time)
+        SELECT new.*, now(), now() FROM unnest({_arrays("text", collection.definition)}) AS new
         ON CONFLICT (id) DO NOTHING RETURNING id, key, update_time
         """,
         [item.id for item in items],
         *_content(items),
         [words[item.id] for item in items],
+        *_by_column(items, sketches, collection.definition),
     )
     if len(made) < len(items):
         # Made by another after these rows were locked: once more, with theirs locked too.
@@ -128,9 +138,10 @@ async def _insert(
 
 async def _update(
     connection: asyncpg.Connection,
-    key: str,
+    collection: Collection,
     items: Sequence[Item],
     words: Mapping[str, str],
+    sketches: Sketches,
     rows: dict[str, _Row],
     merge: MetadataLimits | None,
 ) -> dict[str, str]:
@@ -138,7 +149,8 @@ async def _update(
 
     Return the merged metadata, by item id, that may exceed the limits: PostgreSQL's text is never shorter than ours.
     """
-    table = items_table(key)
+    table = items_table(collection.key)
+    derived = ("words", *sketch_columns(collection.definition))
     # Keys at the top level: what is new replaces what is stored under the same key.
     values = {column: f"new.{column}" for column in CONTENT} | (
         {"metadata": "old.metadata || new.metadata"} if merge is not None else {}
@@ -149,8 +161,8 @@ async def _update(
         WITH written AS (
             UPDATE {table} AS old
                 SET {", ".join(f"{column} = {value}" for column, value in values.items())},
-                    words = new.words, update_time = now()
-                FROM unnest({_arrays("bigint")}) AS new(key, {_COLUMNS}, words)
+                    {", ".join(f"{column} = new.{column}" for column in derived)}, update_time = now()
+                FROM unnest({_arrays("bigint", collection.definition)}) AS new(key, {_COLUMNS}, {", ".join(derived)})
                 WHERE old.key = new.key
                     AND ({stored}) IS DISTINCT FROM ({", ".join(values.values())})
             RETURNING old.key, old.id, {stored}, old.update_time
@@ -167,6 +179,7 @@ async def _update(
         [rows[item.id].key for item in items],
         *_content(items),
         [words[item.id] for item in items],
+        *_by_column(items, sketches, collection.definition),
     )
     for changed in written:
         row = rows[changed["id"]]
@@ -191,25 +204,43 @@ def _note(touched: set[int], change: Change, rows: dict[str, _Row]) -> None:
             row.changes.add(change)
 
 
-async def _touch(connection: asyncpg.Connection, key: str, rows: dict[str, _Row]) -> None:
-    """Tell the time of those items of which nothing changed but what lies in other tables."""
-    late = [row for row in rows.values() if row.changes and not row.written]
+async def _touch(
+    connection: asyncpg.Connection,
+    collection: Collection,
+    items: Sequence[Item],
+    sketches: Sketches,
+    rows: dict[str, _Row],
+) -> None:
+    """Tell the time of those items of which nothing changed but what lies in other tables, and their new sketches."""
+    late = [item for item in items if rows[item.id].changes and not rows[item.id].written]
     if late:
+        columns = sketch_columns(collection.definition)
+        arrays = ("$1::bigint[]", *(f"${number}::varbit[]" for number, _ in enumerate(columns, start=2)))
         now: datetime = await connection.fetchval(
             f"""
             WITH written AS (
-                UPDATE {items_table(key)} SET update_time = now() WHERE key = ANY($1::bigint[])
+                UPDATE {items_table(collection.key)} AS old
+                SET {", ".join((*(f"{column} = new.{column}" for column in columns), "update_time = now()"))}
+                FROM unnest({", ".join(arrays)}) AS new({", ".join(("key", *columns))}) WHERE old.key = new.key
             ) SELECT now()
             """,
-            sorted(row.key for row in late),
+            [rows[item.id].key for item in late],
+            *_by_column(late, sketches, collection.definition),
         )
-        for row in late:
+        for item in late:
+            row = rows[item.id]
             row.written, row.update_time = True, now
 
 
-def _arrays(first: str) -> str:
-    """Return the parameters of `unnest`: what rows are known by, their content, and their words."""
-    types = (*(f"{sql_type}[]" for sql_type in (first, *CONTENT_TYPES)), "text[]::tsvector[]")
+def _by_column(items: Sequence[Item], sketches: Sketches, definition: Definition) -> list[list[Any]]:
+    """Return the sketches of items as the columns of a table."""
+    return [[sketches[item.id][place] for item in items] for place, _ in enumerate(sketch_columns(definition))]
+
+
+def _arrays(first: str, definition: Definition) -> str:
+    """Return the parameters of `unnest`: what rows are known by, their content, their words and their sketches."""
+    derived = ("text[]::tsvector[]", *("varbit[]" for _ in sketch_columns(definition)))
+    types = (*(f"{sql_type}[]" for sql_type in (first, *CONTENT_TYPES)), *derived)
     return ", ".join(f"${number}::{sql_type}" for number, sql_type in enumerate(types, start=1))
 
 

@@ -57,7 +57,8 @@ async def test_items_of_before_get_room_for_hashes(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await prepare(connection, STEPS[:5])
     key = await connection.fetchval(
-        "INSERT INTO lensmesh.collections (name, definition, create_time) VALUES ('old', '{\"spaces\": []}', now())"
+        "INSERT INTO lensmesh.collections (name, definition, create_time) VALUES"
+        " ('old', '{\"spaces\": [], \"field_indexes\": []}', now())"
         " RETURNING key"
     )
     await connection.execute(f"CREATE TABLE lensmesh.items_{key} (id text)")

@@ -1,0 +1,89 @@
+"""SQL for what is nearest of the few items that a filter passes: by the sketches that its index has, then by vectors.
+
+The statement has the columns key, id and score, as those of `nearest`.
+"""
+
+from search_svc.postgres.predicates import Parameters, to_json
+from search_svc.postgres.sketches import LIST_DIGEST, Covered
+
+# So many of the items that a filter passes are compared by their vectors, those with the nearest sketches.
+_COMPARED = 1_000
+# More of them for each hit, where many are wanted.
+_COMPARED_A_HIT = 4
+# Reading the sketches of n items takes as long as walking over a graph of N when n * n is about so many times N. Where
+# a filter has more conditions, each of these items is looked at, which takes longer.
+_READ_FAST, _READ_SLOWLY = 1_600, 175
+_LEAST_READ, _MOST_READ = 1_000, 20_000
+# Lists are read as if they held what is asked for. More of them would crowd out what does.
+_MOST_LISTS = 250
+
+
+class SketchSearch:
+    """Search among the items that one condition of a filter passes.
+
+    Args:
+        items: name of their table; `members` and `vectors` are of the space.
+        covered: the condition.
+        condition: all that an item `i` has to meet.
+        parameters: of the statement that this becomes a part of.
+        askers: how many items are no hits themselves, at most.
+    """
+
+    def __init__(
+        self,
+        items: str,
+        members: str,
+        vectors: str,
+        covered: Covered,
+        condition: str,
+        parameters: Parameters,
+        askers: int,
+    ) -> None:
+        self._items = items
+        self._members = members
+        self._vectors = vectors
+        self._covered = covered
+        self._condition = condition
+        self._askers = askers
+        texts = [parameters.add(to_json(value), "jsonb") for value in covered.values]
+        digests = [f"jsonb_hash_extended({text}, 0)" for text in texts]
+        self._passing = f"i.{covered.cover.value} = ANY (ARRAY[{', '.join(digests)}])"
+        self._may_pass = f"i.{covered.cover.value} = ANY (ARRAY[{', '.join((*digests, f'{LIST_DIGEST}::bigint'))}])"
+        self._list = f"i.{covered.cover.value} = {LIST_DIGEST}"
+
+    def is_few(self) -> str:
+        """Return the SQL for whether so few items pass that this search takes less time than the graph's."""
+        factor = _READ_FAST if self._covered.is_all else _READ_SLOWLY
+        rows = f"(SELECT greatest(reltuples, 0) FROM pg_catalog.pg_class WHERE oid = '{self._items}'::regclass)"
+        most = f"least(greatest(sqrt({factor} * {rows}), {_LEAST_READ}), {_MOST_READ})"
+        return (
+            f"(SELECT count(*) FROM (SELECT FROM {self._items} AS i WHERE {self._passing} LIMIT {_MOST_READ + 1}) AS p)"
+            f" <= {most} AND (SELECT count(*) FROM"
+            f" (SELECT FROM {self._items} AS i WHERE {self._list} LIMIT {_MOST_LISTS + 1}) AS l) <= {_MOST_LISTS}"
+        )
+
+    def statement(self, vector: str, sketch: str, count: int, gate: str) -> str:
+        """Return the statement for up to `count` items. None is looked for unless `gate` holds.
+
+        Items and vectors are asked for one by one, in subqueries: that uses their keys, whatever the planner believes.
+        Of equal sketches and of equal scores all go on, so that ids decide in the end.
+        """
+        column = f"i.{self._covered.cover.sketch}"
+        others = "" if self._covered.is_all else f" AND {self._condition}"
+        compared = max(_COMPARED, _COMPARED_A_HIT * count)
+        return f"""
+            SELECT best.key, i.id, best.score FROM (
+                SELECT near.key, v.score FROM (
+                    SELECT i.key FROM {self._items} AS i
+                    WHERE {self._may_pass} AND {column} IS NOT NULL AND {gate}{others}
+                    ORDER BY {column} <~> {sketch} FETCH FIRST {compared} ROWS WITH TIES
+                ) AS near CROSS JOIN LATERAL (
+                    SELECT least(greatest((1 - (v.vector <=> {vector}))::real, -1), 1) AS score
+                    FROM {self._members} AS m JOIN {self._vectors} AS v ON v.key = m.vector
+                    WHERE m.key = near.key LIMIT 1
+                ) AS v
+                ORDER BY v.score DESC FETCH FIRST ({count} + {self._askers}) ROWS WITH TIES
+            ) AS best CROSS JOIN LATERAL (
+                SELECT i.id FROM {self._items} AS i WHERE i.key = best.key AND {self._condition} LIMIT 1
+            ) AS i
+            ORDER BY best.score DESC, i.id LIMIT {count}"""
