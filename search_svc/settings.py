@@ -46,7 +46,11 @@ class SearchSettings(ServiceSettings):
     call_seconds: float = Field(default=60.0, gt=0, description="Time for a call whose caller sets no deadline.")
     default_hits: int = Field(default=10, ge=1, description="Hits of a search that names no limit.")
     hnsw_ef: int = Field(
-        default=100, ge=1, le=1000, description="Candidates that an HNSW index looks at where a search does not say."
+        default=200,
+        ge=1,
+        le=1000,
+        description="Candidates that an HNSW index looks at where a search does not say. More find more of the nearest "
+        "in large collections, and take longer.",
     )
     build_memory_bytes: int = Field(
         1024 * 1024 * 1024,

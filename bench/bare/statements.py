@@ -15,7 +15,7 @@ from search_svc.postgres.tables import CONTENT, SCHEMA, items_table, members_tab
 
 HITS = 10
 # As LENSMESH_SEARCH_HNSW_EF sets it.
-EF = 100
+EF = 200
 _COLUMNS = ", ".join(f"i.{column}" for column in ("id", *CONTENT, "create_time", "update_time"))
 
 

@@ -65,24 +65,21 @@ class SketchSearch:
     def statement(self, vector: str, sketch: str, count: int, gate: str) -> str:
         """Return the statement for up to `count` items. None is looked for unless `gate` holds.
 
-        Items and vectors are asked for one by one, in subqueries: that uses their keys, whatever the planner believes.
-        Of equal sketches and of equal scores all go on, so that ids decide in the end.
+        Vectors are asked for by a list of keys, of which the planner expects few: so it uses their indexes. Of equal sketches and of equal scores all go on, so that ids decide in the end.
         """
         column = f"i.{self._covered.cover.sketch}"
         others = "" if self._covered.is_all else f" AND {self._condition}"
         compared = max(_COMPARED, _COMPARED_A_HIT * count)
         return f"""
             SELECT best.key, i.id, best.score FROM (
-                SELECT near.key, v.score FROM (
+                SELECT m.key, least(greatest((1 - (v.vector <=> {vector}))::real, -1), 1) AS score
+                FROM {self._members} AS m JOIN {self._vectors} AS v ON v.key = m.vector
+                WHERE m.key = ANY (ARRAY(
                     SELECT i.key FROM {self._items} AS i
                     WHERE {self._may_pass} AND {column} IS NOT NULL AND {gate}{others}
                     ORDER BY {column} <~> {sketch} FETCH FIRST {compared} ROWS WITH TIES
-                ) AS near CROSS JOIN LATERAL (
-                    SELECT least(greatest((1 - (v.vector <=> {vector}))::real, -1), 1) AS score
-                    FROM {self._members} AS m JOIN {self._vectors} AS v ON v.key = m.vector
-                    WHERE m.key = near.key LIMIT 1
-                ) AS v
-                ORDER BY v.score DESC FETCH FIRST ({count} + {self._askers}) ROWS WITH TIES
+                ))
+                ORDER BY score DESC FETCH FIRST ({count} + {self._askers}) ROWS WITH TIES
             ) AS best CROSS JOIN LATERAL (
                 SELECT i.id FROM {self._items} AS i WHERE i.key = best.key AND {self._condition} LIMIT 1
             ) AS i
