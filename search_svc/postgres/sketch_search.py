@@ -65,7 +65,8 @@ class SketchSearch:
     def statement(self, vector: str, sketch: str, count: int, gate: str) -> str:
         """Return the statement for up to `count` items. None is looked for unless `gate` holds.
 
-        Vectors are asked for by a list of keys, of which the planner expects few: so it uses their indexes. Of equal sketches and of equal scores all go on, so that ids decide in the end.
+        Vectors are asked for by a list of keys, of which the planner expects few: so it uses their indexes. Of equal
+        sketches and of equal scores all go on, so that ids decide in the end.
         """
         column = f"i.{self._covered.cover.sketch}"
         others = "" if self._covered.is_all else f" AND {self._condition}"
