@@ -8,7 +8,7 @@ from search_svc.aggregates import AggregatedItems, Aggregation
 from search_svc.calibration import Calibration
 from search_svc.duplicates.items import HashPage
 from search_svc.filters import Filter
-from search_svc.jobs.metered import JOB_OPERATIONS, MeteredJobs
+from search_svc.jobs.metered import JOB_OPERATIONS, PART_OPERATIONS, MeteredJobs
 from search_svc.jobs.model import Lease
 from search_svc.jobs.store import JobStore, LeasedWrite, Report
 from search_svc.metadata import MetadataLimits
@@ -67,7 +67,7 @@ class MeteredStore:
 
     def __init__(self, store: Store, registry: CollectorRegistry) -> None:
         self._store = store
-        meter = StoreMeter((*OPERATIONS, *JOB_OPERATIONS), registry, store.describe)
+        meter = StoreMeter((*OPERATIONS, *JOB_OPERATIONS, *PART_OPERATIONS), registry, store.describe)
         self._timed = meter.timed
         self._jobs = MeteredJobs(store.jobs, meter)
 

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.errors import NotFound, Unavailable
 from lensmesh_chassis.reasons import Reason
-from search_svc.jobs.metered import JOB_OPERATIONS
-from search_svc.jobs.store import JobStore, LeaseLost
+from search_svc.jobs.metered import JOB_OPERATIONS, PART_OPERATIONS
+from search_svc.jobs.store import JobStore, LeaseLost, PartStore
 from search_svc.metered import OPERATIONS, MeteredStore
 from search_svc.store import StaleCollection, Store, StoreRefused
 
@@ -24,6 +24,10 @@ class Faulty:
 
     @property
     def jobs(self) -> "Faulty":
+        return self
+
+    @property
+    def parts(self) -> "Faulty":
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -56,8 +60,12 @@ def metered(registry: CollectorRegistry) -> tuple[Faulty, MeteredStore]:
 
 async def perform(store: MeteredStore, operation: str) -> Any:
     """Calls an operation with a stand-in for each argument."""
-    of_jobs = operation in JOB_OPERATIONS
-    method = getattr(store.jobs, operation.removeprefix("job_")) if of_jobs else getattr(store, operation)
+    if operation in JOB_OPERATIONS:
+        method = getattr(store.jobs, operation.removeprefix("job_"))
+    elif operation in PART_OPERATIONS:
+        method = getattr(store.jobs.parts, operation.removeprefix("part_"))
+    else:
+        method = getattr(store, operation)
     given: list[Any] = []
     named: dict[str, Any] = {}
     for parameter in inspect.signature(method).parameters.values():
@@ -73,16 +81,18 @@ def test_no_operation_of_the_protocol_is_forgotten() -> None:
     assert sorted(OPERATIONS) == sorted(set(operations) - {"close"})
     of_jobs = [f"job_{name}" for name, member in vars(JobStore).items() if inspect.iscoroutinefunction(member)]
     assert sorted(JOB_OPERATIONS) == sorted(of_jobs)
+    of_parts = [f"part_{name}" for name, member in vars(PartStore).items() if inspect.iscoroutinefunction(member)]
+    assert sorted(PART_OPERATIONS) == sorted(of_parts)
 
 
-@pytest.mark.parametrize("operation", [*OPERATIONS, *JOB_OPERATIONS])
+@pytest.mark.parametrize("operation", [*OPERATIONS, *JOB_OPERATIONS, *PART_OPERATIONS])
 async def test_each_operation_is_passed_on_and_timed(registry: CollectorRegistry, operation: str) -> None:
     _, store = metered(registry)
     answer = await perform(store, operation)
-    assert answer in (operation.removeprefix("job_"), None)
+    assert answer in (operation.removeprefix("job_").removeprefix("part_"), None)
     counts = {
         name: registry.get_sample_value("lensmesh_store_operation_seconds_count", {"operation": name})
-        for name in (*OPERATIONS, *JOB_OPERATIONS)
+        for name in (*OPERATIONS, *JOB_OPERATIONS, *PART_OPERATIONS)
     }
     assert {name for name, count in counts.items() if count} == {operation}
 
