@@ -1,5 +1,6 @@
 """The process that answers, as GetInfo describes it."""
 
+import functools
 import importlib.metadata
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh_chassis.process.memory import resident_bytes
 
 
+@functools.cache  # the record of a release has its whole README, and is parsed for each question
 def version() -> str:
     """Return the release of lensmesh; "0.0.0" in a checkout that was never installed."""
     try:
