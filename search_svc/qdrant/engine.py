@@ -5,6 +5,7 @@ import fcntl
 import functools
 import os
 import sqlite3
+import ssl
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -129,6 +130,8 @@ class Remote:
             # It would ask the REST port, which need not be open.
             check_compatibility=False,
             pool_size=1,
+            # Nothing goes by REST: its client need not read the system's authorities, and trusts none.
+            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
         # The client makes its channels without our interceptors, which carry the trace on: it is given one instead.
         remote: Any = client._client
