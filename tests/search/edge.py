@@ -1,5 +1,6 @@
 """Qdrant's own engine in process (qdrant-edge-py), behind those methods of the client that the stand-in calls."""
 
+import os
 import tempfile
 import uuid
 from pathlib import Path
@@ -24,6 +25,7 @@ _MODES = {
     models.UpdateMode.UPSERT: edge.UpdateMode.Upsert,
     models.UpdateMode.INSERT_ONLY: edge.UpdateMode.InsertOnly,
 }
+_MEMORY = "/dev/shm"
 _Pages = tuple[list[models.Record], str | None]
 
 
@@ -31,7 +33,9 @@ class EdgeEngine:
     """Collections, each a shard in a temporary folder."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="lensmesh-edge-")
+        # In memory where the system has a folder there: the engine waits for the disk with each shard it makes.
+        where = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+        self._folder = tempfile.TemporaryDirectory(prefix="lensmesh-edge-", dir=where)
         self._shards: dict[str, Any] = {}
 
     async def close(self) -> None:
