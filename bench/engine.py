@@ -25,7 +25,7 @@ from bench.report import say
 from bench.stage import Options, Stage
 from lensmesh_inference.backends import openvino_import
 
-SMOKE = Options(model="mock", reference="shapes", rounds=1, seconds=1.0, warm=0.5, batch=8, peers=False, smoke=True)
+SMOKE = Options(model="mock", reference="shapes", rounds=1, seconds=0.4, warm=0.2, batch=8, peers=False, smoke=True)
 SMOKE_SIZES = {(320, 240): 3, (640, 480): 1}
 # Of what the service answers at most: where the open loop offers work.
 SHARES = (0.25, 0.5, 0.75, 0.9)

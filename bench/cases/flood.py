@@ -16,6 +16,8 @@ from lensmesh_cli.top.looks import LookDifference, look
 # A little more than the ten that are to be shown: how many came is told.
 TIMES = 11
 SECONDS = 60.0
+# Enough to see some moments of it.
+SMOKE_SECONDS = 4.0
 EVERY_S = 0.5
 
 
@@ -35,7 +37,7 @@ async def flood(stage: Stage, results: Results, say: Callable[[str], None]) -> N
     """
     encoder = await stage.encoder()
     caller = await stage.caller(encoder)
-    seconds = 4 * stage.options.seconds if stage.options.smoke else SECONDS
+    seconds = SMOKE_SECONDS if stage.options.smoke else SECONDS
     rate = read_figures(await caller.ask("stream", items="images", seconds=stage.options.seconds, warm=1.0)).rate
     pressing = asyncio.create_task(caller.ask("flood", rate=TIMES * rate, seconds=seconds, timeout_s=1800))
     moments = await _watch(encoder, pressing, seconds)
