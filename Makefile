@@ -36,9 +36,13 @@ bench: setup        ## the serving engine beside the model itself, open_clip and
 	for one in $(BENCH); do $(BIN)/python -m bench.$$one $(ARGS) || exit 1; done
 
 # A whole run is shared by several processes: many tests wait. A part of it (ARGS) runs in one, with its output as it comes.
-JOBS ?= 3
-test: setup lint types  ## everything that CI checks
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses $(JOBS))
+# The types are checked beside the tests, which takes one core a minute; what is said of them comes at the end.
+JOBS ?= 4
+test: setup lint    ## everything that CI checks
+	@$(BIN)/mypy >$(VENV)/types.txt & types=$$!; \
+	trap 'kill $$types 2>/dev/null' INT TERM; \
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses $(JOBS)); tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types.txt; exit $$((tests + types))
 
 quick: setup lint types  ## lint, types, and the tests that start no process and take below half a second
 	$(BIN)/python -m pytest --quick --quiet --numprocesses $(JOBS) $(ARGS)
