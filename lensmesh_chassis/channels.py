@@ -20,7 +20,7 @@ from lensmesh_chassis.tls.credentials import ChannelSecurity, channel_credential
 if TYPE_CHECKING:  # a client counts nothing, and loads nothing to count with
     from lensmesh_chassis.telemetry.client_metrics import ClientMetrics
 
-__all__ = ["DIRECT", "ChannelSecurity", "open_channel", "remaining_s", "service_config"]
+__all__ = ["DIRECT", "OWN_CONNECTIONS", "ChannelSecurity", "open_channel", "remaining_s", "service_config"]
 
 # Half a mesh hop is what it takes to tell a caller that its time is up; below the floor a call is not worth sending.
 _MARGIN_S = 0.02
@@ -41,6 +41,11 @@ _WINDOW_BYTES = 32 * 1024
 
 # gRPC takes the proxy that `http_proxy` names even to 127.0.0.1, and through one it meets a single replica of a name.
 DIRECT = ("grpc.enable_http_proxy", 0)
+
+# gRPC shares connections between channels of one process that are alike, and with them the wait after one that failed:
+# the first call of a fresh channel would fail at once because another channel met nobody at that address a moment ago.
+# Even a closed one counts, for as long as anything holds one of its calls, and a traceback does.
+OWN_CONNECTIONS = ("grpc.use_local_subchannel_pool", 1)
 
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:(//|[^0-9])|ipv[46]:|unix(-abstract)?:")
@@ -99,6 +104,7 @@ def open_channel(
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         # A TXT record of the name must not change how calls are made.
         ("grpc.service_config_disable_resolution", 1),
+        OWN_CONNECTIONS,
     ]
     address = _dialled(target)
     if not proxied or _is_loopback(address):

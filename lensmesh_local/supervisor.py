@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
-from lensmesh_chassis.channels import DIRECT
+from lensmesh_chassis.channels import DIRECT, OWN_CONNECTIONS
 from lensmesh_chassis.contract import PORTS
 from lensmesh_chassis.process.addresses import ListenAddress, parse_addresses
 from lensmesh_chassis.tls.credentials import ChannelSecurity
@@ -239,7 +239,7 @@ class Supervisor:
             await self._add(self._sidecars.spec(name, self._own(name)))
 
     async def _until_all_serve(self) -> None:
-        async with grpc.aio.insecure_channel(self._own("router"), [DIRECT]) as channel:
+        async with grpc.aio.insecure_channel(self._own("router"), [DIRECT, OWN_CONNECTIONS]) as channel:
             stub = router_pb2_grpc.RouterServiceStub(channel)
             reasons = ["it does not answer"]
             with contextlib.suppress(TimeoutError):
@@ -318,7 +318,7 @@ class Supervisor:
 async def serves(ready: Mapping[str, Any]) -> bool:
     """Tell whether grpc.health.v1 at the first address says SERVING."""
     health = ready.get("health") or ready["addresses"][0]
-    async with grpc.aio.insecure_channel(str(health), [DIRECT]) as channel:
+    async with grpc.aio.insecure_channel(str(health), [DIRECT, OWN_CONNECTIONS]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)

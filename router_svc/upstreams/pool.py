@@ -85,7 +85,8 @@ class _Tries:
 
     def failed(self, upstream: Upstream, rpc_error: grpc.RpcError) -> None:
         """Note why an upstream did not do the work. Raises the error where nobody else is to be asked."""
-        self.last_error = rpc_error
+        # Without its traceback, which would hold the call, and the call its channel.
+        self.last_error = rpc_error.with_traceback(None)
         error = read_error(self._pool.kind, rpc_error, self._scope)
         if is_busy(error):
             self._busy = error

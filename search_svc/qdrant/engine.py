@@ -17,6 +17,7 @@ from qdrant_client import AsyncQdrantClient
 from qdrant_client.connection import header_adder_async_interceptor
 from qdrant_client.local.async_qdrant_local import AsyncQdrantLocal
 
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.rpc.client_calls import (
     BeginCall,
     ClientInterceptor,
@@ -141,7 +142,7 @@ class Remote:
     def _channel(self) -> grpc.aio.Channel:
         address = self._address
         headers = [("api-key", address.api_key)] if address.api_key else []
-        target, options = f"{address.host}:{address.port}", list(_OPTIONS.items())
+        target, options = f"{address.host}:{address.port}", [*_OPTIONS.items(), OWN_CONNECTIONS]
         # The client's own answers with a bare message, where spans need the call: it comes first.
         interceptors = [
             header_adder_async_interceptor(headers),

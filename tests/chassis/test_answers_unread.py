@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from lensmesh_chassis.channels import server_options
+from lensmesh_chassis.channels import OWN_CONNECTIONS, server_options
 from lensmesh_chassis.messages.budget import MessageBudget
 from lensmesh_chassis.messages.peer_connection import end_connection
 from lensmesh_chassis.messages.unread import take_answer_room
@@ -59,7 +59,7 @@ class Served:
     def channel(self) -> grpc.aio.Channel:
         """One with a connection of its own that takes no more of an answer than it was asked for."""
         options = [
-            ("grpc.use_local_subchannel_pool", 1),
+            OWN_CONNECTIONS,
             ("grpc.max_receive_message_length", -1),
             ("grpc.http2.bdp_probe", 0),
             ("grpc.http2.lookahead_bytes", 64 * 1024),

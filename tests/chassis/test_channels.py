@@ -154,6 +154,18 @@ async def test_nobody_there_is_unavailable() -> None:
     assert isinstance(from_rpc_error(caught.value), Unavailable)
 
 
+async def test_a_fresh_channel_waits_for_no_other_one_s_failures(serve: Serve) -> None:
+    """No contract lets this method be sent again, so nothing hides a failure."""
+    async with serve() as gone:
+        address = gone.server.address
+    async with open_channel(address) as older:
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await finish(call(older, "UnaryUnary", timeout=30))
+        async with serve(listen=address) as served:
+            assert await finish(call(served.channel, "UnaryUnary", timeout=30)) == ["a"]
+
+
 @pytest.mark.parametrize("proxied", [False, True])
 async def test_no_proxy_stands_before_this_machine(
     served: Served, monkeypatch: pytest.MonkeyPatch, proxied: bool

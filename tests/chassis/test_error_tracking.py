@@ -11,6 +11,7 @@ import grpc
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.errors import InternalFault, InvalidInput, Unavailable
 from lensmesh_chassis.process.server import Runtime
 from lensmesh_chassis.reasons import Reason
@@ -206,7 +207,7 @@ async def test_a_server_that_is_away_or_hangs_holds_nothing_up(tmp_path: Path, a
         dsn = "http://key@127.0.0.1:1/1" if away else sink.dsn
         async with process(tmp_path, "fails", SENTRY_DSN=dsn) as one:
             found = await one.addresses()
-            async with grpc.aio.insecure_channel(found["addresses"][0]) as channel:
+            async with grpc.aio.insecure_channel(found["addresses"][0], [OWN_CONNECTIONS]) as channel:
                 await until_serving(channel)
                 # Few enough for what they log to fit into the pipe, which nobody reads meanwhile.
                 answers = await asyncio.gather(

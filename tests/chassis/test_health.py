@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.channels import OWN_CONNECTIONS, open_channel
 from lensmesh_chassis.errors import NotFound, Unavailable
 from lensmesh_chassis.process.health import LIVE, HealthState
 from lensmesh_chassis.process.server import Runtime, running
@@ -165,7 +165,7 @@ async def test_watchers_that_do_not_read_hold_nobody_up(served: Served) -> None:
 async def test_the_health_address_answers_health_alone(serve: Serve) -> None:
     async with (
         serve(health_listen="127.0.0.1:0") as served,
-        grpc.aio.insecure_channel(served.server.health_address) as channel,
+        grpc.aio.insecure_channel(served.server.health_address, [OWN_CONNECTIONS]) as channel,
     ):
         assert await check(channel) == SERVING
         served.server.runtime.health.not_serving(ENCODER, "no weights")

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.messages.budget import MessageBudget
 from lensmesh_chassis.reasons import Reason
@@ -57,7 +58,7 @@ async def serving(*interceptors: Interceptor) -> AsyncIterator[grpc.aio.Channel]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", [OWN_CONNECTIONS]) as channel:
             yield channel
     finally:
         await server.stop(0)

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.process.server import Runtime, running
 from lensmesh_chassis.reasons import Reason
@@ -97,7 +98,7 @@ async def test_a_drain_answers_what_was_read_and_says_so() -> None:
         encoder = apps[0].encoder
         assert encoder.hold is not None
         opening = asyncio.create_task(open_after(encoder.hold, server.runtime.draining))
-        channel = grpc.aio.insecure_channel(server.address)
+        channel = grpc.aio.insecure_channel(server.address, [OWN_CONNECTIONS])
         rpc = encoder_pb2_grpc.EncoderServiceStub(channel).EncodeStream(forty_and_a_pause())
         reading = asyncio.create_task(read_all(rpc, answered))
         await until(lambda: len(encoder.running) == 32)

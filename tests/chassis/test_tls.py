@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lensmesh_chassis.channels import ChannelSecurity, open_channel
+from lensmesh_chassis.channels import OWN_CONNECTIONS, ChannelSecurity, open_channel
 from lensmesh_chassis.errors import PermissionDenied
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
@@ -65,7 +65,7 @@ async def test_mutual_tls(authority: Authority, stranger: Authority, tmp_path: P
         assert not await answers(server.address, shows(wrong, own.ca))
         # The socket's folder guards it, and probes need no certificate.
         assert await answers(server.addresses[1], None)
-        async with grpc.aio.insecure_channel(server.health_address) as channel:
+        async with grpc.aio.insecure_channel(server.health_address, [OWN_CONNECTIONS]) as channel:
             health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
             assert health.status == health_pb2.HealthCheckResponse.SERVING
 

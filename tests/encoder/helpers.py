@@ -29,6 +29,7 @@ from encoder_svc.models.mock import MockModel
 from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.process.server import RunningServer, Runtime, running
 from lensmesh_chassis.rpc.status import from_rpc_error, from_status
@@ -112,7 +113,7 @@ async def serving(*models: EncoderModel, **changes: Any) -> AsyncIterator[Served
         return apps[0]
 
     settings = EncoderSettings(**{"listen": "127.0.0.1:0", "model": "mock", **changes})
-    unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), OWN_CONNECTIONS]
     async with (
         running(settings, build, "encoder") as server,
         grpc.aio.insecure_channel(server.address, options=unlimited) as channel,
@@ -157,7 +158,7 @@ def encoder_process(folder: Path, seconds: float = 600, **settings: str) -> Iter
 
 async def info_of(address: str) -> encoder_pb2.GetInfoResponse:
     """GetInfo, as soon as the service has loaded its models."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, [OWN_CONNECTIONS]) as channel:
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         async with asyncio.timeout(600):
             while True:

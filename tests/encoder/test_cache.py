@@ -19,6 +19,7 @@ from encoder_svc.cached import VectorCodec
 from encoder_svc.model import Embedded, EncoderInput, Vector
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_inference.batching.batcher import Lane
 from lensmesh_inference.cache.tiered import TieredCache
 from lensmesh_inference.images.perceptual import PerceptualHash
@@ -311,8 +312,8 @@ async def test_processes_share_a_redis_and_live_on_without_it(tmp_path: Path) ->
             encoder_process(tmp_path / "other", **settings) as other,
         ):
             async with (
-                grpc.aio.insecure_channel(one.address) as channel_one,
-                grpc.aio.insecure_channel(other.address) as channel_other,
+                grpc.aio.insecure_channel(one.address, [OWN_CONNECTIONS]) as channel_one,
+                grpc.aio.insecure_channel(other.address, [OWN_CONNECTIONS]) as channel_other,
             ):
                 stubs = [encoder_pb2_grpc.EncoderServiceStub(channel) for channel in (channel_one, channel_other)]
                 for process in (one, other):

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from encoder_svc.model import EncoderInput, Vector
 from encoder_svc.models.mock import MockModel
 from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.errors import LensmeshError
 from tests.encoder.helpers import Served, serving
 from tests.support.waiting import until
@@ -74,7 +75,7 @@ async def test_one_broken_device_of_three_is_found_and_told(broken: int) -> None
     model = Devices(3)
     async with (
         serving(model, canary_seconds=0.02) as served,
-        grpc.aio.insecure_channel(served.server.address) as channel,
+        grpc.aio.insecure_channel(served.server.address, [OWN_CONNECTIONS]) as channel,
     ):
         assert await status(channel) == SERVING
         model.broken.add(broken)
@@ -92,7 +93,7 @@ async def test_one_device_that_never_answers_is_told_however_busy_the_others_are
     model = Devices(2)
     async with (
         serving(model, canary_seconds=0.02, canary_timeout_seconds=0.2, cache_bytes=0) as served,
-        grpc.aio.insecure_channel(served.server.address) as channel,
+        grpc.aio.insecure_channel(served.server.address, [OWN_CONNECTIONS]) as channel,
     ):
         stop = asyncio.Event()
 

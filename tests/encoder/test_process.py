@@ -16,6 +16,7 @@ import pytest
 import lensmesh_shapes
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.encoder.helpers import ROOT, encoder_process, image, info_of
@@ -34,7 +35,7 @@ async def work(address: str) -> encoder_pb2.GetInfoResponse:
             yield encoder_pb2.EncodeStreamRequest(items=items)
 
     await info_of(address)
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, [OWN_CONNECTIONS]) as channel:
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         answered = 0
         async for response in stub.EncodeStream(send()):
@@ -82,7 +83,7 @@ async def test_sigterm_answers_what_was_read_and_exits_cleanly(tmp_path: Path) -
 
     with encoder_process(tmp_path, LENSMESH_ENCODER_MODEL="mock") as process:
         await info_of(process.address)
-        async with grpc.aio.insecure_channel(process.address) as channel:
+        async with grpc.aio.insecure_channel(process.address, [OWN_CONNECTIONS]) as channel:
             stub = encoder_pb2_grpc.EncoderServiceStub(channel)
             refs: set[str] = set()
 

@@ -18,6 +18,7 @@ from PIL import Image
 from caption_svc.app import SERVICE as CAPTIONER
 from encoder_svc.app import SERVICE as ENCODER
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.process.server import running
 from lensmesh_local.process import Managed, Spec
 from lensmesh_local.supervisor import serves
@@ -94,7 +95,7 @@ class Faulty:
 
     async def check(self, name: str = "") -> int | None:
         """What grpc.health.v1 says of a service; None where nobody answers."""
-        async with grpc.aio.insecure_channel(self.address) as channel:
+        async with grpc.aio.insecure_channel(self.address, [OWN_CONNECTIONS]) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             with contextlib.suppress(grpc.RpcError):
                 return int((await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)).status)
@@ -107,7 +108,7 @@ class Faulty:
     async def watch(self, heard: list[int], name: str) -> None:
         """Every change of health, as a client's watch hears it; a new one where it breaks. To be cancelled."""
         while True:
-            async with grpc.aio.insecure_channel(self.address) as channel:
+            async with grpc.aio.insecure_channel(self.address, [OWN_CONNECTIONS]) as channel:
                 stub = health_pb2_grpc.HealthStub(channel)
                 with contextlib.suppress(grpc.RpcError):
                     async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name)):
@@ -161,7 +162,7 @@ async def router_for(services: Sequence[Faulty], **settings: Any) -> AsyncIterat
     chosen = RouterSettings(**{"listen": "127.0.0.1:0", "search_targets": "", **targets, **settings})
     async with (
         running(chosen, RouterApp, "router") as server,
-        grpc.aio.insecure_channel(server.address) as channel,
+        grpc.aio.insecure_channel(server.address, [OWN_CONNECTIONS]) as channel,
     ):
         yield Router(server.address, channel)
 

@@ -18,7 +18,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_chassis.channels import KEEPALIVE_SECONDS
+from lensmesh_chassis.channels import KEEPALIVE_SECONDS, OWN_CONNECTIONS
 from lensmesh_chassis.process.exit import GIVEN_UP
 from lensmesh_chassis.process.server import running
 from lensmesh_client import Captions, Client, IngestItem
@@ -88,7 +88,7 @@ def hang(victim: Faulty) -> None:
 
 async def ids_of(target: str, collection: str) -> list[str]:
     """What the store holds, each as often as it is listed."""
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with grpc.aio.insecure_channel(target, [OWN_CONNECTIONS]) as channel:
         stub = search_pb2_grpc.SearchServiceStub(channel)
         request = search_pb2.ListItemsRequest(collection=collection, page_size=500)
         page = await stub.ListItems(request, timeout=120)

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
@@ -93,6 +94,6 @@ async def test_an_image_that_ends_encoders_is_refused_and_its_neighbours_are_sto
 async def refuses(encoder: Faulty, image: bytes) -> bool:
     """Whether an encoder that ended by an image before refuses it now, without a router's help."""
     request = encoder_pb2.EncodeImagesRequest(images=[common_pb2.Image(content=image)])
-    async with grpc.aio.insecure_channel(encoder.address) as channel:
+    async with grpc.aio.insecure_channel(encoder.address, [OWN_CONNECTIONS]) as channel:
         [result] = (await encoder_pb2_grpc.EncoderServiceStub(channel).EncodeImages(request, timeout=120)).results
     return from_status(result.error).reason is Reason.IMAGE_TOO_COSTLY

@@ -13,6 +13,7 @@ from lensmesh.caption.v1 import caption_pb2, caption_pb2_grpc
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from lensmesh_inference.canary import AGAIN_S
@@ -58,7 +59,7 @@ async def test_health_follows_the_model_everywhere(kind: str, tmp_path: Path) ->
 
 async def test_an_item_that_fails_has_the_model_asked_at_once(tmp_path: Path) -> None:
     service = Faulty("encoder", tmp_path / "encoder", CANARY_SECONDS="1000000")
-    async with started(service), grpc.aio.insecure_channel(service.address) as channel:
+    async with started(service), grpc.aio.insecure_channel(service.address, [OWN_CONNECTIONS]) as channel:
         stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         for fault in ("raise", "nan"):
             # Of its own, or the answer that the last one got in the end would be found in the cache.
@@ -81,7 +82,7 @@ async def test_little_memory_costs_no_item_and_no_health(kind: str, tmp_path: Pa
     async with (
         started(service),
         heard_of(service) as heard,
-        grpc.aio.insecure_channel(service.address) as channel,
+        grpc.aio.insecure_channel(service.address, [OWN_CONNECTIONS]) as channel,
     ):
         images = [common_pb2.Image(content=content) for content in contents]
         service.fault("oom 3")

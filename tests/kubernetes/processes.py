@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from tests.kubernetes.manifests import Manifest, service_of
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
@@ -35,7 +36,7 @@ class Container:
     async def probe(self, probe: Manifest) -> int:
         """What the kubelet would be told: a ServingStatus of grpc.health.v1."""
         address = json.loads(self.ready_file.read_text())["health"]
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with grpc.aio.insecure_channel(address, [OWN_CONNECTIONS]) as channel:
             request = health_pb2.HealthCheckRequest(service=probe["grpc"]["service"])
             answer: Any = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=60)
             return int(answer.status)

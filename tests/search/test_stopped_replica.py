@@ -9,7 +9,7 @@ import asyncpg
 import grpc
 
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_chassis.channels import open_channel
+from lensmesh_chassis.channels import OWN_CONNECTIONS, open_channel
 from lensmesh_chassis.process.server import running
 from search_svc.app import SearchApp
 from tests.search.conftest import settings_for
@@ -28,7 +28,7 @@ async def test_a_stopped_replica_keeps_nothing_and_overtakes_nobody(database_url
         running(settings_for(database_url, store_idle_seconds=IDLE_S), SearchApp, "search") as server,
         open_channel(server.address) as to_b,
         # Not one of ours, which would send the call again.
-        grpc.aio.insecure_channel(a.address, [("grpc.enable_retries", 0)]) as channel,
+        grpc.aio.insecure_channel(a.address, [("grpc.enable_retries", 0), OWN_CONNECTIONS]) as channel,
     ):
         b: Stub = search_pb2_grpc.SearchServiceStub(to_b)
         await create(a.stub)

@@ -24,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from lensmesh.common.v1 import common_pb2
+from lensmesh_chassis.channels import OWN_CONNECTIONS
 from lensmesh_chassis.process.server import RunningServer, running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_rpc_error, from_status
@@ -74,7 +75,7 @@ class Colours:
         return await self.stub.ColourImages(self.pb2.ColourImagesRequest(images=images), timeout=60)
 
     async def health(self) -> int:
-        async with grpc.aio.insecure_channel(self.server.address) as channel:
+        async with grpc.aio.insecure_channel(self.server.address, [OWN_CONNECTIONS]) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             return int((await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))).status)
 
@@ -100,7 +101,7 @@ async def colours(modules: Any) -> AsyncIterator[Colours]:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(running(told, serve, "colour", tracer_provider=traced.provider))
         leave = stack.pop_all()
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address, [OWN_CONNECTIONS]))
         pb2, grpc_ = modules("lensmesh.colour.v1.colour_pb2"), modules("lensmesh.colour.v1.colour_pb2_grpc")
         stub = grpc_.ColourServiceStub(channel)
         try:
