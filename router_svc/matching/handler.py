@@ -127,13 +127,13 @@ class MatchHandler:
         return call.answer.message
 
     async def _match_group(self, group: Sequence[ImageWork], call: _MatchCall) -> None:
-        with spans.span("match.encode", {"lensmesh.match.images": len(group)}):
+        with spans.span("encode", {spans.BATCH_SIZE: len(group)}):
             await self._encoding.encode(
                 group, call.space_id, call.options.priority, call.scope, with_points=call.verifies
             )
         encoded = [one for one in group if one.error is None]
         started = time.perf_counter()
-        with spans.span("match.candidates", {"lensmesh.match.images": len(encoded)}):
+        with spans.span("candidates", {spans.BATCH_SIZE: len(encoded)}):
             await call.lookup.find_candidates(encoded)
         refused = next((one.error for one in encoded if is_of_the_request(one.error)), None)
         if refused is not None:

@@ -21,6 +21,9 @@ def next_to_look_at(one: ImageWork, options: MatchOptions) -> list[CandidateItem
     All are looked at, the most promising first, until one fits beyond doubt. Then only those are left that may
     contradict it, and as many entries as are told of.
     """
+    if one.points is None or not len(one.points):
+        # With nothing to compare, vectors and hashes decide.
+        return []
     left = [candidate for candidate in one.candidates if not candidate.is_looked_at]
     clear = _clear(one.candidates)
     if clear is None:

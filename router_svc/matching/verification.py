@@ -38,6 +38,7 @@ class Verification:
         self._bulk = asyncio.Semaphore(threads)
         self._metrics = metrics
         self._waiting = 0
+        self._is_ready = False
 
     async def verify(self, work: Sequence[ImageWork], options: MatchOptions, lookup: StoreLookup) -> float:
         """Compare the local features of images with those of their candidates, until each has one that fits, or all.
@@ -47,15 +48,17 @@ class Verification:
         Raises PreconditionFailed with reason LOCAL_FEATURES_UNSUPPORTED without OpenCV, Overloaded where too many
         images wait already, and what the store raises.
         """
-        # Its import takes a moment.
-        await asyncio.get_running_loop().run_in_executor(self._executor, opencv)
+        if not self._is_ready:
+            # Its import takes a moment.
+            await asyncio.get_running_loop().run_in_executor(self._executor, opencv)
+            self._is_ready = True
         store_s = 0.0
         while True:
             chosen = {one.index: found for one in work if (found := next_to_look_at(one, options))}
             if not chosen:
                 return store_s
             ids = sorted({candidate.item_id for found in chosen.values() for candidate in found})
-            with spans.span("match.verify", {"lensmesh.match.candidates": sum(map(len, chosen.values()))}):
+            with spans.span("verify", {spans.BATCH_SIZE: sum(map(len, chosen.values()))}):
                 started = time.perf_counter()
                 items = await lookup.get(ids, _READ, at_once=_FEATURES_AT_ONCE)
                 store_s += time.perf_counter() - started

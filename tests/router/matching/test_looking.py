@@ -3,12 +3,18 @@
 import pytest
 from google.protobuf import struct_pb2
 
+from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from router_svc.matching.candidates import CandidateItem
 from router_svc.matching.geometry import Alignment
 from router_svc.matching.image_work import ImageWork
+from router_svc.matching.local_points import points_of
 from router_svc.matching.looking import AT_ONCE, next_to_look_at
 from router_svc.matching.options import MatchOptions, read_options
+
+POINTS = points_of(
+    common_pb2.LocalFeatures(kind=common_pb2.LOCAL_FEATURE_KIND_ORB, points=bytes(40), descriptors=bytes(320))
+)
 
 
 def options(alternatives: int = 0, *fields: str) -> MatchOptions:
@@ -34,7 +40,7 @@ def ids(work: ImageWork, given: MatchOptions) -> list[str]:
 
 
 def test_all_are_looked_at_some_at_a_time_while_none_fits() -> None:
-    work = ImageWork(0, candidates=candidates(*(0.9 - place / 100 for place in range(10))))
+    work = ImageWork(0, points=POINTS, candidates=candidates(*(0.9 - place / 100 for place in range(10))))
     seen: list[str] = []
     while found := next_to_look_at(work, options()):
         assert len(found) <= AT_ONCE
@@ -46,13 +52,13 @@ def test_all_are_looked_at_some_at_a_time_while_none_fits() -> None:
 
 @pytest.mark.parametrize(("alternatives", "expected"), [(0, []), (2, ["c1", "c2"])])
 def test_one_that_fits_ends_it_but_for_the_alternatives(alternatives: int, expected: list[str]) -> None:
-    work = ImageWork(0, candidates=candidates(0.9, 0.89, 0.5, 0.4))
+    work = ImageWork(0, points=POINTS, candidates=candidates(0.9, 0.89, 0.5, 0.4))
     looked(work.candidates[0], 60)
     assert ids(work, options(alternatives)) == expected
 
 
 def test_other_entries_that_are_as_near_are_looked_at_and_views_of_the_same_are_not() -> None:
-    work = ImageWork(0, candidates=candidates(0.9, 0.899, 0.89, 0.88, 0.7, entries="aabcd"))
+    work = ImageWork(0, points=POINTS, candidates=candidates(0.9, 0.899, 0.89, 0.88, 0.7, entries="aabcd"))
     looked(work.candidates[0], 60)
     assert ids(work, options(0, "entry")) == ["c2", "c3"]
     work.candidates[4].hash_distance = 3
@@ -60,6 +66,10 @@ def test_other_entries_that_are_as_near_are_looked_at_and_views_of_the_same_are_
 
 
 def test_the_same_bytes_end_it_as_well() -> None:
-    work = ImageWork(0, candidates=candidates(0.9, 0.5))
+    work = ImageWork(0, points=POINTS, candidates=candidates(0.9, 0.5))
     work.candidates[0].is_looked_at = work.candidates[0].same_bytes = True
     assert ids(work, options()) == []
+
+
+def test_an_image_without_points_has_nothing_to_be_compared() -> None:
+    assert next_to_look_at(ImageWork(0, candidates=candidates(0.9, 0.5)), options()) == []
