@@ -11,16 +11,16 @@ nobody says that these are false.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageOps
 
+from bench.altering import blurred, half, saved
 from bench.files import SIZES, draw_photograph, load_photographs, plan
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.perceptual import PerceptualHash
@@ -37,33 +37,19 @@ SCENE_PX: Final = 256
 _TRANSFORM: Final = Transform(32, 32, "squash", "bicubic")
 
 
-def _saved(image: Image.Image, format_: str = "JPEG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format_, **options)
-    return file.getvalue()
-
-
-def _half(image: Image.Image) -> Image.Image:
-    return image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.BICUBIC)
-
-
 def _bordered(image: Image.Image, colour: str) -> Image.Image:
     """Return the image with a border of 5 % of its shorter side."""
     return ImageOps.expand(image, round(min(image.size) * 0.05), colour)
 
 
-def _blurred(image: Image.Image) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(min(image.size) * 0.005))
-
-
 ALTERED: Final[Mapping[str, Callable[[Image.Image], bytes]]] = {
-    "JPEG, quality 30": lambda image: _saved(image, quality=30),
-    "half the size": lambda image: _saved(_half(image), quality=90),
-    "a quarter of the pixels, WebP": lambda image: _saved(_half(image), "WEBP", quality=75),
-    "blurred (sigma 0.5 % of a side)": lambda image: _saved(_blurred(image), quality=90),
-    "a white border of 5 %": lambda image: _saved(_bordered(image, "white"), quality=90),
-    "a black border of 5 %": lambda image: _saved(_bordered(image, "black"), quality=90),
-    "a brighter copy (1.2)": lambda image: _saved(image.point(lambda level: min(255, level * 1.2)), quality=90),
+    "JPEG, quality 30": lambda image: saved(image, quality=30),
+    "half the size": lambda image: saved(half(image), quality=90),
+    "a quarter of the pixels, WebP": lambda image: saved(half(image), "WEBP", quality=75),
+    "blurred (sigma 0.5 % of a side)": lambda image: saved(blurred(image), quality=90),
+    "a white border of 5 %": lambda image: saved(_bordered(image, "white"), quality=90),
+    "a black border of 5 %": lambda image: saved(_bordered(image, "black"), quality=90),
+    "a brighter copy (1.2)": lambda image: saved(image.point(lambda level: min(255, level * 1.2)), quality=90),
 }
 
 
@@ -126,7 +112,7 @@ def say(text: str) -> None:
 
 def report(name: str, drawn: Drawn, *, only_pairs: bool = False) -> None:
     """Print what is found of one kind of images."""
-    originals = [hashed(_saved(image, quality=90)) for image in drawn.images]
+    originals = [hashed(saved(image, quality=90)) for image in drawn.images]
     rich = [index for index, one in enumerate(originals) if one.quality >= LEAST_QUALITY]
     say(f"{name}: {len(originals)} images, {len(rich)} of quality {LEAST_QUALITY} or more")
     for what, alter in () if only_pairs else ALTERED.items():

@@ -89,8 +89,13 @@ def draw_photograph(photograph: Image.Image, wanted: Wanted) -> Image.Image:
     part = photograph.resize(
         (wanted.width, wanted.height), Image.Resampling.BICUBIC, box=(left, top, left + width, top + height)
     )
-    noise = np.random.default_rng((SEED, wanted.number)).normal(0, GRAIN, (wanted.height, wanted.width, 1))
-    return Image.fromarray((np.asarray(part, np.float32) + noise).clip(0, 255).astype(np.uint8))
+    return add_grain(part, wanted.number)
+
+
+def add_grain(image: Image.Image, number: int) -> Image.Image:
+    """Add a sensor's grain, another one for each number."""
+    noise = np.random.default_rng((SEED, number)).normal(0, GRAIN, (image.height, image.width, 1))
+    return Image.fromarray((np.asarray(image, np.float32) + noise).clip(0, 255).astype(np.uint8))
 
 
 def say(files: Sequence[Path]) -> str:

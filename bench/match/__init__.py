@@ -1,0 +1,1 @@
+"""Parts of `bench.matching`: what is matched, how it is altered, and the systems that match it."""
