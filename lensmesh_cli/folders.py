@@ -19,7 +19,7 @@ from lensmesh_cli.disk import Disk
 from lensmesh_cli.options import state_folder
 
 if TYPE_CHECKING:
-    from lensmesh_client import Hit
+    from lensmesh_client import Hit, Item
 
 MAX_IMAGE_BYTES = 64 << 20
 FILE = "ingested-from.jsonl"
@@ -58,7 +58,7 @@ class LocalImages:
         self.left_out = 0
         """Hits whose address is a local file elsewhere."""
 
-    def of(self, hit: Hit) -> bytes | None:
+    def of(self, hit: Hit | Item) -> bytes | None:
         """Return the content of the hit's file.
 
         Return None where the file is none of these, has more than MAX_IMAGE_BYTES, or cannot be read in time.

@@ -13,7 +13,7 @@ from rich.text import Text
 from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
-    from lensmesh_client import Hit, HitGroup
+    from lensmesh_client import Hit, HitGroup, Item
 
 METADATA_SHOWN = 60
 
@@ -64,7 +64,7 @@ def group_name(values: Sequence[object] | None) -> str:
     return printable(" · ".join(_readable(value) for value in values or ()))
 
 
-def said_of(hit: Hit, longest: int = METADATA_SHOWN) -> str:
+def said_of(hit: Hit | Item, longest: int = METADATA_SHOWN) -> str:
     """Format the metadata for reading, as in "year 1870, colours red blue"."""
     words = printable(", ".join(f"{key} {_readable(value)}" for key, value in _shown(hit.metadata).items()))
     return words if len(words) <= longest else words[: longest - 1] + "…"
@@ -93,7 +93,7 @@ def _readable(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def name_of(hit: Hit) -> str:
+def name_of(hit: Hit | Item) -> str:
     """Return the file's name where it is known, else the beginning of the id."""
     # An item's address is whatever its writer stored; it need not be a URL.
     address = hit.image_uri.partition("?")[0].partition("#")[0].partition("://")
@@ -101,7 +101,7 @@ def name_of(hit: Hit) -> str:
     return printable(name or (hit.id[:16] + "…" if len(hit.id) > 20 else hit.id))
 
 
-def caption_of(hit: Hit) -> str:
+def caption_of(hit: Hit | Item) -> str:
     """Return the caption's text, "" for none."""
     return printable(hit.caption.text) if hit.caption else ""
 

@@ -72,6 +72,7 @@ def _add_commands() -> None:
         embed,
         ingest,
         jobs,
+        match,
         search,
         smoke,
         stats,
@@ -80,7 +81,7 @@ def _add_commands() -> None:
         up,
     )
 
-    working = (ingest, search, embed, caption, classify, stats, calibrate, jobs)
+    working = (ingest, search, match, embed, caption, classify, stats, calibrate, jobs)
     for module in (demo, up, doctor, *working, status, smoke, top, bench):
         module.register(app)
 

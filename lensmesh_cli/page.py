@@ -64,6 +64,13 @@ class ResultPage:
             + "</section>"
         )
 
+    def add_part(self, title: str, note: str, html: str) -> None:
+        """Add a part whose content is HTML already."""
+        self._sections.append(
+            f'<section class="panel"><div class="ask"><div><h2>{escape(title)}</h2><p>{escape(note)}</p></div></div>'
+            f"{html}</section>"
+        )
+
     def html(self) -> str:
         """Return the whole page."""
         style = files("lensmesh_cli").joinpath("page.css").read_text(encoding="utf-8")

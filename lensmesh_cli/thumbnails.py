@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,27 +24,44 @@ _SCAN = b"\xff\xda"
 _MOST_SCANS = 50
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small JPEG, upright."""
+
+    uri: str
+    """Its data URI."""
+    width: int
+    height: int
+
+
 def thumbnail(image: ImageSource) -> str:
     """Return a data URI of a small JPEG; "" where the image cannot be read here."""
+    small = small_jpeg(image)
+    return "" if small is None else small.uri
+
+
+def small_jpeg(image: ImageSource) -> Thumbnail | None:
+    """Return a small JPEG; None where the image cannot be read here."""
     from PIL import Image, ImageOps
 
     try:
         content = image if isinstance(image, bytes) else read_file(image, MAX_BYTES).data
         # Each scan of a JPEG goes over all of its pixels: a small file with hundreds takes a minute.
         if content.count(_SCAN) > _MOST_SCANS:
-            return ""
+            return None
         with _silence(), Image.open(io.BytesIO(content)) as opened:
             if opened.width * opened.height > MAX_PIXELS:
-                return ""
+                return None
             # JPEG is decoded small at once.
             opened.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
             small = ImageOps.exif_transpose(opened).convert("RGB")
     except Exception:  # noqa: BLE001  # Pillow raises many kinds for damaged files, and a page goes without them
-        return ""
+        return None
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return Thumbnail(uri, small.width, small.height)
 
 
 @contextlib.contextmanager

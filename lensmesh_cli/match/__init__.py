@@ -1,0 +1,1 @@
+"""Matches as people and programs see them: lines, a table, and cards of a page."""
