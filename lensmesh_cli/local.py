@@ -214,6 +214,7 @@ def _what_to_type(mesh: Supervisor) -> str:
         f"  lensmesh top --data {mesh.data}",
         f"  lensmesh ingest FOLDER{target}",
         f'  lensmesh search "a red circle"{target}' + (f" --trace --jaeger {mesh.jaeger}" if mesh.jaeger else ""),
+        f"  lensmesh match PHOTO{target}",
         f"  grpcurl {plain} {mesh.router} list",
         f"  grpcurl {plain} -d '{{}}' {mesh.router} lensmesh.router.v1.RouterService/GetStatus",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,8 @@ PIECE_PX: Final = 480
 PIECES_A_SIDE: Final = 2
 MOST_STRANGERS: Final = 400
 """The first so many scenes are never entries, so that the entries are the same however many strangers are asked."""
+
+_FEW: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,11 @@ def make_subject(folder: Path, entries: int, strangers: int, step: Callable[[], 
     scenes = [*_scenes(folder, MOST_STRANGERS + entries - len(chosen))]
     wanted = [*chosen, *scenes[MOST_STRANGERS:]][:entries]
     unknown = [*other, *scenes[:MOST_STRANGERS]][:strangers]
-    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(_draw, [*wanted, *unknown], chunksize=16):
+    everything = [*wanted, *unknown]
+    # A process of its own has to import what draws.
+    several = len(everything) > _FEW
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) if several else nullcontext() as pool:
+        for _ in map(_draw, everything) if pool is None else pool.map(_draw, everything, chunksize=16):
             step()
     return Subject([one.path for one in wanted], [one.path for one in unknown], min(entries, len(chosen)))
 

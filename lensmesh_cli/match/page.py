@@ -33,15 +33,8 @@ def write_page(html: Path, files: Sequence[MatchedFile], allowed: Sequence[Path]
     order += [file for file in files if file.found.verdict is None]
     with Disk() as disk:
         local = folders.LocalImages(allowed, disk)
-        for verdict in (*_ORDER, "None"):
-            shown = [file for file in order[:MOST_CARDS] if str(file.found.verdict) == verdict]
-            if shown:
-                title = "failed" if verdict == "None" else verdict
-                page.add_part(
-                    title,
-                    f"{len(shown)} of {len(files)} images",
-                    cards([card(file.path.name, _read(file.path, disk), file.found, local.of) for file in shown]),
-                )
+        shown = [card(file.path.name, _read(file.path, disk), file.found, local.of) for file in order[:MOST_CARDS]]
+    page.add_part("What each image shows", "What a person should look at comes first.", cards(shown))
     page.write(html)
     note(f"page: {html}")
     if len(order) > MOST_CARDS:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from lensmesh_cli.main import app
 from tests.support.meshes import Mesh, draw_images, environment, lensmesh
 
-COMMANDS = ("up", "demo", "doctor", "ingest", "search", "embed", "caption", "status", "version")
+COMMANDS = ("up", "demo", "doctor", "ingest", "search", "match", "embed", "caption", "status", "version")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

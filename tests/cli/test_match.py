@@ -48,7 +48,7 @@ def candidate(name: str, image: Path | None = None, confidence: float = 0.93) ->
     item = search_pb2.Item(
         id=name,
         image_uri="" if image is None else image.resolve().as_uri(),
-        caption=search_pb2.Caption(text=f"a photo of {name}"),
+        caption=common_pb2.Caption(text=f"a photo of {name}"),
     )
     return router_pb2.MatchCandidate(
         item=item,
@@ -201,10 +201,10 @@ def test_lines_are_few_and_what_is_out_of_sight_is_not_drawn() -> None:
         (("--entry", "a,"), "--entry takes 1 to 4"),
         (("--entry", "a", "--entry", "a"), "--entry takes 1 to 4"),
         (("--threshold", "0.25", "--unsure", "0.5"), "--unsure 0.5 is above --threshold 0.25"),
-        (("--threshold", "nan"), "nan"),
-        (("--unsure", "1.5"), "1.5"),
-        (("--candidates", "101"), "101"),
-        (("--alternatives", "11"), "11"),
+        (("--threshold", "nan"), "--threshold"),
+        (("--unsure", "1.5"), "--unsure"),
+        (("--candidates", "101"), "--candidates"),
+        (("--alternatives", "11"), "--alternatives"),
         (("--filter", "nonsense"), "nonsense"),
         (("--html", "/nowhere/page.html"), "--html"),
     ],
