@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -68,7 +68,8 @@ class LocalFeatures:
 
 def supported() -> bool:
     """Tell whether OpenCV is installed."""
-    return find_spec("cv2") is not None
+    # `importlib.util.find_spec` looks at the imported module first. OpenCV's own is in pieces while a thread imports it.
+    return PathFinder.find_spec("cv2") is not None
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -18,7 +19,14 @@ from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.local_features import ANSWER_BYTES, answers_in, check_answer_size
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits
-from lensmesh_inference.images.local_features import MAX_BYTES, MAX_POINTS, LocalFeatures, features_of, jpeg_part
+from lensmesh_inference.images.local_features import (
+    MAX_BYTES,
+    MAX_POINTS,
+    LocalFeatures,
+    features_of,
+    jpeg_part,
+    supported,
+)
 from lensmesh_inference.images.transform import Transform
 from lensmesh_inference.images.transparency import Transparency
 from tests.inference.images.encoded import STORED, encoded, oriented, photograph
@@ -210,3 +218,9 @@ def test_opencv_starts_no_threads_and_says_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_it_is_known_to_be_installed_while_a_thread_imports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV takes its own module away for a moment then, and leaves one without a spec."""
+    monkeypatch.setitem(sys.modules, "cv2", ModuleType("cv2"))
+    assert supported()
