@@ -68,7 +68,7 @@ class LocalFeatures:
 
 def supported() -> bool:
     """Tell whether OpenCV is installed."""
-    # `importlib.util.find_spec` looks at the imported module first. OpenCV's own is in pieces while a thread imports it.
+    # `importlib.util.find_spec` trusts an imported module, and OpenCV's has no spec while a thread imports it.
     return PathFinder.find_spec("cv2") is not None
 
 
