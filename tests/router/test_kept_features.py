@@ -71,6 +71,16 @@ async def test_what_is_there_is_kept_taken_over_or_made_up_for(mesh: Mesh) -> No
     assert outcomes(await mesh.ingest(item("a", id="a"))) == {"a": UNCHANGED}
 
 
+async def test_an_item_that_lost_them_takes_those_of_the_same_content(mesh: Mesh) -> None:
+    await mesh.ingest(item("a", id="a"), item("copy", b"a", id="b"), local_features=True)
+    asked = len(mesh.encoder.images)
+    mesh.stored()["a"].ClearField("local_features")
+    mesh.stored()["a"].ClearField("local_feature_kind")
+    assert outcomes(await mesh.ingest(item("a", id="a"))) == {"a": UPDATED}
+    assert mesh.stored()["a"].local_features == mesh.stored()["b"].local_features == local_features(b"a", ORB)
+    assert len(mesh.encoder.images) == asked
+
+
 async def test_an_image_without_points_is_not_looked_at_twice(mesh: Mesh) -> None:
     await mesh.ingest(item("plain", id="a"), local_features=True)
     asked = len(mesh.encoder.images)

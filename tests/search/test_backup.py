@@ -8,6 +8,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from search_svc.app import make_store
 from search_svc.filters import Equals, NumberRange
 from search_svc.legs import VectorLeg
+from search_svc.local_features import FeatureKind, LocalFeatures
 from search_svc.model import FieldType, View
 from search_svc.store import Query, Store
 from tests.search.conftest import settings_for
@@ -63,9 +65,11 @@ async def answers(store: Store) -> Any:
     vector: Any = (np.ones(8) / np.sqrt(8)).astype(np.float16)
     found = []
     for tree in (None, Equals(("k",), ("v1",)), NumberRange(("camera", "iso"), below=20.0)):
-        query = Query((VectorLeg(space, vector),), tree, 50, 0, None, False, None, View.FULL, 1 << 24)
+        query = Query((VectorLeg(space, vector),), tree, 50, 0, None, False, None, View.FULL | View.FEATURES, 1 << 24)
         hits = await store.search(collection, query, timeout_s=60)
-        found.append([(hit.item.id, hit.score, hit.item.metadata, hit.item.update_time) for hit in hits.hits])
+        items = [hit.item for hit in hits.hits]
+        told = [(item.id, item.metadata, item.update_time, item.local_features) for item in items]
+        found.append([*zip(told, (hit.score for hit in hits.hits), strict=True)])
     facets = await store.count_facets(
         collection, collection.definition.field_indexes, filter=None, limit=9, max_bytes=1 << 20, timeout_s=60
     )
@@ -76,7 +80,8 @@ async def test_postgresql_comes_back(database_url: str, other_database_url: str,
     dump, restore = commands("PostgreSQL")
     store = make_store(settings_for(database_url))
     await store.open()
-    made = (await store.create_collection(definition(dimension=8, indexes=INDEXES), timeout_s=60)).collection
+    wanted = definition(dimension=8, indexes=INDEXES, local_features=True)
+    made = (await store.create_collection(wanted, timeout_s=60)).collection
     random = np.random.default_rng(5)
     items = [
         domain_item(
@@ -88,7 +93,11 @@ async def test_postgresql_comes_back(database_url: str, other_database_url: str,
         )
         for i in range(200)
     ]
-    await store.upsert(made, items, timeout_s=60)
+    featured = [
+        replace(item, local_features=LocalFeatures(FeatureKind.ORB, random.bytes(40), random.bytes(320)))
+        for item in items
+    ]
+    await store.upsert(made, featured, timeout_s=60)
     before = await answers(store)
     done = await sh(dump, tmp_path, STORE=database_url)
     assert done.returncode == 0, done.stderr
