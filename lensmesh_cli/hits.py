@@ -16,21 +16,30 @@ if TYPE_CHECKING:
     from lensmesh_client import Hit, HitGroup, Item
 
 METADATA_SHOWN = 60
+# Of a table: characters of a query's column, and those that all other columns need to be read.
+LEG_WIDTH, TEXTS_WIDTH = 13, 45
 
 
-def table(hits: Sequence[Hit], title: str = "", legs: Sequence[str] = (), groups: Sequence[HitGroup] = ()) -> Table:
+def table(
+    hits: Sequence[Hit],
+    title: str = "",
+    legs: Sequence[str] = (),
+    groups: Sequence[HitGroup] = (),
+    width: int = 200,
+) -> Table:
     """Return a table of rank, score, name, caption and metadata.
 
-    `legs` names several queries: each has a column with its own score and the hit's rank. With `groups`, hits stand by
-    group.
+    `legs` names several queries: each has a column with its own score and the hit's rank, or a line of one column where
+    `width`, in characters, leaves no room for so many. With `groups`, hits stand by group.
     """
     rows = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")
-    rows.add_column("", justify="right", style="dim")
-    rows.add_column("score", justify="right", style="cyan")
+    rows.add_column("", justify="right", style="dim", no_wrap=True)
+    rows.add_column("score", justify="right", style="cyan", no_wrap=True)
     told = any(hit.relevance is not None for hit in hits)
     if told:
-        rows.add_column("relevance", justify="right")
-    for name in legs:
+        rows.add_column("relevance", justify="right", no_wrap=True)
+    beside = len(legs) * LEG_WIDTH <= width - TEXTS_WIDTH
+    for name in legs if beside else ["queries"] if legs else []:
         rows.add_column(Text(printable(name)), justify="right", no_wrap=True)
     if groups:
         rows.add_column("group", overflow="fold", style="bold")
@@ -43,7 +52,10 @@ def table(hits: Sequence[Hit], title: str = "", legs: Sequence[str] = (), groups
     for hit, group in named if groups else [(hit, None) for hit in hits]:
         said = {leg.name: f"{leg.score:.3f} #{leg.rank}" for leg in hit.legs}
         relevances = [relevance_of(hit)] if told else []
-        cells = [ranks[id(hit)], score_of(hit, fused=bool(legs)), *relevances, *(said.get(name, "-") for name in legs)]
+        scores = [said.get(name, "-") for name in legs]
+        if legs and not beside:
+            scores = ["\n".join(f"{printable(name)} {score}" for name, score in zip(legs, scores, strict=True))]
+        cells = [ranks[id(hit)], score_of(hit, fused=bool(legs)), *relevances, *(Text(score) for score in scores)]
         texts = [*([] if group is None else [group]), name_of(hit), caption_of(hit), said_of(hit)]
         rows.add_row(*cells, *(Text(text) for text in texts))
     return rows

@@ -33,6 +33,6 @@ def show(queries: Sequence[AskedQuery], found: SearchResult, *, grouped: bool) -
         note(f"left out: {failed.name}: {failed.error.message}")
     if found.hits:
         legs = [query.name for query in queries] if len(queries) > 1 else []
-        out.print(hits.table(found.hits, legs=legs, groups=found.groups if grouped else ()))
+        out.print(hits.table(found.hits, legs=legs, groups=found.groups if grouped else (), width=out.width))
     else:
         note("nothing found")

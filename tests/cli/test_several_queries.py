@@ -150,6 +150,10 @@ def test_the_table_has_groups_together() -> None:
     columns = [[str(cell) for cell in column.cells] for column in shown.columns]
     assert columns[0] == ["1", "3", "2"]
     assert columns[2:5] == [["0.200 #1", "0.100 #2", "-"], ["0.900 #2", "-", "0.500 #1"], ["a", "", "b"]]
+    # Where there is no room for their columns, queries stand below one another, and the scores can be read.
+    narrow = table(found.hits, legs=["text", "not", "image"], groups=found.groups, width=80)
+    first = [str(column.header) + str(next(iter(column.cells))) for column in narrow.columns]
+    assert first[1:4] == ["score0.5000", "queriestext 0.200 #1\nnot 0.900 #2\nimage -", "groupa"]
 
 
 def test_the_choices_are_the_clients() -> None:
