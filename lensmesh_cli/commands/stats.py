@@ -76,6 +76,8 @@ def stats(
         chosen = parse_filter(filters) if filters else None
     except LensmeshError as error:
         fail(error.message, Exit.USAGE)
+    if time_zone and not by_time and (values or distinct or numbers):
+        fail("--time-zone says whose days --by-time counts: give that too, or leave it out", Exit.USAGE)
     asked: dict[str, Aggregation] = {}
     # Intervals are left empty until it is seen how much time there is.
     for text in by_time or []:

@@ -112,6 +112,7 @@ def test_version() -> None:
         ("smoke", "--wait", "nan"),
         ("top", "--interval", "nan"),
         ("bench", "--warm", "inf"),
+        ("stats", "--values", "a", "--time-zone", "UTC"),
         ("jobs", "--state", "done"),
         ("jobs", "--collection", "a", "watch", "one"),
         ("jobs", "watch"),
