@@ -55,7 +55,8 @@ def table(
         scores = [said.get(name, "-") for name in legs]
         if legs and not beside:
             scores = ["\n".join(f"{printable(name)} {score}" for name, score in zip(legs, scores, strict=True))]
-        cells = [ranks[id(hit)], score_of(hit, fused=bool(legs)), *relevances, *(Text(score) for score in scores)]
+        cells: list[str | Text] = [ranks[id(hit)], score_of(hit, fused=bool(legs)), *relevances]
+        cells += [Text(score) for score in scores]
         texts = [*([] if group is None else [group]), name_of(hit), caption_of(hit), said_of(hit)]
         rows.add_row(*cells, *(Text(text) for text in texts))
     return rows
