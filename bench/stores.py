@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from bench.store import routed
+from bench.store import rebuilding, routed
 from bench.store.drawn import HITS, Truth, draw, spread
 from bench.store.filling import PATIENCE_S, definition, disk, fill
 from bench.store.searches import Kind, ask, kinds
@@ -33,6 +33,7 @@ from search_svc.settings import SearchSettings
 from search_svc.store import Store
 
 NAME = "bench"
+_BEFORE_S = 60.0
 _POSTGRES = ("postgresql:", "postgres:")
 
 
@@ -87,6 +88,9 @@ async def measure(store: Store, uri: str, sizes: Sequence[int], options: argpars
         names = [f"{NAME}_{size}" for size in sizes]
         async for line in routed.measure(uri, names, searches=options.searches, rounds=options.rounds):
             say(line)
+    if options.rebuild:
+        async for line in rebuilding.measure(uri, f"{NAME}_{max(sizes)}", seconds=_BEFORE_S):
+            say(line)
     if len(plain) > 1:
         least, most = min(plain), max(plain)
         say(f"p50 of plain with {most:,} items, of that with {least:,}: {plain[most] / plain[least]:.2f}")
@@ -120,10 +124,13 @@ def main() -> None:
     parser.add_argument("--exact-up-to", type=int, default=50_000, help="items up to which exact searches are measured")
     parser.add_argument("--build-memory-bytes", type=int, default=4 << 30, help="what PostgreSQL may take to build")
     parser.add_argument("--routed", action="store_true", help="text searches through a Router at the end; with --keep")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="searches while an index is built anew; likewise"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the collections, and take up those that are there")
     options = parser.parse_args()
-    if options.routed and not options.keep:
-        parser.error("--routed measures collections that are kept: give --keep too")
+    if (options.routed or options.rebuild) and not options.keep:
+        parser.error("--routed and --rebuild measure collections that are kept: give --keep too")
 
     def run(url: str) -> None:
         settings = SearchSettings(
