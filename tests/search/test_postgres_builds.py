@@ -98,6 +98,22 @@ async def test_searches_and_writes_go_on_meanwhile(database_url: str) -> None:
         assert await found(stub, search_request(VECTORS[7], limit=20)) == ["meanwhile", *nearest[1:]]
 
 
+async def test_items_are_looked_at_behind_a_build(database_url: str) -> None:
+    watcher = await asyncpg.connect(database_url)
+
+    async def looked_at() -> bool:
+        counts = "SELECT sum(vacuum_count * analyze_count) FROM pg_stat_user_tables WHERE relname ~ '^items_'"
+        return bool(await watcher.fetchval(counts))
+
+    async with searching(database_url) as stub:
+        await filled(stub)
+        await build(stub)
+        await until(lambda: built(stub))
+        # An index that has all that a search wants does without the items only then.
+        await until(looked_at)
+    await watcher.close()
+
+
 async def test_one_of_several_replicas_builds(database_url: str) -> None:
     async with searching(database_url) as stub, searching(database_url) as other:
         await filled(stub)
