@@ -124,9 +124,7 @@ def main() -> None:
     parser.add_argument("--exact-up-to", type=int, default=50_000, help="items up to which exact searches are measured")
     parser.add_argument("--build-memory-bytes", type=int, default=4 << 30, help="what PostgreSQL may take to build")
     parser.add_argument("--routed", action="store_true", help="text searches through a Router at the end; with --keep")
-    parser.add_argument(
-        "--rebuild", action="store_true", help="searches while an index is built anew; likewise"
-    )
+    parser.add_argument("--rebuild", action="store_true", help="searches while an index is built anew; likewise")
     parser.add_argument("--keep", action="store_true", help="leave the collections, and take up those that are there")
     options = parser.parse_args()
     if (options.routed or options.rebuild) and not options.keep:
