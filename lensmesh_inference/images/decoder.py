@@ -17,6 +17,7 @@ from lensmesh_inference.images.header import open_image
 from lensmesh_inference.images.jpeg import part_of
 from lensmesh_inference.images.limits import DecodeCosts, ImageLimits
 from lensmesh_inference.images.local_features import jpeg_part as features_part
+from lensmesh_inference.images.local_features import opencv
 from lensmesh_inference.images.messages import DecodeRequest
 from lensmesh_inference.images.perceptual import jpeg_part as hash_part
 from lensmesh_inference.images.pieces import Structure
@@ -123,7 +124,7 @@ class ImageDecoder:
         `hashed` asks for its perceptual hash too, and `featured` for its local features.
 
         Raises ``InvalidInput`` for a bad image, naming `field`. Raises ``NeedsCareError`` where the image needs care
-        and the calling thread is a quick one.
+        and the calling thread is a quick one, and ``PreconditionFailed`` for features where OpenCV cannot be imported.
         """
         from lensmesh_inference.images.prepare import Prepared, as_prepared, prepare
 
@@ -132,6 +133,9 @@ class ImageDecoder:
             pixels = transform(decoded.image)
             flat = is_low_content(pixels.numpy())
             return Prepared(pixels, flat, decoded.fully_transparent, decoded.perceptual_hash, decoded.local_features)
+        if featured:
+            # Here too where a process decodes: what cannot be imported is said to the caller.
+            opencv()
         structure = self._look(content, field)
         means = self._means
         with suppress(NeedsCareError):
@@ -166,6 +170,8 @@ class ImageDecoder:
         featured: bool = False,
     ) -> Decoded:
         """Decode the whole image, without torch. Raises the same errors as `prepare`."""
+        if featured:
+            opencv()
         structure = self._look(content, field)
         with suppress(NeedsCareError):
             if self._is_quick(content, structure):

@@ -27,7 +27,8 @@ CONFIG = {"size": 24, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4), "resize_m
 async def test_a_service_that_decodes_in_processes() -> None:
     images = [image(number) for number in range(4)]
     images[2].content = b"no image"
-    request = encoder_pb2.EncodeImagesRequest(images=images)
+    options = encoder_pb2.EncodeOptions(local_features=True)
+    request = encoder_pb2.EncodeImagesRequest(images=images, options=options)
     answers = []
     for processes in (0, 1):
         async with serving(model="shapes", precision="float32", decode_processes=processes, cache_bytes=0) as served:
@@ -43,6 +44,8 @@ async def test_a_service_that_decodes_in_processes() -> None:
             assert in_process.error == in_thread.error
         else:
             np.testing.assert_allclose(vector(in_process.embedding), vector(in_thread.embedding), atol=1e-6)
+            assert in_process.local_features == in_thread.local_features
+            assert in_process.local_features.points
 
 
 def test_a_way_to_resize_that_is_new_to_us_is_left_to_open_clip(

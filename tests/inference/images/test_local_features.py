@@ -15,8 +15,9 @@ import pytest
 from PIL import Image, ImageFilter
 
 from bench.files import load_photographs
-from lensmesh_chassis.errors import InvalidInput
+from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.local_features import ANSWER_BYTES, answers_in, check_answer_size
+from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.local_features import (
@@ -25,6 +26,7 @@ from lensmesh_inference.images.local_features import (
     LocalFeatures,
     features_of,
     jpeg_part,
+    opencv,
     supported,
 )
 from lensmesh_inference.images.transform import Transform
@@ -224,3 +226,19 @@ def test_it_is_known_to_be_installed_while_a_thread_imports_it(monkeypatch: pyte
     """OpenCV takes its own module away for a moment then, and leaves one without a spec."""
     monkeypatch.setitem(sys.modules, "cv2", ModuleType("cv2"))
     assert supported()
+
+
+def test_opencv_that_cannot_be_imported_is_said(careful: ImageDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the caller's process, whoever decodes."""
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    opencv.cache_clear()
+    try:
+        for content in (encoded(photograph(3, (50, 40)), "BMP"), encoded(photograph(3, (50, 40)))):
+            with pytest.raises(PreconditionFailed, match=r"install lensmesh\[match\]") as caught:
+                featured(content, decoder=careful)
+            assert caught.value.reason is Reason.LOCAL_FEATURES_UNSUPPORTED
+            with pytest.raises(PreconditionFailed):
+                careful.check(content, featured=True)
+            assert careful.check(content).image.size == (50, 40)
+    finally:
+        opencv.cache_clear()
