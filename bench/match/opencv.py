@@ -20,7 +20,7 @@ NEIGHBOURS: Final = 5
 VERIFIED: Final = 20
 """Entries with the most votes that geometry looks at."""
 RATIO: Final = 0.8
-"""How much nearer the nearest point has to be than the next one (Lowe 2004)."""
+"""Distance of the nearest point over that of the next one, at most (Lowe 2004)."""
 REACH_PX: Final = 5.0
 MOST_CHANGE: Final = 4.0
 """The most by which a copy is larger or smaller, in length."""

@@ -70,7 +70,7 @@ class _Tries:
         self._away: LensmeshError | None = None
         self._misled: LensmeshError | None = None
         self.last_error: grpc.RpcError | None = None
-        """What gRPC said of the last try: the cause that logs show beside what the caller is told."""
+        """gRPC's own error of the last try: the cause of what the caller is told."""
         self._last_round = False
 
     async def next(self) -> Upstream | None:

@@ -63,7 +63,7 @@ class Comparison:
         self.representative: NDArray[np.int64] = np.arange(looks.count)
         """The image that stands for each, once the work is done; itself where it is one."""
         self.distance: NDArray[np.uint8] = np.zeros(looks.count, dtype=np.uint8)
-        """How far it is from that, in bits."""
+        """Its distance from that, in bits."""
 
     def steps(self) -> Iterator[float]:
         """Do the work. Yield which share is done, 0 to 1."""

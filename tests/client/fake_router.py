@@ -52,15 +52,15 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
     tags: dict[str, float] = field(default_factory=dict)
     """Of every item that it stores."""
     unwell: str = ""
-    """Why its search service does not serve; "" while it does."""
+    """The reason why its search service does not serve; "" while it does."""
     busy_times: dict[bytes, int] = field(default_factory=dict)
-    """How often each content is answered "not now"."""
+    """Number of times that each content is answered "not now"."""
     cut_off: int = 0
     """So many unary calls end as those of a router that is gone do."""
     hold: asyncio.Event | None = None
     """Nothing is answered before it is set."""
     error: LensmeshError | None = None
-    """What every call ends with."""
+    """The end of every call."""
     failed_legs: list[search_pb2.FailedLeg] = field(default_factory=list)
     """Queries that searches leave out."""
     matches: dict[bytes, router_pb2.MatchResult] = field(default_factory=dict)

@@ -1,7 +1,8 @@
-"""A function's docstring begins with a verb in the imperative: CONTRIBUTING.md says so."""
+"""A function's docstring begins with a verb in the imperative, a value's with a noun: CONTRIBUTING.md says so."""
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ he her his i it its itself my our she that their them there these they this thos
 image item text vector long cheap fresh new
 """
 NOT_VERBS = frozenset(_WORDS.split())
+QUESTIONS = {"what", "whatever", "whether", "how", "where", "who", "whoever", "whose", "why", "which", "when", "one"}
 PROPERTIES = {"property", "cached_property", "setter"}
 
 
@@ -94,3 +96,38 @@ def test_a_function_begins_with_a_verb(package: str) -> None:
 )
 def test_the_rule_tells_verbs_from_other_beginnings(text: str, good: bool) -> None:
     assert begins_with_a_verb(text) is good
+
+
+def value_docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and docstring of each attribute and constant: the string that follows its assignment."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        body = getattr(node, "body", None)
+        for assigned, after in pairwise(body if isinstance(body, list) else []):
+            match assigned, after:
+                case ast.Assign() | ast.AnnAssign(), ast.Expr(value=ast.Constant(value=str(text))):
+                    yield after.lineno, text
+
+
+def names_a_thing(text: str) -> bool:
+    """Tell whether a value's docstring may begin so: "Number of ...", and "Of ..." where its name says the noun."""
+    return text.split()[0].rstrip(",.:;").lower() not in QUESTIONS
+
+
+@pytest.mark.parametrize("package", [*CHECKED, "tests"])
+def test_a_value_begins_with_no_question(package: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for line, text in value_docstrings(path)
+        if not names_a_thing(text)
+    ]
+    assert not found
+
+
+def test_a_value_s_docstring_is_found_wherever_it_is_assigned(tmp_path: Path) -> None:
+    lines = ["A = 1", '"""How many."""', "class B:", "    c: int", '    """Number of c."""', "    def d(self):"]
+    lines += ["        self.e = 2", '        """One."""', ""]
+    file = tmp_path / "code.py"
+    file.write_text("\n".join(lines))
+    told = sorted(value_docstrings(file))
+    assert [(line, names_a_thing(text)) for line, text in told] == [(2, False), (5, True), (8, False)]

@@ -13,7 +13,7 @@ from tests.support.tools import ROOT, lacking, need
 
 RELEASES = {"3.13": "trixie", "3.14": "forky"}
 STORE = ROOT / ".tools" / "pythons"
-"""Where they stay: what is deleted here is fetched anew."""
+"""The folder in which they stay: what is deleted here is fetched anew."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MINUTES = 10
 

@@ -16,7 +16,7 @@ from tests.support.tools import need
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 SECRETS = KUBERNETES / "overlays" / "prod" / "secrets.example.yaml"
-"""What who installs makes beforehand."""
+"""Examples of the secrets that whoever installs makes beforehand."""
 
 
 Manifest = dict[str, Any]

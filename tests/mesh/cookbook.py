@@ -7,7 +7,7 @@ VOLATILE = re.compile(
     r'("(?:\w+_us|memory_\w+|start_time|create_time|update_time|instance|version|canary_age|threads|store)": )'
     r'("[^"]*"|[0-9.]+)'
 )
-"""What differs from one run to the next, or from one machine to the next."""
+"""Values that differ from one run to the next, or from one machine to the next."""
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 

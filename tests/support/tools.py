@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".tools" / "bin"
-"""Where `make tools` and `make test-tools` put what they build."""
+"""The folder into which `make tools` and `make test-tools` put what they build."""
 
 _MADE = "run `make tools` (needs Go)"
 _MADE_FOR_TESTS = "run `make test-tools` (needs Go)"

@@ -22,7 +22,7 @@ class Traced:
     mesh: Mesh
     jaeger: Jaeger
     environment: dict[str, str]
-    """What a client needs to send its own spans there, all of them."""
+    """Variables by which a client sends its own spans there, all of them."""
 
     def lensmesh(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """One run of the command, traced."""
