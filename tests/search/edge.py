@@ -1,6 +1,7 @@
 """Qdrant's own engine in process (qdrant-edge-py), behind those methods of the client that the stand-in calls."""
 
 import os
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -25,7 +26,8 @@ _MODES = {
     models.UpdateMode.UPSERT: edge.UpdateMode.Upsert,
     models.UpdateMode.INSERT_ONLY: edge.UpdateMode.InsertOnly,
 }
-_MEMORY = "/dev/shm"
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES = 4 << 30
 _Pages = tuple[list[models.Record], str | None]
 
 
@@ -33,8 +35,10 @@ class EdgeEngine:
     """Collections, each a shard in a temporary folder."""
 
     def __init__(self) -> None:
-        # In memory where the system has a folder there: the engine waits for the disk with each shard it makes.
-        where = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+        # In memory where the system has room there: the engine waits for the disk with each shard it makes. A container's
+        # folder is often of 64 MiB, and a process that maps a file there beyond its end is killed.
+        fits = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES
+        where = _MEMORY if fits else None
         self._folder = tempfile.TemporaryDirectory(prefix="lensmesh-edge-", dir=where)
         self._shards: dict[str, Any] = {}
 
