@@ -35,8 +35,8 @@ class EdgeEngine:
     """Collections, each a shard in a temporary folder."""
 
     def __init__(self) -> None:
-        # In memory where the system has room there: the engine waits for the disk with each shard it makes. A container's
-        # folder is often of 64 MiB, and a process that maps a file there beyond its end is killed.
+        # In memory where the system has room there: the engine waits for the disk with each shard it makes. A
+        # container's folder is often of 64 MiB, and a process that maps a file there beyond its end is killed.
         fits = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES
         where = _MEMORY if fits else None
         self._folder = tempfile.TemporaryDirectory(prefix="lensmesh-edge-", dir=where)
