@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lensmesh_cli.console import Exit, SafeConsole, err, fail, note, out, print_json
 from lensmesh_cli.demo.figures import GOOD_ENOUGH, DemoFigures, caption_accuracy, recall_at_1, time_shares
+from lensmesh_cli.demo.matches import NOTE, TITLE, keeps_local_features, matches
 from lensmesh_cli.demo.samples import DemoImage, draw_scenes, own_images
 from lensmesh_cli.demo.searches import Searches
 from lensmesh_cli.local import WHAT_MODELS_KNOW, Interrupted, announce, supervised, with_signals
@@ -137,9 +138,29 @@ class Demo:
                     legs = [query.name for query in section.queries]
                     out.print(table(section.hits, f"\n{section.note}: {section.title}", legs, section.groups))
                 await asyncio.to_thread(page.add, section, searches.image_of)
+            await self._match(client, samples, results, page)
         await asyncio.to_thread(page.write, self._options.html)
         if not self._options.quiet:
             self._print_figures()
+
+    async def _match(
+        self, client: Client, samples: list[DemoImage], results: list[IngestResult], page: ResultPage
+    ) -> None:
+        """Match an image that was photographed again, and a stranger."""
+        from lensmesh_cli.match.cards import card, cards
+        from lensmesh_cli.match.show import named, table
+
+        found = await matches(client, COLLECTION, samples, results, self._folder)
+        if not found:
+            return
+        if not self._options.quiet:
+            out.print(table([named(file) for file in found], f"\n{NOTE}"))
+        paths = {result.id: samples[result.index].path for result in results if result.ok}
+
+        def shown() -> str:
+            return cards([card(file.path.name, file.path, file.found, lambda it: paths.get(it.id)) for file in found])
+
+        page.add_part(TITLE, NOTE, await asyncio.to_thread(shown))
 
     async def _ingest(self, client: Client, samples: list[DemoImage]) -> list[IngestResult]:
         from lensmesh_cli.progress import Bar
@@ -154,7 +175,10 @@ class Demo:
         console = SafeConsole(stderr=True, quiet=self._options.quiet)
         with Bar(console, "ingest", len(samples)) as bar:
             stream = client.ingest_many(
-                items(), collection=COLLECTION, on_resume=lambda error, count: bar.say(f"{error.message}; it goes on")
+                items(),
+                collection=COLLECTION,
+                local_features=keeps_local_features(),
+                on_resume=lambda error, count: bar.say(f"{error.message}; it goes on"),
             )
             async for result in stream:
                 results.append(result)

@@ -25,6 +25,11 @@ class MatchedFile:
     found: MatchResult
 
 
+def named(file: MatchedFile) -> MatchedFile:
+    """Return the file by its name alone, for where its folder is of no interest."""
+    return MatchedFile(Path(file.path.name), file.found)
+
+
 def table(files: Sequence[MatchedFile], title: str = "") -> Table:
     """Return a table of file, verdict, entry, confidence and what that rests on. Alternatives stand below."""
     rows = Table(box=None, header_style="bold", pad_edge=False, title=title or None, title_justify="left")

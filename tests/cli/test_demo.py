@@ -1,14 +1,17 @@
 """The demo's flow on mocks: what it found cannot be right, everything else must be."""
 
+import asyncio
 import json
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from lensmesh_cli.demo.figures import DemoFigures, caption_accuracy, time_shares
+from lensmesh_cli.demo.matches import matches
 from lensmesh_cli.demo.samples import draw_scenes, own_images
-from lensmesh_client import Caption, IngestResult, Timings
+from lensmesh_client import Caption, Client, IngestResult, MatchResult, MatchVerdict, Timings
 from tests.support.meshes import draw_images, lensmesh
 
 
@@ -29,6 +32,10 @@ def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:
     assert "<script" not in html
     for words in ("search by text", "search by image", "more like this", "search with a filter", "search in groups"):
         assert words in done.stdout
+    matched = done.stdout.partition("match: a stored image that was photographed again")[2]
+    assert "photograph-of-scene" in matched.replace("\n", "")
+    assert "stranger.jpg" in matched
+    assert html.count('<article class="match ') == 2
     fused = done.stdout.partition("search by several queries")[2].partition("nearest to the stored item")[0]
     assert ["score", "image", "text", "words"] in [line.split()[:4] for line in fused.splitlines()]
     assert "#1 " in fused
@@ -69,6 +76,27 @@ def test_scenes_are_of_three_kinds_and_many_sizes_and_always_the_same(tmp_path: 
     assert len({str(sample.metadata["side_px"]) for sample in one}) > 5
     assert [a.path.read_bytes() for a in one] == [b.path.read_bytes() for b in two]
     assert all(sample.words for sample in one)
+
+
+def test_a_photograph_is_taken_of_what_is_stored_and_a_stranger_drawn(tmp_path: Path) -> None:
+    samples = draw_scenes(6, tmp_path)
+    asked: list[list[Path]] = []
+
+    class Asked:
+        async def match(self, paths: list[Path], *, collection: str) -> list[MatchResult]:
+            assert collection == "demo"
+            asked.append(paths)
+            return [MatchResult(verdict=MatchVerdict.MATCH), MatchResult(verdict=MatchVerdict.NO_MATCH)]
+
+    results = [IngestResult(index, id=str(index)) for index in range(6)]
+    found = asyncio.run(matches(cast(Client, Asked()), "demo", samples, results, tmp_path))
+    [[photograph, stranger]] = asked
+    assert [(file.path, file.found.verdict) for file in found] == [(photograph, "match"), (stranger, "no match")]
+    assert photograph.stem.removeprefix("photograph-of-") in {sample.path.stem for sample in samples}
+    assert stranger.read_bytes() not in {sample.path.read_bytes() for sample in samples}
+    for sample in samples:
+        sample.path.write_bytes(b"nonsense")
+    assert asyncio.run(matches(cast(Client, Asked()), "demo", samples, results, tmp_path)) == []
 
 
 def test_captions_are_measured_against_the_truth(tmp_path: Path) -> None:
