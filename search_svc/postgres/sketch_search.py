@@ -10,10 +10,12 @@ from search_svc.postgres.sketches import LIST_DIGEST, Covered
 _COMPARED = 1_000
 # More of them for each hit, where many are wanted.
 _COMPARED_A_HIT = 4
-# Reading the sketches of n items takes as long as walking over a graph of N when n * n is about so many times N. Where
-# a filter has more conditions, each of these items is looked at, which takes longer.
-_READ_FAST, _READ_SLOWLY = 1_600, 175
-_LEAST_READ, _MOST_READ = 1_000, 20_000
+# The graph takes less time where a greater share of all items pass, since it looks at some hundred of them anyway; and
+# where more pass, since it looks at as many whatever their number. Where a filter has more conditions, each item that
+# meets the one is looked at, which takes longer.
+_READ_SHARE, _READ_SHARE_SLOWLY = 0.05, 0.03
+_MOST_READ, _MOST_READ_SLOWLY = 20_000, 10_000
+_LEAST_READ = 1_000
 # Lists are read as if they held what is asked for. More of them would crowd out what does.
 _MOST_LISTS = 250
 
@@ -53,12 +55,11 @@ class SketchSearch:
 
     def is_few(self) -> str:
         """Return the SQL for whether so few items pass that this search takes less time than the graph's."""
-        factor = _READ_FAST if self._covered.is_all else _READ_SLOWLY
+        share, most = (_READ_SHARE, _MOST_READ) if self._covered.is_all else (_READ_SHARE_SLOWLY, _MOST_READ_SLOWLY)
         rows = f"(SELECT greatest(reltuples, 0) FROM pg_catalog.pg_class WHERE oid = '{self._items}'::regclass)"
-        most = f"least(greatest(sqrt({factor} * {rows}), {_LEAST_READ}), {_MOST_READ})"
         return (
-            f"(SELECT count(*) FROM (SELECT FROM {self._items} AS i WHERE {self._passing} LIMIT {_MOST_READ + 1}) AS p)"
-            f" <= {most} AND (SELECT count(*) FROM"
+            f"(SELECT count(*) FROM (SELECT FROM {self._items} AS i WHERE {self._passing} LIMIT {most + 1}) AS p)"
+            f" <= least(greatest({share} * {rows}, {_LEAST_READ}), {most}) AND (SELECT count(*) FROM"
             f" (SELECT FROM {self._items} AS i WHERE {self._list} LIMIT {_MOST_LISTS + 1}) AS l) <= {_MOST_LISTS}"
         )
 

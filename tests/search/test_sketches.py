@@ -211,7 +211,7 @@ async def test_items_are_not_touched_where_few_pass(database_url: str, monkeypat
         assert _reads_sketches(await _plan(url, collection, tree))
     # More than the graph would walk over.
     monkeypatch.setattr(sketch_search, "_LEAST_READ", 50)
-    monkeypatch.setattr(sketch_search, "_READ_FAST", 10)
+    monkeypatch.setattr(sketch_search, "_READ_SHARE", 0.1)
     assert not _reads_sketches(await _plan(url, collection, several))
     # Lists may hold anything, and too many of them would be read for nothing.
     monkeypatch.setattr(sketch_search, "_LEAST_READ", 1000)
