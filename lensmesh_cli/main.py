@@ -69,6 +69,7 @@ def _add_commands() -> None:
         classify,
         demo,
         doctor,
+        duplicates,
         embed,
         ingest,
         jobs,
@@ -81,7 +82,7 @@ def _add_commands() -> None:
         up,
     )
 
-    working = (ingest, search, match, embed, caption, classify, stats, calibrate, jobs)
+    working = (ingest, search, match, embed, caption, classify, stats, calibrate, duplicates, jobs)
     for module in (demo, up, doctor, *working, status, smoke, top, bench):
         module.register(app)
 

@@ -117,12 +117,14 @@ def _check_count(count: int) -> None:
 
 
 async def _compare(search: GroupSearch, progress: _Progress, count: int) -> None:
+    await progress.tell(count, 2 * count, "comparing hashes", at_once=True)
     steps = search.steps()
     share: float | None = 0.0
     while share is not None:
-        await progress.tell(count + int(share * count), 2 * count, "comparing hashes")
         begun = time.monotonic()
         share = await asyncio.to_thread(_slice, steps)
+        if share is not None:
+            await progress.tell(count + int(share * count), 2 * count, "comparing hashes")
         await asyncio.sleep(_PAUSE * (time.monotonic() - begun))
 
 

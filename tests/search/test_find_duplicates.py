@@ -1,17 +1,15 @@
 """FindDuplicates and ReadDuplicates: the same groups from each store, and what is refused."""
 
-from typing import Any
-
 import grpc
 import pytest
 
-from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from search_svc.duplicates import items as items_module
 from search_svc.jobs import find_duplicates
 from tests.search.conftest import Serve
+from tests.search.duplicates import find, hashed, ids, read
 from tests.search.jobs import cancel, ended, start
 from tests.search.near_hashes import altered, hash_of
 from tests.search.support import Stub, create, item, none_of, refused, upsert, where
@@ -19,36 +17,6 @@ from tests.search.support import Stub, create, item, none_of, refused, upsert, w
 INVALID, FAILED = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
 MISSING = grpc.StatusCode.NOT_FOUND
 SUCCEEDED = search_pb2.JOB_STATE_SUCCEEDED
-
-
-def hashed(item_id: str, hash_: bytes, quality: int = 90, unframed: bytes = b"", **fields: Any) -> search_pb2.Item:
-    looks = common_pb2.PerceptualHash(hash=hash_, quality=quality, unframed=unframed)
-    return item(item_id, perceptual_hash=looks, **fields)
-
-
-async def find(stub: Stub, job_id: str = "", **fields: Any) -> search_pb2.Job:
-    request = search_pb2.StartFindDuplicatesRequest(**{"collection": "pictures", "job_id": job_id, **fields})
-    return (await stub.StartFindDuplicates(request)).job
-
-
-async def read(stub: Stub, job_id: str, first_group: int = 0) -> list[search_pb2.DuplicateGroup]:
-    """Groups, joined of their parts."""
-    groups: list[search_pb2.DuplicateGroup] = []
-    request = search_pb2.ReadDuplicatesRequest(job_id=job_id, first_group=first_group)
-    async for answer in stub.ReadDuplicates(request):
-        for group in answer.groups:
-            if group.first_item:
-                assert (groups[-1].index, len(groups[-1].items)) == (group.index, group.first_item)
-                groups[-1].items.extend(group.items)
-            else:
-                groups.append(group)
-    assert [group.index for group in groups] == list(range(first_group, first_group + len(groups)))
-    assert all(len(group.items) == group.item_count for group in groups)
-    return groups
-
-
-async def ids(stub: Stub, job_id: str, first_group: int = 0) -> list[list[str]]:
-    return [[each.id for each in group.items] for group in await read(stub, job_id, first_group)]
 
 
 async def some(stub: Stub) -> None:

@@ -4,75 +4,31 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import grpc
 import pytest
 
-from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_chassis.channels import open_channel
-from lensmesh_chassis.process.server import running
-from search_svc.app import SearchApp, make_store
+from lensmesh.search.v1 import search_pb2
+from search_svc.app import make_store
 from search_svc.filters import All
 from search_svc.jobs.model import JobProgress, Lease, NewJob
 from search_svc.jobs.store import LeasedWrite, LeaseLost
 from search_svc.store import Store
 from tests.search.conftest import settings_for
+from tests.search.gates import LEASE, Gate, replica
 from tests.search.jobs import ended, filled, get, start
 from tests.search.processes import search_process
 from tests.search.servers import Proxy
 from tests.search.standin import StandIn
-from tests.search.support import Stub, definition, domain_item, listed
+from tests.search.support import definition, domain_item, listed
 from tests.support.postgres import PostgresForTests
 from tests.support.waiting import until
 
 SUCCEEDED, RUNNING = search_pb2.JOB_STATE_SUCCEEDED, search_pb2.JOB_STATE_RUNNING
 # More than two batches.
 COUNT = 1100
-LEASE = {"job_lease_seconds": "1", "store_idle_seconds": "30"}
-
-
-@asynccontextmanager
-async def replica(url: str, **options: Any) -> AsyncIterator[Stub]:
-    """Another replica, in this process."""
-    settings = settings_for(url, store_check_seconds=0.05, **{"job_lease_seconds": 1, **options})
-    async with running(settings, SearchApp, "search") as server, open_channel(server.address) as channel:
-        yield search_pb2_grpc.SearchServiceStub(channel)
-
-
-class Gate:
-    """Lets a worker wait in one of its steps, whichever process it is in."""
-
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
-
-    async def close(self, when: str) -> None:
-        """From now on each write of a job waits, where the row that it would write is so."""
-        await self._connection.execute("SELECT pg_advisory_lock(7)")
-        await self._connection.execute(
-            f"""
-            CREATE FUNCTION lensmesh.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                IF {when} THEN PERFORM pg_advisory_lock_shared(7); PERFORM pg_advisory_unlock_shared(7); END IF;
-                RETURN NEW;
-            END $$;
-            CREATE TRIGGER wait BEFORE UPDATE ON lensmesh.jobs FOR EACH ROW EXECUTE FUNCTION lensmesh.wait();
-            """
-        )
-
-    async def is_reached(self) -> bool:
-        return bool(
-            await self._connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-        )
-
-    async def open(self) -> None:
-        """Lets all go on. What waits for a process that is gone is ended."""
-        await self._connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        )
-        await self._connection.execute("SELECT pg_advisory_unlock(7); DROP TRIGGER wait ON lensmesh.jobs")
 
 
 @pytest.fixture
