@@ -109,7 +109,13 @@ class NearTurn:
         self.pass_on()
 
     def pass_on(self) -> None:
-        """Say that the item is decided."""
+        """Say that nothing more is decided about the item. Those behind it have their turn once those before it had."""
+        if self._before is None or self._before.done():
+            self._decide()
+        else:
+            self._before.add_done_callback(self._decide)
+
+    def _decide(self, _: object = None) -> None:
         if not self.decided.done():
             self.decided.set_result(None)
 

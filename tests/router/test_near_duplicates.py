@@ -11,6 +11,8 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, Overloaded
 from lensmesh_chassis.reasons import Reason
+from router_svc.ingest.near_duplicates import NearOrder
+from router_svc.ingest.near_lookup import NearItem, NearQuery
 from tests.router.conftest import Mesh
 from tests.router.fake_models import perceptual_hash
 from tests.router.helpers import error_of, item, reason_of, request
@@ -130,6 +132,29 @@ async def test_slow_first_ones_still_come_first(mesh: Mesh) -> None:
     results = await mesh.ingest(item("1", first, id="z"), item("2", look("cat", 3), id="a"), near_duplicates=near(SKIP))
     assert told(results["1"]) == (CREATED, "", 0)
     assert told(results["2"]) == (SKIPPED, "z", 3)
+
+
+@pytest.mark.parametrize("how", ["has no near-duplicates", "is none, or is there already"])
+async def test_what_needs_no_decision_lets_nobody_overtake(how: str) -> None:
+    order = NearOrder(31)
+    first, between, last = order.enter(), order.enter(), order.enter()
+    if how == "has no near-duplicates":
+        between.pass_on()
+    else:
+        between.leave()
+    copy = NearQuery("copy", perceptual_hash(look("cat", 3)))
+    asked = asyncio.Event()
+
+    async def nothing_stored() -> NearItem | None:
+        asked.set()
+        return None
+
+    looking = asyncio.create_task(last.nearest(copy, nothing_stored))
+    await asked.wait()
+    await asyncio.sleep(0)
+    await first.accept(NearQuery("first", perceptual_hash(look("cat"))))
+    first.end(stored=True)
+    assert await looking == NearItem(3, "first")
 
 
 async def test_nobody_is_a_near_duplicate_of_what_could_not_be_stored(mesh: Mesh) -> None:
