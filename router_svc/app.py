@@ -40,7 +40,8 @@ from router_svc.stream import StreamLimits
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.models import Captioners, Encoders
 from router_svc.upstreams.monitor import ReplicaMonitor
-from router_svc.upstreams.pool import Upstream, UpstreamPool
+from router_svc.upstreams.pool import UpstreamPool
+from router_svc.upstreams.tries import Upstream
 
 # As often as the service config of the other channels tries a call.
 MODEL_TRIES = 4

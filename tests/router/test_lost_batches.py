@@ -18,13 +18,14 @@ from lensmesh_chassis.rpc.status import from_status
 from router_svc.call_scope import CallScope, Patience
 from router_svc.cut import CallLimits
 from router_svc.model_directory import ModelTargets
-from router_svc.upstreams import pool, waiting
+from router_svc.upstreams import pool, tries, waiting
 from router_svc.upstreams.errors import is_lost
 from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.models import Captioners, Encoders
-from router_svc.upstreams.pool import Upstream, UpstreamPool
+from router_svc.upstreams.pool import UpstreamPool
 from router_svc.upstreams.suspects import ItemSuspects
+from router_svc.upstreams.tries import Upstream
 from tests.router.fakes import SPACE, vector
 from tests.router.helpers import rpc_error
 from tests.support.waiting import until
@@ -138,7 +139,7 @@ def encoders_of(*replicas: Replica) -> Encoders:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses as short as the work of these replicas."""
-    monkeypatch.setattr(pool, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(tries, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(waiting, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(pool, "SETTLE_S", 0.02)
 

@@ -20,7 +20,8 @@ from lensmesh_chassis.reasons import Reason
 from router_svc.call_scope import CallScope, Patience
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.methods import UpstreamMethod
-from router_svc.upstreams.pool import Upstream, UpstreamPool
+from router_svc.upstreams.pool import UpstreamPool
+from router_svc.upstreams.tries import Upstream
 from tests.router.helpers import rpc_error
 
 

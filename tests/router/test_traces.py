@@ -18,7 +18,8 @@ from lensmesh_chassis.telemetry import spans
 from router_svc.micro_batcher import MicroBatcher
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.methods import UpstreamMethod
-from router_svc.upstreams.pool import Upstream, UpstreamPool
+from router_svc.upstreams.pool import UpstreamPool
+from router_svc.upstreams.tries import Upstream
 from tests.chassis.conftest import serving
 from tests.support.every_shape import SHAPES, call, finish
 from tests.support.spans_kept import Traced, id_of, links_of, named, parent_of

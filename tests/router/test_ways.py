@@ -25,7 +25,8 @@ from router_svc.service import RouterServicer
 from router_svc.settings import RouterSettings
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.models import Encoders
-from router_svc.upstreams.pool import Upstream, UpstreamPool
+from router_svc.upstreams.pool import UpstreamPool
+from router_svc.upstreams.tries import Upstream
 from tests.router.conftest import Mesh
 from tests.router.fakes import SPACE
 from tests.router.helpers import item
