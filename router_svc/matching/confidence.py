@@ -4,8 +4,8 @@ import math
 from typing import Final
 
 # Geometry: 0.5 with so many inliers, and how many of them change the odds by e.
-_INLIERS_HALF: Final = 11.0
-_INLIERS_SCALE: Final = 2.0
+_INLIERS_HALF: Final = 14.0
+_INLIERS_SCALE: Final = 4.0
 # A hash: 0.5 where so many bits differ, and how many bits change the odds by e.
 _HASH_HALF: Final = 36.0
 _HASH_SCALE: Final = 5.0
