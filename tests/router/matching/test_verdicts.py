@@ -1,0 +1,117 @@
+"""Verdicts of made-up candidates: what each kind of evidence is worth, and when two entries contradict each other."""
+
+from typing import Any
+
+import pytest
+from google.protobuf import struct_pb2
+
+from router_svc.matching.candidates import Basis, CandidateItem
+from router_svc.matching.confidence import geometry_confidence, hash_confidence, vector_confidence
+from router_svc.matching.geometry import Alignment
+from router_svc.matching.verdicts import DEFAULT_MATCH, DEFAULT_UNSURE, Judgement, Thresholds, Verdict, judge
+
+DEFAULTS = Thresholds(DEFAULT_MATCH, DEFAULT_UNSURE)
+
+
+def item(
+    item_id: str, entry: str = "", *, inliers: int | None = None, points: int = 100, **fields: Any
+) -> CandidateItem:
+    """A candidate. `inliers`: its features were compared."""
+    values = struct_pb2.ListValue(values=[struct_pb2.Value(string_value=entry)]) if entry else None
+    candidate = CandidateItem(item_id, values, **fields)
+    if inliers is not None:
+        candidate.alignment = Alignment(points, points, 60, inliers)
+    return candidate
+
+
+def judged(*candidates: CandidateItem, low_content: bool = False, names_entries: bool = True) -> Judgement:
+    return judge(candidates, DEFAULTS, low_content=low_content, names_entries=names_entries)
+
+
+def test_confidences_grow_with_the_evidence_and_stay_within_0_and_1() -> None:
+    series = [
+        [geometry_confidence(count) for count in range(1_001)],
+        [hash_confidence(bits) for bits in range(256, -1, -1)],
+        [vector_confidence(cosine / 1000, 0.5) for cosine in range(-1000, 1001)],
+        [vector_confidence(0.97, other / 1000) for other in range(1000, -1001, -1)],
+    ]
+    for values in series:
+        assert values == sorted(values)
+        assert 0 <= values[0] <= values[-1] <= 1
+    assert geometry_confidence(0) == 0
+    assert geometry_confidence(14) == 0.5
+    assert geometry_confidence(19) < DEFAULT_MATCH <= geometry_confidence(20)
+    assert hash_confidence(30) < DEFAULT_MATCH <= hash_confidence(29)
+    assert vector_confidence(1, -1) <= 0.95
+    assert vector_confidence(0.97, None) == vector_confidence(0.97, 0.97)
+
+
+def test_the_evidence_that_speaks_most_counts() -> None:
+    both = judged(item("a", cosine=0.5, hash_distance=3, inliers=12))
+    assert (both.verdict, both.entries[0].basis) == (Verdict.MATCH, Basis.PERCEPTUAL_HASH)
+    seen = judged(item("a", cosine=0.5, hash_distance=30, inliers=60))
+    assert (seen.verdict, seen.entries[0].basis) == (Verdict.MATCH, Basis.GEOMETRY)
+    same = judged(item("a", cosine=0.1, same_bytes=True))
+    assert (same.verdict, same.entries[0].basis, same.entries[0].confidence) == (Verdict.MATCH, Basis.CONTENT_DIGEST, 1)
+
+
+@pytest.mark.parametrize(
+    ("inliers", "points", "verdict"), [(None, 0, Verdict.MATCH), (0, 29, Verdict.MATCH), (0, 30, Verdict.UNSURE)]
+)
+def test_a_vector_alone_is_no_match_where_geometry_could_have_told(
+    inliers: int | None, points: int, verdict: Verdict
+) -> None:
+    judgement = judged(item("a", cosine=0.999, inliers=inliers, points=points), item("b", cosine=0.5))
+    assert (judgement.verdict, judgement.entries[0].basis) == (verdict, Basis.VECTOR)
+
+
+def test_a_vector_of_one_colour_says_nothing() -> None:
+    assert judged(item("a", cosine=1.0), low_content=True).entries[0].confidence == 0
+    assert judged(item("a", cosine=1.0, hash_distance=2), low_content=True).verdict is Verdict.MATCH
+
+
+def test_nothing_found_is_no_match() -> None:
+    assert judged() == Judgement(Verdict.NO_MATCH, ())
+
+
+@pytest.mark.parametrize(
+    ("best", "other", "ambiguous"),
+    [
+        ({"inliers": 90}, {"inliers": 46}, True),
+        ({"inliers": 90}, {"inliers": 45}, False),
+        ({"inliers": 90}, {"hash_distance": 20}, False),
+        ({"hash_distance": 2}, {"inliers": 25}, True),
+        ({"hash_distance": 2}, {"hash_distance": 9}, True),
+        ({"hash_distance": 2}, {"hash_distance": 10}, False),
+        ({"same_bytes": True}, {"hash_distance": 0}, False),
+        ({"same_bytes": True}, {"same_bytes": True}, True),
+        ({"inliers": 90}, {"inliers": 18}, False),
+    ],
+)
+def test_two_entries_contradict_each_other_unless_one_is_clearly_better(
+    best: dict[str, Any], other: dict[str, Any], ambiguous: bool
+) -> None:
+    found = judged(item("a", "one", **best), item("b", "two", **other))
+    assert (found.ambiguous, found.verdict) == (ambiguous, Verdict.UNSURE if ambiguous else Verdict.MATCH)
+    # Views of one entry never do, and neither do copies where nobody says what an entry is.
+    assert judged(item("a", "one", **best), item("b", "one", **other)).verdict is Verdict.MATCH
+    assert judged(item("a", **best), item("b", **other), names_entries=False).verdict is Verdict.MATCH
+
+
+def test_entries_come_best_first_each_by_its_best_view() -> None:
+    found = judged(
+        item("a1", "a", inliers=15, cosine=0.9),
+        item("b1", "b", inliers=70, cosine=0.7),
+        item("a2", "a", inliers=200, cosine=0.6),
+        item("c", cosine=0.8, inliers=0),
+        item("b2", "b", inliers=75, cosine=0.5),
+    )
+    assert [entry.view.item_id for entry in found.entries] == ["a2", "b2", "c"]
+    equal = judged(item("y", hash_distance=4), item("x", hash_distance=4))
+    assert [entry.view.item_id for entry in equal.entries] == ["x", "y"]
+
+
+def test_the_margin_is_to_the_next_entry_and_not_to_another_view() -> None:
+    views = [item("a1", "a", cosine=0.975), item("a2", "a", cosine=0.974)]
+    assert judged(*views, item("b", "b", cosine=0.6)).verdict is Verdict.MATCH
+    assert judged(*views, item("b", "b", cosine=0.97)).verdict is not Verdict.MATCH
