@@ -16,11 +16,11 @@ def items_of(request: Any) -> int:
     """Count items, hits or values of the answer to `request`; 0 for what is no read of items."""
     match request:
         case search_pb2.GetItemsRequest():
-            return len(request.ids) * _size(request.read)
+            return len(request.ids) * plain_items(request.read)
         case search_pb2.ListItemsRequest():
-            return (request.page_size or _PAGE) * _size(request.read)
+            return (request.page_size or _PAGE) * plain_items(request.read)
         case search_pb2.SearchRequest():
-            return (request.limit or _HITS) * _size(request.read)
+            return (request.limit or _HITS) * plain_items(request.read)
         case search_pb2.BatchSearchRequest():
             return sum(map(items_of, request.searches))
         case search_pb2.CountFacetsRequest():
@@ -34,5 +34,6 @@ def items_of(request: Any) -> int:
             return 0
 
 
-def _size(read: search_pb2.ReadOptions) -> int:
+def plain_items(read: search_pb2.ReadOptions) -> int:
+    """Return how many items without local features one that is read so is as large as."""
     return _PLAIN_ITEMS if read.local_features else 1

@@ -18,6 +18,7 @@ from lensmesh_chassis.images.inputs import Fetching
 from lensmesh_chassis.messages.unread import take_answer_room
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
+from router_svc.answer_sizes import plain_items
 from router_svc.call_scope import CallScope
 from router_svc.collection_cache import CollectionCache
 from router_svc.matching.answers import Answer
@@ -107,7 +108,7 @@ class MatchHandler:
         if collection.local_features:
             # Never left out in silence: a verdict without geometry is another one.
             await self._directory.local_feature_kind(named.space.id)
-        await take_answer_room(len(work) * (1 + options.alternatives))
+        await take_answer_room(len(work) * (1 + options.alternatives) * plain_items(options.read))
         call = _MatchCall(
             options,
             named.space.id,
@@ -148,6 +149,9 @@ class MatchHandler:
         for one in found:
             one.store_us = int(store_s * 1e6)
         await call.answer.write(group, items)
+        for one in group:
+            # Of hundreds of images they would be many megabytes.
+            one.points, one.candidates = None, []
 
     async def _space(self, collection: search_pb2.Collection, name: str, scope: CallScope) -> search_pb2.NamedSpace:
         """Return the space that vectors are compared in.

@@ -61,6 +61,7 @@ class ImageEncoding:
                 one.error = from_status(result.error)
             elif with_points:
                 one.points = points_of(result.local_features)
+                result.ClearField("local_features")
 
     @staticmethod
     async def _read(work: ImageWork, image: common_pb2.Image, fetches: Fetching) -> None:
