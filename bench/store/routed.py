@@ -77,8 +77,8 @@ async def measure(store_url: str, collections: Sequence[str], *, searches: int, 
             begun = time.perf_counter()
             answer = await stub.Search(request(next(numbers)), timeout=_PATIENCE_S)
             took = 1e3 * (time.perf_counter() - begun)
-            if len(answer.hits) != HITS:
-                raise ValueError(f"{len(answer.hits)} hits, not {HITS}")
+            if not answer.hits:
+                raise ValueError("no hit")
             return took
 
         cases = {(name, size): make for size in collections for name, make in _requests(size).items()}
