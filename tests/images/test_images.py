@@ -21,7 +21,8 @@ from tests.images.containers import Container, Started
 from tests.support.tools import ROOT
 from tests.support.waiting import until
 
-MOST_BYTES = 250 * 10**6
+# The Router's has OpenCV.
+MOST_BYTES = {"router": 400 * 10**6, "search": 250 * 10**6, "cli": 250 * 10**6}
 PATIENCE_MINUTES = 10.0
 
 
@@ -42,7 +43,7 @@ def installed(root: Path) -> dict[str, str]:
 @pytest.mark.parametrize("target", ["router", "search", "cli"])
 def test_small_and_without_torch(roots: dict[str, Path], target: str) -> None:
     added = size(roots[target]) - size(roots["base"])
-    assert 0 < added < MOST_BYTES, f"{target} adds {added / 1e6:.0f} MB to its base"
+    assert 0 < added < MOST_BYTES[target], f"{target} adds {added / 1e6:.0f} MB to its base"
     assert not installed(roots[target]).keys() & {"torch", "transformers", "open-clip-torch", "pip", "uv", "hatchling"}
 
 
