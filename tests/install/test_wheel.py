@@ -53,9 +53,9 @@ def packages(binaries: Path, folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def target(wheel: Path, pins: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The router of `lensmesh up --mock`, from an environment with what that needs and no more."""
+    """The router of `lensmesh up --mock`, from an environment with what that and the client's page need."""
     folder = tmp_path_factory.mktemp("up")
-    binaries = install(wheel, "[up]", pins, folder)
+    binaries = install(wheel, "[up,match]", pins, folder)
     assert not set(packages(binaries, folder)) & MODEL_PACKAGES
     ready = folder / "ready.json"
     command: list[str | Path] = [binaries / "lensmesh", "up", "--mock", "--free-ports"]
