@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 
 from search_svc.grouping import MAX_VALUES_BYTES
 from search_svc.model import Collection
@@ -27,13 +28,20 @@ class StepConditions:
         text = f"({self.values})::text"
         self.told = f"CASE WHEN octet_length({text}) <= {MAX_VALUES_BYTES} THEN {text} END" if paths else ""
         """Their text; NULL where it is too long, and empty where there are no groups."""
-        self.but = f"ALL ({self.parameters.add(list(askers), 'bigint[]')})" if askers else ""
+        self._askers = list(askers)
+        self._full = step.without
+
+    # PostgreSQL refuses a parameter that a statement does not use: these are added with their first use.
+    @cached_property
+    def but(self) -> str:
         """The keys that are no hits; empty where all may be."""
-        self.without = ""
-        """TRUE for items of groups that are full; empty where none is."""
-        if step.without:
-            texts = [f"[{', '.join(map(_json, values))}]" for values in step.without]
-            self.without = f"{self.values} = ANY ({self.parameters.add(texts, 'jsonb[]')})"
+        return f"ALL ({self.parameters.add(self._askers, 'bigint[]')})" if self._askers else ""
+
+    @cached_property
+    def without(self) -> str:
+        """The condition that is TRUE for items of groups that are full; empty where none is."""
+        texts = [f"[{', '.join(map(_json, values))}]" for values in self._full]
+        return f"{self.values} = ANY ({self.parameters.add(texts, 'jsonb[]')})" if texts else ""
 
     def all(self) -> str:
         """Return one condition that is TRUE for items that may be found."""

@@ -252,3 +252,21 @@ async def test_the_index_finds_the_nearest_and_filters_lose_nothing(stub: Stub) 
     # One after the other: answers as large as these share one room, and wait for it only so long.
     pages = [await found(stub, search_request(vectors[0], limit=1_000, offset=1_000 * i)) for i in range(5)]
     assert len({name for page in pages for name in page}) >= 0.99 * count
+
+
+async def test_words_alone_find_what_an_item_pushes_away(stub: Stub) -> None:
+    """No leg finds anything by its vector, with and without groups that are full."""
+    await create(stub)
+    caption = common_pb2.Caption(text="red")
+    items = [item(f"i{i}", [1.0, i, 0, 0], metadata={"k": i % 2}) for i in range(6)]
+    for each in items:
+        each.caption.CopyFrom(caption)
+    await upsert(stub, *items)
+    legs = [
+        search_pb2.SearchLeg(name="words", caption_text="red"),
+        search_pb2.SearchLeg(name="not", item_id="i0", weight=-1),
+    ]
+    request = search_pb2.SearchRequest(collection="pictures", legs=legs, limit=10)
+    assert {hit.item.id for hit in (await stub.Search(request)).hits} == {f"i{i}" for i in range(1, 6)}
+    request.group_by.fields.append("k")
+    assert len((await stub.Search(request)).hits) == 2
