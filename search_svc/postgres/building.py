@@ -138,11 +138,11 @@ class IndexBuilder:
                 finally:
                     connection.terminate()
         await self._database.run(lambda c: deferred.finish(c, index), timeout_s=_CALL_S, write=True)
-        await self._tidy(index)
-        self._pauses.pop(index.name, None)
         for name, collection in list(self._known.items()):
             if collection.key == index.key:
                 self._known[name] = replace(collection, unbuilt=collection.unbuilt - {index.named.name})
+        await self._tidy(index)
+        self._pauses.pop(index.name, None)
 
     async def _tidy(self, index: DeferredIndex) -> None:
         """Let PostgreSQL look at the items.

@@ -29,6 +29,11 @@ async def is_exact(stub: Stub, **fields: Any) -> bool:
     return (await stub.Search(search_request([1, 0, 0, 0], **fields))).exact
 
 
+async def uses_index(stub: Stub) -> bool:
+    """A process learns a moment after the store that an index stands."""
+    return not await is_exact(stub)
+
+
 async def build(stub: Stub) -> search_pb2.Collection:
     return (await stub.BuildIndexes(search_pb2.BuildIndexesRequest(collection="pictures"))).collection
 

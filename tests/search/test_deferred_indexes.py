@@ -11,7 +11,7 @@ from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from search_svc.app import SearchApp
-from tests.search.builds import LATER, VECTORS, build, built, filled, is_exact
+from tests.search.builds import LATER, VECTORS, build, built, filled, is_exact, uses_index
 from tests.search.conftest import Serve, settings_for
 from tests.search.standin import StandIn
 from tests.search.support import (
@@ -39,11 +39,7 @@ async def test_an_index_is_built_when_it_is_asked_for(serve: Serve) -> None:
         assert told.item_count == len(VECTORS)
         assert told.spaces[0].index.HasField("deferred")
         await until(lambda: built(stub))
-
-        async def uses_it() -> bool:
-            return not await is_exact(stub)
-
-        await until(uses_it)
+        await until(lambda: uses_index(stub))
         assert await is_exact(stub, tuning=search_pb2.SearchTuning(exact=True))
         assert await found(stub, search_request(VECTORS[7], limit=20)) == nearest
         # Writes keep it up to date, and it is not built again.

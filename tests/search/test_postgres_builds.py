@@ -16,7 +16,7 @@ from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from search_svc.app import SearchApp
-from tests.search.builds import VECTORS, build, built, filled, is_exact
+from tests.search.builds import VECTORS, build, built, filled, is_exact, uses_index
 from tests.search.conftest import settings_for
 from tests.search.processes import search_process
 from tests.search.servers import Proxy
@@ -93,7 +93,7 @@ async def test_searches_and_writes_go_on_meanwhile(database_url: str) -> None:
             assert (await index_status(stub)).progress < 1
             await writer.release()
             await until(lambda: built(stub))
-        assert not await is_exact(stub)
+        await until(lambda: uses_index(stub))
         # By the graph, which got what came in the middle.
         assert await found(stub, search_request(VECTORS[7], limit=20)) == ["meanwhile", *nearest[1:]]
 
@@ -127,11 +127,7 @@ async def test_one_of_several_replicas_builds(database_url: str) -> None:
             await writer.release()
             await until(lambda: built(other))
             assert [is_valid for _, is_valid in await writer.graphs()] == [True]
-
-        async def uses_it() -> bool:
-            return not await is_exact(other)
-
-        await until(uses_it)
+        await until(lambda: uses_index(other))
 
 
 async def test_what_a_build_that_broke_left_is_built_anew(database_url: str) -> None:

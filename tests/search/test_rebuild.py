@@ -16,7 +16,7 @@ from lensmesh_chassis.process.server import running
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from search_svc.app import SearchApp
-from tests.search.builds import LATER, VECTORS, is_exact
+from tests.search.builds import LATER, VECTORS, is_exact, uses_index
 from tests.search.conftest import Serve, settings_for
 from tests.search.jobs import cancel, ended, get
 from tests.search.processes import search_process
@@ -89,7 +89,7 @@ async def test_an_index_that_was_left_for_later_is_built(serve: Serve) -> None:
         await filled(stub, named_space(deferred=LATER))
         job = await ended(stub, await rebuild(stub))
         assert list(job.rebuild_indexes_result.built_spaces) == ["image"]
-        assert not await is_exact(stub)
+        await until(lambda: uses_index(stub))
         assert (await ended(stub, await rebuild(stub, ef=256))).state == SUCCEEDED
         assert await parameters(stub) == (16, 256)
 
