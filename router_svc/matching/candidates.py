@@ -1,8 +1,10 @@
 """Items that an image may show, and what speaks for each."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from statistics import fmean, pstdev
+from typing import Final
 
 from google.protobuf import struct_pb2
 
@@ -12,6 +14,9 @@ from router_svc.matching.geometry import Alignment
 
 VECTOR_LEG, HASH_LEG = "vector", "hash"
 _HASH_BITS = 256
+# Fewer cosines of other entries have no spread to go by, and equal ones, as those of copies are, have none at all.
+_LEAST_OTHERS: Final = 5
+_LEAST_SPREAD: Final = 0.003
 
 
 class Basis(IntEnum):
@@ -31,6 +36,8 @@ class CandidateItem:
     entry: struct_pb2.ListValue | None
     """Values of the entry's fields; None where it is an entry of its own."""
     cosine: float | None = None
+    z_score: float | None = None
+    """By how many standard deviations the cosine exceeds those of other entries; None where too few are known."""
     hash_distance: int | None = None
     same_bytes: bool = False
     is_looked_at: bool = False
@@ -65,4 +72,25 @@ def candidates_of(
                 candidate.cosine = hit.score
             else:
                 candidate.hash_distance = round((1 - hit.score) * _HASH_BITS)
+    set_z_scores(found.values())
     return sorted(found.values(), key=lambda each: (*(-part for part in each.promise), each.item_id))
+
+
+def set_z_scores(candidates: Collection[CandidateItem]) -> None:
+    """Note how far each candidate's cosine stands out among the greatest ones of other entries.
+
+    An item that only its hash found is farther away than all that its vector found: it counts as the last of those.
+    """
+    nearest: dict[bytes, float] = {}
+    for candidate in candidates:
+        if candidate.cosine is not None:
+            key = candidate.entry_key
+            nearest[key] = max(nearest.get(key, -1.0), candidate.cosine)
+    if not nearest:
+        return
+    least = min(nearest.values())
+    for candidate in candidates:
+        others = [cosine for key, cosine in nearest.items() if key != candidate.entry_key]
+        if len(others) >= _LEAST_OTHERS:
+            cosine = least if candidate.cosine is None else candidate.cosine
+            candidate.z_score = (cosine - fmean(others)) / (pstdev(others) + _LEAST_SPREAD)

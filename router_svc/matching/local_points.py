@@ -1,5 +1,6 @@
 """Points of an image with descriptors, and which points of two images are alike."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -15,8 +16,13 @@ Places: TypeAlias = NDArray[np.intp]
 MOST_POINTS: Final = 1_000
 _FULL: Final = 65_535
 _DESCRIPTOR_BYTES: Final = {common_pb2.LOCAL_FEATURE_KIND_ORB: 32, common_pb2.LOCAL_FEATURE_KIND_ROOTSIFT: 128}
-# Lowe's: the second nearest descriptor is to be so much farther away than the nearest.
-_RATIO: Final = 0.8
+# Lowe's: the second nearest descriptor is to be so much farther away than the nearest. Of bits, few of which differ by
+# chance alone, more pairs are kept by a bound on their distance.
+_RATIO: Final[Mapping[int, float]] = {
+    common_pb2.LOCAL_FEATURE_KIND_ORB: 0.9,
+    common_pb2.LOCAL_FEATURE_KIND_ROOTSIFT: 0.8,
+}
+_MOST_BITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +58,7 @@ def alike(query: LocalPoints, item: LocalPoints) -> tuple[Places, Places]:
     """Return which points of two images are alike: indexes into the one and into the other, pair by pair.
 
     A pair is a query's point and the item's nearest one by descriptor, if the second nearest is much farther away
-    (Lowe 2004) and no other point of the query is nearer to it.
+    (Lowe 2004), no other point of the query is nearer to it, and at most a quarter of ORB's bits differ.
     """
     cv2: Any = opencv()
     nobody = np.empty(0, np.intp)
@@ -61,7 +67,8 @@ def alike(query: LocalPoints, item: LocalPoints) -> tuple[Places, Places]:
     is_bits = query.kind == common_pb2.LOCAL_FEATURE_KIND_ORB
     norm, numbers = (cv2.NORM_HAMMING, cv2.CV_32S) if is_bits else (cv2.NORM_L2, cv2.CV_32F)
     distances, nearest = cv2.batchDistance(query.descriptors, item.descriptors, numbers, normType=norm, K=2)
-    clear = np.flatnonzero(distances[:, 0] < _RATIO * distances[:, 1])
+    is_clear = distances[:, 0] < _RATIO[query.kind] * distances[:, 1]
+    clear = np.flatnonzero(is_clear & (distances[:, 0] <= _MOST_BITS) if is_bits else is_clear)
     # Of query points that lead to one point of the item, the nearest; of equal ones the first.
     order = clear[np.argsort(distances[clear, 0], kind="stable")]
     _, first = np.unique(nearest[order, 0], return_index=True)

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from router_svc.matching.candidates import CandidateItem
+from router_svc.matching.confidence import geometry_confidence
 from router_svc.matching.image_work import ImageWork
 from router_svc.matching.options import MatchOptions
 
 AT_ONCE: Final = 4
 """Candidates of an image that are looked at together."""
-# So many inliers leave nothing to doubt.
-_CLEAR_INLIERS: Final = 40
+# So much confidence leaves nothing to doubt.
+_CLEAR: Final = 0.99
 # Another entry that shows the same has nearly the same cosine.
 _RIVAL_COSINE: Final = 0.03
 
@@ -45,7 +46,8 @@ def next_to_look_at(one: ImageWork, options: MatchOptions) -> list[CandidateItem
 def _clear(candidates: Sequence[CandidateItem]) -> CandidateItem | None:
     """Return the candidate that fits beyond doubt, if one does."""
     for candidate in candidates:
-        if candidate.same_bytes or (candidate.alignment and candidate.alignment.inlier_count >= _CLEAR_INLIERS):
+        told = candidate.alignment
+        if candidate.same_bytes or (told and geometry_confidence(told.inlier_count, candidate.z_score) >= _CLEAR):
             return candidate
     return None
 

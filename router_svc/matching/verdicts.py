@@ -106,7 +106,7 @@ def _judged(candidate: CandidateItem, next_cosine: float | None, *, low_content:
         return JudgedEntry(candidate, 1.0, Basis.CONTENT_DIGEST)
     evidence = [(0.0, Basis.VECTOR)]
     if candidate.alignment is not None:
-        evidence.append((geometry_confidence(candidate.alignment.inlier_count), Basis.GEOMETRY))
+        evidence.append((geometry_confidence(candidate.alignment.inlier_count, candidate.z_score), Basis.GEOMETRY))
     if candidate.hash_distance is not None:
         evidence.append((hash_confidence(candidate.hash_distance), Basis.PERCEPTUAL_HASH))
     if candidate.cosine is not None and not low_content:

@@ -99,6 +99,13 @@ def test_equal_descriptors_are_like_nothing() -> None:
     assert align(same, same) == Alignment(1_000, 1_000)
 
 
+@pytest.mark.parametrize(("different_bits", "pairs"), [(64, 50), (65, 0)])
+def test_points_that_differ_in_more_than_a_quarter_of_their_bits_are_no_pairs(different_bits: int, pairs: int) -> None:
+    places, descriptors = scattered(50)
+    mask = np.packbits(np.arange(256) < different_bits)
+    assert len(alike(points(places, descriptors ^ mask), points(places, descriptors))[0]) == pairs
+
+
 def test_a_point_of_the_item_is_paired_once() -> None:
     places, descriptors = scattered(50)
     query = points(np.vstack([places, places + 0.1]), np.vstack([descriptors, descriptors]))

@@ -53,13 +53,13 @@ def test_all_are_looked_at_some_at_a_time_while_none_fits() -> None:
 @pytest.mark.parametrize(("alternatives", "expected"), [(0, []), (2, ["c1", "c2"])])
 def test_one_that_fits_ends_it_but_for_the_alternatives(alternatives: int, expected: list[str]) -> None:
     work = ImageWork(0, points=POINTS, candidates=candidates(0.9, 0.89, 0.5, 0.4))
-    looked(work.candidates[0], 60)
+    looked(work.candidates[0], 70)
     assert ids(work, options(alternatives)) == expected
 
 
 def test_other_entries_that_are_as_near_are_looked_at_and_views_of_the_same_are_not() -> None:
     work = ImageWork(0, points=POINTS, candidates=candidates(0.9, 0.899, 0.89, 0.88, 0.7, entries="aabcd"))
-    looked(work.candidates[0], 60)
+    looked(work.candidates[0], 70)
     assert ids(work, options(0, "entry")) == ["c2", "c3"]
     work.candidates[4].hash_distance = 3
     assert ids(work, options(0, "entry")) == ["c2", "c3", "c4"]

@@ -1,11 +1,13 @@
 """Verdicts of made-up candidates: what each kind of evidence is worth, and when two entries contradict each other."""
 
+from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
 from google.protobuf import struct_pb2
 
-from router_svc.matching.candidates import Basis, CandidateItem
+from lensmesh.search.v1 import search_pb2
+from router_svc.matching.candidates import Basis, CandidateItem, candidates_of
 from router_svc.matching.confidence import geometry_confidence, hash_confidence, vector_confidence
 from router_svc.matching.geometry import Alignment
 from router_svc.matching.verdicts import DEFAULT_MATCH, DEFAULT_UNSURE, Judgement, Thresholds, Verdict, judge
@@ -24,6 +26,11 @@ def item(
     return candidate
 
 
+def hit(item_id: str, score: float, entry: str = "") -> search_pb2.Hit:
+    group = struct_pb2.ListValue(values=[struct_pb2.Value(string_value=entry)]) if entry else None
+    return search_pb2.Hit(item=search_pb2.Item(id=item_id), score=score, group=group)
+
+
 def judged(*candidates: CandidateItem, low_content: bool = False, names_entries: bool = True) -> Judgement:
     return judge(candidates, DEFAULTS, low_content=low_content, names_entries=names_entries)
 
@@ -31,6 +38,7 @@ def judged(*candidates: CandidateItem, low_content: bool = False, names_entries:
 def test_confidences_grow_with_the_evidence_and_stay_within_0_and_1() -> None:
     series = [
         [geometry_confidence(count) for count in range(1_001)],
+        [geometry_confidence(25, z_score / 10) for z_score in range(-50, 100)],
         [hash_confidence(bits) for bits in range(256, -1, -1)],
         [vector_confidence(cosine / 1000, 0.5) for cosine in range(-1000, 1001)],
         [vector_confidence(0.97, other / 1000) for other in range(1000, -1001, -1)],
@@ -39,8 +47,9 @@ def test_confidences_grow_with_the_evidence_and_stay_within_0_and_1() -> None:
         assert values == sorted(values)
         assert 0 <= values[0] <= values[-1] <= 1
     assert geometry_confidence(0) == 0
-    assert geometry_confidence(14) == 0.5
-    assert geometry_confidence(19) < DEFAULT_MATCH <= geometry_confidence(20)
+    assert geometry_confidence(26) < DEFAULT_MATCH <= geometry_confidence(27)
+    assert geometry_confidence(7, 6.0) < DEFAULT_MATCH <= geometry_confidence(8, 6.0)
+    assert geometry_confidence(57, 0.0) < DEFAULT_MATCH <= geometry_confidence(58, 0.0)
     assert hash_confidence(30) < DEFAULT_MATCH <= hash_confidence(29)
     assert vector_confidence(1, -1) <= 0.95
     assert vector_confidence(0.97, None) == vector_confidence(0.97, 0.97)
@@ -80,7 +89,7 @@ def test_nothing_found_is_no_match() -> None:
         ({"inliers": 90}, {"inliers": 46}, True),
         ({"inliers": 90}, {"inliers": 45}, False),
         ({"inliers": 90}, {"hash_distance": 20}, False),
-        ({"hash_distance": 2}, {"inliers": 25}, True),
+        ({"hash_distance": 2}, {"inliers": 30}, True),
         ({"hash_distance": 2}, {"hash_distance": 9}, True),
         ({"hash_distance": 2}, {"hash_distance": 10}, False),
         ({"same_bytes": True}, {"hash_distance": 0}, False),
@@ -115,3 +124,29 @@ def test_the_margin_is_to_the_next_entry_and_not_to_another_view() -> None:
     views = [item("a1", "a", cosine=0.975), item("a2", "a", cosine=0.974)]
     assert judged(*views, item("b", "b", cosine=0.6)).verdict is Verdict.MATCH
     assert judged(*views, item("b", "b", cosine=0.97)).verdict is not Verdict.MATCH
+
+
+def test_fewer_inliers_are_enough_where_the_vector_stands_out() -> None:
+    others = [(f"o{place}", 0.6 + place / 100) for place in range(10)]
+    for cosine, verdict in ((0.85, Verdict.MATCH), (0.74, Verdict.UNSURE), (0.65, Verdict.NO_MATCH)):
+        hits = [hit("a", cosine), *(hit(name, other) for name, other in others)]
+        candidates = candidates_of(hits, [], with_entries=False)
+        for candidate in candidates:
+            candidate.alignment = Alignment(100, 100, 60, 20 if candidate.item_id == "a" else 0)
+        found = judged(*candidates, names_entries=False)
+        assert (found.verdict, found.entries[0].view.item_id) == (verdict, "a"), cosine
+
+
+def test_a_vector_stands_out_among_other_entries_and_not_among_its_own_views() -> None:
+    views = [hit(f"a{view}", 0.9 - view / 100, "a") for view in range(3)]
+    others = [hit(f"o{place}", 0.6 + place / 100, f"o{place}") for place in range(5)]
+    by_hash = [hit("far", 0.99, "far")]
+    found = {each.item_id: each.z_score for each in candidates_of([*views, *others], by_hash, with_entries=True)}
+    spread = pstdev([0.6, 0.61, 0.62, 0.63, 0.64]) + 0.003
+    assert found["a0"] == pytest.approx((0.9 - 0.62) / spread)
+    assert found["a2"] == pytest.approx((0.88 - 0.62) / spread)
+    # What the vector did not find is farther away than all that it found.
+    known = [0.9, 0.6, 0.61, 0.62, 0.63, 0.64]
+    assert found["far"] == pytest.approx((0.6 - fmean(known)) / (pstdev(known) + 0.003))
+    few = candidates_of([*views, *others[:4]], [], with_entries=True)
+    assert all(each.z_score is None for each in few if each.item_id.startswith("a"))
