@@ -1,11 +1,10 @@
 """Drawing of matches: images photographed again beside the entries that they show, with lines between their points.
 
-lensmesh up --model mock --caption-model mock
+lensmesh up --model shapes --caption-model mock
 python -m docs.draw_matching 127.0.0.1:50050 docs
 
 It stores drawn scenes and photographs in a collection of its own, asks for altered copies and for an image that is
-none of them, writes matching.png into the folder, and deletes the collection again. All entries are candidates, so that
-any model does.
+none of them, writes matching.png into the folder, and deletes the collection again.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def asked(stored: Mapping[str, Image.Image]) -> dict[str, bytes]:
     stranger = draw(held_out_scenes(41)[-1], SIDE_PX)
     return {
         "perspective and blur": alter(stored["photo 1"], "perspective and blur", 3),
-        "cropped to 70 % of each side": alter(stored["scene 3"], "cropped to 70 % of each side", 1),
+        "cropped to 70 % of its area": alter(stored["scene 3"], "cropped to 70 % of its area", 1),
         "rotated by 10 degrees": alter(stored["photo 0"], "rotated by 10 degrees", 1),
         "a scene that is not stored": alter(stranger, "half the size", 1),
     }
@@ -80,7 +79,7 @@ async def find(target: str) -> tuple[Mapping[str, Image.Image], list[Case]]:
             ):
                 if result.error is not None:
                     raise result.error
-            found = await client.match(list(queries.values()), collection=COLLECTION, candidates=100)
+            found = await client.match(list(queries.values()), collection=COLLECTION)
         finally:
             await client.collections.delete(COLLECTION)
     pairs = zip(queries.items(), found, strict=True)

@@ -14,8 +14,9 @@ from router_svc.matching.geometry import Alignment
 
 VECTOR_LEG, HASH_LEG = "vector", "hash"
 _HASH_BITS = 256
-# Fewer cosines of other entries have no spread to go by, and equal ones, as those of copies are, have none at all.
-_LEAST_OTHERS: Final = 5
+# The nearest other entries are what a cosine stands out among. Fewer than the least have no spread to go by, and equal
+# ones, as those of copies are, have none at all.
+_LEAST_OTHERS, _MOST_OTHERS = 5, 20
 _LEAST_SPREAD: Final = 0.003
 
 
@@ -77,7 +78,7 @@ def candidates_of(
 
 
 def set_z_scores(candidates: Collection[CandidateItem]) -> None:
-    """Note how far each candidate's cosine stands out among the greatest ones of other entries.
+    """Note how far each candidate's cosine stands out among those of the nearest other entries.
 
     An item that only its hash found is farther away than all that its vector found: it counts as the last of those.
     """
@@ -88,9 +89,11 @@ def set_z_scores(candidates: Collection[CandidateItem]) -> None:
             nearest[key] = max(nearest.get(key, -1.0), candidate.cosine)
     if not nearest:
         return
-    least = min(nearest.values())
+    order = sorted(nearest, key=nearest.__getitem__, reverse=True)[: _MOST_OTHERS + 1]
+    least = nearest[order[-1]]
     for candidate in candidates:
-        others = [cosine for key, cosine in nearest.items() if key != candidate.entry_key]
+        key = candidate.entry_key
+        others = [nearest[other] for other in order if other != key][:_MOST_OTHERS]
         if len(others) >= _LEAST_OTHERS:
             cosine = least if candidate.cosine is None else candidate.cosine
             candidate.z_score = (cosine - fmean(others)) / (pstdev(others) + _LEAST_SPREAD)

@@ -148,5 +148,8 @@ def test_a_vector_stands_out_among_other_entries_and_not_among_its_own_views() -
     # What the vector did not find is farther away than all that it found.
     known = [0.9, 0.6, 0.61, 0.62, 0.63, 0.64]
     assert found["far"] == pytest.approx((0.6 - fmean(known)) / (pstdev(known) + 0.003))
+    more = [*others, *(hit(f"p{place}", 0.5 - place / 100, f"p{place}") for place in range(30))]
+    at_20, at_35 = (candidates_of([*views, *some], [], with_entries=True)[0] for some in (more[:20], more))
+    assert at_20.z_score == at_35.z_score
     few = candidates_of([*views, *others[:4]], [], with_entries=True)
     assert all(each.z_score is None for each in few if each.item_id.startswith("a"))
