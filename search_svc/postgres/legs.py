@@ -18,9 +18,10 @@ from search_svc.postgres.one_statement import MAX_EF
 from search_svc.postgres.reading import read_ids
 from search_svc.postgres.searching import Near, add_sketch, resolve
 from search_svc.postgres.step_conditions import StepConditions
-from search_svc.postgres.tables import items_table, members_table, vector_type, vectors_table
+from search_svc.postgres.tables import items_table, members_table, sent, vector_type, vectors_table
+from search_svc.postgres.vectors import from_sent
 from search_svc.postgres.word_legs import WordSearch, keep_order
-from search_svc.ranking import Step, StepFindings
+from search_svc.ranking import DEPTHS, Step, StepFindings
 from search_svc.store import Query
 from search_svc.threads import Threads
 
@@ -44,6 +45,8 @@ class LegSource:
         self._collection = collection
         self._query = query
         self._near: dict[int, Near] = {}
+        # By the keys of their items: those that the first step told, where it told any.
+        self._vectors: dict[int, Numbers] = {}
 
     def is_exact(self, leg: Leg) -> bool:
         return not isinstance(leg, VectorLeg) or is_exact(self._collection, self._query, leg)
@@ -72,7 +75,11 @@ class LegSource:
             near = {place: self._near[leg.place] for place, leg in vectors.items()}
             conditions, known = self._conditions(step), _keys(found)
             statement = StepStatement(self._collection, self._query, vectors, near, step, conditions, known)
-            await self._take(await self._connection.fetch(statement.text, *statement.values), found, groups)
+            rows: Sequence[Sequence[Any]] = await self._connection.fetch(statement.text, *statement.values)
+            if statement.tells is not None:
+                self._vectors = _by_key([(key, content) for _, key, _, _, content, *_ in rows], statement.tells)
+                rows = [(*row[:4], *row[5:]) for row in rows]
+            await self._take(rows, found, groups)
         pushing = {place: leg for place, leg in others.items() if leg.weight < 0}
         known = _keys(found) if pushing else []
         for place, leg in pushing.items():
@@ -114,14 +121,16 @@ class LegSource:
         return WordSearch(self._collection, leg, conditions, self._query.enough)
 
     async def vectors(self, space: NamedSpace, items: Sequence[RankedItem]) -> Mapping[str, Numbers]:
-        position = self._collection.definition.spaces.index(space)
-        rows = await self._connection.fetch(
-            f"SELECT m.key, v.vector FROM {members_table(self._collection.key, position)} AS m"
-            f" JOIN {vectors_table(self._collection.key, position)} AS v ON v.key = m.vector"
-            " WHERE m.key = ANY ((SELECT $1::bigint[])::bigint[])",
-            [each.key for each in items],
-        )
-        by_key = {key: vector.to_numpy() for key, vector in rows}
+        by_key = self._vectors
+        if not by_key:
+            position = self._collection.definition.spaces.index(space)
+            rows = await self._connection.fetch(
+                f"SELECT m.key, {sent('v.vector', space)} FROM {members_table(self._collection.key, position)} AS m"
+                f" JOIN {vectors_table(self._collection.key, position)} AS v ON v.key = m.vector"
+                " WHERE m.key = ANY ((SELECT $1::bigint[])::bigint[])",
+                [each.key for each in items],
+            )
+            by_key = _by_key(rows, space)
         return {each.item_id: by_key[each.key] for each in items if each.key in by_key}
 
     async def beside(self, work: Callable[[], T], size_bytes: int) -> T:
@@ -137,8 +146,15 @@ def _keys(found: Sequence[Sequence[FoundItem]]) -> list[int]:
     return sorted({each.key for items in found for each in items})
 
 
+def _by_key(rows: Sequence[Sequence[Any]], space: NamedSpace) -> dict[int, Numbers]:
+    """Return the vectors of items out of rows with the items' keys and what the database sent of the vectors."""
+    return dict(zip((key for key, _ in rows), from_sent([content for _, content in rows], space), strict=True))
+
+
 class StepStatement:
     """The statement of one step. Its rows are the place of a leg, key, id and score, and the values of groups as JSON.
+
+    Before these stands each item's vector in the space `tells`, unless that is None.
 
     Args:
         legs: by their places.
@@ -164,6 +180,7 @@ class StepStatement:
         self._conditions = conditions
         self._parameters = conditions.parameters
         self._askers = sum(1 for each in near.values() if each.itself)
+        self.tells: NamedSpace | None = None
         finders = [place for place, leg in legs.items() if leg.weight > 0]
         parts = dict(self._parts(legs, finders))
         union = " UNION ALL ".join(f"SELECT {place} AS leg, * FROM part_{place}" for place in sorted(parts))
@@ -209,7 +226,11 @@ class StepStatement:
             ef = f"greatest(current_setting('hnsw.ef_search')::int, {most})::text"
         # An index reads how many candidates to look at when its scan begins, and before that it is told the vector.
         looked = f"(SELECT {vector} FROM set_config('hnsw.ef_search', {ef}, true))"
-        return nearest.by_index(looked, depth, sketch=add_sketch(self._parameters, nearest, self._near[place], leg))
+        sketched = add_sketch(self._parameters, nearest, self._near[place], leg)
+        # The scan has read the vectors already, and of one leg all are compared: they need no second statement.
+        if self._query.diversity and len(self._query.legs) == 1 and depth == DEPTHS[0] and not sketched:
+            self.tells = leg.space
+        return nearest.by_index(looked, depth, sketch=sketched, with_vectors=self.tells is not None)
 
     def _vector(self, place: int, leg: VectorLeg) -> str:
         return self._parameters.add(self._near[place].vector, vector_type(leg.space))

@@ -10,7 +10,7 @@ from search_svc.model import Collection, NamedSpace
 from search_svc.postgres.predicates import Parameters, Predicate
 from search_svc.postgres.sketch_search import SketchSearch
 from search_svc.postgres.sketches import find_cover
-from search_svc.postgres.tables import items_table, members_table, vectors_table
+from search_svc.postgres.tables import items_table, members_table, sent, vectors_table
 from search_svc.store import Query
 
 # A tie is two scores that are equal as they are told: as float32.
@@ -46,6 +46,7 @@ class Nearest:
         askers: int = 1,
     ) -> None:
         position = collection.definition.spaces.index(space)
+        self._space = space
         self.items = items_table(collection.key)
         self.vectors = vectors_table(collection.key, position)
         self.members = members_table(collection.key, position)
@@ -70,14 +71,17 @@ class Nearest:
         """Column of the items' sketches that `by_index` compares, if few items pass; empty where it compares none."""
         return self._covered.cover.sketch if self._covered else ""
 
-    def by_index(self, vector: str, count: int, gate: str = "TRUE", *, sketch: str = "") -> str:
+    def by_index(
+        self, vector: str, count: int, gate: str = "TRUE", *, sketch: str = "", with_vectors: bool = False
+    ) -> str:
         """Return the statement for up to `count` items as an index finds them. None is looked for unless `gate` holds.
 
         Args:
             sketch: SQL of the vector's, where sketches are compared.
+            with_vectors: a last column `sent` is each item's vector as bytes; only where no sketches are compared.
         """
         if self._covered is None:
-            return self._by_graph(vector, count, gate)
+            return self._by_graph(vector, count, gate, with_vectors)
         sketches = SketchSearch(
             self.items, self.members, self.vectors, self._covered, self._condition, self._parameters, self._askers
         )
@@ -88,7 +92,7 @@ class Nearest:
             UNION ALL SELECT * FROM ({self._by_graph(vector, count, f"NOT {few}")}) AS other
             ORDER BY score DESC, id LIMIT {count}"""
 
-    def _by_graph(self, vector: str, count: int, gate: str) -> str:
+    def _by_graph(self, vector: str, count: int, gate: str, with_vectors: bool = False) -> str:
         """Return the statement for up to `count` items as the graph finds them.
 
         Vectors come first, then all items that have one of these. Where only some items of a vector are needed, they
@@ -101,11 +105,13 @@ class Nearest:
         source, enough = f"{self.vectors} AS v WHERE {gate}", f"({count} + {self._askers})"
         if self._filtered:
             source, enough = f"{self._source} WHERE {self._condition} AND {gate}", str(count)
+        numbers = ", v.vector AS numbers" if with_vectors else ""
+        told = f", {sent('v.numbers', self._space)} AS sent" if with_vectors else ""
         return f"""
-            SELECT own.key, own.id, {_SCORE.format(distance="v.distance")} AS score
+            SELECT own.key, own.id, {_SCORE.format(distance="v.distance")} AS score{told}
             FROM (
-                SELECT DISTINCT vector, distance FROM (
-                    SELECT v.key AS vector, v.vector <=> {vector} AS distance
+                SELECT DISTINCT ON (distance, vector) * FROM (
+                    SELECT v.key AS vector, v.vector <=> {vector} AS distance{numbers}
                     FROM {source} ORDER BY distance LIMIT {enough}
                 ) AS nearest
             ) AS v CROSS JOIN LATERAL (

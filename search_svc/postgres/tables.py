@@ -70,9 +70,14 @@ def rebuilt_name(key: str, position: int, job_id: str) -> str:
     return f"{index_name(key, position)}_{hashlib.sha256(job_id.encode()).hexdigest()[:12]}"
 
 
+def sent(vector: str, named: NamedSpace) -> str:
+    """Return the SQL for a vector as the bytes that PostgreSQL sends."""
+    return f"{'halfvec_send' if named.stored_as is StoredAs.FLOAT16 else 'vector_send'}({vector})"
+
+
 def digest_of(vector: str, named: NamedSpace) -> str:
     """Return the SQL for the digest of a vector's numbers: it is unique in a table of vectors."""
-    return f"sha256({'halfvec_send' if named.stored_as is StoredAs.FLOAT16 else 'vector_send'}({vector}))"
+    return f"sha256({sent(vector, named)})"
 
 
 def vector_type(named: NamedSpace) -> str:

@@ -24,7 +24,8 @@ async def test_hits_are_chosen_as_numpy_says(store: Store, strength: float) -> N
     items = drawn(random, 60)
     collection = await filled(store, items)
     a, b = (each.astype(np.float32) for each in random.standard_normal((2, DIMENSION)))
-    for asked, fusion in (([Asked("image", a)], None), ([Asked("raw", b), Asked("image", a)], Fusion())):
+    image, raw = Asked("image", a), Asked("raw", b)
+    for asked, fusion in (([image], None), ([raw], None), ([raw, image], Fusion())):
         for candidates in (8, 30):
             diversity = Diversity(strength, candidates)
             expected = Reference(items).hits(asked, fusion, limit=40, diversity=diversity)

@@ -156,6 +156,8 @@ async def test_a_search_by_several_legs_is_a_transaction_of_two_statements(proxy
         for changes, statements in (
             ({"fusion": Fusion()}, 2),
             ({"group_by": GroupBy((("n",),)), "limit": 5}, 2),
+            # The vectors that diversity compares come with the candidates of one leg; those of several are asked for.
+            ({"diversity": Diversity(0.5, 50)}, 2),
             ({"fusion": Fusion(), "diversity": Diversity(0.5, 50)}, 3),
         ):
             for vectors in unit(np.random.default_rng(1).standard_normal((2, 2, DIMENSION))):
