@@ -31,27 +31,33 @@ def diversify(
     units = _units(items, vectors)
     chosen: list[int] = []
     similarity = np.zeros(len(items))
-    free = np.ones(len(items), dtype=bool)
     for _ in range(min(count, len(items))):
         # Rounded, so that stores whose cosines differ in their last digits choose alike.
-        marginal = np.where(free, np.round(relevance - strength * similarity, 6), -np.inf)
-        best = int(np.argmax(marginal))
+        best = int(np.argmax(np.round(relevance - strength * similarity, 6)))
         # Without BLAS: its threads wait for one another on a busy machine.
         to_best = np.einsum("ij,j->i", units, units[best])
         # The first hit sets the similarity, which may be below 0 from then on.
         similarity = np.maximum(similarity, to_best) if chosen else to_best
         chosen.append(best)
-        free[best] = False
-    return [items[place] for place in chosen] + [each for place, each in enumerate(items) if free[place]]
+        relevance[best] = -np.inf
+    taken = set(chosen)
+    return [items[place] for place in chosen] + [each for place, each in enumerate(items) if place not in taken]
 
 
 def _units(items: Sequence[RankedItem], vectors: Mapping[str, Numbers]) -> NDArray[np.float32]:
     """Return the items' vectors at unit length, one a row; zeros where an item has none."""
     units = np.zeros((len(items), next((len(vector) for vector in vectors.values()), 1)), dtype=np.float32)
-    places = [place for place, each in enumerate(items) if each.item_id in vectors]
-    if places:
-        numbers = np.stack([vectors[items[place].item_id] for place in places]).astype(np.float32)
-        # Twice: the squares of long and of short numbers leave float32.
-        numbers /= np.abs(numbers).max(axis=1, keepdims=True)
-        units[places] = numbers / np.linalg.norm(numbers, axis=1, keepdims=True)
+    for unit, each in zip(units, items, strict=True):
+        vector = vectors.get(each.item_id)
+        if vector is not None:
+            unit[:] = vector
+    # Twice: the squares of long and of short numbers leave float32.
+    _divide(units, np.maximum(units.max(axis=1), -units.min(axis=1)))
+    _divide(units, np.sqrt(np.einsum("ij,ij->i", units, units)))
     return units
+
+
+def _divide(rows: NDArray[np.float32], lengths: NDArray[np.float32]) -> None:
+    """Divide each row by its length in place; zeros stay as they are."""
+    lengths[lengths == 0] = 1
+    rows /= lengths[:, np.newaxis]

@@ -46,7 +46,8 @@ def fuse(legs: Sequence[LegFindings], fusion: Fusion | None) -> list[RankedItem]
     sums: dict[str, float] = {}
     told: dict[str, list[LegScore]] = {}
     keys: dict[str, int] = {}
-    for leg in sorted(legs, key=lambda each: each.weight < 0):
+    order = sorted(legs, key=lambda each: each.weight < 0)
+    for leg in order:
         ranked = sorted(leg.found, key=lambda each: each.order)
         for rank, (each, value) in enumerate(zip(ranked, _values(ranked, leg, fusion), strict=True), leg.before + 1):
             if leg.weight > 0:
@@ -55,10 +56,14 @@ def fuse(legs: Sequence[LegFindings], fusion: Fusion | None) -> list[RankedItem]
                 continue
             sums[each.item_id] = sums.get(each.item_id, 0.0) + value
             told.setdefault(each.item_id, []).append(LegScore(leg.name, each.score, rank))
-    places = {leg.name: place for place, leg in enumerate(legs)}
+    if any(each is not leg for each, leg in zip(order, legs, strict=True)):
+        places = {leg.name: place for place, leg in enumerate(legs)}
+        for scores in told.values():
+            scores.sort(key=lambda each: places[each.name])
+    totals = np.array([sums[item_id] for item_id in keys], dtype=np.float32).tolist()
     items = [
-        RankedItem(key, item_id, float(np.float32(sums[item_id])), _in_order(told[item_id], places))
-        for item_id, key in keys.items()
+        RankedItem(key, item_id, total, tuple(told[item_id]))
+        for (item_id, key), total in zip(keys.items(), totals, strict=True)
     ]
     return sorted(items, key=lambda each: each.order)
 
@@ -73,7 +78,3 @@ def _values(ranked: Sequence[FoundItem], leg: LegFindings, fusion: Fusion | None
     elif ranked:
         least, span = ranked[-1].score, ranked[0].score - ranked[-1].score
         yield from (leg.weight * ((each.score - least) / span if span else 1.0) for each in ranked)
-
-
-def _in_order(told: Sequence[LegScore], places: dict[str, int]) -> tuple[LegScore, ...]:
-    return tuple(sorted(told, key=lambda each: places[each.name]))
