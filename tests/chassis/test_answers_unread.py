@@ -1,5 +1,6 @@
 """Callers that do not read their answers: what they hold counts, others are answered, and they are ended for others."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +14,7 @@ import pytest
 from lensmesh_chassis.channels import OWN_CONNECTIONS, server_options
 from lensmesh_chassis.messages.budget import MessageBudget
 from lensmesh_chassis.messages.peer_connection import end_connection
-from lensmesh_chassis.messages.unread import take_answer_room
+from lensmesh_chassis.messages.unread import AnswerRoom, AnswersOut, take_answer_room
 from lensmesh_chassis.rpc.served import ServedMethods
 from tests.support.waiting import until
 
@@ -165,6 +166,35 @@ async def test_a_call_that_ends_meanwhile_is_no_error(caplog: pytest.LogCaptureF
         left.cancel()
         await until(lambda: served.budget.held == 0)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_write_that_is_left_behind_may_fail_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    answers, broken = AnswersOut(MIB, patience_s=1.0), asyncio.Event()
+
+    async def write() -> None:
+        await broken.wait()
+        raise ConnectionError("the caller is gone")
+
+    call = asyncio.create_task(answers.send(AnswerRoom(), 1000, write, lambda: None))
+    await until(lambda: answers.held == 1000)
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait((call,))
+    assert call.cancelled()
+    assert answers.held == 1000
+    broken.set()
+    await until(lambda: answers.held == 0)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_what_a_write_fails_with_is_told_to_its_call() -> None:
+    async def write() -> None:
+        raise ConnectionError("the caller is gone")
+
+    answers = AnswersOut(MIB, patience_s=1.0)
+    with pytest.raises(ConnectionError):
+        await answers.send(AnswerRoom(), 1000, write, lambda: None)
+    assert answers.held == 0
 
 
 def test_only_connections_with_a_name_are_ended() -> None:
