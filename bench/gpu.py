@@ -45,8 +45,13 @@ class Plan:
     warm: float = 5.0
     images: int = 64
 
+    @property
+    def compute(self) -> dict[str, str]:
+        """The settings that both kinds of services share. torch is all that computes on a GPU, so without one too."""
+        return {"DEVICE": self.device, "PRECISION": self.precision, "BACKEND": "torch"}
 
-SMOKE = Plan("cpu", "float32", ("shapes",), ("tiny",), (4,), 8, 4, 5, 2, 1.0, 0.5, 4)
+
+SMOKE = Plan("cpu", "float32", ("shapes",), ("tiny",), (4,), 8, 4, 5, 2, 0.5, 0.2, 4)
 
 
 @dataclass(slots=True)
@@ -140,12 +145,12 @@ async def _press(stage: Stage, plan: Plan, service: Service) -> tuple[float, str
 
 
 async def _encoder(stage: Stage, plan: Plan, model: str) -> Service:
-    settings = {"DEVICE": plan.device, "PRECISION": plan.precision, "MAX_BATCH": str(plan.max_batch)}
+    settings = {**plan.compute, "MAX_BATCH": str(plan.max_batch)}
     return await stage.encoder(f"encoder-{_name(model)}", MODEL=model, **settings)
 
 
 async def _captioner(stage: Stage, plan: Plan, name: str, folder: Path) -> Service:
-    settings = {"DEVICE": plan.device, "PRECISION": plan.precision, "MAX_BATCH": str(plan.caption_batch)}
+    settings = {**plan.compute, "MAX_BATCH": str(plan.caption_batch)}
     return await stage.captioner(f"captioner-{name}", MODEL=f"local-dir:{folder}", **settings)
 
 

@@ -70,12 +70,13 @@ async def measure(chosen: argparse.Namespace, folder: Path) -> None:
     say(files.say(made))
     given = {name: getattr(chosen, name) for name in ("rounds", "seconds", "warm") if getattr(chosen, name)}
     base = SMOKE if chosen.smoke else FULL
+    # Not the faster one by what a busy moment says: it has to be the same one in every run. torch converts nothing.
+    backend = "openvino" if openvino_import.installed() and not chosen.smoke else "torch"
     options = replace(
         base,
         **given,
         model=name_of(folder / "tower"),
-        # Not the faster one by what a busy moment says: it has to be the same one in every run.
-        settings={"BACKEND": "openvino" if openvino_import.installed() else "torch", "PRECISION": "float32"},
+        settings={"BACKEND": backend, "PRECISION": "float32"},
         peers=base.peers and not chosen.no_peers,
         against=str(chosen.against.resolve()) if chosen.against else "",
     )

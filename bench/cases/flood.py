@@ -16,9 +16,10 @@ from lensmesh_cli.top.looks import LookDifference, look
 # A little more than the ten that are to be shown: how many came is told.
 TIMES = 11
 SECONDS = 60.0
-# Enough to see some moments of it.
-SMOKE_SECONDS = 4.0
-EVERY_S = 0.5
+# Whoever is refused is answered too: what a test has to wait for afterwards is many times this.
+SMOKE_SECONDS = 2.0
+# However long it takes: one every half second of a minute.
+MOMENTS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +75,5 @@ async def _watch(service: Service, pressing: asyncio.Task[object], seconds: floa
         seen = (await look([service.metrics]))[0]
         queue = LookDifference([(seen, seen)]).now("lensmesh_engine_queue_bytes")
         moments.append(Moment(process.memory_info().rss, queue))
-        await asyncio.sleep(EVERY_S)
+        await asyncio.sleep(seconds / MOMENTS)
     return moments
