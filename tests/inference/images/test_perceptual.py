@@ -192,6 +192,73 @@ def test_bars_at_two_sides_are_a_frame() -> None:
     assert hash_pixels(np.asarray(barred)).unframed == hash_pixels(np.asarray(image)).hash
 
 
+def graded(darkest: int, side: int = 256) -> Image.Image:
+    """A drawing on a ground that is white at the bottom, and darker by so much at the top."""
+    ground = np.linspace(255 - darkest, 255, side).round().astype(np.uint8)
+    image = Image.fromarray(np.broadcast_to(ground[:, None, None], (side, side, 3)).copy())
+    pen = ImageDraw.Draw(image)
+    for x, y in ((80, 90), (150, 70), (110, 170), (180, 160)):
+        pen.ellipse((x - 22, y - 22, x + 22, y + 22), fill="black")
+    return image
+
+
+def found(framed: bytes, original: Image.Image, within: int = NEAR) -> bool:
+    """Whether what the frame surrounds has the original's hash, but for few bits."""
+    unframed = hashed(framed).unframed
+    plain = hashed(encoded(original, "JPEG", quality=90))
+    return bool(unframed) and bits(PerceptualHash(unframed, 100), plain) <= within
+
+
+@pytest.mark.parametrize("width", [5, 13, 26])
+@pytest.mark.parametrize("darkest", [12, 40])
+def test_a_frame_is_found_around_an_image_that_is_of_its_colour_at_one_side(darkest: int, width: int) -> None:
+    image = graded(darkest)
+    for turns in range(4):
+        turned = image.rotate(90 * turns)
+        assert found(encoded(ImageOps.expand(turned, width, "white"), "JPEG", quality=90), turned), turns
+
+
+def test_a_frame_is_found_around_a_ground_that_is_a_few_levels_darker() -> None:
+    image = graded(0).point(lambda level: max(0, level - 4))
+    assert found(encoded(ImageOps.expand(image, 13, "white"), "JPEG", quality=90), image)
+
+
+def test_colours_that_jpeg_carries_beyond_an_edge_do_not_move_it() -> None:
+    image = graded(0)
+    assert found(encoded(ImageOps.expand(image, 13, (200, 30, 40)), "JPEG", quality=90), image, within=8)
+
+
+@pytest.mark.parametrize("colour", ["white", "black", (200, 30, 40)])
+def test_a_frame_is_found_where_the_copy_is_strongly_compressed_or_blurred(
+    colour: str | tuple[int, int, int],
+) -> None:
+    for number, one in enumerate(load_photographs()):
+        image = one.resize((480, 360))
+        framed = ImageOps.expand(image, 21, colour)
+        assert found(encoded(framed, "JPEG", quality=30), image), number
+        assert found(encoded(framed.filter(ImageFilter.GaussianBlur(1)), "JPEG", quality=90), image), number
+
+
+def test_a_frame_is_found_under_grain() -> None:
+    image = load_photographs()[3].resize((480, 360))
+    framed = np.asarray(ImageOps.expand(image, 21, (230, 230, 230)))
+    grain = np.random.default_rng(1).normal(0, 8, framed.shape[:2])[..., None]
+    grained = Image.fromarray((framed + grain).round().clip(0, 255).astype(np.uint8))
+    assert found(encoded(grained), image)
+
+
+def test_a_ground_that_grows_darker_has_no_frame() -> None:
+    for turns in range(4):
+        assert not hash_pixels(np.asarray(graded(40).rotate(90 * turns))).unframed
+
+
+def test_bars_are_cut_alone_where_the_image_fades_into_their_colour_at_its_other_sides() -> None:
+    light = np.clip((165 - np.abs(np.arange(400) - 200)) / 160, 0, 1)
+    image = (np.asarray(load_photographs()[3].resize((400, 300))) * light[:, None]).astype(np.uint8)
+    barred = np.pad(image, ((30, 30), (0, 0), (0, 0)))
+    assert hash_pixels(barred).unframed == hash_pixels(image).hash
+
+
 def test_a_thing_on_a_ground_has_no_frame() -> None:
     image = Image.new("RGB", (256, 256), "white")
     ImageDraw.Draw(image).ellipse((40, 60, 200, 190), fill="black")
