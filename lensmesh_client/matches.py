@@ -49,6 +49,8 @@ class MatchGeometry:
     empty without inliers."""
     pairs: tuple[tuple[float, float, float, float], ...] = ()
     """Some of the inliers, 64 at most: x and y in the image, x and y in the item, in the same units."""
+    place_count: int = 0
+    """Different places of the inliers: few are one part that the images share."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

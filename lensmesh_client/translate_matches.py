@@ -62,4 +62,5 @@ def _geometry(message: router_pb2.MatchGeometry) -> MatchGeometry:
         item_point_count=message.item_point_count,
         homography=tuple(message.homography),
         pairs=tuple(zip(numbers[::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True)),
+        place_count=message.place_count,
     )

@@ -82,6 +82,7 @@ def _candidate(candidate: MatchCandidate) -> dict[str, object]:
         else {
             "inlier_count": geometry.inlier_count,
             "tentative_count": geometry.tentative_count,
+            "place_count": geometry.place_count,
             "query_point_count": geometry.query_point_count,
             "item_point_count": geometry.item_point_count,
             "homography": [*geometry.homography],

@@ -93,6 +93,7 @@ class Answer:
 
 def _write_alignment(alignment: Alignment, message: router_pb2.MatchGeometry) -> None:
     message.inlier_count, message.tentative_count = alignment.inlier_count, alignment.tentative_count
+    message.place_count = alignment.place_count
     message.query_point_count, message.item_point_count = alignment.query_point_count, alignment.item_point_count
     message.homography.extend(alignment.homography)
     message.pairs.extend(alignment.pairs)

@@ -3,14 +3,19 @@
 import math
 from typing import Final
 
-# Geometry: what the logarithm of the inliers and what each standard deviation of the cosine adds to the logarithm of
-# the odds. Fitted to altered copies of drawn scenes among 3,000, and to as many scenes that are none of them: images
-# that only share parts have inliers too, but their cosines do not stand out.
-_LOG_INLIERS: Final = 3.8
-_Z_SCORE: Final = 1.5
-_WITHOUT: Final = -15.5
-# Less of it says no less, and more no more. Where it is not known, it counts as so much.
-_Z_SCORE_LEAST, _Z_SCORE_MOST, _Z_SCORE_UNKNOWN = 1.0, 6.0, 3.0
+from router_svc.matching.geometry import Alignment
+
+# Geometry: what adds how much to the logarithm of the odds. Fitted to altered copies of drawn scenes and photographs
+# among 3,000, and to as many images that are none of them. Images that share parts have inliers too: then their places
+# are few, more pairs contradict them, and the vector does not stand out.
+_WITHOUT: Final = -14.3
+_LOG_PLACES: Final = 3.5
+_LOG_AGREEMENT: Final = 1.6
+_Z_SCORE: Final = 2.1
+# Less of a z-score says no less, and more no more. Where it is not known, it counts as so much.
+_Z_SCORE_LEAST, _Z_SCORE_MOST, _Z_SCORE_UNKNOWN = 1.0, 5.0, 3.0
+# Inliers at fewer places could be chance.
+_LEAST_PLACES: Final = 6
 # A hash: 0.5 where so many bits differ, and how many bits change the odds by e.
 _HASH_HALF: Final = 36.0
 _HASH_SCALE: Final = 5.0
@@ -25,17 +30,20 @@ _MARGIN_MOST: Final = 0.1
 _VECTOR_MOST: Final = 0.95
 
 
-def geometry_confidence(inlier_count: int, z_score: float | None = None) -> float:
-    """Return the confidence of one change of perspective that explains so many pairs of points; 0 without any.
+def geometry_confidence(alignment: Alignment, z_score: float | None = None) -> float:
+    """Return the confidence of one change of perspective that explains pairs of points; 0 for few places.
 
     Args:
-        inlier_count: how many pairs.
+        alignment: of the image and the item.
         z_score: by how many standard deviations the item's cosine exceeds those of other entries; None if unknown.
     """
-    if not inlier_count:
+    if alignment.place_count < _LEAST_PLACES:
         return 0.0
+    others = alignment.tentative_count - alignment.inlier_count
+    agreement = math.log((alignment.inlier_count + 0.5) / (others + 0.5))
     z_score = _Z_SCORE_UNKNOWN if z_score is None else min(max(z_score, _Z_SCORE_LEAST), _Z_SCORE_MOST)
-    return _logistic(_WITHOUT + _LOG_INLIERS * math.log(inlier_count) + _Z_SCORE * z_score)
+    places = math.log(alignment.place_count)
+    return _logistic(_WITHOUT + _LOG_PLACES * places + _LOG_AGREEMENT * agreement + _Z_SCORE * z_score)
 
 
 def hash_confidence(distance: int) -> float:

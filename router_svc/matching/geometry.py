@@ -18,8 +18,9 @@ _TOLERANCE: Final = 0.012
 _PIXELS: Final = 1_000.0
 _TRIES: Final = 2_000
 _CERTAINTY: Final = 0.995
-# Points nearer to each other than this are one: corners are found again in several sizes of an image.
-_SAME_PLACE: Final = 0.01
+# A square with this side is one place. Corners are found again in several sizes of an image, and many lie together
+# where two images share a part.
+_PLACE: Final = 0.05
 # What a photograph of a flat thing may look like: areas at most 25 times as large or small, no side pressed together
 # more than 5 times as much as the other, and inliers that do not lie on a line.
 _MOST_AREA: Final = 25.0
@@ -38,7 +39,9 @@ class Alignment:
     tentative_count: int = 0
     """Pairs whose descriptors are alike."""
     inlier_count: int = 0
-    """Pairs at different places that one homography explains; 0 where none could be of a photograph."""
+    """Pairs that one homography explains; 0 where none could be of a photograph."""
+    place_count: int = 0
+    """Different places of the inliers, of the image in which there are fewer."""
     homography: tuple[float, ...] = ()
     """Nine numbers, row by row, from the query to the item in units of each one's longer side; the last is 1."""
     pairs: tuple[float, ...] = ()
@@ -65,7 +68,8 @@ def align(query: LocalPoints, item: LocalPoints) -> Alignment:
         len(query),
         len(item),
         count,
-        min(_different_places(one), _different_places(other)),
+        len(one),
+        min(_place_count(one), _place_count(other)),
         tuple(float(number) for number in homography.ravel()),
         _told(one, other),
     )
@@ -121,8 +125,8 @@ def _spread(places: Floats) -> float:
     return float(np.linalg.svd(around, compute_uv=False)[1] / len(places) ** 0.5)
 
 
-def _different_places(places: Floats) -> int:
-    return len(np.unique(np.round(places / _SAME_PLACE).astype(np.int32), axis=0))
+def _place_count(places: Floats) -> int:
+    return len(np.unique((places / _PLACE).astype(np.int32), axis=0))
 
 
 def _told(one: Floats, other: Floats) -> tuple[float, ...]:

@@ -47,7 +47,7 @@ def _clear(candidates: Sequence[CandidateItem]) -> CandidateItem | None:
     """Return the candidate that fits beyond doubt, if one does."""
     for candidate in candidates:
         told = candidate.alignment
-        if candidate.same_bytes or (told and geometry_confidence(told.inlier_count, candidate.z_score) >= _CLEAR):
+        if candidate.same_bytes or (told and geometry_confidence(told, candidate.z_score) >= _CLEAR):
             return candidate
     return None
 

@@ -13,9 +13,7 @@ DEFAULT_UNSURE: Final = 0.5
 # A hash that is nearer by so many bits, and geometry with so many times the inliers, is clearly the better one.
 _CLEAR_BITS: Final = 8
 _CLEAR_TIMES: Final = 2
-# Images with fewer points than this are none that geometry could tell apart.
-_TELLING_POINTS: Final = 30
-# What vectors say where geometry could have told and does not: a person may look, and no match comes of it.
+# What vectors say where local features were compared and tell nothing: a person may look, and no match comes of it.
 _UNVERIFIED_MOST: Final = 0.6
 
 
@@ -106,20 +104,15 @@ def _judged(candidate: CandidateItem, next_cosine: float | None, *, low_content:
         return JudgedEntry(candidate, 1.0, Basis.CONTENT_DIGEST)
     evidence = [(0.0, Basis.VECTOR)]
     if candidate.alignment is not None:
-        evidence.append((geometry_confidence(candidate.alignment.inlier_count, candidate.z_score), Basis.GEOMETRY))
+        evidence.append((geometry_confidence(candidate.alignment, candidate.z_score), Basis.GEOMETRY))
     if candidate.hash_distance is not None:
         evidence.append((hash_confidence(candidate.hash_distance), Basis.PERCEPTUAL_HASH))
     if candidate.cosine is not None and not low_content:
         nearness = vector_confidence(candidate.cosine, next_cosine)
-        evidence.append((min(nearness, _UNVERIFIED_MOST) if _could_tell(candidate) else nearness, Basis.VECTOR))
+        is_compared = candidate.alignment is not None
+        evidence.append((min(nearness, _UNVERIFIED_MOST) if is_compared else nearness, Basis.VECTOR))
     confidence, basis = max(evidence)
     return JudgedEntry(candidate, confidence, basis)
-
-
-def _could_tell(candidate: CandidateItem) -> bool:
-    """Tell whether geometry would have found a match: both images have enough points."""
-    told = candidate.alignment
-    return told is not None and min(told.query_point_count, told.item_point_count) >= _TELLING_POINTS
 
 
 def _order(judged: JudgedEntry) -> tuple[float, float, float, float, float, str]:

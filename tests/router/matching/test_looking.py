@@ -32,7 +32,7 @@ def candidates(*cosines: float, entries: str = "") -> list[CandidateItem]:
 
 def looked(candidate: CandidateItem, inliers: int) -> None:
     candidate.is_looked_at = True
-    candidate.alignment = Alignment(100, 100, 60, inliers)
+    candidate.alignment = Alignment(100, 100, inliers, inliers, inliers // 3)
 
 
 def ids(work: ImageWork, given: MatchOptions) -> list[str]:

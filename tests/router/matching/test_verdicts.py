@@ -15,15 +15,18 @@ from router_svc.matching.verdicts import DEFAULT_MATCH, DEFAULT_UNSURE, Judgemen
 DEFAULTS = Thresholds(DEFAULT_MATCH, DEFAULT_UNSURE)
 
 
-def item(
-    item_id: str, entry: str = "", *, inliers: int | None = None, points: int = 100, **fields: Any
-) -> CandidateItem:
+def item(item_id: str, entry: str = "", *, inliers: int | None = None, **fields: Any) -> CandidateItem:
     """A candidate. `inliers`: its features were compared."""
     values = struct_pb2.ListValue(values=[struct_pb2.Value(string_value=entry)]) if entry else None
     candidate = CandidateItem(item_id, values, **fields)
     if inliers is not None:
-        candidate.alignment = Alignment(points, points, 60, inliers)
+        candidate.alignment = aligned(inliers)
     return candidate
+
+
+def aligned(inliers: int, others: int = 0) -> Alignment:
+    """An alignment whose inliers are three at each place, with some more pairs."""
+    return Alignment(450, 450, inliers + others, inliers, inliers // 3)
 
 
 def hit(item_id: str, score: float, entry: str = "") -> search_pb2.Hit:
@@ -37,8 +40,10 @@ def judged(*candidates: CandidateItem, low_content: bool = False, names_entries:
 
 def test_confidences_grow_with_the_evidence_and_stay_within_0_and_1() -> None:
     series = [
-        [geometry_confidence(count) for count in range(1_001)],
-        [geometry_confidence(25, z_score / 10) for z_score in range(-50, 100)],
+        [geometry_confidence(aligned(count, 10)) for count in range(1_001)],
+        [geometry_confidence(aligned(60, others)) for others in range(400, -1, -1)],
+        [geometry_confidence(Alignment(450, 450, 60, 40, places)) for places in range(41)],
+        [geometry_confidence(aligned(25, 20), z_score / 10) for z_score in range(-50, 100)],
         [hash_confidence(bits) for bits in range(256, -1, -1)],
         [vector_confidence(cosine / 1000, 0.5) for cosine in range(-1000, 1001)],
         [vector_confidence(0.97, other / 1000) for other in range(1000, -1001, -1)],
@@ -46,10 +51,11 @@ def test_confidences_grow_with_the_evidence_and_stay_within_0_and_1() -> None:
     for values in series:
         assert values == sorted(values)
         assert 0 <= values[0] <= values[-1] <= 1
-    assert geometry_confidence(0) == 0
-    assert geometry_confidence(26) < DEFAULT_MATCH <= geometry_confidence(27)
-    assert geometry_confidence(7, 6.0) < DEFAULT_MATCH <= geometry_confidence(8, 6.0)
-    assert geometry_confidence(57, 0.0) < DEFAULT_MATCH <= geometry_confidence(58, 0.0)
+    assert geometry_confidence(Alignment(450, 450, 100, 100, 5), 6.0) == 0
+    # Half of the pairs agree: what docs/matching.md tells.
+    for places, z_score in ((5, 5.0), (14, None), (48, 1.0)):
+        less, enough = (Alignment(450, 450, 100, 50, each) for each in (places, places + 1))
+        assert geometry_confidence(less, z_score) < DEFAULT_MATCH <= geometry_confidence(enough, z_score), places
     assert hash_confidence(30) < DEFAULT_MATCH <= hash_confidence(29)
     assert vector_confidence(1, -1) <= 0.95
     assert vector_confidence(0.97, None) == vector_confidence(0.97, 0.97)
@@ -64,13 +70,9 @@ def test_the_evidence_that_speaks_most_counts() -> None:
     assert (same.verdict, same.entries[0].basis, same.entries[0].confidence) == (Verdict.MATCH, Basis.CONTENT_DIGEST, 1)
 
 
-@pytest.mark.parametrize(
-    ("inliers", "points", "verdict"), [(None, 0, Verdict.MATCH), (0, 29, Verdict.MATCH), (0, 30, Verdict.UNSURE)]
-)
-def test_a_vector_alone_is_no_match_where_geometry_could_have_told(
-    inliers: int | None, points: int, verdict: Verdict
-) -> None:
-    judgement = judged(item("a", cosine=0.999, inliers=inliers, points=points), item("b", cosine=0.5))
+@pytest.mark.parametrize(("inliers", "verdict"), [(None, Verdict.MATCH), (0, Verdict.UNSURE)])
+def test_a_vector_alone_is_no_match_where_local_features_were_compared(inliers: int | None, verdict: Verdict) -> None:
+    judgement = judged(item("a", cosine=0.999, inliers=inliers), item("b", cosine=0.5))
     assert (judgement.verdict, judgement.entries[0].basis) == (verdict, Basis.VECTOR)
 
 
@@ -132,7 +134,7 @@ def test_fewer_inliers_are_enough_where_the_vector_stands_out() -> None:
         hits = [hit("a", cosine), *(hit(name, other) for name, other in others)]
         candidates = candidates_of(hits, [], with_entries=False)
         for candidate in candidates:
-            candidate.alignment = Alignment(100, 100, 60, 20 if candidate.item_id == "a" else 0)
+            candidate.alignment = aligned(30, 30) if candidate.item_id == "a" else Alignment(450, 450, 60)
         found = judged(*candidates, names_entries=False)
         assert (found.verdict, found.entries[0].view.item_id) == (verdict, "a"), cosine
 

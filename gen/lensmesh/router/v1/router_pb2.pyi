@@ -157,9 +157,7 @@ class _MatchBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchBasis
     MATCH_BASIS_PERCEPTUAL_HASH: _MatchBasis.ValueType  # 3
     """Perceptual hashes that differ in few bits: a copy that was not cropped or turned."""
     MATCH_BASIS_VECTOR: _MatchBasis.ValueType  # 4
-    """The cosine of the vectors, and by how much the next entry's is less. Only where local features cannot tell: the collection keeps
-    none, or the picture or the item has too few.
-    """
+    """The cosine of the vectors, and by how much the next entry's is less. Where local features were compared, it is worth 0.6 at most."""
 
 class MatchBasis(_MatchBasis, metaclass=_MatchBasisEnumTypeWrapper):
     """MatchBasis is the kind of evidence that speaks most for an entry."""
@@ -173,9 +171,7 @@ MATCH_BASIS_GEOMETRY: MatchBasis.ValueType  # 2
 MATCH_BASIS_PERCEPTUAL_HASH: MatchBasis.ValueType  # 3
 """Perceptual hashes that differ in few bits: a copy that was not cropped or turned."""
 MATCH_BASIS_VECTOR: MatchBasis.ValueType  # 4
-"""The cosine of the vectors, and by how much the next entry's is less. Only where local features cannot tell: the collection keeps
-none, or the picture or the item has too few.
-"""
+"""The cosine of the vectors, and by how much the next entry's is less. Where local features were compared, it is worth 0.6 at most."""
 Global___MatchBasis: _TypeAlias = MatchBasis  # noqa: Y015
 
 @_typing.final
@@ -1378,6 +1374,7 @@ class MatchGeometry(_message.Message):
     ITEM_POINT_COUNT_FIELD_NUMBER: _builtins.int
     HOMOGRAPHY_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
+    PLACE_COUNT_FIELD_NUMBER: _builtins.int
     inlier_count: _builtins.int
     """Pairs that one change of perspective explains; 0 where none could be found."""
     tentative_count: _builtins.int
@@ -1386,6 +1383,10 @@ class MatchGeometry(_message.Message):
     """Points of the picture, 0 to 1,000."""
     item_point_count: _builtins.int
     """Points of the item, 0 to 1,000."""
+    place_count: _builtins.int
+    """Different places of the inliers, of the image in which there are fewer: squares with a twentieth of the longer side. Many pairs at few
+    places are one part that the images share.
+    """
     @_builtins.property
     def homography(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Nine numbers, row by row: what maps points of the picture to those of the item, both in units of the longer side of their upright
@@ -1407,10 +1408,11 @@ class MatchGeometry(_message.Message):
         item_point_count: _builtins.int = ...,
         homography: _abc.Iterable[_builtins.float] | None = ...,
         pairs: _abc.Iterable[_builtins.float] | None = ...,
+        place_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["homography", b"homography", "inlier_count", b"inlier_count", "item_point_count", b"item_point_count", "pairs", b"pairs", "query_point_count", b"query_point_count", "tentative_count", b"tentative_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["homography", b"homography", "inlier_count", b"inlier_count", "item_point_count", b"item_point_count", "pairs", b"pairs", "place_count", b"place_count", "query_point_count", b"query_point_count", "tentative_count", b"tentative_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
