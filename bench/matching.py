@@ -7,7 +7,8 @@
 Entries are drawn scenes and pieces of photographs with a sensor's grain. A query is an altered copy of an entry, and a
 stranger an altered copy of an image of the same kind that is none. All systems read the same JPEG files. Each gives an
 answer a number, of which it takes what lies above that of all but one stranger in a thousand. Times are of one query
-after another, decoding included; lensmesh's are those of a client of a mesh on this machine.
+after another, decoding included; lensmesh's are those of a client of a mesh on this machine. A system that is slow is
+asked fewer queries and strangers, as many as `--most-seconds` allows for each; the tables tell how many.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,11 +61,12 @@ def altered(paths: Sequence[Path], count: int, *, known: bool) -> list[Query]:
     chosen = paths[:count]
     with progress("alter", len(chosen) * len(NAMES)) as step:
         queries = []
-        for name in NAMES:
-            for number, path in enumerate(chosen):
-                with Image.open(path) as image:
+        # The alterations take turns: who is asked some of them is asked of all kinds.
+        for number, path in enumerate(chosen):
+            with Image.open(path) as image:
+                for name in NAMES:
                     queries.append(Query(alter(image, name, number), name, number if known else None))
-                step()
+                    step()
     return queries
 
 
@@ -72,11 +75,14 @@ def some_of(queries: Sequence[Query], each: int) -> list[Query]:
     return [one for name in NAMES for one in [query for query in queries if query.alteration == name][:each]]
 
 
-def ask(matcher: Matcher, queries: Sequence[Query]) -> list[Answer]:
-    """Match one image after another."""
+def ask(matcher: Matcher, queries: Sequence[Query], most_s: float) -> list[Answer]:
+    """Match one image after another, as long as `most_s` allows, and one of each alteration at least."""
     with progress(matcher.name, len(queries)) as step:
-        answers = []
+        began = time.perf_counter()
+        answers: list[Answer] = []
         for query in queries:
+            if len(answers) >= len(NAMES) and time.perf_counter() - began > most_s:
+                break
             answers.append(matcher.match(query.content))
             step()
     return answers
@@ -89,6 +95,7 @@ def measure_opencv(
     strangers: Sequence[Query],
     kind: str,
     times: Times,
+    most_s: float,
 ) -> Asked:
     """Measure both of OpenCV's ways with one kind of features. Return the answers of one index at the largest size."""
     features = Features(kind)
@@ -97,13 +104,14 @@ def measure_opencv(
     for size in sizes:
         largest = size == sizes[-1]
         index = OneIndex(features, points[:size])
-        answers = ask(index, queries if largest else some_of(queries, TIMED))
+        answers = ask(index, queries if largest else some_of(queries, TIMED), most_s)
         times.setdefault(index.name, {})[size] = answers
         if largest:
-            asked = Asked(index.name, queries, answers, ask(index, strangers))
+            asked = Asked(index.name, queries[: len(answers)], answers, ask(index, strangers, most_s))
         del index
         each = EachEntry(features, points[:size])
-        times.setdefault(each.name, {})[size] = ask(each, queries[:: max(1, len(queries) // TIMED_EACH)][:TIMED_EACH])
+        some = queries[:: max(1, len(queries) // TIMED_EACH)][:TIMED_EACH]
+        times.setdefault(each.name, {})[size] = ask(each, some, most_s)
     return asked
 
 
@@ -149,7 +157,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         of_mesh, nearest = asyncio.run(measure_mesh(subject, sizes, queries, strangers, folder, times))
         asked.append(of_mesh)
     for kind in options.baselines:
-        asked.append(measure_opencv(subject, sizes, queries, strangers, kind, times))
+        asked.append(measure_opencv(subject, sizes, queries, strangers, kind, times, options.most_seconds))
     say(f"{sizes[-1]:,} entries, {subject.photographs} of them pieces of photographs\n")
     say(recall_table(asked, subject.photographs) + "\n")
     if nearest is not None:
@@ -165,6 +173,9 @@ def main() -> None:
     parser.add_argument("--strangers", type=int, default=200, help=f"images that are none, {MOST_STRANGERS} at most")
     parser.add_argument("--baselines", nargs="*", choices=("SIFT", "ORB"), default=["SIFT", "ORB"])
     parser.add_argument("--without-mesh", action="store_true", help="OpenCV's ways alone")
+    parser.add_argument(
+        "--most-seconds", type=float, default=300, help="for the queries of a system, and its strangers"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of OpenCV")
     parser.add_argument("--keep", type=Path, help="a folder for what is drawn and stored")
     options = parser.parse_args()
