@@ -68,7 +68,8 @@ class MatchCandidate:
     cosine: float | None = None
     """Similarity of the vectors, -1 to 1; None where the hash alone found it."""
     hash_distance: int | None = None
-    """Bits in which the perceptual hashes differ, 0 to 31; None where they differ in more."""
+    """Bits in which the perceptual hashes differ, 0 to 31; None where they differ in more, where one
+    is missing or says too little, and where nearer items took all places of `candidates`."""
     geometry: MatchGeometry | None = None
     """None where local features were not compared."""
 

@@ -1,6 +1,6 @@
 """Items that an image may show, and what speaks for each."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from statistics import fmean, pstdev
@@ -11,6 +11,7 @@ from google.protobuf import struct_pb2
 from lensmesh.search.v1 import search_pb2
 from router_svc.matching.confidence import hash_confidence
 from router_svc.matching.geometry import Alignment
+from router_svc.matching.looks import ItemLooks, looks_of
 
 VECTOR_LEG, HASH_LEG = "vector", "hash"
 _HASH_BITS = 256
@@ -45,6 +46,15 @@ class CandidateItem:
     """True where its local features were asked for, whether or not there are any."""
     alignment: Alignment | None = None
     """None where its local features could not be compared with the image's."""
+    looks: ItemLooks | None = None
+    """None where its item was not read."""
+    copy_of: str = ""
+    """The first candidate that it is a copy of; empty where it is none, or where that is not known."""
+
+    @property
+    def image_key(self) -> str:
+        """The same for candidates that are known to be copies of one another, and for no others."""
+        return self.copy_of or self.item_id
 
     @property
     def entry_key(self) -> bytes:
@@ -77,23 +87,68 @@ def candidates_of(
     return sorted(found.values(), key=lambda each: (*(-part for part in each.promise), each.item_id))
 
 
+def learn(candidates: Collection[CandidateItem], items: Mapping[str, search_pb2.Item], digest: bytes) -> None:
+    """Take what items that were read tell of an image's candidates: the same bytes, and copies of one another.
+
+    Args:
+        candidates: all of the image's, the most promising first.
+        items: by id.
+        digest: SHA-256 of the image's bytes.
+    """
+    firsts = [(each.looks, each.item_id) for each in candidates if each.looks is not None and not each.copy_of]
+    any_copy = False
+    for candidate in candidates:
+        item = items.get(candidate.item_id)
+        if item is None:
+            continue
+        candidate.same_bytes = item.content_digest == digest
+        if candidate.looks is None:
+            candidate.looks = looks = looks_of(item)
+            candidate.copy_of = next((item_id for first, item_id in firsts if first.same_as(looks)), "")
+            if candidate.copy_of:
+                any_copy = True
+            else:
+                firsts.append((looks, candidate.item_id))
+    if any_copy:
+        # Copies say nothing against one another.
+        set_z_scores(candidates)
+
+
 def set_z_scores(candidates: Collection[CandidateItem]) -> None:
     """Note how far each candidate's cosine stands out among those of the nearest other entries.
 
-    An item that only its hash found is farther away than all that its vector found: it counts as the last of those.
+    Entries whose nearest views are copies of one another count once, and not for those copies. An item that only its
+    hash found is farther away than all that its vector found: it counts as the last of those.
     """
-    nearest: dict[bytes, float] = {}
-    for candidate in candidates:
-        if candidate.cosine is not None:
-            key = candidate.entry_key
-            nearest[key] = max(nearest.get(key, -1.0), candidate.cosine)
-    if not nearest:
+    order = _nearest_of_entries(candidates)
+    if not order:
         return
-    order = sorted(nearest, key=nearest.__getitem__, reverse=True)[: _MOST_OTHERS + 1]
-    least = nearest[order[-1]]
+    least = order[: _MOST_OTHERS + 1][-1][0]
     for candidate in candidates:
-        key = candidate.entry_key
-        others = [nearest[other] for other in order if other != key][:_MOST_OTHERS]
+        key, image = candidate.entry_key, candidate.image_key
+        others = [cosine for cosine, entry, shown in order if entry != key and shown != image][:_MOST_OTHERS]
+        candidate.z_score = None
         if len(others) >= _LEAST_OTHERS:
             cosine = least if candidate.cosine is None else candidate.cosine
             candidate.z_score = (cosine - fmean(others)) / (pstdev(others) + _LEAST_SPREAD)
+
+
+def _nearest_of_entries(candidates: Iterable[CandidateItem]) -> list[tuple[float, bytes, str]]:
+    """Return the cosine, the entry and the image of each entry's nearest view, nearest first, each image once."""
+    chosen: list[tuple[float, bytes, str]] = []
+    entries: set[bytes] = set()
+    images: set[str] = set()
+    for cosine, entry, image in by_cosine(candidates):
+        if entry not in entries:
+            entries.add(entry)
+            if image not in images:
+                images.add(image)
+                chosen.append((cosine, entry, image))
+    # Enough for each candidate, whose entry and whose image are left out.
+    return chosen[: _MOST_OTHERS + 2]
+
+
+def by_cosine(candidates: Iterable[CandidateItem]) -> list[tuple[float, bytes, str]]:
+    """Return the cosine, the entry's key and the image's key of all that have a cosine, nearest first."""
+    found = [(each.cosine, each.entry_key, each.image_key) for each in candidates if each.cosine is not None]
+    return sorted(found, key=lambda each: -each[0])

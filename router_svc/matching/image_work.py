@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 from lensmesh.encoder.v1 import encoder_pb2
 from router_svc.matching.candidates import CandidateItem
 from router_svc.matching.local_points import LocalPoints
+from router_svc.matching.looks import LEAST_QUALITY
 from router_svc.matching.verdicts import Judgement
 from router_svc.upstreams.images import NO_IMAGE, PackedImage
-
-LEAST_QUALITY = 50
-"""Quality of a perceptual hash below which it says too little."""
 
 
 @dataclass(slots=True, eq=False)

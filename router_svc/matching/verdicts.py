@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from router_svc.matching.candidates import Basis, CandidateItem
+from router_svc.matching.candidates import Basis, CandidateItem, by_cosine
 from router_svc.matching.confidence import geometry_confidence, hash_confidence, vector_confidence
 
 DEFAULT_MATCH: Final = 0.8
@@ -77,25 +77,17 @@ def judge(
 
 
 def _ranked(candidates: Sequence[CandidateItem], *, low_content: bool) -> tuple[JudgedEntry, ...]:
-    nearest = _nearest_by_entry(candidates)
+    nearest = by_cosine(candidates)
     best: dict[bytes, JudgedEntry] = {}
     for candidate in candidates:
         key = candidate.entry_key
-        others = [cosine for other, cosine in nearest.items() if other != key]
-        judged = _judged(candidate, max(others, default=None), low_content=low_content)
+        image = candidate.image_key
+        # A copy is as near, whoever's it is, and says nothing against this one.
+        following = next((cosine for cosine, other, shown in nearest if other != key and shown != image), None)
+        judged = _judged(candidate, following, low_content=low_content)
         if key not in best or _order(judged) < _order(best[key]):
             best[key] = judged
     return tuple(sorted(best.values(), key=_order))
-
-
-def _nearest_by_entry(candidates: Sequence[CandidateItem]) -> dict[bytes, float]:
-    """Return the two greatest cosines of different entries: the greatest of the others is among them for each."""
-    nearest: dict[bytes, float] = {}
-    for candidate in candidates:
-        if candidate.cosine is not None:
-            key = candidate.entry_key
-            nearest[key] = max(nearest.get(key, -1.0), candidate.cosine)
-    return dict(sorted(nearest.items(), key=lambda each: -each[1])[:2])
 
 
 def _judged(candidate: CandidateItem, next_cosine: float | None, *, low_content: bool) -> JudgedEntry:
@@ -139,5 +131,5 @@ def _is_clearly_better(best: JudgedEntry, other: JudgedEntry) -> bool:
     one, two = best.view.hash_distance, other.view.hash_distance
     if one is not None:
         return two is None or one + _CLEAR_BITS <= two
-    # The margin of cosines is part of the confidence already.
-    return two is None
+    # The margin of cosines is part of the confidence already, but for copies.
+    return two is None and best.view.image_key != other.view.image_key

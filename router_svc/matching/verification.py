@@ -12,7 +12,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import Overloaded
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
-from router_svc.matching.candidates import CandidateItem
+from router_svc.matching.candidates import CandidateItem, learn
 from router_svc.matching.geometry import align
 from router_svc.matching.image_work import ImageWork
 from router_svc.matching.local_points import LocalPoints, points_of
@@ -80,9 +80,10 @@ class Verification:
         gone = {candidate.item_id for candidate in candidates} - items.keys()
         one.candidates = [candidate for candidate in one.candidates if candidate.item_id not in gone]
         here = [candidate for candidate in candidates if candidate.item_id not in gone]
+        # No more than its own: a verdict does not depend on the images beside it.
+        learn(one.candidates, {each.item_id: items[each.item_id] for each in here}, one.digest)
         for candidate in here:
             candidate.is_looked_at = True
-            candidate.same_bytes = items[candidate.item_id].content_digest == one.digest
         if one.points is None or not here:
             return
         features = [items[candidate.item_id].local_features for candidate in here]

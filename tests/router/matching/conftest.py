@@ -1,6 +1,6 @@
 """A router in front of a mock encoder and a real search service, on both stores."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,15 @@ class MatchMesh:
         answer = await self.encoder.EncodeImages(encoder_pb2.EncodeImagesRequest(images=images))
         return [result.embedding for result in answer.results]
 
-    async def put(self, collection: str, vectors: dict[str, common_pb2.Embedding], **entry: str) -> None:
-        """Store vectors alone, in a collection that is made for them; `entry` by id is the metadata of that name."""
+    async def put(
+        self,
+        collection: str,
+        vectors: dict[str, common_pb2.Embedding],
+        hashes: Mapping[str, bytes] | None = None,
+        /,
+        **entry: str,
+    ) -> None:
+        """Store vectors, and hashes by id, in a collection that is made for them; `entry` by id is such metadata."""
         info = await self.encoder.GetInfo(encoder_pb2.GetInfoRequest())
         made = search_pb2.Collection(name=collection)
         made.spaces.add(name="image", space=info.models[0].spaces[0])
@@ -115,6 +122,8 @@ class MatchMesh:
         for item_id, vector in vectors.items():
             item = search_pb2.Item(id=item_id)
             item.vectors["image"].CopyFrom(vector)
+            if hashes and item_id in hashes:
+                item.perceptual_hash.CopyFrom(common_pb2.PerceptualHash(hash=hashes[item_id], quality=100))
             if item_id in entry:
                 item.metadata.fields["entry"].CopyFrom(struct_pb2.Value(string_value=entry[item_id]))
             items.append(item)

@@ -70,6 +70,27 @@ async def test_vectors_alone_need_a_margin(match_mesh: MatchMesh) -> None:
     assert found["torn"].best.item.id == "v0"
 
 
+async def test_a_copy_beside_it_takes_no_margin_from_an_item(match_mesh: MatchMesh) -> None:
+    asked = saved(photographs()[0])
+    [vector] = await match_mesh.vectors([asked])
+    vectors = {"a": beside(vector, 0.985), "b": beside(vector, 0.98, 2), "c": beside(vector, 0.5, 3)}
+    names = {"a": "one", "b": "two", "c": "three"}
+    # What is asked is within 31 bits of none: a part of the image, say.
+    hashes = {"a": bytes(range(32)), "b": bytes([*range(31), 0]), "c": bytes([170] * 32)}
+    await match_mesh.put("copies", vectors, hashes, **names)
+    [copies] = await match_mesh.match("copies", asked, alternatives=1)
+    assert (copies.match.verdict, copies.match.ambiguous, copies.match.best.item.id) == (MATCH, False, "a")
+    assert copies.match.best.basis == router_pb2.MATCH_BASIS_VECTOR
+    assert [each.item.id for each in copies.match.alternatives] == ["b"]
+    # Under two names they contradict each other, though neither hash nor geometry says so.
+    [named] = await match_mesh.match("copies", asked, entry_fields=["entry"])
+    assert (named.match.verdict, named.match.ambiguous) == (UNSURE, True)
+    # Another image that is as near says that the vector is not enough.
+    await match_mesh.put("others", vectors, hashes | {"b": bytes([85] * 32)}, **names)
+    [others] = await match_mesh.match("others", asked)
+    assert (others.match.verdict, others.match.ambiguous) == (NO_MATCH, False)
+
+
 async def test_views_of_one_entry_speak_for_it_together(match_mesh: MatchMesh) -> None:
     asked = saved(photographs()[0])
     [vector] = await match_mesh.vectors([asked])

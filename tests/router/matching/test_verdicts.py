@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import struct_pb2
 
 from lensmesh.search.v1 import search_pb2
-from router_svc.matching.candidates import Basis, CandidateItem, candidates_of
+from router_svc.matching.candidates import Basis, CandidateItem, candidates_of, learn
 from router_svc.matching.confidence import geometry_confidence, hash_confidence, vector_confidence
 from router_svc.matching.geometry import Alignment
 from router_svc.matching.verdicts import DEFAULT_MATCH, DEFAULT_UNSURE, Judgement, Thresholds, Verdict, judge
@@ -155,3 +155,52 @@ def test_a_vector_stands_out_among_other_entries_and_not_among_its_own_views() -
     assert at_20.z_score == at_35.z_score
     few = candidates_of([*views, *others[:4]], [], with_entries=True)
     assert all(each.z_score is None for each in few if each.item_id.startswith("a"))
+
+
+def looks(*hashes: int, digest: bytes = b"", quality: int = 90) -> search_pb2.Item:
+    """An item whose image looks like this: a hash, and that of what a frame surrounds."""
+    made = search_pb2.Item(content_digest=digest)
+    made.perceptual_hash.quality = quality
+    hash_, *unframed = (each.to_bytes(32, "big") for each in hashes)
+    made.perceptual_hash.hash, made.perceptual_hash.unframed = hash_, b"".join(unframed)
+    return made
+
+
+def test_copies_say_nothing_against_one_another() -> None:
+    others = [hit(f"o{place}", 0.6 + place / 100) for place in range(6)]
+    copies = [hit(f"a{place:02}", 0.9) for place in range(30)]
+    alone, among = (candidates_of([*some, *others], [], with_entries=False) for some in (copies[:1], copies))
+    assert among[0].z_score == pytest.approx(0)
+    stored = {
+        each.item_id: looks(place if place < 30 else (1 << 40 * (place - 29)) - 1) for place, each in enumerate(among)
+    }
+    # They are read some at a time.
+    for begin in range(0, 36, 4):
+        learn(among, {each.item_id: stored[each.item_id] for each in among[begin : begin + 4]}, b"")
+    assert {each.copy_of for each in among[1:30]} == {"a00"}
+    assert {each.image_key for each in among} == {"a00", *(other.item.id for other in others)}
+    assert {each.z_score for each in among[:30]} == {alone[0].z_score}
+    # They are one image for all that are none of them, as well.
+    assert [each.z_score for each in among[30:]] == [each.z_score for each in alone[1:]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_copies"),
+    [
+        (looks(0), looks((1 << 31) - 1), True),
+        (looks(0), looks((1 << 32) - 1), False),
+        (looks(0), looks((1 << 200) - 1, 1), True),
+        (looks(0, quality=49), looks(0), False),
+        (looks(0, digest=b"d"), looks((1 << 200) - 1, digest=b"d"), True),
+        (search_pb2.Item(), search_pb2.Item(), False),
+    ],
+)
+def test_copies_are_of_one_file_or_within_31_bits(
+    one: search_pb2.Item, other: search_pb2.Item, are_copies: bool
+) -> None:
+    some = [item("a", cosine=0.98), item("b", cosine=0.98), item("c", cosine=0.5)]
+    learn(some, {"a": one, "b": other}, b"asked")
+    assert (some[0].image_key == some[1].image_key) == are_copies
+    assert (judged(*some, names_entries=False).verdict is Verdict.MATCH) == are_copies
+    # As entries they contradict each other.
+    assert judged(*some).ambiguous == are_copies

@@ -157,7 +157,9 @@ class _MatchBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatchBasis
     MATCH_BASIS_PERCEPTUAL_HASH: _MatchBasis.ValueType  # 3
     """Perceptual hashes that differ in few bits: a copy that was not cropped or turned."""
     MATCH_BASIS_VECTOR: _MatchBasis.ValueType  # 4
-    """The cosine of the vectors, and by how much the next entry's is less. Where local features were compared, it is worth 0.6 at most."""
+    """The cosine of the vectors, and by how much that of the next entry that is no copy is less. Where local features were compared, it
+    is worth 0.6 at most.
+    """
 
 class MatchBasis(_MatchBasis, metaclass=_MatchBasisEnumTypeWrapper):
     """MatchBasis is the kind of evidence that speaks most for an entry."""
@@ -171,7 +173,9 @@ MATCH_BASIS_GEOMETRY: MatchBasis.ValueType  # 2
 MATCH_BASIS_PERCEPTUAL_HASH: MatchBasis.ValueType  # 3
 """Perceptual hashes that differ in few bits: a copy that was not cropped or turned."""
 MATCH_BASIS_VECTOR: MatchBasis.ValueType  # 4
-"""The cosine of the vectors, and by how much the next entry's is less. Where local features were compared, it is worth 0.6 at most."""
+"""The cosine of the vectors, and by how much that of the next entry that is no copy is less. Where local features were compared, it
+is worth 0.6 at most.
+"""
 Global___MatchBasis: _TypeAlias = MatchBasis  # noqa: Y015
 
 @_typing.final
@@ -1323,7 +1327,9 @@ class MatchCandidate(_message.Message):
     cosine: _builtins.float
     """Cosine similarity of the vectors, -1 to 1; unset where the hash alone found it."""
     hash_distance: _builtins.int
-    """Bits in which the perceptual hashes differ, 0 to 31; unset where they differ in more, or one of them is missing or says too little."""
+    """Bits in which the perceptual hashes differ, 0 to 31; unset where they differ in more, where one of them is missing or says too
+    little, and where nearer items took all places of MatchImagesRequest.candidates.
+    """
     @_builtins.property
     def item(self) -> _search_pb2.Item:
         """The view, as much of it as asked for."""
