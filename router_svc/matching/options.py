@@ -16,6 +16,8 @@ MAX_ENTRY_FIELDS: Final = 4
 MAX_CANDIDATES: Final = 100
 DEFAULT_CANDIDATES: Final = 20
 MAX_ALTERNATIVES: Final = 10
+# Decimal digits that are the same in 32 and in 64 bits, of numbers up to 1.
+_DIGITS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def _thresholds(asked: router_pb2.MatchThresholds) -> Thresholds:
     if unsure > match:
         told = "" if asked.HasField("match") else ", its default"
         raise _threshold_invalid("unsure", f"is {unsure:g}, above thresholds.match, {match:g}{told}: use that at most")
-    return Thresholds(match, unsure)
+    # In 32 bits 0.6 is a little more than 0.6, which a confidence of 0.6 would not reach.
+    return Thresholds(round(match, _DIGITS), round(unsure, _DIGITS))
 
 
 def _threshold_invalid(name: str, description: str) -> InvalidInput:

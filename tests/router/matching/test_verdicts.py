@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
+from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from router_svc.matching.candidates import Basis, CandidateItem, candidates_of, learn
 from router_svc.matching.confidence import geometry_confidence, hash_confidence, vector_confidence
 from router_svc.matching.geometry import Alignment
+from router_svc.matching.options import read_options
 from router_svc.matching.verdicts import DEFAULT_MATCH, DEFAULT_UNSURE, Judgement, Thresholds, Verdict, judge
 
 DEFAULTS = Thresholds(DEFAULT_MATCH, DEFAULT_UNSURE)
@@ -74,6 +76,13 @@ def test_the_evidence_that_speaks_most_counts() -> None:
 def test_a_vector_alone_is_no_match_where_local_features_were_compared(inliers: int | None, verdict: Verdict) -> None:
     judgement = judged(item("a", cosine=0.999, inliers=inliers), item("b", cosine=0.5))
     assert (judgement.verdict, judgement.entries[0].basis) == (verdict, Basis.VECTOR)
+
+
+def test_a_confidence_that_equals_a_threshold_reaches_it() -> None:
+    request = router_pb2.MatchImagesRequest(thresholds=router_pb2.MatchThresholds(match=0.9, unsure=0.6))
+    some = [item("a", cosine=0.999, inliers=0), item("b", cosine=0.5)]
+    judgement = judge(some, read_options(request, "art").thresholds, low_content=False, names_entries=False)
+    assert (judgement.verdict, judgement.entries[0].confidence) == (Verdict.UNSURE, 0.6)
 
 
 def test_a_vector_of_one_colour_says_nothing() -> None:
