@@ -51,19 +51,6 @@ async def test_copies_that_are_cropped_or_photographed_and_another_image(match_m
     assert plain.match.verdict == NO_MATCH
 
 
-async def test_the_same_file_is_found_among_many_copies(local_match_mesh: MatchMesh) -> None:
-    scenes = photographs()
-    copies = {f"c{level}": saved(scenes[0], compress_level=level) for level in range(10)}
-    await local_match_mesh.ingest("files", copies | {"other": saved(scenes[1])}, featured=True)
-    [same, part] = await local_match_mesh.match("files", copies["c9"], cropped(scenes[0]))
-    assert (same.match.best.item.id, same.match.best.basis) == ("c9", router_pb2.MATCH_BASIS_CONTENT_DIGEST)
-    # Copies take nothing from the confidence of one another.
-    await local_match_mesh.ingest("alone", {"c0": copies["c0"], "other": saved(scenes[1])}, featured=True)
-    [alone] = await local_match_mesh.match("alone", cropped(scenes[0]))
-    assert (part.match.verdict, part.match.best.basis) == (MATCH, GEOMETRY)
-    assert part.match.best.confidence == alone.match.best.confidence
-
-
 async def test_scenes_that_share_their_shapes_are_told_apart(local_match_mesh: MatchMesh) -> None:
     rng = np.random.default_rng(8)
     scenes = [draw(sample_scene(rng), 256) for _ in range(12)]
