@@ -1,9 +1,9 @@
 """Items that an image may show, and what speaks for each."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from statistics import fmean, pstdev
 from typing import Final
 
 from google.protobuf import struct_pb2
@@ -130,7 +130,10 @@ def set_z_scores(candidates: Collection[CandidateItem]) -> None:
         candidate.z_score = None
         if len(others) >= _LEAST_OTHERS:
             cosine = least if candidate.cosine is None else candidate.cosine
-            candidate.z_score = (cosine - fmean(others)) / (pstdev(others) + _LEAST_SPREAD)
+            # The statistics module is exact, which takes ten times as long.
+            mean = sum(others) / len(others)
+            spread = math.sqrt(sum((other - mean) ** 2 for other in others) / len(others))
+            candidate.z_score = (cosine - mean) / (spread + _LEAST_SPREAD)
 
 
 def _nearest_of_entries(candidates: Iterable[CandidateItem]) -> list[tuple[float, bytes, str]]:
