@@ -21,6 +21,7 @@ from lensmesh_chassis.rpc.status import from_rpc_error
 from tests.chassis.conftest import Serve, Served
 from tests.chassis.name_server import name_server
 from tests.support.every_shape import ENCODER, METHODS, call, finish
+from tests.support.tcp import tcp_server
 
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 AWAY = Unavailable(Reason.STORE_UNAVAILABLE, "away for a moment")
@@ -87,13 +88,9 @@ async def test_a_connection_may_take_a_while_to_open(served: Served) -> None:
             with contextlib.suppress(OSError):
                 await end.wait_closed()
 
-    async with await asyncio.start_server(slow, "127.0.0.1", 0) as way:
-        port = way.sockets[0].getsockname()[1]
-        async with open_channel(f"127.0.0.1:{port}") as channel:
-            # No contract lets this method be sent again, so nothing hides a failure.
-            assert await finish(call(channel, "UnaryUnary", timeout=30)) == ["a"]
-        # The ways end with their connections.
-        await asyncio.sleep(0.05)
+    async with tcp_server(slow) as port, open_channel(f"127.0.0.1:{port}") as channel:
+        # No contract lets this method be sent again, so nothing hides a failure.
+        assert await finish(call(channel, "UnaryUnary", timeout=30)) == ["a"]
 
 
 async def test_a_large_request_is_retried_too(served: Served) -> None:
@@ -185,12 +182,11 @@ async def test_a_proxy_is_for_clients_and_not_for_peers(serve: Serve, monkeypatc
         asked.append(await reader.readline())
         writer.close()
 
-    proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    for variable in PROXIES:
-        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
     for variable in ("no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(variable, raising=False)
-    async with proxy, name_server("127.0.0.1") as (_, at), serve() as served:
+    async with tcp_server(refuse) as port, name_server("127.0.0.1") as (_, at), serve() as served:
+        for variable in PROXIES:
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{port}")
         name = f"encoder.test:{parse_address(served.server.address).port}"
         async with open_channel(f"dns://{at}/{name}") as channel:
             assert await finish(call(channel, "UnaryUnary", timeout=30)) == ["a"]

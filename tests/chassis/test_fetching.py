@@ -5,6 +5,7 @@ import contextlib
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,7 @@ from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.images.public_addresses import is_public
 from lensmesh_chassis.reasons import Reason
 from tests.support.certificates import Authority
+from tests.support.tcp import tcp_server
 
 HTTP = frozenset({"http"})
 
@@ -221,14 +223,10 @@ def response(status: bytes, headers: bytes = b"", body: bytes = b"") -> bytes:
     return b"HTTP/1.1 " + status + b"\r\n" + length + headers + b"\r\n" + body
 
 
-@contextlib.asynccontextmanager
-async def raw_site(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+def raw_site(answer: Answer, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[int]:
     """A server whose answers are bytes; it keeps connections open as long as clients do."""
 
-    open_ones: dict[asyncio.StreamWriter, asyncio.Event] = {}
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ended = open_ones[writer] = asyncio.Event()
         with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             while True:
                 writer.write(answer(await reader.readuntil(b"\r\n\r\n"), writer))
@@ -236,18 +234,8 @@ async def raw_site(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIt
         with contextlib.suppress(OSError, ssl.SSLError):
             writer.close()
             await writer.wait_closed()
-        ended.set()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in open_ones:
-            writer.close()
-        for ended in list(open_ones.values()):
-            await ended.wait()
-        await server.wait_closed()
+    return tcp_server(serve, tls)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from tests.router.conftest import Mesh
 from tests.router.helpers import item, reason_of, request
+from tests.support.tcp import tcp_server
 
 SETTINGS: dict[str, Any] = {"uri_schemes": "http", "uri_private": True, "uri_timeout_seconds": 20}
 
@@ -21,11 +22,8 @@ class Site:
     def __init__(self) -> None:
         self.open = self.most = 0
         self.port = 0
-        self.ending = asyncio.Event()
-        self.connections: list[asyncio.Task[None] | None] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections.append(asyncio.current_task())
         try:
             path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
         except (asyncio.IncompleteReadError, OSError):
@@ -37,7 +35,7 @@ class Site:
         if path.startswith(b"/slow"):
             await asyncio.sleep(0.2)
         if path == b"/never":
-            await self.ending.wait()
+            await asyncio.Event().wait()
         self.open -= 1
         status, body = (b"304 Not Modified", b"") if path == b"/304" else (b"200 OK", path)
         writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
@@ -53,13 +51,8 @@ class Site:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     one = Site()
-    server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
-    one.port = server.sockets[0].getsockname()[1]
-    yield one
-    one.ending.set()
-    server.close()
-    await asyncio.gather(*(task for task in one.connections if task is not None))
-    await server.wait_closed()
+    async with tcp_server(one.serve) as one.port:
+        yield one
 
 
 def by_address(ref: str, uri: str, **fields: Any) -> router_pb2.IngestItem:

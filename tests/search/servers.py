@@ -29,6 +29,9 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+        # What was accepted just now is known some turns of the loop later.
+        for _ in range(4):
+            await asyncio.sleep(0)
         for writer in list(self._writers):
             writer.transport.abort()
         await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from search_svc.app import SERVICE, SearchApp
 from tests.search.conftest import settings_for
 from tests.search.standin import StandIn
 from tests.search.support import Stub, create, found, item, listed, refused, search_request, upsert
+from tests.support.tcp import tcp_server
 from tests.support.waiting import until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -166,9 +167,8 @@ async def test_a_port_that_speaks_something_else() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         writer.close()
 
-    rest = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    port = rest.sockets[0].getsockname()[1]
-    async with running(settings_for(f"qdrant://127.0.0.1:{port}"), SearchApp, "search") as server:
+    async with (
+        tcp_server(hang_up) as port,
+        running(settings_for(f"qdrant://127.0.0.1:{port}"), SearchApp, "search") as server,
+    ):
         assert server.runtime.health.reason().startswith("store: Qdrant is not reachable")
-    rest.close()
-    await rest.wait_closed()

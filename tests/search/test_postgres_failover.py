@@ -21,6 +21,7 @@ from search_svc.watch import WRITES
 from tests.search.conftest import settings_for
 from tests.search.support import Stub, create, item, listed, refused, upsert
 from tests.support.postgres import PostgresForTests
+from tests.support.tcp import tcp_server
 from tests.support.waiting import until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -126,16 +127,13 @@ async def test_the_one_that_hangs_does_not_use_up_the_time(database_url: str) ->
         writer.transport.abort()
         left.set()
 
-    hung = await asyncio.start_server(hang, "127.0.0.1", 0)
-    port = hung.sockets[0].getsockname()[1]
-    folder = socket_folder(database_url)
-    url = f"postgresql://postgres:@/postgres?host=127.0.0.1,{quote(folder, safe='/')}&port={port},5432&sslmode=disable"
-    async with running(settings_for(url, store_connect_seconds=30), SearchApp, "search") as server:
-        assert server.runtime.health.reason() == ""
-    # It was given up before its time, not waited for.
-    await asyncio.wait_for(left.wait(), 60)
-    await asyncio.sleep(0)
-    hung.close()
+    folder = quote(socket_folder(database_url), safe="/")
+    async with tcp_server(hang) as port:
+        url = f"postgresql://postgres:@/postgres?host=127.0.0.1,{folder}&port={port},5432&sslmode=disable"
+        async with running(settings_for(url, store_connect_seconds=30), SearchApp, "search") as server:
+            assert server.runtime.health.reason() == ""
+        # It was given up before its time, not waited for.
+        await asyncio.wait_for(left.wait(), 60)
 
 
 URLS = {
