@@ -37,7 +37,7 @@ _BLOCK_LINES: Final = 32
 
 @dataclass(frozen=True)
 class _Side:
-    """What lies at one side of an image. Depths are in lines.
+    """One side of an image. Depths are in lines.
 
     `lines` are as many as a frame may have. `edge` is the depth of one that ends at a straight edge, or 0; `flat` lines
     are as good as exactly of the first one's colour.

@@ -13,7 +13,7 @@ _COPY_BITS: Final = 31
 
 @dataclass(frozen=True, slots=True)
 class ItemLooks:
-    """What tells copies of an item's image."""
+    """The marks by which copies of an item's image are known."""
 
     digest: bytes
     """SHA-256 of its file; empty where the item has none."""
