@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 PORTS: Final = {"router": 50050, "encoder": 50051, "caption": 50052, "search": 50053}
 """The ports that services take where no setting says another, by the service's name."""
+HTTP_PORT: Final = 50054
+"""The port of the front door, which speaks HTTP and has no contract of its own."""
 REQUEST_ID_KEY: Final = "x-request-id"
 """Carries the id of a call through the mesh."""
 TRACE_ID_KEY: Final = "lensmesh-trace-id"

@@ -2,11 +2,8 @@
 
 import asyncio
 import contextlib
-import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -14,27 +11,19 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.channels import Connections, server_options
-from lensmesh_chassis.errors import PreconditionFailed
 from lensmesh_chassis.limits import transport_bytes
 from lensmesh_chassis.messages.budget import MessageBudget
-from lensmesh_chassis.process.addresses import (
-    ListenAddress,
-    clear_stale_socket,
-    explain_bind_failure,
-    parse_address,
-    parse_addresses,
-)
+from lensmesh_chassis.process.addresses import parse_address, parse_addresses
 from lensmesh_chassis.process.health import HealthServicer, HealthState
 from lensmesh_chassis.process.memory import container_limit_bytes, give_back_free, resident_bytes
-from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.process.side_listeners import SideListeners, bind, remove
 from lensmesh_chassis.rpc.interceptors import InFlight, ReadinessInterceptor, in_order
 from lensmesh_chassis.rpc.served import ServedMethods
 from lensmesh_chassis.settings import ServiceSettings
 from lensmesh_chassis.telemetry import tracing
 from lensmesh_chassis.telemetry.bound_metrics import BoundMetrics
 from lensmesh_chassis.telemetry.logging import get_logger
-from lensmesh_chassis.telemetry.metrics import CallMetrics, MetricsEndpoint
-from lensmesh_chassis.telemetry.process_metrics import LoopLag
+from lensmesh_chassis.telemetry.metrics import CallMetrics
 from lensmesh_chassis.tls.callers import Callers
 from lensmesh_chassis.tls.credentials import server_credentials
 from lensmesh_chassis.tls.identities import parse_identities
@@ -47,9 +36,33 @@ _FLUSH_SECONDS = 2.0
 # Calls of one client that arrive together and exceed `max_calls` are refused with a reason, up to so many times as
 # many; what is beyond waits in the client.
 _CALLS_EACH = 8
-# The health server answers probes: small messages, a few at a time.
-_PROBES_EACH = 100
-_PROBE_BYTES = 64 * 1024
+
+
+class Listeners(Protocol):
+    """What a service listens with. `handlers` is what an App registers itself at."""
+
+    handlers: Any
+    addresses: tuple[str, ...]
+
+    @property
+    def health_address(self) -> str:
+        """Where probes are answered; "" where that is not set."""
+
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics are shown; "" where that is not set."""
+
+    async def start(self, services: Sequence[str]) -> None:
+        """Begin to answer health, and to refuse calls. `stop` has to be called in any case."""
+
+    def accept_calls(self) -> None:
+        """Take calls from now on."""
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING, let no new call in, and wait for those in flight, `drain_seconds` at most."""
+
+    async def stop(self) -> None:
+        """Close everything."""
 
 
 class GrpcListeners:
@@ -88,7 +101,7 @@ class GrpcListeners:
             counts=metrics.messages,
         )
         # In the place of a server to whoever adds handlers.
-        self.handlers = cast("grpc.aio.Server", self._methods)
+        self.handlers: Any = cast("grpc.aio.Server", self._methods)
         self._server = grpc.aio.server(
             handlers=(self._methods,),
             options=server_options(
@@ -101,41 +114,35 @@ class GrpcListeners:
                 ),
             ),
         )
-        self._health_server: grpc.aio.Server | None = None
-        self._metrics: MetricsEndpoint | None = None
-        self._lag = LoopLag(registry)
+        self._side = SideListeners(settings, health, registry)
         self.addresses: tuple[str, ...] = ()
-        self.health_address = ""
-        self.metrics_address = ""
+
+    @property
+    def health_address(self) -> str:
+        """Where probes are answered; "" where that is not set."""
+        return self._side.health_address
+
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics are shown; "" where that is not set."""
+        return self._side.metrics_address
 
     async def start(self, services: Sequence[str]) -> None:
         """Begin to answer: health and reflection, and all calls with UNAVAILABLE until `accept_calls`.
 
         Raises a LensmeshError that names the address, file or setting in the way. `stop` has to be called in any case.
         """
-        _remove(self._settings.ready_file)
+        remove(self._settings.ready_file)
         self._health.add(services)
-        servicer = HealthServicer(self._health)
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, self.handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._health), self.handlers)
         reflected = reflection.aio.ReflectionServicer((*services, _HEALTH_SERVICE, reflection.SERVICE_NAME))
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, self.handlers)
         credentials = server_credentials(self._settings)
         for wanted in parse_addresses(self._settings.listen):
-            self.addresses += (str(_bind(self._server, wanted, credentials, "listen")),)
-        if self._settings.health_listen:
-            probes = Connections(self._settings.max_connections, _PROBES_EACH)
-            self._health_server = grpc.aio.server(options=server_options(_PROBE_BYTES, probes))
-            health_pb2_grpc.add_HealthServicer_to_server(servicer, self._health_server)
-            at = parse_address(self._settings.health_listen)
-            self.health_address = str(_bind(self._health_server, at, None, "health_listen"))
-        if self._settings.metrics_listen:
-            self._lag.start()
-            self._metrics = MetricsEndpoint(self._registry, parse_address(self._settings.metrics_listen))
-            self.metrics_address = str(self._metrics.address)
+            self.addresses += (str(bind(self._server, wanted, credentials, "listen")),)
+        self._side.bind()
         await self._server.start()
-        if self._health_server is not None:
-            await self._health_server.start()
-        _write_ready_file(self._settings.ready_file, self.addresses, self.health_address, self.metrics_address)
+        await self._side.start(self.addresses)
 
     def accept_calls(self) -> None:
         """Take calls from now on: the service can work."""
@@ -157,51 +164,11 @@ class GrpcListeners:
         self._health.drain()
         self._health.close()
         grace = 0.0 if self._in_flight.count else _FLUSH_SECONDS
-        servers = [server for server in (self._server, self._health_server) if server is not None]
-        await asyncio.gather(*(server.stop(grace) for server in servers))
+        await asyncio.gather(*(server.stop(grace) for server in (self._server, *self._side.grpc_servers())))
         # gRPC has told the handlers to end; what they clean up may still need the App.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_SECONDS):
                 await self._in_flight.wait_idle()
-        await self._lag.stop()
-        if self._metrics is not None:
-            await asyncio.to_thread(self._metrics.close)
+        await self._side.stop()
         for path in (address.path for address in map(parse_address, self.addresses)):
-            _remove(path)
-        _remove(self._settings.ready_file)
-
-
-def _bind(
-    server: grpc.aio.Server, wanted: ListenAddress, credentials: grpc.ServerCredentials | None, setting: str
-) -> ListenAddress:
-    if wanted.path:
-        clear_stale_socket(wanted)
-    try:
-        if credentials is not None and not wanted.path:
-            port = server.add_secure_port(str(wanted), credentials)
-        else:
-            port = server.add_insecure_port(str(wanted))
-    except RuntimeError as error:
-        raise explain_bind_failure(wanted, setting) from error
-    if not port:
-        raise explain_bind_failure(wanted, setting)
-    return wanted if wanted.path else ListenAddress(host=wanted.host, port=port)
-
-
-def _write_ready_file(name: str, addresses: Sequence[str], health: str, metrics: str) -> None:
-    if not name:
-        return
-    content = {"addresses": list(addresses), "health": health, "metrics": metrics, "pid": os.getpid()}
-    unfinished = Path(f"{name}.{os.getpid()}")
-    try:
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        unfinished.replace(name)
-    except OSError as error:
-        raise PreconditionFailed(
-            Reason.OPTION_INVALID, f"ready_file {name!r} cannot be written: {error.strerror}", metadata={"file": name}
-        ) from error
-
-
-def _remove(path: str) -> None:
-    if path:
-        Path(path).unlink(missing_ok=True)
+            remove(path)

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol
 
-import grpc
 from prometheus_client import CollectorRegistry
 from typing_extensions import TypeVar
 
@@ -19,7 +18,7 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.process.event_loop import loop_factory
 from lensmesh_chassis.process.exit import give_up
 from lensmesh_chassis.process.health import HealthState
-from lensmesh_chassis.process.listeners import GrpcListeners
+from lensmesh_chassis.process.listeners import GrpcListeners, Listeners
 from lensmesh_chassis.process.server_info import server_info, version
 from lensmesh_chassis.settings import ServiceSettings, shown
 from lensmesh_chassis.telemetry import tracing
@@ -36,6 +35,7 @@ _STOP_SECONDS = 10.0
 _FORCED = 1
 
 S = TypeVar("S", bound=ServiceSettings, default=ServiceSettings)
+MakeListeners = Callable[[Any, HealthState, asyncio.Event, CollectorRegistry, Any], Listeners]
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Runtime(Generic[S]):
 class App(Protocol):
     """The part that a service implements."""
 
-    def register(self, server: grpc.aio.Server) -> Sequence[str]:
+    def register(self, server: Any) -> Sequence[str]:
         """Add the servicers; do nothing else: what is given takes handlers and is no whole server.
 
         Return the full names of their services, for reflection and health.
@@ -103,6 +103,7 @@ class _Service(Generic[S]):
         name: str,
         tracer_provider: Any | None,
         give_up: Callable[[], None] | None = None,
+        listeners: "MakeListeners" = GrpcListeners,
     ) -> None:
         self._name = name
         health, draining, registry = HealthState(), asyncio.Event(), CollectorRegistry()
@@ -110,7 +111,7 @@ class _Service(Generic[S]):
         self.runtime: Runtime[S] = Runtime(settings, health, draining, info, registry, tracer_provider, give_up)
         describe_process(registry, name, health, settings.restarts)
         self.app = build(self.runtime)
-        self.host = GrpcListeners(settings, health, draining, registry, tracer_provider)
+        self.host = listeners(settings, health, draining, registry, tracer_provider)
 
     async def start(self) -> None:
         """Start the servers, then the App. Raises what the App raises; `stop` has to be called in any case."""
@@ -133,13 +134,18 @@ class _Service(Generic[S]):
 
 @asynccontextmanager
 async def running(
-    settings: S, build: Callable[[Runtime[S]], App], service: str, *, tracer_provider: Any | None = None
+    settings: S,
+    build: Callable[[Runtime[S]], App],
+    service: str,
+    *,
+    tracer_provider: Any | None = None,
+    listeners: MakeListeners = GrpcListeners,
 ) -> AsyncIterator[RunningServer]:
     """Run a service inside this event loop, started when entered, drained and stopped when left. For tests.
 
     Neither logging nor signals nor the global tracer provider are touched; `tracer_provider` gets the server's spans.
     """
-    one = _Service(settings, build, service, tracer_provider)
+    one = _Service(settings, build, service, tracer_provider, listeners=listeners)
     try:
         await one.start()
         yield RunningServer(one.host.addresses, one.host.health_address, one.host.metrics_address, one.runtime)
@@ -147,13 +153,15 @@ async def running(
         await one.stop(drain=True)
 
 
-def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
+def run(
+    settings: S, build: Callable[[Runtime[S]], App], service: str, *, listeners: MakeListeners = GrpcListeners
+) -> None:
     """Run a service until SIGTERM or SIGINT, then drain it; a second signal ends the process at once.
 
     Never returns: exits.
 
     Exit codes: 0 after a drain, 1 where the service could not start or was forced, 70 where it gave up by itself
-    (`Runtime.give_up`). `service` ("encoder") names it in logs and traces.
+    (`Runtime.give_up`). `service` ("encoder") names it in logs and traces. `listeners` is what it listens with.
     """
     configure_logging(settings.log_level, settings.log_format, service=service, instance=settings.instance)
     _log.info("settings", version=version(), pid=os.getpid(), settings=shown(settings))
@@ -161,21 +169,27 @@ def run(settings: S, build: Callable[[Runtime[S]], App], service: str) -> None:
     provider = tracing.start_tracing(service, settings.instance)
     try:
         with asyncio.Runner(loop_factory=loop_factory(settings.event_loop)) as runner:
-            code = runner.run(_until_signal(settings, build, service, provider))
+            code = runner.run(_until_signal(settings, build, service, provider, listeners))
     finally:
         stop_error_tracking()
         tracing.stop_tracing(provider)
     sys.exit(code)
 
 
-async def _until_signal(settings: S, build: Callable[[Runtime[S]], App], service: str, provider: Any | None) -> int:
+async def _until_signal(
+    settings: S,
+    build: Callable[[Runtime[S]], App],
+    service: str,
+    provider: Any | None,
+    listeners: MakeListeners,
+) -> int:
     asked = asyncio.Event()
     _listen_for_signals(asked)
     stopping = asyncio.create_task(asked.wait())
     one: _Service[S] | None = None
     serving = False
     try:
-        one = _Service(settings, build, service, provider, functools.partial(give_up, provider))
+        one = _Service(settings, build, service, provider, functools.partial(give_up, provider), listeners)
         starting = asyncio.create_task(one.start())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():

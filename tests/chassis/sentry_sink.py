@@ -6,6 +6,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+import brotli
+
+# As the SDK packs: by brotli where that is installed.
+_UNPACK = {"br": brotli.decompress, "gzip": gzip.decompress, "": bytes}
+
 
 class SentrySink:
     """Listens on a free port. `hold` keeps answers back until it is set."""
@@ -20,7 +25,7 @@ class SentrySink:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                sink.bodies.append(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+                sink.bodies.append(_UNPACK[self.headers.get("Content-Encoding", "")](body))
                 sink.hold.wait()
                 self.send_response(200)
                 self.end_headers()
