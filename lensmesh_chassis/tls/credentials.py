@@ -93,10 +93,11 @@ class _ServerFiles:
         return fresh
 
     def _stamp(self) -> tuple[tuple[int, int, int], ...]:
-        return tuple(_stamp(name) for name in (self._certificate, self._key, self._ca) if name)
+        return tuple(file_stamp(name) for name in (self._certificate, self._key, self._ca) if name)
 
 
-def _stamp(name: str) -> tuple[int, int, int]:
+def file_stamp(name: str) -> tuple[int, int, int]:
+    """Return what changes when a file does; zeros where there is none."""
     try:
         facts = Path(name).stat()
     except OSError:

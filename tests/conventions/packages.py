@@ -9,7 +9,7 @@ from lensmesh_chassis import contract
 ROOT = Path(__file__).resolve().parents[2]
 
 
-SERVICES = {"encoder_svc", "caption_svc", "search_svc", "router_svc"}
+SERVICES = {"encoder_svc", "caption_svc", "search_svc", "router_svc", "http_svc"}
 
 
 # What each package may import of this project, besides itself. `lensmesh` is the generated code.
@@ -21,6 +21,7 @@ ALLOWED = {
     "caption_svc": {"lensmesh", "lensmesh_chassis", "lensmesh_inference", "lensmesh_serving", "lensmesh_shapes"},
     "search_svc": {"lensmesh", "lensmesh_chassis"},
     "router_svc": {"lensmesh", "lensmesh_chassis"},
+    "http_svc": {"lensmesh", "lensmesh_chassis", "lensmesh_client"},
     "lensmesh_client": {"lensmesh", "lensmesh_chassis"},
     "lensmesh_local": {"lensmesh", "lensmesh_chassis"},
     "lensmesh_cli": {"lensmesh", "lensmesh_chassis", "lensmesh_client", "lensmesh_local", "lensmesh_shapes"},

@@ -1,0 +1,65 @@
+"""Wires the front door together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.routing import BaseRoute, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette_compress import CompressMiddleware
+
+from http_svc.connect.app import ConnectApp
+from http_svc.mesh import Mesh
+from http_svc.probes import probe_routes
+from http_svc.serving.listeners import HttpListeners
+from http_svc.settings import HttpSettings
+from lensmesh_chassis.process.server import Runtime
+
+HTTP_SERVICE = "lensmesh.http"
+"""The name of the door in grpc.health.v1; it has no contract of its own."""
+# Smaller answers gain nothing.
+_LEAST_COMPRESSED_BYTES = 1024
+_RPC_PREFIX = "/lensmesh."
+
+
+class HttpApp:
+    """The front door. It serves as soon as it runs: it translates, decides nothing and holds nothing."""
+
+    def __init__(self, runtime: Runtime[HttpSettings]) -> None:
+        self._runtime = runtime
+        self._mesh: Mesh | None = None
+
+    def register(self, server: HttpListeners) -> Sequence[str]:
+        """Set what answers requests."""
+        runtime = self._runtime
+        self._mesh = mesh = Mesh(runtime.settings, runtime.registry, runtime.tracer_provider)
+        routes: list[BaseRoute] = [*probe_routes(runtime, mesh)]
+        router = Router(routes, redirect_slashes=False)
+        server.answer_with(_compressed(_by_path(ConnectApp(runtime.settings, mesh), router)))
+        return (HTTP_SERVICE,)
+
+    async def start(self) -> None:
+        """Nothing is loaded: the channel connects when it is first used."""
+
+    async def stop(self) -> None:
+        """Close the channel."""
+        if self._mesh is not None:
+            await self._mesh.close()
+
+
+def _by_path(rpc: ASGIApp, rest: ASGIApp) -> ASGIApp:
+    """Return an application that looks up methods of the contracts by their path, and asks the router for all else."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            # Starlette then raises for a method that an address does not take, instead of answering in plain text.
+            scope["app"] = app
+            if scope["path"].startswith(_RPC_PREFIX):
+                await rpc(scope, receive, send)
+                return
+        await rest(scope, receive, send)
+
+    return app
+
+
+def _compressed(app: Any) -> ASGIApp:
+    return CompressMiddleware(app, minimum_size=_LEAST_COMPRESSED_BYTES, zstd=False, brotli_quality=4, gzip_level=4)

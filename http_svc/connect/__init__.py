@@ -1,0 +1,1 @@
+"""The contracts by the Connect protocol, made from their descriptors."""

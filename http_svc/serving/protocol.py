@@ -1,0 +1,119 @@
+"""OpenConnections of the HTTP server: how many there may be, and how long each may take to say what it wants."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+
+class OpenConnections:
+    """The open connections, those that are idle in the order in which they became so."""
+
+    def __init__(self, most: int, age_s: float) -> None:
+        self._most = most
+        self.age_s = age_s
+        self._idle: OrderedDict[BoundedProtocol, None] = OrderedDict()
+        self._open: set[BoundedProtocol] = set()
+        self.closed_for_room = 0
+
+    @property
+    def count(self) -> int:
+        """OpenConnections that are open now."""
+        return len(self._open)
+
+    def add(self, one: "BoundedProtocol") -> bool:
+        """Take one in, if need be for the one that has been idle for longest. False where there is no room."""
+        if len(self._open) >= self._most:
+            self.closed_for_room += 1
+            if not self._idle:
+                return False
+            oldest, _ = self._idle.popitem(last=False)
+            self._open.discard(oldest)
+            oldest.transport.abort()
+        self._open.add(one)
+        self._idle[one] = None
+        return True
+
+    def busy(self, one: "BoundedProtocol") -> None:
+        """Note that a request has begun to arrive."""
+        self._idle.pop(one, None)
+
+    def idle(self, one: "BoundedProtocol") -> None:
+        """Note that nothing is under way any more."""
+        if one in self._open:
+            self._idle[one] = None
+
+    def remove(self, one: "BoundedProtocol") -> None:
+        """Forget one that is closed."""
+        self._open.discard(one)
+        self._idle.pop(one, None)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds that it does not have: of connections, of their age, of a head's time."""
+
+    def __init__(
+        self,
+        connections: OpenConnections,
+        header_s: float,
+        may_connect: Callable[[asyncio.BaseTransport], bool],
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._bounded, self._header_s, self._may_connect = connections, header_s, may_connect
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._opened = time.monotonic()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if not self._may_connect(transport) or not self._bounded.add(self):
+            transport.abort()
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._bounded.remove(self)
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._bounded.busy(self)
+        if self._head_timer is None:
+            self._await_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_is_here()
+        if self._bounded.age_s and time.monotonic() - self._opened > self._bounded.age_s:
+            # The client connects anew, asks the name service again and finds replicas that were added.
+            self.headers.append((b"connection", b"close"))
+            super().on_headers_complete()
+            self.cycle.keep_alive = False
+            return
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.pipeline:
+            self._bounded.idle(self)
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._header_s, self._head_is_late)
+
+    def _head_is_here(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.abort()

@@ -1,0 +1,86 @@
+"""Settings of the front door from outside, as LENSMESH_HTTP_* variables."""
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from http_svc.serving.origins import parse_hosts, parse_origins
+from lensmesh_chassis.contract import HTTP_PORT, local_address
+from lensmesh_chassis.settings import ServiceSettings
+
+MIB = 1 << 20
+
+
+class HttpSettings(ServiceSettings):
+    """Where the door listens, which router it asks, and what one client may hold."""
+
+    model_config = SettingsConfigDict(env_prefix="LENSMESH_HTTP_", frozen=True)
+
+    listen: str = Field(
+        f"127.0.0.1:{HTTP_PORT}",
+        description="Addresses to serve on, comma-separated: `host:port` (port 0: a free one) or `unix:/path`. The tls "
+        "settings apply to host:port.",
+    )
+    router_target: str = Field(
+        local_address("router"), description="The router: host:port (a name may have several addresses) or unix:/path."
+    )
+    call_seconds: float = Field(
+        60, gt=0, description="Longest call to the router, where the client sets no time of its own."
+    )
+    origins: str = Field(
+        "",
+        description="Origins whose pages may call, comma-separated (`https://app.example.org`), or `*` for any. Empty: "
+        "only pages that the door itself serves. Programs that are no browser are not asked.",
+    )
+    hosts: str = Field(
+        "",
+        description="Names that requests may call the door by, comma-separated, `*.example.org` for all below one. "
+        "Addresses and localhost always may. Empty: any name, unless all of `listen` is loopback; there a foreign name "
+        "is a page that was bound to this machine (DNS rebinding).",
+    )
+    body_bytes: int = Field(
+        44 * MIB,
+        ge=64 * 1024,
+        description="Size of a body that becomes one message: one of max_message_bytes as base64. A stream of "
+        "/v1/ingest may be longer, its files and lines may not.",
+    )
+    body_values: int = Field(
+        200_000, ge=1000, description="Values in one JSON body: what takes long to read, and much memory, is refused."
+    )
+    header_seconds: float = Field(
+        10, gt=0, description="How long a client may take to send the head of a request, since it connected or began."
+    )
+    body_seconds: float = Field(
+        30, gt=0, description="How long a client may be silent in the middle of a body, or of taking an answer."
+    )
+    body_rate: int = Field(
+        16 * 1024,
+        ge=0,
+        description="Bytes a second that a body must keep, beyond its first body_seconds: a slower one is ended.",
+    )
+    max_connections: int = Field(
+        1024,
+        ge=1,
+        description="Connections at a time. One more closes the connection that has been idle for longest; where none "
+        "is idle, it is closed itself.",
+    )
+    max_connection_idle_seconds: float = Field(
+        75, ge=0, description="A connection without requests is closed after so long. 0: never."
+    )
+    memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="What the process may use, in bytes: a third of it for bodies of requests. 0: the container's "
+        "limit, or none where there is none.",
+    )
+
+    @field_validator("origins")
+    @classmethod
+    def _origins_are_readable(cls, value: str) -> str:
+        parse_origins(value)
+        return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts_are_readable(cls, value: str) -> str:
+        parse_hosts(value)
+        return value
