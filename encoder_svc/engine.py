@@ -16,6 +16,7 @@ from encoder_svc.model import IMAGE_GROUP, Embedded, EncoderInput, EncoderModel,
 from lensmesh_chassis.errors import InternalFault
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.thumbnails import most_bytes
 from lensmesh_inference.engine import EngineResources, ModelEngine
 from lensmesh_inference.golden import golden_png
 from lensmesh_inference.images.decoder import ImageDecoder
@@ -108,13 +109,14 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
         half: bool = False,
         hashed: bool = False,
         featured: bool = False,
+        thumbnail_px: int = 0,
         decoder: ImageDecoder | None = None,
     ) -> EngineItem[EncoderInput, Embedded]:
         """Return the engine's item for one image or text, which asks for its vector in `space`.
 
         With `half` the item fails where a number of the vector is too large for float16. `hashed` asks for the
-        perceptual hash of an image too, and `featured` for its local features. `decoder` decodes the image in place of
-        the pool's own decoder.
+        perceptual hash of an image too, `featured` for its local features, and `thumbnail_px` for a thumbnail with such
+        a longer side. `decoder` decodes the image in place of the pool's own decoder.
         """
         facts = self.model.facts
         convert = functools.partial(_convert, normalized=space.normalized, half=half)
@@ -128,12 +130,18 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
                     space.transparency,
                     hashed=hashed,
                     featured=featured,
+                    thumbnail_px=thumbnail_px,
                 ),
                 step="decode",
-                size_bytes=len(source.content) + facts.image_bytes + (MAX_BYTES if featured else 0),
+                size_bytes=len(source.content)
+                + facts.image_bytes
+                + (MAX_BYTES if featured else 0)
+                + most_bytes(thumbnail_px),
                 group=IMAGE_GROUP,
                 content=source.content,
-                scope=scope_of(facts, "image", space.transparency, hashed=hashed, featured=featured),
+                scope=scope_of(
+                    facts, "image", space.transparency, hashed=hashed, featured=featured, thumbnail_px=thumbnail_px
+                ),
                 convert=convert,
                 attributes=lambda: {spans.ITEM_KIND: "image", spans.ITEM_BYTES: len(source.content)},
             )
@@ -184,6 +192,7 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
             prepared.fully_transparent,
             prepared.perceptual_hash,
             prepared.local_features,
+            prepared.thumbnail,
         )
 
 

@@ -19,6 +19,7 @@ from lensmesh_inference.digest import Json, space_id
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.local_features import LocalFeatures
 from lensmesh_inference.images.perceptual import PerceptualHash
+from lensmesh_inference.images.thumbnail import Thumbnail
 from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.models import ModelFacts
 
@@ -72,8 +73,8 @@ class LogitScale:
 class EncoderInput:
     """An item as the model takes it. `data` is what the model's own `prepare_*` made.
 
-    `low_content`, `fully_transparent`, `perceptual_hash` and `local_features` are about images, and mean what they mean
-    in `images.prepare.Prepared`.
+    `low_content`, `fully_transparent`, `perceptual_hash`, `local_features` and `thumbnail` are about images, and mean
+    what they mean in `images.prepare.Prepared`.
     """
 
     modality: Modality
@@ -85,6 +86,7 @@ class EncoderInput:
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
     local_features: LocalFeatures | None = None
+    thumbnail: Thumbnail | None = None
 
     @property
     def group(self) -> tuple[str, int]:
@@ -104,8 +106,8 @@ class Embedded:
     """An item's vector as the model makes it, not normalized.
 
     `truncated`: a text was cut to the model's context. `low_content`: an image is of one colour, or nearly so.
-    `fully_transparent`: nothing of an image can be seen. `perceptual_hash` and `local_features` are an image's, where
-    they were asked for.
+    `fully_transparent`: nothing of an image can be seen. `perceptual_hash`, `local_features` and `thumbnail` are an
+    image's, where they were asked for.
     """
 
     vector: Vector
@@ -114,6 +116,7 @@ class Embedded:
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
     local_features: LocalFeatures | None = None
+    thumbnail: Thumbnail | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +159,12 @@ class EncoderModel(Protocol):
         *,
         hashed: bool = False,
         featured: bool = False,
+        thumbnail_px: int = 0,
     ) -> EncoderInput:
         """Decode and preprocess one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one.
 
-        `hashed` asks for its perceptual hash too, and `featured` for its local features.
+        `hashed` asks for its perceptual hash too, `featured` for its local features, and `thumbnail_px` for a thumbnail
+        with such a longer side.
         """
 
     def prepare_text(self, text: str) -> EncoderInput:

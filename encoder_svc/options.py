@@ -13,11 +13,13 @@ from encoder_svc.model import Embedded, EncoderInput, Space
 from encoder_svc.settings import EncoderSettings
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh_chassis.encode_answers import answer_bytes
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
 from lensmesh_chassis.images.inputs import check_transparency
 from lensmesh_chassis.limits import check_no_nul
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.thumbnails import check_thumbnail_px
 from lensmesh_inference.images import local_features
 from lensmesh_inference.images.transparency import Transparency
 from lensmesh_inference.items import EngineItem
@@ -39,7 +41,8 @@ NUMBERS: Final[Mapping[common_pb2.DataType.ValueType, np.dtype[Any]]] = {
 class EncodeCall(ModelCall[ServedEncoder]):
     """The checked options of one call or stream: the space, the type of the numbers, and whether they are readable.
 
-    `hashed`: images get their perceptual hash too; `featured`: their local features.
+    `hashed`: images get their perceptual hash too; `featured`: their local features; `thumbnail_px`: a thumbnail with
+    such a longer side, or none for 0.
     """
 
     space: Space
@@ -47,11 +50,17 @@ class EncodeCall(ModelCall[ServedEncoder]):
     readable: bool
     hashed: bool
     featured: bool
+    thumbnail_px: int
     max_text_chars: int
 
     @property
     def attributes(self) -> Mapping[str, str]:
         return {**super().attributes, spans.SPACE_ID: self.space.id}
+
+    @property
+    def answer_bytes(self) -> int:
+        """The most bytes of the answer to one image; 0 where its size needs no care."""
+        return answer_bytes(featured=self.featured, thumbnail_px=self.thumbnail_px)
 
     def item(self, source: Input) -> EngineItem[EncoderInput, Embedded]:
         """Return the engine's item for one image or text.
@@ -61,7 +70,14 @@ class EncodeCall(ModelCall[ServedEncoder]):
         if isinstance(source, TextInput):
             _check_text(source, self.max_text_chars)
         half = self.data_type == common_pb2.DATA_TYPE_FLOAT16
-        return self.served.item(source, self.space, half=half, hashed=self.hashed, featured=self.featured)
+        return self.served.item(
+            source,
+            self.space,
+            half=half,
+            hashed=self.hashed,
+            featured=self.featured,
+            thumbnail_px=self.thumbnail_px,
+        )
 
 
 def read_options(
@@ -83,6 +99,7 @@ def read_options(
     data_type = _read_data_type(options.data_type)
     lane = lane_of(options.priority, streamed=streamed, field=f"{path}priority")
     check_transparency(options.transparency)
+    check_thumbnail_px(options.thumbnail_px, f"{path}thumbnail_px")
     served, space = find_space(models, options.space_id, POLICIES.get(options.transparency), field=f"{path}space_id")
     return EncodeCall(
         served=served,
@@ -93,6 +110,7 @@ def read_options(
         readable=options.readable,
         hashed=options.perceptual_hash,
         featured=options.local_features,
+        thumbnail_px=options.thumbnail_px,
         max_text_chars=settings.max_text_chars,
     )
 

@@ -15,9 +15,9 @@ from encoder_svc.settings import EncoderSettings
 from encoder_svc.translate import read_image, read_stream_item, write_error, write_model, write_result
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
+from lensmesh_chassis.encode_answers import answers_in, check_answer_size
 from lensmesh_chassis.images.inputs import Fetching
 from lensmesh_chassis.labels import MAX_LABELS
-from lensmesh_chassis.local_features import answers_in, check_answer_size
 from lensmesh_inference.images import local_features
 from lensmesh_inference.items import EngineItem, ItemOutcome
 from lensmesh_serving.app import ModelServiceApp
@@ -53,8 +53,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
     ) -> encoder_pb2.EncodeImagesResponse:
         check_batch(request, "images", self._settings)
         call = self._call(request.options, context)
-        if call.featured:
-            check_answer_size(len(request.images), self._settings.max_message_bytes)
+        if call.answer_bytes:
+            check_answer_size(len(request.images), self._settings.max_message_bytes, call.answer_bytes)
         async with self._fetcher.for_call() as fetches:
             items = await self._read_images(request.images, call, fetches)
             return encoder_pb2.EncodeImagesResponse(results=await _run_batch(call, items))
@@ -78,7 +78,8 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         groups: Any = answer_stream(messages, self._read, self._app)
         async with aclosing(groups):
             async for group in groups:
-                most = answers_in(self._settings.max_message_bytes) if group[0][0].call.featured else len(group)
+                each = group[0][0].call.answer_bytes
+                most = answers_in(self._settings.max_message_bytes, each) if each else len(group)
                 for first in range(0, len(group), most):
                     yield _write_group(group[first : first + most])
 

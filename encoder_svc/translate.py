@@ -54,6 +54,10 @@ def write_result(call: EncodeCall, completed: Completed[Embedded]) -> encoder_pb
         features = result.local_features
         features.kind = common_pb2.LOCAL_FEATURE_KIND_ORB
         features.points, features.descriptors = value.local_features.points, value.local_features.descriptors
+    if value.thumbnail is not None:
+        thumbnail = result.thumbnail
+        thumbnail.content = value.thumbnail.content
+        thumbnail.width_px, thumbnail.height_px = value.thumbnail.width, value.thumbnail.height
     # In its place: a message that is given to another is copied.
     embedding = result.embedding
     embedding.space_id, embedding.data_type, embedding.dimension = call.space.id, call.data_type, len(numbers)

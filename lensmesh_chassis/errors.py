@@ -38,6 +38,7 @@ _TEMPORARY = frozenset(
         Reason.STORE_UNAVAILABLE,
         Reason.STORE_READ_ONLY,
         Reason.STORE_FULL,
+        Reason.MEDIA_UNAVAILABLE,
     }
 )
 

@@ -44,12 +44,14 @@ from lensmesh_client.images import ImageLike
 from lensmesh_client.job_types import Job, JobKind, JobState
 from lensmesh_client.local_features import LocalFeatureKind, LocalFeatures
 from lensmesh_client.matches import MatchBasis, MatchCandidate, MatchGeometry, MatchResult, MatchVerdict
+from lensmesh_client.media import ImageForm, KeptImage
 from lensmesh_client.mesh import (
     AvailableModel,
     Device,
     Health,
     LabelScoring,
     Limits,
+    Media,
     MeshStatus,
     Model,
     ModelKind,
@@ -137,6 +139,7 @@ __all__ = [
     "Health",
     "Hit",
     "HitGroup",
+    "ImageForm",
     "ImageLike",
     "IndexState",
     "IndexStatus",
@@ -148,6 +151,7 @@ __all__ = [
     "Job",
     "JobKind",
     "JobState",
+    "KeptImage",
     "LabelScoring",
     "LegScore",
     "LensmeshError",
@@ -159,6 +163,7 @@ __all__ = [
     "MatchGeometry",
     "MatchResult",
     "MatchVerdict",
+    "Media",
     "MeshStatus",
     "MetadataPolicy",
     "Modality",

@@ -21,13 +21,14 @@ from lensmesh_client.ingesting import IngestCalls
 from lensmesh_client.items import ItemCalls
 from lensmesh_client.jobs import JobCalls
 from lensmesh_client.matching import MatchCalls
+from lensmesh_client.media import MediaCalls
 from lensmesh_client.searching import SearchCalls
 
 DEFAULT_TARGET = "127.0.0.1:50050"
 MIB = 1024 * 1024
 
 
-class Client(IngestCalls, SearchCalls, MatchCalls, EncoderCalls, ClassifierCalls, CaptionerCalls):
+class Client(IngestCalls, SearchCalls, MatchCalls, MediaCalls, EncoderCalls, ClassifierCalls, CaptionerCalls):
     """Asks one router. Every method raises LensmeshError's subclasses, and nothing else of gRPC's.
 
     The channel opens with the first call, in the event loop that makes it, so a client may be made anywhere, a

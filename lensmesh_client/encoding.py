@@ -9,8 +9,8 @@ from typing import Any
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh_chassis.encode_answers import answers_in
 from lensmesh_chassis.errors import InvalidInput, LensmeshError
-from lensmesh_chassis.local_features import answers_in
 from lensmesh_chassis.reasons import Reason
 from lensmesh_client import batches, bulk_input, requests, streams
 from lensmesh_client.bulk import BulkMethod

@@ -174,6 +174,19 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Media:
+    """Images that a router keeps."""
+
+    thumbnails: bool = False
+    originals: bool = False
+    """True where files are kept as they came."""
+    thumbnail_px: int = 0
+    """The longer side of thumbnails that are made now, in pixels; 0 where none are kept."""
+    trouble: str = ""
+    """Text that says why the media store takes nothing now; images are ingested all the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class MeshStatus:
     """Every service behind a router, the unreachable ones included."""
 
@@ -184,6 +197,8 @@ class MeshStatus:
     """The router itself."""
     default_collection: str = ""
     """Of a call that names none; "" where the router does not tell."""
+    media: Media = Media()
+    """Images that `Client.image` can read."""
 
     @property
     def serving(self) -> bool:

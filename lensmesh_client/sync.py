@@ -275,6 +275,7 @@ class SyncClient:
     search = _blocking(Client.search, _client)
     search_many = _blocking(Client.search_many, _client)
     match = _blocking(Client.match, _client)
+    image = _blocking(Client.image, _client)
     embed = _blocking(Client.embed, _client)
     embed_many = _blocking_each(Client.embed_many, _client)
     classify = _blocking(Client.classify, _client)

@@ -147,6 +147,11 @@ def service(message: router_pb2.ServiceStatus) -> mesh.Service:
     )
 
 
+def media(message: router_pb2.MediaInfo) -> mesh.Media:
+    """Translate what a router keeps of images."""
+    return mesh.Media(message.thumbnails, message.originals, message.thumbnail_px, message.trouble)
+
+
 def status(message: router_pb2.GetStatusResponse) -> mesh.MeshStatus:
     """Translate the mesh's status."""
     return mesh.MeshStatus(
@@ -154,4 +159,5 @@ def status(message: router_pb2.GetStatusResponse) -> mesh.MeshStatus:
         limits=limits(message.limits),
         server=server(message.server),
         default_collection=message.default_collection,
+        media=media(message.media),
     )

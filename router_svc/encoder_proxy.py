@@ -1,15 +1,16 @@
 """EncoderService of the mesh: every encoder behind this router under the contract of one."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
-from lensmesh_chassis import local_features
+from lensmesh_chassis import encode_answers
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.labels import check_answer_size, field_of_items
 from lensmesh_chassis.messages.packing import copy_all
 from lensmesh_chassis.reasons import Reason
+from lensmesh_chassis.thumbnails import check_thumbnail_px
 from router_svc.call_scope import CallScope
 from router_svc.model_proxy import ModelProxy, ModelStream
 from router_svc.upstreams.batch_call import BatchCalls
@@ -49,10 +50,13 @@ class EncoderProxy(ModelProxy[Encoders], encoder_pb2_grpc.EncoderServiceServicer
         self, request: encoder_pb2.EncodeImagesRequest, context: Any
     ) -> encoder_pb2.EncodeImagesResponse:
         self._check(request.images, "images")
-        if request.options.local_features:
-            local_features.check_answer_size(len(request.images), self._settings.max_message_bytes)
+        options = request.options
+        check_thumbnail_px(options.thumbnail_px, "options.thumbnail_px")
+        each = encode_answers.answer_bytes(featured=options.local_features, thumbnail_px=options.thumbnail_px)
+        if each:
+            encode_answers.check_answer_size(len(request.images), self._settings.max_message_bytes, each)
         images = list(map(PackedImage.of, request.images))
-        results = await self._models.images.run(images, request.options, CallScope.of(context, "images[]"))
+        results = await self._models.images.run(images, options, CallScope.of(context, "images[]"))
         return encoder_pb2.EncodeImagesResponse(results=results)
 
     async def EncodeTexts(
@@ -87,11 +91,18 @@ class EncoderProxy(ModelProxy[Encoders], encoder_pb2_grpc.EncoderServiceServicer
     ) -> AsyncIterator[encoder_pb2.EncodeStreamResponse]:
         async with aclosing(self._answers(request_iterator, context)) as groups:
             async for group in groups:
-                featured = any(answer.result.HasField("local_features") for answer in group)
-                most = local_features.answers_in(self._settings.max_message_bytes) if featured else len(group)
+                most = _most_at_once(group, self._settings.max_message_bytes)
                 for first in range(0, len(group), most):
                     yield encoder_pb2.EncodeStreamResponse(results=group[first : first + most])
 
     def _open(self, options: encoder_pb2.EncodeOptions, scope: CallScope) -> ModelStream:
         calls: dict[str, BatchCalls[Any, Any, Any]] = {"image": self._models.images, "text": self._models.texts}
         return EncodeStreamOfOneCall(self._settings, calls, options, scope)
+
+
+def _most_at_once(group: Sequence[encoder_pb2.EncodeStreamResult], max_message_bytes: int) -> int:
+    """Return how many answers of a group surely fit into a message."""
+    featured = any(answer.result.HasField("local_features") for answer in group)
+    largest = max((len(answer.result.thumbnail.content) for answer in group), default=0)
+    each = encode_answers.answer_bytes_with(largest, featured=featured)
+    return encode_answers.answers_in(max_message_bytes, each) if each else max(1, len(group))

@@ -10,6 +10,7 @@ from lensmesh_chassis.limits import check_filters, check_items
 from router_svc.call_scope import CallScope
 from router_svc.ingest.ingestion import Ingestion
 from router_svc.matching.handler import MatchHandler
+from router_svc.media.requests import not_kept, read_request
 from router_svc.search import SearchHandler
 from router_svc.settings import RouterSettings
 from router_svc.status import MeshStatus
@@ -64,3 +65,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         check_items(len(request.images), self._settings.max_items, "images")
         check_filters({"filter": request.filter})
         return await self._match_handler.match(request, CallScope.of(context, "images[]"))
+
+    async def GetImage(self, request: router_pb2.GetImageRequest, context: Any) -> router_pb2.GetImageResponse:
+        read_request(request)
+        raise not_kept("images", "media_url")

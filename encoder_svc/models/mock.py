@@ -66,8 +66,11 @@ class MockModel:
         *,
         hashed: bool = False,
         featured: bool = False,
+        thumbnail_px: int = 0,
     ) -> EncoderInput:
-        decoded = decoder.check(content, field, transparency=transparency, hashed=hashed, featured=featured)
+        decoded = decoder.check(
+            content, field, transparency=transparency, hashed=hashed, featured=featured, thumbnail_px=thumbnail_px
+        )
         return EncoderInput(
             "image",
             hashlib.sha256(content).digest() if transparency is Transparency.DROP else decoded.digest(),
@@ -75,6 +78,7 @@ class MockModel:
             fully_transparent=decoded.fully_transparent,
             perceptual_hash=decoded.perceptual_hash,
             local_features=decoded.local_features,
+            thumbnail=decoded.thumbnail,
         )
 
     def prepare_text(self, text: str) -> EncoderInput:

@@ -36,10 +36,17 @@ class Inputs:
         *,
         hashed: bool = False,
         featured: bool = False,
+        thumbnail_px: int = 0,
     ) -> EncoderInput:
         """Make the input of one encoded image. Raises ``InvalidInput``, naming `field`, for a bad one."""
         made = decoder.prepare(
-            content, self.preprocessing.transform, field, transparency=transparency, hashed=hashed, featured=featured
+            content,
+            self.preprocessing.transform,
+            field,
+            transparency=transparency,
+            hashed=hashed,
+            featured=featured,
+            thumbnail_px=thumbnail_px,
         )
         return EncoderInput(
             "image",
@@ -48,6 +55,7 @@ class Inputs:
             fully_transparent=made.fully_transparent,
             perceptual_hash=made.perceptual_hash,
             local_features=made.local_features,
+            thumbnail=made.thumbnail,
         )
 
     def text(self, text: str) -> EncoderInput:
@@ -78,8 +86,11 @@ class OpenClipModel:
         *,
         hashed: bool = False,
         featured: bool = False,
+        thumbnail_px: int = 0,
     ) -> EncoderInput:
-        return self._inputs.image(content, decoder, field, transparency, hashed=hashed, featured=featured)
+        return self._inputs.image(
+            content, decoder, field, transparency, hashed=hashed, featured=featured, thumbnail_px=thumbnail_px
+        )
 
     def prepare_text(self, text: str) -> EncoderInput:
         return self._inputs.text(text)

@@ -115,6 +115,7 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
             _heard,
             hashed=asked.hashed,
             featured=asked.featured,
+            thumbnail_px=asked.thumbnail_px,
         )
         width, height = decoded.image.size
         whole = np.asarray(decoded.image).reshape(height, width, 3)
@@ -123,6 +124,7 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
             fully_transparent=decoded.fully_transparent,
             perceptual_hash=decoded.perceptual_hash,
             local_features=decoded.local_features,
+            thumbnail=decoded.thumbnail,
         )
         return answer, whole
     made = make(
@@ -136,6 +138,7 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
         transparency=asked.transparency,
         hashed=asked.hashed,
         featured=asked.featured,
+        thumbnail_px=asked.thumbnail_px,
         heard=_heard,
     )
     shape = (3, asked.transform.height, asked.transform.width)
@@ -145,6 +148,7 @@ def _decode(content: bytes, asked: DecodeRequest, resize: Resize) -> tuple[Decod
         fully_transparent=made.fully_transparent,
         perceptual_hash=made.perceptual_hash,
         local_features=made.local_features,
+        thumbnail=made.thumbnail,
     )
     return answer, made.pixels
 

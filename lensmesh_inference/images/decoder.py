@@ -27,6 +27,7 @@ from lensmesh_inference.images.quiet import quiet_pillow
 from lensmesh_inference.images.raster import cost_by_pillow, cost_of_jpeg
 from lensmesh_inference.images.structure import look
 from lensmesh_inference.images.suspects import Suspects, state_folder
+from lensmesh_inference.images.thumbnail import jpeg_part as thumbnail_part
 from lensmesh_inference.images.transform import Transform
 from lensmesh_inference.images.transparency import Transparency
 
@@ -118,10 +119,12 @@ class ImageDecoder:
         transparency: Transparency = Transparency.DROP,
         hashed: bool = False,
         featured: bool = False,
+        thumbnail_px: int = 0,
     ) -> Prepared:
         """Prepare one image as a model takes it.
 
-        `hashed` asks for its perceptual hash too, and `featured` for its local features.
+        `hashed` asks for its perceptual hash too, `featured` for its local features, and `thumbnail_px` for a thumbnail
+        with such a longer side.
 
         Raises ``InvalidInput`` for a bad image, naming `field`. Raises ``NeedsCareError`` where the image needs care
         and the calling thread is a quick one, and ``PreconditionFailed`` for features where OpenCV cannot be imported.
@@ -129,20 +132,37 @@ class ImageDecoder:
         from lensmesh_inference.images.prepare import Prepared, as_prepared, prepare
 
         if not isinstance(transform, Transform):
-            decoded = self.check(content, field, transparency=transparency, hashed=hashed, featured=featured)
+            decoded = self.check(
+                content,
+                field,
+                transparency=transparency,
+                hashed=hashed,
+                featured=featured,
+                thumbnail_px=thumbnail_px,
+            )
             pixels = transform(decoded.image)
             flat = is_low_content(pixels.numpy())
-            return Prepared(pixels, flat, decoded.fully_transparent, decoded.perceptual_hash, decoded.local_features)
+            return Prepared(
+                pixels,
+                flat,
+                decoded.fully_transparent,
+                decoded.perceptual_hash,
+                decoded.local_features,
+                decoded.thumbnail,
+            )
         if featured:
             # Here too where a process decodes: what cannot be imported is said to the caller.
             opencv()
         structure = self._look(content, field)
         means = self._means
+        asked = DecodeRequest(
+            transform, self._limits, field, self._scaled, transparency, hashed, featured, thumbnail_px
+        )
         with suppress(NeedsCareError):
             if self._is_quick(content, structure):
                 if self.processes:
-                    asked = DecodeRequest(transform, self._limits, field, self._scaled, transparency, hashed, featured)
-                    with means.room(field)(self._cost(structure, transform, hashed=hashed, featured=featured)):
+                    cost = self._cost(structure, transform, hashed=hashed, featured=featured, thumbnail_px=thumbnail_px)
+                    with means.room(field)(cost):
                         return as_prepared(*means.quick.decode(content, asked, memory_bytes=means.careful.total_bytes))
                 with means.suspects.decoding(content):
                     return prepare(
@@ -156,8 +176,8 @@ class ImageDecoder:
                         transparency=transparency,
                         hashed=hashed,
                         featured=featured,
+                        thumbnail_px=thumbnail_px,
                     )
-        asked = DecodeRequest(transform, self._limits, field, self._scaled, transparency, hashed, featured)
         return as_prepared(*means.careful.decode(content, asked, structure))
 
     def check(
@@ -168,6 +188,7 @@ class ImageDecoder:
         transparency: Transparency = Transparency.DROP,
         hashed: bool = False,
         featured: bool = False,
+        thumbnail_px: int = 0,
     ) -> Decoded:
         """Decode the whole image, without torch. Raises the same errors as `prepare`."""
         if featured:
@@ -180,10 +201,24 @@ class ImageDecoder:
                     pil_image = open_image(content, self._limits, field)
                     cost = cost_by_pillow(structure, pil_image.width * pil_image.height)
                     with self._means.room(field)(cost):
-                        return decode_opened(pil_image, content, field, transparency, hashed=hashed, featured=featured)
-        asked = DecodeRequest(None, self._limits, field, self._scaled, transparency, hashed, featured)
+                        return decode_opened(
+                            pil_image,
+                            content,
+                            field,
+                            transparency,
+                            hashed=hashed,
+                            featured=featured,
+                            thumbnail_px=thumbnail_px,
+                        )
+        asked = DecodeRequest(None, self._limits, field, self._scaled, transparency, hashed, featured, thumbnail_px)
         answer, pixels = self._means.careful.decode(content, asked, structure)
-        return Decoded(Image.fromarray(pixels), answer.fully_transparent, answer.perceptual_hash, answer.local_features)
+        return Decoded(
+            Image.fromarray(pixels),
+            answer.fully_transparent,
+            answer.perceptual_hash,
+            answer.local_features,
+            answer.thumbnail,
+        )
 
     def give_up(self) -> None:
         """End careful decoding in the middle of its images."""
@@ -199,13 +234,16 @@ class ImageDecoder:
         # What is too large is refused for that.
         return look(content, field) if len(content) <= self._limits.max_bytes else Structure("")
 
-    def _cost(self, structure: Structure, transform: Transform, *, hashed: bool, featured: bool) -> int:
+    def _cost(
+        self, structure: Structure, transform: Transform, *, hashed: bool, featured: bool, thumbnail_px: int
+    ) -> int:
         if structure.container != "JPEG":
             return cost_by_pillow(structure, structure.pixels)
         height, width = max(1, structure.height), max(1, structure.width)
         part = part_of(height, width, transform.resized(height, width)) if self._scaled else 1
         part = min(part, hash_part(height, width)) if hashed else part
         part = min(part, features_part(height, width)) if featured else part
+        part = min(part, thumbnail_part(height, width, thumbnail_px)) if thumbnail_px else part
         return cost_of_jpeg(structure, structure.pixels, part)
 
     def _is_quick(self, content: bytes, structure: Structure) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-# What `lensmesh_chassis.local_features` counts on.
+# What `lensmesh_chassis.encode_answers` counts on.
 MAX_POINTS: Final = 450
 POINT_BYTES: Final = 4
 DESCRIPTOR_BYTES: Final = 32

@@ -12,6 +12,7 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.limits import ImageLimits
 from lensmesh_inference.images.local_features import LocalFeatures
 from lensmesh_inference.images.perceptual import PerceptualHash
+from lensmesh_inference.images.thumbnail import Thumbnail
 from lensmesh_inference.images.transform import Transform
 from lensmesh_inference.images.transparency import Transparency
 
@@ -25,8 +26,9 @@ class DecodeRequest:
     """A request: what to make of the image that follows, and what it may cost.
 
     Without a `transform`, the whole image is decoded and returned. `hashed` asks for the perceptual hash too, and
-    `featured` for local features. A limit of 0 means none. `memory_bytes` come on top of what the process has before it
-    begins; `cpu_s` are seconds on a processor.
+    `featured` for local features, and `thumbnail_px` for a thumbnail whose longer side has so many pixels; 0: for none.
+    A limit of 0 means none. `memory_bytes` come on top of what the process has before it begins; `cpu_s` are seconds on
+    a processor.
     """
 
     transform: Transform | None
@@ -36,6 +38,7 @@ class DecodeRequest:
     transparency: Transparency = Transparency.DROP
     hashed: bool = False
     featured: bool = False
+    thumbnail_px: int = 0
     memory_bytes: int = 0
     cpu_s: float = 0
 
@@ -71,8 +74,8 @@ class DecodeAnswer:
     """An answer: pixels follow, or the image was refused, or `bug` is the traceback of an unexpected error.
 
     `shape` is that of the pixels: (3, height, width) of a prepared image, (height, width, 3) of a whole one.
-    `low_content`, `fully_transparent`, `perceptual_hash` and `local_features` are as in `Prepared`. `overfilled`: the
-    image needed more memory than it may take.
+    `low_content`, `fully_transparent`, `perceptual_hash`, `local_features` and `thumbnail` are as in `Prepared`.
+    `overfilled`: the image needed more memory than it may take.
     """
 
     shape: tuple[int, int, int] = (0, 0, 0)
@@ -83,3 +86,4 @@ class DecodeAnswer:
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
     local_features: LocalFeatures | None = None
+    thumbnail: Thumbnail | None = None

@@ -31,6 +31,7 @@ from lensmesh_inference.images.local_features import LocalFeatures, features_of,
 from lensmesh_inference.images.orientation import TURNS, orientation
 from lensmesh_inference.images.perceptual import PerceptualHash, hash_jpeg, hash_pixels
 from lensmesh_inference.images.png_damage import ends_early
+from lensmesh_inference.images.thumbnail import Thumbnail, thumbnail_of
 from lensmesh_inference.images.tiff import DeepTiff, check_tiff, rare_coding
 from lensmesh_inference.images.tones import SAMPLED, Range, narrowed, to_bytes
 from lensmesh_inference.images.transparency import Transparency, alpha_of, is_clear, on_white
@@ -47,13 +48,14 @@ _FIRST_PART: Final = 8
 class Decoded:
     """An upright RGB image. `fully_transparent`: no pixel of the file can be seen.
 
-    `perceptual_hash` and `local_features` are None unless they were asked for.
+    `perceptual_hash`, `local_features` and `thumbnail` are None unless they were asked for.
     """
 
     image: Image.Image
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
     local_features: LocalFeatures | None = None
+    thumbnail: Thumbnail | None = None
 
     def digest(self) -> bytes:
         """Return the SHA-256 of what can be seen: of "WIDTHxHEIGHT:" and the RGB bytes, row by row."""
@@ -103,11 +105,13 @@ def decode_opened(
     *,
     hashed: bool = False,
     featured: bool = False,
+    thumbnail_px: int = 0,
 ) -> Decoded:
     """Decode an image that `open_image` has accepted: the second half of `decode_image`.
 
     `heard` returns how many bytes libraries have written to standard error. Where that number grows, the image is
-    refused as damaged. `hashed` asks for the perceptual hash too, and `featured` for local features.
+    refused as damaged. `hashed` asks for the perceptual hash too, `featured` for local features, and `thumbnail_px` for
+    a thumbnail with such a longer side.
     """
     alpha, perceptual, features = None, None, None
     if pil_image.format in JPEG_FORMATS:
@@ -137,7 +141,8 @@ def decode_opened(
         perceptual = hash_pixels(np.asarray(upright))
     if featured and features is None:
         features = features_of(np.asarray(upright))
-    return Decoded(upright, alpha is not None and is_clear(alpha), perceptual, features)
+    thumbnail = thumbnail_of(upright, thumbnail_px) if thumbnail_px else None
+    return Decoded(upright, alpha is not None and is_clear(alpha), perceptual, features, thumbnail)
 
 
 def _loaded(pil_image: Image.Image, content: bytes, field: str, heard: Heard) -> Image.Image:

@@ -20,6 +20,7 @@ from lensmesh_inference.images.perceptual import PerceptualHash
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.raster import Made, Pixels, Room, anywhere, make
 from lensmesh_inference.images.structure import look
+from lensmesh_inference.images.thumbnail import Thumbnail
 from lensmesh_inference.images.transform import Filter, Transform
 from lensmesh_inference.images.transparency import Transparency
 
@@ -34,8 +35,8 @@ class Prepared:
     """An image as a model takes it, and what was noticed about it on the way.
 
     `pixels` are uint8 of shape (3, height, width), contiguous. `low_content`: the image is of one colour, or nearly so.
-    `fully_transparent`: no pixel of the file can be seen. `perceptual_hash` and `local_features` are None unless they
-    were asked for.
+    `fully_transparent`: no pixel of the file can be seen. `perceptual_hash`, `local_features` and `thumbnail` are
+    None unless they were asked for.
     """
 
     pixels: torch.Tensor
@@ -43,6 +44,7 @@ class Prepared:
     fully_transparent: bool = False
     perceptual_hash: PerceptualHash | None = None
     local_features: LocalFeatures | None = None
+    thumbnail: Thumbnail | None = None
 
 
 def prepare(
@@ -57,13 +59,14 @@ def prepare(
     transparency: Transparency = Transparency.DROP,
     hashed: bool = False,
     featured: bool = False,
+    thumbnail_px: int = 0,
 ) -> Prepared:
     """Check, decode, turn upright and resize one image, while `room` holds memory for it.
 
     `scaled` lets large JPEG images be decoded at a part of their size. `structure` is what a look at the content found.
-    `hashed` asks for the perceptual hash too, and `featured` for local features. Raises ``InvalidInput`` for a bad
-    image, naming `field`, and what `room` raises. Blocks for milliseconds, in one thread and mostly without Python's
-    lock.
+    `hashed` asks for the perceptual hash too, `featured` for local features, and `thumbnail_px` for a thumbnail with
+    such a longer side. Raises ``InvalidInput`` for a bad image, naming `field`, and what `room` raises. Blocks for
+    milliseconds, in one thread and mostly without Python's lock.
     """
     made = make(
         content,
@@ -77,6 +80,7 @@ def prepare(
         transparency=transparency,
         hashed=hashed,
         featured=featured,
+        thumbnail_px=thumbnail_px,
     )
     return _prepared(made.pixels, made)
 
@@ -93,6 +97,7 @@ def _prepared(pixels: Pixels, made: Made | DecodeAnswer) -> Prepared:
         made.fully_transparent,
         made.perceptual_hash,
         made.local_features,
+        made.thumbnail,
     )
 
 

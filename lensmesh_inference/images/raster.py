@@ -22,6 +22,8 @@ from lensmesh_inference.images.perceptual import PerceptualHash, hash_jpeg, hash
 from lensmesh_inference.images.perceptual import jpeg_part as hash_part
 from lensmesh_inference.images.pieces import Structure
 from lensmesh_inference.images.pillow import Heard, decode_opened, nothing
+from lensmesh_inference.images.thumbnail import Thumbnail, thumbnail_of, thumbnail_of_jpeg
+from lensmesh_inference.images.thumbnail import jpeg_part as thumbnail_part
 from lensmesh_inference.images.transform import Filter, Transform
 from lensmesh_inference.images.transparency import Transparency
 
@@ -56,6 +58,7 @@ class Made:
     fully_transparent: bool
     perceptual_hash: PerceptualHash | None = None
     local_features: LocalFeatures | None = None
+    thumbnail: Thumbnail | None = None
 
 
 def anywhere(_: int) -> AbstractContextManager[None]:
@@ -87,13 +90,14 @@ def make(
     transparency: Transparency = Transparency.DROP,
     hashed: bool = False,
     featured: bool = False,
+    thumbnail_px: int = 0,
     heard: Heard = nothing,
 ) -> Made:
     """Check, decode, turn upright and resize one image, while `room` holds memory for it.
 
     `scaled` lets large JPEG images be decoded at a part of their size. `hashed` asks for the perceptual hash too,
-    `featured` for local features. `heard` is as for `decode_opened`. Raises ``InvalidInput`` for a bad image, naming
-    `field`, and what `room` raises.
+    `featured` for local features, and `thumbnail_px` for a thumbnail with such a longer side. `heard` is as for
+    `decode_opened`. Raises ``InvalidInput`` for a bad image, naming `field`, and what `room` raises.
     """
     if structure.plain:
         # Opened by nobody: what its header says is known.
@@ -111,13 +115,19 @@ def make(
         part = part_of(height, width, target) if scaled else 1
         hashed_at = hash_part(height, width) if hashed else part
         featured_at = features_part(height, width) if featured else part
-        perceptual, features = None, None
-        with room(cost_of_jpeg(structure, width * height, min(part, hashed_at, featured_at))):
+        shown_at = thumbnail_part(height, width, thumbnail_px) if thumbnail_px else part
+        perceptual, features, thumbnail = None, None, None
+        with room(cost_of_jpeg(structure, width * height, min(part, hashed_at, featured_at, shown_at))):
             # A model's size changes neither the hash nor the features.
             if hashed_at != part:
                 perceptual = hash_jpeg(content, size, stored_as, field, inks=inks, complete=structure.complete)
             if featured_at != part:
                 features = features_of_jpeg(content, size, stored_as, field, inks=inks, complete=structure.complete)
+            # A thumbnail may be made from more than it needs.
+            if shown_at < part:
+                thumbnail = thumbnail_of_jpeg(
+                    content, size, stored_as, thumbnail_px, field, inks=inks, complete=structure.complete
+                )
             pixels, part = decode_jpeg(
                 content, size, target, field, inks=inks, scaled=scaled, complete=structure.complete
             )
@@ -125,24 +135,35 @@ def make(
                 perceptual = hash_stored(pixels, stored_as)
             if featured and features is None:
                 features = features_of(pixels, stored_as)
+            if thumbnail_px and thumbnail is None:
+                thumbnail = thumbnail_of(pixels, thumbnail_px, size, stored_as)
             sides = (height / part, width / part)
             if stored_as == UPRIGHT:
                 made = _finished(pixels, sides, target, transform, resize)
-                return _besides(made, perceptual, features)
+                return _besides(made, perceptual, features, thumbnail)
             small = resize(pixels, sides, target, target, transform.filter)
             # Turned when it is small: the turning is then almost free.
             upright = turned(small, stored_as)
             fitted = _fit(upright, upright.shape[1:], transform)
             made = Made(fitted, is_low_content(upright), fully_transparent=False)
-            return _besides(made, perceptual, features)
+            return _besides(made, perceptual, features, thumbnail)
     with room(cost_by_pillow(structure, width * height)):
-        opened = decode_opened(pil_image, content, field, transparency, heard, hashed=hashed, featured=featured)
+        opened = decode_opened(
+            pil_image,
+            content,
+            field,
+            transparency,
+            heard,
+            hashed=hashed,
+            featured=featured,
+            thumbnail_px=thumbnail_px,
+        )
         width, height = opened.image.size
         target = transform.resized(height, width)
         made = _finished(opened.image, (height, width), target, transform, resize)
         if opened.fully_transparent:
             made = replace(made, fully_transparent=True)
-        return _besides(made, opened.perceptual_hash, opened.local_features)
+        return _besides(made, opened.perceptual_hash, opened.local_features, opened.thumbnail)
 
 
 def resize_by_pillow(
@@ -158,10 +179,12 @@ def resize_by_pillow(
     return np.asarray(small).transpose(2, 0, 1)
 
 
-def _besides(made: Made, perceptual: PerceptualHash | None, features: LocalFeatures | None) -> Made:
-    if perceptual is None and features is None:
+def _besides(
+    made: Made, perceptual: PerceptualHash | None, features: LocalFeatures | None, thumbnail: Thumbnail | None
+) -> Made:
+    if perceptual is None and features is None and thumbnail is None:
         return made
-    return replace(made, perceptual_hash=perceptual, local_features=features)
+    return replace(made, perceptual_hash=perceptual, local_features=features, thumbnail=thumbnail)
 
 
 def _stored(sides: tuple[int, int], stored_as: int) -> tuple[int, int]:

@@ -11,10 +11,10 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.encode_answers import ANSWER_BYTES
 from lensmesh_chassis.errors import InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.images.inputs import check_transparency, wants_bulk
 from lensmesh_chassis.limits import check_no_nul
-from lensmesh_chassis.local_features import ANSWER_BYTES
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry import spans
 from router_svc.ingest.dependencies import Dependencies, IngestScopes

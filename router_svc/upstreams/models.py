@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
-from lensmesh_chassis import local_features
+from lensmesh_chassis import encode_answers
 from lensmesh_chassis.errors import InternalFault, InvalidInput, LensmeshError, PreconditionFailed
 from lensmesh_chassis.messages.packing import pack_items
 from lensmesh_chassis.reasons import Reason
@@ -76,10 +76,11 @@ class ImageEncoding(_ImageCalls[encoder_pb2.EncodeOptions, encoder_pb2.EncodeRes
 
     async def find(self, given: encoder_pb2.EncodeOptions, options: encoder_pb2.EncodeOptions) -> ModelTargets:
         targets = await _find_encoders(self._directory, options)
-        if not options.local_features:
+        each = encode_answers.answer_bytes(featured=options.local_features, thumbnail_px=options.thumbnail_px)
+        if not each:
             return targets
         # Its answers are many times as large.
-        most = min(targets.limits.max_items, local_features.answers_in(targets.limits.max_bytes))
+        most = min(targets.limits.max_items, encode_answers.answers_in(targets.limits.max_bytes, each))
         return replace(targets, limits=replace(targets.limits, max_items=most))
 
     async def run(

@@ -226,6 +226,11 @@ class FakeRouter(router_pb2_grpc.RouterServiceServicer):
             results=[self.matches.get(image.content, none) for image in request.images]
         )
 
+    async def GetImage(self, request: router_pb2.GetImageRequest, context: Any) -> router_pb2.GetImageResponse:
+        await self._enter(request, context)
+        kind = "image/webp" if request.form == router_pb2.IMAGE_FORM_THUMBNAIL else "image/png"
+        return router_pb2.GetImageResponse(content=request.content_digest[:4], media_type=kind)
+
 
 class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
     """The encoders behind the fake router."""

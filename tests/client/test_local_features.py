@@ -10,7 +10,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2_grpc
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
-from lensmesh_chassis.local_features import ANSWER_BYTES
+from lensmesh_chassis.encode_answers import ANSWER_BYTES
 from lensmesh_client import Change, Client, Item, LocalFeatureKind, LocalFeatures, Space
 from lensmesh_client.errors import InvalidInput, PreconditionFailed, Reason
 from lensmesh_client.local_features import features_message, features_of

@@ -46,6 +46,7 @@ CALLS: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "search": (("a cat",), {}),
     "search_many": ((["a cat", Search(image=b"cat")],), {}),
     "match": ((b"cat",), {"entry_fields": "artist"}),
+    "image": (("ab" * 32,), {}),
     "embed_many": ((), {"texts": ["a cat"]}),
     "classify": ((b"cat", ["cat", "dog"]), {}),
     "caption": ((b"cat",), {}),

@@ -12,8 +12,8 @@ from encoder_svc.cached import VectorCodec
 from encoder_svc.model import Embedded
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh_chassis.encode_answers import ANSWER_BYTES
 from lensmesh_chassis.errors import PreconditionFailed
-from lensmesh_chassis.local_features import ANSWER_BYTES
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images import local_features
 from lensmesh_inference.images.local_features import LocalFeatures, features_of

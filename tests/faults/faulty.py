@@ -95,13 +95,16 @@ class FaultyEncoder(MockModel):
         *,
         hashed: bool = False,
         featured: bool = False,
+        thumbnail_px: int = 0,
     ) -> EncoderInput:
         size = Image.open(io.BytesIO(content)).size
         if size == DEADLY_TO_DECODE:
             decoder = decoder.within(DeadlyLimits())
         if size == DEADLY_TO_COMPUTE:
             self._deadly.add(hashlib.sha256(content).digest())
-        return super().prepare_image(content, decoder, field, transparency, hashed=hashed, featured=featured)
+        return super().prepare_image(
+            content, decoder, field, transparency, hashed=hashed, featured=featured, thumbnail_px=thumbnail_px
+        )
 
     def compute(self, batch: Sequence[EncoderInput]) -> Sequence[Vector]:
         if any(item.data in self._deadly for item in batch):

@@ -34,6 +34,11 @@ def local_features(content: bytes, kind: common_pb2.LocalFeatureKind.ValueType) 
     return common_pb2.LocalFeatures(kind=kind, points=drawn[: 4 * count], descriptors=count * (size // 32) * drawn)
 
 
+def thumbnail(content: bytes, px: int) -> bytes:
+    """The bytes of an image's thumbnail."""
+    return b"webp %d " % px + content
+
+
 class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
     """Encodes by digest. An image that begins with "bad" is none, and one that begins with "plain" is of one colour.
 
@@ -60,6 +65,8 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         self.feature_kind = common_pb2.LOCAL_FEATURE_KIND_ORB
         """Kind of the local features that it tells of and makes; unspecified without OpenCV."""
         self.makes_features = True
+        self.makes_thumbnails = True
+        """Older releases make none."""
         self.item_errors: dict[bytes, list[LensmeshError]] = {}
         """Errors that an item's next tries have."""
 
@@ -182,6 +189,9 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             result.perceptual_hash.CopyFrom(perceptual_hash(image.content))
         if options is not None and options.local_features and self.makes_features:
             result.local_features.CopyFrom(local_features(image.content, self.feature_kind))
+        if options is not None and options.thumbnail_px and self.makes_thumbnails:
+            result.thumbnail.content = thumbnail(image.content, options.thumbnail_px)
+            result.thumbnail.width_px = result.thumbnail.height_px = options.thumbnail_px
         return result
 
     def _text(self, index: int, text: str, space: common_pb2.VectorSpace) -> encoder_pb2.EncodeResult:

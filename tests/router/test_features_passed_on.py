@@ -1,15 +1,15 @@
-"""Local features of EncoderService, passed on by a router in front of several encoders."""
+"""Local features and thumbnails of EncoderService, passed on by a router in front of several encoders."""
 
 import pytest
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
+from lensmesh_chassis.encode_answers import ANSWER_BYTES, answer_bytes
 from lensmesh_chassis.errors import PreconditionFailed
-from lensmesh_chassis.local_features import ANSWER_BYTES
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
 from tests.router.conftest import Mesh
-from tests.router.fake_models import local_features
+from tests.router.fake_models import local_features, thumbnail
 from tests.router.fakes import FakeEncoder
 from tests.router.helpers import error_of
 
@@ -81,3 +81,26 @@ async def test_the_kind_is_told_that_all_encoders_make(
     mesh = await unstarted.start()
     info = await mesh.encoder_service.GetInfo(encoder_pb2.GetInfoRequest())
     assert info.local_feature_kind == told
+
+
+async def test_thumbnails_are_passed_on_within_the_largest_message(unstarted: Mesh) -> None:
+    each = answer_bytes(featured=False, thumbnail_px=320)
+    unstarted.encoder.max_message_bytes = 2 * each
+    mesh = await unstarted.start(max_message_bytes=4 * each)
+    options = encoder_pb2.EncodeOptions(thumbnail_px=320)
+    images = [common_pb2.Image(content=content) for content in CONTENTS[:5]]
+    answer = await mesh.encoder_service.EncodeImages(
+        encoder_pb2.EncodeImagesRequest(images=images[:4], options=options)
+    )
+    assert [result.thumbnail.content for result in answer.results] == [thumbnail(one, 320) for one in CONTENTS[:4]]
+    assert max(mesh.encoder.faults.calls) == 2
+    error = await error_of(
+        mesh.encoder_service.EncodeImages(encoder_pb2.EncodeImagesRequest(images=images, options=options))
+    )
+    assert (error.reason, error.metadata["fits"]) == (Reason.RESPONSE_TOO_LARGE, "4")
+    options.thumbnail_px = 5
+    error = await error_of(
+        mesh.encoder_service.EncodeImages(encoder_pb2.EncodeImagesRequest(images=images[:1], options=options))
+    )
+    assert error.reason is Reason.OPTION_INVALID
+    assert "options.thumbnail_px" in error.message

@@ -105,3 +105,6 @@ class Router(router_pb2_grpc.RouterServiceServicer):
 
     async def MatchImages(self, request: Any, context: Any) -> router_pb2.MatchImagesResponse:
         return router_pb2.MatchImagesResponse()
+
+    async def GetImage(self, request: Any, context: Any) -> router_pb2.GetImageResponse:
+        return router_pb2.GetImageResponse()

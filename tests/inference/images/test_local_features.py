@@ -15,8 +15,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from bench.files import load_photographs
+from lensmesh_chassis.encode_answers import ANSWER_BYTES, answers_in, check_answer_size
 from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
-from lensmesh_chassis.local_features import ANSWER_BYTES, answers_in, check_answer_size
 from lensmesh_chassis.reasons import Reason
 from lensmesh_inference.images.decoder import ImageDecoder
 from lensmesh_inference.images.limits import ImageLimits

@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from lensmesh.common.v1 import common_pb2 as lensmesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lensmesh/encoder/v1/encoder.proto\x12\x13lensmesh.encoder.v1\x1a\x17google/rpc/status.proto\x1a\x1flensmesh/common/v1/common.proto\"\x10\n\x0eGetInfoRequest\"\xe1\x01\n\x0fGetInfoResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .lensmesh.encoder.v1.ServedModel\x12*\n\x06limits\x18\x02 \x01(\x0b\x32\x1a.lensmesh.common.v1.Limits\x12.\n\x06server\x18\x03 \x01(\x0b\x32\x1e.lensmesh.common.v1.ServerInfo\x12@\n\x12local_feature_kind\x18\x04 \x01(\x0e\x32$.lensmesh.common.v1.LocalFeatureKind\"\x90\x02\n\x0bServedModel\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.lensmesh.common.v1.ModelInfo\x12/\n\x06spaces\x18\x02 \x03(\x0b\x32\x1f.lensmesh.common.v1.VectorSpace\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\r\x12\x18\n\x0blogit_scale\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\nlogit_bias\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x38\n\rlabel_scoring\x18\x06 \x01(\x0e\x32!.lensmesh.encoder.v1.LabelScoringB\x0e\n\x0c_logit_scaleB\r\n\x0b_logit_bias\"\x83\x02\n\rEncodeOptions\x12/\n\tdata_type\x18\x01 \x01(\x0e\x32\x1c.lensmesh.common.v1.DataType\x12\x10\n\x08readable\x18\x02 \x01(\x08\x12.\n\x08priority\x18\x03 \x01(\x0e\x32\x1c.lensmesh.common.v1.Priority\x12\x10\n\x08space_id\x18\x04 \x01(\t\x12<\n\x0ctransparency\x18\x05 \x01(\x0e\x32&.lensmesh.common.v1.TransparencyPolicy\x12\x17\n\x0fperceptual_hash\x18\x06 \x01(\x08\x12\x16\n\x0elocal_features\x18\x07 \x01(\x08\"\xdb\x02\n\x0c\x45ncodeResult\x12\x32\n\tembedding\x18\x01 \x01(\x0b\x32\x1d.lensmesh.common.v1.EmbeddingH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12,\n\x07timings\x18\x04 \x01(\x0b\x32\x1b.lensmesh.common.v1.Timings\x12\x13\n\x0blow_content\x18\x05 \x01(\x08\x12\x19\n\x11\x66ully_transparent\x18\x06 \x01(\x08\x12;\n\x0fperceptual_hash\x18\x07 \x01(\x0b\x32\".lensmesh.common.v1.PerceptualHash\x12\x39\n\x0elocal_features\x18\x08 \x01(\x0b\x32!.lensmesh.common.v1.LocalFeaturesB\t\n\x07outcome\"u\n\x13\x45ncodeImagesRequest\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.lensmesh.common.v1.Image\x12\x33\n\x07options\x18\x02 \x01(\x0b\x32\".lensmesh.encoder.v1.EncodeOptions\"J\n\x14\x45ncodeImagesResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.lensmesh.encoder.v1.EncodeResult\"X\n\x12\x45ncodeTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x33\n\x07options\x18\x02 \x01(\x0b\x32\".lensmesh.encoder.v1.EncodeOptions\"I\n\x13\x45ncodeTextsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.lensmesh.encoder.v1.EncodeResult\"\x80\x01\n\x13\x45ncodeStreamRequest\x12\x33\n\x07options\x18\x01 \x01(\x0b\x32\".lensmesh.encoder.v1.EncodeOptions\x12\x34\n\x05items\x18\x02 \x03(\x0b\x32%.lensmesh.encoder.v1.EncodeStreamItem\"d\n\x10\x45ncodeStreamItem\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x19.lensmesh.common.v1.ImageH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05input\"P\n\x14\x45ncodeStreamResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32\'.lensmesh.encoder.v1.EncodeStreamResult\"T\n\x12\x45ncodeStreamResult\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x31\n\x06result\x18\x02 \x01(\x0b\x32!.lensmesh.encoder.v1.EncodeResult\"\xf9\x01\n\x15\x43lassifyImagesRequest\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.lensmesh.common.v1.Image\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x10\n\x08template\x18\x03 \x01(\t\x12.\n\x08priority\x18\x04 \x01(\x0e\x32\x1c.lensmesh.common.v1.Priority\x12\x10\n\x08space_id\x18\x05 \x01(\t\x12\x11\n\ttemplates\x18\x06 \x03(\t\x12\x0b\n\x03top\x18\x07 \x01(\r\x12\x31\n\nembeddings\x18\x08 \x03(\x0b\x32\x1d.lensmesh.common.v1.Embedding\"N\n\x16\x43lassifyImagesResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.lensmesh.encoder.v1.Classification\"\xc1\x01\n\x0e\x43lassification\x12\x32\n\x06scores\x18\x01 \x01(\x0b\x32 .lensmesh.encoder.v1.LabelScoresH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12,\n\x07timings\x18\x03 \x01(\x0b\x32\x1b.lensmesh.common.v1.Timings\x12\x1d\n\x15truncated_label_count\x18\x04 \x01(\rB\t\n\x07outcome\"S\n\x0bLabelScores\x12\x15\n\rprobabilities\x18\x01 \x03(\x02\x12-\n\x04\x62\x65st\x18\x02 \x03(\x0b\x32\x1f.lensmesh.encoder.v1.LabelScore\"?\n\nLabelScore\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02*c\n\x0cLabelScoring\x12\x1d\n\x19LABEL_SCORING_UNSPECIFIED\x10\x00\x12\x19\n\x15LABEL_SCORING_SOFTMAX\x10\x01\x12\x19\n\x15LABEL_SCORING_SIGMOID\x10\x02\x32\x9a\x04\n\x0e\x45ncoderService\x12Y\n\x07GetInfo\x12#.lensmesh.encoder.v1.GetInfoRequest\x1a$.lensmesh.encoder.v1.GetInfoResponse\"\x03\x90\x02\x01\x12h\n\x0c\x45ncodeImages\x12(.lensmesh.encoder.v1.EncodeImagesRequest\x1a).lensmesh.encoder.v1.EncodeImagesResponse\"\x03\x90\x02\x02\x12\x65\n\x0b\x45ncodeTexts\x12\'.lensmesh.encoder.v1.EncodeTextsRequest\x1a(.lensmesh.encoder.v1.EncodeTextsResponse\"\x03\x90\x02\x02\x12l\n\x0c\x45ncodeStream\x12(.lensmesh.encoder.v1.EncodeStreamRequest\x1a).lensmesh.encoder.v1.EncodeStreamResponse\"\x03\x90\x02\x02(\x01\x30\x01\x12n\n\x0e\x43lassifyImages\x12*.lensmesh.encoder.v1.ClassifyImagesRequest\x1a+.lensmesh.encoder.v1.ClassifyImagesResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lensmesh/encoder/v1/encoder.proto\x12\x13lensmesh.encoder.v1\x1a\x17google/rpc/status.proto\x1a\x1flensmesh/common/v1/common.proto\"\x10\n\x0eGetInfoRequest\"\xe1\x01\n\x0fGetInfoResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .lensmesh.encoder.v1.ServedModel\x12*\n\x06limits\x18\x02 \x01(\x0b\x32\x1a.lensmesh.common.v1.Limits\x12.\n\x06server\x18\x03 \x01(\x0b\x32\x1e.lensmesh.common.v1.ServerInfo\x12@\n\x12local_feature_kind\x18\x04 \x01(\x0e\x32$.lensmesh.common.v1.LocalFeatureKind\"\x90\x02\n\x0bServedModel\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.lensmesh.common.v1.ModelInfo\x12/\n\x06spaces\x18\x02 \x03(\x0b\x32\x1f.lensmesh.common.v1.VectorSpace\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\r\x12\x18\n\x0blogit_scale\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\nlogit_bias\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x38\n\rlabel_scoring\x18\x06 \x01(\x0e\x32!.lensmesh.encoder.v1.LabelScoringB\x0e\n\x0c_logit_scaleB\r\n\x0b_logit_bias\"\x99\x02\n\rEncodeOptions\x12/\n\tdata_type\x18\x01 \x01(\x0e\x32\x1c.lensmesh.common.v1.DataType\x12\x10\n\x08readable\x18\x02 \x01(\x08\x12.\n\x08priority\x18\x03 \x01(\x0e\x32\x1c.lensmesh.common.v1.Priority\x12\x10\n\x08space_id\x18\x04 \x01(\t\x12<\n\x0ctransparency\x18\x05 \x01(\x0e\x32&.lensmesh.common.v1.TransparencyPolicy\x12\x17\n\x0fperceptual_hash\x18\x06 \x01(\x08\x12\x16\n\x0elocal_features\x18\x07 \x01(\x08\x12\x14\n\x0cthumbnail_px\x18\x08 \x01(\r\"\x8e\x03\n\x0c\x45ncodeResult\x12\x32\n\tembedding\x18\x01 \x01(\x0b\x32\x1d.lensmesh.common.v1.EmbeddingH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12,\n\x07timings\x18\x04 \x01(\x0b\x32\x1b.lensmesh.common.v1.Timings\x12\x13\n\x0blow_content\x18\x05 \x01(\x08\x12\x19\n\x11\x66ully_transparent\x18\x06 \x01(\x08\x12;\n\x0fperceptual_hash\x18\x07 \x01(\x0b\x32\".lensmesh.common.v1.PerceptualHash\x12\x39\n\x0elocal_features\x18\x08 \x01(\x0b\x32!.lensmesh.common.v1.LocalFeatures\x12\x31\n\tthumbnail\x18\t \x01(\x0b\x32\x1e.lensmesh.encoder.v1.ThumbnailB\t\n\x07outcome\"A\n\tThumbnail\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x10\n\x08width_px\x18\x02 \x01(\r\x12\x11\n\theight_px\x18\x03 \x01(\r\"u\n\x13\x45ncodeImagesRequest\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.lensmesh.common.v1.Image\x12\x33\n\x07options\x18\x02 \x01(\x0b\x32\".lensmesh.encoder.v1.EncodeOptions\"J\n\x14\x45ncodeImagesResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.lensmesh.encoder.v1.EncodeResult\"X\n\x12\x45ncodeTextsRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x33\n\x07options\x18\x02 \x01(\x0b\x32\".lensmesh.encoder.v1.EncodeOptions\"I\n\x13\x45ncodeTextsResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.lensmesh.encoder.v1.EncodeResult\"\x80\x01\n\x13\x45ncodeStreamRequest\x12\x33\n\x07options\x18\x01 \x01(\x0b\x32\".lensmesh.encoder.v1.EncodeOptions\x12\x34\n\x05items\x18\x02 \x03(\x0b\x32%.lensmesh.encoder.v1.EncodeStreamItem\"d\n\x10\x45ncodeStreamItem\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x19.lensmesh.common.v1.ImageH\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x42\x07\n\x05input\"P\n\x14\x45ncodeStreamResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32\'.lensmesh.encoder.v1.EncodeStreamResult\"T\n\x12\x45ncodeStreamResult\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x31\n\x06result\x18\x02 \x01(\x0b\x32!.lensmesh.encoder.v1.EncodeResult\"\xf9\x01\n\x15\x43lassifyImagesRequest\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.lensmesh.common.v1.Image\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x10\n\x08template\x18\x03 \x01(\t\x12.\n\x08priority\x18\x04 \x01(\x0e\x32\x1c.lensmesh.common.v1.Priority\x12\x10\n\x08space_id\x18\x05 \x01(\t\x12\x11\n\ttemplates\x18\x06 \x03(\t\x12\x0b\n\x03top\x18\x07 \x01(\r\x12\x31\n\nembeddings\x18\x08 \x03(\x0b\x32\x1d.lensmesh.common.v1.Embedding\"N\n\x16\x43lassifyImagesResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.lensmesh.encoder.v1.Classification\"\xc1\x01\n\x0e\x43lassification\x12\x32\n\x06scores\x18\x01 \x01(\x0b\x32 .lensmesh.encoder.v1.LabelScoresH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12,\n\x07timings\x18\x03 \x01(\x0b\x32\x1b.lensmesh.common.v1.Timings\x12\x1d\n\x15truncated_label_count\x18\x04 \x01(\rB\t\n\x07outcome\"S\n\x0bLabelScores\x12\x15\n\rprobabilities\x18\x01 \x03(\x02\x12-\n\x04\x62\x65st\x18\x02 \x03(\x0b\x32\x1f.lensmesh.encoder.v1.LabelScore\"?\n\nLabelScore\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02*c\n\x0cLabelScoring\x12\x1d\n\x19LABEL_SCORING_UNSPECIFIED\x10\x00\x12\x19\n\x15LABEL_SCORING_SOFTMAX\x10\x01\x12\x19\n\x15LABEL_SCORING_SIGMOID\x10\x02\x32\x9a\x04\n\x0e\x45ncoderService\x12Y\n\x07GetInfo\x12#.lensmesh.encoder.v1.GetInfoRequest\x1a$.lensmesh.encoder.v1.GetInfoResponse\"\x03\x90\x02\x01\x12h\n\x0c\x45ncodeImages\x12(.lensmesh.encoder.v1.EncodeImagesRequest\x1a).lensmesh.encoder.v1.EncodeImagesResponse\"\x03\x90\x02\x02\x12\x65\n\x0b\x45ncodeTexts\x12\'.lensmesh.encoder.v1.EncodeTextsRequest\x1a(.lensmesh.encoder.v1.EncodeTextsResponse\"\x03\x90\x02\x02\x12l\n\x0c\x45ncodeStream\x12(.lensmesh.encoder.v1.EncodeStreamRequest\x1a).lensmesh.encoder.v1.EncodeStreamResponse\"\x03\x90\x02\x02(\x01\x30\x01\x12n\n\x0e\x43lassifyImages\x12*.lensmesh.encoder.v1.ClassifyImagesRequest\x1a+.lensmesh.encoder.v1.ClassifyImagesResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,8 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODERSERVICE'].methods_by_name['EncodeStream']._serialized_options = b'\220\002\002'
   _globals['_ENCODERSERVICE'].methods_by_name['ClassifyImages']._loaded_options = None
   _globals['_ENCODERSERVICE'].methods_by_name['ClassifyImages']._serialized_options = b'\220\002\002'
-  _globals['_LABELSCORING']._serialized_start=2688
-  _globals['_LABELSCORING']._serialized_end=2787
+  _globals['_LABELSCORING']._serialized_start=2828
+  _globals['_LABELSCORING']._serialized_end=2927
   _globals['_GETINFOREQUEST']._serialized_start=116
   _globals['_GETINFOREQUEST']._serialized_end=132
   _globals['_GETINFORESPONSE']._serialized_start=135
@@ -52,35 +52,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERVEDMODEL']._serialized_start=363
   _globals['_SERVEDMODEL']._serialized_end=635
   _globals['_ENCODEOPTIONS']._serialized_start=638
-  _globals['_ENCODEOPTIONS']._serialized_end=897
-  _globals['_ENCODERESULT']._serialized_start=900
-  _globals['_ENCODERESULT']._serialized_end=1247
-  _globals['_ENCODEIMAGESREQUEST']._serialized_start=1249
-  _globals['_ENCODEIMAGESREQUEST']._serialized_end=1366
-  _globals['_ENCODEIMAGESRESPONSE']._serialized_start=1368
-  _globals['_ENCODEIMAGESRESPONSE']._serialized_end=1442
-  _globals['_ENCODETEXTSREQUEST']._serialized_start=1444
-  _globals['_ENCODETEXTSREQUEST']._serialized_end=1532
-  _globals['_ENCODETEXTSRESPONSE']._serialized_start=1534
-  _globals['_ENCODETEXTSRESPONSE']._serialized_end=1607
-  _globals['_ENCODESTREAMREQUEST']._serialized_start=1610
-  _globals['_ENCODESTREAMREQUEST']._serialized_end=1738
-  _globals['_ENCODESTREAMITEM']._serialized_start=1740
-  _globals['_ENCODESTREAMITEM']._serialized_end=1840
-  _globals['_ENCODESTREAMRESPONSE']._serialized_start=1842
-  _globals['_ENCODESTREAMRESPONSE']._serialized_end=1922
-  _globals['_ENCODESTREAMRESULT']._serialized_start=1924
-  _globals['_ENCODESTREAMRESULT']._serialized_end=2008
-  _globals['_CLASSIFYIMAGESREQUEST']._serialized_start=2011
-  _globals['_CLASSIFYIMAGESREQUEST']._serialized_end=2260
-  _globals['_CLASSIFYIMAGESRESPONSE']._serialized_start=2262
-  _globals['_CLASSIFYIMAGESRESPONSE']._serialized_end=2340
-  _globals['_CLASSIFICATION']._serialized_start=2343
-  _globals['_CLASSIFICATION']._serialized_end=2536
-  _globals['_LABELSCORES']._serialized_start=2538
-  _globals['_LABELSCORES']._serialized_end=2621
-  _globals['_LABELSCORE']._serialized_start=2623
-  _globals['_LABELSCORE']._serialized_end=2686
-  _globals['_ENCODERSERVICE']._serialized_start=2790
-  _globals['_ENCODERSERVICE']._serialized_end=3328
+  _globals['_ENCODEOPTIONS']._serialized_end=919
+  _globals['_ENCODERESULT']._serialized_start=922
+  _globals['_ENCODERESULT']._serialized_end=1320
+  _globals['_THUMBNAIL']._serialized_start=1322
+  _globals['_THUMBNAIL']._serialized_end=1387
+  _globals['_ENCODEIMAGESREQUEST']._serialized_start=1389
+  _globals['_ENCODEIMAGESREQUEST']._serialized_end=1506
+  _globals['_ENCODEIMAGESRESPONSE']._serialized_start=1508
+  _globals['_ENCODEIMAGESRESPONSE']._serialized_end=1582
+  _globals['_ENCODETEXTSREQUEST']._serialized_start=1584
+  _globals['_ENCODETEXTSREQUEST']._serialized_end=1672
+  _globals['_ENCODETEXTSRESPONSE']._serialized_start=1674
+  _globals['_ENCODETEXTSRESPONSE']._serialized_end=1747
+  _globals['_ENCODESTREAMREQUEST']._serialized_start=1750
+  _globals['_ENCODESTREAMREQUEST']._serialized_end=1878
+  _globals['_ENCODESTREAMITEM']._serialized_start=1880
+  _globals['_ENCODESTREAMITEM']._serialized_end=1980
+  _globals['_ENCODESTREAMRESPONSE']._serialized_start=1982
+  _globals['_ENCODESTREAMRESPONSE']._serialized_end=2062
+  _globals['_ENCODESTREAMRESULT']._serialized_start=2064
+  _globals['_ENCODESTREAMRESULT']._serialized_end=2148
+  _globals['_CLASSIFYIMAGESREQUEST']._serialized_start=2151
+  _globals['_CLASSIFYIMAGESREQUEST']._serialized_end=2400
+  _globals['_CLASSIFYIMAGESRESPONSE']._serialized_start=2402
+  _globals['_CLASSIFYIMAGESRESPONSE']._serialized_end=2480
+  _globals['_CLASSIFICATION']._serialized_start=2483
+  _globals['_CLASSIFICATION']._serialized_end=2676
+  _globals['_LABELSCORES']._serialized_start=2678
+  _globals['_LABELSCORES']._serialized_end=2761
+  _globals['_LABELSCORE']._serialized_start=2763
+  _globals['_LABELSCORE']._serialized_end=2826
+  _globals['_ENCODERSERVICE']._serialized_start=2930
+  _globals['_ENCODERSERVICE']._serialized_end=3468
 # @@protoc_insertion_point(module_scope)

@@ -172,6 +172,7 @@ class EncodeOptions(_message.Message):
     TRANSPARENCY_FIELD_NUMBER: _builtins.int
     PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
     LOCAL_FEATURES_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_PX_FIELD_NUMBER: _builtins.int
     data_type: _common_pb2.DataType.ValueType
     """Numbers of the answer; unspecified means FLOAT32."""
     readable: _builtins.bool
@@ -193,6 +194,11 @@ class EncodeOptions(_message.Message):
     none (GetInfoResponse.local_feature_kind): FAILED_PRECONDITION with reason LOCAL_FEATURES_UNSUPPORTED. A call whose answer may
     then exceed Limits.max_message_bytes: INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE, which says how many images fit.
     """
+    thumbnail_px: _builtins.int
+    """The longer side of EncodeResult.thumbnail in pixels, 32 to 1,024 (else OPTION_INVALID); 0: none is made. One of 320 takes some
+    milliseconds. Texts have none. A call whose answer may then exceed Limits.max_message_bytes, with one byte for each pixel of a
+    square of this side: INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE, which says how many images fit.
+    """
     def __init__(
         self,
         *,
@@ -203,10 +209,11 @@ class EncodeOptions(_message.Message):
         transparency: _common_pb2.TransparencyPolicy.ValueType = ...,
         perceptual_hash: _builtins.bool = ...,
         local_features: _builtins.bool = ...,
+        thumbnail_px: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "local_features", b"local_features", "perceptual_hash", b"perceptual_hash", "priority", b"priority", "readable", b"readable", "space_id", b"space_id", "transparency", b"transparency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "local_features", b"local_features", "perceptual_hash", b"perceptual_hash", "priority", b"priority", "readable", b"readable", "space_id", b"space_id", "thumbnail_px", b"thumbnail_px", "transparency", b"transparency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,6 +233,7 @@ class EncodeResult(_message.Message):
     FULLY_TRANSPARENT_FIELD_NUMBER: _builtins.int
     PERCEPTUAL_HASH_FIELD_NUMBER: _builtins.int
     LOCAL_FEATURES_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
     """Whether a text was cut to the model's context."""
     low_content: _builtins.bool
@@ -254,6 +262,10 @@ class EncodeResult(_message.Message):
         none, such as one of one colour.
         """
 
+    @_builtins.property
+    def thumbnail(self) -> Global___Thumbnail:
+        """The image made small; set only where EncodeOptions.thumbnail_px asks for it, and by releases that know that field."""
+
     def __init__(
         self,
         *,
@@ -265,16 +277,49 @@ class EncodeResult(_message.Message):
         fully_transparent: _builtins.bool = ...,
         perceptual_hash: _common_pb2.PerceptualHash | None = ...,
         local_features: _common_pb2.LocalFeatures | None = ...,
+        thumbnail: Global___Thumbnail | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "local_features", b"local_features", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "local_features", b"local_features", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "thumbnail", b"thumbnail", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "fully_transparent", b"fully_transparent", "local_features", b"local_features", "low_content", b"low_content", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "error", b"error", "fully_transparent", b"fully_transparent", "local_features", b"local_features", "low_content", b"low_content", "outcome", b"outcome", "perceptual_hash", b"perceptual_hash", "thumbnail", b"thumbnail", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["embedding", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___EncodeResult: _TypeAlias = EncodeResult  # noqa: Y015
+
+@_typing.final
+class Thumbnail(_message.Message):
+    """Thumbnail is an image made small, for people to look at: upright, without metadata, opaque. Where the image is transparent it shows
+    what the space's transparency policy shows; of an animation, the first frame.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    WIDTH_PX_FIELD_NUMBER: _builtins.int
+    HEIGHT_PX_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """WebP, lossy; at most EncodeOptions.thumbnail_px squared and 1,024 bytes."""
+    width_px: _builtins.int
+    """1 to EncodeOptions.thumbnail_px: never more than the image has."""
+    height_px: _builtins.int
+    """Likewise."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+        width_px: _builtins.int = ...,
+        height_px: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "height_px", b"height_px", "width_px", b"width_px"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Thumbnail: _TypeAlias = Thumbnail  # noqa: Y015
 
 @_typing.final
 class EncodeImagesRequest(_message.Message):

@@ -178,6 +178,30 @@ is worth 0.6 at most.
 """
 Global___MatchBasis: _TypeAlias = MatchBasis  # noqa: Y015
 
+class _ImageForm:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ImageFormEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageForm.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IMAGE_FORM_UNSPECIFIED: _ImageForm.ValueType  # 0
+    """Means IMAGE_FORM_THUMBNAIL."""
+    IMAGE_FORM_THUMBNAIL: _ImageForm.ValueType  # 1
+    """Made small, as lensmesh.encoder.v1.Thumbnail."""
+    IMAGE_FORM_ORIGINAL: _ImageForm.ValueType  # 2
+    """The file as it came."""
+
+class ImageForm(_ImageForm, metaclass=_ImageFormEnumTypeWrapper):
+    """ImageForm is a form in which a router keeps images."""
+
+IMAGE_FORM_UNSPECIFIED: ImageForm.ValueType  # 0
+"""Means IMAGE_FORM_THUMBNAIL."""
+IMAGE_FORM_THUMBNAIL: ImageForm.ValueType  # 1
+"""Made small, as lensmesh.encoder.v1.Thumbnail."""
+IMAGE_FORM_ORIGINAL: ImageForm.ValueType  # 2
+"""The file as it came."""
+Global___ImageForm: _TypeAlias = ImageForm  # noqa: Y015
+
 @_typing.final
 class GetStatusRequest(_message.Message):
     """GetStatusRequest asks for nothing in particular."""
@@ -205,6 +229,7 @@ class GetStatusResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     SERVER_FIELD_NUMBER: _builtins.int
     DEFAULT_COLLECTION_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
     default_collection: _builtins.str
     """Collection.name of a request that names none."""
     @_builtins.property
@@ -221,6 +246,10 @@ class GetStatusResponse(_message.Message):
     def server(self) -> _common_pb2.ServerInfo:
         """The router itself."""
 
+    @_builtins.property
+    def media(self) -> Global___MediaInfo:
+        """What the router keeps of ingested images for GetImage."""
+
     def __init__(
         self,
         *,
@@ -228,14 +257,49 @@ class GetStatusResponse(_message.Message):
         limits: _common_pb2.Limits | None = ...,
         server: _common_pb2.ServerInfo | None = ...,
         default_collection: _builtins.str = ...,
+        media: Global___MediaInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "server", b"server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "media", b"media", "server", b"server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_collection", b"default_collection", "limits", b"limits", "server", b"server", "services", b"services"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_collection", b"default_collection", "limits", b"limits", "media", b"media", "server", b"server", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class MediaInfo(_message.Message):
+    """MediaInfo is what a router keeps of the images themselves, in its media store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
+    ORIGINALS_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_PX_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    thumbnails: _builtins.bool
+    """Whether thumbnails are kept."""
+    originals: _builtins.bool
+    """Whether files are kept as they came."""
+    thumbnail_px: _builtins.int
+    """The longer side of thumbnails that are made now, 32 to 1,024; 0 where none are kept."""
+    trouble: _builtins.str
+    """Why the media store takes nothing now; empty while it works. Images are ingested all the same."""
+    def __init__(
+        self,
+        *,
+        thumbnails: _builtins.bool = ...,
+        originals: _builtins.bool = ...,
+        thumbnail_px: _builtins.int = ...,
+        trouble: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["originals", b"originals", "thumbnail_px", b"thumbnail_px", "thumbnails", b"thumbnails", "trouble", b"trouble"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MediaInfo: _TypeAlias = MediaInfo  # noqa: Y015
 
 @_typing.final
 class ServiceStatus(_message.Message):
@@ -1423,3 +1487,57 @@ class MatchGeometry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchGeometry: _TypeAlias = MatchGeometry  # noqa: Y015
+
+@_typing.final
+class GetImageRequest(_message.Message):
+    """GetImageRequest asks for an image that was ingested."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_DIGEST_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    content_digest: _builtins.bytes
+    """Item.content_digest: the SHA-256 of the file's bytes, 32 bytes (else DIGEST_INVALID)."""
+    form: Global___ImageForm.ValueType
+    """Unspecified means THUMBNAIL."""
+    def __init__(
+        self,
+        *,
+        content_digest: _builtins.bytes = ...,
+        form: Global___ImageForm.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_digest", b"content_digest", "form", b"form"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImageRequest: _TypeAlias = GetImageRequest  # noqa: Y015
+
+@_typing.final
+class GetImageResponse(_message.Message):
+    """GetImageResponse answers GetImage. A form that the router does not keep is FAILED_PRECONDITION with reason MEDIA_NOT_KEPT; a media
+    store that does not answer is UNAVAILABLE with reason MEDIA_UNAVAILABLE.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """The bytes of an image file."""
+    media_type: _builtins.str
+    """"image/webp" of a thumbnail. Of an original what its first bytes say, "application/octet-stream" where they say nothing known."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+        media_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "media_type", b"media_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetImageResponse: _TypeAlias = GetImageResponse  # noqa: Y015

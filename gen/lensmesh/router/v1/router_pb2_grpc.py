@@ -65,6 +65,11 @@ class RouterServiceStub(object):
                 request_serializer=lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesRequest.SerializeToString,
                 response_deserializer=lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesResponse.FromString,
                 _registered_method=True)
+        self.GetImage = channel.unary_unary(
+                '/lensmesh.router.v1.RouterService/GetImage',
+                request_serializer=lensmesh_dot_router_dot_v1_dot_router__pb2.GetImageRequest.SerializeToString,
+                response_deserializer=lensmesh_dot_router_dot_v1_dot_router__pb2.GetImageResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer(object):
@@ -116,6 +121,15 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetImage(self, request, context):
+        """GetImage answers the thumbnail of an image that was ingested, or its file as it came, where the router keeps them
+        (GetStatusResponse.media). NOT_FOUND with reason MEDIA_NOT_FOUND where there is none of this content: it was never ingested here, or
+        while the media store was away; ingesting the image again makes its thumbnail up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -148,6 +162,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.MatchImages,
                     request_deserializer=lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesRequest.FromString,
                     response_serializer=lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesResponse.SerializeToString,
+            ),
+            'GetImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImage,
+                    request_deserializer=lensmesh_dot_router_dot_v1_dot_router__pb2.GetImageRequest.FromString,
+                    response_serializer=lensmesh_dot_router_dot_v1_dot_router__pb2.GetImageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -313,6 +332,33 @@ class RouterService(object):
             '/lensmesh.router.v1.RouterService/MatchImages',
             lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesRequest.SerializeToString,
             lensmesh_dot_router_dot_v1_dot_router__pb2.MatchImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lensmesh.router.v1.RouterService/GetImage',
+            lensmesh_dot_router_dot_v1_dot_router__pb2.GetImageRequest.SerializeToString,
+            lensmesh_dot_router_dot_v1_dot_router__pb2.GetImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

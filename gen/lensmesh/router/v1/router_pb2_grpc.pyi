@@ -55,6 +55,11 @@ class RouterServiceStub:
     """MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
     vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
     """
+    GetImage: _grpc.UnaryUnaryMultiCallable[_router_pb2.GetImageRequest, _router_pb2.GetImageResponse]
+    """GetImage answers the thumbnail of an image that was ingested, or its file as it came, where the router keeps them
+    (GetStatusResponse.media). NOT_FOUND with reason MEDIA_NOT_FOUND where there is none of this content: it was never ingested here, or
+    while the media store was away; ingesting the image again makes its thumbnail up.
+    """
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -77,6 +82,11 @@ class RouterServiceAsyncStub(RouterServiceStub):
     MatchImages: _aio.UnaryUnaryMultiCallable[_router_pb2.MatchImagesRequest, _router_pb2.MatchImagesResponse]  # type: ignore[assignment]
     """MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
     vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
+    """
+    GetImage: _aio.UnaryUnaryMultiCallable[_router_pb2.GetImageRequest, _router_pb2.GetImageResponse]  # type: ignore[assignment]
+    """GetImage answers the thumbnail of an image that was ingested, or its file as it came, where the router keeps them
+    (GetStatusResponse.media). NOT_FOUND with reason MEDIA_NOT_FOUND where there is none of this content: it was never ingested here, or
+    while the media store was away; ingesting the image again makes its thumbnail up.
     """
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -133,6 +143,17 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_router_pb2.MatchImagesResponse, _abc.Awaitable[_router_pb2.MatchImagesResponse]]:
         """MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
         vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
+        """
+
+    @_abc_1.abstractmethod
+    def GetImage(
+        self,
+        request: _router_pb2.GetImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.GetImageResponse, _abc.Awaitable[_router_pb2.GetImageResponse]]:
+        """GetImage answers the thumbnail of an image that was ingested, or its file as it came, where the router keeps them
+        (GetStatusResponse.media). NOT_FOUND with reason MEDIA_NOT_FOUND where there is none of this content: it was never ingested here, or
+        while the media store was away; ingesting the image again makes its thumbnail up.
         """
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
