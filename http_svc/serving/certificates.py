@@ -15,7 +15,7 @@ LOOK_SECONDS = 5.0
 
 
 class ServerCertificate:
-    """An SSL context of the tls_ files. OpenConnections that are made after `follow` saw a change meet the new files."""
+    """An SSL context of the tls_ files. Connections made after `follow` saw a change meet the new files."""
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
