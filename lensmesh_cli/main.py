@@ -74,6 +74,7 @@ def _add_commands() -> None:
         ingest,
         jobs,
         match,
+        mcp,
         search,
         smoke,
         stats,
@@ -83,7 +84,7 @@ def _add_commands() -> None:
     )
 
     working = (ingest, search, match, embed, caption, classify, stats, calibrate, duplicates, jobs)
-    for module in (demo, up, doctor, *working, status, smoke, top, bench):
+    for module in (demo, up, doctor, *working, mcp, status, smoke, top, bench):
         module.register(app)
 
 

@@ -102,6 +102,11 @@ class Bar:
                 self._progress.update(self._task, total=total)
 
     @property
+    def total(self) -> int:
+        """The number of images that are known by now."""
+        return self._total
+
+    @property
     def seconds(self) -> float:
         """The seconds since the context was entered."""
         return time.monotonic() - self._began

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,8 @@ class FolderIngest:
         self._known_ids: set[str] = set()
         self._identity = ""
         self.counts = Counts()
+        self.stopped = False
+        """True where the run was told to end before all files were read."""
 
     @property
     def identity(self) -> str:
@@ -89,8 +91,12 @@ class FolderIngest:
 
     @property
     def complete(self) -> bool:
-        """True where nothing is left to do: no file failed, and none lacks a caption that it should have."""
-        return not self.counts.failures and not self.counts.captionless
+        """True where nothing is left to do: all were read, none failed, none lacks a caption that it should have."""
+        return not self.stopped and not self.counts.failures and not self.counts.captionless
+
+    def stop(self) -> None:
+        """Read no further files. What is on its way is still stored."""
+        self.stopped = True
 
     async def ingest(self, client: Client, stored: Stored, bar: Bar) -> None:
         """Send all files. Raises errors that end a whole run; `counts` then tells how far it came."""
@@ -105,9 +111,10 @@ class FolderIngest:
             **self._options,
         )
         try:
-            async for result in results:
-                await self._take(result)
-                bar.step(ok=result.ok)
+            async with aclosing(results):
+                async for result in results:
+                    await self._take(result)
+                    bar.step(ok=result.ok)
         finally:
             self.counts.seconds = bar.seconds
 
@@ -127,6 +134,8 @@ class FolderIngest:
             reads = read_files(found, self._disk, most_bytes, self._about.of, self._journal.known)
             with closing(Ahead(reads, FILES_AHEAD)) as ahead:
                 async for read in ahead:
+                    if self.stopped:
+                        break
                     bar.expect(self._walk.images + self._walk.problems)
                     if isinstance(read, Known):
                         known.append(read)
@@ -139,6 +148,8 @@ class FolderIngest:
         reads = read_files(map(ImageFile, again), self._disk, most_bytes, self._about.of)
         with closing(Ahead(reads, FILES_AHEAD)) as ahead:
             async for read in ahead:
+                if self.stopped:
+                    return
                 if (item := self._item(read, bar)) is not None:
                     yield item
 
