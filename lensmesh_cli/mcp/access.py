@@ -55,8 +55,8 @@ def decoded(text: str, most_bytes: int) -> bytes:
     """Return the bytes of a base64 text, or of a data URI. Raises Refused."""
     if text[:5].lower() == "data:":
         text = text[text.find(",") + 1 :]
-    # Lines end after 76 characters in some encoders' output.
-    if len(text) > (most_bytes + 2) // 3 * 4 * 1.05:
+    # Some encoders end their lines after 76 characters or fewer.
+    if len(text) > (most_bytes + 2) // 3 * 4 * 1.05 + 100:
         raise _too_large(f"about {len(text) // 4 * 3}", most_bytes)
     try:
         content = base64.b64decode("".join(text.split()), validate=True)

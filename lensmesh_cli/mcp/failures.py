@@ -6,7 +6,7 @@ from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from pydantic import ValidationError
 
 from lensmesh_cli.mcp.cleaning import cleaned
-from lensmesh_client import LensmeshError, Unavailable
+from lensmesh_client import DeadlineExceeded, LensmeshError, Unavailable
 
 MOST_CHARS = 2_000
 MOST_ARGUMENTS = 5
@@ -19,9 +19,15 @@ class Refused(ToolError):  # noqa: N818  # what a tool says, not what went wrong
         super().__init__(f"{message} ({reason})")
 
 
-def told(error: ToolError) -> str:
-    """Return what the model is told of a failed call. Nothing of an unforeseen error's own text is in it."""
+def told(error: ToolError, target: str) -> str:
+    """Return what the model is told of a failed call. Nothing of an unforeseen error's own text is in it.
+
+    `target` is the mesh's address: where nothing answers, a person must know what was asked.
+    """
     cause = error.__cause__
+    if isinstance(cause, Unavailable | DeadlineExceeded):
+        asked = f" The mesh asked is at {cleaned(target, MOST_CHARS)}; lensmesh status --target shows how it is."
+        return f"{cleaned(cause.message, MOST_CHARS)}.{_wait(cause)}{asked} ({cause.reason})"
     if isinstance(cause, LensmeshError):
         return of_the_mesh(cause)
     if isinstance(cause, ValidationError):
@@ -35,9 +41,11 @@ def told(error: ToolError) -> str:
 
 def of_the_mesh(error: LensmeshError) -> str:
     """Return an error of the mesh in one line. A file's name or a stranger's text may stand in it."""
-    wait = "" if error.retry_after_s is None else f" Try again in {error.retry_after_s:g} s."
-    gone = " The person who runs the mesh can look with: lensmesh status." if isinstance(error, Unavailable) else ""
-    return f"{cleaned(error.message, MOST_CHARS)}{wait}{gone} ({error.reason})"
+    return f"{cleaned(error.message, MOST_CHARS)}{_wait(error)} ({error.reason})"
+
+
+def _wait(error: LensmeshError) -> str:
+    return "" if error.retry_after_s is None else f" Try again in {error.retry_after_s:g} s."
 
 
 def _of_arguments(error: ValidationError) -> str:

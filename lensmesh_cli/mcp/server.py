@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import anyio.lowlevel
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 class ToolServer(MCPServer[Any]):
     """An MCP server that tells failures in words that a model can act on."""
 
-    def __init__(self, tools: list[Tool]) -> None:
+    def __init__(self, tools: list[Tool], target: str) -> None:
         super().__init__(
             "lensmesh",
             title="lensmesh image search",
@@ -47,6 +48,7 @@ class ToolServer(MCPServer[Any]):
             # Failed calls are answered; what a person must see is a defect.
             log_level="WARNING",
         )
+        self._target = target
         self._arguments = {tool.name: set(tool.parameters["properties"]) for tool in tools}
         self._room = asyncio.Semaphore(MOST_CALLS)
 
@@ -64,7 +66,12 @@ class ToolServer(MCPServer[Any]):
         except ToolError as error:
             if isinstance(error, UnexpectedToolError) and not isinstance(error.__cause__, LensmeshError):
                 _log.error("%s failed", name, exc_info=error.__cause__)
-            return CallToolResult(content=[TextContent(type="text", text=told(error))], is_error=True)
+            return CallToolResult(content=[TextContent(type="text", text=told(error, self._target))], is_error=True)
+        except asyncio.CancelledError:
+            # gRPC gives up with a CancelledError of its own. The SDK's cancel scope takes it for the end of the whole
+            # server, unless the scope's own is raised, as this does where a client cancelled the call.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            raise
 
 
 def build_server(mesh: MeshAccess) -> ToolServer:
@@ -83,7 +90,7 @@ def build_server(mesh: MeshAccess) -> ToolServer:
             read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
         )
         tools.append(_tool(IngestTool(mesh).ingest_folder, "Make a folder's images findable", INGEST_FOLDER, writes))
-    return ToolServer(tools)
+    return ToolServer(tools, mesh.client.target)
 
 
 def _reading(function: Callable[..., Any], title: str, description: str) -> Tool:
