@@ -129,6 +129,23 @@ def test_what_is_stored_is_not_sent_again(folder: Folder) -> None:
     assert (report.counts.skipped, report.counts.stored, report.code) == (3, 1, Exit.DONE)
 
 
+def test_a_run_that_is_stopped_goes_on_the_next_time(folder: Folder, mesh: FakeMesh, tmp_path: Path) -> None:
+    class Hasty(Bar):
+        """Stops its run with the first answer."""
+
+        def step(self, *, ok: bool) -> None:
+            super().step(ok=ok)
+            run.stop()
+
+    with Disk() as disk, Journal(folder.journal, print, keep=True) as journal:
+        options = {"captions": "best-effort", "collection": "c"}
+        run = FolderIngest(Walk([folder.images], disk), disk, Metadata(None), journal, options)
+        with Hasty(Console(file=io.StringIO()), "ingest", 0) as bar:
+            asyncio.run(run.ingest(mesh, mesh, bar))  # type: ignore[arg-type]  # a client to it
+    assert (mesh.sent, run.counts.stored, run.complete) == (["a.jpg"], 1, False)
+    assert folder.ingest()[0] == ["b.jpg", "c.jpg"]
+
+
 def test_an_item_that_looks_the_same_stands_for_a_file(folder: Folder, mesh: FakeMesh) -> None:
     sent, report = folder.ingest(near_duplicates="skip")
     assert sent == ["a.jpg", "b.jpg", "c.jpg"]
