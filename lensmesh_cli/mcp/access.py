@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lensmesh_client import Client, Limits
 
 LIMITS_S = 60.0
-"""How long the mesh's limits are believed before they are asked for again."""
+"""Seconds that the mesh's limits are believed before they are asked for again."""
 
 
 @dataclass(slots=True)

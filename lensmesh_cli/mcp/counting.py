@@ -70,7 +70,7 @@ class ServiceLine(BaseModel):
 
     kind: str
     health: str
-    reason: str = Field(description='Why it is not serving; "" where it is.')
+    reason: str = Field(description='The reason for not serving; "" where it serves.')
     models: list[str]
 
 
@@ -81,7 +81,7 @@ class StatusAnswer(BaseModel):
     services: list[ServiceLine]
     default_collection: str
     collections: list[CollectionLine]
-    collections_error: str = Field(description='Why collections cannot be listed now; "" where they are.')
+    collections_error: str = Field(description='The reason for no list of collections; "" where there is one.')
     folders: list[str] = Field(description="Folders that path arguments and ingest_folder may name.")
 
 

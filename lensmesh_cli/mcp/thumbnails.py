@@ -25,7 +25,7 @@ MOST_BYTES = 256 << 10
 TYPES = frozenset({"image/webp", "image/jpeg", "image/png", "image/gif"})
 AT_ONCE = 8
 NONE_KEPT_S = 60.0
-"""How long a mesh that keeps no thumbnails is not asked again."""
+"""Seconds that a mesh which keeps no thumbnails is not asked again."""
 
 
 @dataclass(frozen=True, slots=True)
