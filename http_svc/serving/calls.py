@@ -31,6 +31,8 @@ PROBES = frozenset({"/livez", "/readyz"})
 CLIENT_LEFT = 499
 # A request that takes longer than this is looked at for whether its client is still there, in seconds.
 _WATCH_AFTER_S = 0.05
+# Bytes that are written at a time.
+_WRITE_BYTES = 256 * 1024
 _BASE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 _SHOWN_HEADERS = b"retry-after, x-request-id, lensmesh-trace-id, etag"
 
@@ -235,9 +237,21 @@ class _Request:
             self._status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._common_headers()]
         else:
-            self._sent += len(message.get("body", b""))
+            body = message.get("body", b"")
+            self._sent += len(body)
             self._finished = not message.get("more_body", False)
+            if len(body) > _WRITE_BYTES:
+                await self._in_pieces(body, message)
+                return
         await self._timed(message)
+
+    async def _in_pieces(self, body: bytes, message: Message) -> None:
+        """Send a large body piece by piece: what is written at once lies in memory until the client has taken it."""
+        view = memoryview(body)
+        for start in range(0, len(view), _WRITE_BYTES):
+            piece = bytes(view[start : start + _WRITE_BYTES])
+            more = message.get("more_body", False) or start + _WRITE_BYTES < len(view)
+            await self._timed({"type": "http.response.body", "body": piece, "more_body": more})
 
     async def _socket_send(self, message: Message) -> None:
         if message["type"] == "websocket.accept":
@@ -274,17 +288,17 @@ class _Request:
         """Answer with an error, where the answer has not begun; else end the connection, which says that it is cut."""
         if self._left or (self._body is not None and self._body.left.is_set()):
             return
-        if isinstance(error, TimeoutError) and self._status:
-            # The client takes nothing of its answer.
-            raise ConnectionAbortedError("the client does not take its answer") from None
+        if self._status and not self._is_socket:
+            if not isinstance(error, TimeoutError):
+                _log.warning("an answer broke", extra={"why": _view(error).message, "path": self._scope["path"]})
+            await self._cut()
+            return
         view = _view(error)
         if self._is_socket:
             if not self._status:
                 self._status = view.http_status
                 await self._send({"type": "websocket.close", "code": 1008, "reason": view.message[:120]})
             return
-        if self._status:
-            raise ConnectionAbortedError(f"the answer broke: {view.message}") from None
         headers = [(b"content-type", b"application/json"), *view.headers, *_allow(error)]
         body = view.body()
         unfinished = self._body is not None and not self._body.complete
@@ -298,6 +312,12 @@ class _Request:
         assert self._body is not None
         await self._body.discard()
         await self._http_send({"type": "http.response.body", "body": b""})
+
+    async def _cut(self) -> None:
+        """End the connection at once: a graceful end would wait for a client that takes nothing."""
+        self._scope["state"]["abort"]()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     def _log(self, status: int, seconds: float) -> None:
         level = logging.DEBUG if status < 400 else logging.INFO
