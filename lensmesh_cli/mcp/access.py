@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from lensmesh_cli.mcp.failures import Refused
 from lensmesh_cli.mcp.places import AllowedFolders
 from lensmesh_cli.mcp.thumbnails import ThumbnailSource
-from lensmesh_cli.options import Connect
 from lensmesh_cli.reading import MOST_BYTES
 
 if TYPE_CHECKING:
     from lensmesh_client import Client, Limits
+    from lensmesh_client.connection import Connection
 
 LIMITS_S = 60.0
 """Seconds that the mesh's limits are believed before they are asked for again."""
@@ -26,8 +26,9 @@ LIMITS_S = 60.0
 class MeshAccess:
     """A mesh, and what of this machine its tools may read."""
 
-    connect: Connect
     client: Client
+    connection: Connection
+    """For code that speaks a contract itself."""
     folders: AllowedFolders
     thumbnails: ThumbnailSource
     _limits: Limits | None = field(default=None, init=False)

@@ -115,7 +115,7 @@ class IngestTool:
             "deferred_index": False,
             "local_features": False,
         }
-        target = self._mesh.connect.target
+        target = self._mesh.client.target
         with Disk() as disk:
             walk = AllowedWalk(folder, self._mesh.folders, disk)
             kept = await asyncio.to_thread(_open_journal, target, collection, folder, notes.append)
@@ -149,11 +149,10 @@ class IngestTool:
         self, run: FolderIngest, collection: str, bar: Bar, max_seconds: int, report: Callable[..., Any]
     ) -> None:
         """Run an ingest until its end or its time's, and tell how far it is."""
-        connection = self._mesh.connect.connection(silent=True)
         ends = asyncio.get_running_loop().call_later(max_seconds, run.stop)
         watcher = asyncio.create_task(_report_each(bar, report))
         try:
-            await run.ingest(self._mesh.client, Stored(connection, collection), bar)
+            await run.ingest(self._mesh.client, Stored(self._mesh.connection, collection), bar)
         except LensmeshError as error:
             if not run.counts.stored:
                 raise
@@ -166,7 +165,6 @@ class IngestTool:
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
-            await connection.close()
         await _report(bar, report)
 
 

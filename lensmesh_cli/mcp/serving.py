@@ -8,7 +8,7 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -36,8 +36,8 @@ def serve(connect: Connect, folders: Sequence[Path], listen: str) -> None:
     listener = _listener(listen) if listen else None
 
     async def work(client: Client) -> None:
-        with Disk() as disk:
-            server = build_server(open_access(connect, client, folders, disk))
+        async with opened_access(connect, client, folders) as access:
+            server = build_server(access)
             if listener is None:
                 await _over_stdio(server)
             else:
@@ -46,11 +46,17 @@ def serve(connect: Connect, folders: Sequence[Path], listen: str) -> None:
     connect.run(work)
 
 
-def open_access(connect: Connect, client: Client, folders: Sequence[Path], disk: Disk) -> MeshAccess:
-    """Return what the tools may reach: a mesh, and files below these folders."""
-    allowed = AllowedFolders(folders, disk)
-    local = LocalThumbnails(LocalImages(allowed.folders, disk))
-    return MeshAccess(connect, client, allowed, FirstThumbnails(KeptThumbnails(client), local))
+@contextlib.asynccontextmanager
+async def opened_access(connect: Connect, client: Client, folders: Sequence[Path]) -> AsyncIterator[MeshAccess]:
+    """Give what the tools may reach: a mesh, and files below these folders."""
+    connection = connect.connection(silent=True)
+    with Disk() as disk:
+        allowed = AllowedFolders(folders, disk)
+        local = LocalThumbnails(LocalImages(allowed.folders, disk))
+        try:
+            yield MeshAccess(client, connection, allowed, FirstThumbnails(KeptThumbnails(client), local))
+        finally:
+            await connection.close()
 
 
 async def _over_stdio(server: ToolServer) -> None:

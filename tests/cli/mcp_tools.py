@@ -10,9 +10,8 @@ from typing import Any
 from mcp import Client
 from mcp.types import CallToolResult, TextContent
 
-from lensmesh_cli.disk import Disk
 from lensmesh_cli.mcp.server import build_server
-from lensmesh_cli.mcp.serving import open_access
+from lensmesh_cli.mcp.serving import opened_access
 from lensmesh_cli.mcp.thumbnails import ThumbnailSource
 from lensmesh_cli.options import Connect
 
@@ -23,12 +22,10 @@ async def tools(
 ) -> AsyncIterator[Client]:
     """The SDK's client, connected to a server of the mesh at `target`. Messages go through JSON, as by stdio."""
     connect = Connect(target, timeout_s=timeout_s, say=lambda _: None)
-    async with connect.client() as client:
-        with Disk() as disk:
-            mesh = open_access(connect, client, folders, disk)
-            mesh.thumbnails = thumbnails or mesh.thumbnails
-            async with Client(build_server(mesh), mode="legacy") as asker:
-                yield asker
+    async with connect.client() as client, opened_access(connect, client, folders) as mesh:
+        mesh.thumbnails = thumbnails or mesh.thumbnails
+        async with Client(build_server(mesh), mode="legacy") as asker:
+            yield asker
 
 
 def text(result: CallToolResult) -> str:
