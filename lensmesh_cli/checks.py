@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from lensmesh_chassis.contract import HTTP_PORT, PORTS
 from lensmesh_chassis.process.cpus import cpu_count
 from lensmesh_cli import stores
+from lensmesh_cli.parts import missing_for_http
 
 TORCH_S = 300.0
 # ViT-B-32 (0.6 GB) and BLIP base (1 GB), with the vectors of a million images and room to work.
 FREE_DISK_BYTES = 5 * 10**9
 LITTLE_DISK_BYTES = 10**9
-# All four services with the bundled models; the real ones need about 4 GB.
+# All five services with the bundled models; the real ones need about 4 GB.
 FREE_MEMORY_BYTES = 3 * 10**9
 REAL_MODELS = {
     "encoder": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
@@ -214,8 +216,9 @@ def disk(data: Path, port: int) -> Finding:
 @_never_raises("ports")
 def ports(data: Path, port: int) -> Finding:
     """Check whether `up` could listen on its ports."""
-    taken = [number for number in range(port, port + 4) if not _free(number)]
-    names = f"{port} to {port + 3}"
+    last = port + HTTP_PORT - PORTS["router"]
+    taken = [number for number in range(port, last + 1) if not _free(number)]
+    names = f"{port} to {last}"
     if taken:
         fix = "stop what listens there (ss -ltnp shows it; perhaps a mesh that runs), or use --port or --free-ports"
         return Finding("ports", Severity.WARN, f"{', '.join(map(str, taken))} of {names} in use", fix)
@@ -258,6 +261,16 @@ def database(data: Path, port: int) -> Finding:
     return Finding("database", Severity.OK, done.stdout.strip() + ", embedded")
 
 
+@_never_raises("page")
+def page(data: Path, port: int) -> Finding:
+    """Look for what the front door needs. `up` leaves it out where something is missing."""
+    missing = missing_for_http()
+    if missing:
+        what, _, fix = missing.partition(": ")
+        return Finding("page", Severity.WARN, what, f"{fix}; without it `lensmesh up` serves no page and no HTTP")
+    return Finding("page", Severity.OK, "the front door's packages are there")
+
+
 @_never_raises("envoy")
 def envoy(data: Path, port: int) -> Finding:
     """Look for the Envoy that `up --sidecars` would start. Nothing else needs it."""
@@ -275,4 +288,4 @@ def envoy(data: Path, port: int) -> Finding:
     return Finding("envoy", Severity.OK, f"{version}, for --sidecars")
 
 
-CHECKS: tuple[Check, ...] = (python, torch, devices, models, memory, disk, ports, database, envoy)
+CHECKS: tuple[Check, ...] = (python, torch, devices, models, memory, disk, ports, database, page, envoy)

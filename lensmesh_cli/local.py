@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import importlib.util
 import json
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lensmesh_cli import stores
 from lensmesh_cli.console import Exit, Repeats, err, fail, note
 from lensmesh_local.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
 
@@ -26,27 +24,6 @@ WHAT_MODELS_KNOW = (
     "  lensmesh up --model ViT-B-32/laion2b_s34b_b79k --caption-model Salesforce/blip-image-captioning-base"
 )
 WHAT_MOCKS_KNOW = "No models run: vectors and captions are made up from each image's digest, to develop against."
-
-
-def check_parts(*, mock: bool, store_url: str = "", sidecars: bool = False) -> str:
-    """Say which needed packages are not installed, or that the store URL is unknown. Return "" if nothing is missing.
-
-    An empty store URL means the embedded store.
-    """
-    if store_url and not stores.packages(store_url):
-        return f"the store URL is of no known kind: write {stores.KNOWN}"
-    models = ("torch", "open_clip", "transformers")
-    needed = [*stores.packages(store_url), "pydantic_settings", "rfc8785", "simplejpeg"]
-    if sidecars:
-        needed += ["envoy", "cryptography"]
-    if not mock:
-        needed += models
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if not missing:
-        return ""
-    extras = "up,sidecars" if mock and sidecars else "up" if mock else "all"
-    hint = "" if mock or set(missing) - set(models) else ", or add --mock"
-    return f'{", ".join(missing)} not installed: pip install "lensmesh[{extras}]"{hint}'
 
 
 class Interrupted(Exception):  # noqa: N818  # a wish, not an error
@@ -196,6 +173,13 @@ def announce(mesh: Supervisor, status: MeshStatus | None, *, hints: bool = True)
     if database:
         note(f"database: {database}")
     note(_what_to_type(mesh))
+    say_page(mesh)
+
+
+def say_page(mesh: Supervisor) -> None:
+    """Print the address of the page, where there is one, as the line that is found first."""
+    if mesh.page:
+        err.print(f"\n[bold]page[/bold]  [bold cyan]{mesh.page}[/bold cyan]", soft_wrap=True, highlight=False)
 
 
 def _what_to_type(mesh: Supervisor) -> str:
@@ -215,6 +199,7 @@ def _what_to_type(mesh: Supervisor) -> str:
         f"  lensmesh ingest FOLDER{target}",
         f'  lensmesh search "a red circle"{target}' + (f" --trace --jaeger {mesh.jaeger}" if mesh.jaeger else ""),
         f"  lensmesh match PHOTO{target}",
+        *([f"  curl {mesh.page}healthz"] if mesh.page else []),
         f"  grpcurl {plain} {mesh.router} list",
         f"  grpcurl {plain} -d '{{}}' {mesh.router} lensmesh.router.v1.RouterService/GetStatus",
     ]

@@ -1,4 +1,4 @@
-"""Supervisor of a mesh on this machine: a database and four services, each a process that is kept running."""
+"""Supervisor of a mesh on this machine: a database and five services, each a process that is kept running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import DIRECT, OWN_CONNECTIONS
-from lensmesh_chassis.contract import PORTS
+from lensmesh_chassis.contract import HTTP_PORT, PORTS
 from lensmesh_chassis.process.addresses import ListenAddress, parse_addresses
 from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_local import jaeger, ports
@@ -27,7 +27,8 @@ from lensmesh_local.process import POLL_S, Managed, Say, Spec, StartError
 if TYPE_CHECKING:  # it needs an extra
     from lensmesh_local.sidecars.local import LocalSidecars
 
-PORT_OFFSETS = {name: port - PORTS["router"] for name, port in PORTS.items()}
+HTTP = "http"
+PORT_OFFSETS = {name: port - PORTS["router"] for name, port in (*PORTS.items(), (HTTP, HTTP_PORT))}
 """Added to the first port, which is the router's."""
 LOCAL = "127.0.0.1"
 ALL_SERVE_S = 60.0
@@ -40,7 +41,7 @@ class MeshOptions:
     data: Path
     """Folder of the database, the logs and the lock; made where it is missing."""
     host: str = "127.0.0.1"
-    """Address at which the router listens; what lies behind it is for this machine alone."""
+    """Address at which the router and the front door listen; what lies behind them is for this machine alone."""
     port: int = PORTS["router"]
     """The router's; the others follow. 0: free ports."""
     model: str = ""
@@ -55,6 +56,8 @@ class MeshOptions:
     """An Envoy beside each service: callers and services meet by mutual TLS."""
     jaeger: Path | None = None
     """The program of a Jaeger that gets the traces; None starts none."""
+    http: bool = True
+    """The front door as well: the page, and the mesh by HTTP."""
 
 
 class Supervisor:
@@ -86,8 +89,8 @@ class Supervisor:
         return self._sidecars.client if self._sidecars else None
 
     def address(self, name: str) -> str:
-        """Return "host:port" of a service, or of the Envoy before it."""
-        return self._sidecars.address(name) if self._sidecars else self._own(name)
+        """Return "host:port" of a service, or of the Envoy before it. No Envoy stands before the front door."""
+        return self._sidecars.address(name) if self._sidecars and name != HTTP else self._own(name)
 
     @property
     def jaeger(self) -> str:
@@ -95,9 +98,17 @@ class Supervisor:
         return str(self.processes["jaeger"].ready["ui"]) if "jaeger" in self.processes else ""
 
     @property
+    def page(self) -> str:
+        """Address of the page in a browser; "" where there is no front door."""
+        if HTTP not in self.processes:
+            return ""
+        scheme = "https" if os.environ.get("LENSMESH_HTTP_TLS_CERTIFICATE_FILE") else "http"
+        return f"{scheme}://{self.address(HTTP)}/"
+
+    @property
     def services(self) -> tuple[str, ...]:
         """The names of the services that were started, the router's first."""
-        names = ("router", *self._encoders, "caption", "search")
+        names = ("router", *self._encoders, "caption", "search", HTTP)
         return tuple(name for name in names if name in self.processes)
 
     @property
@@ -115,6 +126,8 @@ class Supervisor:
             found["database"] = str(self.processes["database"].ready["uri"])
         if self.jaeger:
             found["jaeger"], found["otlp"] = self.jaeger, str(self.processes["jaeger"].ready["otlp"])
+        if self.page:
+            found["page"] = self.page
         return found
 
     async def __aenter__(self) -> Self:
@@ -133,10 +146,11 @@ class Supervisor:
     async def stop(self) -> None:
         """Drain and stop everything, callers first.
 
-        The router goes first, then what it calls, then the Envoys between them, then what they use.
+        The front door goes first, then the router, what it calls, the Envoys between them, and what they use.
         """
         envoys = tuple(name for name in self.processes if name.endswith("-envoy"))
-        for names in (("router",), ("search", "caption", *self._encoders), envoys, ("database",), ("jaeger",)):
+        services = (HTTP,), ("router",), ("search", "caption", *self._encoders)
+        for names in (*services, envoys, ("database",), ("jaeger",)):
             running = [self.processes[name] for name in names if name in self.processes]
             await asyncio.gather(*(process.stop() for process in running))
         await self._leave()
@@ -200,14 +214,18 @@ class Supervisor:
             behind = {"encoder": self._encoders, "caption": ("caption",), "search": ("search",)}
             targets = {kind: ",".join(self._own(name) for name in names) for kind, names in behind.items()}
             await self._serve("router", {f"{kind.upper()}_TARGETS": those for kind, those in targets.items()})
-            return
-        await self._serve("router", self._sidecars.settings("router"))
-        # The router came before its Envoy, and has met nobody yet.
-        await self._until_all_serve()
+        else:
+            await self._serve("router", self._sidecars.settings("router"))
+            # The router came before its Envoy, and has met nobody yet.
+            await self._until_all_serve()
+        if self._options.http:
+            await self._add(self._service(HTTP, self._door()))
 
     def _wanted_ports(self) -> Iterator[tuple[str, ListenAddress, str]]:
         """Yield who will listen where, and by which setting. The ports of Envoys are reserved as they are chosen."""
         for name, added in PORT_OFFSETS.items():
+            if name == HTTP and not self._options.http:
+                continue
             port = self._options.port and self._options.port + added
             yield f"the {name} service", ListenAddress(self._host(name), port), "--port, or use --free-ports"
             for setting in ("METRICS_LISTEN", "HEALTH_LISTEN"):
@@ -222,12 +240,25 @@ class Supervisor:
 
     def _host(self, name: str) -> str:
         # Where there is an Envoy, nothing but it is for other machines.
-        return self._options.host if name == "router" and not self._options.sidecars else LOCAL
+        return self._options.host if name in ("router", HTTP) and not self._options.sidecars else LOCAL
+
+    def _door(self) -> Mapping[str, str]:
+        """Return the settings by which the front door calls the router: as any client does."""
+        settings = {"ROUTER_TARGET": self.router}
+        if self.security is not None:
+            settings["PEER_CA_FILE"] = self.security.ca_file
+            settings["PEER_CERTIFICATE_FILE"] = self.security.certificate_file
+            settings["PEER_KEY_FILE"] = self.security.key_file
+        elif os.environ.get("LENSMESH_ROUTER_TLS_CERTIFICATE_FILE") and not os.environ.get(
+            "LENSMESH_HTTP_PEER_CA_FILE"
+        ):
+            self._say("the router speaks TLS: set LENSMESH_HTTP_PEER_CA_FILE, or the page does not reach it")
+        return settings
 
     async def _prepare_sidecars(self) -> None:
         from lensmesh_local.sidecars.local import LocalSidecars
 
-        ports = {name: self._options.port and self._options.port + added for name, added in PORT_OFFSETS.items()}
+        ports = {name: self._options.port and self._options.port + PORT_OFFSETS[name] for name in PORTS}
         self._sidecars = LocalSidecars(self._data, ports, self._options.host)
         self._sidecars.prepare()
         self._renewal = asyncio.create_task(self._sidecars.renew_forever())
@@ -289,7 +320,9 @@ class Supervisor:
             "LOG_FORMAT": "console",
             **settings,
         }
-        if os.environ.get(f"{prefix}TLS_CERTIFICATE_FILE") or number:
+        if kind == HTTP:
+            own["HEALTH_LISTEN"] = os.environ.get(f"{prefix}HEALTH_LISTEN") or f"{LOCAL}:0"
+        elif os.environ.get(f"{prefix}TLS_CERTIFICATE_FILE") or number:
             # Health is asked in plain text, and no two processes have one address.
             own["HEALTH_LISTEN"] = f"{LOCAL}:0"
         return Spec(

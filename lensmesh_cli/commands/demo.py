@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lensmesh_cli.console import EXIT_CODES, Exit, fail
+from lensmesh_cli.console import EXIT_CODES, Exit, fail, note
 from lensmesh_cli.options import Json, check_platform, check_writable
 
 EPILOG = (
@@ -27,7 +27,14 @@ def demo(
         Path | None, typer.Option(help="A folder of your own images, instead of drawn scenes.", exists=True)
     ] = None,
     count: Annotated[int, typer.Option(help="How many images.", min=1)] = 500,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep images and database in ./lensmesh-demo.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="Keep images and database in ./lensmesh-demo, and the mesh with its page open until Ctrl-C "
+            "(with --json it ends at once).",
+        ),
+    ] = False,
     json_output: Json = False,
     html: Annotated[Path, typer.Option(help="The page with what was found.", dir_okay=False)] = Path(
         "lensmesh-demo.html"
@@ -45,7 +52,7 @@ def demo(
     """Show the main job on this machine: start a mesh, stream images in, find them again, check the answers."""
     check_platform("demo")
     from lensmesh_cli.demo.run import DemoOptions, run_demo
-    from lensmesh_cli.local import check_parts
+    from lensmesh_cli.parts import check_parts, missing_for_http
 
     missing = check_parts(mock=mock, store_url=store_url, sidecars=sidecars)
     if missing:
@@ -54,5 +61,11 @@ def demo(
         fail(f"there is no folder {html.resolve().parent}", Exit.USAGE)
     names = ("mock", "mock") if mock else (model, caption_model)
     check_writable(html, "--html")
-    options = DemoOptions(images, count, keep, json_output, html, *names, sidecars=sidecars, store_url=store_url)
+    stays = keep and not json_output
+    if stays and (without := missing_for_http()):
+        note(f"the demo ends without its page: {without}")
+        stays = False
+    options = DemoOptions(
+        images, count, keep, json_output, html, *names, sidecars=sidecars, store_url=store_url, stays=stays
+    )
     raise typer.Exit(int(run_demo(options)))

@@ -23,7 +23,7 @@ def doctor(
     data: Annotated[
         Path, typer.Option(help="Folder that `up` would use.", envvar="LENSMESH_DATA", file_okay=False)
     ] = Path("lensmesh-data"),
-    port: Annotated[int, typer.Option(help="The router's port; the next three are checked too.", max=65532)] = PORTS[
+    port: Annotated[int, typer.Option(help="The router's port; the next four are checked too.", max=65531)] = PORTS[
         "router"
     ],
     json_output: Json = False,

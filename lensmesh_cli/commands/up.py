@@ -26,11 +26,14 @@ def up(
     data: Annotated[
         Path, typer.Option(help="Folder of the database and the logs.", envvar="LENSMESH_DATA", file_okay=False)
     ] = Path("lensmesh-data"),
-    host: Annotated[str, typer.Option(help="Where the router listens. 0.0.0.0: for other machines.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Where the router and the page listen. 0.0.0.0: for other machines.")
+    ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="The router's port; encoder, captioner and search take the next three.", max=65532)
+        int,
+        typer.Option(help="The router's port; encoder, captioner, search and the page take the next four.", max=65531),
     ] = PORTS["router"],
-    free_ports: Annotated[bool, typer.Option("--free-ports", help="Let the system choose all four.")] = False,
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Let the system choose all of them.")] = False,
     model: Annotated[
         str, typer.Option(help="The encoder's model: auto, shapes, mock, ARCH/TAG, hf-hub:ORG/NAME, local-dir:/PATH.")
     ] = "",
@@ -70,15 +73,19 @@ def up(
         Path | None,
         typer.Option(envvar="LENSMESH_JAEGER_BINARY", help="Jaeger's program, where `jaeger` is not on the path."),
     ] = None,
+    http: Annotated[
+        bool, typer.Option("--http/--no-http", help="Serve the page as well, and the mesh by HTTP.")
+    ] = True,
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the addresses here, as JSON, once the mesh serves.", dir_okay=False)
     ] = None,
 ) -> None:
-    """Run a whole mesh on this machine: four services and a PostgreSQL, kept running until Ctrl-C."""
+    """Run a whole mesh on this machine: five services and a PostgreSQL, kept running until Ctrl-C."""
     check_platform("up")
     if mock and (model or caption_model):
         fail("--mock and --model or --caption-model exclude each other", Exit.USAGE)
-    from lensmesh_cli.local import check_parts, draft_of, run_until_signal
+    from lensmesh_cli.local import draft_of, run_until_signal
+    from lensmesh_cli.parts import check_parts, missing_for_http
     from lensmesh_local.jaeger import HOW_TO_GET_ONE, find_jaeger
     from lensmesh_local.sidecars.model import EGRESS
     from lensmesh_local.supervisor import PORT_OFFSETS, MeshOptions
@@ -86,9 +93,10 @@ def up(
     if sidecars and encoders > 1:
         fail("--sidecars has one Envoy before one encoder: leave out --encoders", Exit.USAGE)
     missing = check_parts(mock=mock, store_url=store_url, sidecars=sidecars)
-    if sidecars and port + max(PORT_OFFSETS.values()) + EGRESS > 65535 and not free_ports:
+    highest = EGRESS + max(PORT_OFFSETS[name] for name in PORTS)
+    if sidecars and port + highest > 65535 and not free_ports:
         fail(
-            f"--sidecars needs ports up to {EGRESS + max(PORT_OFFSETS.values())} above --port: choose a lower one",
+            f"--sidecars needs ports up to {highest} above --port: choose a lower one",
             Exit.USAGE,
         )
     if missing:
@@ -99,6 +107,9 @@ def up(
     tracer = find_jaeger(jaeger_binary) if jaeger else None
     if jaeger and tracer is None:
         fail(f"{jaeger_binary} is no program" if jaeger_binary else HOW_TO_GET_ONE, Exit.FAILED)
+    if http and (without := missing_for_http()):
+        note(f"the mesh starts without its page: {without}")
+        http = False
     options = MeshOptions(
         data=data,
         host=host,
@@ -109,6 +120,7 @@ def up(
         store_url=store_url,
         sidecars=sidecars,
         jaeger=tracer,
+        http=http,
     )
     note("starting the mesh; Ctrl-C ends it")
     raise typer.Exit(int(run_until_signal(options, ready_file)))

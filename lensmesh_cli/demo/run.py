@@ -14,7 +14,7 @@ from lensmesh_cli.demo.figures import GOOD_ENOUGH, DemoFigures, caption_accuracy
 from lensmesh_cli.demo.matches import NOTE, TITLE, keeps_local_features, matches
 from lensmesh_cli.demo.samples import DemoImage, draw_scenes, own_images
 from lensmesh_cli.demo.searches import Searches
-from lensmesh_cli.local import WHAT_MODELS_KNOW, Interrupted, announce, supervised, with_signals
+from lensmesh_cli.local import WHAT_MODELS_KNOW, Interrupted, announce, say_page, supervised, with_signals
 from lensmesh_cli.page import ResultPage
 from lensmesh_local.supervisor import DataFolderError, MeshOptions, StartError, Supervisor
 
@@ -39,6 +39,8 @@ class DemoOptions:
     caption_model: str
     sidecars: bool = False
     store_url: str = ""
+    stays: bool = False
+    """The mesh goes on with its page until a signal."""
 
     @property
     def checked(self) -> bool:
@@ -56,16 +58,36 @@ def run_demo(options: DemoOptions) -> Exit:
         caption_model=options.caption_model,
         sidecars=options.sidecars,
         store_url=options.store_url,
+        # Who looks around finds the demo's images without naming their collection.
+        environment={"LENSMESH_ROUTER_DEFAULT_COLLECTION": COLLECTION},
+        http=options.stays,
     )
     demo = Demo(options, folder)
+    told = False
+
+    def tell() -> None:
+        nonlocal told
+        told = True
+        if not options.quiet:
+            _verdict(demo.figures, options)
+        print_json(demo.figures.line())
+
+    async def show(running: Supervisor) -> None:
+        await demo.show(running)
+        if options.stays:
+            tell()
+            say_page(running)
+            note("the mesh goes on for as long as you like; Ctrl-C ends it")
+            await asyncio.Event().wait()
 
     async def whole(asked: asyncio.Event, forced: asyncio.Event) -> Exit:
         # Drawing takes as long as the mesh takes to start.
         demo.drawing = asyncio.create_task(asyncio.to_thread(demo.prepare))
         try:
-            await supervised(mesh, asked, forced, demo.show)
+            await supervised(mesh, asked, forced, show)
         except Interrupted:
-            return Exit.INTERRUPTED
+            if not told:
+                return Exit.INTERRUPTED
         return Exit.DONE if demo.figures.good else Exit.FAILED
 
     try:
@@ -79,9 +101,10 @@ def run_demo(options: DemoOptions) -> Exit:
         shutil.rmtree(folder, ignore_errors=True)
     if code is Exit.INTERRUPTED:
         fail("interrupted", code)
-    if not options.quiet:
-        _verdict(demo.figures, options)
-    print_json(demo.figures.line())
+    if not told:
+        tell()
+        if not options.keep and not options.quiet:
+            note("to look around in what was stored, on a page in your browser: lensmesh demo --keep")
     return code
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from lensmesh_cli.top.looks import SERVICES, Look, LookDifference
 
 INFRASTRUCTURE = ("grpc.health.", "grpc.reflection.")
+REQUESTS = "lensmesh_http_requests_total"
+RPC_ROUTES = "/lensmesh."
 Seconds = float | None
 
 
@@ -145,7 +147,13 @@ def _calls(change: LookDifference) -> tuple[float, float]:
         rate = change.rate("grpc_server_handled_total", grpc_service=service)
         calls += rate
         failed += rate - change.rate("grpc_server_handled_total", grpc_service=service, grpc_code="OK")
-    return calls, max(0.0, failed)
+    return calls + change.rate(REQUESTS), max(0.0, failed) + _server_errors(change)
+
+
+def _server_errors(change: LookDifference, **labels: str) -> float:
+    """Return the requests per second that the front door answered with a 5xx: the others are their client's errors."""
+    codes = [code for code in change.values(REQUESTS, "status") if code.startswith("5")]
+    return sum(change.rate(REQUESTS, status=code, **labels) for code in codes)
 
 
 def _process(look: Look, change: LookDifference) -> Process:
@@ -160,7 +168,8 @@ def _process(look: Look, change: LookDifference) -> Process:
         in_flight=sum(
             change.now("grpc_server_in_flight", grpc_service=service)
             for service in _services(change, "grpc_server_in_flight")
-        ),
+        )
+        + change.now("lensmesh_http_in_flight"),
         cpu=change.rate("process_cpu_seconds_total"),
         memory_bytes=change.now("process_resident_memory_bytes"),
         lag_p99_s=change.quantile(0.99, "lensmesh_event_loop_lag_seconds"),
@@ -180,7 +189,23 @@ def _methods(service: str, change: LookDifference) -> list[Method]:
             found.append(
                 Method(service, method, calls, failed, _spread(change, "grpc_server_handling_seconds", **labels))
             )
-    return sorted(found, key=lambda method: -method.calls_per_s)
+    return sorted([*found, *_routes(service, change)], key=lambda method: -method.calls_per_s)
+
+
+def _routes(service: str, change: LookDifference) -> list[Method]:
+    """Return the routes of the front door that were asked. Those of the contracts are shown by service and method."""
+    return [
+        Method(
+            service,
+            f"{method} {route.rpartition('.')[2] if route.startswith(RPC_ROUTES) else route}",
+            change.rate(REQUESTS, **labels),
+            _server_errors(change, **labels),
+            _spread(change, "lensmesh_http_request_seconds", **labels),
+        )
+        for route in change.values(REQUESTS, "route")
+        for method in change.values(REQUESTS, "method")
+        if change.now(REQUESTS, **(labels := {"route": route, "method": method}))
+    ]
 
 
 def _engines(service: str, change: LookDifference) -> list[EngineFigures]:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from prometheus_client.parser import text_string_to_metric_families
 
 TIMEOUT_S = 3.0
-SERVICES = ("router", "encoder", "caption", "search")
+SERVICES = ("router", "encoder", "caption", "search", "http")
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 Samples: TypeAlias = Mapping[tuple[str, Labels], float]

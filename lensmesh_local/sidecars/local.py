@@ -27,7 +27,7 @@ _SERVICES_OWN_TLS = ("TLS_CERTIFICATE_FILE", "PEER_CA_FILE")
 
 
 class LocalSidecars:
-    """An Envoy for each service. `ports`: the services' own, 0 for free ones.
+    """An Envoy for each service that speaks gRPC. `ports`: the services' own, 0 for free ones.
 
     `host`: where the router's Envoy is called.
     """
@@ -57,7 +57,8 @@ class LocalSidecars:
                         f"unset {variable}: with --sidecars the TLS is Envoy's, and services take plain text"
                     )
         try:
-            for service, port in self._ports.items():
+            for service in CALLS:
+                port = self._ports[service]
                 host = self._host if service == "router" else LOCAL
                 self._inbound[service] = self._reserved.take(host, port and port + INBOUND)
             for service in CALLS["router"]:

@@ -13,7 +13,7 @@ from tests.support.meshes import Mesh, mock_mesh
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """`lensmesh up --mock`, shared: tests use collections of their own."""
     # No test, and no command, may rely on the default collection's usual name.
-    with mock_mesh(tmp_path_factory.mktemp("mesh"), LENSMESH_ROUTER_DEFAULT_COLLECTION="house") as mesh:
+    with mock_mesh(tmp_path_factory.mktemp("mesh"), "--http", LENSMESH_ROUTER_DEFAULT_COLLECTION="house") as mesh:
         yield mesh
 
 

@@ -3,6 +3,10 @@
 import asyncio
 import json
 import os
+import signal
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 from typing import cast
 
@@ -12,14 +16,15 @@ from lensmesh_cli.demo.figures import DemoFigures, caption_accuracy, time_shares
 from lensmesh_cli.demo.matches import matches
 from lensmesh_cli.demo.samples import draw_scenes, own_images
 from lensmesh_client import Caption, Client, IngestResult, MatchResult, MatchVerdict, Timings
-from tests.support.meshes import draw_images, lensmesh
+from tests.support.meshes import draw_images, environment, lensmesh
+from tests.support.waiting import wait_until
 
 
 def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    done = lensmesh("demo", "--mock", "--count", "30", "--html", page)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    stdout, stderr = demo_that_stays(tmp_path, "--count", "30", "--html", str(page))
+    told = json.loads(stdout.splitlines()[-1])
+    assert "kept: images in lensmesh-demo" in stderr
     assert list(told) == [
         "images", "seconds", "images_per_second", "recall_at_1", "caption_accuracy", "errors", "html",
     ]  # fmt: skip
@@ -31,15 +36,41 @@ def test_the_last_line_is_json_and_the_page_is_whole(tmp_path: Path) -> None:
     assert html.count("<div class=waiting ") == 1
     assert "<script" not in html
     for words in ("search by text", "search by image", "more like this", "search with a filter", "search in groups"):
-        assert words in done.stdout
-    matched = done.stdout.partition("match: a stored image that was photographed again")[2]
+        assert words in stdout
+    matched = stdout.partition("match: a stored image that was photographed again")[2]
     assert "photograph-of-scene" in matched.replace("\n", "")
     assert "stranger.jpg" in matched
     assert html.count('<article class="match ') == 2
-    fused = done.stdout.partition("search by several queries")[2].partition("nearest to the stored item")[0]
+    fused = stdout.partition("search by several queries")[2].partition("nearest to the stored item")[0]
     assert ["score", "image", "text", "words"] in [line.split()[:4] for line in fused.splitlines()]
     assert "#1 " in fused
     assert html.count('<span class="legs">') == 6
+
+
+def demo_that_stays(folder: Path, *arguments: str) -> tuple[str, str]:
+    """What `lensmesh demo --keep` prints until its page is looked at and Ctrl-C ends it."""
+    out, err = folder / "out", folder / "err"
+    command = [sys.executable, "-m", "lensmesh_cli", "demo", "--mock", "--keep", *arguments]
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        # A checkout is importable only from its own folder.
+        found = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        process = subprocess.Popen(command, cwd=folder, env=environment(**found), stdout=stdout, stderr=stderr)
+    try:
+        wait_until(lambda: "for as long as you like" in err.read_text() or process.poll() is not None, "the page")
+        assert process.poll() is None, err.read_text()
+        [address] = [line.split()[1] for line in err.read_text().splitlines() if line.startswith("page  ")]
+        search = urllib.request.Request(
+            f"{address}lensmesh.router.v1.RouterService/Search",
+            b'{"queries": [{"text": "a circle"}], "limit": 3}',
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(search, timeout=30) as answer:
+            assert len(json.load(answer)["hits"]) == 3
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(120)
+    assert code == 0, err.read_text()
+    return out.read_text(), err.read_text()
 
 
 def test_own_images_with_a_bad_one(tmp_path: Path) -> None:

@@ -15,7 +15,18 @@ def test_doctor_finds_a_machine_that_can_work(tmp_path: Path) -> None:
     done = lensmesh("doctor", "--data", tmp_path / "new", "--json")
     told = json.loads(done.stdout)
     found = {check["name"]: check for check in told["checks"]}
-    assert set(found) == {"python", "torch", "devices", "models", "memory", "disk", "ports", "database", "envoy"}
+    assert set(found) == {
+        "python",
+        "torch",
+        "devices",
+        "models",
+        "memory",
+        "disk",
+        "ports",
+        "database",
+        "page",
+        "envoy",
+    }
     assert found["torch"]["grade"] == found["models"]["grade"] == found["database"]["grade"] == "ok", told
     assert all(check["fix"] for check in told["checks"] if check["grade"] != "ok")
     assert done.returncode == (0 if told["ok"] else 1)

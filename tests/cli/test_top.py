@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def busy(mesh: Mesh, tmp_path: Path) -> Iterator[Mesh]:
                 for _ in client.ingest_many(images, collection="top"):
                     pass
                 client.search("red", collection="top")
+                urllib.request.urlopen(f"{mesh.addresses['page']}healthz", timeout=30).close()
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -102,7 +104,7 @@ def busy(mesh: Mesh, tmp_path: Path) -> Iterator[Mesh]:
 
 def test_one_frame_tells_of_every_part_of_a_mesh_at_work(busy: Mesh) -> None:
     found = busy.json("top", "--data", busy.data, "--interval", "0.5")
-    assert [one["service"] for one in found["processes"]] == ["router", "encoder", "caption", "search"]
+    assert [one["service"] for one in found["processes"]] == ["router", "encoder", "caption", "search", "http"]
     for process in found["processes"]:
         assert process["serving"]
         assert not process["failure"]
@@ -111,7 +113,7 @@ def test_one_frame_tells_of_every_part_of_a_mesh_at_work(busy: Mesh) -> None:
     assert set(found["ingest"]["items_per_s"]) >= {"created", "unchanged", "refused", "failed"}
 
     # Each at some time: one window may see the ingest, and another one the search.
-    missing = {"calls", "store", "items", "cache"}
+    missing = {"calls", "requests", "store", "items", "cache"}
 
     def is_seen() -> bool:
         now = busy.json("top", "--data", busy.data, "--interval", "1")
@@ -119,6 +121,8 @@ def test_one_frame_tells_of_every_part_of_a_mesh_at_work(busy: Mesh) -> None:
             (one["service"], one["method"]) for one in now["methods"] if one["calls_per_s"]
         }:
             missing.discard("calls")
+        if ("http", "GET /healthz") in {(one["service"], one["method"]) for one in now["methods"]}:
+            missing.discard("requests")
         if [one for one in now["store"] if one["operation"] == "get_items" and one["seconds"]["p99"]]:
             missing.discard("store")
         if sum(now["ingest"]["items_per_s"].values()) > 0:

@@ -1,14 +1,18 @@
 """A mesh under stress: crashes, Ctrl-C, a second mesh on the same folder, a supervisor that is killed."""
 
 import asyncio
+import importlib.util
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,13 +21,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from lensmesh_cli import checks, parts
 from lensmesh_cli.top.looks import LookDifference, endpoints_of, look
 from lensmesh_client import IngestItem, SyncClient
 from tests.cli.in_process import lensmesh_here
 from tests.support.meshes import Mesh, draw_images, environment, lensmesh, mock_mesh
 from tests.support.waiting import wait_until
 
-NAMES = ("database", "encoder", "caption", "search", "router")
+NAMES = ("database", "encoder", "caption", "search", "router", "http")
 
 
 @pytest.fixture
@@ -73,8 +78,34 @@ def test_a_second_mesh_on_the_same_folder_is_refused(mesh: Mesh) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_page_is_served_and_its_process_comes_back_where_it_was(mesh: Mesh, pids: dict[str, int]) -> None:
+    page = mesh.addresses["page"]
+    assert page == f"http://{mesh.addresses['http']}/"
+    assert f"\npage  {page}\n" in mesh.said()
+    assert asked(f"{page}healthz")["status"] == "ok"
+    os.kill(pids["http"], signal.SIGKILL)
+    wait_until(lambda: mesh.pid("http") not in {0, pids["http"]}, "it is started again")
+    wait_until(lambda: "http serves again" in mesh.said(), "it serves again")
+    methods = asked(f"{page}lensmesh.router.v1.RouterService/GetStatus", b"{}")
+    assert {service["health"] for service in methods["services"]} == {"HEALTH_SERVING"}
+
+
+def asked(address: str, body: bytes | None = None) -> dict[str, Any]:
+    """The JSON of an answer."""
+    request = urllib.request.Request(address, body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+def test_without_the_packages_of_the_page_the_mesh_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parts.missing_for_http() == ""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name)
+    assert parts.missing_for_http() == 'uvicorn not installed: pip install "lensmesh[http]"'
+    assert checks.page(Path(), 0).grade is checks.Severity.WARN
+
+
 def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
-    with mock_mesh(tmp_path) as mesh:
+    with mock_mesh(tmp_path, "--http") as mesh:
         processes = [psutil.Process(mesh.pid(name)) for name in NAMES]
         postgres = int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0])
         os.killpg(mesh.process.pid, signal.SIGINT)
@@ -83,13 +114,13 @@ def test_ctrl_c_drains_and_leaves_nothing_running(tmp_path: Path) -> None:
         assert not (tmp_path / "ready.json").exists()
     assert not any(_runs(process.pid) for process in processes)
     assert not _runs(postgres)
-    for name in ("encoder", "caption", "search", "router"):
+    for name in ("encoder", "caption", "search", "router", "http"):
         assert "draining" in (mesh.data / "logs" / f"{name}.log").read_text()
 
 
 def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
     with mock_mesh(tmp_path) as mesh:
-        pids = [mesh.pid(name) for name in NAMES]
+        pids = [mesh.pid(name) for name in NAMES if name != "http"]
         # One that cannot drain.
         os.kill(mesh.pid("caption"), signal.SIGSTOP)
         os.killpg(mesh.process.pid, signal.SIGINT)
@@ -101,7 +132,7 @@ def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
 
 def test_a_killed_supervisor_takes_all_with_it(tmp_path: Path) -> None:
     with mock_mesh(tmp_path) as mesh:
-        pids = [mesh.pid(name) for name in NAMES]
+        pids = [mesh.pid(name) for name in NAMES if name != "http"]
         pids.append(int((mesh.data / "postgres" / "postmaster.pid").read_text().split()[0]))
         mesh.process.kill()
         wait_until(lambda: not any(_runs(pid) for pid in pids), "its children end")

@@ -1,9 +1,11 @@
 """`lensmesh up --sidecars` as its user meets it: certificates, refusals, crashes, ports."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +25,7 @@ ENVOYS = ("encoder-envoy", "caption-envoy", "search-envoy", "router-envoy")
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    with mock_mesh(tmp_path_factory.mktemp("mesh"), "--sidecars") as mesh:
+    with mock_mesh(tmp_path_factory.mktemp("mesh"), "--sidecars", "--http") as mesh:
         yield mesh
 
 
@@ -51,6 +53,11 @@ def test_images_pass_with_the_clients_certificate(mesh: Mesh, tmp_path: Path) ->
         # The router knows its neighbours by its Envoy's addresses: nothing goes past it.
         behind = {service.kind: service.address for service in client.status().services}
         assert not set(behind.values()) & set(mesh.addresses.values())
+
+
+def test_the_front_door_calls_the_router_by_the_clients_certificate(mesh: Mesh) -> None:
+    with urllib.request.urlopen(f"{mesh.addresses['page']}healthz", timeout=30) as answer:
+        assert json.load(answer)["status"] == "ok"
 
 
 @pytest.mark.parametrize("service", ["router", "encoder", "caption", "search"])

@@ -75,10 +75,13 @@ class Mesh:
 
 @contextlib.contextmanager
 def mock_mesh(folder: Path, *arguments: str, **settings: str) -> Iterator[Mesh]:
-    """Starts one on free ports, with more arguments, and settings in its environment; ends it as Ctrl-C would."""
+    """Starts one on free ports, with more arguments, and settings in its environment; ends it as Ctrl-C would.
+
+    The front door, which few tests need, comes with `--http`.
+    """
     ready, log = folder / "ready.json", folder / "up.log"
     command = [sys.executable, "-m", "lensmesh_cli", "up", "--mock", "--free-ports", "--data", str(folder / "data")]
-    command += arguments
+    command += arguments if "--http" in arguments else [*arguments, "--no-http"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--ready-file", str(ready)],
