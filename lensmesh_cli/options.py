@@ -17,6 +17,7 @@ import typer
 
 from lensmesh_chassis.contract import local_address
 from lensmesh_cli.console import Exit, Repeats, fail, note
+from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
     from lensmesh_client import ChannelSecurity, Client
@@ -95,8 +96,18 @@ TransparencyOption = Annotated[
     ),
 ]
 Collection = Annotated[str, typer.Option("--collection", help="Collection; empty: the service's default.")]
+CollectionArgument = Annotated[
+    str, typer.Argument(metavar="COLLECTION", help="The collection, in place of --collection.", show_default=False)
+]
 
 DEFAULT_TARGET = local_address("router")
+
+
+def one_collection(argument: str, option: str) -> str:
+    """Return the collection that is named in one of two places. End the command where these name two."""
+    if argument and option and argument != option:
+        fail(f"two collections are named: {printable(argument)}, and --collection {printable(option)}", Exit.USAGE)
+    return argument or option
 
 
 @dataclass(frozen=True, slots=True)

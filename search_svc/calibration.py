@@ -5,6 +5,7 @@ two images of nothing alike at 0.5. What a cosine means is measured on the colle
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,14 @@ from search_svc.times import time_text
 
 # Above this two vectors are the same image, stored twice.
 _SAME = 0.9999
+# Share of a collection whose images are nearest to a text's own: they may show the same thing, whatever else they are.
+_ALIKE = 0.01
+# Views of one thing are few, and a small collection's share of them is larger.
+_LEAST_ALIKE = 2
+# Quantiles that the tail of a distribution is told by, evenly spaced in the logarithm of what lies beyond: some more
+# related pairs move them little. What one pair in 5,000 passes there is the most that 1 in 1,000 is taken to pass.
+_TAIL = (0.1, 0.05, 0.025)
+_PASSED_BY = 1 / 5_000
 # Between two points of the line, so that it always rises.
 _LEAST_STEP = 1e-4
 
@@ -62,34 +71,76 @@ class Calibration:
 Calibrations = Mapping[str, Sequence[Calibration]]
 
 
-def measure_images(vectors: NDArray[np.float32]) -> Calibration:
-    """Measure pairs of stored vectors, of shape (n, d). Pairs of the same image are none."""
+def measure_images(vectors: NDArray[np.float32], related: NDArray[np.bool_]) -> Calibration:
+    """Measure pairs of stored vectors.
+
+    Related pairs that nothing told may be among the nearest, so that the tail beyond the 90th percentile bounds the
+    99.9th one.
+
+    Args:
+        vectors: of shape (n, d).
+        related: pairs that are known to show the same thing, of shape (n, n).
+    """
     units = _unit(vectors)
-    cosines = (units @ units.T)[np.triu_indices(len(units), k=1)]
-    return _calibration(Modality.IMAGE, cosines[cosines < _SAME], 1.0)
+    pairs = np.triu_indices(len(units), k=1)
+    cosines = (units @ units.T)[pairs]
+    unrelated = cosines[(cosines < _SAME) & ~related[pairs]]
+    return _calibration(Modality.IMAGE, unrelated, 1.0, most=_tail_bound(unrelated))
 
 
 def measure_texts(
-    texts: NDArray[np.float32], own: NDArray[np.float32], vectors: NDArray[np.float32], unrelated: NDArray[np.bool_]
+    texts: NDArray[np.float32], own: NDArray[np.float32], vectors: NDArray[np.float32], related: NDArray[np.bool_]
 ) -> Calibration:
     """Measure texts and stored vectors.
+
+    A text is unrelated to what is not related to its own item, and is not among the images nearest to that.
 
     Args:
         texts: vectors of texts, of shape (m, d).
         own: vector of the item that each text is about, of shape (m, d).
         vectors: stored vectors, of shape (n, d).
-        unrelated: whether a text is about another item than a vector is of, of shape (m, n).
+        related: whether a text's item is known to show the same as another item, of shape (m, n).
     """
-    units = _unit(texts)
-    cosines = (units @ _unit(vectors).T)[unrelated]
-    return _calibration(Modality.TEXT, cosines, float(np.median(np.sum(units * _unit(own), axis=1))))
+    units, items, stored = _unit(texts), _unit(own), _unit(vectors)
+    nearness = items @ stored.T
+    unrelated = ~related & (nearness < _SAME)
+    count = max(_LEAST_ALIKE, math.ceil(_ALIKE * len(stored)))
+    if count < len(stored):
+        ranked = np.where(unrelated, nearness, -np.inf)
+        nearest = np.argpartition(-ranked, count - 1, axis=1)[:, :count]
+        np.put_along_axis(unrelated, nearest, False, axis=1)
+    cosines = (units @ stored.T)[unrelated]
+    return _calibration(Modality.TEXT, cosines, float(np.median(np.sum(units * items, axis=1))))
 
 
-def _calibration(modality: Modality, cosines: NDArray[np.float32], match_median: float) -> Calibration:
+def _calibration(
+    modality: Modality, cosines: NDArray[np.float32], match_median: float, *, most: float = 1.0
+) -> Calibration:
     # Where all images are the same, there is nothing else to be near to.
     found = np.percentile(cosines, (50, 90, 99, 99.9)) if cosines.size else np.ones(4)
     median, p90, p99, p999 = (float(each) for each in found)
+    p999 = max(p99, min(p999, most))
     return Calibration(modality, median, p90, p99, p999, match_median, int(cosines.size), datetime.now(UTC))
+
+
+def _tail_bound(cosines: NDArray[np.float32]) -> float:
+    """Return what few cosines pass in a distribution whose tail begins as theirs does.
+
+    The tail is a generalized Pareto distribution, its shape by Pickands (1975), never heavier than exponential.
+    """
+    if not cosines.size:
+        return 1.0
+    low, middle, high = (float(each) for each in np.quantile(cosines, [1 - beyond for beyond in _TAIL]))
+    if not low < middle < high:
+        return 1.0
+    shape = min(math.log2((high - middle) / (middle - low)), 0.0)
+
+    def steps(beyond: float) -> float:
+        """How many scales above `low` lies what this share passes."""
+        share = beyond / _TAIL[0]
+        return -math.log(share) if shape > -1e-6 else (share**-shape - 1) / shape
+
+    return low + (high - low) * steps(_PASSED_BY) / steps(_TAIL[2])
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

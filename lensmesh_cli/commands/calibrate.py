@@ -12,11 +12,13 @@ from lensmesh_cli.options import (
     CaFile,
     CertificateFile,
     Collection,
+    CollectionArgument,
     Connect,
     Json,
     KeyFile,
     Target,
     Timeout,
+    one_collection,
 )
 from lensmesh_cli.printable import printable
 
@@ -32,6 +34,8 @@ EPILOG = (
 )
 # As StartCalibrateRequest.texts of the contract.
 LEAST_TEXTS, MOST_TEXTS = 20, 256
+# Items that are looked at for each caption that is wanted.
+_LOOKED_AT = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
+    named: CollectionArgument = "",
     collection: Collection = "",
     space: Annotated[str, typer.Option(help="The collection's space to measure; empty: its first.")] = "",
     texts: Annotated[
@@ -56,16 +61,17 @@ def calibrate(
     timeout: Timeout = 60.0,
 ) -> None:
     """Measure what scores mean in a collection: then hits say how relevant they are, from 0 to 1."""
+    collection = one_collection(named, collection)
     if 0 < texts < LEAST_TEXTS:
         fail(f"--texts is {texts}: use {LEAST_TEXTS} to {MOST_TEXTS}, or 0 for none", Exit.USAGE)
 
     async def work(client: Client) -> list[Calibration]:
         described = await client.collections.get(collection)
-        named = next((each for each in described.spaces if space in ("", each.name)), None)
-        if named is None:
+        chosen = next((each for each in described.spaces if space in ("", each.name)), None)
+        if chosen is None:
             fail(f"the collection {described.name} has no space {printable(space)}", Exit.USAGE)
-        probes = await _captions(client, described.name, named.space.id, texts)
-        job = await client.jobs.start_calibrate(probes, collection=described.name, space=named.name)
+        probes = await captions_of(client, described.name, chosen.space.id, texts)
+        job = await client.jobs.start_calibrate(probes, collection=described.name, space=chosen.name)
         done = await client.jobs.wait(job.id)
         measured: Any = done.result.get("calibrations", [])
         return list(measured)
@@ -77,18 +83,28 @@ def calibrate(
         out.print(table(measured))
 
 
-async def _captions(client: Client, collection: str, space_id: str, count: int) -> dict[str, Embedding]:
+async def captions_of(client: Client, collection: str, space_id: str, count: int) -> dict[str, Embedding]:
     """Return vectors of captions by the ids of their items; none where there are too few, or no model for texts."""
     from lensmesh_client import Embedding, LensmeshError, Reason
 
+    # One item of each caption: what many items have in common tells little. Others fill up where captions are few.
     captions: dict[str, str] = {}
+    repeated: dict[str, str] = {}
+    known: set[str] = set()
     if count:
+        looked_at = 0
         # Ids are digests unless somebody named the items, so that the first are as good as any.
         async for item in client.items.list(collection=collection, filter="$caption=*"):
-            if item.caption is not None and item.caption.text.strip():
-                captions[item.id] = item.caption.text
-            if len(captions) == count:
+            text = item.caption.text.strip() if item.caption is not None else ""
+            if text:
+                same = " ".join(text.casefold().rstrip(".").split())
+                (repeated if same in known else captions)[item.id] = text
+                known.add(same)
+            looked_at += 1
+            if len(captions) == count or looked_at == _LOOKED_AT * count:
                 break
+        for item_id in list(repeated)[: max(0, LEAST_TEXTS - len(captions))]:
+            captions[item_id] = repeated[item_id]
         if len(captions) < LEAST_TEXTS:
             note(f"{len(captions)} items have a caption, and {LEAST_TEXTS} are needed: searches by texts are left out")
             return {}

@@ -14,12 +14,15 @@ from lensmesh_cli.options import (
     DEFAULT_TARGET,
     CaFile,
     CertificateFile,
+    Collection,
+    CollectionArgument,
     Connect,
     Json,
     KeyFile,
     Target,
     Timeout,
     check_writable,
+    one_collection,
 )
 from lensmesh_cli.printable import printable
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from lensmesh_client import Client, DuplicateGroup, Job
 
 EPILOG = (
-    "Example: lensmesh duplicates photos --max-distance 16 --html same.html\n\n"
+    "Example: lensmesh duplicates --collection photos --max-distance 16 --html same.html\n\n"
     "Images need a perceptual hash, which lensmesh ingest --near-duplicates makes; files that are equal byte for byte "
     "are found without. It is a job of the mesh, which goes on whoever watches it (docs/near-duplicates.md).\n\n"
     + EXIT_CODES
@@ -41,7 +44,8 @@ def register(app: typer.Typer) -> None:
 
 
 def duplicates(
-    collection: Annotated[str, typer.Argument(help="The collection; empty: the service's default.")] = "",
+    named: CollectionArgument = "",
+    collection: Collection = "",
     max_distance: Annotated[
         int | None,
         typer.Option(help="Bits in which an image may differ from the first of its group, 0 to 31.", min=0, max=31),
@@ -74,6 +78,7 @@ def duplicates(
     timeout: Timeout = 60.0,
 ) -> None:
     """Find the images of a collection that look the same, in groups, largest first. --json tells all groups."""
+    collection = one_collection(named, collection)
     if job_id and (collection or filters or max_distance is not None):
         fail("--job shows what a job found already: leave the collection, --filter and --max-distance out", Exit.USAGE)
     from lensmesh_cli import folders

@@ -48,7 +48,7 @@ def test_groups_are_shown(user: User, boats: str, tmp_path: Path) -> None:
     lines = [line.split() for line in done.out.splitlines()[1:]]
     assert lines[0][:3] == ["1", "boat", "boat.png"]
     assert lines[1:] == [["3", "boat", "again"], ["9", "small", "boat"], ["2", "pier"], ["30", "pier,", "cut"]]
-    told = user.json("duplicates", boats, "--max-distance", "8", "-f", "size!=small")
+    told = user.json("duplicates", "--collection", boats, "--max-distance", "8", "-f", "size!=small")
     assert (told["group_count"], told["compared_count"]) == (1, 5)
     assert [(each["id"], each["distance"]) for each in told["groups"][0]["items"]] == [("boat", 0), ("boat again", 3)]
     again = user.run("duplicates", "--job", told["job"], "-n", "1")
@@ -85,6 +85,8 @@ def test_what_is_refused(user: User, boats: str, tmp_path: Path) -> None:
     for arguments in (
         ("duplicates", boats, "--max-distance", "32"),
         ("duplicates", boats, "--job", "x"),
+        ("duplicates", "--collection", boats, "--job", "x"),
+        ("duplicates", boats, "--collection", "another"),
         ("duplicates", boats, "-f", "size"),
         ("duplicates", boats, "--html", str(tmp_path / "none" / "page.html")),
     ):

@@ -1,5 +1,6 @@
 """What cosines mean: measured, kept with the collection, and told of hits."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +15,11 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.reasons import Reason
 from search_svc.calibration import Calibration, Modality, from_json, joined, measure_images, measure_texts
+from search_svc.model import Caption, StoredItem
+from search_svc.related import related
 from tests.search.conftest import Serve
 from tests.search.jobs import ended
+from tests.search.near_hashes import perceptual
 from tests.search.strategies import thorough
 from tests.search.support import (
     Stub,
@@ -97,7 +101,11 @@ async def test_a_space_is_measured_and_hits_say_how_relevant_they_are(stub: Stub
     assert await kept(stub) == [by_image, by_text]
     assert (by_image.modality, by_text.modality) == (IMAGE, TEXT)
     cosines = unit(WORDS) @ unit(IMAGES).T
-    unrelated = cosines[~np.eye(TEXTS, ITEMS, dtype=bool)]
+    # Neither the text's own image nor the two that are nearest to that.
+    nearest = np.argsort(-(unit(IMAGES)[:TEXTS] @ unit(IMAGES).T), axis=1)[:, :3]
+    counted = np.ones_like(cosines, dtype=bool)
+    np.put_along_axis(counted, nearest, False, axis=1)
+    unrelated = cosines[counted]
     figures = [by_text.median, by_text.p90, by_text.p99, by_text.p999]
     assert figures == pytest.approx(np.percentile(unrelated, (50, 90, 99, 99.9)), abs=2e-3)
     assert by_text.match_median == pytest.approx(np.median(np.diag(cosines)), abs=2e-3)
@@ -119,6 +127,69 @@ async def test_a_space_is_measured_and_hits_say_how_relevant_they_are(stub: Stub
     like = (await stub.Search(search_request(near="i0", limit=3))).hits
     assert all(hit.HasField("relevance") for hit in like)
     assert not (await stub.Search(search_request(unit(WORDS[0])))).hits[0].HasField("relevance")
+
+
+@pytest.mark.parametrize("told_by", ["captions", "hashes", "nothing"])
+async def test_views_of_one_thing_are_no_unrelated_pairs(stub: Stub, told_by: str) -> None:
+    """Many things in three views, and one in six copies more: text and image of a thing stay a match."""
+    things, views, copies, dimension = 100, 3, 6, 64
+    random = np.random.default_rng(3)
+    centre = 2 * np.eye(dimension)[0]
+    shown = centre + random.standard_normal((things, dimension))
+    words = unit(shown - 1.5 * centre + 0.2 * random.standard_normal(shown.shape))
+    await create(stub, collection("pictures", named_space(dimension=dimension)))
+    for view in range(views):
+        vectors = unit(shown + 0.15 * random.standard_normal(shown.shape))
+        stored = [item(f"{i}-{view}", vector) for i, vector in enumerate(vectors)]
+        if view == 0:
+            stored += [item(f"0-copy{copy}", vectors[0]) for copy in range(copies)]
+        for each in stored:
+            thing = int(each.id.split("-")[0])
+            if told_by == "captions":
+                each.caption.text = f"Thing {thing}." if view else f"thing {thing}"
+            elif told_by == "hashes":
+                hashed = perceptual(thing, view)
+                each.perceptual_hash.hash, each.perceptual_hash.quality = hashed.hash, hashed.quality
+        await upsert(stub, *stored)
+    probes = [search_pb2.CalibrationText(item_id=f"{i}-0", embedding=embedding(words[i])) for i in range(things)]
+    by_image, by_text = await calibrate(stub, texts=probes)
+    assert by_text.p999 < by_text.match_median
+    if told_by != "nothing":
+        # Pairs of views have a cosine of 0.98.
+        assert by_image.p999 < 0.9
+    asked = near(words[5], TEXT, limit=20, min_relevance=0.5)
+    hits = await found(stub, asked)
+    assert {"5-0", "5-1", "5-2"} <= set(hits)
+    assert len(hits) < 6
+
+
+async def test_texts_that_are_unrelated_to_nothing_say_nothing(stub: Stub) -> None:
+    await create(stub, collection("pictures", named_space(dimension=DIMENSION)))
+    await upsert(stub, *(item(f"i{i}", unit(vector), caption={"text": "A picture"}) for i, vector in enumerate(IMAGES)))
+    job = await ended(stub, (await start(stub, texts=texts())).id)
+    assert job.state == search_pb2.JOB_STATE_FAILED
+    assert "all items have one caption" in job.error.message
+
+
+def test_related_pairs() -> None:
+    first = [
+        StoredItem("a", caption=Caption("A red  star.", 1, 3, False, "m"), perceptual_hash=perceptual(1)),
+        StoredItem("b"),
+        StoredItem("c", caption=Caption("...", 1, 3, False, "m"), perceptual_hash=perceptual(2, quality=10)),
+    ]
+    second = [
+        StoredItem("d", caption=Caption("a Red star", 1, 3, False, "m")),
+        StoredItem("e", perceptual_hash=perceptual(1, *range(31))),
+        StoredItem("f", perceptual_hash=perceptual(1, *range(32))),
+        StoredItem("g", caption=Caption("?", 1, 3, False, "m"), perceptual_hash=perceptual(2, quality=10)),
+        StoredItem("b"),
+        StoredItem("h", perceptual_hash=replace(perceptual(5), unframed=perceptual(1).hash)),
+    ]
+    assert related(first, second).tolist() == [
+        [True, True, False, False, False, True],
+        [False, False, False, False, True, False],
+        [False, False, False, False, False, False],
+    ]
 
 
 async def test_the_best_leg_tells_the_relevance(stub: Stub) -> None:
@@ -239,13 +310,13 @@ def test_what_relevances_mean() -> None:
 
 
 def test_measures_of_odd_collections() -> None:
-    same = measure_images(np.ones((60, 4), np.float32))
+    same = measure_images(np.ones((60, 4), np.float32), np.eye(60, dtype=np.bool_))
     assert (same.pair_count, same.median, same.relevance(1.0)) == (0, 1, 0)
     vectors = unit(IMAGES).astype(np.float32)
-    doubled = measure_images(np.concatenate([vectors, vectors]))
+    doubled = measure_images(np.concatenate([vectors, vectors]), np.eye(2 * ITEMS, dtype=np.bool_))
     assert doubled.p999 < 0.9999
-    related = np.ones((1, ITEMS), np.bool_)
-    assert measure_texts(vectors[:1], vectors[:1], vectors, related).match_median == pytest.approx(1)
+    nothing = np.zeros((1, ITEMS), np.bool_)
+    assert measure_texts(vectors[:1], vectors[:1], vectors, nothing).match_median == pytest.approx(1)
 
 
 def test_what_is_kept_comes_back() -> None:
