@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape as escape_html
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
-from lensmesh_cli.hits import caption_of, group_name, name_of, relevance_of, said_of, score_of
+from lensmesh_cli.hits import caption_of, group_title, name_of, relevance_of, said_of, score_of
 from lensmesh_cli.printable import printable
 from lensmesh_cli.thumbnails import ImageSource, thumbnail
 
@@ -57,10 +58,12 @@ class Cards:
         hits: Sequence[Hit],
         *,
         metadata: bool,
+        group_by: Sequence[str] = (),
     ) -> None:
         self._image_of = image_of
         self._verdict = verdict
         self._metadata = metadata
+        self._group_by = group_by
         self._queries = queries
         self._scales = _scales(hits)
 
@@ -73,13 +76,23 @@ class Cards:
         return f'<div class="cards">{"".join(cards) or "<p>nothing found</p>"}</div>'
 
     def by_group(self, groups: Sequence[HitGroup]) -> str:
-        """Return the cards with their group: a block for each group, or its name on each card where it has one."""
-        if all(len(group.hits) == 1 for group in groups):
-            return self._side_by_side([self._card(group.hits[0], group_name(group.values)) for group in groups])
-        return "".join(
-            f'<div class="group"><h3>{escape(group_name(group.values)) or "alone"}</h3>{self.all_of(group.hits)}</div>'
-            for group in groups
-        )
+        """Return the cards with their group.
+
+        A group of several hits is a block. Groups of one hit that follow one another are side by side, each with its
+        name on its card.
+        """
+        blocks: list[str] = []
+        for alone, several in groupby(groups, lambda group: len(group.hits) == 1):
+            if alone:
+                blocks.append(self._side_by_side([self._card(group.hits[0], self._title(group)) for group in several]))
+            else:
+                blocks += [
+                    f"<h3>{escape(self._title(group)) or 'alone'}</h3>{self.all_of(group.hits)}" for group in several
+                ]
+        return "".join(f'<div class="group">{block}</div>' for block in blocks)
+
+    def _title(self, group: HitGroup) -> str:
+        return group_title(self._group_by, group.values)
 
     def _card(self, hit: Hit, group: str = "") -> str:
         right = None if self._verdict is None else self._verdict(hit)

@@ -77,6 +77,15 @@ def group_name(values: Sequence[object] | None) -> str:
     return printable(" · ".join(_readable(value) for value in values or ()))
 
 
+def group_title(fields: Sequence[str], values: Sequence[object] | None) -> str:
+    """Format the values of a group with their fields, as in "scene 27 · year 1870"; without fields, the bare values."""
+    if not values or len(fields) != len(values):
+        return group_name(values)
+    return printable(
+        " · ".join(f"{field.lstrip('$')} {_readable(value)}" for field, value in zip(fields, values, strict=True))
+    )
+
+
 def said_of(hit: Hit | Item, longest: int = METADATA_SHOWN) -> str:
     """Format the metadata for reading, as in "year 1870, colours red blue"."""
     words = printable(", ".join(f"{key} {_readable(value)}" for key, value in _shown(hit.metadata).items()))

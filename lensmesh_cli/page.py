@@ -33,6 +33,8 @@ class Section:
     """The queries, where they are several."""
     groups: Sequence[HitGroup] = ()
     """The hits by their group, where they are grouped."""
+    group_by: Sequence[str] = ()
+    """Fields of the groups, where their names tell what the values are."""
 
 
 @dataclass(slots=True)
@@ -54,7 +56,14 @@ class ResultPage:
 
     def add(self, section: Section, image_of: ImageOf) -> None:
         """Add a search. `image_of` finds a hit's image."""
-        cards = Cards(image_of, section.verdict, section.queries, section.hits, metadata=self.metadata)
+        cards = Cards(
+            image_of,
+            section.verdict,
+            section.queries,
+            section.hits,
+            metadata=self.metadata,
+            group_by=section.group_by,
+        )
         asked = "" if section.image is None else f'<img alt="" src="{thumbnail(section.image)}">'
         note = f"<p>{escape(section.note)}</p>" if section.note else ""
         self._sections.append(

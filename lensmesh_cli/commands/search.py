@@ -267,7 +267,7 @@ def search(
         from lensmesh_cli.search.page import write_page
 
         allowed = [*folders.known(target), *(images_from or [])]
-        write_page(html, queries, contents, found, allowed, grouped=bool(group_by))
+        write_page(html, queries, contents, found, allowed, group_by=group_by or ())
 
 
 def _address(jaeger: str, trace_id: str) -> str:

@@ -24,7 +24,7 @@ def write_page(
     found: SearchResult,
     allowed: Sequence[Path],
     *,
-    grouped: bool,
+    group_by: Sequence[str] = (),
 ) -> None:
     """Write the page. `images` are those of queries, by name; hits' images are shown from `allowed` folders."""
     asked = ", ".join(query.title for query in queries)
@@ -37,7 +37,8 @@ def write_page(
         "" if one else "Bars: each query's own score, from the lowest to the highest one shown here.",
         image=images.get(queries[0].name) if one else None,
         queries=() if one else several,
-        groups=found.groups if grouped else (),
+        groups=found.groups if group_by else (),
+        group_by=group_by,
     )
     with Disk() as disk:
         local = folders.LocalImages(allowed, disk)

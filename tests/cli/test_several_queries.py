@@ -103,7 +103,7 @@ def test_the_page_shows_queries_bars_and_groups(user: User, tmp_path: Path) -> N
         "<b>text</b>“a cat”",
         path.name,
         "“&lt;b&gt;” (weight -2)",
-        ">Monet</small>",
+        ">artist Monet</small>",
     ):
         assert text in html
     # The thumbnail of the query; the hit's image is nowhere here.
@@ -128,14 +128,29 @@ def test_groups_of_several_hits_are_blocks() -> None:
     found = SearchResult(tuple(hits()))
     page = ResultPage("", "")
     queries = [ShownQuery("text", "“a”"), ShownQuery("not", "“b”", away=True)]
-    page.add(Section("", found.hits, queries=queries, groups=found.groups), lambda _: None)
+    section = Section("", found.hits, queries=queries, groups=found.groups, group_by=["$who"])
+    page.add(section, lambda _: None)
     html = page.html()
-    assert html.count("<h3>") == 2
-    assert html.index("<h3>a</h3>") < html.index("<small>2</small>") < html.index("<h3>b</h3>")
+    # A group of one hit has its name on the card.
+    assert html.count("<h3>") == 1
+    assert html.index("<h3>who a</h3>") < html.index("<small>2</small>") < html.index('<small class="of">who b</small>')
     # From the lowest score shown to the highest one.
     widths = [part.partition('"')[0] for part in html.split('<b style="width:')[1:]]
     assert widths == ["100%", "100%", "6%", "6%"]
     assert html.count("<i></i><em>-</em>") == 2
+
+
+def test_groups_of_one_hit_share_a_row() -> None:
+    groups = ["a", "a", "b", "c", None, "d", "d"]
+    found = SearchResult(tuple(Hit(str(n), 0.5, group=(group,) if group else ()) for n, group in enumerate(groups)))
+    page = ResultPage("", "")
+    page.add(Section("", found.hits, groups=found.groups, group_by=["scene"]), lambda _: None)
+    blocks = page.html().split('<div class="group">')[1:]
+    assert [block.count("<figure") for block in blocks] == [2, 3, 2]
+    assert [name for name in "abcd" if f"scene {name}<" in blocks[1]] == ["b", "c"]
+    bare = ResultPage("", "")
+    bare.add(Section("", found.hits, groups=found.groups), lambda _: None)
+    assert "<h3>a</h3>" in bare.html()
 
 
 def test_a_page_tells_the_relevance_where_it_is_known() -> None:
