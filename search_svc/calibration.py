@@ -136,7 +136,7 @@ def _tail_bound(cosines: NDArray[np.float32]) -> float:
     shape = min(math.log2((high - middle) / (middle - low)), 0.0)
 
     def steps(beyond: float) -> float:
-        """How many scales above `low` lies what this share passes."""
+        """Return how many scales above the lowest lies what this share passes."""
         share = beyond / _TAIL[0]
         return -math.log(share) if shape > -1e-6 else (share**-shape - 1) / shape
 

@@ -165,7 +165,7 @@ async def test_views_of_one_thing_are_no_unrelated_pairs(stub: Stub, told_by: st
 
 async def test_texts_that_are_unrelated_to_nothing_say_nothing(stub: Stub) -> None:
     await create(stub, collection("pictures", named_space(dimension=DIMENSION)))
-    await upsert(stub, *(item(f"i{i}", unit(vector), caption={"text": "A picture"}) for i, vector in enumerate(IMAGES)))
+    await upsert(stub, *(item(f"i{i}", unit(vector), caption={"text": "A boat"}) for i, vector in enumerate(IMAGES)))
     job = await ended(stub, (await start(stub, texts=texts())).id)
     assert job.state == search_pb2.JOB_STATE_FAILED
     assert "all items have one caption" in job.error.message
