@@ -30,6 +30,8 @@ from router_svc.limits import JoinedLimits
 from router_svc.matching.handler import MatchHandler
 from router_svc.matching.metrics import MatchMetrics
 from router_svc.matching.verification import Verification
+from router_svc.media.media import Media
+from router_svc.media.store import MediaStore
 from router_svc.model_directory import ModelDirectory
 from router_svc.search import SearchHandler
 from router_svc.search_proxy import SearchProxy
@@ -52,7 +54,8 @@ ROUTER_SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_na
 class RouterApp:
     """A router. It serves as soon as it runs: how its neighbours are, GetStatus tells, and never its own health."""
 
-    def __init__(self, runtime: Runtime[RouterSettings]) -> None:
+    def __init__(self, runtime: Runtime[RouterSettings], media_store: MediaStore | None = None) -> None:
+        """Build the parts. `media_store` is used in place of the one that the settings name."""
         self._runtime = runtime
         self._settings = settings = runtime.settings
         self._targets = settings.targets()
@@ -65,6 +68,7 @@ class RouterApp:
         threads = settings.verify_threads or min(MOST_VERIFY_THREADS, cpu_count())
         self._verification = Verification(threads, self._match_metrics)
         self._fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
+        self._media = Media(settings, runtime.health, runtime.registry, media_store)
         self._monitor = ReplicaMonitor(
             self._targets,
             security=self._security,
@@ -95,11 +99,19 @@ class RouterApp:
             draining=runtime.draining,
         )
         dependencies = Dependencies(
-            settings, encoders, captioners, stores, directory, collection_cache, self._hashing, self._fetcher
+            settings,
+            encoders,
+            captioners,
+            stores,
+            directory,
+            collection_cache,
+            self._hashing,
+            self._fetcher,
+            self._media,
         )
         router = RouterServicer(
             settings,
-            MeshStatus(monitor, limits, runtime, settings.default_collection),
+            MeshStatus(monitor, limits, runtime, settings.default_collection, self._media),
             Ingestion(dependencies, streams, IngestMetrics(runtime.registry, streams.held_bytes)),
             SearchHandler(encoders, stores, collection_cache, self._fetcher),
             MatchHandler(
@@ -113,6 +125,7 @@ class RouterApp:
                 self._verification,
                 max_message_bytes=settings.max_message_bytes,
             ),
+            self._media,
             runtime.draining,
         )
         router_pb2_grpc.add_RouterServiceServicer_to_server(router, server)
@@ -129,11 +142,13 @@ class RouterApp:
 
     async def start(self) -> None:
         """Learn what the mesh serves, as far as it answers now."""
+        self._media.start()
         await self._monitor.start()
 
     async def stop(self) -> None:
         """Close every connection."""
         await self._monitor.stop()
+        await self._media.stop()
         for channel in self._channels:
             await channel.close()
         self._hashing.shutdown(wait=False)

@@ -10,7 +10,8 @@ from lensmesh_chassis.limits import check_filters, check_items
 from router_svc.call_scope import CallScope
 from router_svc.ingest.ingestion import Ingestion
 from router_svc.matching.handler import MatchHandler
-from router_svc.media.requests import not_kept, read_request
+from router_svc.media.media import Media
+from router_svc.media.requests import read_request
 from router_svc.search import SearchHandler
 from router_svc.settings import RouterSettings
 from router_svc.status import MeshStatus
@@ -27,6 +28,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         ingestion: Ingestion,
         search_handler: SearchHandler,
         match_handler: MatchHandler,
+        media: Media,
         draining: asyncio.Event,
     ) -> None:
         self._settings = settings
@@ -34,6 +36,7 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         self._ingestion = ingestion
         self._search_handler = search_handler
         self._match_handler = match_handler
+        self._media = media
         self._draining = draining
 
     async def GetStatus(self, request: router_pb2.GetStatusRequest, context: Any) -> router_pb2.GetStatusResponse:
@@ -67,5 +70,6 @@ class RouterServicer(router_pb2_grpc.RouterServiceServicer):
         return await self._match_handler.match(request, CallScope.of(context, "images[]"))
 
     async def GetImage(self, request: router_pb2.GetImageRequest, context: Any) -> router_pb2.GetImageResponse:
-        read_request(request)
-        raise not_kept("images", "media_url")
+        digest, form = read_request(request)
+        content, media_type = await self._media.get(form, digest)
+        return router_pb2.GetImageResponse(content=content, media_type=media_type)

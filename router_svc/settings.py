@@ -7,6 +7,8 @@ from pydantic_settings import SettingsConfigDict
 
 from lensmesh_chassis.contract import local_address
 from lensmesh_chassis.images.fetch_settings import FetchSettings
+from lensmesh_chassis.thumbnails import LEAST_PX, MOST_PX
+from router_svc.media.address import parse_media_url
 from router_svc.upstreams.discovery import parse_targets
 from router_svc.upstreams.kinds import Kind
 
@@ -72,6 +74,22 @@ class RouterSettings(FetchSettings):
         0, ge=0, description="Threads that compare the local features of matches; 0: one for each CPU, 4 at most."
     )
 
+    media_url: str = Field(
+        "",
+        description="Where thumbnails of ingested images are kept: a folder (`/var/lib/lensmesh/media` or "
+        "`file:///...`) or `s3://BUCKET/PREFIX`, whose credentials, region and endpoint come from the "
+        "environment (`AWS_ACCESS_KEY_ID`, "
+        "`AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`). Empty: none are kept.",
+    )
+    keep_originals: bool = Field(False, description="Whether the images' files are kept there too, as they came.")
+    thumbnail_px: int = Field(320, ge=LEAST_PX, le=MOST_PX, description="Longer side of thumbnails, in pixels.")
+    media_waiting_bytes: int = Field(
+        16 * MIB,
+        ge=1,
+        description="Bytes of thumbnails and files that wait for the media store; one that is larger waits alone. What "
+        "finds no room is dropped, and made up when its image is ingested again.",
+    )
+
     wait_seconds: float = Field(
         60, ge=0, description="How long a stream's item waits until an encoder or the store takes it."
     )
@@ -93,6 +111,12 @@ class RouterSettings(FetchSettings):
     @classmethod
     def _targets_are_readable(cls, value: str) -> str:
         parse_targets(value)
+        return value
+
+    @field_validator("media_url")
+    @classmethod
+    def _media_url_is_readable(cls, value: str) -> str:
+        parse_media_url(value)
         return value
 
     def targets(self) -> Mapping[Kind, tuple[str, ...]]:

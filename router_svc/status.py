@@ -4,6 +4,7 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.process.server import Runtime
 from router_svc.limits import JoinedLimits
+from router_svc.media.media import Media
 from router_svc.settings import RouterSettings
 from router_svc.upstreams.kinds import Kind
 from router_svc.upstreams.monitor import ReplicaMonitor
@@ -20,12 +21,18 @@ class MeshStatus:
     """Asks every replica now, and tells what each said."""
 
     def __init__(
-        self, monitor: ReplicaMonitor, limits: JoinedLimits, runtime: Runtime[RouterSettings], default_collection: str
+        self,
+        monitor: ReplicaMonitor,
+        limits: JoinedLimits,
+        runtime: Runtime[RouterSettings],
+        default_collection: str,
+        media: Media,
     ) -> None:
         self._monitor = monitor
         self._limits = limits
         self._runtime = runtime
         self._default_collection = default_collection
+        self._media = media
 
     async def get(self) -> router_pb2.GetStatusResponse:
         """Tell of every replica of every service, the unreachable ones included, in the order of the settings."""
@@ -36,6 +43,7 @@ class MeshStatus:
             limits=self._limits.of_all(replicas),
             server=self._runtime.server_info(),
             default_collection=self._default_collection,
+            media=self._media.info(),
         )
 
 

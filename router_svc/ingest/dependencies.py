@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lensmesh_chassis.images.fetching import Fetcher
 from router_svc.call_scope import CallScope, Patience
 from router_svc.collection_cache import CollectionCache
+from router_svc.media.media import Media
 from router_svc.model_directory import ModelDirectory
 from router_svc.settings import RouterSettings
 from router_svc.upstreams.kinds import Kind
@@ -29,6 +30,8 @@ class Dependencies:
     """For digests of large images."""
     fetcher: Fetcher
     """For images given by address."""
+    media: Media
+    """For the images themselves."""
 
 
 @dataclass(frozen=True, slots=True)

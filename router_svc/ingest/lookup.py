@@ -8,6 +8,8 @@ from google.protobuf import struct_pb2
 from lensmesh.search.v1 import search_pb2
 from router_svc.call_scope import CallScope
 from router_svc.ingest.plan import ItemPlan, PlanOptions, StoredItem, Wanted, plan
+from router_svc.media.look import NOTHING, Lacking
+from router_svc.media.media import Media
 from router_svc.upstreams.methods import GET_ITEMS, LIST_ITEMS
 from router_svc.upstreams.pool import UpstreamPool
 from router_svc.upstreams.together import both
@@ -25,36 +27,47 @@ class LookupResult:
     """The item of its id, as the plan knows it."""
     donors: Mapping[str, search_pb2.Item]
     """By Item.id, with their vectors and local features: all that the plan names."""
+    lacking: Lacking = NOTHING
+    """What the media store lacks of the image."""
 
 
 class Lookup:
     """Asks the store of one collection about batches of images."""
 
-    def __init__(self, stores: UpstreamPool, collection: str, options: PlanOptions, scope: CallScope) -> None:
+    def __init__(
+        self, stores: UpstreamPool, collection: str, options: PlanOptions, scope: CallScope, media: Media
+    ) -> None:
         self._stores = stores
         self._collection = collection
         self._options = options
         self._scope = scope
+        self._media = media
 
     async def run(self, batch: Sequence[Wanted]) -> list[LookupResult]:
         """Return one finding per image, in order. Raises what the store raises."""
-        own, alike = await both(
-            self._get([wanted.id for wanted in batch], search_pb2.ITEM_VIEW_BASIC),
-            self._alike({wanted.digest for wanted in batch}),
+        digests = {wanted.digest for wanted in batch}
+        (own, alike), lacking = await both(
+            both(self._get([wanted.id for wanted in batch], search_pb2.ITEM_VIEW_BASIC), self._alike(digests)),
+            self._media.lacking(digests),
         )
         plans = [self._plan(wanted, own.get(wanted.id), alike.get(wanted.digest, ())) for wanted in batch]
         ids = sorted({donor for made in plans if not made.unchanged for donor in _donors(made)})
         full = search_pb2.ITEM_VIEW_FULL
         donors = await self._get(ids, full, features=self._options.features) if ids else {}
         return [
-            LookupResult(made, own.get(wanted.id), donors)
+            LookupResult(made, own.get(wanted.id), donors, lacking.get(wanted.digest, NOTHING))
             if made.unchanged
-            else self._of_donors(wanted, made, own, donors)
+            else self._of_donors(wanted, made, own, donors, lacking.get(wanted.digest, NOTHING))
             for wanted, made in zip(batch, plans, strict=True)
         ]
 
     def _of_donors(
-        self, wanted: Wanted, first: ItemPlan, own: Mapping[str, search_pb2.Item], donors: Mapping[str, search_pb2.Item]
+        self,
+        wanted: Wanted,
+        first: ItemPlan,
+        own: Mapping[str, search_pb2.Item],
+        donors: Mapping[str, search_pb2.Item],
+        lacking: Lacking,
     ) -> LookupResult:
         """Plan again with the items as they came the second time, with their vectors.
 
@@ -64,7 +77,7 @@ class Lookup:
         names = _donors(first)
         mine = (donors if wanted.id in names else own).get(wanted.id)
         others = [donors[name] for name in sorted(names) if name in donors]
-        return LookupResult(self._plan(wanted, mine, others), mine, donors)
+        return LookupResult(self._plan(wanted, mine, others), mine, donors, lacking)
 
     def _plan(self, wanted: Wanted, mine: search_pb2.Item | None, alike: Sequence[search_pb2.Item]) -> ItemPlan:
         others = [stored_item(item) for item in alike if item.id != wanted.id]

@@ -21,7 +21,7 @@ from router_svc.ingest.near_item import is_left_out
 from router_svc.ingest.plan import CaptionSource, Wanted
 from router_svc.ingest.steps import Steps
 from router_svc.ingest.writer import WriteResult
-from router_svc.micro_batcher import let_go
+from router_svc.micro_batcher import MicroBatcher, let_go
 from router_svc.upstreams.errors import is_away, is_busy
 from router_svc.upstreams.images import PackedImage
 
@@ -45,7 +45,10 @@ class ItemIngestion:
         if tags is not None and found.own is not None and self._options.plan.merges_metadata:
             tags.check_stored(found.own.metadata.fields, wanted.id)
         trace.get_current_span().set_attribute(spans.CACHE_HIT, found.plan.unchanged or bool(found.plan.take))
-        return self._unchanged(found) if found.plan.unchanged else await self._renew(image, found)
+        if not found.plan.unchanged:
+            return await self._renew(image, found)
+        await self._steps.keeping.make_up(image, wanted.digest, found.lacking)
+        return self._unchanged(found)
 
     def _unchanged(self, found: LookupResult) -> router_pb2.IngestedItem:
         done = self._done
@@ -76,7 +79,7 @@ class ItemIngestion:
             item.local_features.CopyFrom(found.donors[found.plan.features_from].local_features)
         # At the same time, and without a task for either: an item costs the router its share of two calls.
         space_ids = dict.fromkeys(self._options.space_ids[name] for name in found.plan.encode)
-        embedded = {space_id: self._steps.vectors[space_id].enqueue(image) for space_id in space_ids}
+        embedded = {space_id: self._calls_of(space_id, found).enqueue(image) for space_id in space_ids}
         described = self._steps.captions.enqueue(image) if found.plan.caption is CaptionSource.MODEL else None
         waited: list[asyncio.Future[Any]] = [*embedded.values(), *([described] if described else [])]
         try:
@@ -97,12 +100,21 @@ class ItemIngestion:
             item.caption.CopyFrom(caption)
             done.caption.CopyFrom(caption)
         written = await self._write(item)
+        beside = embedded.get(self._options.first_space_id)
+        await self._steps.keeping.keep(image, wanted.digest, found.lacking, beside.result() if beside else None)
         done.outcome = _outcome(written, found)
         if done.outcome == search_pb2.UPSERT_OUTCOME_UPDATED:
             done.changes.extend(written.changes)
         done.low_content = item.low_content
         done.store_us = written.store_us
         return done
+
+    def _calls_of(self, space_id: str, found: LookupResult) -> MicroBatcher[PackedImage, encoder_pb2.EncodeResult]:
+        """Return the calls that make a vector, and the thumbnail beside it where that is lacking."""
+        shown = self._steps.shown
+        if shown is not None and found.lacking.thumbnail and space_id == self._options.first_space_id:
+            return shown
+        return self._steps.vectors[space_id]
 
     async def _write(self, item: search_pb2.Item) -> WriteResult:
         stored = False

@@ -53,6 +53,23 @@ class ResolvedOptions:
         """Most bytes of an encoder's answer with local features; 0 where the collection keeps none."""
         return ANSWER_BYTES if self.plan.features else 0
 
+    @property
+    def first_space_id(self) -> str:
+        """VectorSpace.id of the space beside whose vectors all else is made of an image."""
+        return self.space_ids[self.plan.spaces[0]]
+
+    def with_thumbnails(self, px: int) -> encoder_pb2.EncodeOptions:
+        """Return the options of the first space, with thumbnails whose longer side has `px` pixels."""
+        options = encoder_pb2.EncodeOptions(thumbnail_px=px)
+        options.MergeFrom(self.encode_options[self.first_space_id])
+        return options
+
+    def thumbnails_alone(self, px: int) -> encoder_pb2.EncodeOptions:
+        """Return the same for images of which nothing else is needed."""
+        options = self.with_thumbnails(px)
+        options.local_features = options.perceptual_hash = False
+        return options
+
 
 def check_options(options: router_pb2.IngestOptions) -> None:
     """Refuse what no service is needed to refuse. Raises InvalidInput naming the field."""

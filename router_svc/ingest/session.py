@@ -13,6 +13,7 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import to_status
 from lensmesh_chassis.telemetry import spans
+from lensmesh_chassis.thumbnails import most_bytes
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.items import Incoming
 from router_svc.ingest.near_duplicates import NearOrder, NearTurn
@@ -60,7 +61,9 @@ class Session:
     @property
     def bytes_beside_image(self) -> int:
         """Bytes that an item may hold beside its image while it is in flight."""
-        return self._steps.options.features_bytes
+        # A photograph's thumbnail takes a tenth of the most that one may take, and noise three quarters.
+        thumbnail = most_bytes(self._dependencies.media.thumbnail_px) // 4
+        return self._steps.options.features_bytes + thumbnail
 
     async def __aenter__(self) -> "Session":
         return self

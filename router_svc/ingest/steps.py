@@ -9,7 +9,9 @@ from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import LensmeshError
+from router_svc.call_scope import CallScope, Patience
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
+from router_svc.ingest.keeping import Keeping
 from router_svc.ingest.lookup import Lookup, LookupResult
 from router_svc.ingest.near_lookup import NearItem, NearLookup, NearQuery
 from router_svc.ingest.options import ResolvedOptions
@@ -37,11 +39,12 @@ class Steps:
     def __init__(self, dependencies: Dependencies, options: ResolvedOptions, scopes: IngestScopes) -> None:
         self.options = options
         self._dependencies = dependencies
-        lookup = Lookup(dependencies.stores, options.collection, options.plan, scopes.store)
+        media = dependencies.media
+        lookup = Lookup(dependencies.stores, options.collection, options.plan, scopes.store, media)
         writer = Writer(dependencies.stores, options.collection, options.metadata_policy, scopes.store)
         encoder = scopes.encoder.at(scopes.encoder.inside("image"))
         captioner = scopes.captioner.at(scopes.captioner.inside("image"))
-        encode, describe = dependencies.encoders.images, dependencies.captioners.images
+        describe = dependencies.captioners.images
         # The store does a statement for many items in about the time of one. Two at a time: where a replica hangs, the
         # other call goes on.
         self.lookups: MicroBatcher[Wanted, LookupResult] = self._batcher(
@@ -57,15 +60,19 @@ class Steps:
             failure_of,
         )
         self.vectors: dict[str, MicroBatcher[PackedImage, encoder_pb2.EncodeResult]] = {
-            space_id: self._batcher(
-                "encode",
-                functools.partial(encode.run, options=encode_options, scope=encoder),
-                encode.size_of,
-                failure_of,
-            )
+            space_id: self._encoder(encode_options, encoder)
             for space_id, encode_options in options.encode_options.items()
         }
         """By VectorSpace.id."""
+        self.shown: MicroBatcher[PackedImage, encoder_pb2.EncodeResult] | None = None
+        """Vectors in the first space, with thumbnails; None where none are kept."""
+        self._thumbnails: MicroBatcher[PackedImage, encoder_pb2.EncodeResult] | None = None
+        if media.thumbnail_px:
+            # An image that is there already waits for no encoder that is away.
+            impatient = encoder.waiting(Patience(busy_s=encoder.patience.busy_s))
+            self.shown = self._encoder(options.with_thumbnails(media.thumbnail_px), encoder)
+            self._thumbnails = self._encoder(options.thumbnails_alone(media.thumbnail_px), impatient)
+        self.keeping = Keeping(media, self._thumbnails)
         self.tags: MicroBatcher[common_pb2.Embedding, encoder_pb2.Classification] | None = None
         if options.tags is not None:
             label = dependencies.encoders.vector_classification
@@ -84,13 +91,21 @@ class Steps:
         """Cancel whatever is still under way."""
         if self.nearest is not None:
             await self.nearest.close()
-        for vectors in self.vectors.values():
-            await vectors.close()
+        for vectors in (*self.vectors.values(), self.shown, self._thumbnails):
+            if vectors is not None:
+                await vectors.close()
         await self.captions.close()
         if self.tags is not None:
             await self.tags.close()
         await self.lookups.close()
         await self.writes.close()
+
+    def _encoder(
+        self, options: encoder_pb2.EncodeOptions, scope: CallScope
+    ) -> MicroBatcher[PackedImage, encoder_pb2.EncodeResult]:
+        encode = self._dependencies.encoders.images
+        run = functools.partial(encode.run, options=options, scope=scope)
+        return self._batcher("encode", run, encode.size_of, failure_of)
 
     def _batcher(
         self,

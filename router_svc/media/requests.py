@@ -3,14 +3,15 @@
 from typing import Final
 
 from lensmesh.router.v1 import router_pb2
-from lensmesh_chassis.errors import InvalidInput, PreconditionFailed
+from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
+from router_svc.media.forms import Form
 
 DIGEST_BYTES: Final = 32
 
 
-def read_request(request: router_pb2.GetImageRequest) -> tuple[bytes, bool]:
-    """Return the digest that a request names, and whether it asks for the original. Raises ``InvalidInput``."""
+def read_request(request: router_pb2.GetImageRequest) -> tuple[bytes, Form]:
+    """Return the digest and the form that a request asks for. Raises ``InvalidInput``."""
     size = len(request.content_digest)
     if size != DIGEST_BYTES:
         raise InvalidInput(
@@ -26,13 +27,5 @@ def read_request(request: router_pb2.GetImageRequest) -> tuple[bytes, bool]:
             field="form",
             metadata={"value": request.form},
         )
-    return request.content_digest, request.form == router_pb2.IMAGE_FORM_ORIGINAL
-
-
-def not_kept(form: str, setting: str) -> PreconditionFailed:
-    """Make the error of a form that this router does not keep; `setting` is what would change that."""
-    return PreconditionFailed(
-        Reason.MEDIA_NOT_KEPT,
-        f"this router keeps no {form}: set {setting} there",
-        metadata={"form": form, "setting": setting},
-    )
+    original = request.form == router_pb2.IMAGE_FORM_ORIGINAL
+    return request.content_digest, Form.ORIGINAL if original else Form.THUMBNAIL

@@ -1,5 +1,6 @@
 """A router in front of small fake services."""
 
+import functools
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,6 +15,7 @@ from lensmesh.search.v1 import search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.process.server import RunningServer, running
 from router_svc.app import RouterApp
+from router_svc.media.store import MediaStore
 from router_svc.settings import RouterSettings
 from tests.router.fakes import Fake, FakeCaptioner, FakeEncoder, FakeSearch, Host
 from tests.router.helpers import request
@@ -41,6 +43,8 @@ class Mesh:
         self.host_name = "127.0.0.1"
         self.away: set[int] = set()
         """Ids of fakes that are not there when the router starts; their ports are."""
+        self.media_store: MediaStore | None = None
+        """In place of what the setting `media_url` names."""
         self.more_captioners: list[str] = []
         """Targets of other captioners, after the first."""
         self.server: RunningServer
@@ -75,7 +79,8 @@ class Mesh:
             "caption_targets": ",".join([self.target(self.captioner), *self.more_captioners]),
             "search_targets": self.target(self.search),
         }
-        router = running(RouterSettings(**(QUICK | chosen | settings)), RouterApp, "router")
+        build = functools.partial(RouterApp, media_store=self.media_store)
+        router = running(RouterSettings(**(QUICK | chosen | settings)), build, "router")
         self.server = await self._stack.enter_async_context(router)
         self.channel = await self._stack.enter_async_context(open_channel(self.server.address))
         self.router = router_pb2_grpc.RouterServiceStub(self.channel)
@@ -83,6 +88,10 @@ class Mesh:
         self.captioner_service = caption_pb2_grpc.CaptionerServiceStub(self.channel)
         self.search_service = search_pb2_grpc.SearchServiceStub(self.channel)
         return self
+
+    async def stop(self) -> None:
+        """End the router in good order, and the fakes."""
+        await self._stack.aclose()
 
     def stored(self, collection: str = "default") -> dict[str, Any]:
         """What the store holds."""

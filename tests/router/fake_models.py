@@ -65,6 +65,8 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
         self.feature_kind = common_pb2.LOCAL_FEATURE_KIND_ORB
         """Kind of the local features that it tells of and makes; unspecified without OpenCV."""
         self.makes_features = True
+        self.shown: list[bytes] = []
+        """Contents of which it was asked for thumbnails."""
         self.makes_thumbnails = True
         """Older releases make none."""
         self.item_errors: dict[bytes, list[LensmeshError]] = {}
@@ -189,6 +191,8 @@ class FakeEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             result.perceptual_hash.CopyFrom(perceptual_hash(image.content))
         if options is not None and options.local_features and self.makes_features:
             result.local_features.CopyFrom(local_features(image.content, self.feature_kind))
+        if options is not None and options.thumbnail_px:
+            self.shown.append(image.content)
         if options is not None and options.thumbnail_px and self.makes_thumbnails:
             result.thumbnail.content = thumbnail(image.content, options.thumbnail_px)
             result.thumbnail.width_px = result.thumbnail.height_px = options.thumbnail_px

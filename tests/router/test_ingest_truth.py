@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from lensmesh.caption.v1 import caption_pb2
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
+from lensmesh_chassis.process.health import HealthState
 from router_svc.call_scope import CallScope
 from router_svc.ingest.dependencies import Dependencies, IngestScopes
 from router_svc.ingest.items import Intake
@@ -20,6 +22,7 @@ from router_svc.ingest.metadata import same_value
 from router_svc.ingest.options import ResolvedOptions
 from router_svc.ingest.plan import PlanOptions
 from router_svc.ingest.session import Session
+from router_svc.media.media import Media
 from router_svc.settings import RouterSettings
 from router_svc.upstreams.images import PackedImage
 from router_svc.upstreams.methods import UpstreamMethod
@@ -119,7 +122,8 @@ def asked(chance: random.Random) -> ResolvedOptions:
 
 def a_session(stores: Any, chosen: ResolvedOptions) -> Session:
     settings, models, nobody = RouterSettings(batch_items=3), Models(), None
-    dependencies = Dependencies(settings, models, models, stores, models, nobody, nobody, nobody)  # type: ignore[arg-type]
+    media = Media(settings, HealthState(), CollectorRegistry())
+    dependencies = Dependencies(settings, models, models, stores, models, nobody, nobody, nobody, media)  # type: ignore[arg-type]
     return Session(dependencies, nobody, chosen, IngestScopes.of_a_call(CallScope()))  # type: ignore[arg-type]
 
 

@@ -154,7 +154,7 @@ async def test_few_frames_lie_between_a_search_and_the_encoder_and_the_page_name
     fetcher = Fetcher(settings.fetch_policy(settings.max_image_bytes))
     handler = SearchHandler(Encoders(encoders, directory), stores, collections, fetcher)
     nobody: Any = None
-    servicer = RouterServicer(settings, nobody, nobody, handler, nobody, draining)
+    servicer = RouterServicer(settings, nobody, nobody, handler, nobody, nobody, draining)
     with pytest.raises(Reached) as reached:
         await servicer.Search(router_pb2.SearchRequest(queries=[router_pb2.Query(text="red")]), Context())
     await fetcher.aclose()

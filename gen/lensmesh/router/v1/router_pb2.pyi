@@ -656,7 +656,7 @@ class IngestedItem(_message.Message):
     """Item.id."""
     outcome: _search_pb2.UpsertOutcome.ValueType
     """Unchanged: there with the same content_digest and with all that the item carries, and with all vectors and captions that are
-    asked for; no model ran. The same content under another id takes the vectors that are there.
+    asked for; no model ran, but for a thumbnail that was missing. The same content under another id takes the vectors that are there.
     """
     store_us: _builtins.int
     """The store's share, in microseconds."""
