@@ -174,7 +174,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Media:
+class MediaInfo:
     """Images that a router keeps."""
 
     thumbnails: bool = False
@@ -197,7 +197,7 @@ class MeshStatus:
     """The router itself."""
     default_collection: str = ""
     """Of a call that names none; "" where the router does not tell."""
-    media: Media = Media()
+    media: MediaInfo = MediaInfo()
     """Images that `Client.image` can read."""
 
     @property

@@ -147,9 +147,9 @@ def service(message: router_pb2.ServiceStatus) -> mesh.Service:
     )
 
 
-def media(message: router_pb2.MediaInfo) -> mesh.Media:
+def media(message: router_pb2.MediaInfo) -> mesh.MediaInfo:
     """Translate what a router keeps of images."""
-    return mesh.Media(message.thumbnails, message.originals, message.thumbnail_px, message.trouble)
+    return mesh.MediaInfo(message.thumbnails, message.originals, message.thumbnail_px, message.trouble)
 
 
 def status(message: router_pb2.GetStatusResponse) -> mesh.MeshStatus:

@@ -54,6 +54,8 @@ class MeshOptions:
     """More settings of the services."""
     sidecars: bool = False
     """An Envoy beside each service: callers and services meet by mutual TLS."""
+    thumbnails: bool = False
+    """True where the router keeps them in `data`, unless its settings name another place."""
     jaeger: Path | None = None
     """The program of a Jaeger that gets the traces; None starts none."""
     http: bool = True
@@ -213,13 +215,19 @@ class Supervisor:
         if self._sidecars is None:
             behind = {"encoder": self._encoders, "caption": ("caption",), "search": ("search",)}
             targets = {kind: ",".join(self._own(name) for name in names) for kind, names in behind.items()}
-            await self._serve("router", {f"{kind.upper()}_TARGETS": those for kind, those in targets.items()})
+            told = {f"{kind.upper()}_TARGETS": those for kind, those in targets.items()}
+            await self._serve("router", {**told, **self.media()})
         else:
-            await self._serve("router", self._sidecars.settings("router"))
+            await self._serve("router", {**self._sidecars.settings("router"), **self.media()})
             # The router came before its Envoy, and has met nobody yet.
             await self._until_all_serve()
         if self._options.http:
             await self._add(self._service(HTTP, self._door()))
+
+    def media(self) -> Mapping[str, str]:
+        """Return the setting of where the router keeps thumbnails: what the environment says, that empty, too."""
+        said = "LENSMESH_ROUTER_MEDIA_URL" in {**os.environ, **self._environment}
+        return {"MEDIA_URL": str(self._data / "media")} if self._options.thumbnails and not said else {}
 
     def _wanted_ports(self) -> Iterator[tuple[str, ListenAddress, str]]:
         """Yield who will listen where, and by which setting. The ports of Envoys are reserved as they are chosen."""

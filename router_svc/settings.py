@@ -1,6 +1,7 @@
 """Settings of a router from outside, as LENSMESH_ROUTER_* variables."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -116,7 +117,8 @@ class RouterSettings(FetchSettings):
     @field_validator("media_url")
     @classmethod
     def _media_url_is_readable(cls, value: str) -> str:
-        parse_media_url(value)
+        if parse_media_url(value) is not None and find_spec("obstore") is None:
+            raise ValueError('it takes obstore, which is not installed: pip install "lensmesh[router]"')
         return value
 
     def targets(self) -> Mapping[Kind, tuple[str, ...]]:

@@ -66,6 +66,13 @@ def up(
             "plus 1000 (calls) and plus 2000 (from the router).",
         ),
     ] = False,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails/--no-thumbnails",
+            help="Keep a thumbnail of each image in the data folder. LENSMESH_ROUTER_MEDIA_URL names another place.",
+        ),
+    ] = True,
     jaeger: Annotated[
         bool, typer.Option("--jaeger", help="Start a Jaeger as well, and send it the traces of every call.")
     ] = False,
@@ -119,6 +126,7 @@ def up(
         caption_model="mock" if mock else caption_model,
         store_url=store_url,
         sidecars=sidecars,
+        thumbnails=thumbnails,
         jaeger=tracer,
         http=http,
     )

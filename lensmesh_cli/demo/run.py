@@ -61,6 +61,7 @@ def run_demo(options: DemoOptions) -> Exit:
         # Who looks around finds the demo's images without naming their collection.
         environment={"LENSMESH_ROUTER_DEFAULT_COLLECTION": COLLECTION},
         http=options.stays,
+        thumbnails=True,
     )
     demo = Demo(options, folder)
     told = False

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from lensmesh.encoder.v1 import encoder_pb2
 from lensmesh_chassis.errors import LensmeshError
-from router_svc.media.forms import Form
-from router_svc.media.look import NOTHING, Lacking
+from router_svc.media.forms import KeptForm
+from router_svc.media.inventory import Lacking
 from router_svc.media.media import Media
 from router_svc.micro_batcher import MicroBatcher, let_go
 from router_svc.upstreams.images import PackedImage
@@ -32,14 +32,14 @@ class Keeping:
         beside: encoder_pb2.EncodeResult | None = None,
     ) -> None:
         """Keep the image of a durable item. `beside` is its encoder's answer that may hold the thumbnail."""
-        if lacking is NOTHING or self._calls is None:
+        if self._calls is None:
             return
         if lacking.original:
-            await self._media.keep(Form.ORIGINAL, digest, bytes(image.content))
+            await self._media.keep(KeptForm.ORIGINAL, digest, bytes(image.content))
         if lacking.thumbnail:
             result = beside if beside is not None else await self._made(image)
             if result is not None and result.HasField("thumbnail"):
-                await self._media.keep(Form.THUMBNAIL, digest, result.thumbnail.content)
+                await self._media.keep(KeptForm.THUMBNAIL, digest, result.thumbnail.content)
 
     async def make_up(self, image: PackedImage, digest: bytes, lacking: Lacking) -> None:
         """Keep the image of an item that is there unchanged, where it is certain that it is missing."""

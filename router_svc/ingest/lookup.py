@@ -1,4 +1,4 @@
-"""Look-up of what the store has of some images already."""
+"""Inventory-up of what the store has of some images already."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from google.protobuf import struct_pb2
 from lensmesh.search.v1 import search_pb2
 from router_svc.call_scope import CallScope
 from router_svc.ingest.plan import ItemPlan, PlanOptions, StoredItem, Wanted, plan
-from router_svc.media.look import NOTHING, Lacking
+from router_svc.media.inventory import NOTHING, Lacking
 from router_svc.media.media import Media
 from router_svc.upstreams.methods import GET_ITEMS, LIST_ITEMS
 from router_svc.upstreams.pool import UpstreamPool
@@ -28,7 +28,7 @@ class LookupResult:
     donors: Mapping[str, search_pb2.Item]
     """By Item.id, with their vectors and local features: all that the plan names."""
     lacking: Lacking = NOTHING
-    """What the media store lacks of the image."""
+    """Forms of the image that the media store lacks."""
 
 
 class Lookup:

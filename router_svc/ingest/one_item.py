@@ -21,6 +21,7 @@ from router_svc.ingest.near_item import is_left_out
 from router_svc.ingest.plan import CaptionSource, Wanted
 from router_svc.ingest.steps import Steps
 from router_svc.ingest.writer import WriteResult
+from router_svc.media.inventory import NOTHING
 from router_svc.micro_batcher import MicroBatcher, let_go
 from router_svc.upstreams.errors import is_away, is_busy
 from router_svc.upstreams.images import PackedImage
@@ -47,7 +48,8 @@ class ItemIngestion:
         trace.get_current_span().set_attribute(spans.CACHE_HIT, found.plan.unchanged or bool(found.plan.take))
         if not found.plan.unchanged:
             return await self._renew(image, found)
-        await self._steps.keeping.make_up(image, wanted.digest, found.lacking)
+        if found.lacking is not NOTHING:
+            await self._steps.keeping.make_up(image, wanted.digest, found.lacking)
         return self._unchanged(found)
 
     def _unchanged(self, found: LookupResult) -> router_pb2.IngestedItem:
@@ -100,8 +102,9 @@ class ItemIngestion:
             item.caption.CopyFrom(caption)
             done.caption.CopyFrom(caption)
         written = await self._write(item)
-        beside = embedded.get(self._options.first_space_id)
-        await self._steps.keeping.keep(image, wanted.digest, found.lacking, beside.result() if beside else None)
+        if found.lacking is not NOTHING:
+            beside = embedded.get(self._options.first_space_id)
+            await self._steps.keeping.keep(image, wanted.digest, found.lacking, beside.result() if beside else None)
         done.outcome = _outcome(written, found)
         if done.outcome == search_pb2.UPSERT_OUTCOME_UPDATED:
             done.changes.extend(written.changes)

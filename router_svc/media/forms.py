@@ -17,7 +17,7 @@ _BEGINNINGS: Final = (
 )
 
 
-class Form(StrEnum):
+class KeptForm(StrEnum):
     """A form of an image."""
 
     THUMBNAIL = "thumbnail"
@@ -31,7 +31,7 @@ class Form(StrEnum):
         The first two digits make a folder: a file system or a bucket then has 256 of them, and none with all files.
         """
         name = digest.hex()
-        if self is Form.THUMBNAIL:
+        if self is KeptForm.THUMBNAIL:
             return f"thumbnails/{name[:2]}/{name}.webp"
         return f"originals/{name[:2]}/{name}"
 

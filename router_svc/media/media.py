@@ -13,11 +13,11 @@ from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.media.address import parse_media_url
 from router_svc.media.calls import BoundedCalls
-from router_svc.media.forms import WEBP, Form, media_type_of
-from router_svc.media.look import Lacking, Look
+from router_svc.media.forms import WEBP, KeptForm, media_type_of
+from router_svc.media.inventory import Inventory, Lacking
 from router_svc.media.metrics import MediaMetrics
 from router_svc.media.outage import Outage
-from router_svc.media.store import MediaError, MediaStore, ObjectMediaStore, TooLargeError
+from router_svc.media.store import MediaError, MediaStore, ObjectMediaStore, OversizedMediaError
 from router_svc.media.waiting import WaitingRoom
 from router_svc.media.writer import MediaWriter
 from router_svc.settings import RouterSettings
@@ -56,12 +56,12 @@ class Media:
         metrics = MediaMetrics(registry)
         if store is None:
             return
-        forms = list(Form) if settings.keep_originals else [Form.THUMBNAIL]
+        forms = list(KeptForm) if settings.keep_originals else [KeptForm.THUMBNAIL]
         self._writes = Outage("written", self._place, self._tell)
         self._looks = Outage("asked", self._place, self._tell)
-        self._look = Look(store, forms, self._room, self._looks)
-        self._writer = MediaWriter(store, self._room, self._writes, metrics, self._look.there)
-        self._reads = {Form.THUMBNAIL: _THUMBNAIL_READS, Form.ORIGINAL: _ORIGINAL_READS}
+        self._inventory = Inventory(store, forms, self._room, self._looks)
+        self._writer = MediaWriter(store, self._room, self._writes, metrics, self._inventory.there)
+        self._reads = {KeptForm.THUMBNAIL: _THUMBNAIL_READS, KeptForm.ORIGINAL: _ORIGINAL_READS}
         self._reading = {form: BoundedCalls(most, _READ_S) for form, most in self._reads.items()}
         self._turns = {form: asyncio.Semaphore(most) for form, most in self._reads.items()}
 
@@ -86,7 +86,7 @@ class Media:
         """Write what waits, as far as that takes no longer than seconds."""
         if self._store is not None:
             await self._writer.stop()
-            await self._look.close()
+            await self._inventory.close()
             for calls in self._reading.values():
                 await calls.close()
 
@@ -102,14 +102,14 @@ class Media:
     async def lacking(self, digests: Collection[bytes]) -> Mapping[bytes, Lacking]:
         """Tell which of some images are not kept yet, and what of them. Raises nothing, and takes a moment at most."""
         # Whoever cannot write may well be asked, but it may hang.
-        return await self._look.lacking(digests, ask=not self._writes.trouble) if self._store is not None else {}
+        return await self._inventory.lacking(digests, ask=not self._writes.trouble) if self._store is not None else {}
 
-    async def keep(self, form: Form, digest: bytes, content: bytes) -> None:
+    async def keep(self, form: KeptForm, digest: bytes, content: bytes) -> None:
         """Keep an image from now on. Raises nothing, and takes a moment at most."""
         if self._store is not None and content:
             await self._writer.keep(form, digest, content)
 
-    async def get(self, form: Form, digest: bytes) -> tuple[bytes, str]:
+    async def get(self, form: KeptForm, digest: bytes) -> tuple[bytes, str]:
         """Return an image and its media type.
 
         Raises ``PreconditionFailed`` for a form that is not kept here, ``NotFound``, and ``Unavailable`` where the
@@ -117,18 +117,18 @@ class Media:
         """
         if self._store is None:
             raise _not_kept("images", "media_url")
-        if form is Form.ORIGINAL and not self._keeps_originals:
+        if form is KeptForm.ORIGINAL and not self._keeps_originals:
             raise _not_kept("files as they came", "keep_originals")
         content = await self._read(self._store, form, digest)
-        return content, WEBP if form is Form.THUMBNAIL else media_type_of(content)
+        return content, WEBP if form is KeptForm.THUMBNAIL else media_type_of(content)
 
-    async def _read(self, store: MediaStore, form: Form, digest: bytes) -> bytes:
+    async def _read(self, store: MediaStore, form: KeptForm, digest: bytes) -> bytes:
         if (waiting := self._room.get(form, digest)) is not None:
             return waiting.content
         try:
             async with self._turns[form]:
                 content = await self._reading[form].run(store.get(form.key(digest), self._max_bytes))
-        except TooLargeError:
+        except OversizedMediaError:
             raise InvalidInput(
                 Reason.RESPONSE_TOO_LARGE,
                 f"the {form} has more than {self._max_bytes} bytes, the most that a message holds",
@@ -138,7 +138,7 @@ class Media:
         except MediaError as error:
             raise Unavailable(Reason.MEDIA_UNAVAILABLE, f"the media store does not answer: {error}") from error
         if content is None:
-            self._look.gone(form, digest)
+            self._inventory.gone(form, digest)
             raise NotFound(
                 Reason.MEDIA_NOT_FOUND,
                 f"no {form} of {digest.hex()} is kept: ingest the image, again where it is stored already",

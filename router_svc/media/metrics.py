@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from lensmesh_chassis.telemetry.loop_metrics import Counter, Gauge
-from router_svc.media.forms import Form
+from router_svc.media.forms import KeptForm
 
 OUTCOMES = ("written", "failed", "dropped")
 
@@ -19,12 +19,12 @@ class MediaMetrics:
             ("form", "outcome"),
             registry=registry,
         )
-        self._writes = {(form, outcome): writes.labels(form, outcome) for form in Form for outcome in OUTCOMES}
+        self._writes = {(form, outcome): writes.labels(form, outcome) for form in KeptForm for outcome in OUTCOMES}
         self._waiting = Gauge(
             "lensmesh_media_waiting_bytes", "Bytes of images that wait for the media store.", (), registry=registry
         ).labels()
 
-    def count(self, form: Form, outcome: str) -> None:
+    def count(self, form: KeptForm, outcome: str) -> None:
         """Count one image."""
         self._writes[form, outcome].inc()
 

@@ -5,12 +5,12 @@ from typing import Final
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import InvalidInput
 from lensmesh_chassis.reasons import Reason
-from router_svc.media.forms import Form
+from router_svc.media.forms import KeptForm
 
 DIGEST_BYTES: Final = 32
 
 
-def read_request(request: router_pb2.GetImageRequest) -> tuple[bytes, Form]:
+def read_request(request: router_pb2.GetImageRequest) -> tuple[bytes, KeptForm]:
     """Return the digest and the form that a request asks for. Raises ``InvalidInput``."""
     size = len(request.content_digest)
     if size != DIGEST_BYTES:
@@ -28,4 +28,4 @@ def read_request(request: router_pb2.GetImageRequest) -> tuple[bytes, Form]:
             metadata={"value": request.form},
         )
     original = request.form == router_pb2.IMAGE_FORM_ORIGINAL
-    return request.content_digest, Form.ORIGINAL if original else Form.THUMBNAIL
+    return request.content_digest, KeptForm.ORIGINAL if original else KeptForm.THUMBNAIL

@@ -16,7 +16,7 @@ class MediaError(Exception):
     """A media store did not do what it was asked for. The message says why, in one line."""
 
 
-class TooLargeError(Exception):
+class OversizedMediaError(Exception):
     """What lies in a media store is larger than whoever reads it may hold."""
 
 
@@ -27,7 +27,7 @@ class MediaStore(Protocol):
         """Keep bytes under a name: all of them, or none. What lies there is replaced."""
 
     async def get(self, key: str, max_bytes: int) -> bytes | None:
-        """Return the bytes of a name; None where there are none. Raises ``TooLargeError`` before they are read."""
+        """Return the bytes of a name, None where there are none. Raises ``OversizedMediaError`` for more."""
 
     async def has(self, key: str) -> bool:
         """Tell whether there are bytes under a name."""
@@ -63,10 +63,10 @@ class ObjectMediaStore:
         try:
             found = await obstore.get_async(store, key)
             if found.meta["size"] > max_bytes:
-                raise TooLargeError
+                raise OversizedMediaError
             return bytes(await found.bytes_async()) or None
-        except (FileNotFoundError, TooLargeError) as error:
-            if isinstance(error, TooLargeError):
+        except (FileNotFoundError, OversizedMediaError) as error:
+            if isinstance(error, OversizedMediaError):
                 raise
             return None
         except Exception as error:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from router_svc.media.forms import Form
+from router_svc.media.forms import KeptForm
 
 # Of one image beside its bytes: its names and its places in tables.
 _OVERHEAD_BYTES: Final = 512
@@ -17,7 +17,7 @@ _OVERHEAD_BYTES: Final = 512
 class WaitingImage:
     """An image that is to be written."""
 
-    form: Form
+    form: KeptForm
     digest: bytes
     content: bytes
     tries: int = 0
@@ -38,7 +38,7 @@ class WaitingRoom:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._images: OrderedDict[tuple[Form, bytes], WaitingImage] = OrderedDict()
+        self._images: OrderedDict[tuple[KeptForm, bytes], WaitingImage] = OrderedDict()
         self._left = asyncio.Event()
         self._came = asyncio.Event()
         self.held_bytes = 0
@@ -47,7 +47,7 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._images)
 
-    def get(self, form: Form, digest: bytes) -> WaitingImage | None:
+    def get(self, form: KeptForm, digest: bytes) -> WaitingImage | None:
         """Return an image that waits; None where it does not."""
         return self._images.get((form, digest))
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from lensmesh_chassis.telemetry.logging import get_logger
 from router_svc.media.calls import BoundedCalls
-from router_svc.media.forms import WEBP, Form, media_type_of
+from router_svc.media.forms import WEBP, KeptForm, media_type_of
 from router_svc.media.metrics import MediaMetrics
 from router_svc.media.outage import Outage
 from router_svc.media.store import MediaStore
@@ -34,7 +34,7 @@ class MediaWriter:
         room: WaitingRoom,
         outage: Outage,
         metrics: MediaMetrics,
-        written: Callable[[Form, bytes], None],
+        written: Callable[[KeptForm, bytes], None],
     ) -> None:
         """Write to `store` what comes into `room`; `written` is told of each image that is there."""
         self._store = store
@@ -53,7 +53,7 @@ class MediaWriter:
         """Begin to write."""
         self._task = asyncio.create_task(self._run())
 
-    async def keep(self, form: Form, digest: bytes, content: bytes) -> None:
+    async def keep(self, form: KeptForm, digest: bytes, content: bytes) -> None:
         """Let an image wait for its write. It takes a moment at most: what finds no room is dropped."""
         image = WaitingImage(form, digest, content)
         if self._room.get(form, digest) is not None:
@@ -97,7 +97,7 @@ class MediaWriter:
                 await asyncio.sleep(self._pause(self._failures))
 
     async def _write(self, image: WaitingImage) -> bool:
-        kind = WEBP if image.form is Form.THUMBNAIL else media_type_of(image.content)
+        kind = WEBP if image.form is KeptForm.THUMBNAIL else media_type_of(image.content)
         try:
             await self._calls.run(self._store.put(image.form.key(image.digest), image.content, kind))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other images are to be written

@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from lensmesh_cli import checks, parts
 from lensmesh_cli.top.looks import LookDifference, endpoints_of, look
 from lensmesh_client import IngestItem, SyncClient
+from lensmesh_local.supervisor import MeshOptions, Supervisor
 from tests.cli.in_process import lensmesh_here
 from tests.support.meshes import Mesh, draw_images, environment, lensmesh, mock_mesh
 from tests.support.waiting import wait_until
@@ -69,6 +70,38 @@ def test_a_database_killed_comes_back(mesh: Mesh, pids: dict[str, int], tmp_path
     with SyncClient(mesh.target, timeout_s=60) as client:
         wait_until(lambda: client.status().serving, "search serves again")
         assert len(client.search("anything", collection="crash").hits) == 2
+
+
+def test_thumbnails_are_kept_in_the_data_folder(mesh: Mesh, tmp_path: Path) -> None:
+    [path] = draw_images(tmp_path, 1, start=3_000)
+    with SyncClient(mesh.target, timeout_s=60) as client:
+        assert client.status().media.thumbnails
+        client.ingest(path, collection="shown")
+        [hit] = client.search("anything", collection="shown").hits
+        shown = client.image(hit.content_digest)
+    assert shown.media_type == "image/webp"
+    kept = mesh.data / "media" / "thumbnails" / hit.content_digest[:2] / f"{hit.content_digest}.webp"
+    wait_until(kept.exists, "the thumbnail is written")
+    assert kept.read_bytes() == shown.content
+
+
+@pytest.mark.parametrize(
+    ("thumbnails", "said", "wanted"),
+    [
+        (True, None, {"MEDIA_URL": "DATA/media"}),
+        (False, None, {}),
+        (True, "s3://bucket", {}),
+        (True, "", {}),
+    ],
+)
+def test_the_environment_names_another_place_for_thumbnails(
+    thumbnails: bool, said: str | None, wanted: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LENSMESH_ROUTER_MEDIA_URL", raising=False)
+    if said is not None:
+        monkeypatch.setenv("LENSMESH_ROUTER_MEDIA_URL", said)
+    supervisor = Supervisor(MeshOptions(tmp_path, thumbnails=thumbnails), print)
+    assert supervisor.media() == {name: value.replace("DATA", str(tmp_path)) for name, value in wanted.items()}
 
 
 def test_a_second_mesh_on_the_same_folder_is_refused(mesh: Mesh) -> None:

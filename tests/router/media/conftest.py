@@ -7,7 +7,7 @@ import pytest
 
 from lensmesh.router.v1 import router_pb2
 from lensmesh_chassis.errors import LensmeshError
-from router_svc.media.forms import Form
+from router_svc.media.forms import KeptForm
 from tests.router.conftest import Mesh
 from tests.router.fake_models import thumbnail
 from tests.router.helpers import error_of
@@ -42,7 +42,7 @@ class MediaMesh:
         status: router_pb2.GetStatusResponse = await self.mesh.router.GetStatus(router_pb2.GetStatusRequest())
         return status.media
 
-    def counted(self, outcome: str, form: Form = Form.THUMBNAIL) -> float:
+    def counted(self, outcome: str, form: KeptForm = KeptForm.THUMBNAIL) -> float:
         labels = {"form": form, "outcome": outcome}
         return self.mesh.server.runtime.registry.get_sample_value("lensmesh_media_writes_total", labels) or 0
 
@@ -50,7 +50,7 @@ class MediaMesh:
         return self.mesh.server.runtime.registry.get_sample_value("lensmesh_media_waiting_bytes") or 0
 
 
-def key(content: bytes, form: Form = Form.THUMBNAIL) -> str:
+def key(content: bytes, form: KeptForm = KeptForm.THUMBNAIL) -> str:
     """Where the image of some content lies."""
     return form.key(hashlib.sha256(content).digest())
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from router_svc.media.store import MediaError, TooLargeError
+from router_svc.media.store import MediaError, OversizedMediaError
 from tests.support.waiting import until
 
 
@@ -25,7 +25,7 @@ class FakeMediaStore:
         self.asked: list[str] = []
         """Names of which was asked whether they are there."""
         self.read_only = ""
-        """What a write fails with; "" while it does not."""
+        """Words that a write fails with; "" while it does not."""
         self.away = ""
         """The same of every call."""
         self.refuses: set[str] = set()
@@ -47,7 +47,7 @@ class FakeMediaStore:
         await self._pass()
         content = self.files.get(key)
         if content is not None and len(content) > max_bytes:
-            raise TooLargeError
+            raise OversizedMediaError
         return content
 
     async def has(self, key: str) -> bool:
@@ -72,7 +72,7 @@ class Bucket:
         self.files: dict[str, bytes] = {}
         self.media_types: dict[str, str] = {}
         self.status = 0
-        """What every request is answered with; 0: by what is there."""
+        """Status of every answer; 0: by what is there."""
         self.endpoint = ""
 
     async def answer(self, request: Request) -> Response:

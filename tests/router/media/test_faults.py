@@ -10,8 +10,8 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import Unavailable
 from lensmesh_chassis.reasons import Reason
-from router_svc.media import look, media, writer
-from router_svc.media.forms import Form
+from router_svc.media import inventory, media, writer
+from router_svc.media.forms import KeptForm
 from tests.router.helpers import item
 from tests.router.media.conftest import ORIGINAL, MediaMesh, key, small
 from tests.support.waiting import until
@@ -27,8 +27,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_WRITE_S", 0.2)
     monkeypatch.setattr(writer, "MOMENT_S", 0.1)
     monkeypatch.setattr(writer, "_END_S", 0.1)
-    monkeypatch.setattr(look, "_LOOK_S", 0.1)
-    monkeypatch.setattr(look, "_PAUSE_S", 0.3)
+    monkeypatch.setattr(inventory, "_LOOK_S", 0.1)
+    monkeypatch.setattr(inventory, "_PAUSE_S", 0.3)
     monkeypatch.setattr(media, "_READ_S", 0.2)
 
 
@@ -163,4 +163,4 @@ async def test_what_waits_is_written_before_the_router_ends(unstarted_media: Med
     stopping: Any = asyncio.create_task(media.mesh.stop())
     store.goes_on.set()
     await stopping
-    assert store.files.keys() == {key(content, form) for content in (b"a", b"b") for form in Form}
+    assert store.files.keys() == {key(content, form) for content in (b"a", b"b") for form in KeptForm}

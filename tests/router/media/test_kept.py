@@ -10,7 +10,7 @@ from lensmesh.router.v1 import router_pb2
 from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InvalidInput, NotFound, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
-from router_svc.media.forms import Form
+from router_svc.media.forms import KeptForm
 from tests.router.conftest import Mesh
 from tests.router.faults import OTHER_SPACE, SPACE
 from tests.router.helpers import error_of, item
@@ -49,8 +49,8 @@ async def test_files_are_kept_as_they_came(unstarted_media: MediaMesh) -> None:
     media = await unstarted_media.start(keep_originals=True)
     await media.mesh.ingest(item("png", PNG), item("other", b"other"))
     await until(lambda: len(media.store.files) == 4)
-    assert media.store.files[key(PNG, Form.ORIGINAL)] == PNG
-    assert media.store.media_types[key(PNG, Form.ORIGINAL)] == "image/png"
+    assert media.store.files[key(PNG, KeptForm.ORIGINAL)] == PNG
+    assert media.store.media_types[key(PNG, KeptForm.ORIGINAL)] == "image/png"
     answers = [await media.image(content, ORIGINAL) for content in (PNG, b"other")]
     assert [(answer.content, answer.media_type) for answer in answers] == [
         (PNG, "image/png"),
@@ -83,13 +83,15 @@ async def test_what_is_missing_is_made_up_without_a_change(unstarted_media: Medi
     store, encoder = media.store, media.mesh.encoder
     await media.mesh.ingest(item("a", id="a"))
     await until(lambda: len(store.files) == 2)
-    for form in Form:
+    for form in KeptForm:
         del store.files[key(b"a", form)]
-        assert (await media.refusal(b"a", ORIGINAL if form is Form.ORIGINAL else 0)).reason is Reason.MEDIA_NOT_FOUND
+        assert (
+            await media.refusal(b"a", ORIGINAL if form is KeptForm.ORIGINAL else 0)
+        ).reason is Reason.MEDIA_NOT_FOUND
     results = await media.mesh.ingest(item("a", id="a"))
     assert results["a"].item.outcome == UNCHANGED
     await until(lambda: len(store.files) == 2)
-    assert store.files == {key(b"a"): small(b"a"), key(b"a", Form.ORIGINAL): b"a"}
+    assert store.files == {key(b"a"): small(b"a"), key(b"a", KeptForm.ORIGINAL): b"a"}
     assert encoder.shown == [b"a", b"a"]
     # The same image under another id takes the vector that is there, and its thumbnail is made alone.
     del store.files[key(b"a")]
@@ -170,8 +172,8 @@ async def test_a_file_that_no_message_holds_is_refused(unstarted_media: MediaMes
 async def test_a_router_without_a_media_store_keeps_nothing_and_says_so(mesh: Mesh) -> None:
     await mesh.ingest(item("a"))
     assert not mesh.encoder.options[-1].thumbnail_px
-    for form in (0, ORIGINAL):
-        digest = hashlib.sha256(b"a").digest()
+    digest = hashlib.sha256(b"a").digest()
+    for form in (router_pb2.IMAGE_FORM_UNSPECIFIED, ORIGINAL):
         error = await error_of(mesh.router.GetImage(router_pb2.GetImageRequest(content_digest=digest, form=form)))
         assert isinstance(error, PreconditionFailed)
         assert (error.reason, error.metadata["setting"]) == (Reason.MEDIA_NOT_KEPT, "media_url")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from router_svc.media.address import MediaAddress, parse_media_url
 from router_svc.media.calls import BoundedCalls
-from router_svc.media.forms import Form, media_type_of
+from router_svc.media.forms import KeptForm, media_type_of
 from router_svc.media.known import KnownDigests
 from router_svc.media.store import MediaError
 from router_svc.media.waiting import WaitingImage, WaitingRoom
@@ -51,8 +51,8 @@ def test_thumbnails_have_limits(px: int) -> None:
 
 def test_names_are_made_of_the_digest_alone() -> None:
     digest = bytes(range(32))
-    assert Form.THUMBNAIL.key(digest) == f"thumbnails/00/{digest.hex()}.webp"
-    assert Form.ORIGINAL.key(digest) == f"originals/00/{digest.hex()}"
+    assert KeptForm.THUMBNAIL.key(digest) == f"thumbnails/00/{digest.hex()}.webp"
+    assert KeptForm.ORIGINAL.key(digest) == f"originals/00/{digest.hex()}"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_media_type_is_what_the_first_bytes_say(beginning: bytes, media_type: 
 async def test_a_room_holds_so_many_bytes_or_one_image_alone() -> None:
     room = WaitingRoom(2_000)
     first, large = (
-        WaitingImage(Form.ORIGINAL, bytes([number]), bytes(size)) for number, size in ((1, 100), (2, 5_000))
+        WaitingImage(KeptForm.ORIGINAL, bytes([number]), bytes(size)) for number, size in ((1, 100), (2, 5_000))
     )
     room.add(first)
     assert not room.has_room(large.size)

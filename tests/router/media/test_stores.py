@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from router_svc.media.address import MediaAddress, parse_media_url
-from router_svc.media.store import MediaError, ObjectMediaStore, TooLargeError
+from router_svc.media.store import MediaError, ObjectMediaStore, OversizedMediaError
 from tests.router.media.fake_store import Bucket, serving_bucket
 
 KEY = "thumbnails/ab/abcd.webp"
@@ -57,7 +57,7 @@ async def exchange(store: ObjectMediaStore) -> None:
     await store.put(KEY, b"second", "image/webp")
     assert await store.get(KEY, 6) == b"second"
     assert await store.has(KEY)
-    with pytest.raises(TooLargeError):
+    with pytest.raises(OversizedMediaError):
         await store.get(KEY, 5)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from router_svc.media.calls import BoundedCalls
-from router_svc.media.forms import Form
+from router_svc.media.forms import KeptForm
 from router_svc.media.known import KnownDigests
 from router_svc.media.outage import Outage
-from router_svc.media.store import MediaError, MediaStore
+from router_svc.media.store import MediaStore
 from router_svc.media.waiting import WaitingRoom
 
 _LOOK_S: Final = 0.5
@@ -31,10 +31,10 @@ class Lacking:
 NOTHING: Final = Lacking()
 
 
-class Look:
+class Inventory:
     """Asks a media store, and remembers what is there."""
 
-    def __init__(self, store: MediaStore, forms: Collection[Form], room: WaitingRoom, outage: Outage) -> None:
+    def __init__(self, store: MediaStore, forms: Collection[KeptForm], room: WaitingRoom, outage: Outage) -> None:
         """Look for `forms` of images, those in `room` included. `outage` is told of failures."""
         self._store = store
         self._room = room
@@ -43,11 +43,11 @@ class Look:
         self._calls = BoundedCalls(_AT_ONCE, _LOOK_S)
         self._asking_again: asyncio.Task[None] | None = None
 
-    def there(self, form: Form, digest: bytes) -> None:
+    def there(self, form: KeptForm, digest: bytes) -> None:
         """Note that an image is there."""
         self._known[form].add(digest)
 
-    def gone(self, form: Form, digest: bytes) -> None:
+    def gone(self, form: KeptForm, digest: bytes) -> None:
         """Note that an image is not there any more."""
         self._known[form].discard(digest)
 
@@ -68,9 +68,9 @@ class Look:
         missing = {pair: has is not None for pair, has in zip(unknown, found, strict=True) if not has}
         return {
             digest: Lacking(
-                (Form.THUMBNAIL, digest) in missing,
-                (Form.ORIGINAL, digest) in missing,
-                all(missing.get((form, digest), True) for form in Form),
+                (KeptForm.THUMBNAIL, digest) in missing,
+                (KeptForm.ORIGINAL, digest) in missing,
+                all(missing.get((form, digest), True) for form in KeptForm),
             )
             for _, digest in missing
         }
@@ -89,22 +89,22 @@ class Look:
                 await asyncio.sleep(_PAUSE_S)
                 try:
                     await self._calls.run(self._store.has(key))
-                except MediaError as error:
-                    self._outage.begin(str(error))
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._outage.begin(str(error) or type(error).__name__)
                 else:
                     self._outage.end()
                     return
         finally:
             self._asking_again = None
 
-    async def _has(self, form: Form, digest: bytes, *, ask: bool) -> bool | None:
+    async def _has(self, form: KeptForm, digest: bytes, *, ask: bool) -> bool | None:
         """Tell whether an image is there; None where the store does not say so."""
         if not ask or self._asking_again is not None or not self._calls.free:
             return None
         try:
             has = await self._calls.run(self._store.has(form.key(digest)))
-        except MediaError as error:
-            self._outage.begin(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the image is ingested
+            self._outage.begin(str(error) or type(error).__name__)
             if self._asking_again is None:
                 self._asking_again = asyncio.create_task(self._ask_again(form.key(digest)))
             return None
