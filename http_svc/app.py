@@ -10,6 +10,7 @@ from starlette_compress import CompressMiddleware
 from http_svc.connect.app import ConnectApp
 from http_svc.mesh import Mesh
 from http_svc.probes import probe_routes
+from http_svc.rest.face import rest_routes
 from http_svc.serving.listeners import HttpListeners
 from http_svc.settings import HttpSettings
 from lensmesh_chassis.process.server import Runtime
@@ -32,7 +33,7 @@ class HttpApp:
         """Set what answers requests."""
         runtime = self._runtime
         self._mesh = mesh = Mesh(runtime.settings, runtime.registry, runtime.tracer_provider)
-        routes: list[BaseRoute] = [*probe_routes(runtime, mesh)]
+        routes: list[BaseRoute] = [*rest_routes(runtime.settings, mesh), *probe_routes(runtime, mesh)]
         router = Router(routes, redirect_slashes=False)
         server.answer_with(_compressed(_by_path(ConnectApp(runtime.settings, mesh), router)))
         return (HTTP_SERVICE,)
