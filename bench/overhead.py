@@ -26,7 +26,7 @@ from bench.machine import Machine, this_machine
 from bench.measure import Results, Spread
 from bench.report import say, write_json
 from bench.rounds import times
-from bench.rows import calls, images, ingest, search, tracing, writing
+from bench.rows import calls, door, images, ingest, search, tracing, writing
 from bench.rows.group import Group, Row
 from bench.rows.sides import before
 from bench.stage import Options, Stage
@@ -39,6 +39,7 @@ GROUPS: dict[str, Group] = {
     "ingest": ingest.GROUP,
     "writing": writing.GROUP,
     "tracing": tracing.GROUP,
+    "door": door.GROUP,
 }
 FULL = Options(rounds=5, seconds=5.0, warm=2.0)
 SMOKE = Options(rounds=1, seconds=0.3, warm=0.3, peers=False, smoke=True)

@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
+from http_svc.compat.routes import compat_routes
 from http_svc.connect.app import ConnectApp
 from http_svc.mesh import Mesh
 from http_svc.probes import probe_routes
@@ -33,7 +34,11 @@ class HttpApp:
         """Set what answers requests."""
         runtime = self._runtime
         self._mesh = mesh = Mesh(runtime.settings, runtime.registry, runtime.tracer_provider)
-        routes: list[BaseRoute] = [*rest_routes(runtime.settings, mesh), *probe_routes(runtime, mesh)]
+        routes: list[BaseRoute] = [
+            *rest_routes(runtime.settings, mesh),
+            *compat_routes(runtime.settings, mesh),
+            *probe_routes(runtime, mesh),
+        ]
         router = Router(routes, redirect_slashes=False)
         server.answer_with(_compressed(_by_path(ConnectApp(runtime.settings, mesh), router)))
         return (HTTP_SERVICE,)

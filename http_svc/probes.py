@@ -1,5 +1,6 @@
 """What watchers ask: whether the process lives, whether it is ready, and whether the mesh behind it is."""
 
+from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,7 +18,7 @@ _ASK_SECONDS = 2.0
 
 
 def probe_routes(runtime: Runtime[HttpSettings], mesh: Mesh) -> list[Route]:
-    """Return the routes. `/livez` and `/readyz` tell of this process alone, `/healthz` of the mesh as well."""
+    """Return the routes. `/healthz` tells of the whole mesh, `/livez`, `/readyz` and `/metrics` of this process."""
 
     async def livez(_request: Request) -> Response:
         return Response(dump({"status": "ok"}), media_type=JSON)
@@ -44,4 +45,8 @@ def probe_routes(runtime: Runtime[HttpSettings], mesh: Mesh) -> list[Route]:
         fine = all(each["serving"] for each in services)
         return Response(dump({"status": "ok" if fine else "degraded", "services": services}), media_type=JSON)
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/healthz", healthz)]
+    async def metrics(request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(runtime.registry), media_type=media_type)
+
+    return [Route("/metrics", metrics), Route("/livez", livez), Route("/readyz", readyz), Route("/healthz", healthz)]

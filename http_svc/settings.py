@@ -46,6 +46,12 @@ class HttpSettings(ServiceSettings):
     body_values: int = Field(
         200_000, ge=1000, description="Values in one JSON body: what takes long to read, and much memory, is refused."
     )
+    model_names: str = Field(
+        "",
+        description="Names by which clients of other systems may ask for the mesh's default model besides its own, "
+        "comma-separated (`ViT-B-32__openai`); `*` for any. Vectors of different models are never comparable: name no "
+        "model that such a client has vectors of.",
+    )
     header_seconds: float = Field(
         10, gt=0, description="How long a client may take to send the head of a request, since it connected or began."
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bench.processor import family_s
 from bench.worker import Asked, serve
+from bench.workers import http_press
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1.encoder_pb2_grpc import EncoderServiceStub
 from lensmesh.router.v1 import router_pb2
@@ -99,6 +100,24 @@ class Presser:
 
         return asyncio.run(_measure(asked, press))
 
+    def http_ingest(self, asked: Asked) -> dict[str, float]:
+        """Measure POST /v1/ingest of lines of JSON with base64, into `collection`."""
+
+        async def press(address: str, count: Count, seconds: float) -> None:
+            path = f"/v1/ingest?collection={asked['collection']}&deferred_index={str(asked['deferred']).lower()}"
+            await http_press.ingest(address, path, self._supply("images"), count.add, seconds, in_flight=IN_FLIGHT)
+
+        return asyncio.run(_measure(asked, press))
+
+    def predict(self, asked: Asked) -> dict[str, float]:
+        """Measure `/predict` as Immich asks for it: one image a request, by `callers` callers."""
+
+        async def press(address: str, count: Count, seconds: float) -> None:
+            images = self._supply("images")
+            await http_press.predict(address, asked["model"], images, count.add, seconds, callers=asked["callers"])
+
+        return asyncio.run(_measure(asked, press))
+
     def _supply(self, items: str) -> Iterator[encoding.Item]:
         self._salt += 1
         return supply.texts(self._salt * 10_007) if items == "texts" else supply.images(self._contents, self._salt)
@@ -173,7 +192,7 @@ def spent(pids: Mapping[str, int]) -> dict[str, float]:
 def main() -> None:
     """Serve one caller."""
     presser = Presser(Path(sys.argv[1]))
-    serve({name: getattr(presser, name) for name in ("stream", "unary", "ingest")})
+    serve({name: getattr(presser, name) for name in ("stream", "unary", "ingest", "http_ingest", "predict")})
 
 
 if __name__ == "__main__":

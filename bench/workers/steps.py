@@ -6,16 +6,20 @@ A step is described by JSON: {"step": "echo", "address": ...}. A way is a list o
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeAlias
+from urllib.parse import urlencode
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.bare import http_echo
 from bench.bare.echo import PATH
 from bench.bare.statements import HITS, Statements, connect
+from bench.workers.http import HttpConnection
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2, encoder_pb2_grpc
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
@@ -118,6 +122,26 @@ class Steps:
                 collection=asked["collection"], queries=[router_pb2.Query(text=next(self._texts))], limit=HITS
             )
             _check((await stub.Search(request, timeout=PATIENCE_S)).hits)
+
+        return call
+
+    async def _http_echo(self, asked: Described) -> Step:
+        connection = await HttpConnection.open(asked["address"], self._stack)
+        body = json.dumps({"q": ECHOED.decode()}).encode()
+
+        async def call() -> None:
+            await connection.ask("POST", http_echo.PATH, body)
+
+        return call
+
+    async def _http_search(self, asked: Described) -> Step:
+        connection = await HttpConnection.open(asked["address"], self._stack)
+
+        async def call() -> None:
+            query = urlencode({"q": next(self._texts), "collection": asked["collection"], "limit": HITS})
+            answer = json.loads(await connection.ask("GET", f"/v1/search?{query}"))
+            if len(answer["hits"]) != HITS:
+                raise ValueError(f"{len(answer['hits'])} hits, not {HITS}")
 
         return call
 

@@ -252,3 +252,10 @@ async def test_a_client_that_reads_nothing_holds_nothing(stopped_door: Door) -> 
         await until(ended, "the end of the request")
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await reader.readexactly(20_000_000)
+
+
+async def test_metrics_are_shown_where_other_systems_show_them(door: Door) -> None:
+    await door.client.get("/livez")
+    await door.client.post(STATUS, content=b"{}", headers=JSON)
+    shown = (await door.client.get("/metrics")).text
+    assert f'lensmesh_http_requests_total{{method="POST",route="{STATUS}",status="200"}} 1.0' in shown
