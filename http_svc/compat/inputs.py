@@ -21,7 +21,7 @@ _MULTIPART, _JSON = "multipart/form-data", "application/json"
 
 
 @dataclass(slots=True)
-class Inputs:
+class RequestInputs:
     """The values of one request by their name, and its files."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -61,14 +61,14 @@ class Inputs:
         return value
 
 
-async def read_inputs(request: Request, settings: HttpSettings) -> Inputs:
+async def read_inputs(request: Request, settings: HttpSettings) -> RequestInputs:
     """Read a body. Raises InvalidInput where it is neither a form nor an object of JSON."""
     body: Body = request.scope["body"]
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     if kind == _MULTIPART:
         reader = MultipartReader(boundary_of(content_type), settings.body_bytes, _MOST_PARTS)
-        found = Inputs()
+        found = RequestInputs()
         for part in reader.feed(await body.read()):
             if part.file_name:
                 found.files[part.name] = part.content
@@ -87,7 +87,7 @@ async def read_inputs(request: Request, settings: HttpSettings) -> Inputs:
     value = parse_json(await body.read(), settings.body_values)
     if not isinstance(value, dict):
         raise InvalidInput(Reason.MESSAGE_MALFORMED, "the body has to be an object, such as {}", field="body")
-    return Inputs(value)
+    return RequestInputs(value)
 
 
 def image_of_text(text: str, name: str) -> common_pb2.Image:

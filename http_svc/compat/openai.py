@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from http_svc.answers import json_answer
-from http_svc.compat.inputs import Inputs, image_of_text, read_inputs
+from http_svc.compat.inputs import RequestInputs, image_of_text, read_inputs
 from http_svc.compat.models import ServedModels
 from http_svc.settings import HttpSettings
 from lensmesh.common.v1 import common_pb2
@@ -63,7 +63,7 @@ async def _vectors(models: ServedModels, asked: list[One], space: str) -> list[l
     return [next(of_texts) if isinstance(one, str) else next(of_images) for one in asked]
 
 
-def _asked(inputs: Inputs) -> list[One]:
+def _asked(inputs: RequestInputs) -> list[One]:
     """Return what is to be embedded, in order. Raises InvalidInput naming the entry that is none of the known forms."""
     if "messages" in inputs.values:
         return _of_messages(inputs.values["messages"])

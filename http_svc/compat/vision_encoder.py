@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from http_svc.answers import json_answer
-from http_svc.compat.inputs import Inputs, image_of_text, read_inputs
+from http_svc.compat.inputs import RequestInputs, image_of_text, read_inputs
 from http_svc.compat.models import ServedModels
 from http_svc.errors import ErrorView
 from http_svc.mesh import Mesh
@@ -96,7 +96,7 @@ class VisionEncoder:
             raise InvalidInput(Reason.OPTION_INVALID, "mode is vision_embed or image_search", field="mode")
         provider = EMBED if mode == "vision_embed" else SEARCH
         try:
-            asked = Inputs(payload)
+            asked = RequestInputs(payload)
             if mode == "image_search":
                 data = await self._found(asked, inputs.text("message", ""))
             elif payload.get("operation") == "embed_image":
@@ -109,17 +109,17 @@ class VisionEncoder:
             return json_answer(request, shown | {"reason": view.reason}, view.http_status)
         return json_answer(request, {"ok": True, "provider_id": provider, "data": data, "metadata": {"mode": mode}})
 
-    async def _of_text(self, inputs: Inputs) -> dict[str, Any]:
+    async def _of_text(self, inputs: RequestInputs) -> dict[str, Any]:
         space = await self._space(inputs)
         (vector,) = await self._models.texts([inputs.text("text")], space.id)
         return _embedding(vector, space)
 
-    async def _of_image(self, inputs: Inputs) -> dict[str, Any]:
+    async def _of_image(self, inputs: RequestInputs) -> dict[str, Any]:
         space = await self._space(inputs)
         (vector,) = await self._models.images([_image(inputs)], space.id)
         return _embedding(vector, space)
 
-    async def _space(self, inputs: Inputs) -> common_pb2.VectorSpace:
+    async def _space(self, inputs: RequestInputs) -> common_pb2.VectorSpace:
         space = await self._models.space(inputs.text("model", ""))
         if space.normalized and not inputs.flag("normalize", True):
             raise InvalidInput(
@@ -129,7 +129,7 @@ class VisionEncoder:
             )
         return space
 
-    async def _found(self, inputs: Inputs, message: str) -> dict[str, Any]:
+    async def _found(self, inputs: RequestInputs, message: str) -> dict[str, Any]:
         query = router_pb2.Query()
         text = inputs.text("text", "") or message
         if inputs.values.get("image_url"):
@@ -172,7 +172,7 @@ def _embedding(vector: list[float], space: common_pb2.VectorSpace) -> dict[str, 
     }
 
 
-def _image(inputs: Inputs) -> common_pb2.Image:
+def _image(inputs: RequestInputs) -> common_pb2.Image:
     """Return the image of a request: its file, or the one at an address. Raises InvalidInput where there is none."""
     content = inputs.files.get("file") or inputs.files.get("image")
     if content:
