@@ -63,6 +63,18 @@ class HttpSettings(ServiceSettings):
         ge=0,
         description="Bytes a second that a body must keep, beyond its first body_seconds: a slower one is ended.",
     )
+    client_rate: float = Field(
+        0,
+        ge=0,
+        description="Requests a second that one client address may make, on average; one more is refused (429, with "
+        "Retry-After). 0: any number.",
+    )
+    client_burst: int = Field(50, ge=1, description="Requests that such a client may make at once.")
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses and networks of proxies before the door, comma-separated, whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed; `*` for any. Empty: none, and a client is who connects.",
+    )
     max_connections: int = Field(
         1024,
         ge=1,

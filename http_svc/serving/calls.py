@@ -13,6 +13,7 @@ from http_svc.errors import ErrorView
 from http_svc.serving.body import Body, room_for_bodies
 from http_svc.serving.metrics import OTHER, HttpMetrics
 from http_svc.serving.origins import Origins
+from http_svc.serving.rates import ClientRates
 from http_svc.serving.spans import RequestSpan, RequestSpans
 from http_svc.settings import HttpSettings
 from lensmesh_chassis.contract import REQUEST_ID_KEY, TRACE_ID_KEY
@@ -57,6 +58,7 @@ class Calls:
         self._in_flight, self._origins = in_flight, origins
         self._spans = RequestSpans(tracer_provider)
         self._room = room_for_bodies(settings, settings.memory_bytes or container_limit_bytes())
+        self._rates = ClientRates(settings.client_rate, settings.client_burst)
         self._running: set[asyncio.Task[Any]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,8 +80,9 @@ class Calls:
         for task in tuple(self._running):
             task.cancel()
 
-    def admit(self, path: str) -> None:
+    def admit(self, client: str) -> None:
         """Let a request in, or raise why it may not come in now."""
+        self._rates.take(client)
         if self._in_flight.limit:
             self._in_flight.check(self._in_flight.count, self._in_flight.limit)
         if self._draining.is_set():
@@ -145,7 +148,7 @@ class _Request:
                 if self._is_preflight():
                     await self._answer(204, self._preflight_headers(), b"")
                     return
-                self._calls.admit(path)
+                self._calls.admit((self._scope.get("client") or ("",))[0])
                 self._calls.in_flight.enter()
                 self._calls.metrics.in_flight.inc()
                 entered = True

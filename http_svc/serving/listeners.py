@@ -120,7 +120,8 @@ class HttpListeners:
             log_level="warning",
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=settings.trusted_proxies or None,
             backlog=_BACKLOG,
             timeout_keep_alive=settings.max_connection_idle_seconds or 10**9,  # type: ignore[arg-type]
             timeout_graceful_shutdown=1,

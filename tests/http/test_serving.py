@@ -259,3 +259,24 @@ async def test_metrics_are_shown_where_other_systems_show_them(door: Door) -> No
     await door.client.post(STATUS, content=b"{}", headers=JSON)
     shown = (await door.client.get("/metrics")).text
     assert f'lensmesh_http_requests_total{{method="POST",route="{STATUS}",status="200"}} 1.0' in shown
+
+
+async def test_one_client_has_a_rate_and_others_are_not_counted_with_it(stopped_door: Door) -> None:
+    door = await stopped_door.start(client_rate=0.01, client_burst=2, trusted_proxies="127.0.0.1")
+
+    async def ask(client: str) -> Any:
+        return await door.client.post(STATUS, content=b"{}", headers=JSON | {"x-forwarded-for": client})
+
+    assert [(await ask("203.0.113.7")).status_code for _ in range(3)] == [200, 200, 429]
+    refused = await ask("203.0.113.7")
+    assert int(refused.headers["retry-after"]) > 50
+    assert "client_rate" in refused.json()["error"]["message"]
+    assert (await ask("203.0.113.8")).status_code == 200
+    assert (await door.client.get("/livez")).status_code == 200
+
+
+async def test_an_address_that_a_stranger_writes_is_not_believed(stopped_door: Door) -> None:
+    door = await stopped_door.start(client_rate=0.01, client_burst=1)
+    headers = [JSON | {"x-forwarded-for": f"203.0.113.{number}"} for number in range(2)]
+    asked = [await door.client.post(STATUS, content=b"{}", headers=each) for each in headers]
+    assert [answer.status_code for answer in asked] == [200, 429]
