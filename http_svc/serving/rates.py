@@ -31,7 +31,7 @@ class ClientRates:
         if tokens < 1:
             raise Overloaded(
                 Reason.OVERLOADED,
-                f"this client makes more than {self._rate:g} requests a second (client_rate): wait before the next one, "
+                f"this client makes more than {self._rate:g} requests a second (client_rate): wait before the next, "
                 "or put many items into one request",
                 retry_after_s=(1 - tokens) / self._rate,
                 metadata={"limit": f"{self._rate:g}"},
