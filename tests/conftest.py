@@ -17,7 +17,7 @@ from tests.support.long_tests import LONG_TESTS, LongTests, folder_of, name_of
 
 # Folders whose tests share what takes long to start (images, an API server, a traced mesh): one process runs a folder
 # whole. They come first, since a long folder that begins last keeps everybody waiting.
-WHOLE = ("images", "upgrade", "kubernetes", "tracing", "observability", "sidecars", "faults", "mesh")
+WHOLE = ("images", "upgrade", "kubernetes", "tracing", "observability", "sidecars", "faults", "mesh", "clients")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # What uv has fetched once stays in reach: gigabytes, for an environment with torch.
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         os.environ.setdefault("UV_CACHE_DIR", str(Path(caches) / "uv"))
+        # So does what Go has compiled.
+        os.environ.setdefault("GOCACHE", str(Path(caches) / "go-build"))
         cache = tempfile.mkdtemp(prefix="lensmesh-tests-cache-")
         os.environ["XDG_CACHE_HOME"] = cache
         config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))

@@ -23,6 +23,7 @@ HOW = {
     "kube-apiserver": _MADE_FOR_TESTS,
     "kubectl": _MADE_FOR_TESTS,
     "go": "install Go from go.dev",
+    "gofmt": "install Go from go.dev",
     "etcd": "install Debian's etcd-server",
     "prometheus": "install Debian's prometheus",
     "promtool": "install Debian's prometheus",
