@@ -83,7 +83,7 @@ types: setup        ## mypy --strict
 check-gen: setup    ## gen/ is what protos/ makes, and the contracts keep their rules
 	$(BIN)/python -m pytest --quiet tests/contracts
 
-gen: setup          ## make gen/ from protos/
+gen: setup          ## make gen/ from protos/, and the generated part of clients/go (needs Go)
 	$(BIN)/python -m protos.generate
 
 docs: setup         ## write the reference pages and the deployment files that are made from code

@@ -2,12 +2,14 @@
 
     python -m protos.generate [--out DIR]
 
+Without --out, the clients in other languages are generated as well (clients/go/generate.py), where Go is installed.
 The folder is removed first, so that a removed contract leaves nothing behind. There is one way only, grpc_tools.protoc:
 buf's own generation names fields differently in the descriptors, so a comparison would never be clean.
 """
 
 import argparse
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from importlib.resources import files
@@ -63,14 +65,25 @@ def generate(out: Path) -> None:
     (out / "lensmesh" / "py.typed").touch()
 
 
+def generate_clients() -> None:
+    """Make what other languages' clients have of the contracts. Raises CalledProcessError if a generator fails."""
+    if shutil.which("go") is None:
+        sys.stdout.write("clients/go stays as it was: Go is not on this machine\n")
+        return
+    subprocess.run([sys.executable, ROOT / "clients" / "go" / "generate.py"], check=True)
+
+
 def main() -> None:
     """Parse the command line and generate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "gen", help="where the Python goes (default: gen/)")
-    out = parser.parse_args().out
+    parser.add_argument("--out", type=Path, help="where the Python goes (default: gen/), and nothing else is made")
+    chosen: Path | None = parser.parse_args().out
+    out = chosen or ROOT / "gen"
     generate(out)
     count = sum(1 for _ in (out / "lensmesh").rglob("*.py"))
     sys.stdout.write(f"{count} modules in {out} (grpcio-tools {metadata.version('grpcio-tools')})\n")
+    if chosen is None:
+        generate_clients()
 
 
 if __name__ == "__main__":

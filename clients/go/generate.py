@@ -77,7 +77,7 @@ def _reasons() -> str:
             "",
             "package lensmesh",
             "",
-            "// Reasons why a call or an item failed. The table of protos/README.md says what each means and what to do.",
+            "// Reasons why a call or an item failed. The table of protos/README.md says what each means.",
             "const (",
             *lines,
             ")",

@@ -2,7 +2,7 @@
 
 package lensmesh
 
-// Reasons why a call or an item failed. The table of protos/README.md says what each means and what to do.
+// Reasons why a call or an item failed. The table of protos/README.md says what each means.
 const (
 	ReasonImageMissing             Reason = "IMAGE_MISSING"
 	ReasonImageEmpty               Reason = "IMAGE_EMPTY"

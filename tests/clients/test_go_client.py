@@ -45,7 +45,7 @@ def made(folder: Path) -> dict[str, bytes]:
 
 def test_generated_go_is_what_the_contracts_make(tmp_path: Path) -> None:
     need("go")
-    command = [sys.executable, CLIENT / "generate.py", "--out", tmp_path]
+    command: list[str | Path] = [sys.executable, CLIENT / "generate.py", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     there, new = made(CLIENT), made(tmp_path)
@@ -65,7 +65,15 @@ def test_the_client_is_formatted_and_passes_vet_and_its_own_tests() -> None:
 def test_the_example_ingests_a_folder_and_searches_it(mesh: Mesh, example: Path, tmp_path: Path) -> None:
     draw_images(tmp_path / "images", 40)
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
-    command = [example, "-target", mesh.target, "-collection", "go", tmp_path / "images", "a red boat"]
+    command: list[str | Path] = [
+        example,
+        "-target",
+        mesh.target,
+        "-collection",
+        "go",
+        tmp_path / "images",
+        "a red boat",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     told, *hits = done.stdout.splitlines()
@@ -85,7 +93,15 @@ def stored(client: SyncClient, collection: str) -> bool:
 
 def test_an_ingest_outlives_its_router(mesh: Mesh, example: Path, tmp_path: Path) -> None:
     draw_images(tmp_path / "images", 600)
-    command = [example, "-target", mesh.target, "-collection", "go-resumed", tmp_path / "images", "a red boat"]
+    command: list[str | Path] = [
+        example,
+        "-target",
+        mesh.target,
+        "-collection",
+        "go-resumed",
+        tmp_path / "images",
+        "a red boat",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         with SyncClient(mesh.target) as client:
             wait_until(lambda: stored(client, "go-resumed"), "the first images are stored")
