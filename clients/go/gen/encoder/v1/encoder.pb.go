@@ -302,6 +302,10 @@ type EncodeOptions struct {
 	// none (GetInfoResponse.local_feature_kind): FAILED_PRECONDITION with reason LOCAL_FEATURES_UNSUPPORTED. A call whose answer may
 	// then exceed Limits.max_message_bytes: INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE, which says how many images fit.
 	LocalFeatures bool `protobuf:"varint,7,opt,name=local_features,json=localFeatures,proto3" json:"local_features,omitempty"`
+	// The longer side of EncodeResult.thumbnail in pixels, 32 to 1,024 (else OPTION_INVALID); 0: none is made. One of 320 takes some
+	// milliseconds. Texts have none. A call whose answer may then exceed Limits.max_message_bytes, with one byte for each pixel of a
+	// square of this side: INVALID_ARGUMENT with reason RESPONSE_TOO_LARGE, which says how many images fit.
+	ThumbnailPx   uint32 `protobuf:"varint,8,opt,name=thumbnail_px,json=thumbnailPx,proto3" json:"thumbnail_px,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +389,13 @@ func (x *EncodeOptions) GetLocalFeatures() bool {
 	return false
 }
 
+func (x *EncodeOptions) GetThumbnailPx() uint32 {
+	if x != nil {
+		return x.ThumbnailPx
+	}
+	return 0
+}
+
 // EncodeResult is one item's answer.
 type EncodeResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -408,6 +419,8 @@ type EncodeResult struct {
 	// The image's most distinct points; set only where EncodeOptions.local_features asks for them. Without a point for an image that has
 	// none, such as one of one colour.
 	LocalFeatures *v1.LocalFeatures `protobuf:"bytes,8,opt,name=local_features,json=localFeatures,proto3" json:"local_features,omitempty"`
+	// The image made small; set only where EncodeOptions.thumbnail_px asks for it, and by releases that know that field.
+	Thumbnail     *Thumbnail `protobuf:"bytes,9,opt,name=thumbnail,proto3" json:"thumbnail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -509,6 +522,13 @@ func (x *EncodeResult) GetLocalFeatures() *v1.LocalFeatures {
 	return nil
 }
 
+func (x *EncodeResult) GetThumbnail() *Thumbnail {
+	if x != nil {
+		return x.Thumbnail
+	}
+	return nil
+}
+
 type isEncodeResult_Outcome interface {
 	isEncodeResult_Outcome()
 }
@@ -527,6 +547,71 @@ func (*EncodeResult_Embedding) isEncodeResult_Outcome() {}
 
 func (*EncodeResult_Error) isEncodeResult_Outcome() {}
 
+// Thumbnail is an image made small, for people to look at: upright, without metadata, opaque. Where the image is transparent it shows
+// what the space's transparency policy shows; of an animation, the first frame.
+type Thumbnail struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// WebP, lossy; at most EncodeOptions.thumbnail_px squared and 1,024 bytes.
+	Content []byte `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	// 1 to EncodeOptions.thumbnail_px: never more than the image has.
+	WidthPx uint32 `protobuf:"varint,2,opt,name=width_px,json=widthPx,proto3" json:"width_px,omitempty"`
+	// Likewise.
+	HeightPx      uint32 `protobuf:"varint,3,opt,name=height_px,json=heightPx,proto3" json:"height_px,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Thumbnail) Reset() {
+	*x = Thumbnail{}
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Thumbnail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Thumbnail) ProtoMessage() {}
+
+func (x *Thumbnail) ProtoReflect() protoreflect.Message {
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Thumbnail.ProtoReflect.Descriptor instead.
+func (*Thumbnail) Descriptor() ([]byte, []int) {
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Thumbnail) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *Thumbnail) GetWidthPx() uint32 {
+	if x != nil {
+		return x.WidthPx
+	}
+	return 0
+}
+
+func (x *Thumbnail) GetHeightPx() uint32 {
+	if x != nil {
+		return x.HeightPx
+	}
+	return 0
+}
+
 // EncodeImagesRequest is a batch of pictures.
 type EncodeImagesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -540,7 +625,7 @@ type EncodeImagesRequest struct {
 
 func (x *EncodeImagesRequest) Reset() {
 	*x = EncodeImagesRequest{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[5]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +637,7 @@ func (x *EncodeImagesRequest) String() string {
 func (*EncodeImagesRequest) ProtoMessage() {}
 
 func (x *EncodeImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[5]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +650,7 @@ func (x *EncodeImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeImagesRequest.ProtoReflect.Descriptor instead.
 func (*EncodeImagesRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{5}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EncodeImagesRequest) GetImages() []*v1.Image {
@@ -593,7 +678,7 @@ type EncodeImagesResponse struct {
 
 func (x *EncodeImagesResponse) Reset() {
 	*x = EncodeImagesResponse{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[6]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +690,7 @@ func (x *EncodeImagesResponse) String() string {
 func (*EncodeImagesResponse) ProtoMessage() {}
 
 func (x *EncodeImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[6]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +703,7 @@ func (x *EncodeImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeImagesResponse.ProtoReflect.Descriptor instead.
 func (*EncodeImagesResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{6}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EncodeImagesResponse) GetResults() []*EncodeResult {
@@ -641,7 +726,7 @@ type EncodeTextsRequest struct {
 
 func (x *EncodeTextsRequest) Reset() {
 	*x = EncodeTextsRequest{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[7]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +738,7 @@ func (x *EncodeTextsRequest) String() string {
 func (*EncodeTextsRequest) ProtoMessage() {}
 
 func (x *EncodeTextsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[7]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +751,7 @@ func (x *EncodeTextsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeTextsRequest.ProtoReflect.Descriptor instead.
 func (*EncodeTextsRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{7}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EncodeTextsRequest) GetTexts() []string {
@@ -694,7 +779,7 @@ type EncodeTextsResponse struct {
 
 func (x *EncodeTextsResponse) Reset() {
 	*x = EncodeTextsResponse{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[8]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +791,7 @@ func (x *EncodeTextsResponse) String() string {
 func (*EncodeTextsResponse) ProtoMessage() {}
 
 func (x *EncodeTextsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[8]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +804,7 @@ func (x *EncodeTextsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeTextsResponse.ProtoReflect.Descriptor instead.
 func (*EncodeTextsResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{8}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EncodeTextsResponse) GetResults() []*EncodeResult {
@@ -742,7 +827,7 @@ type EncodeStreamRequest struct {
 
 func (x *EncodeStreamRequest) Reset() {
 	*x = EncodeStreamRequest{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[9]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +839,7 @@ func (x *EncodeStreamRequest) String() string {
 func (*EncodeStreamRequest) ProtoMessage() {}
 
 func (x *EncodeStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[9]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +852,7 @@ func (x *EncodeStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeStreamRequest.ProtoReflect.Descriptor instead.
 func (*EncodeStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{9}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EncodeStreamRequest) GetOptions() *EncodeOptions {
@@ -802,7 +887,7 @@ type EncodeStreamItem struct {
 
 func (x *EncodeStreamItem) Reset() {
 	*x = EncodeStreamItem{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[10]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +899,7 @@ func (x *EncodeStreamItem) String() string {
 func (*EncodeStreamItem) ProtoMessage() {}
 
 func (x *EncodeStreamItem) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[10]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +912,7 @@ func (x *EncodeStreamItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeStreamItem.ProtoReflect.Descriptor instead.
 func (*EncodeStreamItem) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{10}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EncodeStreamItem) GetRef() string {
@@ -891,7 +976,7 @@ type EncodeStreamResponse struct {
 
 func (x *EncodeStreamResponse) Reset() {
 	*x = EncodeStreamResponse{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[11]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +988,7 @@ func (x *EncodeStreamResponse) String() string {
 func (*EncodeStreamResponse) ProtoMessage() {}
 
 func (x *EncodeStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[11]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +1001,7 @@ func (x *EncodeStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeStreamResponse.ProtoReflect.Descriptor instead.
 func (*EncodeStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{11}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EncodeStreamResponse) GetResults() []*EncodeStreamResult {
@@ -939,7 +1024,7 @@ type EncodeStreamResult struct {
 
 func (x *EncodeStreamResult) Reset() {
 	*x = EncodeStreamResult{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[12]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1036,7 @@ func (x *EncodeStreamResult) String() string {
 func (*EncodeStreamResult) ProtoMessage() {}
 
 func (x *EncodeStreamResult) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[12]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1049,7 @@ func (x *EncodeStreamResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EncodeStreamResult.ProtoReflect.Descriptor instead.
 func (*EncodeStreamResult) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{12}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EncodeStreamResult) GetRef() string {
@@ -1012,7 +1097,7 @@ type ClassifyImagesRequest struct {
 
 func (x *ClassifyImagesRequest) Reset() {
 	*x = ClassifyImagesRequest{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[13]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1109,7 @@ func (x *ClassifyImagesRequest) String() string {
 func (*ClassifyImagesRequest) ProtoMessage() {}
 
 func (x *ClassifyImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[13]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1122,7 @@ func (x *ClassifyImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassifyImagesRequest.ProtoReflect.Descriptor instead.
 func (*ClassifyImagesRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{13}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClassifyImagesRequest) GetImages() []*v1.Image {
@@ -1107,7 +1192,7 @@ type ClassifyImagesResponse struct {
 
 func (x *ClassifyImagesResponse) Reset() {
 	*x = ClassifyImagesResponse{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[14]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1204,7 @@ func (x *ClassifyImagesResponse) String() string {
 func (*ClassifyImagesResponse) ProtoMessage() {}
 
 func (x *ClassifyImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[14]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1217,7 @@ func (x *ClassifyImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassifyImagesResponse.ProtoReflect.Descriptor instead.
 func (*ClassifyImagesResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{14}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClassifyImagesResponse) GetResults() []*Classification {
@@ -1162,7 +1247,7 @@ type Classification struct {
 
 func (x *Classification) Reset() {
 	*x = Classification{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[15]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1259,7 @@ func (x *Classification) String() string {
 func (*Classification) ProtoMessage() {}
 
 func (x *Classification) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[15]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1272,7 @@ func (x *Classification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Classification.ProtoReflect.Descriptor instead.
 func (*Classification) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{15}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Classification) GetOutcome() isClassification_Outcome {
@@ -1262,7 +1347,7 @@ type LabelScores struct {
 
 func (x *LabelScores) Reset() {
 	*x = LabelScores{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[16]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1359,7 @@ func (x *LabelScores) String() string {
 func (*LabelScores) ProtoMessage() {}
 
 func (x *LabelScores) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[16]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1372,7 @@ func (x *LabelScores) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelScores.ProtoReflect.Descriptor instead.
 func (*LabelScores) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{16}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LabelScores) GetProbabilities() []float32 {
@@ -1319,7 +1404,7 @@ type LabelScore struct {
 
 func (x *LabelScore) Reset() {
 	*x = LabelScore{}
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[17]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1416,7 @@ func (x *LabelScore) String() string {
 func (*LabelScore) ProtoMessage() {}
 
 func (x *LabelScore) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[17]
+	mi := &file_lensmesh_encoder_v1_encoder_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1429,7 @@ func (x *LabelScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelScore.ProtoReflect.Descriptor instead.
 func (*LabelScore) Descriptor() ([]byte, []int) {
-	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{17}
+	return file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LabelScore) GetIndex() uint32 {
@@ -1389,7 +1474,7 @@ const file_lensmesh_encoder_v1_encoder_proto_rawDesc = "" +
 	"logit_bias\x18\x05 \x01(\x02H\x01R\tlogitBias\x88\x01\x01\x12F\n" +
 	"\rlabel_scoring\x18\x06 \x01(\x0e2!.lensmesh.encoder.v1.LabelScoringR\flabelScoringB\x0e\n" +
 	"\f_logit_scaleB\r\n" +
-	"\v_logit_bias\"\xd7\x02\n" +
+	"\v_logit_bias\"\xfa\x02\n" +
 	"\rEncodeOptions\x129\n" +
 	"\tdata_type\x18\x01 \x01(\x0e2\x1c.lensmesh.common.v1.DataTypeR\bdataType\x12\x1a\n" +
 	"\breadable\x18\x02 \x01(\bR\breadable\x128\n" +
@@ -1397,7 +1482,8 @@ const file_lensmesh_encoder_v1_encoder_proto_rawDesc = "" +
 	"\bspace_id\x18\x04 \x01(\tR\aspaceId\x12J\n" +
 	"\ftransparency\x18\x05 \x01(\x0e2&.lensmesh.common.v1.TransparencyPolicyR\ftransparency\x12'\n" +
 	"\x0fperceptual_hash\x18\x06 \x01(\bR\x0eperceptualHash\x12%\n" +
-	"\x0elocal_features\x18\a \x01(\bR\rlocalFeatures\"\xbe\x03\n" +
+	"\x0elocal_features\x18\a \x01(\bR\rlocalFeatures\x12!\n" +
+	"\fthumbnail_px\x18\b \x01(\rR\vthumbnailPx\"\xfc\x03\n" +
 	"\fEncodeResult\x12=\n" +
 	"\tembedding\x18\x01 \x01(\v2\x1d.lensmesh.common.v1.EmbeddingH\x00R\tembedding\x12*\n" +
 	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x05error\x12\x1c\n" +
@@ -1407,8 +1493,13 @@ const file_lensmesh_encoder_v1_encoder_proto_rawDesc = "" +
 	"lowContent\x12+\n" +
 	"\x11fully_transparent\x18\x06 \x01(\bR\x10fullyTransparent\x12K\n" +
 	"\x0fperceptual_hash\x18\a \x01(\v2\".lensmesh.common.v1.PerceptualHashR\x0eperceptualHash\x12H\n" +
-	"\x0elocal_features\x18\b \x01(\v2!.lensmesh.common.v1.LocalFeaturesR\rlocalFeaturesB\t\n" +
-	"\aoutcome\"\x86\x01\n" +
+	"\x0elocal_features\x18\b \x01(\v2!.lensmesh.common.v1.LocalFeaturesR\rlocalFeatures\x12<\n" +
+	"\tthumbnail\x18\t \x01(\v2\x1e.lensmesh.encoder.v1.ThumbnailR\tthumbnailB\t\n" +
+	"\aoutcome\"]\n" +
+	"\tThumbnail\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\x12\x19\n" +
+	"\bwidth_px\x18\x02 \x01(\rR\awidthPx\x12\x1b\n" +
+	"\theight_px\x18\x03 \x01(\rR\bheightPx\"\x86\x01\n" +
 	"\x13EncodeImagesRequest\x121\n" +
 	"\x06images\x18\x01 \x03(\v2\x19.lensmesh.common.v1.ImageR\x06images\x12<\n" +
 	"\aoptions\x18\x02 \x01(\v2\".lensmesh.encoder.v1.EncodeOptionsR\aoptions\"S\n" +
@@ -1483,7 +1574,7 @@ func file_lensmesh_encoder_v1_encoder_proto_rawDescGZIP() []byte {
 }
 
 var file_lensmesh_encoder_v1_encoder_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lensmesh_encoder_v1_encoder_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_lensmesh_encoder_v1_encoder_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_lensmesh_encoder_v1_encoder_proto_goTypes = []any{
 	(LabelScoring)(0),              // 0: lensmesh.encoder.v1.LabelScoring
 	(*GetInfoRequest)(nil),         // 1: lensmesh.encoder.v1.GetInfoRequest
@@ -1491,83 +1582,85 @@ var file_lensmesh_encoder_v1_encoder_proto_goTypes = []any{
 	(*ServedModel)(nil),            // 3: lensmesh.encoder.v1.ServedModel
 	(*EncodeOptions)(nil),          // 4: lensmesh.encoder.v1.EncodeOptions
 	(*EncodeResult)(nil),           // 5: lensmesh.encoder.v1.EncodeResult
-	(*EncodeImagesRequest)(nil),    // 6: lensmesh.encoder.v1.EncodeImagesRequest
-	(*EncodeImagesResponse)(nil),   // 7: lensmesh.encoder.v1.EncodeImagesResponse
-	(*EncodeTextsRequest)(nil),     // 8: lensmesh.encoder.v1.EncodeTextsRequest
-	(*EncodeTextsResponse)(nil),    // 9: lensmesh.encoder.v1.EncodeTextsResponse
-	(*EncodeStreamRequest)(nil),    // 10: lensmesh.encoder.v1.EncodeStreamRequest
-	(*EncodeStreamItem)(nil),       // 11: lensmesh.encoder.v1.EncodeStreamItem
-	(*EncodeStreamResponse)(nil),   // 12: lensmesh.encoder.v1.EncodeStreamResponse
-	(*EncodeStreamResult)(nil),     // 13: lensmesh.encoder.v1.EncodeStreamResult
-	(*ClassifyImagesRequest)(nil),  // 14: lensmesh.encoder.v1.ClassifyImagesRequest
-	(*ClassifyImagesResponse)(nil), // 15: lensmesh.encoder.v1.ClassifyImagesResponse
-	(*Classification)(nil),         // 16: lensmesh.encoder.v1.Classification
-	(*LabelScores)(nil),            // 17: lensmesh.encoder.v1.LabelScores
-	(*LabelScore)(nil),             // 18: lensmesh.encoder.v1.LabelScore
-	(*v1.Limits)(nil),              // 19: lensmesh.common.v1.Limits
-	(*v1.ServerInfo)(nil),          // 20: lensmesh.common.v1.ServerInfo
-	(v1.LocalFeatureKind)(0),       // 21: lensmesh.common.v1.LocalFeatureKind
-	(*v1.ModelInfo)(nil),           // 22: lensmesh.common.v1.ModelInfo
-	(*v1.VectorSpace)(nil),         // 23: lensmesh.common.v1.VectorSpace
-	(v1.DataType)(0),               // 24: lensmesh.common.v1.DataType
-	(v1.Priority)(0),               // 25: lensmesh.common.v1.Priority
-	(v1.TransparencyPolicy)(0),     // 26: lensmesh.common.v1.TransparencyPolicy
-	(*v1.Embedding)(nil),           // 27: lensmesh.common.v1.Embedding
-	(*status.Status)(nil),          // 28: google.rpc.Status
-	(*v1.Timings)(nil),             // 29: lensmesh.common.v1.Timings
-	(*v1.PerceptualHash)(nil),      // 30: lensmesh.common.v1.PerceptualHash
-	(*v1.LocalFeatures)(nil),       // 31: lensmesh.common.v1.LocalFeatures
-	(*v1.Image)(nil),               // 32: lensmesh.common.v1.Image
+	(*Thumbnail)(nil),              // 6: lensmesh.encoder.v1.Thumbnail
+	(*EncodeImagesRequest)(nil),    // 7: lensmesh.encoder.v1.EncodeImagesRequest
+	(*EncodeImagesResponse)(nil),   // 8: lensmesh.encoder.v1.EncodeImagesResponse
+	(*EncodeTextsRequest)(nil),     // 9: lensmesh.encoder.v1.EncodeTextsRequest
+	(*EncodeTextsResponse)(nil),    // 10: lensmesh.encoder.v1.EncodeTextsResponse
+	(*EncodeStreamRequest)(nil),    // 11: lensmesh.encoder.v1.EncodeStreamRequest
+	(*EncodeStreamItem)(nil),       // 12: lensmesh.encoder.v1.EncodeStreamItem
+	(*EncodeStreamResponse)(nil),   // 13: lensmesh.encoder.v1.EncodeStreamResponse
+	(*EncodeStreamResult)(nil),     // 14: lensmesh.encoder.v1.EncodeStreamResult
+	(*ClassifyImagesRequest)(nil),  // 15: lensmesh.encoder.v1.ClassifyImagesRequest
+	(*ClassifyImagesResponse)(nil), // 16: lensmesh.encoder.v1.ClassifyImagesResponse
+	(*Classification)(nil),         // 17: lensmesh.encoder.v1.Classification
+	(*LabelScores)(nil),            // 18: lensmesh.encoder.v1.LabelScores
+	(*LabelScore)(nil),             // 19: lensmesh.encoder.v1.LabelScore
+	(*v1.Limits)(nil),              // 20: lensmesh.common.v1.Limits
+	(*v1.ServerInfo)(nil),          // 21: lensmesh.common.v1.ServerInfo
+	(v1.LocalFeatureKind)(0),       // 22: lensmesh.common.v1.LocalFeatureKind
+	(*v1.ModelInfo)(nil),           // 23: lensmesh.common.v1.ModelInfo
+	(*v1.VectorSpace)(nil),         // 24: lensmesh.common.v1.VectorSpace
+	(v1.DataType)(0),               // 25: lensmesh.common.v1.DataType
+	(v1.Priority)(0),               // 26: lensmesh.common.v1.Priority
+	(v1.TransparencyPolicy)(0),     // 27: lensmesh.common.v1.TransparencyPolicy
+	(*v1.Embedding)(nil),           // 28: lensmesh.common.v1.Embedding
+	(*status.Status)(nil),          // 29: google.rpc.Status
+	(*v1.Timings)(nil),             // 30: lensmesh.common.v1.Timings
+	(*v1.PerceptualHash)(nil),      // 31: lensmesh.common.v1.PerceptualHash
+	(*v1.LocalFeatures)(nil),       // 32: lensmesh.common.v1.LocalFeatures
+	(*v1.Image)(nil),               // 33: lensmesh.common.v1.Image
 }
 var file_lensmesh_encoder_v1_encoder_proto_depIdxs = []int32{
 	3,  // 0: lensmesh.encoder.v1.GetInfoResponse.models:type_name -> lensmesh.encoder.v1.ServedModel
-	19, // 1: lensmesh.encoder.v1.GetInfoResponse.limits:type_name -> lensmesh.common.v1.Limits
-	20, // 2: lensmesh.encoder.v1.GetInfoResponse.server:type_name -> lensmesh.common.v1.ServerInfo
-	21, // 3: lensmesh.encoder.v1.GetInfoResponse.local_feature_kind:type_name -> lensmesh.common.v1.LocalFeatureKind
-	22, // 4: lensmesh.encoder.v1.ServedModel.model:type_name -> lensmesh.common.v1.ModelInfo
-	23, // 5: lensmesh.encoder.v1.ServedModel.spaces:type_name -> lensmesh.common.v1.VectorSpace
+	20, // 1: lensmesh.encoder.v1.GetInfoResponse.limits:type_name -> lensmesh.common.v1.Limits
+	21, // 2: lensmesh.encoder.v1.GetInfoResponse.server:type_name -> lensmesh.common.v1.ServerInfo
+	22, // 3: lensmesh.encoder.v1.GetInfoResponse.local_feature_kind:type_name -> lensmesh.common.v1.LocalFeatureKind
+	23, // 4: lensmesh.encoder.v1.ServedModel.model:type_name -> lensmesh.common.v1.ModelInfo
+	24, // 5: lensmesh.encoder.v1.ServedModel.spaces:type_name -> lensmesh.common.v1.VectorSpace
 	0,  // 6: lensmesh.encoder.v1.ServedModel.label_scoring:type_name -> lensmesh.encoder.v1.LabelScoring
-	24, // 7: lensmesh.encoder.v1.EncodeOptions.data_type:type_name -> lensmesh.common.v1.DataType
-	25, // 8: lensmesh.encoder.v1.EncodeOptions.priority:type_name -> lensmesh.common.v1.Priority
-	26, // 9: lensmesh.encoder.v1.EncodeOptions.transparency:type_name -> lensmesh.common.v1.TransparencyPolicy
-	27, // 10: lensmesh.encoder.v1.EncodeResult.embedding:type_name -> lensmesh.common.v1.Embedding
-	28, // 11: lensmesh.encoder.v1.EncodeResult.error:type_name -> google.rpc.Status
-	29, // 12: lensmesh.encoder.v1.EncodeResult.timings:type_name -> lensmesh.common.v1.Timings
-	30, // 13: lensmesh.encoder.v1.EncodeResult.perceptual_hash:type_name -> lensmesh.common.v1.PerceptualHash
-	31, // 14: lensmesh.encoder.v1.EncodeResult.local_features:type_name -> lensmesh.common.v1.LocalFeatures
-	32, // 15: lensmesh.encoder.v1.EncodeImagesRequest.images:type_name -> lensmesh.common.v1.Image
-	4,  // 16: lensmesh.encoder.v1.EncodeImagesRequest.options:type_name -> lensmesh.encoder.v1.EncodeOptions
-	5,  // 17: lensmesh.encoder.v1.EncodeImagesResponse.results:type_name -> lensmesh.encoder.v1.EncodeResult
-	4,  // 18: lensmesh.encoder.v1.EncodeTextsRequest.options:type_name -> lensmesh.encoder.v1.EncodeOptions
-	5,  // 19: lensmesh.encoder.v1.EncodeTextsResponse.results:type_name -> lensmesh.encoder.v1.EncodeResult
-	4,  // 20: lensmesh.encoder.v1.EncodeStreamRequest.options:type_name -> lensmesh.encoder.v1.EncodeOptions
-	11, // 21: lensmesh.encoder.v1.EncodeStreamRequest.items:type_name -> lensmesh.encoder.v1.EncodeStreamItem
-	32, // 22: lensmesh.encoder.v1.EncodeStreamItem.image:type_name -> lensmesh.common.v1.Image
-	13, // 23: lensmesh.encoder.v1.EncodeStreamResponse.results:type_name -> lensmesh.encoder.v1.EncodeStreamResult
-	5,  // 24: lensmesh.encoder.v1.EncodeStreamResult.result:type_name -> lensmesh.encoder.v1.EncodeResult
-	32, // 25: lensmesh.encoder.v1.ClassifyImagesRequest.images:type_name -> lensmesh.common.v1.Image
-	25, // 26: lensmesh.encoder.v1.ClassifyImagesRequest.priority:type_name -> lensmesh.common.v1.Priority
-	27, // 27: lensmesh.encoder.v1.ClassifyImagesRequest.embeddings:type_name -> lensmesh.common.v1.Embedding
-	16, // 28: lensmesh.encoder.v1.ClassifyImagesResponse.results:type_name -> lensmesh.encoder.v1.Classification
-	17, // 29: lensmesh.encoder.v1.Classification.scores:type_name -> lensmesh.encoder.v1.LabelScores
-	28, // 30: lensmesh.encoder.v1.Classification.error:type_name -> google.rpc.Status
-	29, // 31: lensmesh.encoder.v1.Classification.timings:type_name -> lensmesh.common.v1.Timings
-	18, // 32: lensmesh.encoder.v1.LabelScores.best:type_name -> lensmesh.encoder.v1.LabelScore
-	1,  // 33: lensmesh.encoder.v1.EncoderService.GetInfo:input_type -> lensmesh.encoder.v1.GetInfoRequest
-	6,  // 34: lensmesh.encoder.v1.EncoderService.EncodeImages:input_type -> lensmesh.encoder.v1.EncodeImagesRequest
-	8,  // 35: lensmesh.encoder.v1.EncoderService.EncodeTexts:input_type -> lensmesh.encoder.v1.EncodeTextsRequest
-	10, // 36: lensmesh.encoder.v1.EncoderService.EncodeStream:input_type -> lensmesh.encoder.v1.EncodeStreamRequest
-	14, // 37: lensmesh.encoder.v1.EncoderService.ClassifyImages:input_type -> lensmesh.encoder.v1.ClassifyImagesRequest
-	2,  // 38: lensmesh.encoder.v1.EncoderService.GetInfo:output_type -> lensmesh.encoder.v1.GetInfoResponse
-	7,  // 39: lensmesh.encoder.v1.EncoderService.EncodeImages:output_type -> lensmesh.encoder.v1.EncodeImagesResponse
-	9,  // 40: lensmesh.encoder.v1.EncoderService.EncodeTexts:output_type -> lensmesh.encoder.v1.EncodeTextsResponse
-	12, // 41: lensmesh.encoder.v1.EncoderService.EncodeStream:output_type -> lensmesh.encoder.v1.EncodeStreamResponse
-	15, // 42: lensmesh.encoder.v1.EncoderService.ClassifyImages:output_type -> lensmesh.encoder.v1.ClassifyImagesResponse
-	38, // [38:43] is the sub-list for method output_type
-	33, // [33:38] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	25, // 7: lensmesh.encoder.v1.EncodeOptions.data_type:type_name -> lensmesh.common.v1.DataType
+	26, // 8: lensmesh.encoder.v1.EncodeOptions.priority:type_name -> lensmesh.common.v1.Priority
+	27, // 9: lensmesh.encoder.v1.EncodeOptions.transparency:type_name -> lensmesh.common.v1.TransparencyPolicy
+	28, // 10: lensmesh.encoder.v1.EncodeResult.embedding:type_name -> lensmesh.common.v1.Embedding
+	29, // 11: lensmesh.encoder.v1.EncodeResult.error:type_name -> google.rpc.Status
+	30, // 12: lensmesh.encoder.v1.EncodeResult.timings:type_name -> lensmesh.common.v1.Timings
+	31, // 13: lensmesh.encoder.v1.EncodeResult.perceptual_hash:type_name -> lensmesh.common.v1.PerceptualHash
+	32, // 14: lensmesh.encoder.v1.EncodeResult.local_features:type_name -> lensmesh.common.v1.LocalFeatures
+	6,  // 15: lensmesh.encoder.v1.EncodeResult.thumbnail:type_name -> lensmesh.encoder.v1.Thumbnail
+	33, // 16: lensmesh.encoder.v1.EncodeImagesRequest.images:type_name -> lensmesh.common.v1.Image
+	4,  // 17: lensmesh.encoder.v1.EncodeImagesRequest.options:type_name -> lensmesh.encoder.v1.EncodeOptions
+	5,  // 18: lensmesh.encoder.v1.EncodeImagesResponse.results:type_name -> lensmesh.encoder.v1.EncodeResult
+	4,  // 19: lensmesh.encoder.v1.EncodeTextsRequest.options:type_name -> lensmesh.encoder.v1.EncodeOptions
+	5,  // 20: lensmesh.encoder.v1.EncodeTextsResponse.results:type_name -> lensmesh.encoder.v1.EncodeResult
+	4,  // 21: lensmesh.encoder.v1.EncodeStreamRequest.options:type_name -> lensmesh.encoder.v1.EncodeOptions
+	12, // 22: lensmesh.encoder.v1.EncodeStreamRequest.items:type_name -> lensmesh.encoder.v1.EncodeStreamItem
+	33, // 23: lensmesh.encoder.v1.EncodeStreamItem.image:type_name -> lensmesh.common.v1.Image
+	14, // 24: lensmesh.encoder.v1.EncodeStreamResponse.results:type_name -> lensmesh.encoder.v1.EncodeStreamResult
+	5,  // 25: lensmesh.encoder.v1.EncodeStreamResult.result:type_name -> lensmesh.encoder.v1.EncodeResult
+	33, // 26: lensmesh.encoder.v1.ClassifyImagesRequest.images:type_name -> lensmesh.common.v1.Image
+	26, // 27: lensmesh.encoder.v1.ClassifyImagesRequest.priority:type_name -> lensmesh.common.v1.Priority
+	28, // 28: lensmesh.encoder.v1.ClassifyImagesRequest.embeddings:type_name -> lensmesh.common.v1.Embedding
+	17, // 29: lensmesh.encoder.v1.ClassifyImagesResponse.results:type_name -> lensmesh.encoder.v1.Classification
+	18, // 30: lensmesh.encoder.v1.Classification.scores:type_name -> lensmesh.encoder.v1.LabelScores
+	29, // 31: lensmesh.encoder.v1.Classification.error:type_name -> google.rpc.Status
+	30, // 32: lensmesh.encoder.v1.Classification.timings:type_name -> lensmesh.common.v1.Timings
+	19, // 33: lensmesh.encoder.v1.LabelScores.best:type_name -> lensmesh.encoder.v1.LabelScore
+	1,  // 34: lensmesh.encoder.v1.EncoderService.GetInfo:input_type -> lensmesh.encoder.v1.GetInfoRequest
+	7,  // 35: lensmesh.encoder.v1.EncoderService.EncodeImages:input_type -> lensmesh.encoder.v1.EncodeImagesRequest
+	9,  // 36: lensmesh.encoder.v1.EncoderService.EncodeTexts:input_type -> lensmesh.encoder.v1.EncodeTextsRequest
+	11, // 37: lensmesh.encoder.v1.EncoderService.EncodeStream:input_type -> lensmesh.encoder.v1.EncodeStreamRequest
+	15, // 38: lensmesh.encoder.v1.EncoderService.ClassifyImages:input_type -> lensmesh.encoder.v1.ClassifyImagesRequest
+	2,  // 39: lensmesh.encoder.v1.EncoderService.GetInfo:output_type -> lensmesh.encoder.v1.GetInfoResponse
+	8,  // 40: lensmesh.encoder.v1.EncoderService.EncodeImages:output_type -> lensmesh.encoder.v1.EncodeImagesResponse
+	10, // 41: lensmesh.encoder.v1.EncoderService.EncodeTexts:output_type -> lensmesh.encoder.v1.EncodeTextsResponse
+	13, // 42: lensmesh.encoder.v1.EncoderService.EncodeStream:output_type -> lensmesh.encoder.v1.EncodeStreamResponse
+	16, // 43: lensmesh.encoder.v1.EncoderService.ClassifyImages:output_type -> lensmesh.encoder.v1.ClassifyImagesResponse
+	39, // [39:44] is the sub-list for method output_type
+	34, // [34:39] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_lensmesh_encoder_v1_encoder_proto_init() }
@@ -1580,11 +1673,11 @@ func file_lensmesh_encoder_v1_encoder_proto_init() {
 		(*EncodeResult_Embedding)(nil),
 		(*EncodeResult_Error)(nil),
 	}
-	file_lensmesh_encoder_v1_encoder_proto_msgTypes[10].OneofWrappers = []any{
+	file_lensmesh_encoder_v1_encoder_proto_msgTypes[11].OneofWrappers = []any{
 		(*EncodeStreamItem_Image)(nil),
 		(*EncodeStreamItem_Text)(nil),
 	}
-	file_lensmesh_encoder_v1_encoder_proto_msgTypes[15].OneofWrappers = []any{
+	file_lensmesh_encoder_v1_encoder_proto_msgTypes[16].OneofWrappers = []any{
 		(*Classification_Scores)(nil),
 		(*Classification_Error)(nil),
 	}
@@ -1594,7 +1687,7 @@ func file_lensmesh_encoder_v1_encoder_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lensmesh_encoder_v1_encoder_proto_rawDesc), len(file_lensmesh_encoder_v1_encoder_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

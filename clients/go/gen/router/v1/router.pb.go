@@ -323,6 +323,59 @@ func (MatchBasis) EnumDescriptor() ([]byte, []int) {
 	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{4}
 }
 
+// ImageForm is a form in which a router keeps images.
+type ImageForm int32
+
+const (
+	// Means IMAGE_FORM_THUMBNAIL.
+	ImageForm_IMAGE_FORM_UNSPECIFIED ImageForm = 0
+	// Made small, as lensmesh.encoder.v1.Thumbnail.
+	ImageForm_IMAGE_FORM_THUMBNAIL ImageForm = 1
+	// The file as it came.
+	ImageForm_IMAGE_FORM_ORIGINAL ImageForm = 2
+)
+
+// Enum value maps for ImageForm.
+var (
+	ImageForm_name = map[int32]string{
+		0: "IMAGE_FORM_UNSPECIFIED",
+		1: "IMAGE_FORM_THUMBNAIL",
+		2: "IMAGE_FORM_ORIGINAL",
+	}
+	ImageForm_value = map[string]int32{
+		"IMAGE_FORM_UNSPECIFIED": 0,
+		"IMAGE_FORM_THUMBNAIL":   1,
+		"IMAGE_FORM_ORIGINAL":    2,
+	}
+)
+
+func (x ImageForm) Enum() *ImageForm {
+	p := new(ImageForm)
+	*p = x
+	return p
+}
+
+func (x ImageForm) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ImageForm) Descriptor() protoreflect.EnumDescriptor {
+	return file_lensmesh_router_v1_router_proto_enumTypes[5].Descriptor()
+}
+
+func (ImageForm) Type() protoreflect.EnumType {
+	return &file_lensmesh_router_v1_router_proto_enumTypes[5]
+}
+
+func (x ImageForm) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ImageForm.Descriptor instead.
+func (ImageForm) EnumDescriptor() ([]byte, []int) {
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{5}
+}
+
 // GetStatusRequest asks for nothing in particular.
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -372,8 +425,10 @@ type GetStatusResponse struct {
 	Server *v1.ServerInfo `protobuf:"bytes,3,opt,name=server,proto3" json:"server,omitempty"`
 	// Collection.name of a request that names none.
 	DefaultCollection string `protobuf:"bytes,4,opt,name=default_collection,json=defaultCollection,proto3" json:"default_collection,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// What the router keeps of ingested images for GetImage.
+	Media         *MediaInfo `protobuf:"bytes,5,opt,name=media,proto3" json:"media,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -434,6 +489,86 @@ func (x *GetStatusResponse) GetDefaultCollection() string {
 	return ""
 }
 
+func (x *GetStatusResponse) GetMedia() *MediaInfo {
+	if x != nil {
+		return x.Media
+	}
+	return nil
+}
+
+// MediaInfo is what a router keeps of the images themselves, in its media store.
+type MediaInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether thumbnails are kept.
+	Thumbnails bool `protobuf:"varint,1,opt,name=thumbnails,proto3" json:"thumbnails,omitempty"`
+	// Whether files are kept as they came.
+	Originals bool `protobuf:"varint,2,opt,name=originals,proto3" json:"originals,omitempty"`
+	// The longer side of thumbnails that are made now, 32 to 1,024; 0 where none are kept.
+	ThumbnailPx uint32 `protobuf:"varint,3,opt,name=thumbnail_px,json=thumbnailPx,proto3" json:"thumbnail_px,omitempty"`
+	// Why the media store takes nothing now; empty while it works. Images are ingested all the same.
+	Trouble       string `protobuf:"bytes,4,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MediaInfo) Reset() {
+	*x = MediaInfo{}
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MediaInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MediaInfo) ProtoMessage() {}
+
+func (x *MediaInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MediaInfo.ProtoReflect.Descriptor instead.
+func (*MediaInfo) Descriptor() ([]byte, []int) {
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MediaInfo) GetThumbnails() bool {
+	if x != nil {
+		return x.Thumbnails
+	}
+	return false
+}
+
+func (x *MediaInfo) GetOriginals() bool {
+	if x != nil {
+		return x.Originals
+	}
+	return false
+}
+
+func (x *MediaInfo) GetThumbnailPx() uint32 {
+	if x != nil {
+		return x.ThumbnailPx
+	}
+	return 0
+}
+
+func (x *MediaInfo) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
 // ServiceStatus is one replica of one service as the router sees it, asked over a connection of its own.
 type ServiceStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -462,7 +597,7 @@ type ServiceStatus struct {
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[2]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +609,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[2]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +622,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{2}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ServiceStatus) GetName() string {
@@ -591,7 +726,7 @@ type IngestOptions struct {
 
 func (x *IngestOptions) Reset() {
 	*x = IngestOptions{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[3]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +738,7 @@ func (x *IngestOptions) String() string {
 func (*IngestOptions) ProtoMessage() {}
 
 func (x *IngestOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[3]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +751,7 @@ func (x *IngestOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestOptions.ProtoReflect.Descriptor instead.
 func (*IngestOptions) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{3}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *IngestOptions) GetCollection() string {
@@ -730,7 +865,7 @@ type TagOptions struct {
 
 func (x *TagOptions) Reset() {
 	*x = TagOptions{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[4]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +877,7 @@ func (x *TagOptions) String() string {
 func (*TagOptions) ProtoMessage() {}
 
 func (x *TagOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[4]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +890,7 @@ func (x *TagOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagOptions.ProtoReflect.Descriptor instead.
 func (*TagOptions) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{4}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TagOptions) GetLabels() []string {
@@ -820,7 +955,7 @@ type NearDuplicateOptions struct {
 
 func (x *NearDuplicateOptions) Reset() {
 	*x = NearDuplicateOptions{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[5]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +967,7 @@ func (x *NearDuplicateOptions) String() string {
 func (*NearDuplicateOptions) ProtoMessage() {}
 
 func (x *NearDuplicateOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[5]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +980,7 @@ func (x *NearDuplicateOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NearDuplicateOptions.ProtoReflect.Descriptor instead.
 func (*NearDuplicateOptions) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{5}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NearDuplicateOptions) GetAction() NearDuplicateAction {
@@ -893,7 +1028,7 @@ type IngestItem struct {
 
 func (x *IngestItem) Reset() {
 	*x = IngestItem{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[6]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1040,7 @@ func (x *IngestItem) String() string {
 func (*IngestItem) ProtoMessage() {}
 
 func (x *IngestItem) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[6]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1053,7 @@ func (x *IngestItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestItem.ProtoReflect.Descriptor instead.
 func (*IngestItem) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{6}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IngestItem) GetRef() string {
@@ -988,7 +1123,7 @@ type IngestResult struct {
 
 func (x *IngestResult) Reset() {
 	*x = IngestResult{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[7]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1135,7 @@ func (x *IngestResult) String() string {
 func (*IngestResult) ProtoMessage() {}
 
 func (x *IngestResult) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[7]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1148,7 @@ func (x *IngestResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestResult.ProtoReflect.Descriptor instead.
 func (*IngestResult) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{7}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *IngestResult) GetRef() string {
@@ -1072,7 +1207,7 @@ type IngestedItem struct {
 	// Item.id.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Unchanged: there with the same content_digest and with all that the item carries, and with all vectors and captions that are
-	// asked for; no model ran. The same content under another id takes the vectors that are there.
+	// asked for; no model ran, but for a thumbnail that was missing. The same content under another id takes the vectors that are there.
 	Outcome v12.UpsertOutcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=lensmesh.search.v1.UpsertOutcome" json:"outcome,omitempty"`
 	// As stored.
 	Caption *v1.Caption `protobuf:"bytes,3,opt,name=caption,proto3" json:"caption,omitempty"`
@@ -1101,7 +1236,7 @@ type IngestedItem struct {
 
 func (x *IngestedItem) Reset() {
 	*x = IngestedItem{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[8]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1248,7 @@ func (x *IngestedItem) String() string {
 func (*IngestedItem) ProtoMessage() {}
 
 func (x *IngestedItem) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[8]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1261,7 @@ func (x *IngestedItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestedItem.ProtoReflect.Descriptor instead.
 func (*IngestedItem) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{8}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *IngestedItem) GetId() string {
@@ -1226,7 +1361,7 @@ type NearDuplicate struct {
 
 func (x *NearDuplicate) Reset() {
 	*x = NearDuplicate{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[9]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1373,7 @@ func (x *NearDuplicate) String() string {
 func (*NearDuplicate) ProtoMessage() {}
 
 func (x *NearDuplicate) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[9]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1386,7 @@ func (x *NearDuplicate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NearDuplicate.ProtoReflect.Descriptor instead.
 func (*NearDuplicate) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{9}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NearDuplicate) GetId() string {
@@ -1281,7 +1416,7 @@ type IngestRequest struct {
 
 func (x *IngestRequest) Reset() {
 	*x = IngestRequest{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[10]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1428,7 @@ func (x *IngestRequest) String() string {
 func (*IngestRequest) ProtoMessage() {}
 
 func (x *IngestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[10]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1441,7 @@ func (x *IngestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestRequest.ProtoReflect.Descriptor instead.
 func (*IngestRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{10}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *IngestRequest) GetOptions() *IngestOptions {
@@ -1334,7 +1469,7 @@ type IngestResponse struct {
 
 func (x *IngestResponse) Reset() {
 	*x = IngestResponse{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[11]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1481,7 @@ func (x *IngestResponse) String() string {
 func (*IngestResponse) ProtoMessage() {}
 
 func (x *IngestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[11]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1494,7 @@ func (x *IngestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestResponse.ProtoReflect.Descriptor instead.
 func (*IngestResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{11}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *IngestResponse) GetItem() *IngestedItem {
@@ -1382,7 +1517,7 @@ type IngestStreamRequest struct {
 
 func (x *IngestStreamRequest) Reset() {
 	*x = IngestStreamRequest{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[12]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1529,7 @@ func (x *IngestStreamRequest) String() string {
 func (*IngestStreamRequest) ProtoMessage() {}
 
 func (x *IngestStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[12]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1542,7 @@ func (x *IngestStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestStreamRequest.ProtoReflect.Descriptor instead.
 func (*IngestStreamRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{12}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IngestStreamRequest) GetOptions() *IngestOptions {
@@ -1435,7 +1570,7 @@ type IngestStreamResponse struct {
 
 func (x *IngestStreamResponse) Reset() {
 	*x = IngestStreamResponse{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[13]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1582,7 @@ func (x *IngestStreamResponse) String() string {
 func (*IngestStreamResponse) ProtoMessage() {}
 
 func (x *IngestStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[13]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1595,7 @@ func (x *IngestStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngestStreamResponse.ProtoReflect.Descriptor instead.
 func (*IngestStreamResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{13}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *IngestStreamResponse) GetResults() []*IngestResult {
@@ -1508,7 +1643,7 @@ type SearchRequest struct {
 
 func (x *SearchRequest) Reset() {
 	*x = SearchRequest{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[14]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1655,7 @@ func (x *SearchRequest) String() string {
 func (*SearchRequest) ProtoMessage() {}
 
 func (x *SearchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[14]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1668,7 @@ func (x *SearchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchRequest.ProtoReflect.Descriptor instead.
 func (*SearchRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{14}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SearchRequest) GetCollection() string {
@@ -1661,7 +1796,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[15]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1808,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[15]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1821,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{15}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Query) GetName() string {
@@ -1857,7 +1992,7 @@ type SearchResponse struct {
 
 func (x *SearchResponse) Reset() {
 	*x = SearchResponse{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[16]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2004,7 @@ func (x *SearchResponse) String() string {
 func (*SearchResponse) ProtoMessage() {}
 
 func (x *SearchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[16]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2017,7 @@ func (x *SearchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchResponse.ProtoReflect.Descriptor instead.
 func (*SearchResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{16}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SearchResponse) GetHits() []*v12.Hit {
@@ -1931,7 +2066,7 @@ type BatchSearchRequest struct {
 
 func (x *BatchSearchRequest) Reset() {
 	*x = BatchSearchRequest{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[17]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2078,7 @@ func (x *BatchSearchRequest) String() string {
 func (*BatchSearchRequest) ProtoMessage() {}
 
 func (x *BatchSearchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[17]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2091,7 @@ func (x *BatchSearchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchSearchRequest.ProtoReflect.Descriptor instead.
 func (*BatchSearchRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{17}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BatchSearchRequest) GetSearches() []*SearchRequest {
@@ -1977,7 +2112,7 @@ type BatchSearchResponse struct {
 
 func (x *BatchSearchResponse) Reset() {
 	*x = BatchSearchResponse{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[18]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2124,7 @@ func (x *BatchSearchResponse) String() string {
 func (*BatchSearchResponse) ProtoMessage() {}
 
 func (x *BatchSearchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[18]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2137,7 @@ func (x *BatchSearchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchSearchResponse.ProtoReflect.Descriptor instead.
 func (*BatchSearchResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{18}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BatchSearchResponse) GetResults() []*BatchSearchResult {
@@ -2028,7 +2163,7 @@ type BatchSearchResult struct {
 
 func (x *BatchSearchResult) Reset() {
 	*x = BatchSearchResult{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[19]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2175,7 @@ func (x *BatchSearchResult) String() string {
 func (*BatchSearchResult) ProtoMessage() {}
 
 func (x *BatchSearchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[19]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2188,7 @@ func (x *BatchSearchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchSearchResult.ProtoReflect.Descriptor instead.
 func (*BatchSearchResult) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{19}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BatchSearchResult) GetOutcome() isBatchSearchResult_Outcome {
@@ -2131,7 +2266,7 @@ type MatchImagesRequest struct {
 
 func (x *MatchImagesRequest) Reset() {
 	*x = MatchImagesRequest{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[20]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2278,7 @@ func (x *MatchImagesRequest) String() string {
 func (*MatchImagesRequest) ProtoMessage() {}
 
 func (x *MatchImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[20]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2291,7 @@ func (x *MatchImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchImagesRequest.ProtoReflect.Descriptor instead.
 func (*MatchImagesRequest) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{20}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MatchImagesRequest) GetCollection() string {
@@ -2242,7 +2377,7 @@ type MatchThresholds struct {
 
 func (x *MatchThresholds) Reset() {
 	*x = MatchThresholds{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[21]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2389,7 @@ func (x *MatchThresholds) String() string {
 func (*MatchThresholds) ProtoMessage() {}
 
 func (x *MatchThresholds) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[21]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2402,7 @@ func (x *MatchThresholds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchThresholds.ProtoReflect.Descriptor instead.
 func (*MatchThresholds) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{21}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MatchThresholds) GetMatch() float32 {
@@ -2296,7 +2431,7 @@ type MatchImagesResponse struct {
 
 func (x *MatchImagesResponse) Reset() {
 	*x = MatchImagesResponse{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[22]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2443,7 @@ func (x *MatchImagesResponse) String() string {
 func (*MatchImagesResponse) ProtoMessage() {}
 
 func (x *MatchImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[22]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2456,7 @@ func (x *MatchImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchImagesResponse.ProtoReflect.Descriptor instead.
 func (*MatchImagesResponse) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{22}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MatchImagesResponse) GetResults() []*MatchResult {
@@ -2353,7 +2488,7 @@ type MatchResult struct {
 
 func (x *MatchResult) Reset() {
 	*x = MatchResult{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[23]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2500,7 @@ func (x *MatchResult) String() string {
 func (*MatchResult) ProtoMessage() {}
 
 func (x *MatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[23]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2513,7 @@ func (x *MatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchResult.ProtoReflect.Descriptor instead.
 func (*MatchResult) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{23}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MatchResult) GetOutcome() isMatchResult_Outcome {
@@ -2464,7 +2599,7 @@ type ImageMatch struct {
 
 func (x *ImageMatch) Reset() {
 	*x = ImageMatch{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[24]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2611,7 @@ func (x *ImageMatch) String() string {
 func (*ImageMatch) ProtoMessage() {}
 
 func (x *ImageMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[24]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2624,7 @@ func (x *ImageMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageMatch.ProtoReflect.Descriptor instead.
 func (*ImageMatch) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{24}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ImageMatch) GetVerdict() MatchVerdict {
@@ -2545,7 +2680,7 @@ type MatchCandidate struct {
 
 func (x *MatchCandidate) Reset() {
 	*x = MatchCandidate{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[25]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2692,7 @@ func (x *MatchCandidate) String() string {
 func (*MatchCandidate) ProtoMessage() {}
 
 func (x *MatchCandidate) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[25]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2705,7 @@ func (x *MatchCandidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchCandidate.ProtoReflect.Descriptor instead.
 func (*MatchCandidate) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{25}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MatchCandidate) GetItem() *v12.Item {
@@ -2648,7 +2783,7 @@ type MatchGeometry struct {
 
 func (x *MatchGeometry) Reset() {
 	*x = MatchGeometry{}
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[26]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2795,7 @@ func (x *MatchGeometry) String() string {
 func (*MatchGeometry) ProtoMessage() {}
 
 func (x *MatchGeometry) ProtoReflect() protoreflect.Message {
-	mi := &file_lensmesh_router_v1_router_proto_msgTypes[26]
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2808,7 @@ func (x *MatchGeometry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchGeometry.ProtoReflect.Descriptor instead.
 func (*MatchGeometry) Descriptor() ([]byte, []int) {
-	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{26}
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MatchGeometry) GetInlierCount() uint32 {
@@ -2725,17 +2860,136 @@ func (x *MatchGeometry) GetPlaceCount() uint32 {
 	return 0
 }
 
+// GetImageRequest asks for an image that was ingested.
+type GetImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Item.content_digest: the SHA-256 of the file's bytes, 32 bytes (else DIGEST_INVALID).
+	ContentDigest []byte `protobuf:"bytes,1,opt,name=content_digest,json=contentDigest,proto3" json:"content_digest,omitempty"`
+	// Unspecified means THUMBNAIL.
+	Form          ImageForm `protobuf:"varint,2,opt,name=form,proto3,enum=lensmesh.router.v1.ImageForm" json:"form,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageRequest) Reset() {
+	*x = GetImageRequest{}
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageRequest) ProtoMessage() {}
+
+func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
+func (*GetImageRequest) Descriptor() ([]byte, []int) {
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetImageRequest) GetContentDigest() []byte {
+	if x != nil {
+		return x.ContentDigest
+	}
+	return nil
+}
+
+func (x *GetImageRequest) GetForm() ImageForm {
+	if x != nil {
+		return x.Form
+	}
+	return ImageForm_IMAGE_FORM_UNSPECIFIED
+}
+
+// GetImageResponse answers GetImage. A form that the router does not keep is FAILED_PRECONDITION with reason MEDIA_NOT_KEPT; a media
+// store that does not answer is UNAVAILABLE with reason MEDIA_UNAVAILABLE.
+type GetImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The bytes of an image file.
+	Content []byte `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	// "image/webp" of a thumbnail. Of an original what its first bytes say, "application/octet-stream" where they say nothing known.
+	MediaType     string `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageResponse) Reset() {
+	*x = GetImageResponse{}
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageResponse) ProtoMessage() {}
+
+func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lensmesh_router_v1_router_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
+func (*GetImageResponse) Descriptor() ([]byte, []int) {
+	return file_lensmesh_router_v1_router_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetImageResponse) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *GetImageResponse) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
 var File_lensmesh_router_v1_router_proto protoreflect.FileDescriptor
 
 const file_lensmesh_router_v1_router_proto_rawDesc = "" +
 	"\n" +
 	"\x1flensmesh/router/v1/router.proto\x12\x12lensmesh.router.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a!lensmesh/caption/v1/caption.proto\x1a\x1flensmesh/common/v1/common.proto\x1a!lensmesh/encoder/v1/encoder.proto\x1a\x1flensmesh/search/v1/search.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xed\x01\n" +
+	"\x10GetStatusRequest\"\xa2\x02\n" +
 	"\x11GetStatusResponse\x12=\n" +
 	"\bservices\x18\x01 \x03(\v2!.lensmesh.router.v1.ServiceStatusR\bservices\x122\n" +
 	"\x06limits\x18\x02 \x01(\v2\x1a.lensmesh.common.v1.LimitsR\x06limits\x126\n" +
 	"\x06server\x18\x03 \x01(\v2\x1e.lensmesh.common.v1.ServerInfoR\x06server\x12-\n" +
-	"\x12default_collection\x18\x04 \x01(\tR\x11defaultCollection\"\xfb\x02\n" +
+	"\x12default_collection\x18\x04 \x01(\tR\x11defaultCollection\x123\n" +
+	"\x05media\x18\x05 \x01(\v2\x1d.lensmesh.router.v1.MediaInfoR\x05media\"\x86\x01\n" +
+	"\tMediaInfo\x12\x1e\n" +
+	"\n" +
+	"thumbnails\x18\x01 \x01(\bR\n" +
+	"thumbnails\x12\x1c\n" +
+	"\toriginals\x18\x02 \x01(\bR\toriginals\x12!\n" +
+	"\fthumbnail_px\x18\x03 \x01(\rR\vthumbnailPx\x12\x18\n" +
+	"\atrouble\x18\x04 \x01(\tR\atrouble\"\xfb\x02\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x122\n" +
@@ -2927,7 +3181,14 @@ const file_lensmesh_router_v1_router_proto_rawDesc = "" +
 	"homography\x12\x14\n" +
 	"\x05pairs\x18\x06 \x03(\x02R\x05pairs\x12\x1f\n" +
 	"\vplace_count\x18\a \x01(\rR\n" +
-	"placeCount*d\n" +
+	"placeCount\"k\n" +
+	"\x0fGetImageRequest\x12%\n" +
+	"\x0econtent_digest\x18\x01 \x01(\fR\rcontentDigest\x121\n" +
+	"\x04form\x18\x02 \x01(\x0e2\x1d.lensmesh.router.v1.ImageFormR\x04form\"K\n" +
+	"\x10GetImageResponse\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x02 \x01(\tR\tmediaType*d\n" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_SERVING\x10\x01\x12\x16\n" +
@@ -2954,14 +3215,19 @@ const file_lensmesh_router_v1_router_proto_rawDesc = "" +
 	"\x1aMATCH_BASIS_CONTENT_DIGEST\x10\x01\x12\x18\n" +
 	"\x14MATCH_BASIS_GEOMETRY\x10\x02\x12\x1f\n" +
 	"\x1bMATCH_BASIS_PERCEPTUAL_HASH\x10\x03\x12\x16\n" +
-	"\x12MATCH_BASIS_VECTOR\x10\x042\xd0\x04\n" +
+	"\x12MATCH_BASIS_VECTOR\x10\x04*Z\n" +
+	"\tImageForm\x12\x1a\n" +
+	"\x16IMAGE_FORM_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14IMAGE_FORM_THUMBNAIL\x10\x01\x12\x17\n" +
+	"\x13IMAGE_FORM_ORIGINAL\x10\x022\xac\x05\n" +
 	"\rRouterService\x12]\n" +
 	"\tGetStatus\x12$.lensmesh.router.v1.GetStatusRequest\x1a%.lensmesh.router.v1.GetStatusResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\x06Ingest\x12!.lensmesh.router.v1.IngestRequest\x1a\".lensmesh.router.v1.IngestResponse\"\x03\x90\x02\x02\x12j\n" +
 	"\fIngestStream\x12'.lensmesh.router.v1.IngestStreamRequest\x1a(.lensmesh.router.v1.IngestStreamResponse\"\x03\x90\x02\x02(\x010\x01\x12T\n" +
 	"\x06Search\x12!.lensmesh.router.v1.SearchRequest\x1a\".lensmesh.router.v1.SearchResponse\"\x03\x90\x02\x01\x12c\n" +
 	"\vBatchSearch\x12&.lensmesh.router.v1.BatchSearchRequest\x1a'.lensmesh.router.v1.BatchSearchResponse\"\x03\x90\x02\x01\x12c\n" +
-	"\vMatchImages\x12&.lensmesh.router.v1.MatchImagesRequest\x1a'.lensmesh.router.v1.MatchImagesResponse\"\x03\x90\x02\x01b\x06proto3"
+	"\vMatchImages\x12&.lensmesh.router.v1.MatchImagesRequest\x1a'.lensmesh.router.v1.MatchImagesResponse\"\x03\x90\x02\x01\x12Z\n" +
+	"\bGetImage\x12#.lensmesh.router.v1.GetImageRequest\x1a$.lensmesh.router.v1.GetImageResponse\"\x03\x90\x02\x01b\x06proto3"
 
 var (
 	file_lensmesh_router_v1_router_proto_rawDescOnce sync.Once
@@ -2975,156 +3241,164 @@ func file_lensmesh_router_v1_router_proto_rawDescGZIP() []byte {
 	return file_lensmesh_router_v1_router_proto_rawDescData
 }
 
-var file_lensmesh_router_v1_router_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_lensmesh_router_v1_router_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_lensmesh_router_v1_router_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_lensmesh_router_v1_router_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_lensmesh_router_v1_router_proto_goTypes = []any{
 	(Health)(0),                  // 0: lensmesh.router.v1.Health
 	(NearDuplicateAction)(0),     // 1: lensmesh.router.v1.NearDuplicateAction
 	(CaptionPolicy)(0),           // 2: lensmesh.router.v1.CaptionPolicy
 	(MatchVerdict)(0),            // 3: lensmesh.router.v1.MatchVerdict
 	(MatchBasis)(0),              // 4: lensmesh.router.v1.MatchBasis
-	(*GetStatusRequest)(nil),     // 5: lensmesh.router.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),    // 6: lensmesh.router.v1.GetStatusResponse
-	(*ServiceStatus)(nil),        // 7: lensmesh.router.v1.ServiceStatus
-	(*IngestOptions)(nil),        // 8: lensmesh.router.v1.IngestOptions
-	(*TagOptions)(nil),           // 9: lensmesh.router.v1.TagOptions
-	(*NearDuplicateOptions)(nil), // 10: lensmesh.router.v1.NearDuplicateOptions
-	(*IngestItem)(nil),           // 11: lensmesh.router.v1.IngestItem
-	(*IngestResult)(nil),         // 12: lensmesh.router.v1.IngestResult
-	(*IngestedItem)(nil),         // 13: lensmesh.router.v1.IngestedItem
-	(*NearDuplicate)(nil),        // 14: lensmesh.router.v1.NearDuplicate
-	(*IngestRequest)(nil),        // 15: lensmesh.router.v1.IngestRequest
-	(*IngestResponse)(nil),       // 16: lensmesh.router.v1.IngestResponse
-	(*IngestStreamRequest)(nil),  // 17: lensmesh.router.v1.IngestStreamRequest
-	(*IngestStreamResponse)(nil), // 18: lensmesh.router.v1.IngestStreamResponse
-	(*SearchRequest)(nil),        // 19: lensmesh.router.v1.SearchRequest
-	(*Query)(nil),                // 20: lensmesh.router.v1.Query
-	(*SearchResponse)(nil),       // 21: lensmesh.router.v1.SearchResponse
-	(*BatchSearchRequest)(nil),   // 22: lensmesh.router.v1.BatchSearchRequest
-	(*BatchSearchResponse)(nil),  // 23: lensmesh.router.v1.BatchSearchResponse
-	(*BatchSearchResult)(nil),    // 24: lensmesh.router.v1.BatchSearchResult
-	(*MatchImagesRequest)(nil),   // 25: lensmesh.router.v1.MatchImagesRequest
-	(*MatchThresholds)(nil),      // 26: lensmesh.router.v1.MatchThresholds
-	(*MatchImagesResponse)(nil),  // 27: lensmesh.router.v1.MatchImagesResponse
-	(*MatchResult)(nil),          // 28: lensmesh.router.v1.MatchResult
-	(*ImageMatch)(nil),           // 29: lensmesh.router.v1.ImageMatch
-	(*MatchCandidate)(nil),       // 30: lensmesh.router.v1.MatchCandidate
-	(*MatchGeometry)(nil),        // 31: lensmesh.router.v1.MatchGeometry
-	(*v1.Limits)(nil),            // 32: lensmesh.common.v1.Limits
-	(*v1.ServerInfo)(nil),        // 33: lensmesh.common.v1.ServerInfo
-	(*v1.ModelInfo)(nil),         // 34: lensmesh.common.v1.ModelInfo
-	(*v1.VectorSpace)(nil),       // 35: lensmesh.common.v1.VectorSpace
-	(*v11.CaptionOptions)(nil),   // 36: lensmesh.caption.v1.CaptionOptions
-	(v1.Priority)(0),             // 37: lensmesh.common.v1.Priority
-	(v12.MetadataPolicy)(0),      // 38: lensmesh.search.v1.MetadataPolicy
-	(v1.TransparencyPolicy)(0),   // 39: lensmesh.common.v1.TransparencyPolicy
-	(*v1.Image)(nil),             // 40: lensmesh.common.v1.Image
-	(*structpb.Struct)(nil),      // 41: google.protobuf.Struct
-	(*status.Status)(nil),        // 42: google.rpc.Status
-	(v12.UpsertOutcome)(0),       // 43: lensmesh.search.v1.UpsertOutcome
-	(*v1.Caption)(nil),           // 44: lensmesh.common.v1.Caption
-	(*v1.Timings)(nil),           // 45: lensmesh.common.v1.Timings
-	(v12.ItemChange)(0),          // 46: lensmesh.search.v1.ItemChange
-	(*v13.LabelScore)(nil),       // 47: lensmesh.encoder.v1.LabelScore
-	(*v12.Filter)(nil),           // 48: lensmesh.search.v1.Filter
-	(*v12.SearchTuning)(nil),     // 49: lensmesh.search.v1.SearchTuning
-	(*v12.Fusion)(nil),           // 50: lensmesh.search.v1.Fusion
-	(*v12.GroupBy)(nil),          // 51: lensmesh.search.v1.GroupBy
-	(*v12.ReadOptions)(nil),      // 52: lensmesh.search.v1.ReadOptions
-	(*v12.Diversity)(nil),        // 53: lensmesh.search.v1.Diversity
-	(*v1.Embedding)(nil),         // 54: lensmesh.common.v1.Embedding
-	(*v1.PerceptualHash)(nil),    // 55: lensmesh.common.v1.PerceptualHash
-	(v1.Modality)(0),             // 56: lensmesh.common.v1.Modality
-	(*v12.Hit)(nil),              // 57: lensmesh.search.v1.Hit
-	(*v12.FailedLeg)(nil),        // 58: lensmesh.search.v1.FailedLeg
-	(*v12.Item)(nil),             // 59: lensmesh.search.v1.Item
-	(*structpb.ListValue)(nil),   // 60: google.protobuf.ListValue
+	(ImageForm)(0),               // 5: lensmesh.router.v1.ImageForm
+	(*GetStatusRequest)(nil),     // 6: lensmesh.router.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),    // 7: lensmesh.router.v1.GetStatusResponse
+	(*MediaInfo)(nil),            // 8: lensmesh.router.v1.MediaInfo
+	(*ServiceStatus)(nil),        // 9: lensmesh.router.v1.ServiceStatus
+	(*IngestOptions)(nil),        // 10: lensmesh.router.v1.IngestOptions
+	(*TagOptions)(nil),           // 11: lensmesh.router.v1.TagOptions
+	(*NearDuplicateOptions)(nil), // 12: lensmesh.router.v1.NearDuplicateOptions
+	(*IngestItem)(nil),           // 13: lensmesh.router.v1.IngestItem
+	(*IngestResult)(nil),         // 14: lensmesh.router.v1.IngestResult
+	(*IngestedItem)(nil),         // 15: lensmesh.router.v1.IngestedItem
+	(*NearDuplicate)(nil),        // 16: lensmesh.router.v1.NearDuplicate
+	(*IngestRequest)(nil),        // 17: lensmesh.router.v1.IngestRequest
+	(*IngestResponse)(nil),       // 18: lensmesh.router.v1.IngestResponse
+	(*IngestStreamRequest)(nil),  // 19: lensmesh.router.v1.IngestStreamRequest
+	(*IngestStreamResponse)(nil), // 20: lensmesh.router.v1.IngestStreamResponse
+	(*SearchRequest)(nil),        // 21: lensmesh.router.v1.SearchRequest
+	(*Query)(nil),                // 22: lensmesh.router.v1.Query
+	(*SearchResponse)(nil),       // 23: lensmesh.router.v1.SearchResponse
+	(*BatchSearchRequest)(nil),   // 24: lensmesh.router.v1.BatchSearchRequest
+	(*BatchSearchResponse)(nil),  // 25: lensmesh.router.v1.BatchSearchResponse
+	(*BatchSearchResult)(nil),    // 26: lensmesh.router.v1.BatchSearchResult
+	(*MatchImagesRequest)(nil),   // 27: lensmesh.router.v1.MatchImagesRequest
+	(*MatchThresholds)(nil),      // 28: lensmesh.router.v1.MatchThresholds
+	(*MatchImagesResponse)(nil),  // 29: lensmesh.router.v1.MatchImagesResponse
+	(*MatchResult)(nil),          // 30: lensmesh.router.v1.MatchResult
+	(*ImageMatch)(nil),           // 31: lensmesh.router.v1.ImageMatch
+	(*MatchCandidate)(nil),       // 32: lensmesh.router.v1.MatchCandidate
+	(*MatchGeometry)(nil),        // 33: lensmesh.router.v1.MatchGeometry
+	(*GetImageRequest)(nil),      // 34: lensmesh.router.v1.GetImageRequest
+	(*GetImageResponse)(nil),     // 35: lensmesh.router.v1.GetImageResponse
+	(*v1.Limits)(nil),            // 36: lensmesh.common.v1.Limits
+	(*v1.ServerInfo)(nil),        // 37: lensmesh.common.v1.ServerInfo
+	(*v1.ModelInfo)(nil),         // 38: lensmesh.common.v1.ModelInfo
+	(*v1.VectorSpace)(nil),       // 39: lensmesh.common.v1.VectorSpace
+	(*v11.CaptionOptions)(nil),   // 40: lensmesh.caption.v1.CaptionOptions
+	(v1.Priority)(0),             // 41: lensmesh.common.v1.Priority
+	(v12.MetadataPolicy)(0),      // 42: lensmesh.search.v1.MetadataPolicy
+	(v1.TransparencyPolicy)(0),   // 43: lensmesh.common.v1.TransparencyPolicy
+	(*v1.Image)(nil),             // 44: lensmesh.common.v1.Image
+	(*structpb.Struct)(nil),      // 45: google.protobuf.Struct
+	(*status.Status)(nil),        // 46: google.rpc.Status
+	(v12.UpsertOutcome)(0),       // 47: lensmesh.search.v1.UpsertOutcome
+	(*v1.Caption)(nil),           // 48: lensmesh.common.v1.Caption
+	(*v1.Timings)(nil),           // 49: lensmesh.common.v1.Timings
+	(v12.ItemChange)(0),          // 50: lensmesh.search.v1.ItemChange
+	(*v13.LabelScore)(nil),       // 51: lensmesh.encoder.v1.LabelScore
+	(*v12.Filter)(nil),           // 52: lensmesh.search.v1.Filter
+	(*v12.SearchTuning)(nil),     // 53: lensmesh.search.v1.SearchTuning
+	(*v12.Fusion)(nil),           // 54: lensmesh.search.v1.Fusion
+	(*v12.GroupBy)(nil),          // 55: lensmesh.search.v1.GroupBy
+	(*v12.ReadOptions)(nil),      // 56: lensmesh.search.v1.ReadOptions
+	(*v12.Diversity)(nil),        // 57: lensmesh.search.v1.Diversity
+	(*v1.Embedding)(nil),         // 58: lensmesh.common.v1.Embedding
+	(*v1.PerceptualHash)(nil),    // 59: lensmesh.common.v1.PerceptualHash
+	(v1.Modality)(0),             // 60: lensmesh.common.v1.Modality
+	(*v12.Hit)(nil),              // 61: lensmesh.search.v1.Hit
+	(*v12.FailedLeg)(nil),        // 62: lensmesh.search.v1.FailedLeg
+	(*v12.Item)(nil),             // 63: lensmesh.search.v1.Item
+	(*structpb.ListValue)(nil),   // 64: google.protobuf.ListValue
 }
 var file_lensmesh_router_v1_router_proto_depIdxs = []int32{
-	7,  // 0: lensmesh.router.v1.GetStatusResponse.services:type_name -> lensmesh.router.v1.ServiceStatus
-	32, // 1: lensmesh.router.v1.GetStatusResponse.limits:type_name -> lensmesh.common.v1.Limits
-	33, // 2: lensmesh.router.v1.GetStatusResponse.server:type_name -> lensmesh.common.v1.ServerInfo
-	0,  // 3: lensmesh.router.v1.ServiceStatus.health:type_name -> lensmesh.router.v1.Health
-	34, // 4: lensmesh.router.v1.ServiceStatus.models:type_name -> lensmesh.common.v1.ModelInfo
-	35, // 5: lensmesh.router.v1.ServiceStatus.spaces:type_name -> lensmesh.common.v1.VectorSpace
-	33, // 6: lensmesh.router.v1.ServiceStatus.server:type_name -> lensmesh.common.v1.ServerInfo
-	32, // 7: lensmesh.router.v1.ServiceStatus.limits:type_name -> lensmesh.common.v1.Limits
-	2,  // 8: lensmesh.router.v1.IngestOptions.captions:type_name -> lensmesh.router.v1.CaptionPolicy
-	36, // 9: lensmesh.router.v1.IngestOptions.caption_options:type_name -> lensmesh.caption.v1.CaptionOptions
-	37, // 10: lensmesh.router.v1.IngestOptions.priority:type_name -> lensmesh.common.v1.Priority
-	38, // 11: lensmesh.router.v1.IngestOptions.metadata_policy:type_name -> lensmesh.search.v1.MetadataPolicy
-	39, // 12: lensmesh.router.v1.IngestOptions.transparency:type_name -> lensmesh.common.v1.TransparencyPolicy
-	10, // 13: lensmesh.router.v1.IngestOptions.near_duplicates:type_name -> lensmesh.router.v1.NearDuplicateOptions
-	9,  // 14: lensmesh.router.v1.IngestOptions.tags:type_name -> lensmesh.router.v1.TagOptions
-	1,  // 15: lensmesh.router.v1.NearDuplicateOptions.action:type_name -> lensmesh.router.v1.NearDuplicateAction
-	40, // 16: lensmesh.router.v1.IngestItem.image:type_name -> lensmesh.common.v1.Image
-	41, // 17: lensmesh.router.v1.IngestItem.metadata:type_name -> google.protobuf.Struct
-	13, // 18: lensmesh.router.v1.IngestResult.item:type_name -> lensmesh.router.v1.IngestedItem
-	42, // 19: lensmesh.router.v1.IngestResult.error:type_name -> google.rpc.Status
-	43, // 20: lensmesh.router.v1.IngestedItem.outcome:type_name -> lensmesh.search.v1.UpsertOutcome
-	44, // 21: lensmesh.router.v1.IngestedItem.caption:type_name -> lensmesh.common.v1.Caption
-	42, // 22: lensmesh.router.v1.IngestedItem.caption_error:type_name -> google.rpc.Status
-	45, // 23: lensmesh.router.v1.IngestedItem.encode:type_name -> lensmesh.common.v1.Timings
-	45, // 24: lensmesh.router.v1.IngestedItem.describe:type_name -> lensmesh.common.v1.Timings
-	46, // 25: lensmesh.router.v1.IngestedItem.changes:type_name -> lensmesh.search.v1.ItemChange
-	14, // 26: lensmesh.router.v1.IngestedItem.near_duplicate:type_name -> lensmesh.router.v1.NearDuplicate
-	47, // 27: lensmesh.router.v1.IngestedItem.tags:type_name -> lensmesh.encoder.v1.LabelScore
-	8,  // 28: lensmesh.router.v1.IngestRequest.options:type_name -> lensmesh.router.v1.IngestOptions
-	11, // 29: lensmesh.router.v1.IngestRequest.item:type_name -> lensmesh.router.v1.IngestItem
-	13, // 30: lensmesh.router.v1.IngestResponse.item:type_name -> lensmesh.router.v1.IngestedItem
-	8,  // 31: lensmesh.router.v1.IngestStreamRequest.options:type_name -> lensmesh.router.v1.IngestOptions
-	11, // 32: lensmesh.router.v1.IngestStreamRequest.items:type_name -> lensmesh.router.v1.IngestItem
-	12, // 33: lensmesh.router.v1.IngestStreamResponse.results:type_name -> lensmesh.router.v1.IngestResult
-	20, // 34: lensmesh.router.v1.SearchRequest.queries:type_name -> lensmesh.router.v1.Query
-	48, // 35: lensmesh.router.v1.SearchRequest.filter:type_name -> lensmesh.search.v1.Filter
-	49, // 36: lensmesh.router.v1.SearchRequest.tuning:type_name -> lensmesh.search.v1.SearchTuning
-	50, // 37: lensmesh.router.v1.SearchRequest.fusion:type_name -> lensmesh.search.v1.Fusion
-	51, // 38: lensmesh.router.v1.SearchRequest.group_by:type_name -> lensmesh.search.v1.GroupBy
-	52, // 39: lensmesh.router.v1.SearchRequest.read:type_name -> lensmesh.search.v1.ReadOptions
-	53, // 40: lensmesh.router.v1.SearchRequest.diversity:type_name -> lensmesh.search.v1.Diversity
-	40, // 41: lensmesh.router.v1.Query.image:type_name -> lensmesh.common.v1.Image
-	54, // 42: lensmesh.router.v1.Query.embedding:type_name -> lensmesh.common.v1.Embedding
-	55, // 43: lensmesh.router.v1.Query.perceptual_hash:type_name -> lensmesh.common.v1.PerceptualHash
-	56, // 44: lensmesh.router.v1.Query.modality:type_name -> lensmesh.common.v1.Modality
-	57, // 45: lensmesh.router.v1.SearchResponse.hits:type_name -> lensmesh.search.v1.Hit
-	58, // 46: lensmesh.router.v1.SearchResponse.failed_queries:type_name -> lensmesh.search.v1.FailedLeg
-	19, // 47: lensmesh.router.v1.BatchSearchRequest.searches:type_name -> lensmesh.router.v1.SearchRequest
-	24, // 48: lensmesh.router.v1.BatchSearchResponse.results:type_name -> lensmesh.router.v1.BatchSearchResult
-	21, // 49: lensmesh.router.v1.BatchSearchResult.response:type_name -> lensmesh.router.v1.SearchResponse
-	42, // 50: lensmesh.router.v1.BatchSearchResult.error:type_name -> google.rpc.Status
-	40, // 51: lensmesh.router.v1.MatchImagesRequest.images:type_name -> lensmesh.common.v1.Image
-	48, // 52: lensmesh.router.v1.MatchImagesRequest.filter:type_name -> lensmesh.search.v1.Filter
-	26, // 53: lensmesh.router.v1.MatchImagesRequest.thresholds:type_name -> lensmesh.router.v1.MatchThresholds
-	52, // 54: lensmesh.router.v1.MatchImagesRequest.read:type_name -> lensmesh.search.v1.ReadOptions
-	37, // 55: lensmesh.router.v1.MatchImagesRequest.priority:type_name -> lensmesh.common.v1.Priority
-	28, // 56: lensmesh.router.v1.MatchImagesResponse.results:type_name -> lensmesh.router.v1.MatchResult
-	29, // 57: lensmesh.router.v1.MatchResult.match:type_name -> lensmesh.router.v1.ImageMatch
-	42, // 58: lensmesh.router.v1.MatchResult.error:type_name -> google.rpc.Status
-	45, // 59: lensmesh.router.v1.MatchResult.encode:type_name -> lensmesh.common.v1.Timings
-	3,  // 60: lensmesh.router.v1.ImageMatch.verdict:type_name -> lensmesh.router.v1.MatchVerdict
-	30, // 61: lensmesh.router.v1.ImageMatch.best:type_name -> lensmesh.router.v1.MatchCandidate
-	30, // 62: lensmesh.router.v1.ImageMatch.alternatives:type_name -> lensmesh.router.v1.MatchCandidate
-	59, // 63: lensmesh.router.v1.MatchCandidate.item:type_name -> lensmesh.search.v1.Item
-	60, // 64: lensmesh.router.v1.MatchCandidate.entry:type_name -> google.protobuf.ListValue
-	4,  // 65: lensmesh.router.v1.MatchCandidate.basis:type_name -> lensmesh.router.v1.MatchBasis
-	31, // 66: lensmesh.router.v1.MatchCandidate.geometry:type_name -> lensmesh.router.v1.MatchGeometry
-	5,  // 67: lensmesh.router.v1.RouterService.GetStatus:input_type -> lensmesh.router.v1.GetStatusRequest
-	15, // 68: lensmesh.router.v1.RouterService.Ingest:input_type -> lensmesh.router.v1.IngestRequest
-	17, // 69: lensmesh.router.v1.RouterService.IngestStream:input_type -> lensmesh.router.v1.IngestStreamRequest
-	19, // 70: lensmesh.router.v1.RouterService.Search:input_type -> lensmesh.router.v1.SearchRequest
-	22, // 71: lensmesh.router.v1.RouterService.BatchSearch:input_type -> lensmesh.router.v1.BatchSearchRequest
-	25, // 72: lensmesh.router.v1.RouterService.MatchImages:input_type -> lensmesh.router.v1.MatchImagesRequest
-	6,  // 73: lensmesh.router.v1.RouterService.GetStatus:output_type -> lensmesh.router.v1.GetStatusResponse
-	16, // 74: lensmesh.router.v1.RouterService.Ingest:output_type -> lensmesh.router.v1.IngestResponse
-	18, // 75: lensmesh.router.v1.RouterService.IngestStream:output_type -> lensmesh.router.v1.IngestStreamResponse
-	21, // 76: lensmesh.router.v1.RouterService.Search:output_type -> lensmesh.router.v1.SearchResponse
-	23, // 77: lensmesh.router.v1.RouterService.BatchSearch:output_type -> lensmesh.router.v1.BatchSearchResponse
-	27, // 78: lensmesh.router.v1.RouterService.MatchImages:output_type -> lensmesh.router.v1.MatchImagesResponse
-	73, // [73:79] is the sub-list for method output_type
-	67, // [67:73] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	9,  // 0: lensmesh.router.v1.GetStatusResponse.services:type_name -> lensmesh.router.v1.ServiceStatus
+	36, // 1: lensmesh.router.v1.GetStatusResponse.limits:type_name -> lensmesh.common.v1.Limits
+	37, // 2: lensmesh.router.v1.GetStatusResponse.server:type_name -> lensmesh.common.v1.ServerInfo
+	8,  // 3: lensmesh.router.v1.GetStatusResponse.media:type_name -> lensmesh.router.v1.MediaInfo
+	0,  // 4: lensmesh.router.v1.ServiceStatus.health:type_name -> lensmesh.router.v1.Health
+	38, // 5: lensmesh.router.v1.ServiceStatus.models:type_name -> lensmesh.common.v1.ModelInfo
+	39, // 6: lensmesh.router.v1.ServiceStatus.spaces:type_name -> lensmesh.common.v1.VectorSpace
+	37, // 7: lensmesh.router.v1.ServiceStatus.server:type_name -> lensmesh.common.v1.ServerInfo
+	36, // 8: lensmesh.router.v1.ServiceStatus.limits:type_name -> lensmesh.common.v1.Limits
+	2,  // 9: lensmesh.router.v1.IngestOptions.captions:type_name -> lensmesh.router.v1.CaptionPolicy
+	40, // 10: lensmesh.router.v1.IngestOptions.caption_options:type_name -> lensmesh.caption.v1.CaptionOptions
+	41, // 11: lensmesh.router.v1.IngestOptions.priority:type_name -> lensmesh.common.v1.Priority
+	42, // 12: lensmesh.router.v1.IngestOptions.metadata_policy:type_name -> lensmesh.search.v1.MetadataPolicy
+	43, // 13: lensmesh.router.v1.IngestOptions.transparency:type_name -> lensmesh.common.v1.TransparencyPolicy
+	12, // 14: lensmesh.router.v1.IngestOptions.near_duplicates:type_name -> lensmesh.router.v1.NearDuplicateOptions
+	11, // 15: lensmesh.router.v1.IngestOptions.tags:type_name -> lensmesh.router.v1.TagOptions
+	1,  // 16: lensmesh.router.v1.NearDuplicateOptions.action:type_name -> lensmesh.router.v1.NearDuplicateAction
+	44, // 17: lensmesh.router.v1.IngestItem.image:type_name -> lensmesh.common.v1.Image
+	45, // 18: lensmesh.router.v1.IngestItem.metadata:type_name -> google.protobuf.Struct
+	15, // 19: lensmesh.router.v1.IngestResult.item:type_name -> lensmesh.router.v1.IngestedItem
+	46, // 20: lensmesh.router.v1.IngestResult.error:type_name -> google.rpc.Status
+	47, // 21: lensmesh.router.v1.IngestedItem.outcome:type_name -> lensmesh.search.v1.UpsertOutcome
+	48, // 22: lensmesh.router.v1.IngestedItem.caption:type_name -> lensmesh.common.v1.Caption
+	46, // 23: lensmesh.router.v1.IngestedItem.caption_error:type_name -> google.rpc.Status
+	49, // 24: lensmesh.router.v1.IngestedItem.encode:type_name -> lensmesh.common.v1.Timings
+	49, // 25: lensmesh.router.v1.IngestedItem.describe:type_name -> lensmesh.common.v1.Timings
+	50, // 26: lensmesh.router.v1.IngestedItem.changes:type_name -> lensmesh.search.v1.ItemChange
+	16, // 27: lensmesh.router.v1.IngestedItem.near_duplicate:type_name -> lensmesh.router.v1.NearDuplicate
+	51, // 28: lensmesh.router.v1.IngestedItem.tags:type_name -> lensmesh.encoder.v1.LabelScore
+	10, // 29: lensmesh.router.v1.IngestRequest.options:type_name -> lensmesh.router.v1.IngestOptions
+	13, // 30: lensmesh.router.v1.IngestRequest.item:type_name -> lensmesh.router.v1.IngestItem
+	15, // 31: lensmesh.router.v1.IngestResponse.item:type_name -> lensmesh.router.v1.IngestedItem
+	10, // 32: lensmesh.router.v1.IngestStreamRequest.options:type_name -> lensmesh.router.v1.IngestOptions
+	13, // 33: lensmesh.router.v1.IngestStreamRequest.items:type_name -> lensmesh.router.v1.IngestItem
+	14, // 34: lensmesh.router.v1.IngestStreamResponse.results:type_name -> lensmesh.router.v1.IngestResult
+	22, // 35: lensmesh.router.v1.SearchRequest.queries:type_name -> lensmesh.router.v1.Query
+	52, // 36: lensmesh.router.v1.SearchRequest.filter:type_name -> lensmesh.search.v1.Filter
+	53, // 37: lensmesh.router.v1.SearchRequest.tuning:type_name -> lensmesh.search.v1.SearchTuning
+	54, // 38: lensmesh.router.v1.SearchRequest.fusion:type_name -> lensmesh.search.v1.Fusion
+	55, // 39: lensmesh.router.v1.SearchRequest.group_by:type_name -> lensmesh.search.v1.GroupBy
+	56, // 40: lensmesh.router.v1.SearchRequest.read:type_name -> lensmesh.search.v1.ReadOptions
+	57, // 41: lensmesh.router.v1.SearchRequest.diversity:type_name -> lensmesh.search.v1.Diversity
+	44, // 42: lensmesh.router.v1.Query.image:type_name -> lensmesh.common.v1.Image
+	58, // 43: lensmesh.router.v1.Query.embedding:type_name -> lensmesh.common.v1.Embedding
+	59, // 44: lensmesh.router.v1.Query.perceptual_hash:type_name -> lensmesh.common.v1.PerceptualHash
+	60, // 45: lensmesh.router.v1.Query.modality:type_name -> lensmesh.common.v1.Modality
+	61, // 46: lensmesh.router.v1.SearchResponse.hits:type_name -> lensmesh.search.v1.Hit
+	62, // 47: lensmesh.router.v1.SearchResponse.failed_queries:type_name -> lensmesh.search.v1.FailedLeg
+	21, // 48: lensmesh.router.v1.BatchSearchRequest.searches:type_name -> lensmesh.router.v1.SearchRequest
+	26, // 49: lensmesh.router.v1.BatchSearchResponse.results:type_name -> lensmesh.router.v1.BatchSearchResult
+	23, // 50: lensmesh.router.v1.BatchSearchResult.response:type_name -> lensmesh.router.v1.SearchResponse
+	46, // 51: lensmesh.router.v1.BatchSearchResult.error:type_name -> google.rpc.Status
+	44, // 52: lensmesh.router.v1.MatchImagesRequest.images:type_name -> lensmesh.common.v1.Image
+	52, // 53: lensmesh.router.v1.MatchImagesRequest.filter:type_name -> lensmesh.search.v1.Filter
+	28, // 54: lensmesh.router.v1.MatchImagesRequest.thresholds:type_name -> lensmesh.router.v1.MatchThresholds
+	56, // 55: lensmesh.router.v1.MatchImagesRequest.read:type_name -> lensmesh.search.v1.ReadOptions
+	41, // 56: lensmesh.router.v1.MatchImagesRequest.priority:type_name -> lensmesh.common.v1.Priority
+	30, // 57: lensmesh.router.v1.MatchImagesResponse.results:type_name -> lensmesh.router.v1.MatchResult
+	31, // 58: lensmesh.router.v1.MatchResult.match:type_name -> lensmesh.router.v1.ImageMatch
+	46, // 59: lensmesh.router.v1.MatchResult.error:type_name -> google.rpc.Status
+	49, // 60: lensmesh.router.v1.MatchResult.encode:type_name -> lensmesh.common.v1.Timings
+	3,  // 61: lensmesh.router.v1.ImageMatch.verdict:type_name -> lensmesh.router.v1.MatchVerdict
+	32, // 62: lensmesh.router.v1.ImageMatch.best:type_name -> lensmesh.router.v1.MatchCandidate
+	32, // 63: lensmesh.router.v1.ImageMatch.alternatives:type_name -> lensmesh.router.v1.MatchCandidate
+	63, // 64: lensmesh.router.v1.MatchCandidate.item:type_name -> lensmesh.search.v1.Item
+	64, // 65: lensmesh.router.v1.MatchCandidate.entry:type_name -> google.protobuf.ListValue
+	4,  // 66: lensmesh.router.v1.MatchCandidate.basis:type_name -> lensmesh.router.v1.MatchBasis
+	33, // 67: lensmesh.router.v1.MatchCandidate.geometry:type_name -> lensmesh.router.v1.MatchGeometry
+	5,  // 68: lensmesh.router.v1.GetImageRequest.form:type_name -> lensmesh.router.v1.ImageForm
+	6,  // 69: lensmesh.router.v1.RouterService.GetStatus:input_type -> lensmesh.router.v1.GetStatusRequest
+	17, // 70: lensmesh.router.v1.RouterService.Ingest:input_type -> lensmesh.router.v1.IngestRequest
+	19, // 71: lensmesh.router.v1.RouterService.IngestStream:input_type -> lensmesh.router.v1.IngestStreamRequest
+	21, // 72: lensmesh.router.v1.RouterService.Search:input_type -> lensmesh.router.v1.SearchRequest
+	24, // 73: lensmesh.router.v1.RouterService.BatchSearch:input_type -> lensmesh.router.v1.BatchSearchRequest
+	27, // 74: lensmesh.router.v1.RouterService.MatchImages:input_type -> lensmesh.router.v1.MatchImagesRequest
+	34, // 75: lensmesh.router.v1.RouterService.GetImage:input_type -> lensmesh.router.v1.GetImageRequest
+	7,  // 76: lensmesh.router.v1.RouterService.GetStatus:output_type -> lensmesh.router.v1.GetStatusResponse
+	18, // 77: lensmesh.router.v1.RouterService.Ingest:output_type -> lensmesh.router.v1.IngestResponse
+	20, // 78: lensmesh.router.v1.RouterService.IngestStream:output_type -> lensmesh.router.v1.IngestStreamResponse
+	23, // 79: lensmesh.router.v1.RouterService.Search:output_type -> lensmesh.router.v1.SearchResponse
+	25, // 80: lensmesh.router.v1.RouterService.BatchSearch:output_type -> lensmesh.router.v1.BatchSearchResponse
+	29, // 81: lensmesh.router.v1.RouterService.MatchImages:output_type -> lensmesh.router.v1.MatchImagesResponse
+	35, // 82: lensmesh.router.v1.RouterService.GetImage:output_type -> lensmesh.router.v1.GetImageResponse
+	76, // [76:83] is the sub-list for method output_type
+	69, // [69:76] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_lensmesh_router_v1_router_proto_init() }
@@ -3132,14 +3406,14 @@ func file_lensmesh_router_v1_router_proto_init() {
 	if File_lensmesh_router_v1_router_proto != nil {
 		return
 	}
-	file_lensmesh_router_v1_router_proto_msgTypes[4].OneofWrappers = []any{}
 	file_lensmesh_router_v1_router_proto_msgTypes[5].OneofWrappers = []any{}
-	file_lensmesh_router_v1_router_proto_msgTypes[7].OneofWrappers = []any{
+	file_lensmesh_router_v1_router_proto_msgTypes[6].OneofWrappers = []any{}
+	file_lensmesh_router_v1_router_proto_msgTypes[8].OneofWrappers = []any{
 		(*IngestResult_Item)(nil),
 		(*IngestResult_Error)(nil),
 	}
-	file_lensmesh_router_v1_router_proto_msgTypes[14].OneofWrappers = []any{}
-	file_lensmesh_router_v1_router_proto_msgTypes[15].OneofWrappers = []any{
+	file_lensmesh_router_v1_router_proto_msgTypes[15].OneofWrappers = []any{}
+	file_lensmesh_router_v1_router_proto_msgTypes[16].OneofWrappers = []any{
 		(*Query_Text)(nil),
 		(*Query_Image)(nil),
 		(*Query_ItemId)(nil),
@@ -3147,23 +3421,23 @@ func file_lensmesh_router_v1_router_proto_init() {
 		(*Query_CaptionText)(nil),
 		(*Query_PerceptualHash)(nil),
 	}
-	file_lensmesh_router_v1_router_proto_msgTypes[19].OneofWrappers = []any{
+	file_lensmesh_router_v1_router_proto_msgTypes[20].OneofWrappers = []any{
 		(*BatchSearchResult_Response)(nil),
 		(*BatchSearchResult_Error)(nil),
 	}
-	file_lensmesh_router_v1_router_proto_msgTypes[21].OneofWrappers = []any{}
-	file_lensmesh_router_v1_router_proto_msgTypes[23].OneofWrappers = []any{
+	file_lensmesh_router_v1_router_proto_msgTypes[22].OneofWrappers = []any{}
+	file_lensmesh_router_v1_router_proto_msgTypes[24].OneofWrappers = []any{
 		(*MatchResult_Match)(nil),
 		(*MatchResult_Error)(nil),
 	}
-	file_lensmesh_router_v1_router_proto_msgTypes[25].OneofWrappers = []any{}
+	file_lensmesh_router_v1_router_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lensmesh_router_v1_router_proto_rawDesc), len(file_lensmesh_router_v1_router_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   27,
+			NumEnums:      6,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

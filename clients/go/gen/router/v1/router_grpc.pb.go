@@ -31,6 +31,7 @@ const (
 	RouterService_Search_FullMethodName       = "/lensmesh.router.v1.RouterService/Search"
 	RouterService_BatchSearch_FullMethodName  = "/lensmesh.router.v1.RouterService/BatchSearch"
 	RouterService_MatchImages_FullMethodName  = "/lensmesh.router.v1.RouterService/MatchImages"
+	RouterService_GetImage_FullMethodName     = "/lensmesh.router.v1.RouterService/GetImage"
 )
 
 // RouterServiceClient is the client API for RouterService service.
@@ -54,6 +55,10 @@ type RouterServiceClient interface {
 	// MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
 	// vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
 	MatchImages(ctx context.Context, in *MatchImagesRequest, opts ...grpc.CallOption) (*MatchImagesResponse, error)
+	// GetImage answers the thumbnail of an image that was ingested, or its file as it came, where the router keeps them
+	// (GetStatusResponse.media). NOT_FOUND with reason MEDIA_NOT_FOUND where there is none of this content: it was never ingested here, or
+	// while the media store was away; ingesting the image again makes its thumbnail up.
+	GetImage(ctx context.Context, in *GetImageRequest, opts ...grpc.CallOption) (*GetImageResponse, error)
 }
 
 type routerServiceClient struct {
@@ -127,6 +132,16 @@ func (c *routerServiceClient) MatchImages(ctx context.Context, in *MatchImagesRe
 	return out, nil
 }
 
+func (c *routerServiceClient) GetImage(ctx context.Context, in *GetImageRequest, opts ...grpc.CallOption) (*GetImageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetImageResponse)
+	err := c.cc.Invoke(ctx, RouterService_GetImage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RouterServiceServer is the server API for RouterService service.
 // All implementations must embed UnimplementedRouterServiceServer
 // for forward compatibility.
@@ -148,6 +163,10 @@ type RouterServiceServer interface {
 	// MatchImages tells of each picture which entry of a collection it shows, or that it shows none. Candidates are the nearest items by
 	// vector, and by perceptual hash; in a collection that keeps local features they are verified by geometry. A bad picture fails alone.
 	MatchImages(context.Context, *MatchImagesRequest) (*MatchImagesResponse, error)
+	// GetImage answers the thumbnail of an image that was ingested, or its file as it came, where the router keeps them
+	// (GetStatusResponse.media). NOT_FOUND with reason MEDIA_NOT_FOUND where there is none of this content: it was never ingested here, or
+	// while the media store was away; ingesting the image again makes its thumbnail up.
+	GetImage(context.Context, *GetImageRequest) (*GetImageResponse, error)
 	mustEmbedUnimplementedRouterServiceServer()
 }
 
@@ -175,6 +194,9 @@ func (UnimplementedRouterServiceServer) BatchSearch(context.Context, *BatchSearc
 }
 func (UnimplementedRouterServiceServer) MatchImages(context.Context, *MatchImagesRequest) (*MatchImagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MatchImages not implemented")
+}
+func (UnimplementedRouterServiceServer) GetImage(context.Context, *GetImageRequest) (*GetImageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetImage not implemented")
 }
 func (UnimplementedRouterServiceServer) mustEmbedUnimplementedRouterServiceServer() {}
 func (UnimplementedRouterServiceServer) testEmbeddedByValue()                       {}
@@ -294,6 +316,24 @@ func _RouterService_MatchImages_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RouterService_GetImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouterServiceServer).GetImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouterService_GetImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouterServiceServer).GetImage(ctx, req.(*GetImageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RouterService_ServiceDesc is the grpc.ServiceDesc for RouterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -320,6 +360,10 @@ var RouterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MatchImages",
 			Handler:    _RouterService_MatchImages_Handler,
+		},
+		{
+			MethodName: "GetImage",
+			Handler:    _RouterService_GetImage_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
