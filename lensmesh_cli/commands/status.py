@@ -56,6 +56,8 @@ def table(found: MeshStatus, target: str) -> Table:
     for name in ("service", "address", "health", "model", "runs on", "memory"):
         rows.add_column(name, justify="right" if name == "memory" else "left", overflow="fold")
     rows.add_row("router", target, Text("serving", "green"), "", "", megabytes(found.server.memory_bytes))
+    if found.media.trouble:
+        rows.add_row("", "", Text(printable(f"the media store takes nothing: {found.media.trouble}"), "dim"))
     for service in found.services:
         rows.add_row(
             Text(printable(service.kind)),
@@ -103,5 +105,6 @@ def as_json(found: MeshStatus, target: str) -> dict[str, object]:
         "serving": found.serving,
         "router": {**asdict(found.server), "memory_mb": round(found.server.memory_bytes / 1e6)},
         "limits": asdict(found.limits),
+        "media": asdict(found.media),
         "services": services,
     }

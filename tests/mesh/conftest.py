@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -32,8 +33,13 @@ def database() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def running_mesh(database: str, model: str = "mock", **fetching: Any) -> AsyncIterator[dict[str, str]]:
-    """Addresses of four running services: router, encoder, caption, search. `fetching`: their uri_ settings."""
+async def running_mesh(
+    database: str, model: str = "mock", *, media: Path | str = "", **fetching: Any
+) -> AsyncIterator[dict[str, str]]:
+    """Addresses of four running services: router, encoder, caption, search. `fetching`: their uri_ settings.
+
+    Thumbnails are kept in the folder `media`.
+    """
     async with AsyncExitStack() as stack:
         encoder = await stack.enter_async_context(
             running(EncoderSettings(listen=FREE, model=model, **fetching), EncoderApp, "encoder")
@@ -51,6 +57,7 @@ async def running_mesh(database: str, model: str = "mock", **fetching: Any) -> A
                     encoder_targets=encoder.address,
                     caption_targets=caption.address,
                     search_targets=search.address,
+                    media_url=str(media),
                     **fetching,
                 ),
                 RouterApp,
@@ -66,9 +73,9 @@ async def running_mesh(database: str, model: str = "mock", **fetching: Any) -> A
 
 
 @pytest.fixture
-async def mesh(database: str) -> AsyncIterator[dict[str, str]]:
-    """A mesh with its default settings."""
-    async with running_mesh(database) as addresses:
+async def mesh(database: str, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """A mesh with its default settings that keeps thumbnails."""
+    async with running_mesh(database, media=tmp_path / "media") as addresses:
         yield addresses
 
 
