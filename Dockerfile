@@ -1,4 +1,4 @@
-# One image for each service and one for the command: docker build --target router|encoder|caption|search|cli .
+# One image for each service and one for the command: docker build --target router|encoder|caption|search|http|cli .
 # docs/images.md tells sizes, arguments and how they are run; `make images` builds them all.
 
 # Anything with Python 3.11 or newer as `python3`, with its venv module and the certificates of public authorities.
@@ -25,6 +25,9 @@ RUN --mount=type=cache,target=/root/.cache/pip deploy/images/install router
 
 FROM cli-environment AS search-environment
 RUN --mount=type=cache,target=/root/.cache/pip deploy/images/install search
+
+FROM cli-environment AS http-environment
+RUN --mount=type=cache,target=/root/.cache/pip deploy/images/install http
 
 FROM cli-environment AS encoder-environment
 # cpu: torch as TORCH_INDEX has it, or as locked where none is given. gpu: as locked, which has to know CUDA.
@@ -79,6 +82,15 @@ COPY --from=search-environment /opt/lensmesh /opt/lensmesh
 EXPOSE 50053 50059 9464
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "lensmesh_chassis.process.probe", "127.0.0.1:50059"]
 ENTRYPOINT ["python", "-m", "search_svc"]
+
+FROM runtime AS http
+LABEL org.opencontainers.image.title="lensmesh-http"
+ENV LENSMESH_HTTP_LISTEN=0.0.0.0:50054 LENSMESH_HTTP_HEALTH_LISTEN=0.0.0.0:50059 \
+    LENSMESH_HTTP_METRICS_LISTEN=0.0.0.0:9464
+COPY --from=http-environment /opt/lensmesh /opt/lensmesh
+EXPOSE 50054 50059 9464
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "lensmesh_chassis.process.probe", "127.0.0.1:50059"]
+ENTRYPOINT ["python", "-m", "http_svc"]
 
 FROM models AS encoder
 LABEL org.opencontainers.image.title="lensmesh-encoder"

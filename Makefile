@@ -101,7 +101,7 @@ lock: setup         ## pin every dependency, with hashes and without any address
 IMAGE_LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--constraint requirements.lock
 image-locks: setup  ## pin what each image installs
-	for image in router search encoder caption; do \
+	for image in router search http encoder caption; do \
 	  case $$image in \
 	    encoder) more="--extra redis --extra openvino --extra match";; caption) more="--extra redis --extra openvino";; \
 	    router) more="--extra match";; *) more=;; esac; \
@@ -110,7 +110,7 @@ image-locks: setup  ## pin what each image installs
 	printf 'cyclonedx-bom\nhatchling\npip\n' | $(IMAGE_LOCK) - --output-file deploy/images/build.lock
 
 # docs/images.md tells the arguments: make images IMAGES=encoder ARGS="--build-arg TORCH_INDEX=..."
-IMAGES  ?= router search cli encoder caption
+IMAGES  ?= router search http cli encoder caption
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TAG     ?= $(VERSION)
 # The first that is here and works. The last two have to be told to keep health checks.

@@ -49,6 +49,10 @@ def smoke(
             help="http://HOST:PORT of Jaeger's query API: the run's trace is looked up there.",
         ),
     ] = "",
+    http: Annotated[
+        str,
+        typer.Option(envvar="LENSMESH_PAGE_URL", help="Address of the front door, host:port or http(s)://: tried too."),
+    ] = "",
     wait: Annotated[
         float, typer.Option(help="Seconds to wait until all services are ready.", min=0, callback=check_seconds)
     ] = 0.0,
@@ -60,7 +64,7 @@ def smoke(
     server_name: ServerName = "",
     timeout: Timeout = 60.0,
 ) -> None:
-    """Try a running mesh once from outside: health, reflection, encode, caption, ingest, search, delete.
+    """Try a running mesh once from outside: health, reflection, encode, caption, ingest, search, HTTP, delete.
 
     Says of each step how long it took, or what failed and where to look. Writes into a collection of its own, and
     removes it whatever happens.
@@ -77,7 +81,7 @@ def smoke(
         if name and not os.access(name, os.R_OK):
             fail(f"{name} cannot be read", Exit.USAGE)
     security = ChannelSecurity(ca_file, certificate_file, key_file)
-    options = Options(target, security, server_name, jaeger, timeout, wait)
+    options = Options(target, security, server_name, jaeger, http, timeout, wait)
     try:
         outcomes = asyncio.run(run(options, (lambda _: None) if json_output else show))
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ STEPS = {
     "caption": f"the captioner: {_PEERS.format('CAPTION')}",
     "ingest": "the router's log under the request id, then those of the encoder and of search",
     "search": f"search: {_PEERS.format('SEARCH')}; then the store",
+    "http": "the front door: whether it runs, LENSMESH_HTTP_ROUTER_TARGET, and its log",
     "trace": "OTEL_EXPORTER_OTLP_ENDPOINT of the service named, and the collector's log",
     "delete": "search's log, and the store",
 }

@@ -37,6 +37,8 @@ class Options:
     server_name: str = ""
     jaeger: str = ""
     """Address of Jaeger's query API, "" to leave the trace out."""
+    http: str = ""
+    """Address of the front door, "" to leave it out."""
     timeout_s: float = 60.0
     """The seconds that one call may take."""
     wait_s: float = 0.0

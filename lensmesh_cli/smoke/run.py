@@ -28,11 +28,12 @@ async def smoke(options: Options, tell: Callable[[StepOutcome], None]) -> list[S
     stop = asyncio.Event()
     mesh = SmokeMesh(options)
     outcomes: list[StepOutcome] = []
+    left_out = {name for name, address in {"trace": options.jaeger, "http": options.http}.items() if not address}
     with _signals(stop):
         try:
             await _wait(mesh, stop)
             for step in STEPS:
-                if step.name == "trace" and not options.jaeger:
+                if step.name in left_out:
                     continue
                 outcome = await _outcome(step, mesh, outcomes, stop)
                 outcomes.append(outcome)

@@ -19,6 +19,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis import contract
 from lensmesh_chassis.errors import NotBuilt, NotFound
 from lensmesh_chassis.rpc.status import from_rpc_error, from_status
+from lensmesh_cli.smoke.door import door
 from lensmesh_cli.smoke.jaeger import trace
 from lensmesh_cli.smoke.mesh import SmokeMesh
 from lensmesh_cli.smoke.report import Broken
@@ -183,6 +184,7 @@ STEPS = (
     SmokeStep("caption", caption),
     SmokeStep("ingest", ingest),
     SmokeStep("search", search, needs=("ingest",)),
+    SmokeStep("http", door, needs=("ingest",)),
     SmokeStep("trace", trace, needs=("ingest",)),
     SmokeStep("delete", delete, needs=("ingest",)),
 )

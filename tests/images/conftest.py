@@ -1,4 +1,4 @@
-"""The images of router, search and the command, built once for all tests here."""
+"""The images of router, search, the front door and the command, built once for all tests here."""
 
 import os
 import uuid
@@ -11,7 +11,7 @@ from tests.images.builder import Builder
 from tests.images.containers import Container
 from tests.support.tools import all_wanted
 
-TARGETS = ("cli", "router", "search")
+TARGETS = ("cli", "router", "search", "http")
 
 
 @pytest.fixture(scope="package")

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from caption_svc.settings import CaptionSettings
 from docs.generate import SERVICES
 from encoder_svc.settings import EncoderSettings
+from http_svc.settings import HttpSettings
 from lensmesh_chassis.process.probe import main as probe
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.process.server_info import version
@@ -33,6 +34,7 @@ IMAGES: dict[str, type[ServiceSettings]] = {
     "encoder": EncoderSettings,
     "caption": CaptionSettings,
     "search": SearchSettings,
+    "http": HttpSettings,
 }
 TARGETS = (*IMAGES, "cli")
 HEALTH, METRICS = 50059, 9464
@@ -144,6 +146,10 @@ def test_compose_wires_what_the_images_serve() -> None:
     told = PARTS["router"]["environment"]
     for kind in ("encoder", "caption", "search"):
         assert told[f"LENSMESH_ROUTER_{kind.upper()}_TARGETS"] == f"{kind}:{ports[kind]}"
+    assert PARTS["http"]["environment"]["LENSMESH_HTTP_ROUTER_TARGET"] == f"router:{ports['router']}"
+    assert PARTS["http"]["ports"] == [f"127.0.0.1:{ports['http']}:{ports['http']}"]
+    # Published on this machine alone, and yet no page of another name may be bound to it.
+    assert PARTS["http"]["environment"]["LENSMESH_HTTP_HOSTS"] == "http"
     assert PARTS["router"]["ports"] == [f"127.0.0.1:{ports['router']}:{ports['router']}"]
     assert PARTS["lensmesh"]["environment"]["LENSMESH_TARGET"] == f"router:{ports['router']}"
     for kind in ("encoder", "caption"):
@@ -199,7 +205,7 @@ def test_compose_names_every_image_by_version() -> None:
 
 def test_compose_shows_traces_and_metrics() -> None:
     """Traces go to Jaeger, and Prometheus keeps the exemplars that lead to them."""
-    for name in ("router", "encoder", "caption", "encoder-gpu", "caption-gpu", "search"):
+    for name in ("router", "encoder", "caption", "encoder-gpu", "caption-gpu", "search", "http"):
         assert PARTS[name]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://jaeger:4317"
     assert "--enable-feature=exemplar-storage" in PARTS["prometheus"]["command"]
     sources = yaml.safe_load((ROOT / "deploy/observability/grafana/provisioning/datasources/lensmesh.yml").read_text())[

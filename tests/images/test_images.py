@@ -1,6 +1,7 @@
-"""The images of router, search and the command: really built, looked into, and started with a read-only root."""
+"""The images without torch: really built, looked into, and started with a read-only root."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -17,12 +18,13 @@ from encoder_svc.settings import EncoderSettings
 from lensmesh_chassis.process.server import running
 from lensmesh_chassis.process.server_info import version
 from tests.images.builder import Builder
+from tests.images.conftest import TARGETS
 from tests.images.containers import Container, Started
 from tests.support.tools import ROOT
 from tests.support.waiting import until
 
 # The Router's has OpenCV.
-MOST_BYTES = {"router": 400 * 10**6, "search": 250 * 10**6, "cli": 250 * 10**6}
+MOST_BYTES = {"router": 400 * 10**6, "search": 250 * 10**6, "http": 250 * 10**6, "cli": 250 * 10**6}
 PATIENCE_MINUTES = 10.0
 
 
@@ -40,7 +42,7 @@ def installed(root: Path) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("target", ["router", "search", "cli"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_small_and_without_torch(roots: dict[str, Path], target: str) -> None:
     added = size(roots[target]) - size(roots["base"])
     assert 0 < added < MOST_BYTES[target], f"{target} adds {added / 1e6:.0f} MB to its base"
@@ -59,7 +61,7 @@ def test_what_each_image_says_of_itself(builder: Builder, images: dict[str, str]
 
 def test_only_what_is_locked_is_in_them(roots: dict[str, Path]) -> None:
     """And the bill of materials in the image names all of it."""
-    for target in ("router", "search", "cli"):
+    for target in TARGETS:
         there = installed(roots[target])
         bill = json.loads((roots[target] / "opt" / "lensmesh" / "sbom.cdx.json").read_text())
         assert bill["bomFormat"] == "CycloneDX"
@@ -73,7 +75,7 @@ def test_only_what_is_locked_is_in_them(roots: dict[str, Path]) -> None:
 
 
 def test_nothing_of_the_build_is_left(roots: dict[str, Path]) -> None:
-    for target in ("router", "search", "cli"):
+    for target in TARGETS:
         root = roots[target]
         assert not [name for name in ("src", "dist", "opt/build", "root/.cache", "run/pip") if (root / name).exists()]
         assert not (root / "etc" / "pip.conf").exists()
@@ -116,10 +118,11 @@ async def answering(started: Started, container: Container) -> dict[str, Any]:
 
 
 async def test_a_mesh_of_containers(containers: dict[str, Container], tmp_path: Path) -> None:
-    """Router, search and the command as containers, beside mocks of the model services: everything works, health checks
-    say so, and SIGTERM ends each with 0 although it is process 1.
+    """All of them as containers, beside mocks of the model services: everything works, health checks say so.
+
+    SIGTERM ends each with 0 although it is process 1.
     """
-    router, search, cli = (containers[target] for target in ("router", "search", "cli"))
+    router, search, http, cli = (containers[target] for target in ("router", "search", "http", "cli"))
     store = {"LENSMESH_SEARCH_STORE_URL": "qdrant+local:/tmp/store"}
     mock: dict[str, Any] = {"listen": "127.0.0.1:0", "model": "mock"}
     async with (
@@ -133,15 +136,22 @@ async def test_a_mesh_of_containers(containers: dict[str, Container], tmp_path: 
                 "LENSMESH_ROUTER_CAPTION_TARGETS": captioner.address,
                 "LENSMESH_ROUTER_SEARCH_TARGETS": at_search["addresses"][0],
             }
-            with router.started(tmp_path / "router.log", **at_free_ports("ROUTER"), **targets) as other:
+            with contextlib.ExitStack() as stack:
+                other = stack.enter_context(
+                    router.started(tmp_path / "router.log", **at_free_ports("ROUTER"), **targets)
+                )
                 at_router = await answering(other, router)
                 assert at_router["pid"] == at_search["pid"] == 1
+                called = {"LENSMESH_HTTP_ROUTER_TARGET": at_router["addresses"][0]}
+                door = stack.enter_context(http.started(tmp_path / "http.log", **at_free_ports("HTTP"), **called))
+                at_door = await answering(door, http)
                 arguments = ("smoke", "--json", "--wait", "300", "--target", at_router["addresses"][0])
-                smoke = await asyncio.to_thread(cli.entry, *arguments)
-                assert smoke.returncode == 0, f"{smoke.stdout}\n{smoke.stderr}\n{one.said()}\n{other.said()}"
-                assert await asyncio.to_thread(healthy, router)
-                assert await asyncio.to_thread(healthy, search)
-                for started in (other, one):
+                smoke = await asyncio.to_thread(cli.entry, *arguments, "--http", at_door["addresses"][0])
+                said = (one.said(), other.said(), door.said())
+                assert smoke.returncode == 0, "\n".join((smoke.stdout, smoke.stderr, *said))
+                for container in (router, search, http):
+                    assert await asyncio.to_thread(healthy, container)
+                for started in (door, other, one):
                     started.signal(signal.SIGTERM)
                     assert await asyncio.to_thread(started.process.wait, 300) == 0, started.said()
     gone = await asyncio.to_thread(router.run, "python", "-m", "lensmesh_chassis.process.probe", at_router["health"])

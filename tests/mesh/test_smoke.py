@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from http_svc.app import HttpApp
+from http_svc.serving.listeners import HttpListeners
+from http_svc.settings import HttpSettings
 from lensmesh.search.v1 import search_pb2, search_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import Unavailable
@@ -104,10 +107,13 @@ async def left_behind(search: str) -> list[str]:
 
 
 async def test_a_good_mesh(mesh: dict[str, str]) -> None:
-    ran = await smoke(mesh["router"])
-    assert list(ran.steps) == STEPS
+    settings = HttpSettings(listen="127.0.0.1:0", router_target=mesh["router"])
+    async with running(settings, HttpApp, "http", listeners=HttpListeners) as door:
+        ran = await smoke(mesh["router"], "--http", door.address)
+    assert list(ran.steps) == [*STEPS[:-1], "http", STEPS[-1]]
     assert ran.bad == set()
     assert ran.code == 0
+    assert f"http://{door.address} is ready, and finds 2 images" in ran.said("http")
     assert await left_behind(mesh["search"]) == []
 
 
@@ -139,9 +145,10 @@ async def test_people_read_one_line_for_each_step(mesh: dict[str, str]) -> None:
 
 async def test_without_a_captioner_the_rest_is_tried(mesh: dict[str, str]) -> None:
     async with router(mesh, caption_targets=NOBODY) as target:
-        ran = await smoke(target)
+        ran = await smoke(target, "--http", NOBODY)
     assert ran.code == 1
-    assert ran.bad == {"services", "caption"}
+    assert ran.bad == {"services", "caption", "http"}
+    assert f"no front door answers at http://{NOBODY}/readyz" in ran.said("http")
     assert f"caption {NOBODY} is unreachable" in ran.said("services")
     assert "LENSMESH_ROUTER_CAPTION_TARGETS" in ran.said("caption")
     assert await left_behind(mesh["search"]) == []
