@@ -33,9 +33,9 @@ class HttpSettings(ServiceSettings):
     )
     hosts: str = Field(
         "",
-        description="Names that requests may call the door by, comma-separated, `*.example.org` for all below one. "
-        "Addresses and localhost always may. Empty: any name, unless all of `listen` is loopback; there a foreign name "
-        "is a page that was bound to this machine (DNS rebinding).",
+        description="Names that requests may call the door by, comma-separated, `*.example.org` for all below one, `*` "
+        "for any. Addresses and localhost always may. Empty: any name, unless all of `listen` is loopback; there a "
+        "foreign name is a page that was bound to this machine (DNS rebinding).",
     )
     body_bytes: int = Field(
         44 * MIB,

@@ -40,14 +40,16 @@ class HttpMetrics:
         """Show how many connections are open, and how many were closed for want of room."""
         from prometheus_client import Gauge as Shown
 
-        Shown("lensmesh_http_connections", "OpenConnections that are open.", registry=self._registry).set_function(
+        Shown("lensmesh_http_connections", "Connections that are open.", registry=self._registry).set_function(
             lambda: connections.count
         )
-        Shown(
-            "lensmesh_http_connections_closed_for_room",
-            "OpenConnections closed so that others had room.",
+        closed = Counter(
+            "lensmesh_http_connections_closed_for_room_total",
+            "Connections closed so that others had room, or because there was none.",
+            (),
             registry=self._registry,
-        ).set_function(lambda: connections.closed_for_room)
+        )
+        connections.on_closed_for_room = closed.labels().inc
 
     def ended(self, route: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
         """Count a request that has ended."""

@@ -25,8 +25,12 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     """Read a comma-separated list of host names. Raises ValueError whose text says what is expected."""
     found = tuple(part.strip().rstrip(".").lower() for part in text.split(",") if part.strip())
     for host in found:
+        if host == ANY:
+            continue
         if not host.removeprefix("*.") or any(sign in host.removeprefix("*.") for sign in "*/:@ "):
-            raise ValueError(f"{host!r} is no host name: write search.example.org, or *.example.org for all below it")
+            raise ValueError(
+                f"{host!r} is no host name: write search.example.org, *.example.org for all below it, or * for any"
+            )
     return found
 
 
@@ -42,7 +46,7 @@ class Origins:
         self.allowed = parse_origins(origins)
         self._hosts = parse_hosts(hosts)
         loopback = all(address.path or _is_loopback(address.host) for address in listens)
-        self._any_host = not self._hosts and not loopback
+        self._any_host = ANY in self._hosts or (not self._hosts and not loopback)
 
     def allows(self, origin: str) -> bool:
         """Tell whether pages of this origin may call although another server sent them."""

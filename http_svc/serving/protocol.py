@@ -19,7 +19,8 @@ class OpenConnections:
         self.age_s = age_s
         self._idle: OrderedDict[BoundedProtocol, None] = OrderedDict()
         self._open: set[BoundedProtocol] = set()
-        self.closed_for_room = 0
+        self.on_closed_for_room: Callable[[], None] = lambda: None
+        """Called for each connection that is closed for want of room."""
 
     @property
     def count(self) -> int:
@@ -29,7 +30,7 @@ class OpenConnections:
     def add(self, one: "BoundedProtocol") -> bool:
         """Take one in, if need be for the one that has been idle for longest. False where there is no room."""
         if len(self._open) >= self._most:
-            self.closed_for_room += 1
+            self.on_closed_for_room()
             if not self._idle:
                 return False
             oldest, _ = self._idle.popitem(last=False)

@@ -19,11 +19,12 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     with (
         mock_mesh(
             folder,
+            "--http",
             OTEL_EXPORTER_OTLP_ENDPOINT=NO_COLLECTOR,
             LENSMESH_CAPTION_CANARY_SECONDS="1",
             LENSMESH_ENCODER_CANARY_SECONDS="1",
         ) as mesh,
-        under_load(mesh.target),
+        under_load(mesh.target, mesh.addresses["page"]),
     ):
         yield mesh
 

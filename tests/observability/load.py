@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 
 from PIL import Image
@@ -20,6 +22,15 @@ def image(number: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (number % 256, number // 256 % 256, 7)).save(file, "PNG")
     return file.getvalue()
+
+
+def ask_by_http(page: str) -> None:
+    """A search by HTTP, and a mistake."""
+    body = json.dumps({"collection": COLLECTION, "queries": [{"text": "a red circle"}], "limit": 3}).encode()
+    headers = {"content-type": "application/json"}
+    for path in ("lensmesh.router.v1.RouterService/Search", "nothing-here"):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(urllib.request.Request(page + path, body, headers), timeout=60).close()
 
 
 async def one_round(client: Client, number: int) -> None:
@@ -39,7 +50,7 @@ async def one_round(client: Client, number: int) -> None:
 
 
 @contextlib.contextmanager
-def under_load(target: str) -> Iterator[None]:
+def under_load(target: str, page: str) -> Iterator[None]:
     """Rounds one after the other until left. A mesh that is broken on purpose meanwhile ends none of it."""
     stop = threading.Event()
     first = threading.Event()
@@ -50,6 +61,7 @@ def under_load(target: str) -> Iterator[None]:
             while not stop.is_set():
                 with contextlib.suppress(LensmeshError):
                     await one_round(client, number)
+                    await asyncio.to_thread(ask_by_http, page)
                     first.set()
                 number += 1
                 await asyncio.sleep(0.5)

@@ -20,7 +20,7 @@ from tests.support.tools import ROOT, need
 from tests.support.waiting import wait_until
 
 RULES = ROOT / "deploy" / "observability" / "prometheus" / "rules"
-SERVICES = ("router", "encoder", "caption", "search")
+SERVICES = ("router", "encoder", "caption", "search", "http")
 
 
 @dataclass(frozen=True)

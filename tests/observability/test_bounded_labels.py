@@ -1,6 +1,7 @@
 """A hostile caller cannot grow the number of series: nothing that is sent becomes a label."""
 
 import contextlib
+import http.client
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,7 @@ ROUNDS = 20
 @pytest.fixture
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A mesh that nobody else calls."""
-    with mock_mesh(tmp_path_factory.mktemp("attacked")) as mesh:
+    with mock_mesh(tmp_path_factory.mktemp("attacked"), "--http") as mesh:
         yield mesh
 
 
@@ -63,6 +64,22 @@ def attack(address: str) -> str:
     return made_up
 
 
+def attack_by_http(address: str) -> str:
+    """Paths, methods, queries and headers, made up."""
+    made_up = secrets.token_hex(8)
+    for method, path in (
+        ("GET", f"/{made_up}"),
+        ("POST", f"/lensmesh.search.v1.SearchService/{made_up}"),
+        (f"X{made_up}", f"/healthz?{made_up}={made_up}"),
+        ("GET", f"/v1/images/{made_up}"),
+    ):
+        connection = http.client.HTTPConnection(address, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers={f"x-{made_up}": made_up, "user-agent": made_up})
+            connection.getresponse().read()
+    return made_up
+
+
 # Their values are few and our own: a busy machine may well answer with another one than before.
 OUR_WORDS = {"grpc_code": {code.name for code in grpc.StatusCode}, "reason": {reason.value for reason in Reason}}
 
@@ -80,12 +97,15 @@ def shown(mesh: Mesh) -> dict[str, set[tuple[str, tuple[tuple[str, str], ...]]]]
 
 
 def test_made_up_names_make_no_series(quiet: Mesh) -> None:
+    def attack_on(address: str) -> str:
+        return attack_by_http(address) if address == quiet.addresses["http"] else attack(address)
+
     addresses = [quiet.addresses[service] for service in SERVICES]
     for _ in range(2):
         for address in addresses:
-            attack(address)
+            attack_on(address)
     before = shown(quiet)
-    made_up = [attack(address) for _ in range(ROUNDS) for address in addresses]
+    made_up = [attack_on(address) for _ in range(ROUNDS) for address in addresses]
     assert shown(quiet) == before
     text = "".join(scrape(metrics_of(quiet, service)) for service in SERVICES)
     assert not [word for word in made_up if word in text]

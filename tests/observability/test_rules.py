@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deploy.observability.generate import HERE
+from tests.support.exposed import SERVICES
 from tests.support.tools import ROOT, need
 
 RULES = sorted((HERE / "prometheus" / "rules").glob("*.yml"))
@@ -74,7 +75,7 @@ def test_compose_is_scraped_service_by_service() -> None:
     config = yaml.safe_load((HERE / "prometheus" / "prometheus.yml").read_text())
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     found = {job["job_name"]: job["dns_sd_configs"][0] for job in config["scrape_configs"]}
-    assert set(found) == {"router", "encoder", "caption", "search"}
+    assert set(found) == set(SERVICES)
     for job, place in found.items():
         assert place == {"names": [job], "type": "A", "port": 9464}
         assert job in services

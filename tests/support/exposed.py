@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-SERVICES = ("router", "encoder", "caption", "search")
+SERVICES = ("router", "encoder", "caption", "search", "http")
 UNITS = {"seconds": "s", "bytes": "bytes", "items": "items", "fds": "descriptors"}
 
 

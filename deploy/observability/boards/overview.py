@@ -97,6 +97,29 @@ OVERVIEW = Board(
             ),
         ),
         Row(
+            "By HTTP",
+            (
+                Chart(
+                    "Requests by HTTP, by status",
+                    "Answers of the front door.",
+                    "reqps",
+                    (Line(rate("lensmesh_http_requests_total", PICK, "job, status"), "{{status}}"),),
+                ),
+                Chart(
+                    "95 of 100 requests by HTTP, by route",
+                    "Time from a request's head to the end of its answer.",
+                    "s",
+                    (quantile(0.95, "lensmesh_http_request_seconds", PICK, "job, route", "{{route}}"),),
+                ),
+                Chart(
+                    "Connections by HTTP",
+                    "Those that are open.",
+                    "short",
+                    (Line(f"sum by (job, instance) (lensmesh_http_connections{{{PICK}}})", "{{instance}}"),),
+                ),
+            ),
+        ),
+        Row(
             "Saturation",
             (
                 Chart(

@@ -1,6 +1,6 @@
 """Queries that the dashboards share.
 
-Every service's metrics carry its name as `job`: "router", "encoder", "caption", "search".
+Every service's metrics carry its name as `job`: "router", "encoder", "caption", "search", "http".
 """
 
 from deploy.observability.charts import Line
