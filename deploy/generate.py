@@ -2,7 +2,7 @@
 
 In KEDA's queries it writes only the namespace: Kustomize does not know that it is one.
 
-python -m deploy.generate [--trust-domain DOMAIN] [--namespace NAMESPACE]
+python -m deploy.generate [--trust-domain DOMAIN] [--namespace NAMESPACE] [--origin ORIGIN]
 """
 
 import argparse
@@ -13,12 +13,14 @@ from typing import Any
 
 import yaml
 
-from lensmesh_chassis.contract import PORTS
+from lensmesh_chassis.contract import HTTP_PORT
+from lensmesh_chassis.contract import PORTS as GRPC_PORTS
 from lensmesh_local.sidecars.bootstrap import bootstrap
 from lensmesh_local.sidecars.model import (
-    CALLERS_OF_ROUTER,
+    CALLERS_OF_FACES,
     CALLS,
     EGRESS,
+    HTTP,
     INBOUND,
     Edge,
     Egress,
@@ -32,6 +34,7 @@ from lensmesh_local.sidecars.secrets import secret_files
 _HERE = Path(__file__).resolve().parent
 COMPONENTS = _HERE / "kubernetes" / "components"
 RULES = _HERE / "observability" / "prometheus" / "rules"
+PORTS = {**GRPC_PORTS, HTTP: HTTP_PORT}
 ANYWHERE, LOOPBACK = "0.0.0.0", "127.0.0.1"
 ADMIN, METRICS, PUBLIC = 9901, 9902, 8443
 CERTIFICATES, PUBLIC_CERTIFICATES, CONFIGURATION = "/var/run/lensmesh/tls", "/var/run/lensmesh/edge-tls", "/etc/envoy"
@@ -74,33 +77,46 @@ def sidecar(service: str, trust: Trust) -> Sidecar:
     )
 
 
-def edge(trust: Trust) -> Sidecar:
-    """Describe the Envoy that takes calls from outside. The routers have sidecars."""
+def edge(trust: Trust, origins: tuple[str, ...] = ()) -> Sidecar:
+    """Describe the Envoy that takes calls from outside. Routers and front doors have sidecars."""
     return Sidecar(
         name="edge",
         certificates=CERTIFICATES,
         configuration=CONFIGURATION,
-        edge=Edge(HostPort(ANYWHERE, PUBLIC), (HostPort("router", PORTS["router"] + INBOUND),), trust.id("router")),
+        edge=Edge(
+            HostPort(ANYWHERE, PUBLIC),
+            (HostPort("router", PORTS["router"] + INBOUND),),
+            trust.id("router"),
+            doors=(HostPort(HTTP, PORTS[HTTP] + INBOUND),),
+            doors_identity=trust.id(HTTP),
+            origins=origins,
+        ),
         edge_certificates=PUBLIC_CERTIFICATES,
         admin=HostPort(LOOPBACK, ADMIN),
         metrics=HostPort(ANYWHERE, METRICS),
     )
 
 
-def plain_edge() -> Sidecar:
-    """Describe the Envoy that takes calls from outside, for routers that have no sidecars and take plain text."""
+def plain_edge(origins: tuple[str, ...] = ()) -> Sidecar:
+    """Describe the Envoy that takes calls from outside, for services that have no sidecars and take plain text."""
     return Sidecar(
         name="edge",
         certificates=CERTIFICATES,
         configuration=CONFIGURATION,
-        edge=Edge(HostPort(ANYWHERE, PUBLIC), (HostPort("router", PORTS["router"]),), identity=""),
+        edge=Edge(
+            HostPort(ANYWHERE, PUBLIC),
+            (HostPort("router", PORTS["router"]),),
+            identity="",
+            doors=(HostPort(HTTP, PORTS[HTTP]),),
+            origins=origins,
+        ),
         edge_certificates=PUBLIC_CERTIFICATES,
         admin=HostPort(LOOPBACK, ADMIN),
         metrics=HostPort(ANYWHERE, METRICS),
     )
 
 
-def files(trust: Trust) -> dict[Path, str]:
+def files(trust: Trust, origins: tuple[str, ...] = ()) -> dict[Path, str]:
     """Return every file's text, by its path below deploy/kubernetes/components/."""
     beside = {service: sidecar(service, trust) for service in PORTS}
     made: dict[Path, Any] = {
@@ -109,12 +125,12 @@ def files(trust: Trust) -> dict[Path, str]:
     # The same for every pod: what differs is the secret that is mounted.
     for name, tree in secret_files(beside["router"]).items():
         made[Path("envoy-sidecar/envoy") / f"{name}.yaml"] = tree
-    made[Path("edge/envoy.yaml")] = bootstrap(edge(trust))
-    made[Path("edge/envoy-plain.yaml")] = bootstrap(plain_edge())
+    made[Path("edge/envoy.yaml")] = bootstrap(edge(trust, origins))
+    made[Path("edge/envoy-plain.yaml")] = bootstrap(plain_edge(origins))
     for name, tree in secret_files(edge(trust)).items():
         made[Path("edge") / f"{name}.yaml"] = tree
     texts = {path: HEAD + _text(tree) for path, tree in made.items()}
-    identities = "---\n".join(_text(identity(name, trust)) for name in (*PORTS, *CALLERS_OF_ROUTER))
+    identities = "---\n".join(_text(identity(name, trust)) for name in (*PORTS, *CALLERS_OF_FACES))
     texts[Path("certificates/identities.yaml")] = IDENTITIES_HEAD + identities
     texts[Path("observability/rules.yaml")] = ALERTS_HEAD + _text(alerts())
     for service in ("encoder", "caption"):
@@ -175,8 +191,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trust-domain", default=Trust().domain, help="trust domain of the SPIFFE ids")
     parser.add_argument("--namespace", default=Trust().namespace, help="namespace that the mesh runs in")
+    parser.add_argument(
+        "--origin", action="append", default=[], help="origin whose pages may call the edge by gRPC-Web; repeatable"
+    )
     chosen = parser.parse_args(arguments)
-    for path, text in files(Trust(chosen.trust_domain, chosen.namespace)).items():
+    for path, text in files(Trust(chosen.trust_domain, chosen.namespace), tuple(chosen.origin)).items():
         target = COMPONENTS / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)

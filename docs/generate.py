@@ -7,6 +7,7 @@ from pathlib import Path
 
 from caption_svc.settings import CaptionSettings
 from encoder_svc.settings import EncoderSettings
+from http_svc.settings import HttpSettings
 from lensmesh_chassis.settings import ServiceSettings, describe
 from router_svc.settings import RouterSettings
 from search_svc.settings import SearchSettings
@@ -17,6 +18,7 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "Encoder": EncoderSettings,
     "Captioner": CaptionSettings,
     "Search": SearchSettings,
+    "Front door": HttpSettings,
 }
 SHARED = frozenset(ServiceSettings.model_fields)
 

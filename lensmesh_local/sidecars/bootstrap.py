@@ -6,7 +6,7 @@ from typing import Any
 
 from lensmesh_local.sidecars.clusters import beside, replicas
 from lensmesh_local.sidecars.listeners import edge_listener, egress_listener, inbound_listener, metrics_listener
-from lensmesh_local.sidecars.model import HostPort, Sidecar
+from lensmesh_local.sidecars.model import HTTP, HostPort, Sidecar
 
 _ADMIN = "admin"
 
@@ -17,7 +17,7 @@ def bootstrap(sidecar: Sidecar) -> dict[str, Any]:
     clusters: list[dict[str, Any]] = []
     if inbound := sidecar.inbound:
         listeners.append(inbound_listener(sidecar, inbound))
-        clusters.append(beside(f"inbound_{inbound.service}", inbound.to))
+        clusters.append(beside(f"inbound_{inbound.service}", inbound.service, inbound.to))
     for egress in sidecar.egress:
         listeners.append(egress_listener(egress))
         name = f"egress_{egress.service}"
@@ -25,6 +25,8 @@ def bootstrap(sidecar: Sidecar) -> dict[str, Any]:
     if edge := sidecar.edge:
         listeners.append(edge_listener(sidecar, edge))
         clusters.append(replicas("edge", "router", edge.routers, sidecar, edge.identity))
+        if edge.doors:
+            clusters.append(replicas("doors", HTTP, edge.doors, sidecar, edge.doors_identity))
     if sidecar.metrics is not None and sidecar.admin is not None:
         listeners.append(metrics_listener(sidecar.metrics, _ADMIN))
         clusters.append(_own_pages(sidecar.admin))

@@ -6,8 +6,8 @@ import ipaddress
 from typing import Any
 
 from lensmesh_chassis import contract
-from lensmesh_local.sidecars.model import HostPort, Sidecar
-from lensmesh_local.sidecars.secrets import client_side
+from lensmesh_local.sidecars.model import HTTP, HostPort, Sidecar
+from lensmesh_local.sidecars.secrets import HTTP1, HTTP2, client_side
 
 STREAM_WINDOW_BYTES = 1024 * 1024
 CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024
@@ -29,9 +29,9 @@ def http2(**more: Any) -> dict[str, Any]:
     }
 
 
-def beside(name: str, place: HostPort) -> dict[str, Any]:
+def beside(name: str, service: str, place: HostPort) -> dict[str, Any]:
     """Return the cluster of the one service that this Envoy stands beside, in plain text over the loopback."""
-    return {**_cluster(name, (place,)), "circuit_breakers": _breakers()}
+    return {**_cluster(name, service, (place,)), "circuit_breakers": _breakers()}
 
 
 def replicas(name: str, service: str, places: tuple[HostPort, ...], sidecar: Sidecar, identity: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def replicas(name: str, service: str, places: tuple[HostPort, ...], sidecar: Sid
 
     Calls go to those replicas that say SERVING and do not fail again and again.
     """
-    cluster = _cluster(name, places)
+    cluster = _cluster(name, service, places)
     cluster |= {
         "lb_policy": "LEAST_REQUEST",
         # With none healthy a call fails at once, and says so; Envoy's default would try the sick ones.
@@ -47,7 +47,7 @@ def replicas(name: str, service: str, places: tuple[HostPort, ...], sidecar: Sid
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "health_checks": [
             {
-                "grpc_health_check": {"service_name": contract.service(service).full_name},
+                **_health(service),
                 "interval": "1s",
                 "timeout": "3s",
                 "no_traffic_interval": "1s",
@@ -75,11 +75,18 @@ def replicas(name: str, service: str, places: tuple[HostPort, ...], sidecar: Sid
         "circuit_breakers": _breakers(),
     }
     if identity:
-        cluster["transport_socket"] = client_side(sidecar, identity)
+        cluster["transport_socket"] = client_side(sidecar, identity, HTTP1 if service == HTTP else HTTP2)
     return cluster
 
 
-def _cluster(name: str, places: tuple[HostPort, ...]) -> dict[str, Any]:
+def _health(service: str) -> dict[str, Any]:
+    """Return how health is asked: the front door answers on its own port by HTTP."""
+    if service == HTTP:
+        return {"http_health_check": {"path": "/readyz"}}
+    return {"grpc_health_check": {"service_name": contract.service(service).full_name}}
+
+
+def _cluster(name: str, service: str, places: tuple[HostPort, ...]) -> dict[str, Any]:
     named = any(not _is_address(place.host) for place in places)
     endpoints = [
         {"endpoint": {"address": {"socket_address": {"address": place.host, "port_value": place.port}}}}
@@ -94,9 +101,13 @@ def _cluster(name: str, places: tuple[HostPort, ...]) -> dict[str, Any]:
                 "@type": _HTTP,
                 # Certificates count in handshakes alone: what was renewed or taken away counts within the hour.
                 "common_http_protocol_options": {"max_connection_duration": "3600s"},
-                "explicit_http_config": {
-                    "http2_protocol_options": http2(max_concurrent_streams=10_000, connection_keepalive=_KEEPALIVE)
-                },
+                "explicit_http_config": (
+                    {"http_protocol_options": {}}
+                    if service == HTTP
+                    else {
+                        "http2_protocol_options": http2(max_concurrent_streams=10_000, connection_keepalive=_KEEPALIVE)
+                    }
+                ),
             }
         },
     }

@@ -6,8 +6,8 @@ from typing import Any
 
 from lensmesh_local.sidecars import routes
 from lensmesh_local.sidecars.clusters import http2
-from lensmesh_local.sidecars.model import Edge, Egress, HostPort, Inbound, Sidecar
-from lensmesh_local.sidecars.secrets import public_side, server_side
+from lensmesh_local.sidecars.model import HTTP, Edge, Egress, HostPort, Inbound, Sidecar
+from lensmesh_local.sidecars.secrets import HTTP1, HTTP2, public_side, server_side
 
 _FILTERS = "type.googleapis.com/envoy.extensions.filters."
 # Who connects and says nothing gives the place back; else a few thousand of them would keep everybody else out.
@@ -30,10 +30,18 @@ _LOGGED = {
 def inbound_listener(sidecar: Sidecar, inbound: Inbound) -> dict[str, Any]:
     """Return the listener for the named callers alone, by mutual TLS, to the service beside."""
     name = f"inbound_{inbound.service}"
+    by_http = inbound.service == HTTP
     chain = {
-        "transport_socket": server_side(sidecar, inbound.callers),
+        "transport_socket": server_side(sidecar, inbound.callers, HTTP1 if by_http else HTTP2),
         "transport_socket_connect_timeout": _HANDSHAKE,
-        "filters": [_http(name, routes.to_the_one_beside(name), tells_ends=inbound.service in routes.MODEL_SERVICES)],
+        "filters": [
+            _http(
+                name,
+                routes.to_the_one_beside(name),
+                tells_ends=inbound.service in routes.MODEL_SERVICES,
+                websockets=by_http,
+            )
+        ],
     }
     return _listener(name, inbound.listen, chain)
 
@@ -46,12 +54,15 @@ def egress_listener(egress: Egress) -> dict[str, Any]:
 
 
 def edge_listener(sidecar: Sidecar, edge: Edge) -> dict[str, Any]:
-    """Return the listener for calls from outside, by TLS, to the routers."""
-    name = "edge"
+    """Return the listener for calls from outside, by TLS, to the routers, and of requests to the front doors."""
+    name, both = "edge", bool(edge.doors)
+    table = routes.by_content(name, "doors", edge.origins) if both else routes.from_outside(name)
+    filters = [_http(name, table, age_s=edge.connection_age_s, web=both, websockets=both)]
     chain = {
-        "transport_socket": public_side(sidecar),
+        # A WebSocket begins by HTTP/1.1, and so do programs that know nothing else.
+        "transport_socket": public_side(sidecar, HTTP2, *([HTTP1] if both else [])),
         "transport_socket_connect_timeout": _HANDSHAKE,
-        "filters": [_http(name, routes.from_outside(name), age_s=edge.connection_age_s)],
+        "filters": filters,
     }
     return _listener(name, edge.listen, chain)
 
@@ -80,12 +91,20 @@ def _listener(name: str, listen: HostPort, chain: dict[str, Any], *, for_everybo
 
 
 def _http(
-    name: str, table: list[dict[str, Any]], *, age_s: int = 0, logged: bool = True, tells_ends: bool = False
+    name: str,
+    table: list[dict[str, Any]],
+    *,
+    age_s: int = 0,
+    logged: bool = True,
+    tells_ends: bool = False,
+    web: bool = False,
+    websockets: bool = False,
 ) -> dict[str, Any]:
     """Return the filter that handles the HTTP connections of a listener.
 
     `age_s`: for callers from outside, how long a connection of theirs takes new calls. `tells_ends`: whether a call
-    that was lost with the process beside is told apart from one that it did not take.
+    that was lost with the process beside is told apart from one that it did not take. `web`: whether gRPC-Web of
+    browsers becomes gRPC.
     """
     outside = age_s > 0
     manager: dict[str, Any] = {
@@ -105,10 +124,11 @@ def _http(
         "preserve_external_request_id": True,
         "server_header_transformation": "PASS_THROUGH",
         "http_filters": [
+            *(_web_filters() if web else ()),
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{_FILTERS}http.router.v3.Router", "suppress_envoy_headers": True},
-            }
+            },
         ],
         "route_config": {
             "name": name,
@@ -127,6 +147,8 @@ def _http(
         # (GOAWAY) at this age, and callers have moved to another edge before this one ends, if it waits as long. Envoy
         # takes new calls on it for 5 s more (drain_timeout), and closes it when the last one there has ended.
         manager["common_http_protocol_options"] = {"max_connection_duration": f"{age_s}s"}
+    if websockets:
+        manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
     if tells_ends:
         # UNKNOWN in gRPC's terms, where UNAVAILABLE would be sent to the next replica by the caller's Envoy.
         ended = {"filter": {"response_flag_filter": {"flags": ["UC"]}}, "status_code": 500}
@@ -134,6 +156,15 @@ def _http(
     if logged:
         manager["access_log"] = [_log_of_failures()]
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+
+
+def _web_filters() -> list[dict[str, Any]]:
+    """Return what stands before the router of calls: answers to browsers that ask first (CORS), and gRPC-Web."""
+    names = {"cors": "cors.v3.Cors", "grpc_web": "grpc_web.v3.GrpcWeb"}
+    return [
+        {"name": f"envoy.filters.http.{name}", "typed_config": {"@type": f"{_FILTERS}http.{kind}"}}
+        for name, kind in names.items()
+    ]
 
 
 def _log_of_failures() -> dict[str, Any]:

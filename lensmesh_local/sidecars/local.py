@@ -16,7 +16,7 @@ from lensmesh_chassis.tls.credentials import ChannelSecurity
 from lensmesh_local.process import Spec, StartError
 from lensmesh_local.sidecars.bootstrap import bootstrap
 from lensmesh_local.sidecars.certificates import Authority, Files
-from lensmesh_local.sidecars.model import CALLS, EGRESS, INBOUND, Egress, HostPort, Inbound, Sidecar, Trust
+from lensmesh_local.sidecars.model import CALLS, EGRESS, HTTP, INBOUND, Egress, HostPort, Inbound, Sidecar, Trust
 from lensmesh_local.sidecars.ports import Reserved
 from lensmesh_local.sidecars.secrets import secret_files
 
@@ -50,15 +50,14 @@ class LocalSidecars:
 
     def prepare(self) -> None:
         """Take the ports and make the certificates. Raises StartError."""
-        for service in CALLS:
+        for service, _ in self._own_ports():
             for name in _SERVICES_OWN_TLS:
                 if os.environ.get(variable := f"LENSMESH_{service.upper()}_{name}"):
                     raise StartError(
                         f"unset {variable}: with --sidecars the TLS is Envoy's, and services take plain text"
                     )
         try:
-            for service in CALLS:
-                port = self._ports[service]
+            for service, port in self._own_ports():
                 host = self._host if service == "router" else LOCAL
                 self._inbound[service] = self._reserved.take(host, port and port + INBOUND)
             for service in CALLS["router"]:
@@ -70,10 +69,14 @@ class LocalSidecars:
 
     def renew(self) -> None:
         """Make fresh certificates for all; the Envoys take them up while they run."""
-        for name in (*CALLS, CLIENT):
+        for name in (*(service for service, _ in self._own_ports()), CLIENT):
             # A client checks the host that it called; between Envoys the identity counts.
             names = ("localhost", LOCAL, *({self._host} - {"0.0.0.0", "::", LOCAL}))
             self._authority.issue(self._folder(name), self._trust.id(name), names=names)
+
+    def _own_ports(self) -> list[tuple[str, int]]:
+        """Return the services that have an Envoy, with their ports. The front door calls as a client does."""
+        return [(service, self._ports[service]) for service in CALLS if service != HTTP]
 
     async def renew_forever(self) -> None:
         """Renew the certificates on a timer, long before they expire."""

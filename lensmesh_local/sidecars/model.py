@@ -6,16 +6,20 @@ from dataclasses import dataclass
 
 INBOUND, EGRESS = 1000, 2000
 """Added to a service's port: where its Envoy takes mutual TLS, and where a caller's Envoy takes plain calls for it."""
-"""The services' own defaults."""
 CALLS: dict[str, tuple[str, ...]] = {
     "router": ("encoder", "caption", "search"),
     "encoder": (),
     "caption": (),
     "search": (),
+    "http": ("router",),
 }
 """The arrows between the services: who calls whom."""
-CALLERS_OF_ROUTER = ("edge", "client")
-"""Callers of a router: the Envoy at the edge, and clients inside that were given this identity."""
+HTTP = "http"
+"""The front door, which speaks HTTP/1.1 where the others speak gRPC."""
+FACES = ("router", HTTP)
+"""The services that are called from outside the mesh."""
+CALLERS_OF_FACES = ("edge", "client")
+"""Callers of those: the Envoy at the edge, and clients inside that were given this identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Trust:
     def callers(self, service: str) -> tuple[str, ...]:
         """Return every identity that may call `service`."""
         names = [caller for caller, called in CALLS.items() if service in called]
-        return tuple(self.id(name) for name in names or CALLERS_OF_ROUTER)
+        return tuple(self.id(name) for name in (*names, *(CALLERS_OF_FACES if service in FACES else ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,18 @@ class Egress:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Calls from outside the mesh with plain TLS, balanced over the routers."""
+    """Calls from outside the mesh with plain TLS, balanced over the routers and the front doors."""
 
     listen: HostPort
     routers: tuple[HostPort, ...]
     identity: str
     """SPIFFE id of the routers' Envoys; "" where routers take plain text."""
+    doors: tuple[HostPort, ...] = ()
+    """Front doors, which get what is no gRPC; none: nobody does."""
+    doors_identity: str = ""
+    """SPIFFE id of the doors' Envoys; "" where doors take plain text."""
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may call by gRPC-Web although another server sent them (CORS)."""
     connection_age_s: int = 60
     """After that long callers are asked to connect anew; calls and streams that have begun end in their own time."""
 

@@ -55,6 +55,40 @@ def from_outside(cluster: str) -> list[dict[str, Any]]:
     return [_no_watch(), _anything_else(cluster)]
 
 
+def by_content(routers: str, doors: str, origins: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the routes of an edge: gRPC and gRPC-Web to the routers, and all else to the front doors.
+
+    The content type tells them apart: the paths of the contracts are also those of the Connect protocol, which the
+    doors answer. `origins`: whose pages may call by gRPC-Web although another server sent them. The doors decide about
+    their own.
+    """
+    content = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    # A browser asks first, without a content type.
+    asks = [
+        {"name": ":method", "string_match": {"exact": "OPTIONS"}},
+        {"name": "access-control-request-headers", "string_match": {"contains": "x-grpc-web", "ignore_case": True}},
+    ]
+    calls = {**_anything_else(routers), **_cors(origins)}
+    return [
+        _no_watch(),
+        {**calls, "match": {"prefix": "/", "headers": [content]}},
+        {**calls, "match": {"prefix": "/lensmesh.", "headers": asks}},
+        {"match": {"prefix": "/"}, "route": _to(doors, _NOTHING_SENT)},
+    ]
+
+
+def _cors(origins: tuple[str, ...]) -> dict[str, Any]:
+    policy = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [{"exact": origin} for origin in origins],
+        "allow_methods": "POST",
+        "allow_headers": "content-type,x-grpc-web,x-user-agent,grpc-timeout,traceparent,x-request-id",
+        "expose_headers": "grpc-status,grpc-message,grpc-status-details-bin,lensmesh-trace-id,x-request-id",
+        "max_age": "600",
+    }
+    return {"typed_per_filter_config": {"envoy.filters.http.cors": policy}} if origins else {}
+
+
 def to_the_one_beside(cluster: str) -> list[dict[str, Any]]:
     """Return a route to the service that this Envoy stands beside.
 

@@ -14,6 +14,9 @@ IDENTITY, TRUST, PUBLIC = "identity", "trust", "public"
 CERTIFICATE_FILE, KEY_FILE, CA_FILE = "tls.crt", "tls.key", "ca.crt"
 """Names as in a Kubernetes secret of type kubernetes.io/tls, with the authority beside them."""
 
+HTTP1, HTTP2 = "http/1.1", "h2"
+"""The protocols as TLS names them."""
+
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
 
 
@@ -28,25 +31,25 @@ def secret_files(sidecar: Sidecar) -> dict[str, dict[str, Any]]:
     return files
 
 
-def server_side(sidecar: Sidecar, callers: tuple[str, ...]) -> dict[str, Any]:
+def server_side(sidecar: Sidecar, callers: tuple[str, ...], protocol: str = HTTP2) -> dict[str, Any]:
     """Return the transport socket of a listener that shows this Envoy's identity and admits `callers` alone."""
     context = {
-        "common_tls_context": _common(sidecar, callers),
+        "common_tls_context": _common(sidecar, callers, protocol),
         "require_client_certificate": True,
     }
     return _socket("DownstreamTlsContext", context)
 
 
-def client_side(sidecar: Sidecar, identity: str) -> dict[str, Any]:
+def client_side(sidecar: Sidecar, identity: str, protocol: str = HTTP2) -> dict[str, Any]:
     """Return the transport socket towards servers that must be `identity`."""
-    return _socket("UpstreamTlsContext", {"common_tls_context": _common(sidecar, (identity,))})
+    return _socket("UpstreamTlsContext", {"common_tls_context": _common(sidecar, (identity,), protocol)})
 
 
-def public_side(sidecar: Sidecar) -> dict[str, Any]:
+def public_side(sidecar: Sidecar, *protocols: str) -> dict[str, Any]:
     """Return the transport socket of the edge: its certificate is for all clients, and it asks callers for none."""
     context = {
         "common_tls_context": {
-            "alpn_protocols": ["h2"],
+            "alpn_protocols": list(protocols),
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
             "tls_certificate_sds_secret_configs": [_from_file(sidecar, PUBLIC)],
         }
@@ -54,9 +57,9 @@ def public_side(sidecar: Sidecar) -> dict[str, Any]:
     return _socket("DownstreamTlsContext", context)
 
 
-def _common(sidecar: Sidecar, peers: tuple[str, ...]) -> dict[str, Any]:
+def _common(sidecar: Sidecar, peers: tuple[str, ...], protocol: str) -> dict[str, Any]:
     return {
-        "alpn_protocols": ["h2"],
+        "alpn_protocols": [protocol],
         # Both, since a client's own highest is 1.2.
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
         "tls_certificate_sds_secret_configs": [_from_file(sidecar, IDENTITY)],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Manifest = dict[str, Any]
-SERVICES = ("router", "encoder", "caption", "search")
+SERVICES = ("router", "encoder", "caption", "search", "http")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _templates(objects: list[Manifest]) -> Iterator[PodTemplate]:
 
 
 def service_of(container: Manifest) -> str:
-    """Which of the four services a container runs; empty for any other program."""
+    """Which of the five services a container runs; empty for any other program."""
     name = str(container["image"]).rpartition("/")[2].partition(":")[0].removeprefix("lensmesh-")
     # A Job that fetches weights runs another program out of the same image.
     return name if name in SERVICES and "command" not in container else ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from http_svc.app import HTTP_SERVICE
 from lensmesh_chassis.process.addresses import parse_address, parse_addresses
 from lensmesh_chassis.process.health import LIVE
 from tests.kubernetes.manifests import Manifest, Objects, PodTemplate, service_of
@@ -12,6 +13,7 @@ CONTRACTS = {
     "encoder": "lensmesh.encoder.v1.EncoderService",
     "caption": "lensmesh.caption.v1.CaptionerService",
     "search": "lensmesh.search.v1.SearchService",
+    "http": HTTP_SERVICE,
 }
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 

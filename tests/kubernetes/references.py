@@ -90,7 +90,7 @@ def targets(objects: Objects) -> Iterator[str]:
                 continue
             environment = objects.environment(container)
             for name, value in environment.items():
-                wanted = parse_targets(value) if name.endswith("_TARGETS") else ()
+                wanted = parse_targets(value) if name.endswith(("_TARGET", "_TARGETS")) else ()
                 if name.endswith("_STORE_URL"):
                     address = urlsplit(value)
                     wanted = (f"{address.hostname}:{address.port}",)

@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 from caption_svc.settings import CaptionSettings
 from encoder_svc.settings import EncoderSettings
+from http_svc.settings import HttpSettings
 from lensmesh_chassis.process.server import _STOP_SECONDS
 from lensmesh_chassis.settings import ServiceSettings, SettingsError, load_settings
 from lensmesh_chassis.telemetry.tracing import _FLUSH_SECONDS
@@ -18,6 +19,7 @@ CLASSES: dict[str, type[ServiceSettings]] = {
     "encoder": EncoderSettings,
     "caption": CaptionSettings,
     "search": SearchSettings,
+    "http": HttpSettings,
 }
 _OTHERS = ("OTEL_", "HF_", "OMP_WAIT_POLICY", "HOME", "POD_NAMESPACE", "NODE_NAME", "LENSMESH_TRACES_")
 MIB = 2**20

@@ -10,7 +10,7 @@ import yaml
 
 from deploy.generate import files
 from lensmesh_local.sidecars.model import Trust
-from tests.kubernetes.manifests import Objects
+from tests.kubernetes.manifests import SERVICES, Objects
 from tests.kubernetes.rendering import COMBINATIONS, KUBERNETES, render
 from tests.support.tools import need
 
@@ -85,7 +85,7 @@ def test_the_adapter_gives_each_pod_its_worst_model(tmp_path: Path) -> None:
 def test_both_autoscalers_want_the_same() -> None:
     hpa = next(one for one in COMBINATIONS if "autoscale" in one.components)
     keda = next(one for one in COMBINATIONS if "autoscale-keda" in one.components)
-    for service in ("router", "encoder", "caption", "search"):
+    for service in SERVICES:
         one = Objects(render(hpa)).get("HorizontalPodAutoscaler", service)["spec"]
         other = Objects(render(keda)).get("ScaledObject", service)["spec"]
         assert (one["minReplicas"], one["maxReplicas"]) == (other["minReplicaCount"], other["maxReplicaCount"])

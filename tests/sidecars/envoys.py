@@ -90,7 +90,7 @@ class Envoys:
         place = self.free()
         self.certificate("edge")
         public = self.certificate("public", "")
-        made = Edge(place, routers, self.trust.id("router"), age_s)
+        made = Edge(place, routers, self.trust.id("router"), connection_age_s=age_s)
         await self.start(self._sidecar("edge", edge=made, edge_certificates=str(public.folder), **more), place)
         return place
 

@@ -52,7 +52,8 @@ def test_only_the_drawn_arrows_are_let_in() -> None:
         "caption": router,
         "search": router,
     }
-    assert set(trust.callers("router")) == {trust.id("edge"), trust.id("client")}
+    assert set(trust.callers("http")) == {trust.id("edge"), trust.id("client")}
+    assert set(trust.callers("router")) == {trust.id("edge"), trust.id("client"), trust.id("http")}
 
 
 def test_another_trust_domain_and_namespace() -> None:
