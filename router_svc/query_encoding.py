@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from lensmesh.common.v1 import common_pb2
 from lensmesh.encoder.v1 import encoder_pb2
-from lensmesh_chassis.errors import InvalidInput, NotBuilt
+from lensmesh_chassis.errors import InvalidInput, NotBuilt, Unavailable
 from lensmesh_chassis.images.fetching import Fetcher
 from lensmesh_chassis.images.inputs import Fetching
 from lensmesh_chassis.reasons import Reason
@@ -31,6 +31,8 @@ class _Batch:
     kind: str
     by_hash: bool
     """True where the hashes are wanted, and not the vectors."""
+    spared: bool
+    """True where its searches are answered without it, if it takes too much of the time that is left."""
     queries: list[QueryWork] = field(default_factory=list)
 
 
@@ -52,7 +54,7 @@ class QueryEncoding:
     def fetching(self, searches: Sequence[SearchWork], scope: CallScope) -> AbstractAsyncContextManager[Fetching]:
         """Open the account of what a call's images are fetched by, where it has any by address."""
         if any(query.image.uri for search in searches for query in search.request.queries):
-            return self._fetcher.for_call(fetch_seconds(scope))
+            return self._fetcher.for_call(half_of_time(scope))
         return nullcontext(self._fetcher)
 
     async def _batches(self, searches: Sequence[SearchWork], scope: CallScope, fetches: Fetching) -> list[_Batch]:
@@ -61,10 +63,10 @@ class QueryEncoding:
         for search in searches:
             found += await self._look_at(search, scope)
         await together([self._fetch(query, fetches) for _, query in found if query.query.image.uri])
-        batches: dict[tuple[str, str, bool], _Batch] = {}
+        batches: dict[tuple[str, str, bool, bool], _Batch] = {}
         for space_id, query in found:
             if query.is_waiting:
-                key = (space_id, query.kind, query.query.by_hash)
+                key = (space_id, query.kind, query.query.by_hash, query.may_be_left_out)
                 batches.setdefault(key, _Batch(*key)).queries.append(query)
         return list(batches.values())
 
@@ -119,12 +121,13 @@ class QueryEncoding:
         )
         scope = scope.at(tuple(query.path for query in batch.queries))
         try:
-            if batch.kind == "text":
-                texts = [query.query.text for query in batch.queries]
-                results = await self._encoders.texts.run(texts, options, scope)
-            else:
-                images = [query.image for query in batch.queries]
-                results = await self._encoders.images.run(images, options, scope)
+            async with _bounded(half_of_time(scope) if batch.spared else None):
+                if batch.kind == "text":
+                    texts = [query.query.text for query in batch.queries]
+                    results = await self._encoders.texts.run(texts, options, scope)
+                else:
+                    images = [query.image for query in batch.queries]
+                    results = await self._encoders.images.run(images, options, scope)
         except Exception as error:  # noqa: BLE001 - of this batch's queries, whatever it is
             for query in batch.queries:
                 query.fail(error)
@@ -152,6 +155,23 @@ def _no_hash(query: QueryWork) -> NotBuilt:
     )
 
 
-def fetch_seconds(scope: CallScope) -> float | None:
-    """Return half of what the caller has left, so that an address that does not answer fails in time to say so."""
+@asynccontextmanager
+async def _bounded(seconds: float | None) -> AsyncIterator[None]:
+    """Break off what takes longer, where others can be answered without it. Raises Unavailable then."""
+    try:
+        async with asyncio.timeout(seconds) as bound:
+            yield
+    except TimeoutError as error:
+        if not bound.expired():
+            raise
+        raise Unavailable(
+            Reason.ENCODER_UNAVAILABLE,
+            f"the encoder did not answer in {seconds:.3g} s, half of the time that was left: the rest is for the"
+            " other queries",
+            retry_after_s=1.0,
+        ) from error
+
+
+def half_of_time(scope: CallScope) -> float | None:
+    """Return half of what the caller has left, so that what does not answer fails in time to say so."""
     return None if scope.deadline is None else max(0.0, scope.deadline - asyncio.get_running_loop().time()) / 2

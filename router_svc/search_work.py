@@ -109,6 +109,14 @@ class QueryWork:
         return self.search.fetched.get(self.index) or PackedImage.of(self.query.image)
 
     @property
+    def may_be_left_out(self) -> bool:
+        """True where its search allows it, and asks by another query that is not encoded together with this one."""
+        request = self.search.request
+        return request.partial and any(
+            other.weight >= 0 and _encoded_as(other) != _encoded_as(self.query) for other in request.queries
+        )
+
+    @property
     def is_waiting(self) -> bool:
         """True while it is still to be encoded: neither it nor its search has failed."""
         return self.search.error is None and self.index not in self.search.failed
@@ -116,3 +124,8 @@ class QueryWork:
     def fail(self, error: Exception) -> None:
         """Note that it has no vector."""
         self.search.fail(self.index, error)
+
+
+def _encoded_as(query: router_pb2.Query) -> tuple[str | None, str, bool]:
+    """Return what queries have in common that are encoded together."""
+    return query.WhichOneof("query"), query.space, query.by_hash

@@ -31,7 +31,7 @@ from router_svc.matching.options import MatchOptions, read_options
 from router_svc.matching.store_lookup import StoreLookup
 from router_svc.matching.verification import Verification
 from router_svc.model_directory import ModelDirectory
-from router_svc.query_encoding import fetch_seconds
+from router_svc.query_encoding import half_of_time
 from router_svc.served_spaces import served_spaces
 from router_svc.upstreams.models import Encoders
 from router_svc.upstreams.pool import UpstreamPool
@@ -174,7 +174,7 @@ class MatchHandler:
     def _fetching(self, images: Sequence[common_pb2.Image], scope: CallScope) -> AbstractAsyncContextManager[Fetching]:
         """Open the account of what a call's images are fetched by, where it has any by address."""
         if any(image.uri for image in images):
-            return self._fetcher.for_call(fetch_seconds(scope))
+            return self._fetcher.for_call(half_of_time(scope))
         return nullcontext(self._fetcher)
 
 

@@ -11,6 +11,7 @@ from lensmesh.search.v1 import search_pb2
 from lensmesh_chassis.errors import InternalFault, InvalidInput, PreconditionFailed
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import from_status
+from router_svc.search_work import SearchWork
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeEncoder, vector
 from tests.router.helpers import error_of, item
@@ -154,6 +155,51 @@ async def test_an_encoder_that_is_gone(filled: Mesh) -> None:
     assert [failed.name for failed in answer.failed_queries] == ["gone"]
     assert from_status(answer.failed_queries[0].error).reason is Reason.ENCODER_UNAVAILABLE
     assert answer.hits[0].item.id == "id3"
+
+
+async def test_an_encoder_that_hangs_leaves_time_for_the_others(filled: Mesh) -> None:
+    filled.encoders[1].faults.gate = gate = asyncio.Event()
+    asked = search(text("p1", name="hangs", space="second"), text("p3"), like("id2", space="second"), partial=True)
+    words = search(text("p1", name="hangs", space="second"), router_pb2.Query(embedding=vector(b"p3", SPACE)))
+    words.queries[1].name = "vector"
+    words.partial = True
+    batch = router_pb2.BatchSearchRequest(searches=[asked, words, search(text("p2"))])
+    try:
+        answer, answers = await asyncio.gather(
+            filled.router.Search(asked, timeout=3), filled.router.BatchSearch(batch, timeout=3)
+        )
+        first, second, third = (result.response for result in answers.results)
+        for found in (answer, first, second):
+            [failed] = found.failed_queries
+            assert failed.name == "hangs"
+            error = from_status(failed.error)
+            assert error.reason is Reason.ENCODER_UNAVAILABLE
+            assert "half of the time" in error.message
+            assert "id3" in [hit.item.id for hit in found.hits]
+        assert (third.hits[0].item.id, len(third.failed_queries)) == ("id2", 0)
+        # Nobody waits for what hangs any longer.
+        await until(lambda: not filled.encoders[1].faults.in_flight)
+    finally:
+        gate.set()
+
+
+@pytest.mark.parametrize(
+    ("queries", "is_spared"),
+    [
+        ([text("a"), like("id")], True),
+        ([text("a"), image(b"a")], True),
+        ([text("a"), text("b", space="second")], True),
+        ([text("a"), text("b")], False),
+        ([text("a"), like("id", weight=-1)], False),
+        ([text("a")], False),
+    ],
+)
+def test_what_nothing_can_be_answered_without_may_take_all_time(
+    queries: list[router_pb2.Query], is_spared: bool
+) -> None:
+    for partial in (True, False):
+        work = SearchWork(search(*queries, partial=partial), "both", "")
+        assert work.to_encode[0].may_be_left_out == (is_spared and partial)
 
 
 async def test_some_query_must_find_something(filled: Mesh) -> None:
