@@ -29,9 +29,10 @@ class Gate:
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
+        self._table = "jobs"
 
-    async def close(self, when: str) -> None:
-        """From now on each write of a job waits, where the row that it would write is so."""
+    async def close(self, when: str, table: str = "jobs") -> None:
+        """From now on each change of a job, or of a row of another table, waits where the row is to be so."""
         await self._connection.execute("SELECT pg_advisory_lock(7)")
         await self._connection.execute(
             f"""
@@ -39,9 +40,10 @@ class Gate:
                 IF {when} THEN PERFORM pg_advisory_lock_shared(7); PERFORM pg_advisory_unlock_shared(7); END IF;
                 RETURN NEW;
             END $$;
-            CREATE TRIGGER wait BEFORE UPDATE ON lensmesh.jobs FOR EACH ROW EXECUTE FUNCTION lensmesh.wait();
+            CREATE TRIGGER wait BEFORE UPDATE ON lensmesh.{table} FOR EACH ROW EXECUTE FUNCTION lensmesh.wait();
             """
         )
+        self._table = table
 
     async def is_reached(self) -> bool:
         return bool(
@@ -61,4 +63,4 @@ class Gate:
         await self._connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         )
-        await self._connection.execute("SELECT pg_advisory_unlock(7); DROP TRIGGER wait ON lensmesh.jobs")
+        await self._connection.execute(f"SELECT pg_advisory_unlock(7); DROP TRIGGER wait ON lensmesh.{self._table}")

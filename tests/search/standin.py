@@ -51,6 +51,10 @@ class StandIn:
         self.careless: list[str] = []
         # Calls of these names fail with these codes.
         self.failing: dict[str, grpc.StatusCode] = {}
+        # Calls of these names wait, of this collection where one is named; and those that have waited.
+        self.holding: set[str] = set()
+        self.held_of = ""
+        self.held: list[str] = []
         self.created: list[api.CreateCollection] = []
         self.updated: list[api.UpdateCollection] = []
         # Metadata of the last call, and of the last call of each name.
@@ -104,6 +108,10 @@ class StandIn:
         if self.api_key and ("api-key", self.api_key) not in self.metadata:
             await context.abort(Code.UNAUTHENTICATED, "Must provide an API key or an Authorization bearer token")
         await self.flowing.wait()
+        if name in self.holding and self.held_of in ("", getattr(request, "collection_name", "")):
+            self.held.append(name)
+            # For ever: until whoever called is gone.
+            await asyncio.Event().wait()
         if name in self.failing:
             await context.abort(self.failing[name], "made to fail")
         if isinstance(request, api.UpsertPoints | api.DeletePoints) and not (

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import numpy as np
 import pytest
@@ -18,8 +20,11 @@ from search_svc.calibration import Calibration, Modality, from_json, joined, mea
 from search_svc.model import Caption, StoredItem
 from search_svc.related import related
 from tests.search.conftest import Serve
+from tests.search.gates import LEASE, Gate, replica
 from tests.search.jobs import ended
 from tests.search.near_hashes import perceptual
+from tests.search.processes import search_process
+from tests.search.standin import StandIn
 from tests.search.strategies import thorough
 from tests.search.support import (
     Stub,
@@ -244,6 +249,65 @@ async def test_other_replicas_know_it_too(serve: Serve) -> None:
             return (await other.Search(near(IMAGES[0], IMAGE))).hits[0].HasField("relevance")
 
         await until(is_told)
+
+
+@pytest.mark.parametrize(
+    ("table", "phase"),
+    [
+        # The job is taken, and is about to measure.
+        ("jobs", "NEW.message = 'measuring'"),
+        # It has measured, and is about to keep that.
+        ("collections", "NEW.calibrations <> OLD.calibrations"),
+        # It is kept, and is yet to be told.
+        ("jobs", "NEW.state = 'succeeded'"),
+    ],
+)
+async def test_a_killed_worker_is_succeeded(database_url: str, tmp_path: Path, table: str, phase: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    gate = Gate(connection)
+    try:
+        async with search_process(database_url, tmp_path, **LEASE) as first:
+            await filled(first.stub)
+            await gate.close(phase, table)
+            job_id = (await start(first.stub, texts=texts())).id
+            await until(gate.is_reached)
+            first.process.kill()
+            await first.process.wait()
+        await gate.open()
+    finally:
+        connection.terminate()
+    await _is_taken_up(database_url, job_id)
+
+
+@pytest.mark.parametrize("call", ["Scroll", "SetPayload"])
+async def test_a_worker_that_is_killed_on_qdrant_is_succeeded(tmp_path: Path, call: str) -> None:
+    """While it reads what it measures, and while it keeps what it has measured."""
+    standin = StandIn()
+    await standin.start()
+    try:
+        async with search_process(standin.url(), tmp_path, **LEASE) as first:
+            await filled(first.stub)
+            key = next(made.collection_name for made in standin.created if ".pictures." in made.collection_name)
+            standin.held_of = key if call == "Scroll" else "lensmesh"
+            standin.holding = {call}
+            job_id = (await start(first.stub, texts=texts())).id
+            await until(lambda: call in standin.held)
+            first.process.kill()
+            await first.process.wait()
+        standin.holding = set()
+        await _is_taken_up(standin.url(), job_id)
+    finally:
+        await standin.remove()
+
+
+async def _is_taken_up(url: str, job_id: str) -> None:
+    """What another replica began ends as if nothing had been."""
+    async with replica(url) as stub:
+        job = await ended(stub, job_id)
+        assert (job.state, job.attempt_count) == (search_pb2.JOB_STATE_SUCCEEDED, 2)
+        measured = list(job.calibrate_result.calibrations)
+        assert [each.modality for each in measured] == [IMAGE, TEXT]
+        assert await kept(stub) == measured
 
 
 async def test_what_cannot_be_measured_is_refused(stub: Stub) -> None:

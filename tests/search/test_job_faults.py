@@ -164,6 +164,29 @@ async def test_a_qdrant_that_is_away_and_comes_back(monkeypatch: pytest.MonkeyPa
         await standin.remove()
 
 
+async def test_a_worker_that_is_killed_on_qdrant_is_succeeded(tmp_path: Path) -> None:
+    """While it notes what it has removed."""
+    standin = StandIn()
+    await standin.start()
+    try:
+        async with search_process(standin.url(), tmp_path, **LEASE) as first:
+            await filled(first.stub, COUNT)
+            standin.calls.clear()
+            job_id = (await start(first.stub)).id
+            await until(lambda: "Delete" in standin.calls)
+            standin.holding = {"SetPayload"}
+            await until(lambda: standin.held)
+            first.process.kill()
+            await first.process.wait()
+        standin.holding = set()
+        async with replica(standin.url()) as stub:
+            job = await ended(stub, job_id)
+            assert (job.state, job.attempt_count) == (SUCCEEDED, 2)
+            assert await listed(stub) == []
+    finally:
+        await standin.remove()
+
+
 async def test_a_lease_that_was_lost_between_two_steps_in_qdrant() -> None:
     """What is looked at before each step: a replica that stood still removes nothing."""
     standin = StandIn()

@@ -18,6 +18,7 @@ from lensmesh_chassis.rpc.status import from_status
 from search_svc.app import SearchApp
 from tests.search.builds import LATER, VECTORS, is_exact, uses_index
 from tests.search.conftest import Serve, settings_for
+from tests.search.gates import LEASE, Gate
 from tests.search.jobs import cancel, ended, get
 from tests.search.processes import search_process
 from tests.search.standin import StandIn
@@ -172,9 +173,18 @@ class Watcher:
     async def end_builds(self) -> None:
         await self._connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index")
 
-    async def hold(self) -> None:
+    async def is_dropping(self) -> bool:
+        query = "DROP INDEX CONCURRENTLY%"
+        return bool(
+            await self._connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE $1 AND cardinality(pg_blocking_pids(pid)) > 0",
+                query,
+            )
+        )
+
+    async def hold(self, mode: str = "ROW EXCLUSIVE") -> None:
         table = await self._writer.fetchval("SELECT relname FROM pg_class WHERE relname ~ '^vectors_[0-9]+_0$'")
-        await self._writer.execute(f"BEGIN; LOCK TABLE lensmesh.{table} IN ROW EXCLUSIVE MODE")
+        await self._writer.execute(f"BEGIN; LOCK TABLE lensmesh.{table} IN {mode} MODE")
 
     async def release(self) -> None:
         await self._writer.execute("ROLLBACK")
@@ -310,6 +320,78 @@ async def test_whoever_takes_it_up_waits_for_what_is_being_built(
         assert (await ended(stub, job_id)).state == SUCCEEDED
         # The very index that the killed one began.
         assert [name for name, _, _ in await watcher.graphs()] == begun
+
+
+@pytest.mark.parametrize(
+    ("table", "phase", "graphs"),
+    [
+        # The job is taken, and has counted what there is to do.
+        ("jobs", "NEW.state = 'running' AND NEW.checkpoint <> OLD.checkpoint AND NEW.done = 0", 1),
+        # The new graph stands, and is about to take over.
+        ("collections", "NEW.definition <> OLD.definition", 2),
+        # It has taken over, the old one is dropped, and that is yet to be noted.
+        ("jobs", f"NEW.done = {len(VECTORS)} AND OLD.done < {len(VECTORS)}", 1),
+    ],
+)
+async def test_a_worker_that_is_killed_between_two_steps_is_succeeded(
+    database_url: str, watcher: Watcher, tmp_path: Path, table: str, phase: str, graphs: int
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    gate = Gate(connection)
+    try:
+        async with search_process(database_url, tmp_path, **LEASE) as first:
+            nearest = await filled(first.stub)
+            await gate.close(phase, table)
+            job_id = await rebuild(first.stub, m=24)
+            await until(gate.is_reached)
+            first.process.kill()
+            await first.process.wait()
+        assert len(await watcher.graphs()) == graphs
+        await gate.open()
+        await _is_taken_up(database_url, watcher, job_id, nearest)
+    finally:
+        connection.terminate()
+
+
+async def test_a_worker_that_is_killed_while_it_drops_the_old_graph_is_succeeded(
+    database_url: str, watcher: Watcher, tmp_path: Path
+) -> None:
+    async with search_process(database_url, tmp_path, **LEASE) as first:
+        nearest = await filled(first.stub)
+        # As a long search: a build does not wait for it.
+        await watcher.hold("ACCESS SHARE")
+        job_id = await rebuild(first.stub, m=24)
+        await until(watcher.is_dropping)
+        first.process.kill()
+        await first.process.wait()
+    # The new one counts, and the one that is dropped is out of use.
+    assert sorted((options, is_valid) for _, is_valid, options in await watcher.graphs()) == [
+        (["m=16", "ef_construction=128"], False),
+        (["m=24", "ef_construction=128"], True),
+    ]
+    async with searching(database_url, **LEASE) as stub:
+        # Searches go on.
+        assert await found(stub, search_request(VECTORS[7], limit=20)) == nearest
+        await until(lambda: _is_tried_again(stub, job_id))
+    await watcher.release()
+    await _is_taken_up(database_url, watcher, job_id, nearest)
+
+
+async def _is_tried_again(stub: Stub, job_id: str) -> bool:
+    return (await get(stub, job_id)).attempt_count > 1
+
+
+async def _is_taken_up(database_url: str, watcher: Watcher, job_id: str, nearest: list[str]) -> None:
+    """A rebuild that another replica began ends as if nothing had been."""
+    async with searching(database_url, **LEASE) as stub:
+        job = await ended(stub, job_id)
+        assert (job.state, job.attempt_count > 1, job.done_count) == (SUCCEEDED, True, len(VECTORS))
+        assert list(job.rebuild_indexes_result.built_spaces) == ["image"]
+        assert [(is_valid, options) for _, is_valid, options in await watcher.graphs()] == [
+            (True, ["m=24", "ef_construction=128"])
+        ]
+        assert await parameters(stub) == (24, 128)
+        assert await found(stub, search_request(VECTORS[7], limit=20)) == nearest
 
 
 async def test_a_collection_that_is_removed_meanwhile(database_url: str, watcher: Watcher) -> None:
