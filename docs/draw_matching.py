@@ -95,7 +95,9 @@ def chart(stored: Mapping[str, Image.Image], cases: Sequence[Case], to: Path) ->
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100, bbox_inches="tight", pad_inches=0.1)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(to, optimize=True)
+    Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(
+        to, optimize=True
+    )
 
 
 def _show(axes: Axes, stored: Mapping[str, Image.Image], case: Case) -> None:
