@@ -109,7 +109,9 @@ class LabelVectors:
             task.add_done_callback(functools.partial(self._landed, (key, lane), flight))
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.task)
+            # Not by `shield`, which since Python 3.14 logs an error of what was left behind.
+            await asyncio.wait((flight.task,))
+            return flight.task.result()
         finally:
             flight.waiting -= 1
             if not flight.waiting:

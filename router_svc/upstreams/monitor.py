@@ -92,10 +92,16 @@ class ReplicaMonitor:
                 return
             self._round = asyncio.create_task(self._ask_all())
             self._round.add_done_callback(self._end_round)
-        # The round goes on for the others when this caller is cancelled.
-        await asyncio.shield(self._round)
+        # The round goes on for the others when this caller is cancelled. Not by `shield`, which since Python 3.14 logs
+        # an error of what was left behind.
+        asked = self._round
+        await asyncio.wait((asked,))
+        asked.result()
 
-    def _end_round(self, _: asyncio.Task[None]) -> None:
+    def _end_round(self, asked: asyncio.Task[None]) -> None:
+        if not asked.cancelled():
+            # Looked at, or asyncio would log an error that all callers have left.
+            asked.exception()
         self._round = None
         self._asked_at = asyncio.get_running_loop().time()
 

@@ -1,5 +1,8 @@
 """What the mesh's defaults are, and that nobody stands in for the target that decides them."""
 
+import asyncio
+import gc
+
 import pytest
 
 from lensmesh.common.v1 import common_pb2
@@ -16,6 +19,7 @@ from router_svc.upstreams.replica import Condition, Info, Replica
 from tests.router.conftest import Mesh
 from tests.router.fakes import OTHER_SPACE, SPACE, FakeCaptioner, FakeEncoder, Host
 from tests.router.helpers import error_of, item, request
+from tests.support.waiting import until
 
 TARGETS = {Kind.ENCODER: ("first:1", "second:1"), Kind.CAPTIONER: ("first:2", "second:2"), Kind.SEARCH: ()}
 NOTHING = common_pb2.Limits()
@@ -111,6 +115,36 @@ async def test_who_serves_is_found_once_for_all_that_was_told(monitor: Told, dir
     await monitor.refresh()
     assert (await directory.encoders(SPACE.id)).targets == ("first:1",)
     assert (await directory.encoders(OTHER_SPACE.id)).targets == ("second:1",)
+
+
+class Broken(Told):
+    """One that cannot be asked, once it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def _ask(self, kind: Kind, target: str) -> list[Replica]:
+        await self.go_on.wait()
+        raise ValueError(target)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_round_that_fails_behind_a_caller_that_left_is_logged_by_nobody(others: int) -> None:
+    monitor, logged = Broken(), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    left, *staying = [asyncio.create_task(monitor.refresh()) for _ in range(1 + others)]
+    await asyncio.sleep(0)
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    monitor.go_on.set()
+    await until(lambda: monitor._round is None)
+    for each in staying:
+        with pytest.raises(ValueError, match=":1"):
+            await each
+    gc.collect()
+    assert logged == []
 
 
 async def test_a_rolling_update_moves_the_default_once(monitor: Told, directory: ModelDirectory) -> None:
