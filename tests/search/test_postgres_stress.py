@@ -15,6 +15,9 @@ from tests.search.conftest import Serve
 from tests.search.support import Stub, create, definition, item, listed, outcome, search_request, upsert
 from tests.support.waiting import until
 
+# For whoever has a lock: others wait for other locks as well.
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
+
 
 @pytest.fixture
 def store_url(database_url: str) -> str:
@@ -30,11 +33,7 @@ async def test_a_caller_that_leaves_writes_nothing(stub: Stub, database_url: str
     table = await locker.fetchval("SELECT relname FROM pg_class WHERE relname LIKE 'items%' AND relkind = 'r'")
 
     async def waiting() -> bool:
-        count = await watcher.fetchval(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE application_name = 'lensmesh-search' AND wait_event_type = 'Lock'"
-        )
-        return bool(count == 1)
+        return bool(await watcher.fetchval(WAITING, locker.get_server_pid()))
 
     async def nobody_waits() -> bool:
         return not await waiting()
@@ -61,8 +60,7 @@ async def test_the_deadline_is_the_databases_too(store: Store, database_url: str
         with pytest.raises(DeadlineExceeded) as caught:
             await store.upsert(made, [Item("a")], timeout_s=0.3)
         assert caught.value.reason is Reason.DEADLINE_EXCEEDED
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        assert await locker.fetchval(waiting) == 0
+        assert await locker.fetchval(WAITING, locker.get_server_pid()) == 0
     assert len(await store.upsert(made, [Item("a")], timeout_s=60)) == 1
     await locker.close()
 
