@@ -111,7 +111,7 @@ def chart(rows: Sequence[Row], folder: Path, to: Path) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100, bbox_inches="tight", pad_inches=0.1)
     plt.close(figure)
-    # A quarter of the bytes. Median cut, which is the default, leaves no yellow in a picture that has little of it.
+    # A quarter of the bytes. Median cut, which is the default, leaves no yellow where there is little of it.
     Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(
         to, optimize=True
     )
