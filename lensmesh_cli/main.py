@@ -71,6 +71,7 @@ def _add_commands() -> None:
         doctor,
         duplicates,
         embed,
+        import_,
         ingest,
         jobs,
         match,
@@ -83,7 +84,7 @@ def _add_commands() -> None:
         up,
     )
 
-    working = (ingest, search, match, embed, caption, classify, stats, calibrate, duplicates, jobs)
+    working = (ingest, import_, search, match, embed, caption, classify, stats, calibrate, duplicates, jobs)
     for module in (demo, up, doctor, *working, mcp, status, smoke, top, bench):
         module.register(app)
 

@@ -18,7 +18,7 @@ from lensmesh_cli.ahead import Ahead
 from lensmesh_cli.console import Exit, fail
 from lensmesh_cli.disk import Disk, Pending, explain
 from lensmesh_cli.printable import printable
-from lensmesh_cli.sources import SUFFIXES, ImageFile, Problem
+from lensmesh_cli.sources import SUFFIXES, ImageFile, Problem, RefusedFileError
 
 if TYPE_CHECKING:
     from lensmesh_client import Client
@@ -123,6 +123,13 @@ def read_files(
         yield _settled(*waiting.popleft())
 
 
+def unreadable(problem: Problem) -> UnreadableFile:
+    """Return why a file or folder is not read."""
+    settled = _settled(problem.path, 0, problem.error)
+    assert isinstance(settled, UnreadableFile)
+    return settled
+
+
 def _settled(path: Path, index: int, pending: Pending[Read] | OSError) -> Read:
     try:
         if isinstance(pending, OSError):
@@ -132,6 +139,8 @@ def _settled(path: Path, index: int, pending: Pending[Read] | OSError) -> Read:
         return UnreadableFile(path, "IMAGE_TOO_LARGE", str(error), index)
     except NotReadableError as error:
         return UnreadableFile(path, "IMAGE_MISSING", str(error), index)
+    except RefusedFileError as error:
+        return UnreadableFile(path, error.reason, str(error), index)
     except OSError as error:
         error.filename = None
         return UnreadableFile(path, "IMAGE_MISSING", f"it cannot be read: {explain(error)}", index)

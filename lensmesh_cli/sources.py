@@ -54,6 +54,14 @@ class Problem:
     error: OSError
 
 
+class RefusedFileError(OSError):
+    """A file that a command does not take. `reason` is one of the contracts'."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: str
@@ -102,7 +110,7 @@ class Walk:
                 self._taken.add(key)
                 yield self._found(path)
 
-    def _found(self, path: Path) -> ImageFile:
+    def _found(self, path: Path) -> ImageFile | Problem:
         self.images += 1
         return ImageFile(path)
 

@@ -25,13 +25,10 @@ from lensmesh_cli.options import (
     TransparencyOption,
     check_seconds,
 )
-from lensmesh_cli.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lensmesh_cli.disk import Disk
-    from lensmesh_cli.ingest.journal import Journal
     from lensmesh_client import Client, Tags
 
 EPILOG = (
@@ -162,6 +159,7 @@ def ingest(
     from lensmesh_cli.ingest.prune import remove_gone
     from lensmesh_cli.ingest.report import Report
     from lensmesh_cli.ingest.run import FolderIngest
+    from lensmesh_cli.ingest.start import check_any_there, open_journal, places_of
     from lensmesh_cli.ingest.stored import Stored
     from lensmesh_cli.progress import Bar
     from lensmesh_cli.sources import Walk
@@ -185,11 +183,11 @@ def ingest(
     elif near_distance != NEAR_DISTANCE:
         fail("--near-distance is of --near-duplicates: give that too", Exit.USAGE)
     with Disk(file_timeout) as disk:
-        _check_any_there(paths, disk)
-        places = _places(paths, disk, target)
+        check_any_there(paths, disk)
+        places = places_of(paths, disk, target)
         walk = Walk(paths, disk, follow=follow, exclude=exclude or ())
-        with _open_journal(journal, target, collection, places, fresh=fresh) as kept:
-            run = FolderIngest(walk, disk, about, kept, options)
+        with open_journal(journal, target, collection, places, fresh=fresh) as kept:
+            run = FolderIngest(walk, disk, about.of, kept, options)
 
             async def work(client: Client) -> None:
                 connection = shown.connection()
@@ -230,44 +228,3 @@ def _tags(file: Path | None, templates: Sequence[str], field: str, least: float)
     if templates or field != "tags" or least != 0.1:
         fail("--tags-template, --tags-field and --tags-min say how --tags FILE is used: give it too", Exit.USAGE)
     return None
-
-
-def _check_any_there(paths: Sequence[Path], disk: Disk) -> None:
-    """End the command where none of the named paths exists. Any other fault of a path is reported with that path."""
-    for path in paths:
-        try:
-            disk.run(path.lstat)
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            continue
-        except OSError:
-            return
-        return
-    fail(f"{printable(str(paths[0]))} does not exist", Exit.USAGE)
-
-
-def _places(paths: Sequence[Path], disk: Disk, target: str) -> list[Path]:
-    """Return the absolute places of the named paths, and note that this user ingested from there."""
-    from lensmesh_cli.disk import explain
-    from lensmesh_cli.folders import remember
-    from lensmesh_cli.reading import root_of
-
-    try:
-        places = disk.run(lambda: [root_of(path) for path in paths])
-    except OSError as error:
-        fail(explain(error))
-    try:
-        remember(target, places)
-    except OSError as error:
-        note(f"the folders are not remembered for `search --html`: {explain(error)}")
-    return places
-
-
-def _open_journal(named: Path | None, target: str, collection: str, places: Sequence[Path], *, fresh: bool) -> Journal:
-    from lensmesh_cli.disk import explain
-    from lensmesh_cli.ingest.journal import Journal, default_path
-
-    try:
-        where = named or default_path(target, collection, places)
-        return Journal(where, note, keep=named is not None, fresh=fresh)
-    except OSError as error:
-        fail(f"--journal: {explain(error, str(named or 'the state folder'))}", Exit.USAGE)

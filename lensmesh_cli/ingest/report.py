@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class Report:
         if counts.transparent:
             note(f"{counts.transparent} are transparent all over: a page shows nothing of them")
         self._say_sources()
-        self._say_failures()
+        say_failures(counts.failures)
         if counts.captionless:
             why = "; ".join(f"{message} ({count})" for message, count in counts.caption_errors.most_common(3))
             note(
@@ -111,17 +112,19 @@ class Report:
         if unused := self.about.unused:
             note(f"lines of {self.about.source} that fit no image: {len(unused)} ({names(unused)})")
 
-    def _say_failures(self) -> None:
-        alike: dict[tuple[str, str], list[UnreadableFile]] = {}
-        for one in self.counts.failures:
-            alike.setdefault((one.reason, one.message), []).append(one)
-        for (reason, message), several in sorted(alike.items(), key=lambda item: -len(item[1]))[:SHOWN]:
-            note(f"failed: {names([one.path for one in several])}: {printable(message)} ({reason})")
-        if len(alike) > SHOWN:
-            rest = sum(len(several) for several in alike.values()) - sum(
-                len(several) for several in sorted(alike.values(), key=len)[-SHOWN:]
-            )
-            note(f"... and {rest} more; --json lists all")
+
+def say_failures(failures: Sequence[UnreadableFile]) -> None:
+    """Say which files failed, those of one cause together."""
+    alike: dict[tuple[str, str], list[UnreadableFile]] = {}
+    for one in failures:
+        alike.setdefault((one.reason, one.message), []).append(one)
+    for (reason, message), several in sorted(alike.items(), key=lambda item: -len(item[1]))[:SHOWN]:
+        note(f"failed: {names([one.path for one in several])}: {printable(message)} ({reason})")
+    if len(alike) > SHOWN:
+        rest = sum(len(several) for several in alike.values()) - sum(
+            len(several) for several in sorted(alike.values(), key=len)[-SHOWN:]
+        )
+        note(f"... and {rest} more; --json lists all")
 
 
 def _uri(path: Path) -> str:

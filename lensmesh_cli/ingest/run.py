@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from lensmesh_cli.ahead import Ahead
 from lensmesh_cli.disk import Disk
 from lensmesh_cli.ingest.journal import Journal
-from lensmesh_cli.ingest.metadata import Metadata
 from lensmesh_cli.ingest.stored import CALL_ITEMS, Stored
-from lensmesh_cli.reading import Known, Read, ReadFile, UnreadableFile, most_bytes_of, read_files
+from lensmesh_cli.reading import About, Known, Read, ReadFile, UnreadableFile, most_bytes_of, read_files
 from lensmesh_cli.sources import ImageFile, Walk
 
 if TYPE_CHECKING:
@@ -64,12 +63,31 @@ class FolderIngest:
 
     _stored: Stored
 
-    def __init__(self, walk: Walk, disk: Disk, about: Metadata, journal: Journal, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        walk: Walk,
+        disk: Disk,
+        about: About,
+        journal: Journal,
+        options: dict[str, Any],
+        id_of: Callable[[Path], str] = lambda _: "",
+    ) -> None:
+        """Make an ingest.
+
+        Args:
+            walk: The files.
+            disk: What reads them.
+            about: The metadata of each.
+            journal: The files that are stored.
+            options: Those of `Client.ingest_many`.
+            id_of: The id of a file's item; "" has it named by its content.
+        """
         self._walk = walk
         self._disk = disk
         self._about = about
         self._journal = journal
         self._options = options
+        self._id_of = id_of
         self._wants_captions = options["captions"] != "none"
         self._sent: dict[int, ReadFile] = {}
         self._index = 0
@@ -131,7 +149,7 @@ class FolderIngest:
         again: list[Path] = []
         known: list[Known] = []
         with closing(Ahead(self._walk, PATHS_AHEAD)) as found:
-            reads = read_files(found, self._disk, most_bytes, self._about.of, self._journal.known)
+            reads = read_files(found, self._disk, most_bytes, self._about, self._journal.known)
             with closing(Ahead(reads, FILES_AHEAD)) as ahead:
                 async for read in ahead:
                     if self.stopped:
@@ -145,7 +163,7 @@ class FolderIngest:
                     elif (item := self._item(read, bar)) is not None:
                         yield item
         again += await self._check(known, bar)
-        reads = read_files(map(ImageFile, again), self._disk, most_bytes, self._about.of)
+        reads = read_files(map(ImageFile, again), self._disk, most_bytes, self._about)
         with closing(Ahead(reads, FILES_AHEAD)) as ahead:
             async for read in ahead:
                 if self.stopped:
@@ -178,7 +196,8 @@ class FolderIngest:
         assert isinstance(read, ReadFile)
         self._sent[self._index] = read
         self._index += 1
-        return IngestItem(read.data, metadata=read.metadata, image_uri=read.place.as_uri())
+        item_id = self._id_of(read.path)
+        return IngestItem(read.data, item_id, metadata=read.metadata, image_uri=read.place.as_uri())
 
     async def _take(self, result: IngestResult) -> None:
         sent = self._sent.pop(result.index)

@@ -120,7 +120,7 @@ class IngestTool:
             walk = AllowedWalk(folder, self._mesh.folders, disk)
             kept = await asyncio.to_thread(_open_journal, target, collection, folder, notes.append)
             with kept as journal, Bar(SafeConsole(stderr=True, quiet=True), "ingest", 0) as bar:
-                run = FolderIngest(walk, disk, Metadata(None), journal, options)
+                run = FolderIngest(walk, disk, Metadata(None).of, journal, options)
                 await self._watched(run, collection, bar, max_seconds, report)
                 if run.complete and not walk.cut:
                     journal.finished()

@@ -101,7 +101,7 @@ class Folder:
         self.mesh.sent.clear()
         with Disk() as disk, Journal(self.journal, print, keep=keep) as journal:
             walk, about = Walk([self.images], disk), Metadata(None)
-            run = FolderIngest(walk, disk, about, journal, {"captions": captions, "collection": "c", **options})
+            run = FolderIngest(walk, disk, about.of, journal, {"captions": captions, "collection": "c", **options})
             with Bar(Console(file=io.StringIO()), "ingest", 0) as bar:
                 asyncio.run(run.ingest(self.mesh, self.mesh, bar))  # type: ignore[arg-type]  # a client to it
             if run.complete:
@@ -139,7 +139,7 @@ def test_a_run_that_is_stopped_goes_on_the_next_time(folder: Folder, mesh: FakeM
 
     with Disk() as disk, Journal(folder.journal, print, keep=True) as journal:
         options = {"captions": "best-effort", "collection": "c"}
-        run = FolderIngest(Walk([folder.images], disk), disk, Metadata(None), journal, options)
+        run = FolderIngest(Walk([folder.images], disk), disk, Metadata(None).of, journal, options)
         with Hasty(Console(file=io.StringIO()), "ingest", 0) as bar:
             asyncio.run(run.ingest(mesh, mesh, bar))  # type: ignore[arg-type]  # a client to it
     assert (mesh.sent, run.counts.stored, run.complete) == (["a.jpg"], 1, False)
