@@ -17,7 +17,7 @@ from http_svc.serving.calls import Calls
 from http_svc.serving.certificates import ServerCertificate
 from http_svc.serving.client_identities import ClientIdentities
 from http_svc.serving.origins import Origins
-from http_svc.serving.protocol import BoundedProtocol, OpenConnections
+from http_svc.serving.protocol import BoundedProtocol, BoundedSocket, OpenConnections
 from http_svc.settings import HttpSettings
 from lensmesh_chassis.process.addresses import (
     ListenAddress,
@@ -113,8 +113,11 @@ class HttpListeners:
             # A factory does as well as a class.
             http=protocol,  # type: ignore[arg-type]
             interface="asgi3",
-            ws="websockets-sansio",
+            ws=BoundedSocket,
             ws_max_size=_SOCKET_MESSAGE_BYTES,
+            # Asked so often whether it is there, a client has as long to answer.
+            ws_ping_interval=settings.body_seconds,
+            ws_ping_timeout=settings.body_seconds,
             lifespan="off",
             log_config=None,
             log_level="warning",

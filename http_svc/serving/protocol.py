@@ -1,6 +1,7 @@
 """OpenConnections of the HTTP server: how many there may be, and how long each may take to say what it wants."""
 
 import asyncio
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 
@@ -102,6 +104,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over. It still counts, until the protocol that takes it tells that it is lost."""
+        self.app_state = self.app_state | {
+            "abort": self.transport.abort,
+            "lost": functools.partial(self._bounded.remove, self),
+        }
+        super().handle_websocket_upgrade()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self.pipeline:
@@ -118,4 +128,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         if not self.transport.is_closing():
+            self.transport.abort()
+
+
+class BoundedSocket(WebSocketsSansIOProtocol):
+    """uvicorn's protocol of a WebSocket: one that takes nothing and answers no ping does not stay."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.app_state["lost"]()
+        super().connection_lost(exc)
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        if self.transport.get_write_buffer_size():
+            # A graceful end would wait for a client that takes nothing.
             self.transport.abort()
