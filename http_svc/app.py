@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
+from http_svc.compat.arthur_routes import arthur_routes
 from http_svc.compat.routes import compat_routes
 from http_svc.connect.app import ConnectApp
 from http_svc.mesh import Mesh
@@ -37,6 +38,7 @@ class HttpApp:
         routes: list[BaseRoute] = [
             *rest_routes(runtime.settings, mesh),
             *compat_routes(runtime.settings, mesh),
+            *arthur_routes(runtime.settings, mesh, runtime.registry, runtime.draining),
             *probe_routes(runtime, mesh),
         ]
         router = Router(routes, redirect_slashes=False)

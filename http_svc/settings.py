@@ -6,6 +6,7 @@ from pydantic_settings import SettingsConfigDict
 from http_svc.serving.origins import parse_hosts, parse_origins
 from lensmesh_chassis.contract import HTTP_PORT, local_address
 from lensmesh_chassis.settings import ServiceSettings
+from lensmesh_client.arthur import COLLECTION
 
 MIB = 1 << 20
 
@@ -51,6 +52,13 @@ class HttpSettings(ServiceSettings):
         description="Names by which clients of other systems may ask for the mesh's default model besides its own, "
         "comma-separated (`ViT-B-32__openai`); `*` for any. Vectors of different models are never comparable: name no "
         "model that such a client has vectors of.",
+    )
+    arthur_collection: str = Field(
+        COLLECTION,
+        max_length=63,
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="The collection of the addresses of Arthur image recognition (`/match`, `/artist/image`, ...). It "
+        "is made when the first image is added.",
     )
     header_seconds: float = Field(
         10, gt=0, description="How long a client may take to send the head of a request, since it connected or began."

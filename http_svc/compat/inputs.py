@@ -49,7 +49,7 @@ class RequestInputs:
     def number(self, name: str, default: int, most: int) -> int:
         """Return a value as a whole number from 1 to `most`. Raises InvalidInput (LIMIT_OUT_OF_RANGE)."""
         value = self.values.get(name, default)
-        if isinstance(value, str) and value.isascii() and value.isdigit():
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise InvalidInput(

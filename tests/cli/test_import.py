@@ -1,9 +1,12 @@
 """`lensmesh import --arthur`: names come from the tree, what does not fit is told, and nothing is guessed."""
 
+import base64
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
+from websockets.sync.client import connect
 
 from lensmesh_cli.disk import Disk
 from lensmesh_cli.ingest.arthur import ArthurWalk
@@ -12,7 +15,7 @@ from lensmesh_client import FieldType, SyncClient
 from lensmesh_client.arthur import ViewNames, names_of_id
 from lensmesh_client.errors import InvalidInput
 from tests.cli.in_process import User, lensmesh_here
-from tests.support.meshes import draw_images
+from tests.support.meshes import Mesh, draw_images
 
 
 def tree(folder: Path, *paths: str, start: int) -> Path:
@@ -99,3 +102,41 @@ def test_a_tree_is_imported_with_its_names(user: User, tmp_path: Path) -> None:
         assert item.metadata == {"artist": "monet", "entry": "lilies", "view": "v.2"}
     done = user.run("match", root / "monet/lilies/front.png", "--entry", "artist,entry", "--collection", "imported")
     assert "lilies" in done.out
+
+
+def test_what_is_imported_is_found_at_the_addresses_of_its_system(user: User, mesh: Mesh, tmp_path: Path) -> None:
+    root = tree(tmp_path, "monet/lilies/front.png", "monet/pond/1.png", "degas/dancers/1.png", start=7700)
+    assert user.json("import", "--arthur", root)["stored"] == 3
+    front = (root / "monet/lilies/front.png").read_bytes()
+    more = draw_images(tmp_path / "more", 1, start=7710)[0].read_bytes()
+    door = mesh.addresses["http"]
+    with httpx2.Client(base_url=f"http://{door}", timeout=60) as client:
+        counted = client.get("/status").json()
+        assert (counted["indexed_artists"], counted["total_images"]) == (2, 3)
+        (first, *_) = client.post("/match", files={"imgFile": ("a.png", front)}).json()["matches"]
+        assert first == {"artistId": "monet", "entryId": "lilies", "viewId": "front", "score": "1.0"}
+        found = client.post("/match/degas", files={"imgFile": ("a.png", front)}).json()["matches"]
+        assert {match["artistId"] for match in found} <= {"degas"}
+        added = client.post("/artist/image/degas/dancers/2", files={"imgFile": ("b.png", more)})
+        assert added.json()["message"] == "Added image degas/dancers/2 to index"
+        batch = {"images": [base64.b64encode(more).decode(), "no image"], "artist_filter": ["degas"]}
+        answer = client.post("/api/v1/batch/match", json=batch).json()
+        assert answer["failed_images"] == [1]
+        assert (answer["results"][0][0]["view_id"], answer["results"][0][0]["confidence"]) == ("2", "High")
+        near = client.get("/api/v1/similar/degas.dancers.2", params={"similarity_threshold": 0}).json()
+        assert "2" not in [each["view_id"] for each in near["results"] if each["artist_id"] == "degas"]
+        assert near["model_info"]["embedding_dimension"] > 0
+        assert client.get("/api/v1/similar/nobody.x.y").status_code == 404
+        figures = client.get("/api/v1/artists/degas/analytics").json()
+        assert (figures["total_images"], figures["total_entries"]) == (2, 1)
+        assert figures["image_distribution"]["by_entry"] == {"dancers": 2}
+        assert sum(figures["image_distribution"]["by_month"].values()) == 2
+        assert [each["artist_id"] for each in figures["most_similar_artists"]] == ["monet"]
+        job = client.post("/unified-index").json()["job_id"]
+        with connect(f"ws://{door}/ws/index-progress") as socket:
+            told = json.loads(socket.recv(60))
+            while told["state"] in ("pending", "running"):
+                told = json.loads(socket.recv(60))
+        assert (told["job_id"], told["state"], told["percent"]) == (job, "succeeded", 100.0)
+        assert client.delete("/artist/image/degas/dancers/2").status_code == 200
+        assert client.delete("/artist/image/degas/dancers/2").status_code == 404
