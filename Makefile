@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # Services are processes: with this set, each that a test or a demo starts would compile all of the code anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up bench test quick long-tests soak fuzz tools test-tools need-go lint types check-gen gen docs lock image-locks images wheel release-contracts clean
+.PHONY: help setup demo up bench test quick long-tests soak fuzz tools test-tools need-go lint types check-gen gen page docs lock image-locks images wheel release-contracts clean
 
 help:               ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -85,6 +85,10 @@ check-gen: setup    ## gen/ is what protos/ makes, and the contracts keep their 
 
 gen: setup          ## make gen/ from protos/, and the generated part of clients/go (needs Go)
 	$(BIN)/python -m protos.generate
+
+page:               ## build the page anew out of web/ into http_svc/static (needs Node)
+	@command -v npm >/dev/null || { echo "Node is not on this machine: install it, with npm, then run this again"; exit 1; }
+	cd web && npm ci --silent && npm run --silent build
 
 docs: setup         ## write the reference pages and the deployment files that are made from code
 	$(BIN)/python -m docs.generate

@@ -30,6 +30,7 @@ HOW = {
     "buildah": "install Debian's buildah",
     "debootstrap": "install Debian's debootstrap",
     "jq": "install Debian's jq",
+    "chromium": "install Debian's chromium",
     "curl": "install Debian's curl",
     "pgbouncer": "install Debian's pgbouncer",
     "redis-server": "install Debian's redis-server",
