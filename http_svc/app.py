@@ -11,6 +11,7 @@ from http_svc.compat.arthur_routes import arthur_routes
 from http_svc.compat.routes import compat_routes
 from http_svc.connect.app import ConnectApp
 from http_svc.mesh import Mesh
+from http_svc.page import page_routes
 from http_svc.probes import probe_routes
 from http_svc.rest.face import rest_routes
 from http_svc.serving.listeners import HttpListeners
@@ -40,6 +41,7 @@ class HttpApp:
             *compat_routes(runtime.settings, mesh),
             *arthur_routes(runtime.settings, mesh, runtime.registry, runtime.draining),
             *probe_routes(runtime, mesh),
+            *page_routes(),
         ]
         router = Router(routes, redirect_slashes=False)
         server.answer_with(_compressed(_by_path(ConnectApp(runtime.settings, mesh), router)))

@@ -14,7 +14,7 @@ from tests.conventions.packages import ALLOWED, ROOT, contract_names, modules
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"), *ROOT.glob("deploy/*/README.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
-NOT_OURS = {"build", "__pycache__"}
+NOT_OURS = {"build", "__pycache__", "node_modules"}
 # What is made by a command, or by the reader of the page that tells how.
 MADE = ("build", ".tools", "colour_svc", "protos/lensmesh/colour")
 PATH = re.compile(

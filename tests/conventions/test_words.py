@@ -31,6 +31,8 @@ def ours() -> Iterator[Path]:
         if top.name in NOT_OURS:
             continue
         for path in [top] if top.is_file() else top.rglob("*"):
+            if "node_modules" in path.parts:
+                continue
             if (path.suffix in SUFFIXES or path.name in {"Makefile", "Dockerfile"}) and path != Path(__file__):
                 yield path.relative_to(ROOT)
 

@@ -46,12 +46,12 @@ class FakeRest:
         self.requests: list[tuple[str, str, Any]] = []
         """Method, path with its query, and what came: JSON, or the names of files."""
         self.unavailable = ""
-        """What all of /v1 refuses with, where it is set."""
+        """The message of a 503 that all of /v1 answers with, where it is set."""
         self.refuse_search: dict[str, Any] | None = None
         self.search_answer: dict[str, Any] | None = None
         self.search_held: asyncio.Event | None = None
         self.ingest_errors: dict[str, str] = {}
-        """What files of a name fail with."""
+        """Messages that files fail with, by their names."""
         self.ingest_held = False
         self.ingest_cut = False
         """The answer breaks off after its first line."""
@@ -231,7 +231,7 @@ class FakeRest:
         kept = [
             image for image in self.images if _passes(image, json.loads(request.query_params.get("filter", "null")))
         ]
-        facets = []
+        facets: list[dict[str, Any]] = []
         for field in request.query_params["fields"].split(","):
             values = [image["metadata"].get(field) for image in kept]
             counts = [

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.http.page.conftest import DROP, Open
 from tests.http.page.fake_rest import FakeRest
@@ -79,9 +79,8 @@ def test_an_address_tells_the_search_and_back_returns_to_it(open_page: Open, res
 
 def test_an_image_is_chosen_dropped_or_pasted_to_search_by_it(open_page: Open, rest: FakeRest) -> None:
     page = open_page()
-    page.set_input_files(
-        "input[aria-label='Image to search by']", [{"name": "a.webp", "mimeType": "image/webp", "buffer": b"chosen"}]
-    )
+    chosen = FilePayload(name="a.webp", mimeType="image/webp", buffer=b"chosen")
+    page.set_input_files("input[aria-label='Image to search by']", [chosen])
     expect(page.get_by_label("Remove your image")).to_be_visible()
     page.wait_for_selector(".grid:not(.busy) .meter")
     assert rest.asked("POST", "/v1/search")[-1]["queries"] == [{"name": "", "image": 6}]
