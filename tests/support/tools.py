@@ -24,6 +24,8 @@ HOW = {
     "kubectl": _MADE_FOR_TESTS,
     "go": "install Go from go.dev",
     "gofmt": "install Go from go.dev",
+    "node": "install Node 20 or newer from nodejs.org",
+    "npm": "it comes with Node: install that from nodejs.org",
     "etcd": "install Debian's etcd-server",
     "prometheus": "install Debian's prometheus",
     "promtool": "install Debian's prometheus",

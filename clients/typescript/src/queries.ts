@@ -24,7 +24,7 @@ export interface QueryParts {
   /** A vector of one's own, of the space `spaceId`. */
   readonly vector?: Float32Array | readonly number[];
   readonly spaceId?: string;
-  /** Echoed in each hit's legs. */
+  /** Echoed in each hit's legs; the kind ("text", "text 2") where several queries have none. */
   readonly name?: string;
   /** 1 where it is not given; below 0 pushes away. */
   readonly weight?: number;
@@ -63,7 +63,7 @@ export async function searchRequest(
   const list: readonly QueryInput[] = Array.isArray(queries) ? queries : [queries as QueryInput];
   const { collection, limit, offset, filter, minScore, minRelevance, groupBy, diversity, fusion, partial } = options;
   return create(SearchRequestSchema, {
-    queries: await Promise.all(list.map((one, index) => query(one, `queries[${index}]`, limits))),
+    queries: named(await Promise.all(list.map((one, index) => query(one, `queries[${index}]`, limits)))),
     ...(collection !== undefined && { collection }),
     ...(limit !== undefined && { limit }),
     ...(offset !== undefined && { offset }),
@@ -78,6 +78,22 @@ export async function searchRequest(
 }
 
 const METHODS = { rrf: FusionMethod.RRF, weighted: FusionMethod.WEIGHTED };
+
+const KINDS: Record<string, string> = { captionText: "words", itemId: "id", embedding: "vector" };
+
+/** Give each of several queries that has no name the name of its kind: "text", "text 2". */
+function named(queries: Query[]): Query[] {
+  const taken = new Set(queries.map(({ name }) => name));
+  for (const one of queries.length > 1 ? queries : []) {
+    const kind = KINDS[one.query.case ?? ""] ?? one.query.case ?? "";
+    for (let number = 1; one.name === ""; number++) {
+      const name = number === 1 ? kind : `${kind} ${number}`;
+      one.name = taken.has(name) ? "" : name;
+    }
+    taken.add(one.name);
+  }
+  return queries;
+}
 
 async function query(input: QueryInput, field: string, limits?: Limits): Promise<Query> {
   const parts = typeof input === "string" ? { text: input } : input;

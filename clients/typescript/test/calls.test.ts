@@ -75,7 +75,12 @@ for (const way of WAYS) {
   test(`${way}: a search says what was asked`, async (t) => {
     const [mesh, client] = await start(t, way);
     const { hits } = await client.search(
-      ["a cat", { image: new Blob([file("x")]), weight: 0.5, name: "looks" }, { vector: [1, 0], spaceId: "vs1-x" }],
+      [
+        "a cat",
+        "a dog",
+        { image: new Blob([file("x")]), weight: 0.5, name: "looks" },
+        { vector: [1, 0], spaceId: "vs1-x" },
+      ],
       {
         collection: "animals",
         limit: 3,
@@ -96,9 +101,10 @@ for (const way of WAYS) {
     assert.deepEqual(
       asked?.queries.map(({ query, weight, name }) => [query.case, weight, name]),
       [
-        ["text", 0, ""],
+        ["text", 0, "text"],
+        ["text", 0, "text 2"],
         ["image", 0.5, "looks"],
-        ["embedding", 0, ""],
+        ["embedding", 0, "vector"],
       ],
     );
     const kinds = asked?.filter?.kind.case === "all" ? asked.filter.kind.value.filters.map((one) => one.kind.case) : [];

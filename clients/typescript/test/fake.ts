@@ -3,7 +3,6 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
 import { createHash } from "node:crypto";
 import type { AddressInfo, Socket } from "node:net";
-import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";
@@ -64,6 +63,8 @@ export class FakeMesh {
   options: Partial<IngestOptions>[] = [];
   searched: SearchRequest[] = [];
   stored = new Map<string, IngestItem>();
+  /** The content types of ingests by HTTP. */
+  forms: string[] = [];
   /** Items that came, by id, those that came again included. */
   received: string[] = [];
 
@@ -238,8 +239,8 @@ export class FakeMesh {
     const url = new URL(request.url ?? "", this.http);
     this.options.push(Object.fromEntries(url.searchParams) as Partial<IngestOptions>);
     response.setHeader("x-request-id", "http-request");
-    const lines: string[] = [];
-    for await (const line of createInterface(request)) lines.push(line);
+    const items = await itemsOf(request);
+    this.forms.push(request.headers["content-type"]?.split(";")[0] ?? "");
     const trouble = this.failing.shift();
     if (trouble !== undefined) {
       response.writeHead(trouble.code === Code.Unavailable ? 503 : 400, { "content-type": "application/json" });
@@ -250,12 +251,9 @@ export class FakeMesh {
     response.writeHead(200, { "content-type": "application/x-ndjson" });
     response.flushHeaders();
     try {
-      for (const line of lines) {
+      for (const sent of items) {
         if (left-- <= 0) this.breakNow();
-        const sent = JSON.parse(line);
-        const value = Buffer.from(sent.base64 ?? "", "base64");
-        const image = { source: { case: "content", value } } as unknown as Image;
-        const taken = this.take({ ...sent, id: sent.id ?? "", image } as IngestItem);
+        const taken = this.take(sent);
         if (!this.answers) continue;
         const told =
           "code" in taken
@@ -267,7 +265,7 @@ export class FakeMesh {
         const text = `${JSON.stringify({ ref: sent.ref, ...told })}\n`;
         await new Promise((written) => response.write(text, written));
       }
-      if (this.answers) response.end(`${JSON.stringify({ done: { items: lines.length } })}\n`);
+      if (this.answers) response.end(`${JSON.stringify({ done: { items: items.length } })}\n`);
     } catch {
       response.destroy();
     }
@@ -320,6 +318,29 @@ function vector(value: number, dataType: DataType) {
       ? new Uint8Array(Uint16Array.from([0x3c00, 0xc000, 0x3555]).buffer)
       : new Uint8Array(Float32Array.from([value, -1]).buffer);
   return { spaceId: "vs1-fake", dataType, dimension: 2, data };
+}
+
+/** Return the items of an ingest's body, in either form. */
+async function itemsOf(request: IncomingMessage): Promise<IngestItem[]> {
+  const type = request.headers["content-type"] ?? "";
+  const parts: Buffer[] = [];
+  for await (const part of request) parts.push(part as Buffer);
+  const items: (Record<string, unknown> & { value: Uint8Array | string })[] = [];
+  if (type.startsWith("multipart/form-data")) {
+    for (const [name, value] of await new Response(Buffer.concat(parts), { headers: { "content-type": type } }).formData()) {
+      if (typeof value !== "string") items.push({ value: new Uint8Array(await value.arrayBuffer()) });
+      else Object.assign(items.at(-1) as object, { [name]: name === "metadata" ? JSON.parse(value) : value });
+    }
+  } else {
+    for (const line of Buffer.concat(parts).toString().trim().split("\n")) {
+      const { base64, url, ...sent } = JSON.parse(line);
+      items.push({ ...sent, value: base64 === undefined ? url : Buffer.from(base64, "base64") });
+    }
+  }
+  return items.map(({ value, ...sent }) => {
+    const source = typeof value === "string" ? { case: "uri", value } : { case: "content", value };
+    return { id: "", ...sent, image: { source } } as unknown as IngestItem;
+  });
 }
 
 function bytes(image: Image | undefined): Uint8Array {

@@ -183,6 +183,20 @@ test("one image by a call of its own", async (t) => {
   assert.deepEqual(mesh.stored.get("cat")?.metadata, { a: 1 });
 });
 
+test("HTTP carries the bytes of files as they are, and addresses as lines", async (t) => {
+  const [mesh, client] = await start(t, "http");
+  const noText = new Uint8Array([0, 13, 10, 45, 45, 255]);
+  await all(client.ingestMany([{ id: "a", image: noText, metadata: { name: "é" }, imageUri: "x", caption: "said" }]));
+  const stored = mesh.stored.get("a") as unknown as Record<string, unknown>;
+  const { metadata, image_uri, caption } = stored;
+  assert.deepEqual([metadata, image_uri, caption], [{ name: "é" }, "x", "said"]);
+  assert.deepEqual(mesh.stored.get("a")?.image?.source.value, noText);
+  await all(client.ingestMany([...items(1), { id: "b", image: new URL("https://images.example/b.jpg") }]));
+  assert.equal(mesh.stored.get("b")?.image?.source.value, "https://images.example/b.jpg");
+  assert.deepEqual(Buffer.from(mesh.stored.get("i0")?.image?.source.value as Uint8Array).toString(), "file 0");
+  assert.deepEqual(mesh.forms, ["multipart/form-data", "application/x-ndjson"]);
+});
+
 test("options that HTTP does not carry are refused", async (t) => {
   const [, client] = await start(t, "http");
   assert.throws(() => client.ingestMany(items(1), { more: { spaces: ["x"] } }), { reason: "OPTION_INVALID" });

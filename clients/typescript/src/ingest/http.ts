@@ -11,6 +11,7 @@ import type { Entry, Room } from "./window.js";
 // Answers come while a request runs, but the next items only go with the next one.
 const GROUP: Room = { items: 64, bytes: 16 * 1024 * 1024 };
 const GATHER_MS = 50;
+const NDJSON = "application/x-ndjson";
 
 /** An error, as the front door writes it. */
 interface ErrorJson {
@@ -56,9 +57,8 @@ export function byHttp(
     }
     const group = window.take(GROUP);
     const sent = new Headers(headers);
-    sent.set("content-type", "application/x-ndjson");
-    sent.set("accept", "application/x-ndjson");
-    const body = new Blob(group.map(line));
+    sent.set("accept", NDJSON);
+    const body = group.some(({ message }) => message.image?.source.case === "uri") ? byLine(group) : form(group);
     const response = await fetch(url, { method: "POST", headers: sent, body, signal });
     const requestId = response.headers.get(REQUEST_ID) ?? "";
     if (!response.ok || response.body === null) {
@@ -75,19 +75,38 @@ export function byHttp(
   };
 }
 
-/** Return one item as a line of the request. */
-function line({ message }: Entry): string {
-  const { ref, id, metadata, caption, imageUri, image } = message;
-  const source = image?.source;
-  const content = source?.case === "content" ? { base64: base64Encode(source.value) } : { url: source?.value };
-  return `${JSON.stringify({
+/** Return what a request says of an item beside its image. */
+function said({ message }: Entry) {
+  const { ref, id, metadata, caption, imageUri } = message;
+  return {
     ref,
     ...(id && { id }),
-    ...content,
     ...(metadata && { metadata }),
     ...(caption && { caption }),
     ...(imageUri && { image_uri: imageUri }),
-  })}\n`;
+  };
+}
+
+/** Return items as a form: the bytes of their images as they are. */
+function form(group: readonly Entry[]): FormData {
+  const parts = new FormData();
+  for (const entry of group) {
+    parts.append("file", new Blob([entry.message.image?.source.value as Uint8Array<ArrayBuffer>]));
+    for (const [name, value] of Object.entries(said(entry))) {
+      parts.append(name, typeof value === "string" ? value : JSON.stringify(value));
+    }
+  }
+  return parts;
+}
+
+/** Return items as lines of JSON, which may name images by their address. */
+function byLine(group: readonly Entry[]): Blob {
+  const texts = group.map((entry) => {
+    const source = entry.message.image?.source;
+    const image = source?.case === "content" ? { base64: base64Encode(source.value) } : { url: source?.value };
+    return `${JSON.stringify({ ...said(entry), ...image })}\n`;
+  });
+  return new Blob(texts, { type: NDJSON });
 }
 
 function result(told: LineJson): Omit<IngestResult, "index" | "ref"> | LensmeshError {
