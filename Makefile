@@ -83,7 +83,7 @@ types: setup        ## mypy --strict
 check-gen: setup    ## gen/ is what protos/ makes, and the contracts keep their rules
 	$(BIN)/python -m pytest --quiet tests/contracts
 
-gen: setup          ## make gen/ from protos/, and the generated part of clients/go (needs Go)
+gen: setup          ## make gen/ from protos/, and the generated part of clients/ (needs Go and npm)
 	$(BIN)/python -m protos.generate
 
 page:               ## build the page anew out of web/ into http_svc/static (needs Node)

@@ -2,7 +2,8 @@
 
     python -m protos.generate [--out DIR]
 
-Without --out, the clients in other languages are generated as well (clients/go/generate.py), where Go is installed.
+Without --out, the clients in other languages are generated as well (clients/*/generate.py), where Go and npm are
+installed.
 The folder is removed first, so that a removed contract leaves nothing behind. There is one way only, grpc_tools.protoc:
 buf's own generation names fields differently in the descriptors, so a comparison would never be clean.
 """
@@ -67,10 +68,11 @@ def generate(out: Path) -> None:
 
 def generate_clients() -> None:
     """Make what other languages' clients have of the contracts. Raises CalledProcessError if a generator fails."""
-    if shutil.which("go") is None:
-        sys.stdout.write("clients/go stays as it was: Go is not on this machine\n")
-        return
-    subprocess.run([sys.executable, ROOT / "clients" / "go" / "generate.py"], check=True)
+    for client, tool in (("go", "go"), ("typescript", "npm")):
+        if shutil.which(tool) is None:
+            sys.stdout.write(f"clients/{client} stays as it was: {tool} is not on this machine\n")
+        else:
+            subprocess.run([sys.executable, ROOT / "clients" / client / "generate.py"], check=True)
 
 
 def main() -> None:

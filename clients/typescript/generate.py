@@ -1,9 +1,9 @@
 """Generator of src/gen/ out of protos/ and the table of error reasons.
 
-    python clients/typescript/generate.py [--out DIR]
+    python clients/typescript/generate.py [--out DIR] [--package DIR]
 
-The plugin is the one that package.json pins (`npm ci` installs it); protoc is the one that makes the Python. The folder
-is removed first, so that a removed contract leaves nothing behind.
+The plugin is the one that package-lock.json pins, installed by npm where it is missing; protoc is the one that makes
+the Python. The folder is removed first, so that a removed contract leaves nothing behind.
 """
 
 import argparse
@@ -30,11 +30,11 @@ def generate(out: Path, package: Path = HERE) -> None:
     """Write the generated TypeScript below `out`, with the plugin that is installed in the folder `package`.
 
     Raises:
-        SystemExit: The plugin is not installed, or protoc fails.
+        SystemExit: npm or protoc fails.
     """
     plugin = package / PLUGIN
-    if not plugin.exists():
-        raise SystemExit(f"{plugin} is not there: run `npm ci` in {package}")
+    if not plugin.exists() and subprocess.run(["npm", "ci"], cwd=package, check=False).returncode:
+        raise SystemExit("npm ci failed")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     sources = sorted(path.relative_to(PROTOS).as_posix() for path in PROTOS.rglob("*.proto"))
@@ -68,7 +68,9 @@ def main() -> None:
     """Parse the command line and generate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE / "src" / "gen", help="where the TypeScript goes")
-    generate(parser.parse_args().out.resolve())
+    parser.add_argument("--package", type=Path, default=HERE, help="where npm has installed, or installs, the plugin")
+    chosen = parser.parse_args()
+    generate(chosen.out.resolve(), chosen.package.resolve())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,6 @@ from tests.support.meshes import Mesh, mock_mesh
 
 @pytest.fixture(scope="package")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """`lensmesh up --mock`, shared: tests use collections of their own."""
-    with mock_mesh(tmp_path_factory.mktemp("mesh")) as mesh:
+    """`lensmesh up --mock`, with its front door, shared: tests use collections of their own."""
+    with mock_mesh(tmp_path_factory.mktemp("mesh"), "--http") as mesh:
         yield mesh

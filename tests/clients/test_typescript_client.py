@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import npm
-from tests.support.meshes import Mesh, draw_images, mock_mesh
+from tests.support.meshes import Mesh, draw_images
 from tests.support.tools import ROOT
 
 PACKAGE = ROOT / "clients" / "typescript"
@@ -17,17 +16,14 @@ PACKAGE = ROOT / "clients" / "typescript"
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package, installed and built."""
+    """A copy of the package, installed and built, with what the page about it shows."""
     copy = npm.copied(PACKAGE, tmp_path_factory.mktemp("typescript"))
+    shown = re.findall(r"^```ts\n(.*?)^```", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert len(shown) == 2
+    for number, text in enumerate(shown):
+        (copy / "examples" / f"page-{number}.ts").write_text(text)
     npm.run(copy, "npm", "run", "build")
     return copy
-
-
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """A mesh of mocks, with its front door."""
-    with mock_mesh(tmp_path_factory.mktemp("mesh"), "--http") as started:
-        yield started
 
 
 def test_its_own_tests_pass(package: Path) -> None:
@@ -38,9 +34,8 @@ def test_its_own_tests_pass(package: Path) -> None:
 
 def test_generated_code_is_what_the_contracts_make(package: Path, tmp_path: Path) -> None:
     made = tmp_path / "gen"
-    script = "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import generate as g; "
-    script += "g.generate(Path(sys.argv[2]), Path(sys.argv[3]))"
-    subprocess.run([sys.executable, "-c", script, PACKAGE, made, package], check=True, timeout=npm.PATIENCE_S)
+    command: list[str | Path] = [sys.executable, PACKAGE / "generate.py", "--out", made, "--package", package]
+    subprocess.run(command, check=True, timeout=npm.PATIENCE_S)
     committed = PACKAGE / "src" / "gen"
     assert _tree(made).keys() == _tree(committed).keys()
     different = [name for name, text in _tree(made).items() if _tree(committed)[name] != text]

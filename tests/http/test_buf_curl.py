@@ -43,7 +43,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def curl(schema: Path, door: Door, method: str, request: dict[str, Any]) -> tuple[list[Any], Any]:
     """Call a method. Returns the answers, and the error where there is one."""
     url = f"http://{door.server.address}/lensmesh.{method}"
-    arguments = ["curl", "--schema", schema, "--protocol", "connect", "--data", json.dumps(request), url]
+    arguments: list[str | Path] = ["curl", "--schema", schema, "--protocol", "connect", "--data", json.dumps(request), url]
     process = await asyncio.create_subprocess_exec(
         BUF, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -58,7 +58,9 @@ async def curl(schema: Path, door: Door, method: str, request: dict[str, Any]) -
 
 async def test_unary_calls_and_their_errors(door: Door, schema: Path) -> None:
     door.router.answers["Search"] = router_pb2.SearchResponse(hits=[search_pb2.Hit(item=search_pb2.Item(id="cat"))])
-    answers, error = await curl(schema, door, "router.v1.RouterService/Search", {"queries": [{"text": "a cat"}], "limit": 3})
+    answers, error = await curl(
+        schema, door, "router.v1.RouterService/Search", {"queries": [{"text": "a cat"}], "limit": 3}
+    )
     assert (answers, error) == ([{"hits": [{"item": {"id": "cat"}}]}], None)
     assert door.router.requests["Search"][0].queries[0].text == "a cat"
 

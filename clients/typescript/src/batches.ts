@@ -4,7 +4,12 @@ import type { Status } from "./gen/google/rpc/status_pb.js";
 import type { Limits } from "./gen/lensmesh/common/v1/common_pb.js";
 
 /** One item's answer: what was asked for, or why there is none. */
-export type Outcome<T> = { readonly value: T; readonly error?: undefined } | { readonly error: LensmeshError };
+export type Outcome<T> = { readonly value: T; readonly error?: undefined } | Failed;
+
+export interface Failed {
+  readonly value?: undefined;
+  readonly error: LensmeshError;
+}
 
 /** Return an answer's `oneof outcome` as an Outcome. `T` is what stands beside the error. */
 export function outcome<T>(

@@ -543,7 +543,7 @@ export type IngestedItem = Message<"lensmesh.router.v1.IngestedItem"> & {
 
   /**
    * Unchanged: there with the same content_digest and with all that the item carries, and with all vectors and captions that are
-   * asked for; no model ran. The same content under another id takes the vectors that are there.
+   * asked for; no model ran, but for a thumbnail that was missing. The same content under another id takes the vectors that are there.
    *
    * @generated from field: lensmesh.search.v1.UpsertOutcome outcome = 2;
    */
