@@ -43,9 +43,9 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def curl(schema: Path, door: Door, method: str, request: dict[str, Any]) -> tuple[list[Any], Any]:
     """Call a method. Returns the answers, and the error where there is one."""
     url = f"http://{door.server.address}/lensmesh.{method}"
-    arguments: list[str | Path] = ["curl", "--schema", schema, "--protocol", "connect", "--data", json.dumps(request), url]
+    arguments: list[str | Path] = ["curl", "--schema", schema, "--protocol", "connect", "--data", json.dumps(request)]
     process = await asyncio.create_subprocess_exec(
-        BUF, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        BUF, *arguments, url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     said, wrong = await process.communicate()
     decoder, answers, rest = json.JSONDecoder(), [], said.decode().strip()

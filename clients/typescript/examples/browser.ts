@@ -1,6 +1,6 @@
 /**
- * A page's search box and file input. Bundle it, or name the packages in an import map; a door that is of another origin
- * has to allow the page's (LENSMESH_HTTP_ORIGINS).
+ * A page's search box and file input. Bundle it, or name the packages in an import map; a door of another origin has to
+ * allow the page's (LENSMESH_HTTP_ORIGINS).
  */
 import { createClient, LensmeshError } from "lensmesh-client";
 

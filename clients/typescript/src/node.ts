@@ -27,8 +27,8 @@ export interface GrpcOptions {
 }
 
 /**
- * Connections whose end is no uncaught exception: connect-node takes its listener off a connection before the error that
- * it ends with is told, where the server says GOAWAY as the client closes it or opens another.
+ * Connections whose end is no uncaught exception: connect-node takes its listener off a connection before the error
+ * that it ends with is told, where the server says GOAWAY as the client closes it or opens another.
  */
 class Sessions extends Http2SessionManager {
   private readonly heard = new WeakSet<object>();

@@ -327,7 +327,8 @@ async function itemsOf(request: IncomingMessage): Promise<IngestItem[]> {
   for await (const part of request) parts.push(part as Buffer);
   const items: (Record<string, unknown> & { value: Uint8Array | string })[] = [];
   if (type.startsWith("multipart/form-data")) {
-    for (const [name, value] of await new Response(Buffer.concat(parts), { headers: { "content-type": type } }).formData()) {
+    const body = new Response(Buffer.concat(parts), { headers: { "content-type": type } });
+    for (const [name, value] of await body.formData()) {
       if (typeof value !== "string") items.push({ value: new Uint8Array(await value.arrayBuffer()) });
       else Object.assign(items.at(-1) as object, { [name]: name === "metadata" ? JSON.parse(value) : value });
     }

@@ -53,7 +53,7 @@ for (const way of WAYS) {
   });
 
   for (const hard of [false, true]) {
-    test(`${way}: what has no answer is sent again when ${hard ? "the connection" : "the stream"} breaks`, async (t) => {
+    test(`${way}: ${hard ? "a connection" : "a stream"} that breaks loses no item`, async (t) => {
       const [mesh, client] = await start(t, way);
       mesh.breaksAfter = [7, 0, 5];
       mesh.breaksHard = hard;

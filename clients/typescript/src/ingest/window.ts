@@ -53,8 +53,8 @@ export class Window {
   }
 
   /**
-   * Wait for room; one entry larger than all the room goes alone. Two entries of one id are never on their way together,
-   * so that none overtakes. One that is not to be sent only takes its room.
+   * Wait for room; one entry larger than all the room goes alone. Two entries of one id are never on their way
+   * together, so that none overtakes. One that is not to be sent only takes its room.
    */
   async admit(entry: Entry, send = true): Promise<void> {
     const id = entry.message.id;

@@ -1,11 +1,12 @@
-/** Calls to a real mesh: LENSMESH_TARGET is its router, LENSMESH_HTTP its front door, LENSMESH_IMAGES a folder of images. */
+/** Calls to a real mesh: LENSMESH_TARGET is the router, LENSMESH_HTTP the front door, LENSMESH_IMAGES a folder. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { JobState } from "../../src/gen/lensmesh/search/v1/search_pb.js";
-import { type Client, Code, createClient, createNodeClient, filters, type IngestItem, LensmeshError } from "../../src/node.js";
+import { type Client, Code, createClient, createNodeClient, filters, LensmeshError } from "../../src/node.js";
+import type { IngestItem } from "../../src/node.js";
 
 const folder = process.env["LENSMESH_IMAGES"] ?? "";
 const WAYS = {
