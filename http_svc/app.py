@@ -10,10 +10,13 @@ from starlette_compress import CompressMiddleware
 from http_svc.compat.arthur_routes import arthur_routes
 from http_svc.compat.routes import compat_routes
 from http_svc.connect.app import ConnectApp
+from http_svc.docs_pages import docs_routes
 from http_svc.mesh import Mesh
+from http_svc.openapi import openapi_document
 from http_svc.page import page_routes
 from http_svc.probes import probe_routes
-from http_svc.rest.face import rest_routes
+from http_svc.rest.face import rest_operations
+from http_svc.rest.operations import routes_of
 from http_svc.serving.listeners import HttpListeners
 from http_svc.settings import HttpSettings
 from lensmesh_chassis.process.server import Runtime
@@ -36,15 +39,17 @@ class HttpApp:
         """Set what answers requests."""
         runtime = self._runtime
         self._mesh = mesh = Mesh(runtime.settings, runtime.registry, runtime.tracer_provider)
+        rpc = ConnectApp(runtime.settings, mesh)
+        operations = rest_operations(runtime.settings, mesh)
         routes: list[BaseRoute] = [
-            *rest_routes(runtime.settings, mesh),
+            *docs_routes(lambda: openapi_document(operations, rpc.methods)),
+            *routes_of(operations),
             *compat_routes(runtime.settings, mesh),
             *arthur_routes(runtime.settings, mesh, runtime.registry, runtime.draining),
             *probe_routes(runtime, mesh),
             *page_routes(),
         ]
-        router = Router(routes, redirect_slashes=False)
-        server.answer_with(_compressed(_by_path(ConnectApp(runtime.settings, mesh), router)))
+        server.answer_with(_compressed(_by_path(rpc, Router(routes, redirect_slashes=False))))
         return (HTTP_SERVICE,)
 
     async def start(self) -> None:

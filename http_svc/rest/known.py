@@ -34,7 +34,10 @@ class MeshKnowledge:
             if time.monotonic() - self._asked > _FRESH_SECONDS:
                 self._ask()
             return self._status
-        return await asyncio.shield(self._ask())
+        asking = self._ask()
+        # Whoever leaves does not end what others wait for.
+        await asyncio.wait({asking})
+        return asking.result()
 
     async def collection(self, name: str) -> str:
         """Return a collection's name; the mesh's default for none. Raises LensmeshError."""

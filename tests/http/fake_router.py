@@ -31,6 +31,8 @@ class FakeRouter(grpc.GenericRpcHandler):
         self.time_left: list[float | None] = []
         self.hold: asyncio.Event | None = None
         """Calls wait for it where it is set."""
+        self.held_methods: set[str] = set()
+        """Those that wait for it; none means all."""
         self.entered = 0
         self.cancelled = 0
         self._methods = {
@@ -79,7 +81,7 @@ class FakeRouter(grpc.GenericRpcHandler):
             self.requests.setdefault(name, []).append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         self.time_left.append(context.time_remaining())
-        if self.hold is not None:
+        if self.hold is not None and (not self.held_methods or name in self.held_methods):
             try:
                 await self.hold.wait()
             except asyncio.CancelledError:
