@@ -4,7 +4,6 @@ import json
 import re
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # has no types of its own
 import pytest
 
 from http_svc.rest.operations import RestOperation
@@ -52,8 +51,6 @@ async def test_everything_that_is_referred_to_is_there(door: Door) -> None:
     names = {name.rpartition("/")[2] for name in refs(shown)}
     assert names
     assert names == set(shown["components"]["schemas"])
-    for schema in shown["components"]["schemas"].values():
-        jsonschema.Draft202012Validator.check_schema(schema)
 
 
 @pytest.mark.parametrize("operation", all_operations(), ids=lambda each: each.name)
