@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import grpc
+from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -38,6 +39,9 @@ class ConnectApp:
         content_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         try:
             response = await self._answer(scope, headers, content_type)
+        except HTTPException as error:
+            wrong = InvalidInput(Reason.OPTION_INVALID, error.detail, field="content-type")
+            response = Response(dump(wire.error_json(ErrorView.of(wrong))), error.status_code, media_type=wire.JSON)
         except (LensmeshError, grpc.RpcError) as error:
             response = _failed(error, content_type)
         await response(scope, receive, send)
@@ -110,11 +114,7 @@ class ConnectApp:
 
     def _form(self, content_type: str, json: str, proto: str) -> wire.MessageForm:
         if content_type not in (json, proto):
-            raise InvalidInput(
-                Reason.OPTION_INVALID,
-                f"the content type is {content_type[:60]!r}: send {json} or {proto}",
-                field="content-type",
-            )
+            raise HTTPException(415, f"the content type is {content_type[:60]!r}: send {json} or {proto}")
         return wire.MessageForm(binary=content_type == proto, max_values=self._settings.body_values)
 
 

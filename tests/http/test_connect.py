@@ -153,7 +153,7 @@ BAD: list[tuple[bytes, dict[str, str], int, str]] = [
     (b'{"limmit":1}', JSON, 400, "limmit"),
     (b'{"limit":NaN}', JSON, 400, "NaN"),
     (b"[1]", JSON, 400, "object"),
-    (b"{}", {"content-type": "text/plain"}, 400, "application/json"),
+    (b"{}", {"content-type": "text/plain"}, 415, "application/json"),
     (b"\xff\xff\xff", {"content-type": "application/proto"}, 400, ""),
     (b"{}", JSON | {"content-encoding": "br"}, 400, "gzip or identity"),
     (b"nothing", JSON | {"content-encoding": "gzip"}, 400, "no gzip"),
