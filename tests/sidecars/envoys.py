@@ -85,12 +85,24 @@ class Envoys:
         await self.start(self._sidecar("router", inbound=inbound, egress=called), place)
         return place
 
-    async def edge(self, *routers: HostPort, age_s: int = 60, **more: Any) -> HostPort:
+    async def door(self, own: str, egress: HostPort, *routers: HostPort) -> HostPort:
+        """The front door's whole Envoy."""
+        place = self.free()
+        self.certificate("http")
+        called = (Egress("router", egress, routers, self.trust.id("router")),)
+        inbound = Inbound("http", place, HostPort.parse(own), self.trust.callers("http"))
+        await self.start(self._sidecar("http", inbound=inbound, egress=called), place, egress)
+        return place
+
+    async def edge(
+        self, *routers: HostPort, age_s: int = 60, doors: tuple[HostPort, ...] = (), **more: Any
+    ) -> HostPort:
         """The Envoy at the edge; its certificate for the world is of the same authority here."""
         place = self.free()
         self.certificate("edge")
         public = self.certificate("public", "")
-        made = Edge(place, routers, self.trust.id("router"), connection_age_s=age_s)
+        names = self.trust.id("router"), doors, self.trust.id("http")
+        made = Edge(place, routers, *names, connection_age_s=age_s)
         await self.start(self._sidecar("edge", edge=made, edge_certificates=str(public.folder), **more), place)
         return place
 

@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import urllib.request
 from collections.abc import AsyncIterator
 
 import grpc
+import httpx2
 import pytest
 
+from http_svc.app import HttpApp
+from http_svc.serving.listeners import HttpListeners
+from http_svc.settings import HttpSettings
 from lensmesh.router.v1 import router_pb2, router_pb2_grpc
 from lensmesh_chassis.channels import open_channel
 from lensmesh_chassis.errors import Unavailable
@@ -123,3 +128,36 @@ async def test_what_a_router_answered_is_not_sent_again(
             await stub.GetStatus(STATUS, timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert sum(fake.calls for fake in fakes) == 1
+
+
+async def test_the_front_door_is_reached_and_reaches_routers_by_mutual_tls(
+    envoys: Envoys, routers: tuple[list[Router], list[HostPort]]
+) -> None:
+    """Through three Envoys: at the edge, beside the door both ways, and before a router."""
+    fakes, places = routers
+    egress = envoys.free()
+    # Names of the world reach it, although it listens on the loopback.
+    settings = HttpSettings(
+        listen=f"{LOCAL}:0", router_target=str(egress), hosts="*", trusted_proxies=LOCAL, client_rate=1000
+    )
+    async with running(settings, HttpApp, "http", listeners=HttpListeners) as door:
+        place = await envoys.door(door.address, egress, *places)
+        edge = await envoys.edge(*places, doors=(place,))
+        await envoys.until_healthy("edge", "doors", 1)
+        await envoys.until_healthy("http", "egress_router", 2)
+        context = ssl.create_default_context(cafile=outside(envoys).ca_file)
+        async with httpx2.AsyncClient(base_url=f"https://{edge}", verify=context, timeout=PATIENCE_S) as browser:
+            headers = {"host": "mesh.example.org", "origin": "https://mesh.example.org"}
+            path = "/lensmesh.router.v1.RouterService/GetStatus"
+
+            async def answered() -> bool:
+                return bool((await browser.post(path, json={}, headers=headers)).status_code == 200)
+
+            await until(answered, "a call by HTTP reaches a router")
+        assert sum(fake.calls for fake in fakes) >= 1
+        # Nobody gets to the door past the edge.
+        stranger = ssl.create_default_context(cafile=outside(envoys).ca_file)
+        async with httpx2.AsyncClient(base_url=f"https://{place}", verify=stranger, timeout=PATIENCE_S) as client:
+            # By TLS 1.3 a client learns of it after the handshake.
+            with pytest.raises((httpx2.TransportError, ssl.SSLError)):
+                await client.get("/readyz")

@@ -36,6 +36,7 @@ HOW = {
     "curl": "install Debian's curl",
     "pgbouncer": "install Debian's pgbouncer",
     "redis-server": "install Debian's redis-server",
+    "nginx": "install Debian's nginx-light",
     "apt-get": "only Debian and what descends from it have it",
     "dpkg": "only Debian and what descends from it have it",
 }
