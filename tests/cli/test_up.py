@@ -115,6 +115,8 @@ def test_the_page_is_served_and_its_process_comes_back_where_it_was(mesh: Mesh, 
     page = mesh.addresses["page"]
     assert page == f"http://{mesh.addresses['http']}/"
     assert f"\npage  {page}\n" in mesh.said()
+    with urllib.request.urlopen(page, timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("text/html")
     assert asked(f"{page}healthz")["status"] == "ok"
     os.kill(pids["http"], signal.SIGKILL)
     wait_until(lambda: mesh.pid("http") not in {0, pids["http"]}, "it is started again")

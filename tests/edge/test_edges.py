@@ -13,6 +13,8 @@ import grpc
 import httpx2
 import pytest
 import yaml
+from websockets.asyncio.client import connect
+from websockets.typing import Origin
 
 from http_svc.app import HttpApp
 from http_svc.serving.listeners import HttpListeners
@@ -105,6 +107,14 @@ async def test_everything_passes_and_what_is_under_way_survives_a_drain(behind: 
         for origin, status in ((f"https://{behind.proxy.address}", 200), ("https://elsewhere.example.org", 403)):
             asked = await browser.post(f"{SERVICE}/GetStatus", json={}, headers={"origin": origin})
             assert asked.status_code == status
+        # What a page watches.
+        async with connect(
+            f"wss://{behind.proxy.address}/ws/index-progress",
+            ssl=behind.proxy.context,
+            origin=Origin(f"https://{behind.proxy.address}"),
+            proxy=None,
+        ) as socket:
+            await (await socket.ping())
         # A stream outlives the drain of what lies behind, and no new call gets there.
         stream = stub.IngestStream(timeout=120)
 
