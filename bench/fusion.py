@@ -177,7 +177,7 @@ async def run(count: int) -> str:
     with tempfile.TemporaryDirectory(prefix="lensmesh-fusion-") as name:
         folder = Path(name)
         (folder / "scenes").mkdir()
-        options = MeshOptions(folder / "data", port=0, model="shapes", caption_model="shapes")
+        options = MeshOptions(folder / "data", port=0, model="shapes", caption_model="shapes", http=False)
         async with (
             Supervisor(options, lambda _: None) as mesh,
             Client(mesh.router, security=mesh.security, timeout_s=300) as client,

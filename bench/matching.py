@@ -124,7 +124,7 @@ async def measure_mesh(
     times: Times,
 ) -> tuple[Asked, list[list[int]]]:
     """Measure MatchImages. Return its answers at the largest size, and what the vectors alone find."""
-    options = MeshOptions(folder / "data", port=0, model="shapes", caption_model="mock")
+    options = MeshOptions(folder / "data", port=0, model="shapes", caption_model="mock", http=False)
     async with (
         Supervisor(options, lambda _: None) as mesh,
         Client(mesh.router, security=mesh.security, timeout_s=300) as client,

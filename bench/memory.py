@@ -349,7 +349,9 @@ async def most_mib(process: psutil.Process, work: Awaitable[Counter[str]]) -> tu
 async def measure(chosen: argparse.Namespace, folder: Path) -> bool:
     """Tell whether every service stayed below its limit in every case."""
     fetching = {"LENSMESH_ROUTER_URI_SCHEMES": "http", "LENSMESH_ROUTER_URI_PRIVATE": "true"}
-    options = MeshOptions(data=folder, port=0, model=chosen.model, caption_model=chosen.model, environment=fetching)
+    options = MeshOptions(
+        data=folder, port=0, model=chosen.model, caption_model=chosen.model, environment=fetching, http=False
+    )
     async with site() as port, Supervisor(options, lambda _: None) as mesh:
         floods, good = Floods(chosen.calls, chosen.streams, port), True
         say("| service | case | MiB before | most | limit | how calls ended |\n|---|---|---|---|---|---|")

@@ -63,7 +63,7 @@ def memory_limits() -> dict[str, float]:
 async def fuzz(items: Sequence[Named], model: str, folder: Path, console: Console) -> Verdict:
     """Run everything on a mesh that is started for it."""
     verdict = Verdict()
-    options = MeshOptions(data=folder, port=0, model=model, caption_model=model)
+    options = MeshOptions(data=folder, port=0, model=model, caption_model=model, http=False)
     with console.status("a mesh starts"):
         mesh = Supervisor(options, lambda line: console.print(line, markup=False, highlight=False))
         await mesh.__aenter__()
