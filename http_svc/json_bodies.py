@@ -3,6 +3,7 @@
 import json
 from typing import Any, TypeVar
 
+import orjson
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
@@ -65,14 +66,16 @@ def into_message(value: Any, message: M, *, ignore_unknown: bool = False, field:
 
 def to_json(message: Message) -> bytes:
     """Return a message in protobuf's JSON form. Fields without a value are left out."""
-    return json.dumps(json_format.MessageToDict(message), ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "replace"
-    )
+    return dump(json_format.MessageToDict(message))
 
 
 def dump(value: Any) -> bytes:
     """Return a value as JSON. Lone surrogates become question marks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # A lone surrogate, or an integer beyond 64 bits.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _no_constant(name: str) -> Any:

@@ -18,6 +18,8 @@ from bench.stage import NO_CACHE, Stage
 from bench.worker import Worker
 
 CALLERS = 64
+# With weights that say nothing, and cost what others cost.
+MODEL = "ViT-B-32/random"
 # What a search by HTTP may take more than one by gRPC, in echoes.
 SEARCH_ECHOES, INGEST_SHARE, PREDICT_TIMES, MEMORY_MB = 1.5, 0.7, 3.0, 120.0
 
@@ -39,15 +41,14 @@ async def measure(stage: Stage, results: Results, say: Say) -> None:
     }
     router = await stage.service("router", "router", targets)
     door = await _door(stage, "door", router)
-    real = await stage.encoder()
+    model = "shapes" if stage.options.smoke else MODEL
+    real = await stage.service("encoder", "real", {"MODEL": model, **NO_CACHE})
     predicting = await _door(stage, "predicting", await stage.router(real, "real-router"))
 
     turns = await stage.worker("turns", "bench.workers.turns")
     press = await stage.worker("press", "bench.workers.press", str(stage.images))
     echo = await stage.worker("http-echo", "bench.bare.http_echo")
-    plain = await stage.worker(
-        "http-openclip", "bench.bare.http_openclip", stage.options.reference or stage.options.model
-    )
+    plain = await stage.worker("http-openclip", "bench.bare.http_openclip", model)
     about = {"collection": COLLECTION}
     ways = {
         "echo": [{"step": "http_echo", "address": await echo.ask("address")}],

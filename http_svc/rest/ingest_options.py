@@ -42,6 +42,9 @@ class IngestQuery(AskedInQuery):
     local_features: Annotated[bool, Field(description="Whether a collection that is made keeps local features.")] = (
         False
     )
+    deferred_index: Annotated[
+        bool, Field(description="Whether a collection that is made leaves its index for later: for a large ingest.")
+    ] = False
 
 
 def ingest_options(asked: IngestQuery) -> router_pb2.IngestOptions:
@@ -51,6 +54,7 @@ def ingest_options(asked: IngestQuery) -> router_pb2.IngestOptions:
         captions=_CAPTIONS[asked.captions],
         metadata_policy=_METADATA[asked.metadata],
         local_features=asked.local_features,
+        deferred_index=asked.deferred_index,
     )
     if asked.near_duplicates is not None:
         options.near_duplicates.action = _NEAR[asked.near_duplicates]
