@@ -1,7 +1,7 @@
 import { computed, effect, signal } from "@preact/signals";
 import { ApiError, ask, withParams } from "./api";
 import { comebacks, status } from "./connection";
-import { filterOf } from "./results";
+import { filterOf, storedThen } from "./results";
 import { route } from "./route";
 import type { Collection, Facet, FacetsAnswer } from "./types";
 
@@ -22,7 +22,7 @@ export const groupFields = computed(() =>
   (present.value?.fields ?? []).filter((each) => !/TEXT|TIME/i.test(each.type ?? "")).map((each) => each.field),
 );
 
-const wanted = computed(() => JSON.stringify([route.value.collection, groupFields.value, route.value.where, comebacks.value]));
+const wanted = computed(() => JSON.stringify([route.value.collection, groupFields.value, route.value.where, comebacks.value, storedThen.value]));
 
 let running: AbortController | null = null;
 
@@ -67,6 +67,7 @@ async function loadFacets(): Promise<void> {
 export function watchFacets(): void {
   effect(() => {
     void comebacks.value;
+    void storedThen.value;
     void loadCollections();
   });
   effect(() => {

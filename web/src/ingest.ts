@@ -34,6 +34,8 @@ export const counts = computed(() => {
   return found;
 });
 export const finished = computed(() => items.value.length - counts.value.waiting - counts.value.sending);
+/** How many files were stored since the page was loaded: what was listed before is out of date. */
+export const everStored = signal(0);
 export const busy = computed(() => counts.value.waiting + counts.value.sending > 0);
 
 let nextKey = 1;
@@ -78,6 +80,7 @@ function change(how: (item: IngestItem) => IngestItem): void {
 }
 
 function set(changes: Map<number, Partial<IngestItem>>): void {
+  for (const { state } of changes.values()) if (state === "created" || state === "updated") everStored.value += 1;
   change((item) => {
     const found = changes.get(item.key);
     return found ? { ...item, ...found } : item;

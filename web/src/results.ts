@@ -1,6 +1,7 @@
 import { computed, effect, signal } from "@preact/signals";
 import { ApiError, ask, withParams } from "./api";
 import { comebacks, status, trouble } from "./connection";
+import { busy, everStored } from "./ingest";
 import { question, route, type Route, type Term } from "./route";
 import type { Group, Hit, ImagesPage, SearchAnswer } from "./types";
 import { uploadOf } from "./uploads";
@@ -44,6 +45,9 @@ export const legMaxima = computed(() => {
   return found;
 });
 
+/** What had been stored when the results were asked for. */
+export const storedThen = signal(0);
+
 let running: AbortController | null = null;
 
 /** Return the filter of a route as the contract writes it, or null. `except` leaves a field out. */
@@ -67,6 +71,7 @@ export async function load(): Promise<void> {
   running?.abort();
   const mine = (running = new AbortController());
   const now = route.peek();
+  storedThen.value = everStored.peek();
   results.value = { ...results.peek(), phase: "loading", error: null };
   const began = performance.now();
   try {
@@ -183,6 +188,10 @@ export function watchQuestion(): void {
   effect(() => {
     void question.value;
     void load();
+  });
+  effect(() => {
+    // Images that were added meanwhile are shown once somebody looks, and all at once: not while they still come.
+    if (route.value.view === "search" && !busy.value && everStored.value !== storedThen.peek()) void load();
   });
   effect(() => {
     if (comebacks.value === 0 || trouble.peek() !== null) return;

@@ -1,10 +1,11 @@
 """A page in Chromium before a door with faults. One browser and one door for a module; a fresh window for each test."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.http.page.fake_rest import FakeRest
 from tests.support.tools import need
@@ -23,6 +24,8 @@ DROP = """async ([bytes, type, zone]) => {
   at('drop', document.querySelector(`.dropzone [data-zone=${zone}]`));
 }"""
 Open = Callable[..., Page]
+# For a machine that does much else.
+PATIENCE_MS = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,7 @@ def browser() -> Iterator[Browser]:
     program = need("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        expect.set_options(timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -51,9 +55,9 @@ def rest(door: FakeRest) -> FakeRest:
     return door
 
 
-@pytest.fixture
-def open_page(browser: Browser, rest: FakeRest) -> Iterator[Open]:
-    """What opens the page at an address, in a window of its own.
+@contextmanager
+def windows(browser: Browser, door: str) -> Iterator[Open]:
+    """What opens the page of a door at an address, each time in a window of its own.
 
     The test fails where a script failed, the policy was violated or another server was asked.
     """
@@ -66,22 +70,29 @@ def open_page(browser: Browser, rest: FakeRest) -> Iterator[Open]:
             wrong.append(message.text)
 
     def asked(request: Any) -> None:
-        if not request.url.startswith((rest.address + "/", "blob:", "data:")):
+        if not request.url.startswith((door + "/", "blob:", "data:")):
             wrong.append(f"another server was asked: {request.url}")
 
     def open_page(address: str = "/", **options: Any) -> Page:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}, "locale": "en-GB"} | options))
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE_MS)
         context.add_init_script(VIOLATIONS)
         page = context.new_page()
         page.on("console", told)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", asked)
-        page.goto(rest.address + address)
+        page.goto(door + address)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
     assert not wrong
+
+
+@pytest.fixture
+def open_page(browser: Browser, rest: FakeRest) -> Iterator[Open]:
+    """What opens the page of the door with faults."""
+    with windows(browser, rest.address) as opened:
+        yield opened

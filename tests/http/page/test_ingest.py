@@ -41,12 +41,17 @@ def test_files_are_stored_with_progress_errors_and_a_retry(open_page: Open, rest
 
 
 def test_many_files_go_in_batches(open_page: Open, rest: FakeRest) -> None:
-    page = open_page("/?view=add&collection=other")
+    page = open_page("/?collection=other")
+    expect(page.get_by_role("status").filter(has_text="48 images")).to_be_visible()
+    page.get_by_role("link", name="Add images").click()
     page.get_by_label("Write captions").uncheck()
     choose(page, *(f"{at}.jpg" for at in range(40)))
     expect(page.get_by_role("heading", name="All stored")).to_be_visible()
     assert sorted(len(names) for names in rest.asked("POST", "/v1/ingest")) == [8, 16, 16]
     assert all("collection=other&captions=none" in path for _, path, _ in rest.requests if "ingest" in path)
+    # What was listed before is out of date.
+    page.get_by_role("link", name="Search", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="88 images")).to_be_visible()
 
 
 def test_dropped_files_are_added_wherever_the_page_is(open_page: Open, rest: FakeRest) -> None:

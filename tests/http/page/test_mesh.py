@@ -25,7 +25,7 @@ def test_jobs_are_followed_and_cancelled(open_page: Open, rest: FakeRest) -> Non
 def test_a_job_is_started(open_page: Open, rest: FakeRest) -> None:
     page = open_page("/?view=jobs")
     expect(page.get_by_role("heading", name="No jobs")).to_be_visible()
-    page.get_by_label("Start").first.select_option("calibrate")
+    page.get_by_label("Kind of job").select_option("calibrate")
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("heading", name="calibrate")).to_be_visible()
     assert rest.asked("POST", "/v1/jobs") == [{"kind": "calibrate"}]

@@ -38,12 +38,12 @@ function Start(): JSX.Element {
       void startJob(kind, collection);
     }}>
       <label class="field inline"><span>Start</span>
-        <select value={kind} onChange={(event) => setKind(event.currentTarget.value)}>
+        <select aria-label="Kind of job" value={kind} onChange={(event) => setKind(event.currentTarget.value)}>
           {Object.entries(KINDS).map(([value, text]) => <option key={value} value={value}>{text}</option>)}
         </select>
       </label>
       <label class="field inline"><span>in</span>
-        <select value={collection} onChange={(event) => setCollection(event.currentTarget.value)}>
+        <select aria-label="Collection" value={collection} onChange={(event) => setCollection(event.currentTarget.value)}>
           <option value="">the default collection</option>
           {collections.value.map((each) => <option key={each.name} value={each.name}>{each.name}</option>)}
         </select>
