@@ -1,6 +1,6 @@
 """Jobs, the status of the mesh, and a mesh or a door that goes away and comes back."""
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.http.page.conftest import Open
 from tests.http.page.fake_rest import FakeRest
@@ -77,3 +77,22 @@ def test_a_connection_that_expired_is_opened_anew_unseen(open_page: Open, rest: 
     page.wait_for_selector(".grid:not(.busy) .legs")
     expect(page.get_by_text("The mesh does not answer.")).to_have_count(0)
     assert len(rest.asked("POST", "/v1/search")[-1]["queries"]) == 2
+
+
+def test_a_search_whose_connection_breaks_is_sent_once_more(open_page: Open, rest: FakeRest) -> None:
+    page = open_page("/?q=red")
+    page.wait_for_selector(".card")
+    broken: list[str] = []
+
+    def break_first(route: Route) -> None:
+        broken.append(route.request.url)
+        route.abort("connectionreset") if len(broken) == 1 else route.continue_()
+
+    page.route("**/v1/search", break_first)
+    # What the page does once the mesh is back would send it again as well.
+    page.route("**/v1/status", lambda route: route.abort())
+    page.get_by_label("What the images show").fill("star")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".grid:not(.busy) .legs")
+    assert len(broken) == 2
+    expect(page.get_by_text("The mesh does not answer.")).to_have_count(0)
