@@ -15,6 +15,7 @@ CHECKED = (
     "deploy",
     "docs",
     "encoder_svc",
+    "http_svc",
     "lensmesh_chassis",
     "lensmesh_cli",
     "lensmesh_client",
