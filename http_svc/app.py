@@ -53,7 +53,7 @@ class HttpApp:
         return (HTTP_SERVICE,)
 
     async def start(self) -> None:
-        """Nothing is loaded: the channel connects when it is first used."""
+        """Load nothing: the channel connects when it is first used."""
 
     async def stop(self) -> None:
         """Close the channel."""

@@ -58,7 +58,7 @@ class RestOperation:
     handler: Handler
     description: str = ""
     path_parameters: dict[str, str] = field(default_factory=dict)
-    """What each name of the path is."""
+    """Meaning of each name of the path."""
     parameters: type[BaseModel] | None = None
     """Model of the query string."""
     body: type[BaseModel] | None = None
@@ -66,12 +66,12 @@ class RestOperation:
     parts: tuple[PartField, ...] = ()
     """Parts of a multipart body, where it takes one."""
     lines: bool = False
-    """Whether a body of lines of JSON is taken, each of the model, in place of one of JSON."""
+    """True where a body is lines of JSON, each of the model, in place of one of JSON."""
     body_required: bool = True
     answers: dict[int, Any] = field(default_factory=lambda: {200: None})
     """The type of the answer of each status; None where there is no body, bytes for a file."""
     media_types: tuple[str, ...] = (JSON,)
-    """What a successful answer may be."""
+    """Types of a successful answer."""
     examples: tuple[OperationExample, ...] = ()
 
 

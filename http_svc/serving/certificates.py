@@ -11,7 +11,7 @@ from lensmesh_chassis.tls.credentials import file_stamp, server_credentials
 _log = get_logger(__name__)
 
 LOOK_SECONDS = 5.0
-"""How often the files are looked at: certificates are renewed long before they end."""
+"""Pause between two looks at the files: certificates are renewed long before they end."""
 
 
 class ServerCertificate:

@@ -112,9 +112,7 @@ def shape(value: Any) -> Any:
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
 
 
-def test_every_command_of_the_page_prints_what_it_shows(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_the_commands_of_the_page(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     names = ["cat.png", "dog.png", "tree.png"]
     for path, name in zip(draw_images(tmp_path / "drawn", 3), names, strict=True):
         path.rename(tmp_path / name)
