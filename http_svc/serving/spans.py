@@ -15,7 +15,7 @@ _PATH, _SCHEME = "url.path", "url.scheme"
 
 
 BULK_PATHS = frozenset({"/v1/ingest"})
-"""Kind of methods that bulk work comes by: a smaller share of its traces is kept, as of the streams of gRPC."""
+"""Addresses that bulk work comes by: a smaller share of its traces is kept, as of the streams of gRPC."""
 
 
 class RequestSpan:
