@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { nameOf, ownAddress, percent } from "../format";
+import { nameOf, ownAddress, percent, shown } from "../format";
 import { address, follow, route } from "../route";
 import { moreLike } from "../terms";
 import type { Hit } from "../types";
@@ -30,7 +30,7 @@ export function Card({ hit, at, count, place, tabbable, onFocus }: Props): JSX.E
               <span class="meter" aria-hidden="true"><span style={{ width: percent(relevance) }} /></span>
               <span><span class="sr">Relevance </span>{percent(relevance)}</span>
             </span>
-          ) : legs?.length ? <Bars legs={legs} compact /> : <span class="uri">{image.image_uri || image.id}</span>}
+          ) : legs?.length ? <Bars legs={legs} compact /> : <span class="uri">{image.image_uri || brief(image.metadata)}</span>}
           {relevance !== null && relevance !== undefined && legs && legs.length > 1 && <Bars legs={legs} compact />}
         </span>
       </a>
@@ -39,6 +39,11 @@ export function Card({ hit, at, count, place, tabbable, onFocus }: Props): JSX.E
       </button>
     </li>
   );
+}
+
+/** Return the first values of metadata, as a line. */
+function brief(metadata: Record<string, unknown> | null | undefined): string {
+  return Object.values(metadata ?? {}).slice(0, 3).map(shown).join(" · ").slice(0, 120);
 }
 
 interface ThumbnailProps {

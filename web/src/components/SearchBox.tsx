@@ -31,31 +31,33 @@ export function SearchBox(): JSX.Element {
       <div class="box" onClick={(event) => event.target === event.currentTarget && input.current?.focus()}>
         <Icon name="search" />
         {terms.map((term) => <Chip key={`${term.kind} ${term.value}`} term={term} onRemoved={() => input.current?.focus()} />)}
-        <input
-          ref={input}
-          type="text"
-          enterkeyhint="search"
-          autocomplete="off"
-          spellcheck={false}
-          aria-label="What the images show"
-          aria-describedby="search-hint"
-          placeholder={terms.length ? "Add a term" : "What do you look for?"}
-          value={line}
-          onInput={(event) => setLine(event.currentTarget.value)}
-          onKeyDown={(event) => {
-            const last = terms.at(-1);
-            if (event.key === "Backspace" && !line && last) removeTerm(last);
-          }}
-        />
-        <input ref={file} class="sr" type="file" accept="image/*" tabIndex={-1} aria-label="Image to search by" onChange={(event) => {
-          const [chosen] = event.currentTarget.files ?? [];
-          if (chosen) searchByImage(chosen);
-          event.currentTarget.value = "";
-        }} />
-        <button type="button" class="quiet square" title="Search by an image: choose, drop or paste one" aria-label="Search by an image" onClick={() => file.current?.click()}>
-          <Icon name="image" />
-        </button>
-        <button type="submit" class="primary"><Icon name="search" /><span>Search</span></button>
+        <div class="entry">
+          <input
+            ref={input}
+            type="text"
+            enterkeyhint="search"
+            autocomplete="off"
+            spellcheck={false}
+            aria-label="What the images show"
+            aria-describedby="search-hint"
+            placeholder={terms.length ? "Add a term" : "What do you look for?"}
+            value={line}
+            onInput={(event) => setLine(event.currentTarget.value)}
+            onKeyDown={(event) => {
+              const last = terms.at(-1);
+              if (event.key === "Backspace" && !line && last) removeTerm(last);
+            }}
+          />
+          <input ref={file} class="sr" type="file" accept="image/*" tabIndex={-1} aria-label="Image to search by" onChange={(event) => {
+            const [chosen] = event.currentTarget.files ?? [];
+            if (chosen) searchByImage(chosen);
+            event.currentTarget.value = "";
+          }} />
+          <button type="button" class="quiet square" title="Search by an image: choose, drop or paste one" aria-label="Search by an image" onClick={() => file.current?.click()}>
+            <Icon name="image" />
+          </button>
+          <button type="submit" class="primary"><Icon name="search" /><span>Search</span></button>
+        </div>
       </div>
       <p id="search-hint" class="hint">
         <kbd>"exact words"</kbd> <kbd>-leave out</kbd> <span class="wide">or drop an image anywhere</span>
