@@ -25,7 +25,8 @@ class Body:
     def __init__(self, receive: Receive, settings: HttpSettings, room: Share, size: int | None, empty: bool) -> None:
         self._receive, self._settings, self._room = receive, settings, room
         self._declared = size
-        self._began = 0.0
+        self._waited_s = 0.0
+        self._begun = False
         self.received = 0
         self.limit = settings.body_bytes
         self.complete = empty
@@ -47,11 +48,11 @@ class Body:
                 return {"type": "http.disconnect"}
             self._told_end = True
             return _NOTHING
-        now = time.monotonic()
-        if not self._began:
-            self._began = now
+        if not self._begun:
+            self._begun = True
             if self.limit and self._declared is not None and self._declared > self.limit:
                 raise self._too_large()
+        asked = time.monotonic()
         try:
             async with asyncio.timeout(self._settings.body_seconds):
                 message = await self._receive()
@@ -68,7 +69,9 @@ class Body:
         if self.limit and self.received > self.limit:
             raise self._too_large()
         if message.get("more_body", False):
-            self._check_rate(time.monotonic() - self._began)
+            # The time in which a handler held the client back is not the client's.
+            self._waited_s += time.monotonic() - asked
+            self._check_rate()
         else:
             self.complete = self._told_end = True
         return message
@@ -122,10 +125,10 @@ class Body:
                 "other requests hold all bytes that bodies may have here (message_bytes): send it again later",
             ) from None
 
-    def _check_rate(self, seconds: float) -> None:
+    def _check_rate(self) -> None:
         settings = self._settings
-        grace = settings.body_seconds
-        if seconds > grace and self.received < settings.body_rate * (seconds - grace):
+        beyond = self._waited_s - settings.body_seconds
+        if beyond > 0 and self.received < settings.body_rate * beyond:
             raise DeadlineExceeded(
                 Reason.DEADLINE_EXCEEDED,
                 f"the body comes more slowly than {settings.body_rate} bytes a second (body_rate): send it faster",
