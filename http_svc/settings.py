@@ -60,6 +60,11 @@ class HttpSettings(ServiceSettings):
         description="The collection of the addresses of Arthur image recognition (`/match`, `/artist/image`, ...). It "
         "is made when the first image is added.",
     )
+    trace_url: str = Field(
+        "",
+        description="Where a person looks at a trace: an address with `{trace_id}` in it, or one that ends before the "
+        "id (`http://jaeger:16686/trace`). The page links to it. Empty: the page shows the id.",
+    )
     header_seconds: float = Field(
         10, gt=0, description="How long a client may take to send the head of a request, since it connected or began."
     )
@@ -103,6 +108,13 @@ class HttpSettings(ServiceSettings):
     @classmethod
     def _origins_are_readable(cls, value: str) -> str:
         parse_origins(value)
+        return value
+
+    @field_validator("trace_url")
+    @classmethod
+    def _traces_are_somewhere(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} is no address of a page: write http://jaeger:16686/trace")
         return value
 
     @field_validator("hosts")

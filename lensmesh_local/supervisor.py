@@ -253,6 +253,8 @@ class Supervisor:
     def _door(self) -> Mapping[str, str]:
         """Return the settings by which the front door calls the router: as any client does."""
         settings = {"ROUTER_TARGET": self.router}
+        if self.jaeger and not os.environ.get("LENSMESH_HTTP_TRACE_URL"):
+            settings["TRACE_URL"] = f"{self.jaeger}/trace"
         if self.security is not None:
             settings["PEER_CA_FILE"] = self.security.ca_file
             settings["PEER_CERTIFICATE_FILE"] = self.security.certificate_file

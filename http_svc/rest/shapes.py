@@ -436,3 +436,4 @@ class StatusShape(TypedDict):
     services: list[ServiceShape]
     limits: LimitsShape
     media: MediaShape
+    trace_url: str | None

@@ -24,11 +24,12 @@ class StatusOperations:
         """Tell how the mesh is now."""
         read_query(request, NoQuery)
         mesh = self._context.mesh
-        return json_answer(request, mesh_status(await mesh.call(mesh.router.GetStatus, router_pb2.GetStatusRequest())))
+        answer = await mesh.call(mesh.router.GetStatus, router_pb2.GetStatusRequest())
+        return json_answer(request, mesh_status(answer, self._context.settings.trace_url))
 
 
-def mesh_status(message: router_pb2.GetStatusResponse) -> StatusShape:
-    """Return the status of a mesh."""
+def mesh_status(message: router_pb2.GetStatusResponse, trace_url: str) -> StatusShape:
+    """Return the status of a mesh, and where its traces are shown."""
     media = message.media
     return {
         "version": message.server.version,
@@ -41,6 +42,7 @@ def mesh_status(message: router_pb2.GetStatusResponse) -> StatusShape:
             "thumbnail_px": media.thumbnail_px,
             "trouble": media.trouble,
         },
+        "trace_url": trace_url or None,
     }
 
 

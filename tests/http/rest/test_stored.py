@@ -203,4 +203,10 @@ async def test_the_status_is_for_people(mesh: Door) -> None:
     assert (second["kind"], second["health"]) == ("", "unknown")
     assert shown["media"] == {"thumbnails": True, "originals": False, "thumbnail_px": 320, "trouble": ""}
     assert (shown["limits"]["max_items"], shown["limits"]["uri_schemes"]) == (9, ["https"])
+    assert shown["trace_url"] is None
     assert (await mesh.client.get("/v1/status?colour=red")).status_code == 400
+
+
+async def test_the_status_says_where_traces_are_shown(stopped_door: Door) -> None:
+    door = await stopped_door.start(trace_url="http://jaeger:16686/trace")
+    assert (await door.client.get("/v1/status")).json()["trace_url"] == "http://jaeger:16686/trace"
