@@ -1,8 +1,8 @@
-"""Picture of the page in a browser, of a mesh that runs and has images.
+"""Screenshot of the page in a browser, of a mesh that runs and has images.
 
 python -m docs.draw_page http://127.0.0.1:50054 docs/page.jpg --query "two blue rings"
 
-The pictures of the documentation are of `lensmesh up --model shapes` with the scenes of `lensmesh demo`, calibrated.
+Those of the documentation show `lensmesh up --model shapes` with the scenes of `lensmesh demo`, calibrated.
 """
 
 from __future__ import annotations
