@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
@@ -71,9 +72,22 @@ def _by_path(rpc: ASGIApp, rest: ASGIApp) -> ASGIApp:
             if scope["path"].startswith(_RPC_PREFIX):
                 await rpc(scope, receive, send)
                 return
+            _refuse_packed(scope)
         await rest(scope, receive, send)
 
     return app
+
+
+def _refuse_packed(scope: Scope) -> None:
+    """Raise HTTPException (415) for a packed body: read as it is, it would be a broken image or no JSON."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise HTTPException(
+                415,
+                f"the content encoding is {value[:40].decode('latin-1')!r}: send the body as it is; the addresses of "
+                "the contracts (/lensmesh. ...) take gzip",
+                headers={"accept-encoding": "identity"},
+            )
 
 
 def _compressed(app: Any) -> ASGIApp:

@@ -144,7 +144,7 @@ class _Request:
         try:
             if not is_probe:
                 self._span = self._calls.spans.begin(self._scope, self._method, self._text)
-                self._calls.origins.check(self._text, self._scope["scheme"])
+                self._calls.origins.check(self._text, self._method)
                 if self._is_preflight():
                     await self._answer(204, self._preflight_headers(), b"")
                     return
@@ -300,7 +300,11 @@ class _Request:
         if self._is_socket:
             if not self._status:
                 self._status = view.http_status
-                await self._send({"type": "websocket.close", "code": 1008, "reason": view.message[:120]})
+                headers = [(b"content-type", b"application/json"), *view.headers]
+                await self._send(
+                    {"type": "websocket.http.response.start", "status": view.http_status, "headers": headers}
+                )
+                await self._send({"type": "websocket.http.response.body", "body": view.body()})
             return
         headers = [(b"content-type", b"application/json"), *view.headers, *_allow(error)]
         body = view.body()

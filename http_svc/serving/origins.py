@@ -9,6 +9,8 @@ from lensmesh_chassis.process.addresses import ListenAddress
 from lensmesh_chassis.reasons import Reason
 
 ANY = "*"
+# They change nothing, here as in HTTP.
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "WEBSOCKET"})
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class Origins:
         """Tell whether pages of this origin may call although another server sent them."""
         return ANY in self.allowed or origin.lower() in self.allowed
 
-    def check(self, header: Callable[[bytes], str], scheme: str) -> None:
+    def check(self, header: Callable[[bytes], str], method: str) -> None:
         """Check one request. Raises PermissionDenied, with the setting that would allow it."""
         host = header(b"host")
         if not self._is_known(_name(host)):
@@ -65,7 +67,12 @@ class Origins:
         if origin:
             if not self._is_own(origin, host) and not self.allows(origin):
                 raise _foreign(origin)
-        elif header(b"sec-fetch-site") == "cross-site" and header(b"sec-fetch-mode") not in ("navigate", ""):
+            return
+        site, mode = header(b"sec-fetch-site"), header(b"sec-fetch-mode")
+        if method not in _SAFE_METHODS:
+            if site in ("cross-site", "same-site"):
+                raise _foreign("another origin")
+        elif site == "cross-site" and mode not in ("navigate", ""):
             # Images and the like, which carry no Origin, but would show a stranger's page what is stored here.
             raise _foreign("another site")
 
@@ -80,7 +87,7 @@ class Origins:
     @staticmethod
     def _is_own(origin: str, host: str) -> bool:
         # A proxy that ends TLS leaves the name as it was, and not always the port's scheme: names and ports decide.
-        return urlsplit(origin).netloc.lower() == host.lower()
+        return origin.partition("://")[2].lower() == host.lower()
 
 
 def _foreign(origin: str) -> PermissionDenied:
