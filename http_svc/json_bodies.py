@@ -1,6 +1,7 @@
 """JSON of strangers: read only where it cannot take long, and written as the contracts map it."""
 
 import json
+import sys
 from typing import Any, TypeVar
 
 import orjson
@@ -40,8 +41,11 @@ def parse_json(body: bytes, max_values: int) -> Any:
         raise _malformed(f"the body is not UTF-8 (byte {error.start}): JSON is sent as UTF-8") from None
     except RecursionError:
         raise _malformed(f"the body nests lists and objects too deeply: {MAX_DEPTH} levels are read") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise _malformed(f"the body is no JSON: {error}") from None
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        raise _malformed(f"the body holds a number of more than {most} digits: send it as text") from None
 
 
 def parse_message(body: bytes, message: M, max_values: int, *, ignore_unknown: bool = False) -> M:
@@ -79,7 +83,7 @@ def dump(value: Any) -> bytes:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no value of JSON")
+    raise _malformed(f"the body is no JSON: {name} is no value of JSON")
 
 
 def _malformed(message: str, field: str = "body") -> InvalidInput:

@@ -53,6 +53,12 @@ def building(what: str) -> Iterator[None]:
         yield
     except LensmeshError:
         raise
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            Reason.OPTION_INVALID,
+            f"{what} holds text that is not Unicode (a lone surrogate): write it another way",
+            field=what,
+        ) from error
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InvalidInput(
             Reason.OPTION_INVALID, f"{what} cannot be made of these arguments: {_clean(error)}", field=what

@@ -114,7 +114,7 @@ def _path(field: str, places: tuple[int | str, ...]) -> str:
     text = field
     for place in places:
         text += f"[{place}]" if isinstance(place, int) else f".{place}" if text else str(place)
-    return text.encode("utf-8", "replace").decode()[:120]
+    return text.encode("utf-8", "replace").decode()[:120] or "body"
 
 
 def _wrong(model: type[BaseModel], error: Any, path: str) -> str:
@@ -126,4 +126,4 @@ def _wrong(model: type[BaseModel], error: Any, path: str) -> str:
         )
         return f"{path} is not known here{known}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{path}: {message[:1].lower()}{message[1:]}" if path else message
+    return f"{path or 'body'}: {message[:1].lower()}{message[1:]}"

@@ -46,7 +46,7 @@ class MediaOperations:
             # Whoever looks for an address is told that nothing is there.
             raise NotFound(error.reason, error.message) from error
         known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
-        if headers["etag"] in known:
+        if headers["etag"] in known or "*" in known:
             return Response(status_code=304, headers=headers)
         return Response(kept.content, headers=headers, media_type=kept.media_type or "application/octet-stream")
 

@@ -32,7 +32,9 @@ class ImageSource(Asked):
 def image_message(source: ImageSource, field: str) -> common_pb2.Image:
     """Return the message of an image. Raises InvalidInput where it is none, or two."""
     if (source.base64 is None) == (source.url is None):
-        raise InvalidInput(Reason.IMAGE_MISSING, f"{field} takes exactly one of base64 and url", field=field or "body")
+        raise InvalidInput(
+            Reason.IMAGE_MISSING, f"{field or 'an image'} takes exactly one of base64 and url", field=field or "body"
+        )
     if source.url is not None:
         return common_pb2.Image(uri=source.url)
     return common_pb2.Image(content=decoded(source.base64 or "", f"{field}.base64" if field else "base64"))
