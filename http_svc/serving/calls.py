@@ -289,7 +289,7 @@ class _Request:
 
     async def _refuse(self, error: BaseException) -> None:
         """Answer with an error, where the answer has not begun; else end the connection, which says that it is cut."""
-        if self._left or (self._body is not None and self._body.left.is_set()):
+        if self._finished or self._left or (self._body is not None and self._body.left.is_set()):
             return
         if self._status and not self._is_socket:
             if not isinstance(error, TimeoutError):

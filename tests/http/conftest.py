@@ -34,6 +34,10 @@ class Door:
         self.client = await self._stack.enter_async_context(client)
         return self
 
+    async def stop(self) -> None:
+        """Drain it and stop it, as a signal does."""
+        await self._stack.aclose()
+
     @property
     def host_and_port(self) -> tuple[str, int]:
         """Where it listens."""

@@ -15,8 +15,8 @@ from lensmesh_chassis.errors import LensmeshError
 from lensmesh_chassis.rpc.status import abort
 
 Answer = Message | LensmeshError | list[Any] | Callable[[Any], Any]
-"""A message; a list of them, for a method that streams (an error in it ends the stream); an error; or what makes one of
-these out of the request."""
+"""A message; a list of them, for a method that streams (an error in it ends the stream, an event is waited for); an
+error; or what makes one of these out of the request."""
 
 
 class FakeRouter(grpc.GenericRpcHandler):
@@ -64,6 +64,9 @@ class FakeRouter(grpc.GenericRpcHandler):
             async def many(request: Any, context: Any) -> AsyncIterator[Any]:
                 await self._enter(method.name, request, context)
                 for one in await self._made(method, request):
+                    if isinstance(one, asyncio.Event):
+                        await one.wait()
+                        continue
                     yield await self._told(one, context)
 
             return grpc.unary_stream_rpc_method_handler(many, parse, _bytes)

@@ -1,5 +1,6 @@
 """Collections, facets, jobs and the status by REST."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -210,3 +211,19 @@ async def test_the_status_is_for_people(mesh: Door) -> None:
 async def test_the_status_says_where_traces_are_shown(stopped_door: Door) -> None:
     door = await stopped_door.start(trace_url="http://jaeger:16686/trace")
     assert (await door.client.get("/v1/status")).json()["trace_url"] == "http://jaeger:16686/trace"
+
+
+async def test_a_stream_that_the_end_of_the_service_cuts_off_says_so(stopped_door: Door) -> None:
+    door = await stopped_door.start(drain_seconds=0.1)
+    job = search_pb2.WatchJobResponse(job=search_pb2.Job(id="j"))
+    door.router.answers["WatchJob"] = [job, asyncio.Event()]
+    reader, writer = await asyncio.open_connection(*door.host_and_port)
+    writer.write(b"GET /v1/jobs/j/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await reader.readuntil(b'"id":"j"')
+    stopping = asyncio.create_task(door.stop())
+    rest = await reader.read()
+    await stopping
+    writer.close()
+    assert b"event: error" in rest
+    assert b"DRAINING" in rest
+    assert rest.endswith(b"0\r\n\r\n")
