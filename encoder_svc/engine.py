@@ -142,6 +142,9 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
                 scope=scope_of(
                     facts, "image", space.transparency, hashed=hashed, featured=featured, thumbnail_px=thumbnail_px
                 ),
+                part=(scope_of(facts, "image", space.transparency), _vector_alone)
+                if hashed or featured or thumbnail_px
+                else None,
                 convert=convert,
                 attributes=lambda: {spans.ITEM_KIND: "image", spans.ITEM_BYTES: len(source.content)},
             )
@@ -199,6 +202,11 @@ class ServedEncoder(ServedModel[EncoderModel, Embedded, CanaryVectors]):
 def _text_attributes(text: str) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {spans.ITEM_KIND: "text", spans.ITEM_BYTES: len(text.encode())}
     return {**attributes, spans.QUERY_TEXT: text} if spans.shows_content() else attributes
+
+
+def _vector_alone(value: Embedded) -> Embedded:
+    """Return the answer to who asks for the vector alone."""
+    return dataclasses.replace(value, perceptual_hash=None, local_features=None, thumbnail=None)
 
 
 def _convert(value: Embedded, *, normalized: bool, half: bool) -> Embedded:

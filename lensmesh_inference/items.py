@@ -54,8 +54,9 @@ class EngineItem(Generic[In, Value]):
     takes. Where it is `brief` it takes a fraction of a millisecond, waits for nothing and needs no care, and may run on
     the event loop. `size_bytes` is the memory that the item holds until it is answered. `group` is what `group_of` will
     return for it, None where that is not known yet. `scope` names what is made of `content`: equal contents of one
-    scope have equal answers, and the cache is asked. An empty scope leaves the cache out. `convert` turns the model's
-    answer into what was asked for; its result is not kept. `given_up` is called once nothing more is computed for the
+    scope have equal answers, and the cache is asked. An empty scope leaves the cache out. `part` is the scope of those
+    who ask for less, and a function that returns their answer out of this one: it is kept as well. `convert` turns the
+    model's answer into what was asked for; its result is not kept. `given_up` is called once nothing more is computed for the
     item. `attributes` returns what a span may tell of it.
     """
 
@@ -66,6 +67,7 @@ class EngineItem(Generic[In, Value]):
     group: Hashable | None = None
     content: bytes = b""
     scope: str = ""
+    part: tuple[str, Callable[[Value], Value]] | None = None
     convert: Callable[[Value], Value] | None = None
     given_up: Callable[[], None] | None = None
     pool: DecodePool | None = None

@@ -89,6 +89,7 @@ class Request(Caller[Completed[Value]], Generic[In, Out, Value]):
         self.arrived = time.monotonic()
         self.cached = bool(item.scope) and device is None and parts.cache.enabled
         """True where the cache is asked for it."""
+        self._digest = ""
         self.key: str | None = None
         """The key in the cache, once the content was digested."""
         self.alone = False
@@ -110,7 +111,8 @@ class Request(Caller[Completed[Value]], Generic[In, Out, Value]):
     def digest(self) -> str:
         """Digest the content, and return the key of the answer."""
         if self.key is None:
-            self.key = self.parts.cache.key(self.item.scope, content_digest(self.item.content))
+            self._digest = content_digest(self.item.content)
+            self.key = self.parts.cache.key(self.item.scope, self._digest)
         return self.key
 
     def begin(self, span: ItemSpan) -> None:
@@ -228,6 +230,9 @@ class Request(Caller[Completed[Value]], Generic[In, Out, Value]):
             value = parts.finish(entry.item, output.value)
             if self.key is not None and parts.trusted():
                 parts.cache.put(self.key, parts.codec.dump(value))
+                if self.item.part is not None:
+                    scope, part_of = self.item.part
+                    parts.cache.put(parts.cache.key(scope, self._digest), parts.codec.dump(part_of(value)))
         except Exception as error:  # noqa: BLE001 - it is told as the item's outcome
             if isinstance(error, InternalFault):
                 parts.failed()

@@ -6,10 +6,15 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-import brotli
 
-# As the SDK packs: by brotli where that is installed.
-_UNPACK = {"br": brotli.decompress, "gzip": gzip.decompress, "": bytes}
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """Return a body as it was before the SDK packed it: by brotli where that is installed."""
+    if encoding == "br":
+        import brotli
+
+        unpacked: bytes = brotli.decompress(body)
+        return unpacked
+    return gzip.decompress(body) if encoding == "gzip" else body
 
 
 class SentrySink:
@@ -25,7 +30,7 @@ class SentrySink:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                sink.bodies.append(_UNPACK[self.headers.get("Content-Encoding", "")](body))
+                sink.bodies.append(_unpacked(body, self.headers.get("Content-Encoding", "")))
                 sink.hold.wait()
                 self.send_response(200)
                 self.end_headers()

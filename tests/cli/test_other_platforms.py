@@ -19,6 +19,7 @@ from tests.support.meshes import Mesh, draw_images, environment
 PROGRAM = """
 import asyncio, asyncio.unix_events, importlib.abc, os, pathlib, pkgutil, shutil, signal, sys, tempfile
 import click, grpc, numpy, PIL.Image, psutil, rich.console, rich.live, typer, typer.core, typer.rich_utils
+import mcp.server.mcpserver, uvicorn
 
 UNIX = {"crypt", "curses", "fcntl", "grp", "nis", "ossaudiodev", "posix_ipc", "pty", "pwd", "readline", "resource",
         "spwd", "syslog", "termios", "tty"}
