@@ -56,8 +56,8 @@ class EngineItem(Generic[In, Value]):
     return for it, None where that is not known yet. `scope` names what is made of `content`: equal contents of one
     scope have equal answers, and the cache is asked. An empty scope leaves the cache out. `part` is the scope of those
     who ask for less, and a function that returns their answer out of this one: it is kept as well. `convert` turns the
-    model's answer into what was asked for; its result is not kept. `given_up` is called once nothing more is computed for the
-    item. `attributes` returns what a span may tell of it.
+    model's answer into what was asked for; its result is not kept. `given_up` is called once nothing more is computed
+    for the item. `attributes` returns what a span may tell of it.
     """
 
     prepare: Callable[[], In]
