@@ -5,7 +5,9 @@ import math
 from typing import Any
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from starlette.exceptions import HTTPException
 
+from lensmesh_chassis.errors import InvalidInput, NotFound
 from lensmesh_chassis.reasons import Reason
 from lensmesh_chassis.rpc.status import to_status
 
@@ -96,3 +98,22 @@ class ErrorView:
 def shown_status(status: status_pb2.Status) -> dict[str, Any]:
     """Return the error of one item of a batch as an object of JSON."""
     return ErrorView(status).json()
+
+
+def view_of(error: BaseException) -> ErrorView:
+    """Return the error as it is told. Starlette's own are about addresses and their methods."""
+    if not isinstance(error, HTTPException):
+        return ErrorView.of(error)
+    if error.status_code == 404:
+        return ErrorView.of(NotFound(Reason.UNKNOWN, "there is nothing at this address: /docs lists what there is"))
+    if error.status_code == 405:
+        wrong = "this address takes no such method: the header Allow names those that it takes"
+        return ErrorView.of(InvalidInput(Reason.OPTION_INVALID, wrong), http_status=405)
+    return ErrorView.of(InvalidInput(Reason.OPTION_INVALID, str(error.detail)), http_status=error.status_code)
+
+
+def allowed_methods(error: BaseException) -> list[tuple[bytes, bytes]]:
+    """Return the headers that an error of Starlette brings, such as the methods that an address takes."""
+    if not isinstance(error, HTTPException) or not error.headers:
+        return []
+    return [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
