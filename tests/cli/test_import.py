@@ -6,7 +6,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from websockets.sync.client import connect
 
 from lensmesh_cli.disk import Disk
 from lensmesh_cli.ingest.arthur import ArthurWalk
@@ -105,6 +104,9 @@ def test_a_tree_is_imported_with_its_names(user: User, tmp_path: Path) -> None:
 
 
 def test_what_is_imported_is_found_at_the_addresses_of_its_system(user: User, mesh: Mesh, tmp_path: Path) -> None:
+    # Not everywhere where this module's other tests run.
+    from websockets.sync.client import connect
+
     root = tree(tmp_path, "monet/lilies/front.png", "monet/pond/1.png", "degas/dancers/1.png", start=7700)
     assert user.json("import", "--arthur", root)["stored"] == 3
     front = (root / "monet/lilies/front.png").read_bytes()

@@ -34,6 +34,8 @@ class FakeRouter(grpc.GenericRpcHandler):
         self.held_methods: set[str] = set()
         """Those that wait for it; none means all."""
         self.entered = 0
+        self.holding = 0
+        """Calls that wait for `hold` now."""
         self.cancelled = 0
         self._methods = {
             f"/{service.full_name}/{method.name}": method
@@ -85,11 +87,14 @@ class FakeRouter(grpc.GenericRpcHandler):
         self.metadata.append(dict(context.invocation_metadata()))
         self.time_left.append(context.time_remaining())
         if self.hold is not None and (not self.held_methods or name in self.held_methods):
+            self.holding += 1
             try:
                 await self.hold.wait()
             except asyncio.CancelledError:
                 self.cancelled += 1
                 raise
+            finally:
+                self.holding -= 1
 
     async def _made(self, method: Any, request: Any) -> list[Any]:
         answer: Any = self.answers.get(method.name)

@@ -250,7 +250,7 @@ async def test_a_client_that_leaves_ends_the_work(mesh: Door) -> None:
     host, port = mesh.host_and_port
     _, writer = await asyncio.open_connection(host, port)
     writer.write(HEAD + b"content-length: 100000\r\n\r\n" + line(b"one") + b'{"base64": "AAA')
-    await until(lambda: mesh.router.entered > 1, "the stream runs")
+    await until(lambda: mesh.router.holding, "the stream runs")
     writer.close()
     # Well before the patience with a router that is away, which would end it as well.
     await until(lambda: mesh.router.cancelled == 1, "the stream is cancelled", seconds=15)
