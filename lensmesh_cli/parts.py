@@ -30,6 +30,15 @@ def check_parts(*, mock: bool, store_url: str = "", sidecars: bool = False) -> s
 
 def missing_for_http() -> str:
     """Say which packages of the front door are not installed, and how to install them. Return "" if none is missing."""
-    needed = ("brotli", "httptools", "python_multipart", "starlette", "starlette_compress", "uvicorn", "websockets")
+    needed = (
+        "brotli",
+        "httptools",
+        "orjson",
+        "python_multipart",
+        "starlette",
+        "starlette_compress",
+        "uvicorn",
+        "websockets",
+    )
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     return f'{", ".join(missing)} not installed: pip install "lensmesh[http]"' if missing else ""

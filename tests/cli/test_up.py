@@ -133,6 +133,7 @@ def asked(address: str, body: bytes | None = None) -> dict[str, Any]:
 
 
 def test_without_the_packages_of_the_page_the_mesh_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert parts.missing_for_http() == ""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name)
     assert parts.missing_for_http() == 'uvicorn not installed: pip install "lensmesh[http]"'
