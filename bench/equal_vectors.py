@@ -1,4 +1,4 @@
-"""What thousands of equal vectors do to searches for the others: how many of the nearest an index finds beside them.
+"""Recall of searches beside thousands of equal vectors: how many of the nearest others an index finds.
 
     python -m bench.equal_vectors          an embedded PostgreSQL and Qdrant's engine in process, some minutes
     python -m bench.equal_vectors --equal 5000 --others 20000 --searches 200

@@ -35,7 +35,7 @@ _TOO_LARGE = frozenset({Reason.MESSAGE_TOO_LARGE, Reason.IMAGE_TOO_LARGE})
 
 
 class ErrorView:
-    """One error, taken apart: `code` as gRPC names it, `reason`, `message`, fields and the wait before a retry."""
+    """An error, taken apart: `code` as gRPC names it, `reason`, `message`, fields and the wait before a retry."""
 
     def __init__(self, status: status_pb2.Status, http_status: int = 0) -> None:
         self.status = status

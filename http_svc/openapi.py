@@ -79,7 +79,7 @@ class _Types:
             wanted += [each.parameters, each.body, *each.answers.values()]
         known = list(dict.fromkeys(each for each in wanted if each not in (None, bytes)))
         inputs = [(each, "validation", TypeAdapter(each)) for each in known]
-        schemas, told = TypeAdapter.json_schemas(inputs, by_alias=True, ref_template=_REF)  # type: ignore[arg-type]
+        schemas, told = TypeAdapter.json_schemas(inputs, by_alias=True, ref_template=_REF)  # type: ignore[arg-type]  # a list
         self._schemas = {key: _without_titles(schema) for (key, _), schema in schemas.items()}
         self.definitions: dict[str, Any] = {
             name: _without_titles(schema) for name, schema in told.get("$defs", {}).items()

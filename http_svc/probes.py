@@ -1,4 +1,4 @@
-"""What watchers ask: whether the process lives, whether it is ready, and whether the mesh behind it is."""
+"""Answers to watchers: whether the process lives, whether it is ready, and whether the mesh behind it is."""
 
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request

@@ -40,7 +40,7 @@ class Predict:
     async def predict(self, request: Request) -> Response:
         """Answer as Immich's machine learning does."""
         async with request.form() as form:
-            content = await form["image"].read()  # type: ignore[union-attr]
+            content = await form["image"].read()  # type: ignore[union-attr]  # a file
         image = Image.open(io.BytesIO(content))
         with torch.no_grad():
             features = self._model.encode_image(self._preprocess(image).unsqueeze(0))

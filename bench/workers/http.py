@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 
 class HttpConnection:
-    """One connection. Answers have to tell their length."""
+    """A connection that stays open. Answers have to tell their length."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer

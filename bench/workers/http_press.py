@@ -1,4 +1,4 @@
-"""What presses an HTTP server: an ingest as one long request, and single images by many callers."""
+"""Load for an HTTP server: an ingest as one long request, and single images by many callers."""
 
 from __future__ import annotations
 

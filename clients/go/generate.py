@@ -20,8 +20,8 @@ ROOT = HERE.parents[1]
 # Run as a file, Python would look for the project's packages beside it.
 sys.path[:0] = [str(ROOT), str(ROOT / "gen")]
 
-from lensmesh_chassis.reasons import Reason  # noqa: E402
-from protos.generate import PROTOS, copy_googleapis  # noqa: E402
+from lensmesh_chassis.reasons import Reason  # noqa: E402  # found by the path above
+from protos.generate import PROTOS, copy_googleapis  # noqa: E402  # found by the path above
 
 MODULE = "lensmesh/clients/go"
 # What Go writes in capitals where it stands in a name.

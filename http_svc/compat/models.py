@@ -1,4 +1,4 @@
-"""What the mesh serves, as other systems ask for it: by a model's name, and with a vector as plain numbers."""
+"""The mesh's models, as other systems ask for them: by a model's name, and with a vector as plain numbers."""
 
 from collections.abc import Sequence
 

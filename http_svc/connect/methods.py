@@ -14,7 +14,7 @@ from lensmesh_chassis import contract
 
 @dataclass(frozen=True, slots=True)
 class ConnectMethod:
-    """One method: its path, its messages, and what calls it with bytes and answers with bytes."""
+    """A method of a contract: its path, its messages, and what calls it with bytes and answers with bytes."""
 
     path: str
     """As in "/lensmesh.router.v1.RouterService/Search"."""

@@ -47,7 +47,7 @@ _MOST_TIMEOUT_DIGITS = 10
 
 
 class MessageForm:
-    """One of the two forms of a message: JSON or binary."""
+    """The form of a message: JSON or binary."""
 
     def __init__(self, *, binary: bool, max_values: int) -> None:
         self.binary, self._max_values = binary, max_values

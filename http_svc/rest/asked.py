@@ -1,4 +1,4 @@
-"""What requests ask: paths, query strings and bodies, read into models. What does not fit is named."""
+"""Reading of requests: paths, query strings and bodies, read into models. What does not fit is named."""
 
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import parse_qsl, unquote

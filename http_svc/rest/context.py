@@ -1,4 +1,4 @@
-"""What all operations share: the settings, the router behind them, and what it told."""
+"""The context that all operations share: the settings, the router behind them, and what it told."""
 
 from dataclasses import dataclass
 

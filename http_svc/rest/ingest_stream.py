@@ -154,12 +154,12 @@ class IngestRun:
                 "thumbnail": self._values.thumbnail(digest),
                 "original": self._values.original(digest),
             },
-            "outcome": word(item.outcome, search_pb2.UpsertOutcome, "UPSERT_OUTCOME_"),  # type: ignore[typeddict-item]
+            "outcome": word(item.outcome, search_pb2.UpsertOutcome, "UPSERT_OUTCOME_"),  # type: ignore[typeddict-item]  # a word
         }
         if item.HasField("near_duplicate"):
             line["near_duplicate"] = near(item.near_duplicate)
         if item.HasField("caption_error"):
-            line["caption_error"] = shown_status(item.caption_error)  # type: ignore[typeddict-item]
+            line["caption_error"] = shown_status(item.caption_error)  # type: ignore[typeddict-item]  # these fields
         return line
 
     def _failed(self, entry: Entry, error: LensmeshError) -> StreamedShape:

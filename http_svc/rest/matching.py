@@ -54,7 +54,7 @@ def _matched(result: router_pb2.MatchResult, fields: list[str], values: ImageVal
         return {"error": failed(result.error)}
     match = result.match
     return {
-        "verdict": word(match.verdict, router_pb2.MatchVerdict, "MATCH_VERDICT_"),  # type: ignore[typeddict-item]
+        "verdict": word(match.verdict, router_pb2.MatchVerdict, "MATCH_VERDICT_"),  # type: ignore[typeddict-item]  # a word
         "best": _candidate(match.best, fields, values) if match.HasField("best") else None,
         "alternatives": [_candidate(each, fields, values) for each in match.alternatives],
         "ambiguous": match.ambiguous,

@@ -51,7 +51,7 @@ def _service(message: router_pb2.ServiceStatus) -> ServiceShape:
         # "encoder" of lensmesh.encoder.v1.EncoderService.
         "kind": message.name.removeprefix("lensmesh.").partition(".")[0],
         "address": message.address,
-        "health": word(message.health, router_pb2.Health, "HEALTH_") or "unknown",  # type: ignore[typeddict-item]
+        "health": word(message.health, router_pb2.Health, "HEALTH_") or "unknown",  # type: ignore[typeddict-item]  # a word
         "reason": message.reason,
         "version": message.server.version,
         "instance": message.server.instance,

@@ -126,6 +126,7 @@ class HttpListeners:
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=settings.trusted_proxies or None,
             backlog=_BACKLOG,
+            # A fraction of a second does as well as a whole number.
             timeout_keep_alive=settings.max_connection_idle_seconds or 10**9,  # type: ignore[arg-type]
             timeout_graceful_shutdown=1,
         )

@@ -86,7 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes, self._unread_bytes = 0, 0
         self._running_cycle: RequestResponseCycle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         if not self._may_connect(transport) or not self._bounded.add(self):
             transport.abort()

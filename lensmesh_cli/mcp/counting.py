@@ -97,7 +97,7 @@ class CountingTools:
             list[Annotated[str, Field(max_length=NAME_CHARS)]],
             Field(max_length=MOST_FIELDS, description="Metadata fields to count, at most 16; empty: all indexed ones."),
         ] = [],  # noqa: B006  # read by the SDK as the schema's default, and never changed
-        filters: Filters = [],  # noqa: B006
+        filters: Filters = [],  # noqa: B006  # likewise
         limit: Annotated[int, Field(ge=1, le=MOST_VALUES, description="Most values of each field.")] = 20,
         collection: Collection = "",
     ) -> Annotated[CallToolResult, FacetsAnswer]:

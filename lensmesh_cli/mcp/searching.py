@@ -94,7 +94,7 @@ class SearchTools:
         self,
         query: Annotated[Text, Field(description="What the image shows, in plain words.")] = "",
         also: Also = [],  # noqa: B006  # read by the SDK as the schema's default, and never changed
-        without: Without = [],  # noqa: B006
+        without: Without = [],  # noqa: B006  # likewise
         caption_words: Annotated[
             Text,
             Field(
@@ -102,7 +102,7 @@ class SearchTools:
                 "word that begins so."
             ),
         ] = "",
-        filters: Filters = [],  # noqa: B006
+        filters: Filters = [],  # noqa: B006  # likewise
         min_relevance: MinRelevance = None,
         limit: Limit = 10,
         offset: Offset = 0,
@@ -130,9 +130,9 @@ class SearchTools:
         same: Annotated[
             bool, Field(description="Find only copies of this very image, and nothing that merely shows the like.")
         ] = False,
-        also: Also = [],  # noqa: B006
-        without: Without = [],  # noqa: B006
-        filters: Filters = [],  # noqa: B006
+        also: Also = [],  # noqa: B006  # likewise
+        without: Without = [],  # noqa: B006  # likewise
+        filters: Filters = [],  # noqa: B006  # likewise
         min_relevance: MinRelevance = None,
         limit: Limit = 10,
         offset: Offset = 0,
@@ -152,8 +152,8 @@ class SearchTools:
     async def similar(
         self,
         id: ItemId,
-        without: Without = [],  # noqa: B006
-        filters: Filters = [],  # noqa: B006
+        without: Without = [],  # noqa: B006  # likewise
+        filters: Filters = [],  # noqa: B006  # likewise
         min_relevance: MinRelevance = None,
         limit: Limit = 10,
         offset: Offset = 0,
